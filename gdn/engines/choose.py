@@ -1,0 +1,67 @@
+"""Which engine and device to use, and why. `auto` takes what measured fastest and is present."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+
+from gdn.engines.base import Engine, EngineError
+from gdn.models import Model
+
+ENGINES = ("onnxruntime", "torch")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine on a device and the reason in words."""
+
+    engine: str
+    device: str
+    reason: str
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be imported, without importing it."""
+    return importlib.util.find_spec(package) is not None
+
+
+def choose(engine: str = "auto", device: str = "auto") -> Choice:
+    """The engine for a request. Raises EngineError if what was asked for cannot be had.
+
+    A device that was asked for is never replaced by another.
+    """
+    if engine == "tensorrt":
+        raise EngineError("the tensorrt engine is not built yet; choose --engine onnxruntime or torch")
+    if engine not in ("auto", *ENGINES):
+        raise EngineError(f"unknown engine '{engine}'; choose auto, {', '.join(ENGINES)}")
+    if engine != "auto":
+        if not installed(engine):
+            extra = " (pip install 'gdn[train]')" if engine == "torch" else ""
+            raise EngineError(f"{engine} is not installed{extra}; choose another --engine")
+        return Choice(engine, "cpu" if device == "auto" else device, "asked for")
+    if installed("onnxruntime"):
+        import onnxruntime
+
+        has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+        if device.startswith("cuda") or (device == "auto" and has_cuda):
+            return Choice("onnxruntime", "cuda" if device == "auto" else device, "its CUDA provider is present")
+        return Choice("onnxruntime", "cpu", "no CUDA provider; onnxruntime is the fastest engine here on a CPU")
+    if installed("torch"):
+        return Choice("torch", "cpu" if device == "auto" else device, "onnxruntime is not installed")
+    raise EngineError("neither onnxruntime nor torch is installed; pip install onnxruntime")
+
+
+def open_engine(model: Model, engine: str = "auto", device: str = "auto", threads: int | None = None) -> Engine:
+    """The chosen engine, loaded with `model`; use it in a `with` block. Raises EngineError."""
+    choice = choose(engine, device)
+    if model.card.channels != 1:
+        raise EngineError(f"{model.folder}: a generator of {model.card.channels} channels; frames have one")
+    if choice.engine == "torch":
+        from gdn.engines.torch import TorchEngine
+
+        return TorchEngine(model, choice.device, threads, choice.reason)
+    from gdn.engines.onnxruntime import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine(model, choice.device, threads, choice.reason)
+
+

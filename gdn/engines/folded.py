@@ -1,0 +1,220 @@
+"""The generator as it is evaluated: batch norm folded, with a vector-Jacobian product written by hand.
+
+`torch.autograd` does not export to ONNX; these few operations and their transposes do. Everything is
+checked against autograd in float64 by test.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Operation(nn.Module):
+    """One differentiable step: `forward(x)` and the pull-back `back(x, y, g)` of a cotangent g of y."""
+
+    def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
+        """J(x)^T g."""
+        raise NotImplementedError
+
+
+class Affine(Operation):
+    """Per-channel scale and shift: what is left of batch norm."""
+
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(scale.view(1, -1, 1, 1), requires_grad=False)
+        self.shift = nn.Parameter(shift.view(1, -1, 1, 1), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale + self.shift
+
+    def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
+        return g * self.scale
+
+
+class Relu(Operation):
+    """max(x, 0)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x)
+
+    def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
+        return torch.where(y > 0, g, torch.zeros_like(g))
+
+
+class Tanh(Operation):
+    """tanh(x)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x)
+
+    def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
+        return g * (1 - y * y)
+
+
+class Conv(Operation):
+    """3x3 convolution, stride 1."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, padding=1)
+
+    def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
+        return F.conv_transpose2d(g, self.weight, padding=1)
+
+
+class Up(Operation):
+    """Transposed 4x4 convolution; stride 2 and padding 1, or from a 1x1 map (stride 1, padding 0)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self.stride, self.padding = stride, padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding)
+
+    def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
+        return F.conv2d(g, self.weight, None, self.stride, self.padding)
+
+
+class Full(Operation):
+    """Fully connected layer on (n, features)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = nn.Parameter(bias, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+    def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
+        return g @ self.weight
+
+
+class Reshape(Operation):
+    """To (n, *shape) of each sample."""
+
+    def __init__(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
+        super().__init__()
+        self.before, self.after = before, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, *self.after)
+
+    def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
+        return g.reshape(-1, *self.before)
+
+
+class Chain(Operation):
+    """Operations one after the other; with `skip`, their result is added to the input."""
+
+    def __init__(self, operations: list[Operation], skip: bool = False) -> None:
+        super().__init__()
+        self.operations = nn.ModuleList(operations)
+        self.skip = skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for operation in self.operations:
+            y = operation(y)
+        return x + y if self.skip else y
+
+    def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
+        values = [x]
+        for operation in self.operations:
+            values.append(operation(values[-1]))
+        return self.back_from(values, g)
+
+    def back_from(self, values: list[Tensor], g: Tensor) -> Tensor:
+        """The pull-back where the intermediate `values` (input first) are at hand."""
+        pulled = g
+        for i in range(len(self.operations) - 1, -1, -1):
+            operation = self.operations[i]
+            assert isinstance(operation, Operation)
+            pulled = operation.back(values[i], values[i + 1], pulled)
+        return g + pulled if self.skip else pulled
+
+
+class FoldedGenerator(nn.Module):
+    """z (n, d) -> x (n, channels, patch, patch), x = vacuum + intensity_scale * tanh(...)."""
+
+    def __init__(self, chain: Chain, intensity_scale: float, vacuum: float) -> None:
+        super().__init__()
+        self.chain, self.intensity_scale, self.vacuum = chain, intensity_scale, vacuum
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.vacuum + self.intensity_scale * self.chain(z)
+
+
+class PullBack(nn.Module):
+    """(z, y, w, scale, shift, alpha, beta) -> (x, dz): see `gdn.engines.base.Engine.pull_back`.
+
+    With mu = scale x + shift, the residual w (mu - y) / (alpha mu + beta) is the derivative of the
+    negative log-likelihood in mu for Poisson, shifted Poisson and Gaussian noise alike.
+    """
+
+    def __init__(self, generator: FoldedGenerator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(
+        self, z: Tensor, y: Tensor, w: Tensor, scale: Tensor, shift: Tensor, alpha: Tensor, beta: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        values = [z]
+        for operation in self.generator.chain.operations:
+            values.append(operation(values[-1]))
+        x = self.generator.vacuum + self.generator.intensity_scale * values[-1]
+        a, b = scale.reshape(-1, 1, 1, 1), shift.reshape(-1, 1, 1, 1)
+        mu = a * x + b
+        variance = alpha * mu + beta
+        residual = w * (mu - y) / torch.clamp(variance, min=1e-6)
+        dz = self.generator.chain.back_from(values, residual * a * self.generator.intensity_scale)
+        return x, dz
+
+
+def fold_norm(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Scale and shift of a batch norm in evaluation mode."""
+    assert norm.running_var is not None and norm.running_mean is not None
+    scale = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
+    return scale, norm.bias.detach() - norm.running_mean * scale
+
+
+def fold_sequence(modules: list[nn.Module]) -> list[Operation]:
+    """Operations of convolutions, batch norms and ReLUs; a norm that follows a convolution joins it."""
+    operations: list[Operation] = []
+    for m in modules:
+        last = operations[-1] if operations else None
+        if isinstance(m, nn.BatchNorm2d):
+            scale, shift = fold_norm(m)
+            if isinstance(last, Conv | Up):
+                operations[-1] = _scaled(last, scale, shift)
+            else:
+                operations.append(Affine(scale, shift))
+        elif isinstance(m, nn.ReLU):
+            operations.append(Relu())
+        elif isinstance(m, nn.ConvTranspose2d):
+            bias = None if m.bias is None else m.bias.detach()
+            operations.append(Up(m.weight.detach(), bias, m.stride[0], int(m.padding[0])))
+        elif isinstance(m, nn.Conv2d):
+            operations.append(Conv(m.weight.detach(), None if m.bias is None else m.bias.detach()))
+        else:  # a residual block: anything with its own `layers`
+            inner = list(getattr(m, "layers"))  # noqa: B009 - typed as Tensor | Module otherwise
+            operations.append(Chain(fold_sequence(inner), skip=True))
+    return operations
+
+
+def _scaled(operation: Conv | Up, scale: Tensor, shift: Tensor) -> Conv | Up:
+    """The convolution followed by a per-channel affine map, as one convolution."""
+    bias = shift if operation.bias is None else operation.bias * scale + shift
+    if isinstance(operation, Conv):
+        return Conv(operation.weight * scale.view(-1, 1, 1, 1), bias)
+    return Up(operation.weight * scale.view(1, -1, 1, 1), bias, operation.stride, operation.padding)

@@ -1,0 +1,1 @@
+"""Noise suites, metrics, comparators and tables."""

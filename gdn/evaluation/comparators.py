@@ -1,0 +1,82 @@
+"""What gdn is measured against. Each takes a noisy frame in the study's units and returns an image.
+
+`blur` is given the truth to choose its sigma by: it bounds every Gaussian blur from above.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from gdn.evaluation.metrics import Image, psnr
+from gdn.evaluation.suite import Noise
+from gdn.frames.sampling import bin_sum, grids_for, unbin
+
+
+@dataclass(frozen=True)
+class Case:
+    """One noisy frame: the `clean` truth, the `noisy` image, its noise and sampling."""
+
+    clean: Image
+    noisy: Image
+    noise: Noise
+    sampling_angstrom: float
+
+
+def noisy(case: Case) -> Image:
+    """The frame as it is."""
+    return case.noisy
+
+
+def constant(case: Case) -> Image:
+    """A flat image at the noisy frame's mean."""
+    return np.full_like(case.noisy, case.noisy.mean(dtype=np.float64))
+
+
+def blur(case: Case) -> Image:
+    """The best of Gaussian blurs of 0.5 ... 64 px, chosen with the truth in hand."""
+    tried = (gaussian_filter(case.noisy, s, truncate=3) for s in 2.0 ** np.arange(-1, 6.01, 0.25))
+    return max(tried, key=lambda image: psnr(case.clean, image))
+
+
+def anscombe(x: Image) -> Image:
+    """2 sqrt(x + 3/8): Poisson counts to nearly unit variance (Anscombe 1948)."""
+    return np.asarray(2 * np.sqrt(np.maximum(x, 0) + 0.375), dtype=np.float32)
+
+
+def inverse_anscombe(y: Image) -> Image:
+    """Closed-form unbiased inverse (Mäkitalo & Foi 2011, eq. 10)."""
+    d = np.maximum(y.astype(np.float64), 1e-3)
+    x = d**2 / 4 + np.sqrt(1.5) / 4 / d - 11 / 8 / d**2 + 5 * np.sqrt(1.5) / 8 / d**3 - 1 / 8
+    return np.asarray(np.where(y > 2 * np.sqrt(0.375), x, 0), dtype=np.float32)
+
+
+def bm3d_binned(case: Case) -> Image:
+    """Counts binned 4x4, Anscombe, BM3D at unit noise, inverse, band-limited interpolation back."""
+    import bm3d
+
+    grids = grids_for((case.noisy.shape[0], case.noisy.shape[1]), case.sampling_angstrom, 4 * case.sampling_angstrom)
+    if case.noise.kind == "gaussian":
+        binned = bin_sum(case.noisy, grids) / np.float32(grids.area)
+        found = bm3d.bm3d(binned, sigma_psd=case.noise.level / np.sqrt(grids.area))
+        return unbin(np.asarray(found, dtype=np.float32), grids)
+    counts = bin_sum(case.noisy * np.float32(case.noise.level), grids)
+    stable = anscombe(counts)
+    # BM3D's filters assume values of order one: scale to [0, 1] and sigma with it.
+    low, span = float(stable.min()), float(np.ptp(stable))
+    found = bm3d.bm3d((stable - low) / span, sigma_psd=1 / span) * span + low
+    return unbin(inverse_anscombe(np.asarray(found, dtype=np.float32)) / np.float32(case.noise.level * grids.area), grids)
+
+
+Comparator = Callable[[Case], Image]
+COMPARATORS: dict[str, Comparator] = {"noisy": noisy, "constant": constant, "blur": blur, "bm3d-binned": bm3d_binned}
+NEEDS = {"bm3d-binned": "bm3d"}
+
+
+def available(name: str) -> bool:
+    """Whether the package behind a comparator is installed."""
+    return name not in NEEDS or importlib.util.find_spec(NEEDS[name]) is not None

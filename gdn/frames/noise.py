@@ -1,0 +1,172 @@
+"""The noise of a frame: y = gain * Poisson(electrons) + N(offset, read_noise^2), given or estimated.
+
+The estimate uses the mean-variance relation (Janesick 2007, ch. 5): variance from differences of
+neighbouring pixels (frames are finely sampled, so that the signal hardly differs between them), mean
+from a smoothed frame. Nobody has to know the noise level.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+Frame = NDArray[np.float32]
+Kind = Literal["poisson", "gaussian", "poisson-gaussian"]
+
+_GROUPS = 24  # classes of equal mean for the mean-variance line
+_SMOOTHING = 3.0  # px, of the frame that sorts pixels into classes
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """`gain` in units per electron, `offset` in units, `read_noise` the standard deviation in units.
+
+    For `gaussian` the gain is 1 and `read_noise` is the whole noise; `how` says where it comes from.
+    """
+
+    kind: Kind
+    gain: float = 1.0
+    offset: float = 0.0
+    read_noise: float = 0.0
+    how: str = "given"
+
+    @property
+    def alpha(self) -> float:
+        """Slope of the variance with the mean in electrons: 1, or 0 for Gaussian noise."""
+        return 0.0 if self.kind == "gaussian" else 1.0
+
+    @property
+    def beta(self) -> float:
+        """Variance at mean zero, electrons^2 per pixel."""
+        return (self.read_noise / self.gain) ** 2
+
+    def electrons(self, frame: Frame) -> Frame:
+        """`frame` in electrons per pixel."""
+        return np.asarray((frame - self.offset) / self.gain, dtype=np.float32)
+
+    def units(self, electrons: Frame) -> Frame:
+        """Back to the frame's own units."""
+        return np.asarray(electrons * self.gain + self.offset, dtype=np.float32)
+
+
+def parse_noise(text: str) -> NoiseModel | None:
+    """`auto` (None), `poisson`, `poisson-gaussian`, `gaussian` or `gaussian:S`. Raises ValueError.
+
+    A model without its numbers (read_noise NaN, or kind alone) is completed by `complete_noise`.
+    """
+    kind, _, value = text.partition(":")
+    if text == "auto":
+        return None
+    if kind == "gaussian" and value:
+        try:
+            sigma = float(value)
+        except ValueError:
+            sigma = -1.0
+        if not 0 < sigma < float("inf"):
+            raise ValueError(f"--noise {text}: the standard deviation after the colon must be a positive number")
+        return NoiseModel("gaussian", read_noise=sigma)
+    if not value and kind in ("poisson", "gaussian", "poisson-gaussian"):
+        return NoiseModel(kind, gain=float("nan"))  # type: ignore[arg-type]
+    raise ValueError(f"--noise {text}: one of auto, poisson, gaussian, gaussian:S, poisson-gaussian")
+
+
+def noise_of(frame: Frame, wanted: NoiseModel | None) -> NoiseModel:
+    """The model to use for `frame`: `wanted` completed by estimates, or the simplest that fits.
+
+    Raises ValueError where the wanted model contradicts the data.
+    """
+    if wanted is not None and wanted.kind == "gaussian" and np.isfinite(wanted.gain):
+        return wanted
+    if wanted is not None and wanted.kind == "poisson" and frame.min() < 0:
+        raise ValueError(
+            f"--noise poisson, but the smallest pixel is {frame.min():g}: counts cannot be negative; use --noise auto"
+        )
+    line = mean_variance(frame)
+    if wanted is None:
+        return _simplest(frame, line)
+    if wanted.kind == "gaussian":
+        return NoiseModel("gaussian", read_noise=max(line.level, 1e-12) ** 0.5, how="neighbour differences")
+    if wanted.kind == "poisson":
+        return NoiseModel("poisson", gain=_gain(frame, line), how="variance over mean")
+    return _affine(frame, line)
+
+
+@dataclass(frozen=True)
+class MeanVariance:
+    """Fits of the class variances: `slope`, `intercept` with their errors, `level` = mean variance,
+    `ratio` = variance over mean, and the reduced chi-squared of variance = ratio * mean and = level."""
+
+    slope: float
+    slope_error: float
+    intercept: float
+    level: float
+    ratio: float
+    chi2_poisson: float
+    chi2_gaussian: float
+
+
+def mean_variance(frame: Frame) -> MeanVariance:
+    """Fit the variance of neighbour differences against the local mean over classes of equal mean."""
+    y = frame.astype(np.float64)
+    smooth = gaussian_filter(y, _SMOOTHING)
+    # Second differences also cancel a linear slope of the signal: (1, -2, 1)/sqrt(6) has unit noise gain.
+    d2 = np.stack([(y[1:-1, :-2] - 2 * y[1:-1, 1:-1] + y[1:-1, 2:]), (y[:-2, 1:-1] - 2 * y[1:-1, 1:-1] + y[2:, 1:-1])])
+    variance = (d2**2 / 6).mean(0).ravel()
+    mean = smooth[1:-1, 1:-1].ravel()
+    order = np.argsort(mean, kind="stable")
+    groups = np.array_split(order, _GROUPS)
+    m = np.array([mean[g].mean() for g in groups])
+    v = np.array([variance[g].mean() for g in groups])
+    e = np.array([variance[g].std() / np.sqrt(len(g) / 3) for g in groups])
+    e = np.maximum(e, 0.3 * np.median(e) + 1e-12 * v.mean() + 1e-30)  # a class without a count is not certain
+    design = np.stack([m, np.ones_like(m)], 1) / e[:, None]
+    covariance = np.linalg.pinv(design.T @ design)
+    slope, intercept = covariance @ design.T @ (v / e)
+    ratio = float(((m * v) / e**2).sum() / ((m / e) ** 2).sum())
+    level = float((v / e**2).sum() / (1 / e**2).sum())
+    chi2 = [float((((v - model) / e) ** 2).mean()) for model in (ratio * m, np.full_like(v, level))]
+    return MeanVariance(float(slope), float(covariance[0, 0] ** 0.5), float(intercept), level, ratio, chi2[0], chi2[1])
+
+
+def _quantum(frame: Frame) -> float | None:
+    """Spacing of a frame whose values are all whole multiples of one number, if it is one."""
+    sample = np.unique(frame)
+    if not 2 <= len(sample) <= 4096 or sample[0] < 0:
+        return None
+    step = float(np.diff(sample).min())
+    multiples = sample / step
+    off = np.abs(multiples - np.round(multiples)).max()
+    return step if step > 0 and off < 0.02 + 1e-5 * multiples[-1] else None
+
+
+def _gain(frame: Frame, line: MeanVariance) -> float:
+    """Units per electron: the frame's quantum where it agrees with variance over mean, else that ratio."""
+    quantum = _quantum(frame)
+    if quantum is not None and 0.93 < line.ratio / quantum < 1.07:
+        return quantum
+    return max(line.ratio, 1e-12)
+
+
+def _affine(frame: Frame, line: MeanVariance) -> NoiseModel:
+    """Gain from the slope; a negative intercept is an offset, a positive one read noise."""
+    gain = max(line.slope, 1e-6 * max(line.level, 1e-30) / max(float(np.abs(frame).mean()), 1e-30))
+    offset = max(0.0, -line.intercept / gain)
+    read = max(line.intercept, 0.0) ** 0.5
+    return NoiseModel("poisson-gaussian", gain, offset, read, "mean-variance line")
+
+
+def _simplest(frame: Frame, line: MeanVariance) -> NoiseModel:
+    """Poisson if variance is proportional to the mean, Gaussian if it is constant, else both."""
+    quantum = _quantum(frame)
+    if quantum is not None and 0.93 < line.ratio / quantum < 1.07:
+        return NoiseModel("poisson", quantum, how="values are multiples of one number, and so is variance over mean")
+    proportional = frame.min() >= 0 and line.ratio > 0
+    if proportional and line.chi2_poisson < min(3.0, line.chi2_gaussian):
+        return NoiseModel("poisson", line.ratio, how="variance is proportional to the mean")
+    if abs(line.slope) < 4 * line.slope_error or line.slope <= 0 or line.chi2_gaussian < 3.0:
+        return NoiseModel("gaussian", read_noise=max(line.level, 1e-12) ** 0.5, how="variance does not depend on the mean")
+    return _affine(frame, line)

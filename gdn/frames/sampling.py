@@ -1,0 +1,71 @@
+"""Between a frame's own pixel grid and the generator's: area-weighted sums down, cosines up.
+
+Both grids cover exactly the same field. The frame is treated as mirrored at its edges, so no edge
+wraps around.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+Frame = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Grids:
+    """The two grids of one frame: its own `frame_shape` and the coarse `binned_shape` (rows, columns)."""
+
+    frame_shape: tuple[int, int]
+    binned_shape: tuple[int, int]
+    sampling_angstrom: float
+
+    @property
+    def binned_sampling(self) -> tuple[float, float]:
+        """Å per binned pixel along rows and columns."""
+        f, b = self.frame_shape, self.binned_shape
+        return self.sampling_angstrom * f[0] / b[0], self.sampling_angstrom * f[1] / b[1]
+
+    @property
+    def area(self) -> float:
+        """Recorded pixels in one binned pixel."""
+        return self.frame_shape[0] * self.frame_shape[1] / (self.binned_shape[0] * self.binned_shape[1])
+
+
+def grids_for(frame_shape: tuple[int, int], sampling_angstrom: float, target_angstrom: float) -> Grids:
+    """The coarse grid nearest to `target_angstrom` that covers the field in whole pixels."""
+    binned = tuple(max(1, round(n * sampling_angstrom / target_angstrom)) for n in frame_shape)
+    return Grids(frame_shape, (binned[0], binned[1]), sampling_angstrom)
+
+
+def _overlaps(n: int, m: int) -> NDArray[np.float32]:
+    """Matrix (m, n): the part of pixel j of n that lies in bin i of m over the same length."""
+    edges = np.linspace(0, n, m + 1)
+    left = np.maximum(edges[:-1, None], np.arange(n))
+    right = np.minimum(edges[1:, None], np.arange(1, n + 1))
+    return np.asarray(np.clip(right - left, 0, None), dtype=np.float32)
+
+
+def bin_sum(frame: Frame, grids: Grids) -> Frame:
+    """Area-weighted sums, `binned_shape`: a sum of Poisson counts is Poisson."""
+    rows, columns = _overlaps(frame.shape[0], grids.binned_shape[0]), _overlaps(frame.shape[1], grids.binned_shape[1])
+    return np.asarray(rows @ frame @ columns.T, dtype=np.float32)
+
+
+def unbin(binned: Frame, grids: Grids) -> Frame:
+    """The band-limited frame whose bins have the means `binned`; `frame_shape`, float32.
+
+    The type-II cosine transform is zero-padded (or cut) and each frequency divided by what averaging
+    over a bin and over a pixel does to it, so that `bin_sum(unbin(b)) / area == b`.
+    """
+    coefficients = scipy.fft.dctn(binned.astype(np.float64), type=2, norm="ortho")
+    (m0, m1), (n0, n1) = grids.binned_shape, grids.frame_shape
+    k0, k1 = min(m0, n0), min(m1, n1)
+    gain = [np.sinc(np.arange(k) / (2 * n)) / np.sinc(np.arange(k) / (2 * m)) for k, m, n in ((k0, m0, n0), (k1, m1, n1))]
+    full = np.zeros((n0, n1))
+    full[:k0, :k1] = coefficients[:k0, :k1] * gain[0][:, None] * gain[1][None, :]
+    scale = np.sqrt(n0 * n1 / (m0 * m1))
+    return np.asarray(scipy.fft.idctn(full, type=2, norm="ortho") * scale, dtype=np.float32)

@@ -1,0 +1,74 @@
+"""Cutting a binned frame into overlapping tiles and blending tiles back into a frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Corners (n, 2) int of tiles of `patch` px on a frame of `shape`; a small frame lies in one tile."""
+
+    shape: tuple[int, int]
+    patch: int
+    corners: NDArray[np.int64]
+
+
+def _starts(length: int, patch: int, stride: int) -> NDArray[np.int64]:
+    """Evenly spread starts from 0 to length - patch, at most `stride` apart; a short axis is centred."""
+    if length <= patch:
+        return np.array([-((patch - length) // 2)])
+    steps = -(-(length - patch) // stride)
+    return np.round(np.linspace(0, length - patch, steps + 1)).astype(np.int64)
+
+
+def tile_frame(shape: tuple[int, int], patch: int, stride: int) -> Tiling:
+    """Tiles that cover `shape`, neighbours at most `stride` px apart."""
+    rows, columns = (_starts(n, patch, stride) for n in shape)
+    return Tiling(shape, patch, np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2))
+
+
+def cut(frame: Array, tiling: Tiling) -> tuple[Array, Array]:
+    """Tiles (n, patch, patch) and their weights, 1 inside the frame and 0 beyond it."""
+    p = tiling.patch
+    tiles = np.zeros((len(tiling.corners), p, p), np.float32)
+    weights = np.zeros_like(tiles)
+    for tile, weight, (y, x) in zip(tiles, weights, tiling.corners, strict=True):
+        inside_y, inside_x = _inside(y, p, frame.shape[0]), _inside(x, p, frame.shape[1])
+        tile[inside_y[0], inside_x[0]] = frame[inside_y[1], inside_x[1]]
+        weight[inside_y[0], inside_x[0]] = 1
+    return tiles, weights
+
+
+def _inside(start: int, patch: int, length: int) -> tuple[slice, slice]:
+    """Where a tile and a frame overlap along one axis: the slice of the tile and that of the frame."""
+    low, high = max(start, 0), min(start + patch, length)
+    return slice(low - start, high - start), slice(low, high)
+
+
+def window(patch: int) -> Array:
+    """Smooth blending weights (patch, patch): sin^2 along each axis, above zero everywhere."""
+    ramp = np.sin(np.pi * (np.arange(patch) + 0.5) / patch) ** 2 + 1e-3
+    return np.asarray(np.outer(ramp, ramp), dtype=np.float32)
+
+
+def merge(values: Array, tiling: Tiling, weights: Array | None = None) -> Array:
+    """Weighted mean of overlapping tiles (n, patch, patch) on the frame's grid, float32.
+
+    `weights` (n,) scales whole tiles; the smooth window is always applied.
+    """
+    total = np.zeros(tiling.shape, np.float64)
+    norm = np.zeros(tiling.shape, np.float64)
+    w = window(tiling.patch)
+    scale = np.ones(len(values)) if weights is None else weights
+    for value, factor, (y, x) in zip(values, scale, tiling.corners, strict=True):
+        ty, fy = _inside(y, tiling.patch, tiling.shape[0])
+        tx, fx = _inside(x, tiling.patch, tiling.shape[1])
+        total[fy, fx] += factor * w[ty, tx] * value[ty, tx]
+        norm[fy, fx] += factor * w[ty, tx]
+    return np.asarray(total / norm, dtype=np.float32)

@@ -1,0 +1,1 @@
+"""Latent search: likelihood, bank and scoring, refinement, posterior. Pure functions over an Engine."""

@@ -1,0 +1,200 @@
+"""Streams of training patches: rendered on the fly from stored waves, or drawn from an array.
+
+A stream yields (n, channels, patch, patch) float32 in network units. What it yields depends only on
+its seed and on how many patches were drawn before, not on the number of workers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates, spline_filter
+
+from gdn.training.imaging import Optics, oversampled, read_wave
+from gdn.training.recipe import Recipe
+from gdn.training.simulation import seed_of_path, split_of
+
+Patches = NDArray[np.float32]
+_OVERSAMPLED = 320  # px over the 64 Å cell: 0.2 Å, twice finer than the images' band needs
+
+
+class PatchStream(Protocol):
+    """A source of training patches."""
+
+    def draw(self, n: int) -> Patches:
+        """The next `n` patches, (n, channels, patch, patch) float32 in [-1, 1]."""
+        ...
+
+    def validation(self, n: int) -> Patches:
+        """`n` patches from structures that training never sees; the same ones at every call."""
+        ...
+
+    def close(self) -> None:
+        """Stop any helper process."""
+        ...
+
+
+def wave_patches(
+    path: Path, optics: Optics, rng: np.random.Generator, n: int, patch: int, sampling: float
+) -> Patches:
+    """`n` patches (n, patch, patch), vacuum 1, of one wave at one setting; random place, rotation, flip."""
+    wave = read_wave(path)
+    image = oversampled(wave, optics, _OVERSAMPLED, sampling)
+    coefficients = spline_filter(image, order=3, mode="grid-wrap", output=np.float32)
+    step = wave.cell_angstrom / _OVERSAMPLED
+    grid = (np.arange(patch) - (patch - 1) / 2) * sampling
+    out = np.empty((n, patch, patch), np.float32)
+    for i in range(n):
+        angle = rng.uniform(0, 2 * np.pi)
+        c, s = np.cos(angle), np.sin(angle)
+        reach = min(patch * sampling / 2 * (abs(c) + abs(s)) + 2, wave.cell_angstrom / 2)
+        y0, x0 = rng.uniform(reach, wave.cell_angstrom - reach, 2)
+        flip = rng.choice([-1.0, 1.0])
+        y, x = grid[:, None], flip * grid[None, :]
+        places = np.stack(np.broadcast_arrays(y0 + c * y - s * x, x0 + s * y + c * x)) / step
+        out[i] = map_coordinates(coefficients, places, order=3, mode="grid-wrap", prefilter=False)
+    return out
+
+
+def _task(arguments: tuple[list[Path], list[int], int, int, float]) -> Patches:
+    """One rendered image's worth of patches; a pure function of its arguments."""
+    paths, key, n, patch, sampling = arguments
+    rng = np.random.default_rng(key)
+    path = paths[rng.integers(len(paths))]
+    return wave_patches(path, Optics.random(rng), rng, n, patch, sampling).astype(np.float16)
+
+
+class WaveStream:
+    """Patches of the waves in `folder`; `share` = (rank, world) gives each process its own structures."""
+
+    def __init__(self, folder: Path, recipe: Recipe, workers: int = 0, share: tuple[int, int] = (0, 1)) -> None:
+        self._recipe = recipe
+        paths = sorted((folder / "waves").glob("*.npz"))
+        self.train = [p for p in paths if split_of(seed_of_path(p)) == "train"]
+        self.held_out = [p for p in paths if split_of(seed_of_path(p)) == "validation"]
+        if len(self.train) < share[1] or not self.held_out:
+            raise ValueError(
+                f"{folder}: {len(self.train)} training and {len(self.held_out)} validation waves; make more with"
+                " 'gdn simulate'"
+            )
+        self._mine = self.train[share[0] :: share[1]]
+        self._rank, self._counter, self._drawn = share[0], 0, 0
+        self._reservoir: Patches | None = None
+        self._pool: Any = None
+        self._pending: deque[Any] = deque()
+        if workers > 0:
+            from multiprocessing import get_context
+
+            self._pool = get_context("spawn").Pool(workers)
+
+    def _arguments(self, kind: int, counter: int, paths: list[Path]) -> tuple[list[Path], list[int], int, int, float]:
+        r = self._recipe
+        key = [r.stream.seed, kind, self._rank, counter]
+        return paths, key, r.stream.patches_per_image, r.network.patch, r.network.sampling_angstrom
+
+    def _next_image(self) -> Patches:
+        if self._pool is None:
+            self._counter += 1
+            return _task(self._arguments(0, self._counter, self._mine))
+        while len(self._pending) < 4 * self._pool._processes:
+            self._counter += 1
+            self._pending.append(self._pool.apply_async(_task, (self._arguments(0, self._counter, self._mine),)))
+        result: Patches = self._pending.popleft().get()
+        return result
+
+    def draw(self, n: int) -> Patches:
+        """See `PatchStream`. A reservoir mixes structures; the oldest places are overwritten at random."""
+        stream, patch = self._recipe.stream, self._recipe.network.patch
+        rng = np.random.default_rng([stream.seed, 2, self._rank, self._drawn])
+        if self._reservoir is None:
+            images = [self._next_image() for _ in range(-(-stream.reservoir // stream.patches_per_image))]
+            self._reservoir = np.concatenate(images).reshape(-1, patch, patch)
+            self._owed = 0.0
+        self._owed += n * stream.fresh_share
+        while self._owed >= stream.patches_per_image:
+            self._owed -= stream.patches_per_image
+            places = rng.choice(len(self._reservoir), stream.patches_per_image, replace=False)
+            self._reservoir[places] = self._next_image()
+        self._drawn += n
+        chosen = self._reservoir[rng.integers(0, len(self._reservoir), n)].astype(np.float32)
+        # The square's symmetries are exact ones of the imaging: a patch seen again is turned.
+        turned = np.stack([np.rot90(p, k)[:, :: int(f)] for p, k, f in zip(chosen, rng.integers(0, 4, n), rng.choice([-1, 1], n), strict=True)])
+        return self._to_network(turned)
+
+    def skip(self, images: int) -> None:
+        """Continue where a run of `images` drawn patches left off, without repeating its renderings."""
+        self._drawn = images
+        self._counter = int(images * self._recipe.stream.fresh_share) + 10**6
+
+    def validation(self, n: int) -> Patches:
+        """See `PatchStream`."""
+        per = self._recipe.stream.patches_per_image
+        images = [_task(self._arguments(1, i, self.held_out)) for i in range(-(-n // per))]
+        return self._to_network(np.concatenate(images)[:n].astype(np.float32))
+
+    def _to_network(self, x: Patches) -> Patches:
+        return np.clip((x[:, None] - 1) / self._recipe.network.intensity_scale, -0.999, 0.999).astype(np.float32)
+
+    def close(self) -> None:
+        """See `PatchStream`."""
+        if self._pool is not None:
+            self._pool.terminate()
+
+
+class ArrayStream:
+    """Images of an .npz (`train` and `test`, (n, h, w) or (n, h, w, 3) uint8), padded or cut to the patch."""
+
+    def __init__(self, path: Path, recipe: Recipe, share: tuple[int, int] = (0, 1)) -> None:
+        self._recipe, self._drawn, self._rank = recipe, 0, share[0]
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                self._train = self._prepare(data["train"])[share[0] :: share[1]]
+                self._test = self._prepare(data["test"])
+        except (OSError, KeyError, ValueError) as error:
+            raise ValueError(f"{path}: needs arrays 'train' and 'test' of uint8 images ({error})") from None
+
+    def _prepare(self, images: NDArray[Any]) -> Patches:
+        x = images[..., None] if images.ndim == 3 else images
+        if self._recipe.network.channels == 1 and x.shape[-1] == 3:
+            x = x @ np.array([0.299, 0.587, 0.114], np.float32)[:, None]
+        x = np.moveaxis(x.astype(np.float32), -1, 1) / 127.5 - 1
+        patch = self._recipe.network.patch
+        scale = patch / x.shape[-1]
+        if scale != 1:
+            # Resized linearly, as the study did with MNIST.
+            where = (np.arange(patch) + 0.5) / scale - 0.5
+            low = np.clip(np.floor(where).astype(int), 0, x.shape[-1] - 2)
+            part = np.clip(where - low, 0, 1).astype(np.float32)
+            x = x[..., low, :] * (1 - part)[:, None] + x[..., low + 1, :] * part[:, None]
+            x = x[..., low] * (1 - part) + x[..., low + 1] * part
+        return np.ascontiguousarray(x, dtype=np.float32)
+
+    def draw(self, n: int) -> Patches:
+        """See `PatchStream`."""
+        rng = np.random.default_rng([self._recipe.stream.seed, 3, self._rank, self._drawn])
+        self._drawn += n
+        return self._train[rng.integers(0, len(self._train), n)]
+
+    def skip(self, images: int) -> None:
+        """Continue after `images` drawn patches."""
+        self._drawn = images
+
+    def validation(self, n: int) -> Patches:
+        """See `PatchStream`."""
+        return self._test[:n]
+
+    def close(self) -> None:
+        """See `PatchStream`."""
+
+
+def open_stream(data: Path, recipe: Recipe, workers: int = 0, share: tuple[int, int] = (0, 1)) -> WaveStream | ArrayStream:
+    """A stream of `data`: a folder of 'gdn simulate', or an .npz of images. Raises ValueError."""
+    if data.suffix == ".npz":
+        return ArrayStream(data, recipe, share)
+    if not (data / "waves").is_dir():
+        raise ValueError(f"{data}: neither a folder of 'gdn simulate' (it has no waves/) nor an .npz of images")
+    return WaveStream(data, recipe, workers, share)

@@ -1,0 +1,271 @@
+"""From a run to a model folder: folded graphs in ONNX, checked against torch before they are kept."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from gdn import __version__
+from gdn.engines.folded import Chain, FoldedGenerator, Full, Operation, PullBack, Relu, Reshape, Tanh, fold_sequence
+from gdn.models import MODEL_SCHEMA, ModelCard, Specimen, load_model, sha256_of
+from gdn.training.networks import Encoder, Generator
+from gdn.training.recipe import Recipe
+
+OPSET = 20
+CHECKED = 64  # random latents compared with torch
+TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2}  # largest difference allowed, vacuum units
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was compared: the largest differences between onnxruntime and torch."""
+
+    folder: Path
+    generator_error: float
+    gradient_error: float
+    encoder_error: float | None
+    size_bytes: int
+
+
+class EncoderMean(nn.Module):
+    """(noisy image with vacuum 1, sigma) -> latent mean."""
+
+    def __init__(self, encoder: Encoder, intensity_scale: float) -> None:
+        super().__init__()
+        self.encoder, self.intensity_scale = encoder, intensity_scale
+
+    def forward(self, image: Tensor, sigma: Tensor) -> Tensor:
+        mean: Tensor = self.encoder((image - 1) / self.intensity_scale, sigma / self.intensity_scale)[0]
+        return mean
+
+
+def fold(generator: Generator, intensity_scale: float, vacuum: float = 1.0) -> FoldedGenerator:
+    """The generator in evaluation mode with batch norm folded."""
+    stem, latent = generator.stem, generator.latent
+    operations: list[Operation] = []
+    width = int(next(m for m in generator.layers if isinstance(m, nn.ConvTranspose2d)).weight.shape[0])
+    mapping = getattr(stem, "mapping", None)
+    if mapping is not None:
+        for m in mapping:
+            operations.append(Relu() if isinstance(m, nn.ReLU) else Full(m.weight.detach(), m.bias.detach()))
+        operations.append(Reshape((16 * width,), (width, 4, 4)))
+        operations += fold_sequence(list(generator.layers))
+    else:
+        conv = stem.conv
+        shape = (latent, 1, 1) if isinstance(conv, nn.ConvTranspose2d) else (latent // 16, 4, 4)
+        operations.append(Reshape((latent,), shape))
+        assert isinstance(conv, nn.Module)
+        operations += fold_sequence([conv, *generator.layers])
+    return FoldedGenerator(Chain([*operations, Tanh()]), intensity_scale, vacuum).eval()
+
+
+def _export(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str], path: Path) -> None:
+    """One ONNX file with a dynamic first axis on every input of more than zero dimensions."""
+    batch = torch.export.Dim("batch", min=1, max=2**20)
+    dynamic = tuple({0: batch} if t.ndim else None for t in inputs)
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Unoptimised: the optimiser would merge weights, and they must stay exact in half precision.
+        program = torch.onnx.export(
+            module, inputs, dynamo=True, opset_version=OPSET, input_names=names, output_names=outputs,
+            dynamic_shapes=dynamic, verbose=False, optimize=False,
+        )  # fmt: skip
+    assert program is not None
+    program.save(str(path))
+
+
+def store_half(path: Path) -> None:
+    """Keep large float32 weights as float16 with a Cast behind: half the size, float32 arithmetic.
+
+    The weights must already be float16-exact, so that nothing changes.
+    """
+    model = onnx.load(str(path))
+    graph = model.graph
+    casts = []
+    for tensor in list(graph.initializer):
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < 256:
+            continue
+        half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name + "_half")
+        casts.append(helper.make_node("Cast", [half.name], [tensor.name], to=TensorProto.FLOAT))
+        graph.initializer.remove(tensor)
+        graph.initializer.append(half)
+    for node in reversed(casts):
+        graph.node.insert(0, node)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+def round_to_half(module: nn.Module) -> nn.Module:
+    """Round every floating parameter and buffer to float16, kept as float32."""
+    with torch.no_grad():
+        for tensor in [*module.parameters(), *module.buffers()]:
+            if tensor.is_floating_point():
+                tensor.copy_(tensor.half().float())
+    return module
+
+
+def _example(card: dict[str, Any], n: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Inputs of the gradient graph: random latents and Poisson counts."""
+    rng = torch.Generator().manual_seed(11)
+    shape = (n, card["channels"], card["patch"], card["patch"])
+    z = torch.randn(n, card["latent"], generator=rng)
+    y = torch.poisson(torch.full(shape, 19.0), generator=rng)
+    parameters = (torch.full((n,), 19.0), torch.zeros(n), torch.tensor(1.0), torch.tensor(0.0))
+    return tuple(t.to(dtype) for t in (z, y, torch.ones(shape), *parameters))
+
+
+GRADIENT_INPUTS = ["z", "y", "w", "scale", "shift", "alpha", "beta"]
+
+
+def export_model(
+    generator: Generator, encoder: Encoder | None, recipe: Recipe, training: dict[str, Any], out: Path, fp16: bool = False
+) -> ExportReport:
+    """Write, check and only then keep a model folder. Raises ValueError if a graph disagrees with torch."""
+    n = recipe.network
+    about: dict[str, Any] = {"latent": n.latent, "patch": n.patch, "channels": n.channels}
+    work = out.with_name(f".{out.name}.part")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        _write_weights(work / "weights.safetensors", generator, encoder)
+        folded = fold(generator.eval().float().cpu(), n.intensity_scale)
+        round_to_half(folded)
+        reference = PullBack(folded)
+        dtype = torch.float16 if fp16 else torch.float32
+        inputs = _example(about, 2, dtype)
+        graph = PullBack(fold(generator, n.intensity_scale)).to(dtype) if fp16 else reference
+        _export(graph.generator, inputs[:1], ["z"], ["x"], work / "generator.onnx")
+        _export(graph, inputs, GRADIENT_INPUTS, ["x", "dz"], work / "gradient.onnx")
+        mean = None
+        if encoder is not None:
+            mean = round_to_half(EncoderMean(encoder.eval().float().cpu(), n.intensity_scale)).eval()
+            exported = EncoderMean(encoder, n.intensity_scale).to(dtype) if fp16 else mean
+            _export(exported, (inputs[1], inputs[3]), ["image", "sigma"], ["z"], work / "encoder.onnx")
+            mean = mean.float()
+        if not fp16:
+            for path in work.glob("*.onnx"):
+                store_half(path)
+        errors = _compare(work, reference.float(), mean, about, "fp16" if fp16 else "fp32")
+        _write_card(work, out.name, recipe, training, "fp16" if fp16 else "fp32", errors)
+        load_model(work)
+        _replace_folder(work, out)
+        size = sum(p.stat().st_size for p in out.iterdir())
+        return ExportReport(out, errors["generator"], errors["gradient"], errors.get("encoder"), size)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _replace_folder(work: Path, out: Path) -> None:
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.replace(old)
+    work.replace(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_weights(path: Path, generator: Generator, encoder: Encoder | None) -> None:
+    """Training weights as float16 safetensors: what a later run starts from, and torch evaluates."""
+    from safetensors.torch import save_file
+
+    tensors = {f"generator.{k}": v for k, v in generator.state_dict().items()}
+    if encoder is not None:
+        tensors |= {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
+    # Batch norm's buffers stay float32: their variances underflow in half precision.
+    def kept(name: str, tensor: Tensor) -> Tensor:
+        wide = "running" in name or tensor.ndim < 2 or not tensor.is_floating_point()
+        return tensor.detach().cpu().contiguous() if wide else tensor.detach().cpu().half().contiguous()
+
+    save_file({k: kept(k, v) for k, v in tensors.items()}, str(path))
+
+
+def _compare(
+    work: Path, reference: PullBack, mean: nn.Module | None, about: dict[str, Any], precision: str
+) -> dict[str, float]:
+    """Largest differences of onnxruntime's outputs from torch's on random latents."""
+    import onnxruntime
+
+    dtype = torch.float16 if precision == "fp16" else torch.float32
+    inputs = _example(about, CHECKED, dtype)
+    with torch.no_grad():
+        x, dz = reference(*(t.float() for t in inputs))
+
+    def run(name: str, feed: dict[str, Tensor]) -> list[np.ndarray[Any, Any]]:
+        session = onnxruntime.InferenceSession(str(work / name), providers=["CPUExecutionProvider"])
+        found: list[np.ndarray[Any, Any]] = session.run(None, {k: v.numpy() for k, v in feed.items()})
+        return [f.astype(np.float32) for f in found]
+
+    feed = dict(zip(GRADIENT_INPUTS, inputs, strict=True))
+    errors = {"generator": float(np.abs(run("generator.onnx", {"z": inputs[0]})[0] - x.numpy()).max())}
+    got_x, got_dz = run("gradient.onnx", feed)
+    errors["gradient"] = float(np.abs(got_dz - dz.numpy()).max() / dz.abs().max())
+    errors["generator"] = max(errors["generator"], float(np.abs(got_x - x.numpy()).max()))
+    if mean is not None:
+        image, sigma = inputs[1] / 19, torch.full_like(inputs[3], 0.23)
+        with torch.no_grad():
+            z = mean(image.float(), sigma.float()).numpy()
+        errors["encoder"] = float(np.abs(run("encoder.onnx", {"image": image, "sigma": sigma})[0] - z).max())
+    worst = max(errors["generator"], errors["gradient"])
+    if not worst < TOLERANCE[precision]:
+        raise ValueError(f"the exported graphs differ from torch by {worst:.2g} (allowed {TOLERANCE[precision]:g}); not kept")
+    return errors
+
+
+def _write_card(
+    work: Path, name: str, recipe: Recipe, training: dict[str, Any], precision: str, errors: dict[str, float]
+) -> None:
+    files = {p.name: sha256_of(p) for p in sorted(work.iterdir())}
+    n = recipe.network
+    card = ModelCard(
+        schema_version=MODEL_SCHEMA, name=name, latent=n.latent, patch=n.patch, channels=n.channels,
+        sampling_angstrom=n.sampling_angstrom, specimen=Specimen(material="Pt nanoparticles on CeO2", voltage_kv=300.0),
+        precision="fp16" if precision == "fp16" else "fp32", recipe=recipe.model_dump(mode="json"),
+        training=training | {"gdn": __version__, "torch": torch.__version__, "export_error": errors}, files=files,
+    )  # fmt: skip
+    (work / "model.json").write_text(json.dumps(card.model_dump(mode="json"), indent=1) + "\n")
+
+
+def networks_of_model(folder: Path) -> tuple[Generator, Encoder | None, Recipe]:
+    """Networks with the stored training weights of a model folder. Raises ModelError."""
+    from safetensors.torch import load_file
+
+    from gdn.training.loop import State
+
+    model = load_model(folder)
+    recipe = Recipe.model_validate(model.card.recipe)
+    state = State(recipe, "cpu")
+    tensors = load_file(str(folder / "weights.safetensors"))
+    named: list[tuple[str, nn.Module | None]] = [("generator", state.average), ("encoder", state.encoder)]
+    for prefix, module in named:
+        if module is not None:
+            own = {k.removeprefix(prefix + "."): v for k, v in tensors.items() if k.startswith(prefix + ".")}
+            module.load_state_dict(own)
+    return state.average.eval(), None if state.encoder is None else state.encoder.eval(), recipe
+
+
+def networks_of_run(run: Path, report: Callable[[str], None] = lambda line: None) -> tuple[Generator, Encoder | None, Recipe, dict[str, Any]]:
+    """Averaged generator and encoder of a run's last checkpoint, and what to record of its training."""
+    from gdn.training.loop import State
+
+    if not (run / "checkpoint.pt").is_file():
+        raise ValueError(f"{run}: no checkpoint.pt in it; 'gdn train --run {run}' makes one")
+    recipe = Recipe.model_validate(json.loads((run / "recipe.json").read_text())["recipe"])
+    state = State(recipe, "cpu")
+    state.load(run / "checkpoint.pt", "cpu")
+    lines = (run / "stats.jsonl").read_text().splitlines() if (run / "stats.jsonl").exists() else []
+    training = {"images": state.images, "seconds": round(state.seconds), "statistics": json.loads(lines[-1]) if lines else {}}
+    report(f"{run}: checkpoint at {state.images:,} images")
+    return state.average.eval(), None if state.encoder is None else state.encoder.eval(), recipe, training

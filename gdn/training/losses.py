@@ -1,0 +1,44 @@
+"""Losses of the two kinds of recipe. Images in network units, latents (n, d), logits (n, 1)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, smoothing: float) -> Tensor:
+    """Binary cross-entropy with one-sided label smoothing (Salimans et al. 2016): real -> `smoothing`."""
+    real = F.binary_cross_entropy_with_logits(real_logits, torch.full_like(real_logits, smoothing))
+    fake = F.binary_cross_entropy_with_logits(fake_logits, torch.zeros_like(fake_logits))
+    return real + fake
+
+
+def generator_loss(fake_logits: Tensor) -> Tensor:
+    """Non-saturating generator loss (Goodfellow et al. 2014, section 3)."""
+    return F.binary_cross_entropy_with_logits(fake_logits, torch.ones_like(fake_logits))
+
+
+def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_variance)) || N(0, I)) per sample (n,), nats (Kingma & Welling 2014, app. B)."""
+    return 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
+
+
+def reconstruction(images: Tensor, target: Tensor, variance: Tensor) -> Tensor:
+    """Gaussian negative log-likelihood per sample (n,), nats, without its constant; `variance` (n,)."""
+    return ((images - target) ** 2).sum((1, 2, 3)) / (2 * variance)
+
+
+def sample_noise(images: Tensor, dose: Tensor, scale: float, rng: torch.Generator) -> Tensor:
+    """Poisson counts of `images` (network units, x = 1 + scale t) at `dose` (n,) electrons per pixel, back
+    in network units. Above 50 counts the normal law of equal variance stands in: its skewness is lost
+    in the noise, and it is ten times cheaper."""
+    x = (1 + scale * images).clamp_min(0.02)
+    expected = x * dose[:, None, None, None]
+    noise = torch.randn(expected.shape, generator=rng, device=expected.device)
+    counts = torch.where(
+        expected < 50,
+        torch.poisson(expected.clamp_max(60), generator=rng),
+        expected + expected.sqrt() * noise,
+    )
+    return (counts / dose[:, None, None, None] - 1) / scale

@@ -1,0 +1,111 @@
+"""A training recipe: a small TOML file, validated, with the settings of one run and their version."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+RECIPE_SCHEMA = 1
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Network(_Section):
+    """Shape of the networks; `sampling_angstrom` is that of one generated pixel."""
+
+    latent: int = Field(100, ge=1, le=4096)
+    patch: Literal[32, 64, 128, 256, 512] = 64
+    channels: Literal[1, 3] = 1
+    base_channels: int = Field(64, ge=4, le=512)
+    channel_cap: int = Field(1024, ge=8, le=4096)
+    stem: Literal["linear", "mlp", "grid"] = Field("linear", description="how the latent enters")
+    residual: int = Field(0, ge=0, le=8, description="residual blocks at each of the three coarsest maps")
+    initialisation: Literal["dcgan", "he"] = "dcgan"
+    sampling_angstrom: float = Field(0.4, gt=0)
+    intensity_scale: float = Field(0.9, gt=0, description="x = 1 + scale * network output, vacuum = 1")
+
+
+class Optimiser(_Section):
+    """Adam's settings. Lengths are counted in images, so that batch size does not change their meaning."""
+
+    images: int = Field(1_000_000, ge=1)
+    batch: int = Field(64, ge=2)
+    lr_generator: float = Field(1e-4, gt=0)
+    lr_discriminator: float = Field(4e-4, gt=0)
+    lr_encoder: float = Field(1e-3, gt=0)
+    beta1: float = Field(0.5, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    warmup_images: int = Field(0, ge=0)
+    decay_from: float = Field(1.0, ge=0, le=1, description="share of the run after which lr falls (cosine)")
+    ema_images: int = Field(0, ge=0, description="half-life of the averaged generator; 0 keeps none")
+    bf16: bool = True
+    freeze_norm_from: float = Field(1.0, ge=0, le=1, description="share of the run after which batch norm is constant")
+
+
+class Loss(_Section):
+    """`gan`: the study's adversarial loss alone. `range`: encoder + likelihood + small adversarial term."""
+
+    kind: Literal["gan", "range"] = "gan"
+    label_smoothing: float = Field(0.9, gt=0, le=1)
+    sigma: float = Field(0.02, gt=0, description="Gaussian likelihood of the clean image, vacuum units")
+    kl_weight: float = Field(1.0, ge=0)
+    adversarial_weight: float = Field(0.0, ge=0)
+    prior_share: float = Field(0.25, ge=0, le=1, description="random latents per encoded one in each batch")
+    noisy_share: float = Field(0.5, ge=0, le=1)
+    log10_dose: tuple[float, float] = Field((0.7, 4.0), description="electrons per generated pixel, uniform in log")
+
+
+class Stream(_Section):
+    """How training patches are drawn from stored waves or from an array of images."""
+
+    seed: int = 0
+    patches_per_image: int = Field(16, ge=1)
+    reservoir: int = Field(8192, ge=64)
+    fresh_share: float = Field(0.5, gt=0, le=1, description="share of each batch that is newly rendered")
+
+
+class Recipe(_Section):
+    """All settings of a run."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    network: Network = Network()
+    optimiser: Optimiser = Optimiser()
+    loss: Loss = Loss()
+    stream: Stream = Stream()
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes inside the package."""
+    return sorted(p.name.removesuffix(".toml") for p in _folder().iterdir() if p.name.endswith(".toml"))
+
+
+def _folder() -> resources.abc.Traversable:
+    return resources.files("gdn.training") / "recipes"
+
+
+def load_recipe(name_or_file: str) -> Recipe:
+    """A shipped recipe by name, or one from a TOML file. Raises ValueError in one line."""
+    path = Path(name_or_file)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise ValueError(f"{path}: no such recipe file")
+        text = path.read_text()
+    elif name_or_file in shipped_recipes():
+        text = (_folder() / f"{name_or_file}.toml").read_text()
+    else:
+        raise ValueError(f"unknown recipe '{name_or_file}'; shipped: {', '.join(shipped_recipes())}; or give a .toml file")
+    try:
+        return Recipe.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{name_or_file}: not valid TOML ({error})") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{name_or_file}: {where}: {first['msg']}") from None
