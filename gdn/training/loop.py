@@ -40,6 +40,7 @@ class RunOptions:
     minutes: float | None = None
     status_every: int = 20_000  # images
     checkpoint_minutes: float = 5.0
+    start_from: Path | None = None  # model folder whose weights a new run starts from
     report: Callable[[dict[str, Any]], None] = field(default=lambda row: None)
 
 
@@ -82,6 +83,19 @@ class State:
         temporary = path.with_suffix(".part")
         torch.save(content, temporary)
         temporary.replace(path)
+
+    def start_from(self, folder: Path) -> None:
+        """Take generator and encoder of a model folder. Raises ValueError if their shapes differ."""
+        from gdn.training.export import networks_of_model
+
+        generator, encoder, _ = networks_of_model(folder)
+        try:
+            self.generator.load_state_dict(generator.state_dict())
+            self.average.load_state_dict(generator.state_dict())
+            if self.encoder is not None and encoder is not None:
+                self.encoder.load_state_dict(encoder.state_dict())
+        except RuntimeError:
+            raise ValueError(f"{folder}: its networks have another shape than the recipe's; use the recipe in its model.json") from None
 
     def load(self, path: Path, device: str) -> None:
         """Restore what `save` wrote; nothing but tensors and numbers is unpickled."""
@@ -274,6 +288,8 @@ def train(recipe: Recipe, options: RunOptions) -> State:
             stream.skip(state.images // world)
             if rank == 0:
                 monitor.cut_stats(options.run, state.images)
+        elif options.start_from is not None:
+            state.start_from(options.start_from)
         distributed.same_weights(*state.modules().values())
         _run(state, recipe, options, stream, device, rank, world)
         return state

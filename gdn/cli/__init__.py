@@ -1,0 +1,70 @@
+"""The command line: one file per command. It parses, calls and prints; no science."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+
+from gdn import __version__
+from gdn.cli import demo, denoise, doctor, evaluate, export, simulate, train
+
+app = typer.Typer(
+    name="gdn",
+    help="Denoise electron micrographs by searching the latent space of a GAN.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in (denoise, simulate, train, export, evaluate, demo, doctor):
+    _command.register(app)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True)) -> None:
+    if version:
+        print(f"gdn {__version__}")
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the program and exit: 0 done, 1 some work failed, 2 bad usage, 130 interrupted. No tracebacks."""
+    command = typer.main.get_command(app)
+    try:
+        result: Any = command.main(args=arguments, prog_name="gdn", standalone_mode=False)
+        code = result if isinstance(result, int) else 0
+    except KeyboardInterrupt:
+        print("gdn: interrupted; files finished so far are complete", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 1
+    except Exception as error:
+        code = _explain(error)
+    sys.exit(code)
+
+
+def _explain(error: Exception) -> int:
+    """One line for what went wrong; returns the exit code."""
+    show = getattr(error, "format_message", None)
+    if type(error).__name__ == "NoArgsIsHelpError" and show is not None:
+        print(show())
+        return 2
+    if show is not None and hasattr(error, "exit_code"):
+        context = getattr(error, "ctx", None)
+        where = f"{context.command_path}: " if context is not None else "gdn: "
+        print(f"{where}{' '.join(str(show()).split())} (see --help)", file=sys.stderr)
+        return int(error.exit_code)  # type: ignore[attr-defined]
+    if type(error).__name__ == "Abort":
+        print("gdn: interrupted", file=sys.stderr)
+        return 130
+    from gdn.cli.common import UsageFault
+
+    text = " ".join(str(error).split()) or type(error).__name__
+    expected = isinstance(error, ValueError | OSError | RuntimeError | FloatingPointError | MemoryError | ImportError)
+    if not expected:
+        text = f"internal error, please report it: {type(error).__name__}: {text}"
+    print(f"gdn: {text}", file=sys.stderr)
+    return 2 if isinstance(error, UsageFault) else 1

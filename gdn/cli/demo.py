@@ -1,0 +1,82 @@
+"""`gdn demo`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from gdn.cli.common import progress_bar, writable_folder
+from gdn.models import DEFAULT_MODEL
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("demo")(demo)
+
+
+def demo(
+    output: Path = typer.Option(Path("gdn-demo"), "-o", "--output", metavar="DIR", help="Folder for frames, results and the picture."),
+    model: str = typer.Option(DEFAULT_MODEL, metavar="NAME|DIR", help="Shipped model or model folder."),
+    restarts: int = typer.Option(4096, min=1, max=1_000_000),
+    seed: int = typer.Option(0, min=0),
+    engine: str = typer.Option("auto", help="auto, onnxruntime, torch."),
+    as_json: bool = typer.Option(False, "--json", help="The rows of 'gdn evaluate' on stdout, nothing else there."),
+) -> int:
+    """Denoise shipped low-dose frames (0.45 electrons per pixel) and compare with their ground truth.
+
+    The frames are simulated test structures: the shipped generator has never seen them.
+    """
+    from gdn.engines.choose import open_engine
+    from gdn.evaluation.comparators import available
+    from gdn.evaluation.demo import DEMO_NOISE, demo_frames
+    from gdn.evaluation.evaluate import DEFAULT_AGAINST, evaluate_frame, table
+    from gdn.models import find_model
+    from gdn.report.figure import save_panels
+    from gdn.search.bank import bank_for
+
+    writable_folder(output)
+    frames = demo_frames()
+    methods = tuple(name for name in DEFAULT_AGAINST if available(name))
+    rows: list[dict[str, Any]] = []
+    pictures = []
+    with open_engine(find_model(model), engine) as running:
+        with progress_bar(f"bank of {restarts} restarts", restarts) as update:
+            bank = bank_for(running, seed, restarts, progress=update)
+        with progress_bar("denoising", len(frames)) as update:
+            for number, frame in enumerate(frames):
+                update(number, text=frame.file)
+                found = evaluate_frame(frame, DEMO_NOISE, running, bank, seed + number, methods)
+                rows += found.rows
+                pictures.append(_write(output, frame, found))
+                if as_json:
+                    for row in found.rows:
+                        print(json.dumps(row), flush=True)
+    picture = output / "demo.png"
+    save_panels(picture, pictures, frames[0].sampling_angstrom)
+    print(f"picture: {picture}; frames and results as TIFF beside it", file=sys.stderr)
+    if not as_json:
+        print(table(rows))
+    return 0
+
+
+def _write(output: Path, frame: Any, found: Any) -> list[Any]:
+    """Write one frame's TIFFs; returns its row of panels: noisy, denoised, spread, truth."""
+    from gdn.frames.files import Calibration, write_tiff
+    from gdn.report.figure import Panel, span
+
+    calibration = Calibration(sampling_angstrom=frame.sampling_angstrom)
+    noisy, image, spread = found.images["noisy"], found.images["gdn"], found.result.spread
+    for name, array in (("", noisy), ("_denoised", image), ("_spread", spread), ("_truth", frame.image)):
+        write_tiff(output / f"{frame.file}{name}.tif", array, calibration)
+    low, high = span(frame.image)
+    score = next(r for r in found.rows if r["method"] == "gdn")
+    return [
+        Panel(noisy, "noisy: 0.45 electrons per pixel", 0, 3),
+        Panel(image, f"denoised: {score['psnr_db']:.1f} dB, SSIM {score['ssim']:.3f}", low, high),
+        Panel(spread, f"spread: white = {100 * span(spread)[1] / 0.45:.1f} % of vacuum", 0, span(spread)[1]),
+        Panel(frame.image, "truth", low, high),
+    ]

@@ -1,0 +1,133 @@
+"""`gdn denoise`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import typer
+
+from gdn.cli.common import UsageFault, expand, progress_bar, writable_folder
+from gdn.models import DEFAULT_MODEL
+
+SEARCH, DATA, RUN = "Search", "Frames", "Running"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("denoise")(denoise)
+
+
+def denoise(
+    files: list[str] = typer.Argument(..., metavar="FILES...", help="TIFF frames or stacks; globs are expanded."),
+    output: Path | None = typer.Option(None, "-o", "--output", metavar="DIR", help="Folder for results [default: beside each input]."),
+    restarts: int = typer.Option(4096, min=1, max=1_000_000, help="Random latents scored against every tile."),
+    model: str = typer.Option(DEFAULT_MODEL, metavar="NAME|DIR", help="Shipped model or model folder."),
+    noise: str = typer.Option("auto", help="auto, poisson, gaussian, gaussian:S, poisson-gaussian (S in the file's units)."),
+    sampling: float | None = typer.Option(None, metavar="Å/px", help="Pixel size where the file carries none, or another."),
+    engine: str = typer.Option("auto", help="auto, onnxruntime, torch."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda; what is asked for is never replaced."),
+    seed: int = typer.Option(0, min=0, help="Seed of the restarts."),
+    estimate: str = typer.Option("mean", help="mean over distinct restarts, or map: the single best."),
+    residual: bool = typer.Option(True, help="Add what the data significantly say beyond the generator."),
+    resume: bool = typer.Option(False, help="Skip files whose results are complete and from the same settings."),
+    no_cache: bool = typer.Option(False, "--no-cache", help="Neither read nor write the bank of restarts on disk."),
+    threads: int | None = typer.Option(None, min=1, help="CPU threads [default: all cores]."),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object per frame on stdout, nothing else there."),
+) -> int:
+    """Denoise frames: writes NAME_denoised.tif, NAME_spread.tif and NAME.json for each NAME.tif.
+
+    Example: gdn denoise night1/*.tif --restarts 4096 -o clean
+    """
+    from gdn.engines.base import EngineError
+    from gdn.engines.choose import open_engine
+    from gdn.frames.noise import parse_noise
+    from gdn.models import ModelError, find_model
+    from gdn.search.bank import bank_for
+    from gdn.search.denoise import SearchSettings
+    from gdn.search.files import Job
+
+    if sampling is not None and not 0 < sampling < 1000:
+        raise UsageFault(f"--sampling {sampling:g}: must be positive, in Å per pixel")
+    if estimate not in ("mean", "map"):
+        raise UsageFault(f"--estimate {estimate}: mean or map")
+    paths = expand(files)
+    try:
+        noise_model = parse_noise(noise)
+        chosen = find_model(model)
+    except (ModelError, ValueError) as error:
+        raise UsageFault(str(error)) from None
+    if output is not None:
+        writable_folder(output)
+    plan = _plan(paths, output)
+    settings = SearchSettings(residual=residual, estimate="map" if estimate == "map" else "mean")
+    try:
+        opened = open_engine(chosen, engine, device, threads)
+    except EngineError as error:
+        raise UsageFault(str(error)) from None
+    with opened as running:
+        with progress_bar(f"bank of {restarts} restarts", restarts) as update:
+            bank = bank_for(running, seed, restarts, use_cache=not no_cache, progress=update)
+        job = Job(running, bank, seed, settings, noise_model, noise, sampling)
+        failures = _run(plan, job, resume, as_json)
+    for line in failures:
+        print(f"gdn: {line}", file=sys.stderr)
+    if len(failures) and len(paths) > 1:
+        print(f"gdn: {len(failures)} of {len(paths)} files failed; the others are done", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _plan(paths: list[Path], output: Path | None) -> "list[tuple[Path, object]]":
+    """Each input with its outputs. Raises UsageFault where two inputs would share a name."""
+    from gdn.search.files import outputs_for
+
+    seen: dict[Path, Path] = {}
+    plan: list[tuple[Path, object]] = []
+    for path in paths:
+        outputs = outputs_for(path, output)
+        other = seen.setdefault(outputs.denoised, path)
+        if other != path:
+            raise UsageFault(f"{path} and {other} would both be written to {outputs.denoised}; denoise them in two runs")
+        plan.append((path, outputs))
+    return plan
+
+
+def _run(plan: "list[tuple[Path, object]]", job: object, resume: bool, as_json: bool) -> list[str]:
+    """Denoise every file; returns a line for each that failed."""
+    from gdn.search.files import Job, Outputs, denoise_file, is_done
+
+    assert isinstance(job, Job)
+    failures = []
+    with progress_bar("denoising", len(plan)) as update:
+        for number, (path, outputs) in enumerate(plan):
+            assert isinstance(outputs, Outputs)
+            text = f"{path.name} ({number + 1}/{len(plan)})"
+            update(number, text=text)
+            if resume and is_done(path, outputs, job):
+                continue
+            try:
+                rows = denoise_file(path, outputs, job, lambda share, n=number: update(n + share))  # type: ignore[misc]
+            except (ValueError, OSError, MemoryError) as error:
+                failures.append(_failure(path, error))
+                continue
+            for row in rows:
+                print(json.dumps(row) if as_json else _line(row), flush=True)
+    return failures
+
+
+def _failure(path: Path, error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename or path}: {error.strerror}"
+    return text if str(path) in text or isinstance(error, OSError) else f"{path}: {text or 'out of memory'}"
+
+
+def _line(row: dict[str, object]) -> str:
+    noise = row["noise"]
+    assert isinstance(noise, dict)
+    warnings = row["warnings"]
+    assert isinstance(warnings, list)
+    tail = "".join(f"; warning: {w}" for w in warnings)
+    level = f"read noise {noise['read_noise']:.3g}" if noise["kind"] == "gaussian" else f"{noise['dose']:.3g} e/px in vacuum"
+    return f"{row['input']} [{row['frame']}] -> {row['output']} ({noise['kind']}, {level}, {row['seconds']} s){tail}"

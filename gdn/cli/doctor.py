@@ -1,0 +1,97 @@
+"""`gdn doctor`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+import typer
+
+from gdn import __version__
+from gdn.models import DEFAULT_MODEL
+
+PACKAGES = ("numpy", "scipy", "onnxruntime", "tifffile", "imagecodecs", "torch", "onnx", "abtem", "bm3d")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("doctor")(doctor)
+
+
+def doctor(
+    model: str = typer.Option(DEFAULT_MODEL, metavar="NAME|DIR", help="Model to check."),
+    engine: str = typer.Option("auto", help="Engine to check."),
+    device: str = typer.Option("auto", help="Device to check."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> int:
+    """What this machine has: devices, runtimes, versions, the model, and which engine `auto` takes and why.
+
+    Exit code 1 if nothing can run.
+    """
+    report = examine(model, engine, device)
+    if as_json:
+        print(json.dumps(report))
+    else:
+        for key, value in report.items():
+            print(f"{key:12} {_text(value)}")
+    return 0 if report["ready"] is True else 1
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    return "yes" if value is True else str(value)
+
+
+def examine(model: str, engine: str, device: str) -> dict[str, Any]:
+    """Facts about this machine; 'ready' is True or the reason why nothing can run."""
+    from gdn.engines.base import EngineError
+    from gdn.engines.choose import open_engine
+    from gdn.models import ModelError, find_model
+    from gdn.search.bank import cache_folder, restart_latents
+
+    report: dict[str, Any] = {
+        "gdn": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count() or 1,
+        "packages": {name: _version(name) for name in PACKAGES},
+        "devices": _devices(),
+        "cache": str(cache_folder()),
+    }
+    try:
+        found = find_model(model)
+        card = found.card
+        report["model"] = (
+            f"{card.name}: {card.patch} px at {card.sampling_angstrom} Å, {card.latent} latents, sha256 {found.hash[:12]}"
+        )
+        with open_engine(found, engine, device) as opened:
+            image = opened.generate(restart_latents(0, 0, 1, card.latent))
+            report["engine"] = f"{opened.name} on {opened.device}: {opened.reason}"
+            report["self-test"] = f"one restart gives an image of mean {float(image.mean()):.3f} (vacuum is {card.vacuum:g})"
+        report["ready"] = True
+    except (ModelError, EngineError) as error:
+        report["ready"] = f"no: {error}"
+    return report
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "-"
+
+
+def _devices() -> str:
+    from gdn.engines.choose import installed
+
+    found = ["cpu"]
+    if installed("onnxruntime"):
+        import onnxruntime
+
+        if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            found.append("cuda (onnxruntime)")
+    return ", ".join(found)

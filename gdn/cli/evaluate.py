@@ -1,0 +1,113 @@
+"""`gdn evaluate`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from gdn.cli.common import UsageFault, expand, progress_bar
+from gdn.models import DEFAULT_MODEL
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    clean: list[str] = typer.Argument(..., metavar="CLEAN...", help="Clean TIFF frames; 'gdn simulate --frames' makes some."),
+    noise: str = typer.Option("poisson:1", help="Comma-separated poisson:S and gaussian:S, or 'suite' for the study's six."),
+    against: str = typer.Option("noisy,constant,blur,bm3d-binned", help="Comparators; 'original' is slow (hours) and only on request."),
+    vacuum: float = typer.Option(1.0, help="Vacuum level of the clean files (simulated frames: 1)."),
+    model: str = typer.Option(DEFAULT_MODEL, metavar="NAME|DIR", help="Shipped model or model folder."),
+    restarts: int = typer.Option(4096, min=1, max=1_000_000),
+    sampling: float | None = typer.Option(None, metavar="Å/px", help="Pixel size where the files carry none."),
+    engine: str = typer.Option("auto", help="auto, onnxruntime, torch."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda."),
+    seed: int = typer.Option(0, min=0, help="Seed of noise and restarts."),
+    original_steps: str = typer.Option("10,1500,10000", help="Restarts, steps of each, final steps of --against original."),
+    as_json: bool = typer.Option(False, "--json", help="One JSON row per frame, noise and method on stdout."),
+) -> int:
+    """Add noise to clean frames, denoise, and print the table against the comparators.
+
+    Values are put on the original study's scale (vacuum 0.45, range 1). Example:
+    gdn evaluate data/frames/test_*.tif --noise suite
+    """
+    from gdn.engines.base import EngineError
+    from gdn.engines.choose import open_engine
+    from gdn.evaluation.evaluate import evaluate_frame, table
+    from gdn.evaluation.original import OriginalSettings
+    from gdn.evaluation.suite import SUITE, parse_suite
+    from gdn.models import ModelError, find_model
+    from gdn.search.bank import bank_for
+
+    try:
+        noises = parse_suite(SUITE if noise == "suite" else noise)
+        methods = _methods(against)
+        counts = [int(part) for part in original_steps.split(",")]
+        original = OriginalSettings(*counts) if len(counts) == 3 and min(counts) > 0 else None
+        chosen = find_model(model)
+        opened = open_engine(chosen, engine, device)
+    except (ModelError, EngineError, ValueError) as error:
+        raise UsageFault(str(error)) from None
+    if original is None or vacuum <= 0:
+        raise UsageFault("--original-steps wants three positive numbers, --vacuum a positive one")
+    paths = expand(clean)
+    rows: list[dict[str, Any]] = []
+    failures = 0
+    with opened as running:
+        bank = bank_for(running, seed, restarts)
+        with progress_bar("evaluating", len(paths) * len(noises)) as update:
+            for number, path in enumerate(paths):
+                try:
+                    frames = list(_frames(path, vacuum, sampling))
+                except ValueError as error:
+                    print(f"gdn: {error}", file=sys.stderr)
+                    failures += 1
+                    continue
+                for frame in frames:
+                    for n, one in enumerate(noises):
+                        found = evaluate_frame(frame, one, running, bank, seed + frame.frame, methods, original=original)
+                        rows += found.rows
+                        update(number * len(noises) + n + 1, text=f"{path.name} {one}")
+                        if as_json:
+                            for row in found.rows:
+                                print(json.dumps(row), flush=True)
+    if not as_json and rows:
+        print(table(rows))
+    return 1 if failures else 0
+
+
+def _methods(text: str) -> tuple[str, ...]:
+    """Names of comparators, in order. Those whose package is missing are left out, saying so."""
+    from gdn.evaluation.comparators import COMPARATORS, NEEDS, available
+
+    chosen = []
+    for name in filter(None, (part.strip() for part in text.split(","))):
+        if name not in COMPARATORS and name != "original":
+            raise UsageFault(f"--against {name}: choose from {', '.join([*COMPARATORS, 'original'])}")
+        if not available(name):
+            print(f"gdn: {name} left out: {NEEDS[name]} is not installed (pip install 'gdn[bench]')", file=sys.stderr)
+            continue
+        chosen.append(name)
+    return tuple(chosen)
+
+
+def _frames(path: Path, vacuum: float, sampling: float | None) -> Any:
+    import numpy as np
+
+    from gdn.evaluation.evaluate import CleanFrame
+    from gdn.evaluation.suite import STUDY_VACUUM
+    from gdn.frames.files import FrameError, read_frames
+
+    source = read_frames(path)
+    pixel = sampling or source.calibration.sampling_angstrom
+    if pixel is None:
+        raise FrameError(f"{path}: carries no pixel size; give it in Å per pixel, for example --sampling 0.06")
+    for index in range(source.count):
+        image = source.read(index) * np.float32(STUDY_VACUUM / vacuum)
+        yield CleanFrame(str(path), index, image, pixel)

@@ -1,0 +1,48 @@
+"""`gdn export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from gdn.cli.common import UsageFault, need
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("export")(export)
+
+
+def export(
+    source: Path = typer.Argument(..., metavar="RUN|MODEL", help="Run folder of 'gdn train', or a model folder."),
+    output: Path = typer.Option(..., "-o", "--output", metavar="DIR", help="Model folder to write; its name is the model's."),
+    fp16: bool = typer.Option(False, "--fp16", help="True half-precision graphs, made in torch."),
+    engine: str = typer.Option("onnx", help="onnx."),
+) -> int:
+    """Make a model folder: folded ONNX graphs, compared with torch before anything is kept.
+
+    Example: gdn export runs/range -o models/mine
+    """
+    if engine != "onnx":
+        raise UsageFault(f"--engine {engine}: only onnx is built so far")
+    need("torch", "train")
+    need("onnxscript", "train")
+    from gdn.training.export import export_model, networks_of_model, networks_of_run
+
+    if (source / "model.json").exists():
+        from gdn.models import load_model
+
+        generator, encoder, recipe = networks_of_model(source)
+        training = dict(load_model(source).card.training)
+    elif (source / "recipe.json").exists():
+        generator, encoder, recipe, training = networks_of_run(source, print)
+    else:
+        raise UsageFault(f"{source}: neither a run folder (recipe.json) nor a model folder (model.json)")
+    report = export_model(generator, encoder, recipe, training, output, fp16)
+    print(f"{report.folder}: {report.size_bytes / 2**20:.1f} MiB; onnxruntime against torch on random latents:")
+    print(f"  images differ by at most {report.generator_error:.2g} of the vacuum level")
+    print(f"  gradients by at most {report.gradient_error:.2g} of the largest")
+    if report.encoder_error is not None:
+        print(f"  encoded latents by at most {report.encoder_error:.2g}")
+    return 0

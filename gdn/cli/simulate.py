@@ -1,0 +1,38 @@
+"""`gdn simulate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from gdn.cli.common import need, progress_bar, writable_folder
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("simulate")(simulate)
+
+
+def simulate(
+    out: Path = typer.Argument(..., metavar="OUT", help="Dataset folder; an unfinished one is continued."),
+    count: int = typer.Option(..., min=1, help="Number of structures (one exit wave each, about 0.35 MB)."),
+    seed: int = typer.Option(..., min=0, help="Seed of the whole dataset."),
+    frames: int = typer.Option(0, min=0, help="Also render this many 850x850 px frames at 0.0612 Å/px as TIFF."),
+    workers: int = typer.Option(1, min=1, max=1024, help="Processes of one thread each."),
+) -> int:
+    """Simulate Pt on CeO2: random structures, multislice exit waves (abTEM), and rendered frames.
+
+    Training renders its images from the exit waves on the fly, so --frames is only for looking and for
+    evaluation. One structure in ten belongs to the test split and one to validation, by its seed.
+    Example: gdn simulate data --count 1000 --seed 1 --workers 2
+    """
+    need("abtem", "train")
+    from gdn.training.simulation import SimulationPlan
+    from gdn.training.simulation import simulate as run
+
+    writable_folder(out)
+    with progress_bar("simulating", count + frames) as update:
+        paths = run(SimulationPlan(out, count, seed, frames, workers), update)
+    print(f"{out}: {len(paths)} exit waves, {frames} frames")
+    return 0

@@ -1,0 +1,109 @@
+"""`gdn train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from gdn.cli.common import UsageFault, need, progress_bar
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("train")(train)
+
+
+def train(
+    recipe: str = typer.Option("range", metavar="NAME|FILE", help="Shipped recipe (range, dcgan) or a TOML file."),
+    data: Path = typer.Option(Path("data"), help="Folder of 'gdn simulate', or an .npz with 'train' and 'test' images."),
+    run: Path | None = typer.Option(None, help="Run folder [default: runs/RECIPE]; the same command resumes."),
+    resume: bool = typer.Option(False, "--resume", help="Insist on an existing run."),
+    start: str | None = typer.Option(None, "--from", metavar="MODEL", help="Start from the weights of a model."),
+    latent: int | None = typer.Option(None, min=1, help="Override the recipe's latent size."),
+    patch: int | None = typer.Option(None, help="Override the patch: 32, 64, 128, 256 or 512 px."),
+    channels: int | None = typer.Option(None, help="Override the channels: 1 or 3."),
+    images: int | None = typer.Option(None, min=1, help="Override the length of the run, in images."),
+    batch: int | None = typer.Option(None, min=2, help="Override the batch (over all processes)."),
+    minutes: float | None = typer.Option(None, min=0, help="Stop and checkpoint after this wall time."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda."),
+    workers: int = typer.Option(0, min=0, help="Processes that render patches [0: this one does]."),
+    threads: int | None = typer.Option(None, min=1, help="CPU threads of the networks."),
+    status_every: int = typer.Option(20_000, min=1, help="Images between lines of stats.jsonl and sample grids."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Print the settings that would be used, as JSON."),
+) -> int:
+    """Train a generator. The run folder keeps recipe.json, stats.jsonl, grids/ and checkpoint.pt.
+
+    Example: gdn train --recipe range --data data --run runs/range --minutes 60
+    Several GPUs: torchrun --nproc-per-node 4 -m gdn train --data data
+    """
+    chosen = _recipe(recipe, latent, patch, channels, images, batch)
+    if dry_run:
+        print(chosen.model_dump_json(indent=1))
+        return 0
+    need("torch", "train")
+    import torch
+
+    from gdn.training.loop import RunOptions
+    from gdn.training.loop import train as run_training
+
+    folder = run or Path("runs") / chosen.name
+    if resume and not (folder / "checkpoint.pt").exists():
+        raise UsageFault(f"{folder}: nothing to resume (no checkpoint.pt)")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageFault("--device cuda: torch sees no CUDA device")
+    with progress_bar("training", chosen.optimiser.images) as update:
+
+        def report(row: dict[str, Any]) -> None:
+            update(row["images"])
+            print(_line(row), flush=True)
+
+        options = RunOptions(
+            folder, data, device, workers, threads, minutes, status_every, report=report, start_from=_model_folder(start)
+        )
+        state = run_training(chosen, options)
+    print(f"{folder}: {state.images:,} images seen; 'gdn export {folder} -o MODEL' makes a model of it")
+    return 0
+
+
+def _model_folder(start: str | None) -> Path | None:
+    from gdn.models import ModelError, find_model
+
+    try:
+        return None if start is None else find_model(start).folder
+    except ModelError as error:
+        raise UsageFault(str(error)) from None
+
+
+def _recipe(
+    name: str, latent: int | None, patch: int | None, channels: int | None, images: int | None, batch: int | None
+) -> Any:
+    """The recipe with the command line's overrides. Raises UsageFault."""
+    from pydantic import ValidationError
+
+    from gdn.training.recipe import Recipe, load_recipe
+
+    try:
+        content = load_recipe(name).model_dump()
+    except ValueError as error:
+        raise UsageFault(str(error)) from None
+    for section, key, value in (
+        ("network", "latent", latent), ("network", "patch", patch), ("network", "channels", channels),
+        ("optimiser", "images", images), ("optimiser", "batch", batch),
+    ):  # fmt: skip
+        if value is not None:
+            content[section][key] = value
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageFault(f"--{first['loc'][-1]}: {first['msg']}") from None
+
+
+def _line(row: dict[str, Any]) -> str:
+    parts = [f"{row['images']:>10,} images", f"{row['seconds']:>7.0f} s"]
+    parts += [f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, float) and k != "seconds"]
+    return "  ".join(parts) + "".join(f"\n  WARNING: {w}" for w in row["warnings"])

@@ -1,0 +1,27 @@
+"""The shipped demonstration frames: exit waves of test structures, rendered and made noisy on the spot."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from gdn.evaluation.evaluate import CleanFrame
+from gdn.evaluation.suite import STUDY_VACUUM, Noise
+from gdn.training.imaging import read_wave, render
+from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, frame_optics
+
+DEMO_NOISE = Noise("poisson", 1.0)  # 0.45 electrons per pixel in vacuum at 0.0612 Å/px
+
+
+def demo_frames() -> list[CleanFrame]:
+    """The shipped frames in the study's units, rendered from their exit waves."""
+    folder = Path(str(resources.files("gdn.evaluation") / "demo_waves"))
+    found = []
+    for path in sorted(folder.glob("*.npz")):
+        wave = read_wave(path)
+        optics = frame_optics(int(wave.record["seed"]), 0)
+        image = np.maximum(render(wave, optics, FRAME_SAMPLING, FRAME_SHAPE), 0) * np.float32(STUDY_VACUUM)
+        found.append(CleanFrame(path.stem, 0, image, FRAME_SAMPLING))
+    return found

@@ -1,0 +1,160 @@
+"""Files in, files out: one input becomes a denoised TIFF, a spread TIFF and a JSON record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gdn import __version__
+from gdn.engines.base import Engine
+from gdn.frames.files import FrameError, FrameFile, read_frames, result_writer
+from gdn.frames.noise import NoiseModel
+from gdn.search.bank import Bank
+from gdn.search.denoise import FrameResult, SearchSettings, denoise_frame
+
+RECORD_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every file of a run shares. `sampling_angstrom` overrides the files' own."""
+
+    engine: Engine
+    bank: Bank
+    seed: int
+    settings: SearchSettings
+    noise: NoiseModel | None
+    noise_text: str
+    sampling_angstrom: float | None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Names of the three outputs of one input."""
+
+    denoised: Path
+    spread: Path
+    record: Path
+
+
+def outputs_for(source: Path, folder: Path | None) -> Outputs:
+    """`NAME_denoised.tif`, `NAME_spread.tif`, `NAME.json` in `folder`, or beside the input."""
+    where = folder if folder is not None else source.parent
+    stem = source.name
+    for suffix in (".tiff", ".tif", ".ome"):
+        stem = stem[: -len(suffix)] if stem.lower().endswith(suffix) else stem
+    return Outputs(where / f"{stem}_denoised.tif", where / f"{stem}_spread.tif", where / f"{stem}.json")
+
+
+def job_key(source: Path, job: Job) -> str:
+    """Hash of all that determines the result: the input's bytes, the model, the settings, the version."""
+    digest = hashlib.sha256()
+    with source.open("rb") as stream:
+        digest.update(hashlib.file_digest(stream, "sha256").digest())
+    about = [job.engine.model.hash, job.engine.name, job.seed, len(job.bank.latents), asdict(job.settings)]
+    digest.update(json.dumps([*about, job.noise_text, job.sampling_angstrom, __version__], sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def is_done(source: Path, outputs: Outputs, job: Job) -> bool:
+    """Whether all outputs exist and were made from this very input, model and settings."""
+    try:
+        record = json.loads(outputs.record.read_text())
+        complete = outputs.denoised.exists() and outputs.spread.exists()
+        return bool(complete and record["key"] == job_key(source, job))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def denoise_file(source: Path, outputs: Outputs, job: Job, progress: Callable[[float], None]) -> list[dict[str, Any]]:
+    """Denoise every frame of `source`; returns one row per frame. Nothing is left behind on failure.
+
+    Raises FrameError (with the file's name) for what is wrong with the file or a frame in it.
+    """
+    frames = read_frames(source)
+    sampling = _sampling(frames, job)
+    if min(frames.frame_shape) * sampling < 4:
+        raise FrameError(f"{source}: the field is {min(frames.frame_shape) * sampling:.2g} Å wide; check --sampling")
+    rows = []
+    results: list[FrameResult] = []
+    with result_writer(outputs.denoised, frames, sampling) as image, result_writer(outputs.spread, frames, sampling) as spread:
+        for index in range(frames.count):
+            frame = frames.read(index)
+            try:
+                result = denoise_frame(
+                    frame, sampling, job.engine, job.bank, job.settings, job.noise,
+                    lambda share, done=index: progress((done + share) / frames.count),  # type: ignore[misc]
+                )  # fmt: skip
+            except ValueError as error:
+                raise FrameError(f"{source}: frame {index}: {error}") from None
+            image[index], spread[index] = result.image, result.spread
+            results.append(result)
+            rows.append(_row(source, index, outputs, job, result))
+    _write_record(outputs.record, _record(source, frames, sampling, job, results, rows))
+    return rows
+
+
+def _sampling(frames: FrameFile, job: Job) -> float:
+    sampling = job.sampling_angstrom or frames.calibration.sampling_angstrom
+    if sampling is None:
+        raise FrameError(f"{frames.path}: carries no pixel size; give it in Å per pixel, for example --sampling 0.06")
+    return sampling
+
+
+def _row(source: Path, index: int, outputs: Outputs, job: Job, result: FrameResult) -> dict[str, Any]:
+    noise = result.noise
+    return {
+        "input": str(source),
+        "frame": index,
+        "output": str(outputs.denoised),
+        "spread": str(outputs.spread),
+        "model": job.engine.model.card.name,
+        "engine": job.engine.name,
+        "restarts": len(job.bank.latents),
+        "seed": job.seed,
+        "noise": {"kind": noise.kind, "gain": noise.gain, "offset": noise.offset, "dose": result.dose, "read_noise": noise.read_noise},
+        "objective": result.objective,
+        "seconds": round(sum(result.seconds.values()), 3),
+        "warnings": result.warnings,
+    }
+
+
+def _record(
+    source: Path, frames: FrameFile, sampling: float, job: Job, results: list[FrameResult], rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    engine = job.engine
+    details = [
+        {
+            "noise_how": r.noise.how, "tiles": r.tiles, "objectives": [round(o, 3) for o in r.objectives],
+            "best_from_bank_share": round(r.bank_share, 4), "residual_share": round(r.residual_share, 4), "stages": r.seconds,
+        }
+        for r in results
+    ]  # fmt: skip
+    return {
+        "schema": RECORD_SCHEMA,
+        "key": job_key(source, job),
+        "input": {"path": str(source), "shape": list(frames.calibration.shape), "axes": frames.calibration.axes, "dtype": str(frames.dtype)},
+        "sampling_angstrom": sampling,
+        "model": {"name": engine.model.card.name, "sha256": engine.model.hash, "sampling_angstrom": engine.model.card.sampling_angstrom},
+        "engine": {"name": engine.name, "device": engine.device, "reason": engine.reason},
+        "search": {"restarts": len(job.bank.latents), "seed": job.seed, "noise": job.noise_text, **asdict(job.settings)},
+        "versions": {"gdn": __version__, "python": platform.python_version(), "numpy": np.__version__, "platform": platform.platform()},
+        "frames": [row | detail for row, detail in zip(rows, details, strict=True)],
+    }
+
+
+def _write_record(path: Path, record: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
