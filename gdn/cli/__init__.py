@@ -56,7 +56,7 @@ def _explain(error: Exception) -> int:
         context = getattr(error, "ctx", None)
         where = f"{context.command_path}: " if context is not None else "gdn: "
         print(f"{where}{' '.join(str(show()).split())} (see --help)", file=sys.stderr)
-        return int(error.exit_code)  # type: ignore[attr-defined]
+        return int(error.exit_code)
     if type(error).__name__ == "Abort":
         print("gdn: interrupted", file=sys.stderr)
         return 130

@@ -19,7 +19,9 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    output: Path = typer.Option(Path("gdn-demo"), "-o", "--output", metavar="DIR", help="Folder for frames, results and the picture."),
+    output: Path = typer.Option(
+        Path("gdn-demo"), "-o", "--output", metavar="DIR", help="Folder for frames, results and the picture."
+    ),
     model: str = typer.Option(DEFAULT_MODEL, metavar="NAME|DIR", help="Shipped model or model folder."),
     restarts: int = typer.Option(4096, min=1, max=1_000_000),
     seed: int = typer.Option(0, min=0),

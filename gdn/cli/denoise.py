@@ -21,7 +21,9 @@ def register(app: typer.Typer) -> None:
 
 def denoise(
     files: list[str] = typer.Argument(..., metavar="FILES...", help="TIFF frames or stacks; globs are expanded."),
-    output: Path | None = typer.Option(None, "-o", "--output", metavar="DIR", help="Folder for results [default: beside each input]."),
+    output: Path | None = typer.Option(
+        None, "-o", "--output", metavar="DIR", help="Folder for results [default: beside each input]."
+    ),
     restarts: int = typer.Option(4096, min=1, max=1_000_000, help="Random latents scored against every tile."),
     model: str = typer.Option(DEFAULT_MODEL, metavar="NAME|DIR", help="Shipped model or model folder."),
     noise: str = typer.Option("auto", help="auto, poisson, gaussian, gaussian:S, poisson-gaussian (S in the file's units)."),
@@ -78,7 +80,7 @@ def denoise(
     return 1 if failures else 0
 
 
-def _plan(paths: list[Path], output: Path | None) -> "list[tuple[Path, object]]":
+def _plan(paths: list[Path], output: Path | None) -> list[tuple[Path, object]]:
     """Each input with its outputs. Raises UsageFault where two inputs would share a name."""
     from gdn.search.files import outputs_for
 
@@ -93,7 +95,7 @@ def _plan(paths: list[Path], output: Path | None) -> "list[tuple[Path, object]]"
     return plan
 
 
-def _run(plan: "list[tuple[Path, object]]", job: object, resume: bool, as_json: bool) -> list[str]:
+def _run(plan: list[tuple[Path, object]], job: object, resume: bool, as_json: bool) -> list[str]:
     """Denoise every file; returns a line for each that failed."""
     from gdn.search.files import Job, Outputs, denoise_file, is_done
 

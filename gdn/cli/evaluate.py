@@ -21,7 +21,9 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     clean: list[str] = typer.Argument(..., metavar="CLEAN...", help="Clean TIFF frames; 'gdn simulate --frames' makes some."),
     noise: str = typer.Option("poisson:1", help="Comma-separated poisson:S and gaussian:S, or 'suite' for the study's six."),
-    against: str = typer.Option("noisy,constant,blur,bm3d-binned", help="Comparators; 'original' is slow (hours) and only on request."),
+    against: str = typer.Option(
+        "noisy,constant,blur,bm3d-binned", help="Comparators; 'original' is slow (hours) and only on request."
+    ),
     vacuum: float = typer.Option(1.0, help="Vacuum level of the clean files (simulated frames: 1)."),
     model: str = typer.Option(DEFAULT_MODEL, metavar="NAME|DIR", help="Shipped model or model folder."),
     restarts: int = typer.Option(4096, min=1, max=1_000_000),

@@ -78,9 +78,7 @@ def _model_folder(start: str | None) -> Path | None:
         raise UsageFault(str(error)) from None
 
 
-def _recipe(
-    name: str, latent: int | None, patch: int | None, channels: int | None, images: int | None, batch: int | None
-) -> Any:
+def _recipe(name: str, latent: int | None, patch: int | None, channels: int | None, images: int | None, batch: int | None) -> Any:
     """The recipe with the command line's overrides. Raises UsageFault."""
     from pydantic import ValidationError
 

@@ -152,7 +152,8 @@ class FoldedGenerator(nn.Module):
         self.chain, self.intensity_scale, self.vacuum = chain, intensity_scale, vacuum
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.vacuum + self.intensity_scale * self.chain(z)
+        y: Tensor = self.chain(z)
+        return self.vacuum + self.intensity_scale * y
 
 
 class PullBack(nn.Module):

@@ -60,10 +60,13 @@ def evaluate_frame(
         done.images[method] = image
         done.rows.append(_row(clean, noise, method, case, image, seconds))
 
+    def run_original() -> Image:
+        steps = original or OriginalSettings()
+        return denoise_original(case.noisy, case.sampling_angstrom, engine, STUDY_VACUUM, seed, steps)
+
     for method in against:
         if method == "original":
-            steps = original or OriginalSettings()
-            add(method, lambda: denoise_original(case.noisy, case.sampling_angstrom, engine, STUDY_VACUUM, seed, steps))
+            add(method, run_original)
         else:
             add(method, lambda name=method: COMPARATORS[name](case))  # type: ignore[misc]
 

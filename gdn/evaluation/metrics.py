@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +17,8 @@ MATCH_ANGSTROM = 0.5
 
 def psnr(clean: Image, other: Image) -> float:
     """Peak signal-to-noise ratio in dB with data range 1, nothing clamped."""
-    error = np.mean((clean.astype(np.float64) - other) ** 2)
-    return float(-10 * np.log10(max(error, 1e-20)))
+    error = float(np.mean((clean.astype(np.float64) - other) ** 2))
+    return -10 * math.log10(max(error, 1e-20))
 
 
 def ssim(clean: Image, other: Image) -> float:
@@ -54,12 +55,12 @@ def find_columns(image: Image, sampling_angstrom: float, dark: bool, contrast: f
     sign = -1.0 if dark else 1.0
     sharp = sign * gaussian_filter(image.astype(np.float64), 0.3 / sampling_angstrom)
     around = gaussian_filter(sharp, 1.2 / sampling_angstrom)
-    size = 2 * int(round(0.6 / sampling_angstrom)) + 1
+    size = 2 * round(0.6 / sampling_angstrom) + 1
     peak = (sharp == maximum_filter(sharp, size)) & (sharp - around > contrast)
-    edge = max(1, int(round(1.0 / sampling_angstrom)))
+    edge = max(1, round(1.0 / sampling_angstrom))
     inner = np.zeros_like(peak)
     inner[edge:-edge, edge:-edge] = True
-    return np.argwhere(peak & inner) * sampling_angstrom
+    return np.asarray(np.argwhere(peak & inner) * sampling_angstrom, dtype=np.float64)
 
 
 def column_score(clean: Image, other: Image, sampling_angstrom: float) -> ColumnScore:

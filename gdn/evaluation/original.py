@@ -52,7 +52,8 @@ def _search_tile(engine: Engine, data: TileData, seed: int, settings: OriginalSe
         if loss < best_loss:
             best, best_loss = z, loss
     z, _ = _adam(engine, data, best, settings.final_steps, settings)
-    return engine.generate(np.clip(z, -settings.clamp, settings.clamp))[0]
+    image: Array = engine.generate(np.clip(z, -settings.clamp, settings.clamp))[0]
+    return image
 
 
 def _adam(engine: Engine, data: TileData, z: Array, steps: int, settings: OriginalSettings) -> tuple[Array, float]:

@@ -21,9 +21,9 @@ Frame = NDArray[np.float32]  # (rows, columns)
 
 MINIMUM_SIDE = 16  # px; below this there is nothing to estimate noise from
 _ANGSTROM_PER = {
-    "å": 1.0, "å": 1.0, "angstrom": 1.0, "angstroms": 1.0, "a": 1.0, "\\u00c5": 1.0,
+    "\u00e5": 1.0, "\u212b": 1.0, "angstrom": 1.0, "angstroms": 1.0, "a": 1.0, "\\u00c5".lower(): 1.0,
     "nm": 10.0, "nanometer": 10.0, "nanometre": 10.0, "pm": 0.01, "picometer": 0.01,
-    "um": 1e4, "µm": 1e4, "μm": 1e4, "micron": 1e4, "microns": 1e4, "\\u00b5m": 1e4,
+    "um": 1e4, "\u00b5m": 1e4, "\u03bcm": 1e4, "micron": 1e4, "microns": 1e4, "\\u00b5m": 1e4,
     "mm": 1e7, "cm": 1e8, "m": 1e10,
 }  # fmt: skip
 
@@ -59,7 +59,9 @@ class FrameFile:
         try:
             raw = np.asarray(self._data[index])
         except Exception as error:  # codecs raise many kinds
-            raise FrameError(f"{self.path}: frame {index} cannot be decoded ({_one_line(error)}); is the file complete?") from None
+            raise FrameError(
+                f"{self.path}: frame {index} cannot be decoded ({_one_line(error)}); is the file complete?"
+            ) from None
         if raw.ndim == 3:
             raw = _gray(self.path, raw)
         frame = raw.astype(np.float32)
@@ -99,8 +101,8 @@ def read_frames(path: Path) -> FrameFile:
             sampling, style = _sampling(tif, path)
             _check_layout(path, shape, axes, dtype)
             colour = axes.endswith("S")
-            data = series.asarray() if len(series.pages) == 1 or colour else None
-            data = _Pages(path, shape, len(shape) - 2) if data is None else data
+            whole = (len(series.pages) == 1 and (len(shape) == 2 or colour)) or colour
+            data: Any = series.asarray() if whole else _Pages(path, shape, len(shape) - 2)
     except FrameError:
         raise
     except Exception as error:  # tifffile and its codecs raise many kinds on broken files
@@ -142,7 +144,7 @@ def _check_layout(path: Path, shape: tuple[int, ...], axes: str, dtype: Any) -> 
     if 0 in shape or len(shape) < 2:
         raise FrameError(f"{path}: an empty image of shape {'x'.join(map(str, shape))}")
     plain = axes.removesuffix("S")
-    if not plain.endswith("YX") or "C" in plain and shape[plain.index("C")] > 1:
+    if not plain.endswith("YX") or ("C" in plain and shape[plain.index("C")] > 1):
         raise FrameError(f"{path}: axes {axes} of shape {'x'.join(map(str, shape))}; frames must be gray, (..., Y, X)")
 
 
@@ -150,7 +152,7 @@ def _sampling(tif: tifffile.TiffFile, path: Path) -> tuple[float | None, Literal
     """Å per pixel from ImageJ's, OME's or gdn's own metadata. Plain resolution tags mean print size."""
     if tif.is_ome and tif.ome_metadata:
         return _ome_sampling(tif.ome_metadata, path), "ome"
-    tags = tif.pages[0].tags if len(tif.pages) else {}
+    tags: Any = tif.pages.first.tags if len(tif.pages) else {}
     if tif.is_imagej:
         unit = str((tif.imagej_metadata or {}).get("unit", "")).strip().lower()
         scale = _ANGSTROM_PER.get(unit)

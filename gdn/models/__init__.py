@@ -127,7 +127,7 @@ def _verify(folder: Path, name: str, expected: str) -> None:
     path = folder / name
     if path.suffix not in (".onnx", ".safetensors", ".json", ".jsonl", ".png"):
         raise ModelError(f"{folder}: model.json lists '{name}', a kind of file that no model has; refused")
-    if not path.is_file() or path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+    if not path.is_file() or (path.is_symlink() and not path.resolve().is_relative_to(folder.resolve())):
         raise ModelError(f"{path}: missing, or outside the model folder; export or copy the model again")
     if path.stat().st_size > _LARGEST_FILE:
         raise ModelError(f"{path}: larger than {_LARGEST_FILE >> 20} MiB; not a model of this program")

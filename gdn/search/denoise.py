@@ -30,10 +30,10 @@ class SearchSettings:
     """Everything that determines a result besides the frame, the model and the restarts."""
 
     stride: int = 16  # binned px between tiles
-    brief_candidates: int = 4
-    brief_steps: int = 20
-    full_candidates: int = 2
-    full_steps: int = 60
+    brief_candidates: int = 2  # of the bank, for each tile
+    brief_steps: int = 10
+    full_candidates: int = 3
+    full_steps: int | None = None  # None: by the dose, see `steps_for`
     rate: float = 0.05
     temperature: float = 20.0  # nats
     residual: bool = True
@@ -84,7 +84,7 @@ def denoise_frame(
     candidates = _propose(engine, bank, data, dose, settings)
     clock.mark("score")
     progress(0.05)
-    candidates, from_bank = _search(engine, data, candidates, settings, progress)
+    candidates = _search(engine, data, candidates, settings, dose, progress)
     clock.mark("refine")
     temperature = 1e-9 if settings.estimate == "map" else settings.temperature
     image, spread = blend(candidates, tiling, temperature)
@@ -107,7 +107,7 @@ def denoise_frame(
     objectives = candidates.objective[best]
     return FrameResult(
         result, doubt.astype(np.float32), model, frame_dose, float(objectives.mean()), [float(o) for o in objectives],
-        float(from_bank[best].mean()), residual_share, len(tiling.corners), clock.seconds, warnings,
+        float(candidates.from_bank[best].mean()), residual_share, len(tiling.corners), clock.seconds, warnings,
     )  # fmt: skip
 
 
@@ -133,6 +133,16 @@ def _warnings(model: NoiseModel, dose: float, grids: Grids, patch: int) -> list[
     if model.alpha == 1 and dose < 1:
         found.append(f"{dose:.2g} electrons per generator pixel: next to no information")
     return found
+
+
+def steps_for(effective_dose: float) -> int:
+    """Steps of the full refinement for electrons per generator pixel (squared signal over variance).
+
+    Stopping early keeps the latent near the encoder's guess, which knows more of real images than the
+    N(0, I) prior does: at 19 electrons more than 20 steps fit noise, at 190 sixty still gain
+    (measured on validation frames, docs/search.md).
+    """
+    return int(np.clip(18 * np.sqrt(max(effective_dose, 0.1) / 19), 10, 80))
 
 
 def _best(candidates: Candidates, tiles: int) -> NDArray[np.int64]:
@@ -172,24 +182,24 @@ def _propose(engine: Engine, bank: Bank, data: TileData, dose: float, settings: 
         if guess is not None:
             z = np.concatenate([z, guess])
             tile = np.concatenate([tile, np.arange(tiles)])
-    return refinement.start(z, tile, np.full(len(z), np.log(dose), np.float32))
+    return refinement.start(z, tile, np.full(len(z), np.log(dose), np.float32), np.arange(len(z)) < chosen.size)
 
 
 def _search(
-    engine: Engine, data: TileData, candidates: Candidates, settings: SearchSettings, progress: Progress
-) -> tuple[Candidates, NDArray[np.bool_]]:
+    engine: Engine, data: TileData, candidates: Candidates, settings: SearchSettings, dose: float, progress: Progress
+) -> Candidates:
     """Brief refinement of all candidates, full refinement of each tile's best few."""
-    tiles = len(data.counts)
-    bank_starts = min(settings.brief_candidates * tiles, len(candidates.z))
-    is_bank = np.arange(len(candidates.z)) < bank_starts
-    brief = refinement.refine(engine, data, candidates, settings.brief_steps, 2 * settings.rate)
+    brief = refinement.refine(engine, data, candidates, settings.brief_steps, settings.rate)
     progress(0.4)
     order = np.lexsort((brief.objective, brief.tile))
     rank = np.arange(len(order)) - np.searchsorted(brief.tile[order], brief.tile[order])
     kept = np.sort(order[rank < settings.full_candidates])
-    full = refinement.refine(engine, data, brief.take(kept), settings.full_steps, settings.rate)
+    steps = settings.full_steps
+    if steps is None:
+        steps = max(0, steps_for(float(pixel_sigma(dose, data)) ** -2) - settings.brief_steps)
+    full = refinement.refine(engine, data, brief.take(kept), steps, settings.rate)
     progress(0.95)
-    return full, is_bank[kept]
+    return full
 
 
-__all__ = ["FrameResult", "SearchSettings", "best_of_bank", "candidate_weights", "denoise_frame", "tile_frame", "Tiling"]
+__all__ = ["FrameResult", "SearchSettings", "Tiling", "best_of_bank", "candidate_weights", "denoise_frame", "tile_frame"]

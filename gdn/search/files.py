@@ -120,7 +120,13 @@ def _row(source: Path, index: int, outputs: Outputs, job: Job, result: FrameResu
         "engine": job.engine.name,
         "restarts": len(job.bank.latents),
         "seed": job.seed,
-        "noise": {"kind": noise.kind, "gain": noise.gain, "offset": noise.offset, "dose": result.dose, "read_noise": noise.read_noise},
+        "noise": {
+            "kind": noise.kind,
+            "gain": noise.gain,
+            "offset": noise.offset,
+            "dose": result.dose,
+            "read_noise": noise.read_noise,
+        },
         "objective": result.objective,
         "seconds": round(sum(result.seconds.values()), 3),
         "warnings": result.warnings,
@@ -141,12 +147,26 @@ def _record(
     return {
         "schema": RECORD_SCHEMA,
         "key": job_key(source, job),
-        "input": {"path": str(source), "shape": list(frames.calibration.shape), "axes": frames.calibration.axes, "dtype": str(frames.dtype)},
+        "input": {
+            "path": str(source),
+            "shape": list(frames.calibration.shape),
+            "axes": frames.calibration.axes,
+            "dtype": str(frames.dtype),
+        },
         "sampling_angstrom": sampling,
-        "model": {"name": engine.model.card.name, "sha256": engine.model.hash, "sampling_angstrom": engine.model.card.sampling_angstrom},
+        "model": {
+            "name": engine.model.card.name,
+            "sha256": engine.model.hash,
+            "sampling_angstrom": engine.model.card.sampling_angstrom,
+        },
         "engine": {"name": engine.name, "device": engine.device, "reason": engine.reason},
         "search": {"restarts": len(job.bank.latents), "seed": job.seed, "noise": job.noise_text, **asdict(job.settings)},
-        "versions": {"gdn": __version__, "python": platform.python_version(), "numpy": np.__version__, "platform": platform.platform()},
+        "versions": {
+            "gdn": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "platform": platform.platform(),
+        },
         "frames": [row | detail for row, detail in zip(rows, details, strict=True)],
     }
 

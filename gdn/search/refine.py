@@ -20,7 +20,8 @@ CONTRAST_SIGMA = 0.1  # prior standard deviation of log contrast
 @dataclass(frozen=True)
 class Candidates:
     """Candidates and their tiles: `z` (n, d), `tile` (n,) index of the tile each explains, `log_dose`
-    and `log_contrast` (n,), `objective` (n,) nats, `mean` (n, h, w) electrons per binned pixel."""
+    and `log_contrast` (n,), `objective` (n,) nats, `mean` (n, h, w) electrons per binned pixel,
+    `from_bank` (n,) whether the start was a restart of the bank (or the encoder's guess)."""
 
     z: Array
     tile: NDArray[np.int64]
@@ -28,19 +29,21 @@ class Candidates:
     log_contrast: Array
     objective: NDArray[np.float64]
     mean: Array
+    from_bank: NDArray[np.bool_]
 
     def take(self, index: NDArray[np.int64]) -> Candidates:
         """The candidates of `index`, in that order."""
         return Candidates(
             self.z[index], self.tile[index], self.log_dose[index], self.log_contrast[index],
-            self.objective[index], self.mean[index],
+            self.objective[index], self.mean[index], self.from_bank[index],
         )  # fmt: skip
 
 
-def start(z: Array, tile: NDArray[np.int64], log_dose: Array) -> Candidates:
+def start(z: Array, tile: NDArray[np.int64], log_dose: Array, from_bank: NDArray[np.bool_]) -> Candidates:
     """Unrefined candidates; their objective and mean are filled by the first refinement."""
     n = len(z)
-    return Candidates(z.copy(), tile, log_dose.copy(), np.zeros(n, np.float32), np.zeros(n), np.zeros((n, 1, 1), np.float32))
+    blank = np.zeros((n, 1, 1), np.float32)
+    return Candidates(z.copy(), tile, log_dose.copy(), np.zeros(n, np.float32), np.zeros(n), blank, from_bank)
 
 
 def rate_at(step: int, steps: int, peak: float) -> float:
@@ -52,7 +55,7 @@ def rate_at(step: int, steps: int, peak: float) -> float:
     return peak if fall <= 0 else peak * 0.5 * (1 + float(np.cos(np.pi * fall)))
 
 
-def refine(engine: Engine, data: TileData, candidates: Candidates, steps: int, rate: float = 0.05, batch: int = 256) -> Candidates:
+def refine(engine: Engine, data: TileData, candidates: Candidates, steps: int, rate: float = 0.05, batch: int = 64) -> Candidates:
     """`steps` Adam steps for every candidate (with 0 steps: only evaluate); batches do not interact."""
     parts = []
     for first in range(0, len(candidates.z), batch):
@@ -63,13 +66,9 @@ def refine(engine: Engine, data: TileData, candidates: Candidates, steps: int, r
 
 
 def _join(parts: list[Candidates]) -> Candidates:
-    names = ("z", "tile", "log_dose", "log_contrast", "objective", "mean")
+    """Several sets of candidates as one."""
+    names = ("z", "tile", "log_dose", "log_contrast", "objective", "mean", "from_bank")
     return Candidates(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
-
-
-def join(parts: list[Candidates]) -> Candidates:
-    """Several sets of evaluated candidates as one."""
-    return _join(parts)
 
 
 def _mean(x: Array, dose: Array, contrast: Array) -> Array:
@@ -108,4 +107,5 @@ def _refine_batch(engine: Engine, data: TileData, part: Candidates, steps: int, 
         theta = theta - rate_at(step, steps, rate) * rates * unbiased
     z = np.ascontiguousarray(theta[:, :-2])
     mu = _mean(engine.generate(z), np.exp(theta[:, -2]), np.exp(theta[:, -1]))
-    return Candidates(z, part.tile, theta[:, -2].copy(), theta[:, -1].copy(), _objective(mu, theta, data), mu)
+    objective = _objective(mu, theta, data)
+    return Candidates(z, part.tile, theta[:, -2].copy(), theta[:, -1].copy(), objective, mu, part.from_bank)

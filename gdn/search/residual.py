@@ -60,4 +60,4 @@ def _shrink(spectrum: NDArray[np.complex128], threshold: float) -> NDArray[np.co
     """James-Stein shrinkage of (n, rows, columns) coefficients whose noise has power 1."""
     power = np.abs(spectrum) ** 2
     local = uniform_filter(power, size=(1, NEIGHBOURHOOD, NEIGHBOURHOOD), mode="wrap")
-    return spectrum * np.maximum(0, 1 - threshold / np.maximum(local, 1e-12))
+    return np.asarray(spectrum * np.maximum(0, 1 - threshold / np.maximum(local, 1e-12)))

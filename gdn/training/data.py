@@ -137,7 +137,8 @@ class WaveStream:
         return self._to_network(np.concatenate(images)[:n].astype(np.float32))
 
     def _to_network(self, x: Patches) -> Patches:
-        return np.clip((x[:, None] - 1) / self._recipe.network.intensity_scale, -0.999, 0.999).astype(np.float32)
+        t = (x[:, None] - 1) / self._recipe.network.intensity_scale
+        return np.asarray(np.clip(t, -0.999, 0.999), dtype=np.float32)
 
     def close(self) -> None:
         """See `PatchStream`."""
@@ -177,7 +178,7 @@ class ArrayStream:
         """See `PatchStream`."""
         rng = np.random.default_rng([self._recipe.stream.seed, 3, self._rank, self._drawn])
         self._drawn += n
-        return self._train[rng.integers(0, len(self._train), n)]
+        return np.asarray(self._train[rng.integers(0, len(self._train), n)])
 
     def skip(self, images: int) -> None:
         """Continue after `images` drawn patches."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gdn import __version__
 from gdn.engines.folded import Chain, FoldedGenerator, Full, Operation, PullBack, Relu, Reshape, Tanh, fold_sequence
-from gdn.models import MODEL_SCHEMA, ModelCard, Specimen, load_model, sha256_of
+from gdn.models import ModelCard, Specimen, load_model, sha256_of
 from gdn.training.networks import Encoder, Generator
 from gdn.training.recipe import Recipe
 
@@ -230,7 +230,7 @@ def _write_card(
     files = {p.name: sha256_of(p) for p in sorted(work.iterdir())}
     n = recipe.network
     card = ModelCard(
-        schema_version=MODEL_SCHEMA, name=name, latent=n.latent, patch=n.patch, channels=n.channels,
+        schema_version=1, name=name, latent=n.latent, patch=n.patch, channels=n.channels,
         sampling_angstrom=n.sampling_angstrom, specimen=Specimen(material="Pt nanoparticles on CeO2", voltage_kv=300.0),
         precision="fp16" if precision == "fp16" else "fp32", recipe=recipe.model_dump(mode="json"),
         training=training | {"gdn": __version__, "torch": torch.__version__, "export_error": errors}, files=files,

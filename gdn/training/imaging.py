@@ -118,7 +118,7 @@ def band_crop(spectrum: NDArray[Any], n: int) -> NDArray[Any]:
 
 
 def _frequencies(n: int, cell: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    k = np.fft.fftfreq(n, cell / n)
+    k = np.asarray(np.fft.fftfreq(n, cell / n), dtype=np.float64)
     return k[:, None], k[None, :]
 
 

@@ -58,7 +58,7 @@ class State:
         self.encoder = Encoder(n.latent, *shape) if recipe.loss.kind == "range" else None
         for module in self.modules().values():
             initialise(module, n.initialisation)
-            module.to(device, memory_format=torch.channels_last)
+            module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average.load_state_dict(self.generator.state_dict())
         self.average.requires_grad_(False)
         o = recipe.optimiser

@@ -30,7 +30,8 @@ class _Residual(nn.Module):
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
+        y: Tensor = self.layers(x)
+        return x + y
 
 
 class _GridStem(nn.Module):
@@ -44,7 +45,8 @@ class _GridStem(nn.Module):
         self.conv = nn.Conv2d(self.per_cell, width, 3, 1, 1, bias=False)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.conv(z.view(-1, self.per_cell, 4, 4))
+        y: Tensor = self.conv(z.view(-1, self.per_cell, 4, 4))
+        return y
 
 
 class _MappingStem(nn.Module):
@@ -58,7 +60,8 @@ class _MappingStem(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.mapping(z).view(-1, self.width, 4, 4)
+        y: Tensor = self.mapping(z)
+        return y.view(-1, self.width, 4, 4)
 
 
 class _LinearStem(nn.Module):
@@ -69,7 +72,8 @@ class _LinearStem(nn.Module):
         self.conv = nn.ConvTranspose2d(latent, width, 4, 1, 0, bias=False)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.conv(z[:, :, None, None])
+        y: Tensor = self.conv(z[:, :, None, None])
+        return y
 
 
 class Generator(nn.Module):
@@ -114,7 +118,8 @@ class Discriminator(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x).flatten(1)
+        y: Tensor = self.layers(x)
+        return y.flatten(1)
 
 
 class Encoder(nn.Module):

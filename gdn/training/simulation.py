@@ -96,20 +96,21 @@ def exit_wave(structure: Structure) -> Wave:
     record |= {"structure": _plain(structure.parameters), "atoms": len(structure.numbers), "gdn": __version__}
     columns, weights = _projected_columns(structure)
     if not len(structure.numbers):
-        spectrum = np.zeros((n, n), np.complex64)
-        spectrum[0, 0] = n**2
-        return Wave(spectrum, float(structure.cell[0]), columns, weights, record)
+        empty = np.zeros((n, n), np.complex64)
+        empty[0, 0] = n**2
+        return Wave(empty, float(structure.cell[0]), columns, weights, record)
     import abtem
     import ase
 
     record["abtem"] = abtem.__version__
     # abTEM's axis 0 is x; gdn's is y: exchange them on the way in, so that arrays are [y, x].
     atoms = ase.Atoms(numbers=structure.numbers, positions=structure.positions[:, [1, 0, 2]], cell=structure.cell, pbc=True)
-    options = {"scheduler": "single-threaded", "progress_bar": False}
-    potential = abtem.Potential(atoms, gpts=(GRID, GRID), slice_thickness=SLICE_ANGSTROM, parametrization="lobato")
+    options: dict[str, Any] = {"scheduler": "single-threaded", "progress_bar": False}
+    potential: Any = abtem.Potential(atoms, gpts=(GRID, GRID), slice_thickness=SLICE_ANGSTROM, parametrization="lobato")
     slices = potential.build().compute(**options)
     slices._array = _smear(np.array(slices.array), float(structure.cell[0]))
-    wave = abtem.PlaneWave(energy=300e3, gpts=(GRID, GRID)).multislice(slices).compute(**options)
+    plane: Any = abtem.PlaneWave(energy=300e3, gpts=(GRID, GRID))
+    wave = plane.multislice(slices).compute(**options)
     spectrum = band_crop(scipy.fft.fft2(np.asarray(wave.array)), n) * (n / GRID) ** 2
     k = np.fft.fftfreq(n, structure.cell[0] / n)
     spectrum[np.hypot(k[:, None], k[None, :]) > WAVE_BAND] = 0
@@ -203,18 +204,21 @@ def _run(tasks: list[Callable[[], None]], workers: int) -> Any:
         return
     from multiprocessing import get_context
 
-    _worker_setup_environment = {k: os.environ.get(k) for k in ("OMP_NUM_THREADS",)}
+    before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the children when they start
-    with ProcessPoolExecutor(workers, get_context("spawn"), _worker_setup) as pool:
-        try:
-            for future in as_completed([pool.submit(task) for task in tasks]):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-        finally:
-            for name, value in _worker_setup_environment.items():
-                os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+    try:
+        with ProcessPoolExecutor(workers, get_context("spawn"), _worker_setup) as pool:
+            try:
+                for future in as_completed([pool.submit(task) for task in tasks]):
+                    yield future.result()
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
 
 
 def _check_dataset(plan: SimulationPlan) -> None:

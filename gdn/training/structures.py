@@ -44,7 +44,7 @@ class Structure:
 def unit(vector: Any) -> Vectors:
     """`vector` (3,) scaled to length 1."""
     v = np.asarray(vector, dtype=float)
-    return v / np.linalg.norm(v)
+    return np.asarray(v / np.linalg.norm(v))
 
 
 def orientation(zone: Any, normal: Any) -> Vectors:
@@ -57,7 +57,7 @@ def rotation(axis: Any, degrees: float) -> Vectors:
     """Rotation matrix (3, 3) about `axis` by `degrees` (Rodrigues' formula)."""
     k, angle = unit(axis), np.deg2rad(degrees)
     cross = np.array([[0, -k[2], k[1]], [k[2], 0, -k[0]], [-k[1], k[0], 0]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross)
 
 
 def lattice(basis: Vectors, a: float, to_lab: Vectors, radius: float, half_thickness: float) -> Vectors:
@@ -70,7 +70,7 @@ def lattice(basis: Vectors, a: float, to_lab: Vectors, radius: float, half_thick
     near = (np.abs(centres[:, :2]) < radius + a).all(1) & (np.abs(centres[:, 2]) < half_thickness + a)
     points: Vectors = (cells[near, None, :] + basis[None]).reshape(-1, 3) @ to_lab.T * a
     inside = (np.abs(points[:, :2]) < radius).all(1) & (np.abs(points[:, 2]) < half_thickness + 2)
-    return points[inside]
+    return np.asarray(points[inside])
 
 
 def _support(rng: np.random.Generator, p: dict[str, Any]) -> tuple[NDArray[np.int64], Vectors]:
@@ -127,7 +127,7 @@ def _particle(rng: np.random.Generator, p: dict[str, Any]) -> Vectors:
     for seed in seeds:
         column = shell & (np.hypot(*(points[:, :2] - points[seed, :2]).T) < 0.6)
         keep |= column
-    return points[keep]
+    return np.asarray(points[keep])
 
 
 def _parameters(rng: np.random.Generator) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def _parameters(rng: np.random.Generator) -> dict[str, Any]:
     radius = rng.uniform(9, 20)
     twin_planes = [n for n in [(-1, 1, 1), (1, -1, 1), (1, 1, -1)] if abs(np.dot(n, pt_zone)) < 0.1]
     return {
-        "kind": str(rng.choice(list(KINDS), p=list(KINDS.values()))),
+        "kind": list(KINDS)[rng.choice(len(KINDS), p=list(KINDS.values()))],
         "support_zone": zone,
         "support_normal": normal,
         "support_thickness": rng.uniform(30, 60),
@@ -167,7 +167,7 @@ def _parameters(rng: np.random.Generator) -> dict[str, Any]:
         "surface_step": bool(rng.random() < 0.3),
         "step_angle": rng.uniform(0, 2 * np.pi),
         "surface_vacancies": rng.choice([0.0, rng.uniform(0, 0.4)]),
-        "adatom_columns": int(rng.choice([0, rng.integers(1, 6)])),
+        "adatom_columns": int(rng.choice(np.array([0, rng.integers(1, 6)]))),
         "tilt": 4 * rng.random(),
         "tilt_azimuth": rng.uniform(0, 360),
         "particle_tilt": 1.5 * rng.random(),
@@ -192,7 +192,7 @@ def random_structure(seed: int) -> Structure:
             x = x + [p["particle_x"], 0.5 * p["surface_y"], 0]
         else:
             step = p["support_step"] * CEO2_A / np.linalg.norm(p["support_normal"])
-            base = p["surface_y"] + (step if p["particle_x"] > p["support_step_x"] else max(step, 0) * 0)
+            base = p["surface_y"] + (step if p["particle_x"] > p["support_step_x"] else 0.0)
             x = x + [p["particle_x"], base + p["particle_height"] * p["particle_radius"], p["particle_z"]]
             x = x[x[:, 1] > base + p["gap"]]
         numbers.append(np.full(len(x), 78))
