@@ -42,7 +42,7 @@ def export(
     report = export_model(generator, encoder, recipe, training, output, fp16)
     print(f"{report.folder}: {report.size_bytes / 2**20:.1f} MiB; onnxruntime against torch on random latents:")
     print(f"  images differ by at most {report.generator_error:.2g} of the vacuum level")
-    print(f"  gradients by at most {report.gradient_error:.2g} of the largest")
+    print(f"  gradients by {report.gradient_error:.2g} of their length (median over latents)")
     if report.encoder_error is not None:
         print(f"  encoded latents by at most {report.encoder_error:.2g}")
     return 0

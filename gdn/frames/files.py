@@ -201,15 +201,17 @@ def _write_options(calibration: Calibration, description: dict[str, Any]) -> dic
     if calibration.style == "ome":
         if s:
             metadata |= {"PhysicalSizeX": s, "PhysicalSizeXUnit": "Å", "PhysicalSizeY": s, "PhysicalSizeYUnit": "Å"}
-        return {"ome": True, "metadata": metadata}
+        return {"ome": True, "photometric": "minisblack", "metadata": metadata}
     if calibration.style == "imagej":
         if not s:
             return {"imagej": True, "metadata": metadata}
         return {"imagej": True, "resolution": (10 / s, 10 / s), "metadata": metadata | {"unit": "nm"}}
-    options: dict[str, Any] = {"metadata": metadata | description}
+    # Said outright, or three frames would be taken for red, green and blue.
+    options: dict[str, Any] = {"photometric": "minisblack", "metadata": metadata | description}
     if s:
         options["metadata"]["sampling_angstrom"] = s
-        options |= {"resolution": (1e8 / s, 1e8 / s), "resolutionunit": "CENTIMETER"}
+        if s > 0.03:  # the tag holds at most 2^32 pixels per centimetre
+            options |= {"resolution": (1e8 / s, 1e8 / s), "resolutionunit": "CENTIMETER"}
     return options
 
 

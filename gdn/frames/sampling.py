@@ -59,13 +59,25 @@ def unbin(binned: Frame, grids: Grids) -> Frame:
     """The band-limited frame whose bins have the means `binned`; `frame_shape`, float32.
 
     The type-II cosine transform is zero-padded (or cut) and each frequency divided by what averaging
-    over a bin and over a pixel does to it, so that `bin_sum(unbin(b)) / area == b`.
+    over a bin and over a pixel does to it: `bin_sum(unbin(b)) / area == b` where bins are whole pixels,
+    and nearly so (for what lies well below the Nyquist frequency) where they are not.
     """
     coefficients = scipy.fft.dctn(binned.astype(np.float64), type=2, norm="ortho")
     (m0, m1), (n0, n1) = grids.binned_shape, grids.frame_shape
     k0, k1 = min(m0, n0), min(m1, n1)
-    gain = [np.sinc(np.arange(k) / (2 * n)) / np.sinc(np.arange(k) / (2 * m)) for k, m, n in ((k0, m0, n0), (k1, m1, n1))]
+    gain = [_undo_averaging(k, m, n) for k, m, n in ((k0, m0, n0), (k1, m1, n1))]
     full = np.zeros((n0, n1))
     full[:k0, :k1] = coefficients[:k0, :k1] * gain[0][:, None] * gain[1][None, :]
     scale = np.sqrt(n0 * n1 / (m0 * m1))
     return np.asarray(scipy.fft.idctn(full, type=2, norm="ortho") * scale, dtype=np.float32)
+
+
+def _undo_averaging(k: int, m: int, n: int) -> NDArray[np.float64]:
+    """Factor for each of the first `k` cosines from means of `m` bins to means of `n` pixels.
+
+    Bins of whole pixels average the image once over a bin. Bins that cut pixels average what the
+    pixels hold: the image averaged over a pixel, held constant over it, and averaged over the bin.
+    """
+    frequency = np.arange(k) / 2
+    over_bin, over_pixel = np.sinc(frequency / m), np.sinc(frequency / n)
+    return np.asarray(over_pixel / over_bin if n % m == 0 else 1 / (over_bin * over_pixel))

@@ -1,0 +1,122 @@
+"""Shared pieces: a tiny simulated data set, a tiny trained run, a tiny exported model, frames on disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+
+
+def have_torch() -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec("torch") is not None
+
+
+needs_training = pytest.mark.skipif(not have_torch(), reason="needs the train extra (torch)")
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"internal test data not found at {SHARED}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["GDN_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["GDN_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session")
+def demo_wave() -> Path:
+    """One of the shipped exit waves."""
+    return sorted((ROOT / "gdn" / "evaluation" / "demo_waves").glob("*.npz"))[0]
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of copies of small perturbed waves: training code runs on it, nothing can be learnt."""
+    from dataclasses import replace
+
+    from gdn.training.imaging import read_wave, write_wave
+
+    folder = tmp_path_factory.mktemp("dataset")
+    (folder / "waves").mkdir()
+    wave = read_wave(sorted((ROOT / "gdn" / "evaluation" / "demo_waves").glob("*.npz"))[0])
+    for index, seed in enumerate((2, 3, 4, 5, 11)):  # 11 is a validation seed
+        turned = np.ascontiguousarray(np.rot90(np.fft.fftshift(wave.spectrum), index))
+        write_wave(folder / "waves" / f"{index:06d}_{seed}.npz", replace(wave, spectrum=np.fft.ifftshift(turned)))
+    return folder
+
+
+TINY = """
+schema_version = 1
+name = "tiny"
+[network]
+latent = 16
+patch = 32
+base_channels = 8
+channel_cap = 16
+stem = "grid"
+residual = 1
+initialisation = "he"
+[optimiser]
+images = 256
+batch = 16
+lr_generator = 1e-3
+beta1 = 0.9
+ema_images = 64
+[loss]
+kind = "range"
+adversarial_weight = 0.01
+[stream]
+reservoir = 64
+patches_per_image = 8
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, dataset: Path, tiny_recipe: Path) -> Path:
+    """A finished run of the tiny recipe."""
+    from gdn.training.loop import RunOptions, train
+    from gdn.training.recipe import load_recipe
+
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    train(load_recipe(str(tiny_recipe)), RunOptions(run, dataset, threads=1, status_every=128))
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Path:
+    """The tiny run, exported."""
+    from gdn.training.export import export_model, networks_of_run
+
+    out = tmp_path_factory.mktemp("models") / "tiny"
+    generator, encoder, recipe, training = networks_of_run(tiny_run)
+    export_model(generator, encoder, recipe, training, out)
+    return out
+
+
+def noisy_frame(shape: tuple[int, int] = (220, 240), seed: int = 0, dose: float = 0.45) -> np.ndarray:
+    """Poisson counts of a lattice, uint8."""
+    rng = np.random.default_rng(seed)
+    y, x = np.indices(shape)
+    clean = 1 + 0.2 * np.cos(2 * np.pi * x / 33) * np.cos(2 * np.pi * y / 40)
+    return rng.poisson(dose * clean).astype(np.uint8)
+
+
+@pytest.fixture
+def frame_file(tmp_path: Path) -> Path:
+    """An ImageJ TIFF of one noisy frame at 0.061 Å per pixel."""
+    path = tmp_path / "frame.tif"
+    tifffile.imwrite(path, noisy_frame(), imagej=True, resolution=(10 / 0.061, 10 / 0.061), metadata={"unit": "nm", "axes": "YX"})
+    return path
