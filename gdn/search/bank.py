@@ -6,6 +6,7 @@ engine. Images are stored in half precision: their rounding (5e-4) is far below 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,4 +88,5 @@ def _write(path: Path, images: NDArray[np.float16]) -> None:
             np.save(stream, images)
         temporary.replace(path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

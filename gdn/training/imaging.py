@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,8 @@ def write_wave(path: Path, wave: Wave) -> None:
 def read_wave(path: Path) -> Wave:
     """Read what `write_wave` wrote. Raises ValueError naming the file if it is not such a file."""
     try:
-        with np.load(path, allow_pickle=False) as data:
+        # Opened here: NumPy leaves the file open when it finds that it is no archive.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
             return Wave(
                 data["spectrum"],
                 float(data["cell_angstrom"]),
@@ -102,7 +104,7 @@ def read_wave(path: Path) -> Wave:
                 data["weights"],
                 json.loads(str(data["record"])),
             )
-    except (OSError, KeyError, ValueError, EOFError) as error:
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a stored exit wave ({error}); simulate it again") from None
 
 

@@ -368,7 +368,7 @@ def _prepare_folder(recipe: Recipe, run: Path, rank: int) -> None:
         for one in (found, mine):
             one["optimiser"].pop("images", None)
         if found != mine:
-            raise ValueError(f"{run}: holds a run with other settings; choose another --run folder or the same recipe")
+            raise ValueError(f"{run}: holds a run with other settings; choose another -o folder or the same recipe")
     if rank == 0:
         (run / "grids").mkdir(parents=True, exist_ok=True)
         content = {"gdn": __version__, "torch": torch.__version__, "recipe": recipe.model_dump(mode="json")}

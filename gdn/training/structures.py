@@ -111,7 +111,9 @@ def _particle(rng: np.random.Generator, p: dict[str, Any]) -> Vectors:
     if p["twin"]:
         # Mirror on the (111) plane nearest to edge-on, displaced from the centre.
         n = to_lab @ unit(p["twin_plane"])
-        side = points @ n - p["twin_offset"]
+        height = points @ n
+        # The mirror is an atomic plane: the one nearest to the drawn place.
+        side = height - height[np.abs(height - p["twin_offset"]).argmin()]
         mirrored = points - 2 * side[:, None] * n
         points = np.concatenate([points[side <= 0.1], mirrored[side < -0.1]])
     outside = _facet_depth(points @ to_lab, p)

@@ -1,0 +1,39 @@
+# `make demo` and `make test` are complete from nothing but Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint types bench docs-check clean
+
+# Two environments' worth of stamps in one .venv: the demo needs neither torch nor abTEM.
+$(VENV)/.core: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	touch $@
+
+# torch first and pinned: elsewhere a bare 'torch' may bring several GB of CUDA packages.
+$(VENV)/.dev: $(VENV)/.core
+	$(PIP) "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
+	$(PIP) -e ".[train,bench,dev]"
+	touch $@
+
+demo: $(VENV)/.core
+	$(BIN)/gdn demo -o demo-output
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/suite.py
+
+docs-check: $(VENV)/.dev
+	$(BIN)/python docs/generate.py --check
+
+clean:
+	rm -rf $(VENV) build dist demo-output

@@ -1,0 +1,37 @@
+"""Check a built wheel's list of files: everything needed is in it, nothing else. Run by CI."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+
+NEEDED = [
+    "gdn/cli/__init__.py",
+    "gdn/engines/onnxruntime.py",
+    "gdn/training/recipes/range.toml",
+    "gdn/training/recipes/dcgan.toml",
+    "gdn/models/pt-ceo2-64/model.json",
+    "gdn/models/pt-ceo2-64/weights.safetensors",
+    "gdn/models/pt-ceo2-64/generator.onnx",
+    "gdn/models/pt-ceo2-64/gradient.onnx",
+    "gdn/models/pt-ceo2-64/encoder.onnx",
+    "gdn/evaluation/demo_waves/frame1.npz",
+    "gdn/py.typed",
+]
+SUFFIXES = (".py", ".toml", ".json", ".jsonl", ".onnx", ".safetensors", ".npz", ".png", "py.typed")
+
+
+def main(path: str) -> int:
+    names = zipfile.ZipFile(path).namelist()
+    missing = [n for n in NEEDED if n not in names]
+    inside = [n for n in names if ".dist-info/" not in n]
+    strange = [n for n in inside if not n.startswith("gdn/") or not n.endswith(SUFFIXES)]
+    if missing or strange:
+        print(f"{path}: missing {missing}; unexpected {strange}")
+        return 1
+    print(f"{path}: {len(inside)} files, {sum(i.file_size for i in zipfile.ZipFile(path).infolist()) / 2**20:.1f} MiB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,245 @@
+"""The program as its user meets it: outputs, exit codes, one line for every fault."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from conftest import SHARED, needs_shared, noisy_frame
+
+FAST = ["--restarts", "16", "--threads", "1"]
+
+
+def gdn(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gdn", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+
+
+def one_line(result: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert any(all(w in line for w in words) for line in lines), result.stderr
+
+
+def left_behind(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.rglob("*") if ".part" in p.name)
+
+
+def test_denoise_writes_three_files_and_a_row(frame_file: Path, tmp_path: Path) -> None:
+    result = gdn("denoise", frame_file, *FAST, "--json", "-o", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    (row,) = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {"input", "frame", "output", "spread", "model", "engine", "restarts", "seed", "noise", "objective", "seconds"} <= set(row)
+    assert {"kind", "gain", "offset", "dose"} <= set(row["noise"])
+    assert row["noise"]["kind"] == "poisson"
+    with tifffile.TiffFile(row["output"]) as tif:
+        assert tif.is_imagej
+        assert tif.series[0].shape == (220, 240)
+        assert tif.series[0].dtype == np.float32
+        assert tif.imagej_metadata["unit"] == "nm"
+        top, bottom = tif.pages[0].tags["XResolution"].value
+        assert top / bottom == pytest.approx(10 / 0.061, rel=1e-4)
+    image = tifffile.imread(row["output"])
+    assert image.mean() == pytest.approx(0.45, rel=0.05)  # counts come back as expected counts
+    record = json.loads((tmp_path / "out" / "frame.json").read_text())
+    assert record["search"]["restarts"] == 16
+    assert record["model"]["sha256"]
+    assert record["frames"][0]["objectives"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["frame.json", "frame_denoised.tif", "frame_spread.tif"]
+
+
+def test_a_stack_comes_back_as_a_stack_and_seeds_decide(tmp_path: Path) -> None:
+    path = tmp_path / "movie.ome.tif"
+    stack = np.stack([noisy_frame((130, 140), i) for i in range(3)]).astype(np.uint16)
+    meta = {"axes": "TYX"} | {f"PhysicalSize{a}": 0.09 for a in "XY"} | {f"PhysicalSize{a}Unit": "Å" for a in "XY"}
+    tifffile.imwrite(path, stack, ome=True, photometric="minisblack", metadata=meta)
+    outs = []
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        result = gdn("denoise", path, *FAST, "--seed", seed, "-o", tmp_path / name)
+        assert result.returncode == 0, result.stderr
+        outs.append(tifffile.imread(tmp_path / name / "movie_denoised.tif"))
+    assert outs[0].shape == (3, 130, 140)
+    np.testing.assert_array_equal(outs[0], outs[1])
+    assert not np.array_equal(outs[0], outs[2])
+
+
+def test_globs_and_resume(tmp_path: Path) -> None:
+    for i in range(2):
+        tifffile.imwrite(tmp_path / f"f{i}.tif", noisy_frame((100, 100), i))
+    arguments = ["denoise", str(tmp_path / "f?.tif"), *FAST, "--sampling", "0.1", "--resume", "--json", "-o", tmp_path / "out"]
+    first = gdn(*arguments)
+    assert len(first.stdout.splitlines()) == 2
+    (tmp_path / "out" / "f1_denoised.tif").unlink()
+    again = gdn(*arguments)
+    assert [json.loads(line)["input"] for line in again.stdout.splitlines()] == [str(tmp_path / "f1.tif")]
+    one_line(gdn("denoise", tmp_path / "g*.tif", *FAST), 2, "no file matches")
+
+
+def test_small_oblong_and_coarse_frames_come_back(tmp_path: Path) -> None:
+    for shape, sampling in (((60, 64), 0.1), ((16, 400), 0.3), ((90, 90), 0.8)):
+        path = tmp_path / "small.tif"
+        tifffile.imwrite(path, noisy_frame(shape, dose=5))
+        result = gdn("denoise", path, *FAST, "--sampling", str(sampling), "-o", tmp_path / "out")
+        assert result.returncode == 0, result.stderr
+        image = tifffile.imread(tmp_path / "out" / "small_denoised.tif")
+        assert image.shape == shape
+        assert np.isfinite(image).all()
+
+
+def bad_files(folder: Path) -> dict[str, str]:
+    """Deliberately broken inputs and a word that each one's message must have."""
+    good = noisy_frame((100, 100)).astype(np.float32)
+    (folder / "text.tif").write_text("this is not a picture")
+    tifffile.imwrite(folder / "whole.tif", good)
+    (folder / "cut.tif").write_bytes((folder / "whole.tif").read_bytes()[:20_000])
+    (folder / "whole.tif").unlink()
+    (folder / "empty.tif").write_bytes(b"")
+    for name, value in (("nan", np.nan), ("inf", np.inf)):
+        broken = good.copy()
+        broken[3, 4] = value
+        tifffile.imwrite(folder / f"{name}.tif", broken)
+    tifffile.imwrite(folder / "constant.tif", np.full((100, 100), 7, np.uint8))
+    tifffile.imwrite(folder / "one.tif", np.ones((1, 1), np.uint8))
+    colour = np.random.default_rng(0).integers(0, 255, (100, 100, 3), np.uint8)
+    tifffile.imwrite(folder / "colour.tif", colour, photometric="rgb")
+    tifffile.imwrite(folder / "complex.tif", good.astype(np.complex64))
+    return {
+        "text": "not a readable TIFF", "cut": "cut.tif", "empty": "not a readable TIFF", "nan": "NaN", "inf": "infinite",
+        "constant": "constant", "one": "at least 16x16", "colour": "colour", "complex": "complex64", "missing": "no such file",
+    }  # fmt: skip
+
+
+def test_one_bad_file_does_not_stop_the_others(tmp_path: Path) -> None:
+    words = bad_files(tmp_path)
+    tifffile.imwrite(tmp_path / "good.tif", noisy_frame((100, 100)))
+    names = [*words, "good"]
+    result = gdn("denoise", *(tmp_path / f"{n}.tif" for n in names), *FAST, "--sampling", "0.1", "--json", "-o", tmp_path / "out")
+    for name, word in words.items():
+        one_line(result, 1, f"{name}.tif", word)
+    assert [json.loads(line)["input"] for line in result.stdout.splitlines()] == [str(tmp_path / "good.tif")]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good.json", "good_denoised.tif", "good_spread.tif"]
+    assert not left_behind(tmp_path)
+
+
+def test_negative_counts(tmp_path: Path) -> None:
+    path = tmp_path / "n.tif"
+    tifffile.imwrite(path, noisy_frame((100, 100), dose=5).astype(np.float32) - 3)
+    one_line(gdn("denoise", path, *FAST, "--sampling", "0.1", "--noise", "poisson", "-o", tmp_path / "o"), 1, "n.tif", "negative")
+    assert gdn("denoise", path, *FAST, "--sampling", "0.1", "-o", tmp_path / "o").returncode == 0
+
+
+def test_sampling_must_come_from_somewhere(tmp_path: Path) -> None:
+    path = tmp_path / "n.tif"
+    tifffile.imwrite(path, noisy_frame())
+    one_line(gdn("denoise", path, *FAST), 1, "n.tif", "--sampling")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--restarts", "0"], "--restarts"),
+        (["--restarts", "x"], "--restarts"),
+        (["--sampling", "-1"], "--sampling"),
+        (["--noise", "salt"], "--noise"),
+        (["--model", "nowhere"], "nowhere"),
+        (["--engine", "numpy"], "numpy"),
+        (["--estimate", "median"], "--estimate"),
+        (["--frobnicate"], "--frobnicate"),
+    ],
+)
+def test_bad_usage_is_exit_code_2(frame_file: Path, arguments: list[str], word: str) -> None:
+    one_line(gdn("denoise", frame_file, *arguments), 2, word)
+
+
+def test_a_tampered_model_is_refused(frame_file: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from gdn.models import find_model
+
+    shutil.copytree(find_model("pt-ceo2-64").folder, tmp_path / "m")
+    (tmp_path / "m" / "encoder.onnx").write_bytes(b"other")
+    one_line(gdn("denoise", frame_file, "--model", tmp_path / "m"), 2, "encoder.onnx", "sha256")
+
+
+def test_an_unwritable_folder_and_equal_names(frame_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    one_line(gdn("denoise", frame_file, *FAST, "-o", tmp_path / "file" / "out"), 2, "cannot write there")
+    (tmp_path / "other").mkdir()
+    tifffile.imwrite(tmp_path / "other" / "frame.tif", noisy_frame())
+    one_line(gdn("denoise", frame_file, tmp_path / "other" / "frame.tif", *FAST, "-o", tmp_path / "o"), 2, "would both be written")
+
+
+def test_denoise_and_demo_never_import_torch(frame_file: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom gdn.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert end.code == 0, end.code\n"
+        "heavy = {'torch', 'abtem', 'matplotlib', 'ase', 'dask', 'onnx'} & set(sys.modules)\nassert not heavy, heavy\n"
+    )
+    for arguments in (["denoise", str(frame_file), *FAST, "-o", str(tmp_path / "o")], ["doctor"], ["demo", "--help"]):
+        result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120, check=False)
+        assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("command", ["denoise", "simulate", "train", "export", "evaluate", "demo", "doctor"])
+def test_every_command_has_help(command: str) -> None:
+    result = gdn(command, "--help")
+    assert result.returncode == 0
+    assert "Usage" in result.stdout
+
+
+def test_evaluate_prints_rows(tmp_path: Path) -> None:
+    from gdn.evaluation.demo import demo_frames
+    from gdn.frames.files import Calibration, write_tiff
+
+    frame = demo_frames()[0]
+    write_tiff(tmp_path / "clean.tif", frame.image[:300, :300] / 0.45, Calibration(sampling_angstrom=frame.sampling_angstrom))
+    result = gdn("evaluate", tmp_path / "clean.tif", "--noise", "poisson:1,gaussian:0.5", "--restarts", "8", "--json",
+                 "--against", "noisy,constant,blur,original", "--original-steps", "2,3,5")  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(rows) == 10
+    assert {r["method"] for r in rows} == {"noisy", "constant", "blur", "original", "gdn"}
+    assert all({"file", "frame", "noise", "method", "psnr_db", "ssim", "seconds"} <= set(r) for r in rows)
+    one_line(gdn("evaluate", tmp_path / "clean.tif", "--noise", "salt:1"), 2, "salt:1")
+    one_line(gdn("evaluate", tmp_path / "clean.tif", "--against", "magic"), 2, "magic")
+
+
+def test_doctor_says_no_when_nothing_can_run(tmp_path: Path) -> None:
+    result = gdn("doctor", "--model", tmp_path, "--json")
+    assert result.returncode == 1
+    assert "no model.json" in json.loads(result.stdout)["ready"]
+    assert gdn("doctor", "--json").returncode == 0
+
+
+@needs_shared
+@pytest.mark.parametrize(("name", "sampling", "frames"), [("nanoparticle_hrtem/frames.tif", "0.057", 5), ("soot_hrtem/ExampleImage.tif", "0.3", 1)])
+def test_real_frames_run(tmp_path: Path, name: str, sampling: str, frames: int) -> None:
+    result = gdn("denoise", SHARED / "real" / name, *FAST, "--sampling", sampling, "--json", "-o", tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(rows) == frames
+    image = tifffile.imread(rows[0]["output"])
+    assert np.isfinite(image).all()
+
+
+@needs_shared
+def test_real_files_that_are_no_tiff_fail_in_one_line(tmp_path: Path) -> None:
+    files = [SHARED / "real" / "sto_stem" / n for n in ("16_STOimage_1.ser", "Acquisition_18.emd")]
+    result = gdn("denoise", *files, *FAST, "--sampling", "0.1", "-o", tmp_path)
+    for path in files:
+        one_line(result, 1, path.name, "not a readable TIFF")
+
+
+def test_a_full_cache_folder_costs_nothing(frame_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the cache should be")
+    environment = os.environ | {"GDN_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "gdn", "denoise", str(frame_file), *FAST, "-o", str(tmp_path / "o")]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr

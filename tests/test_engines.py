@@ -1,0 +1,122 @@
+"""Engines: the hand-written pull-back against autograd, ONNX against torch, errors at the door."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import needs_training
+
+from gdn.engines.base import EngineError, TileData
+from gdn.engines.choose import choose, open_engine
+from gdn.models import find_model, load_model
+from gdn.search.bank import Bank, restart_latents
+
+
+def data(n: int, p: int, alpha: float = 1.0, beta: float = 0.0) -> TileData:
+    rng = np.random.default_rng(3)
+    w = np.ones((n, p, p), np.float32)
+    w[0, :5] = 0
+    return TileData(rng.poisson(19, (n, p, p)).astype(np.float32), w, alpha, beta)
+
+
+@needs_training
+@pytest.mark.parametrize("stem", ["linear", "mlp", "grid"])
+@pytest.mark.parametrize("residual", [0, 2])
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (1.0, 7.0), (0.0, 3.0)])
+def test_pull_back_is_autograds_in_float64(stem: str, residual: int, alpha: float, beta: float) -> None:
+    import torch
+
+    from gdn.engines.folded import PullBack
+    from gdn.training.export import fold
+    from gdn.training.networks import Generator, initialise
+
+    torch.manual_seed(0)
+    generator = Generator(32, 32, 1, 8, 16, stem, residual)
+    initialise(generator, "dcgan")
+    for _ in range(3):  # batch-norm statistics that are not the identity
+        generator(torch.randn(16, 32))
+    generator = generator.double().eval()
+    graph = PullBack(fold(generator, 0.9))
+    z = torch.randn(4, 32, dtype=torch.float64, requires_grad=True)
+    x = 1 + 0.9 * generator(z)
+    y, w = torch.poisson(19 * x.detach()), (torch.rand_like(x) > 0.1).double()
+    scale, shift = torch.full((4,), 20.0).double(), torch.full((4,), 1.5).double()
+    mu = scale.view(-1, 1, 1, 1) * x + shift.view(-1, 1, 1, 1)
+    nll = (w * (mu - (y + beta) * torch.log(mu + beta))).sum() if alpha else (w * (mu - y) ** 2).sum() / (2 * beta)
+    (expected,) = torch.autograd.grad(nll, z)
+    one = [torch.tensor(v).double() for v in (alpha, beta)]
+    found_x, found = graph(z.detach(), y, w, scale, shift, *one)
+    torch.testing.assert_close(found_x, x.detach(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
+
+
+@needs_training
+def test_engines_agree(tiny_model: Path) -> None:
+    model = load_model(tiny_model)
+    z = restart_latents(0, 0, 5, 16)
+    tiles = data(5, 32)
+    scale, shift = np.full(5, 19, np.float32), np.zeros(5, np.float32)
+    with open_engine(model, "onnxruntime") as a, open_engine(model, "torch") as b:
+        np.testing.assert_allclose(a.generate(z), b.generate(z), atol=2e-5)
+        xa, ga = a.pull_back(z, tiles, scale, shift)
+        xb, gb = b.pull_back(z, tiles, scale, shift)
+        np.testing.assert_allclose(xa, xb, atol=2e-5)
+        np.testing.assert_allclose(ga, gb, atol=1e-3 * np.abs(gb).max())
+        ea, eb = (e.encode(tiles.counts / 19, np.full(5, 0.23, np.float32)) for e in (a, b))
+        assert ea is not None
+        np.testing.assert_allclose(ea, eb, atol=1e-3)
+
+
+@needs_training
+def test_engines_give_the_same_frame(tiny_model: Path) -> None:
+    from conftest import noisy_frame
+
+    from gdn.search.denoise import SearchSettings, denoise_frame
+
+    model = load_model(tiny_model)
+    frame = noisy_frame((150, 170)).astype(np.float32)
+    images = []
+    for name in ("onnxruntime", "torch"):
+        with open_engine(model, name) as engine:
+            z = restart_latents(0, 0, 8, 16)
+            bank = Bank(z, engine.generate(z).astype(np.float16))
+            images.append(denoise_frame(frame, 0.1, engine, bank, SearchSettings()).image)
+    error = ((images[0] - images[1]) ** 2).mean()
+    assert -10 * np.log10(error) > 60  # dB, data range 1
+
+
+def test_shapes_are_checked_at_the_door() -> None:
+    with open_engine(find_model("pt-ceo2-64")) as engine:
+        with pytest.raises(ValueError, match=r"\(n, 128\), got float32 \(2, 7\)"):
+            engine.generate(np.zeros((2, 7), np.float32))
+        z = np.zeros((2, 128), np.float32)
+        one = np.ones(2, np.float32)
+        with pytest.raises(ValueError, match="counts must be float32"):
+            engine.pull_back(z, data(2, 32), one, one)
+        with pytest.raises(ValueError, match="scale must be float32"):
+            engine.pull_back(z, data(2, 64), one[:1], one)
+
+
+def test_a_device_that_cannot_be_had_is_an_error() -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has a CUDA provider")
+    with pytest.raises(EngineError, match="CUDAExecutionProvider"):
+        open_engine(find_model("pt-ceo2-64"), "onnxruntime", "cuda")
+    with pytest.raises(EngineError, match="no device 'tpu'"):
+        open_engine(find_model("pt-ceo2-64"), "onnxruntime", "tpu")
+    with pytest.raises(EngineError, match="unknown engine"):
+        choose("numpy")
+
+
+def test_results_do_not_depend_on_threads() -> None:
+    model = find_model("pt-ceo2-64")
+    z = restart_latents(0, 0, 3, 128)
+    images = []
+    for threads in (1, 2):
+        with open_engine(model, "onnxruntime", threads=threads) as engine:
+            images.append(engine.generate(z))
+    np.testing.assert_allclose(images[0], images[1], atol=1e-6)

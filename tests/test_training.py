@@ -1,0 +1,281 @@
+"""Structures, imaging, streams, the loop, export."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, SHARED, needs_shared, needs_training
+
+from gdn.training.imaging import Optics, oversampled, read_wave, render, write_wave
+from gdn.training.simulation import seed_of_path, split_of, structure_seed
+from gdn.training.structures import CELL_ANGSTROM, random_structure
+
+pytestmark = needs_training
+
+
+def test_structures_are_functions_of_their_seed_and_lie_in_the_cell() -> None:
+    kinds = set()
+    for seed in range(40):
+        a, b = random_structure(seed), random_structure(seed)
+        np.testing.assert_array_equal(a.positions, b.positions)
+        kinds.add(a.parameters["kind"])
+        if len(a.numbers):
+            assert (a.positions[:, :2] >= 0).all()
+            assert (a.positions[:, :2] < CELL_ANGSTROM).all()
+            assert a.positions[:, 2].min() >= 2 - 1e-9
+            assert set(np.unique(a.numbers)) <= {8, 58, 78}
+    assert {"particle-on-support", "particle", "support"} <= kinds
+
+
+def test_atoms_do_not_overlap_much() -> None:
+    from scipy.spatial import cKDTree
+
+    for seed in range(12):
+        s = random_structure(seed)
+        if len(s.numbers) > 1:
+            # Interfaces and twin planes are unrelaxed; nearly all neighbours are at bonding distance.
+            nearest = cKDTree(s.positions).query(s.positions, 2)[0][:, 1]
+            assert (nearest < 1.5).mean() < 0.03
+
+
+def test_splits_are_by_structure_and_stable() -> None:
+    seeds = [structure_seed(1, i) for i in range(2000)]
+    assert len(set(seeds)) == 2000
+    shares = {name: np.mean([split_of(s) == name for s in seeds]) for name in ("train", "validation", "test")}
+    assert shares["test"] == pytest.approx(0.1, abs=0.03)
+    assert shares["validation"] == pytest.approx(0.1, abs=0.03)
+    assert not set(seeds) & {structure_seed(2, i) for i in range(2000)}
+
+
+def test_shipped_demo_waves_are_of_the_test_split() -> None:
+    for path in (ROOT / "gdn" / "evaluation" / "demo_waves").glob("*.npz"):
+        assert split_of(read_wave(path).record["seed"]) == "test"
+
+
+def test_vacuum_is_one_and_frames_agree_between_samplings(demo_wave: Path) -> None:
+    wave = read_wave(demo_wave)
+    empty = np.zeros_like(wave.spectrum)
+    empty[0, 0] = wave.spectrum.shape[0] ** 2
+    np.testing.assert_allclose(render(replace(wave, spectrum=empty), Optics(), 0.1, (50, 60)), 1, atol=1e-4)
+    fine = render(wave, Optics(), 0.1, (160, 160))
+    coarse = render(wave, Optics(), 0.4, (40, 40))
+    summed = fine.reshape(40, 4, 40, 4).mean((1, 3))
+    np.testing.assert_allclose(summed, coarse, atol=2e-3)
+
+
+def test_patches_come_from_the_same_image_as_frames(demo_wave: Path) -> None:
+    wave = read_wave(demo_wave)
+    n = 320
+    step = wave.cell_angstrom / n
+    whole = oversampled(wave, Optics(), n, step)
+    frame = render(wave, Optics(), step, (100, 100), origin_angstrom=(20 * step - step / 2, 40 * step - step / 2))
+    np.testing.assert_allclose(whole[20:120, 40:140], frame, atol=2e-3)
+
+
+def test_defocus_changes_contrast_and_a_field_too_large_is_refused(demo_wave: Path) -> None:
+    wave = read_wave(demo_wave)
+    weak, strong = (render(wave, Optics(defocus_nm=d, spherical_um=0), 0.2, (200, 200)).std() for d in (0, 12))
+    assert strong > 1.3 * weak
+    with pytest.raises(ValueError, match="larger than the simulated"):
+        render(wave, Optics(), 0.1, (900, 900))
+
+
+def test_waves_round_trip_and_damage_is_named(tmp_path: Path, demo_wave: Path) -> None:
+    wave = read_wave(demo_wave)
+    write_wave(tmp_path / "0_1.npz", wave)
+    np.testing.assert_array_equal(read_wave(tmp_path / "0_1.npz").spectrum, wave.spectrum)
+    (tmp_path / "0_1.npz").write_bytes(demo_wave.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"0_1.npz: not a stored exit wave"):
+        read_wave(tmp_path / "0_1.npz")
+
+
+def gdn(*arguments: str | Path, **extra: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gdn", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False, env=os.environ | extra)
+
+
+@pytest.mark.slow
+def test_simulate_in_parallel_resumes_and_repeats(tmp_path: Path) -> None:
+    pytest.importorskip("abtem")
+    a, b = tmp_path / "a", tmp_path / "b"
+    assert gdn("simulate", a, "--count", "3", "--seed", "9", "--frames", "1", "--workers", "2").returncode == 0
+    waves = sorted((a / "waves").iterdir())
+    assert len(waves) == 3
+    assert len(list((a / "frames").iterdir())) == 1
+    before = {p: p.stat().st_mtime_ns for p in waves}
+    waves[1].unlink()
+    (a / "waves" / "000001.123.part").write_text("left by a kill")
+    assert gdn("simulate", a, "--count", "3", "--seed", "9").returncode == 0
+    assert sorted((a / "waves").iterdir()) == waves
+    assert waves[0].stat().st_mtime_ns == before[waves[0]]
+    assert gdn("simulate", b, "--count", "2", "--seed", "9").returncode == 0
+    for p in waves[:2]:
+        one, two = read_wave(p), read_wave(b / "waves" / p.name)
+        scale = np.abs(one.spectrum).max()
+        np.testing.assert_allclose(one.spectrum / scale, two.spectrum / scale, atol=1e-5)
+        assert one.record == two.record
+        assert one.record["seed"] == seed_of_path(p)
+
+
+def test_streams_repeat_whatever_the_workers(dataset: Path, tiny_recipe: Path) -> None:
+    from gdn.training.data import open_stream
+    from gdn.training.recipe import load_recipe
+
+    recipe = load_recipe(str(tiny_recipe))
+    drawn = []
+    for workers in (0, 1):
+        stream = open_stream(dataset, recipe, workers)
+        try:
+            drawn.append(np.concatenate([stream.draw(16), stream.draw(16)]))
+            assert {seed_of_path(p) for p in stream.held_out} == {11}  # type: ignore[union-attr]
+            assert stream.validation(8).shape == (8, 1, 32, 32)
+        finally:
+            stream.close()
+    np.testing.assert_array_equal(*drawn)
+    assert drawn[0].shape == (32, 1, 32, 32)
+    assert np.abs(drawn[0]).max() < 1
+
+
+def test_a_run_leaves_what_it_promises_and_resumes(tmp_path: Path, dataset: Path, tiny_recipe: Path) -> None:
+    run = tmp_path / "run"
+    arguments = ["train", "--recipe", tiny_recipe, "--data", dataset, "-o", run, "--threads", "1", "--status-every", "64"]
+    assert gdn(*arguments, "--images", "128").returncode == 0
+    images = [json.loads(line)["images"] for line in (run / "stats.jsonl").read_text().splitlines()]
+    assert images[-1] == 128
+    assert (run / "recipe.json").exists()
+    assert list((run / "grids").glob("*.png"))
+    result = gdn(*arguments, "--images", "256")
+    assert result.returncode == 0, result.stderr
+    rows = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    assert [r["images"] for r in rows] == sorted({r["images"] for r in rows})
+    assert rows[-1]["images"] == 256
+    assert {"fit", "kl", "diversity", "psnr_study_db", "warnings"} <= set(rows[-1])
+    other = gdn(*arguments, "--latent", "32")
+    assert other.returncode == 1
+    assert "other settings" in other.stderr
+
+
+def test_a_stopped_run_equals_an_unstopped_one(tmp_path: Path, dataset: Path, tiny_recipe: Path) -> None:
+    """Networks, optimisers and noise are restored; what is rendered after the stop is new."""
+    import torch
+
+    from gdn.training.loop import State, learning_rate_factor
+    from gdn.training.recipe import load_recipe
+
+    recipe = load_recipe(str(tiny_recipe))
+    state = State(recipe, "cpu")
+    state.images = 77
+    state.save(tmp_path / "checkpoint.pt")
+    other = State(recipe.model_copy(update={"stream": recipe.stream.model_copy(update={"seed": 5})}), "cpu")
+    other.load(tmp_path / "checkpoint.pt", "cpu")
+    assert other.images == 77
+    for a, b in zip(state.generator.parameters(), other.generator.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert learning_rate_factor(recipe, 0) == 1
+
+
+def test_the_study_recipe_is_the_studys() -> None:
+    from gdn.training.networks import Discriminator, Generator
+    from gdn.training.recipe import load_recipe
+
+    recipe = load_recipe("dcgan")
+    assert (recipe.optimiser.lr_discriminator, recipe.optimiser.lr_generator, recipe.optimiser.beta1) == (4e-4, 1e-4, 0.5)
+    assert (recipe.optimiser.batch, recipe.loss.label_smoothing, recipe.network.base_channels) == (36, 0.9, 64)
+    import torch
+
+    for patch in (32, 512):
+        generator, discriminator = Generator(50, patch, 1, 8, 64), Discriminator(patch, 1, 8, 64)
+        x = generator(torch.randn(2, 50))
+        assert x.shape == (2, 1, patch, patch)
+        assert x.abs().max() <= 1
+        assert discriminator(x).shape == (2, 1)
+
+
+def test_collapse_is_said_aloud() -> None:
+    from gdn.training.monitor import collapse_warnings
+
+    assert not collapse_warnings({"diversity": 0.9, "d_real": 0.7, "d_fake": 0.3})
+    assert "collapse" in collapse_warnings({"diversity": 0.05})[0]
+    assert "no gradient" in collapse_warnings({"diversity": 0.9, "d_real": 0.9, "d_fake": 0.001})[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("name = 3", "schema_version"), ("x = [", "TOML"), ('schema_version = 1\nname = "a"\n[network]\npatch = 33', "patch"),
+     ('schema_version = 1\nname = "a"\nfoo = 1', "foo")],
+)  # fmt: skip
+def test_bad_recipes(tmp_path: Path, text: str, word: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    result = gdn("train", "--recipe", path)
+    assert result.returncode == 2
+    assert word in result.stderr or "name" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_training_without_data_is_one_line(tmp_path: Path) -> None:
+    result = gdn("train", "--data", tmp_path, "-o", tmp_path / "r")
+    assert result.returncode == 1
+    assert "gdn simulate" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_dry_run_prints_settings() -> None:
+    result = gdn("train", "--recipe", "dcgan", "--latent", "50", "--patch", "512", "--dry-run")
+    assert json.loads(result.stdout)["network"]["latent"] == 50
+
+
+def test_export_checks_and_reports(tmp_path: Path, tiny_run: Path) -> None:
+    result = gdn("export", tiny_run, "-o", tmp_path / "m")
+    assert result.returncode == 0, result.stderr
+    assert "differ by at most" in result.stdout
+    from gdn.models import load_model
+
+    card = load_model(tmp_path / "m").card
+    assert (card.latent, card.patch, card.precision) == (16, 32, "fp32")
+    assert gdn("export", tmp_path / "m", "-o", tmp_path / "half", "--fp16").returncode == 0
+    import onnx
+
+    graph = onnx.load(str(tmp_path / "half" / "generator.onnx"))
+    assert graph.opset_import[0].version == 20
+    assert graph.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
+    assert graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    assert load_model(tmp_path / "half").card.precision == "fp16"
+    assert gdn("export", tmp_path, "-o", tmp_path / "x").returncode == 2
+
+
+def test_start_from_a_model(tmp_path: Path, tiny_model: Path, tiny_recipe: Path, dataset: Path) -> None:
+    arguments = ["train", "--recipe", tiny_recipe, "--data", dataset, "--images", "32", "--threads", "1"]
+    assert gdn(*arguments, "-o", tmp_path / "a", "--from", tiny_model).returncode == 0
+    wrong = gdn(*arguments, "-o", tmp_path / "b", "--from", tiny_model, "--latent", "32")
+    assert wrong.returncode == 1
+    assert "another shape" in wrong.stderr
+
+
+def test_two_processes_average_their_gradients(tmp_path: Path, dataset: Path, tiny_recipe: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "gdn", "train", "--recipe",
+               str(tiny_recipe), "--data", str(dataset), "-o", str(tmp_path / "r"), "--images", "64", "--threads", "1"]  # fmt: skip
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert result.returncode == 0, result.stderr
+    rows = [json.loads(line) for line in (tmp_path / "r" / "stats.jsonl").read_text().splitlines()]
+    assert rows[-1]["images"] == 64
+
+
+@needs_shared
+@pytest.mark.parametrize(("name", "channels"), [("mnist", "1"), ("cifar100_subset", "1"), ("cifar100_subset", "3")])
+def test_digits_and_photographs_train_with_the_study_recipe(tmp_path: Path, name: str, channels: str) -> None:
+    result = gdn("train", "--recipe", "dcgan", "--data", SHARED / f"{name}.npz", "--patch", "32", "--channels", channels,
+                 "--images", "144", "-o", tmp_path / "r", "--threads", "1")  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    search = [sys.executable, str(ROOT / "benchmarks" / "latent_recovery.py"), str(tmp_path / "r"), "--data", str(SHARED / f"{name}.npz")]
+    options = ["--targets", "2", "--restarts", "2", "--steps", "2", "--lbfgs-steps", "2", "--threads", "1"]
+    table = subprocess.run([*search, *options], capture_output=True, text=True, timeout=200, check=False)
+    assert table.returncode == 0, table.stderr
+    assert table.stdout.count("| lbfgs |") == 6
