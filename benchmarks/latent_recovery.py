@@ -90,7 +90,10 @@ def main() -> None:
     rng = torch.Generator().manual_seed(99)
     with torch.no_grad():
         own = generator(torch.randn(options.targets, generator.latent, generator=rng))
-    print(f"{options.run}: {training['images']:,} images, {options.targets} targets, {options.restarts} restarts, {options.steps} steps")
+    print(
+        f"{options.run}: {training['images']:,} images, {options.targets} targets,"
+        f" {options.restarts} restarts, {options.steps} steps"
+    )
     print("| test | optimiser | rate | PSNR dB mean | min | recovered (> 60 dB) | s |")
     print("|---|---|--:|--:|--:|--:|--:|")
     for test, target in (("1 (own images)", own), ("2 (unseen images)", unseen)):
@@ -101,7 +104,10 @@ def main() -> None:
                 found = search(generator, target, name, rate, steps, options.restarts, 1)
                 seconds = time.perf_counter() - started
                 share = float((found > 60).float().mean())
-                print(f"| {test} | {name} | {rate:g} | {found.mean():.2f} | {found.min():.2f} | {share:.2f} | {seconds:.0f} |", flush=True)
+                print(
+                    f"| {test} | {name} | {rate:g} | {found.mean():.2f} | {found.min():.2f} | {share:.2f} | {seconds:.0f} |",
+                    flush=True,
+                )
                 if options.json:
                     row = {"test": test[0], "optimiser": name, "rate": rate, "psnr_db": float(found.mean()), "recovered": share}
                     print(json.dumps(row))

@@ -25,7 +25,10 @@ def test_reads_every_pixel_type(tmp_path: Path, dtype: str) -> None:
     np.testing.assert_array_equal(source.read(0), noisy_frame().astype(np.float32))
 
 
-@pytest.mark.parametrize(("unit", "per_px", "angstrom"), [("nm", 0.0061, 0.061), ("micron", 6.1e-6, 0.061), ("pm", 6.1, 0.061), ("angstrom", 0.061, 0.061)])
+@pytest.mark.parametrize(
+    ("unit", "per_px", "angstrom"),
+    [("nm", 0.0061, 0.061), ("micron", 6.1e-6, 0.061), ("pm", 6.1, 0.061), ("angstrom", 0.061, 0.061)],
+)
 def test_imagej_calibration(tmp_path: Path, unit: str, per_px: float, angstrom: float) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, noisy_frame(), imagej=True, resolution=(1 / per_px, 1 / per_px), metadata={"unit": unit, "axes": "YX"})

@@ -49,6 +49,10 @@ def test_mean_derivative_is_the_derivative(alpha: float, beta: float) -> None:
     np.testing.assert_allclose((up - down) / (2 * step), slope, rtol=1e-3)
 
 
+def best_over_doses(x: np.ndarray, data: TileData) -> float:
+    return float(minimize_scalar(lambda a: negative_log_likelihood(a * x[None], data)[0], bounds=(5, 50), method="bounded").fun)
+
+
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (0.0, 4.0)])
 def test_bank_scores_profile_the_dose(alpha: float, beta: float) -> None:
     data, _ = tiles(alpha=alpha, beta=beta)
@@ -56,7 +60,7 @@ def test_bank_scores_profile_the_dose(alpha: float, beta: float) -> None:
     scores = bank_scores(bank, data, 20.0)
     for t in range(3):
         one = data.take(np.array([t]))
-        best = [minimize_scalar(lambda a, x=x: negative_log_likelihood(a * x[None], one)[0], bounds=(5, 50), method="bounded").fun for x in bank]
+        best = [best_over_doses(x, one) for x in bank]
         differences = np.array(best) - best[0]
         np.testing.assert_allclose(scores[t] - scores[t, 0], differences, atol=0.02 + 1e-4 * np.abs(differences).max())
 
@@ -101,7 +105,9 @@ def test_refinement_lowers_the_objective_and_batches_do_not_interact() -> None:
         truth = engine.generate(restart_latents(9, 0, 4, 128))
         counts = RNG.poisson(20 * truth).astype(np.float32)
         data = TileData(counts, np.ones_like(counts), 1.0, 0.0)
-        start = refinement.start(restart_latents(1, 0, 4, 128), np.arange(4), np.full(4, np.log(20), np.float32), np.ones(4, bool))
+        start = refinement.start(
+            restart_latents(1, 0, 4, 128), np.arange(4), np.full(4, np.log(20), np.float32), np.ones(4, bool)
+        )
         before = refinement.refine(engine, data, start, 0)
         after = refinement.refine(engine, data, start, 15)
         assert (after.objective < before.objective - 10).all()

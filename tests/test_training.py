@@ -260,9 +260,12 @@ def test_start_from_a_model(tmp_path: Path, tiny_model: Path, tiny_recipe: Path,
 
 
 def test_two_processes_average_their_gradients(tmp_path: Path, dataset: Path, tiny_recipe: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "gdn", "train", "--recipe",
-               str(tiny_recipe), "--data", str(dataset), "-o", str(tmp_path / "r"), "--images", "64", "--threads", "1"]  # fmt: skip
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "gdn", "train"]
+    settings = ["--recipe", str(tiny_recipe), "--data", str(dataset), "--images", "64", "--threads", "1"]
+    command = [*launcher, *settings, "-o", str(tmp_path / "r")]
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     assert result.returncode == 0, result.stderr
     rows = [json.loads(line) for line in (tmp_path / "r" / "stats.jsonl").read_text().splitlines()]
     assert rows[-1]["images"] == 64
@@ -274,7 +277,13 @@ def test_digits_and_photographs_train_with_the_study_recipe(tmp_path: Path, name
     result = gdn("train", "--recipe", "dcgan", "--data", SHARED / f"{name}.npz", "--patch", "32", "--channels", channels,
                  "--images", "144", "-o", tmp_path / "r", "--threads", "1")  # fmt: skip
     assert result.returncode == 0, result.stderr
-    search = [sys.executable, str(ROOT / "benchmarks" / "latent_recovery.py"), str(tmp_path / "r"), "--data", str(SHARED / f"{name}.npz")]
+    search = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "latent_recovery.py"),
+        str(tmp_path / "r"),
+        "--data",
+        str(SHARED / f"{name}.npz"),
+    ]
     options = ["--targets", "2", "--restarts", "2", "--steps", "2", "--lbfgs-steps", "2", "--threads", "1"]
     table = subprocess.run([*search, *options], capture_output=True, text=True, timeout=200, check=False)
     assert table.returncode == 0, table.stderr

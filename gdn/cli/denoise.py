@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def denoise(
-    files: list[str] = typer.Argument(..., metavar="FILES...", help="TIFF frames or stacks; globs are expanded."),
+    files: list[str] = typer.Argument(..., metavar="FILES", help="TIFF frames or stacks; globs are expanded."),
     output: Path | None = typer.Option(
         None, "-o", "--output", metavar="DIR", help="Folder for results [default: beside each input]."
     ),

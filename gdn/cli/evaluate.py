@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    clean: list[str] = typer.Argument(..., metavar="CLEAN...", help="Clean TIFF frames; 'gdn simulate --frames' makes some."),
+    clean: list[str] = typer.Argument(..., metavar="CLEAN", help="Clean TIFF frames; 'gdn simulate --frames' makes some."),
     noise: str = typer.Option("poisson:1", help="Comma-separated poisson:S and gaussian:S, or 'suite' for the study's six."),
     against: str = typer.Option(
         "noisy,constant,blur,bm3d-binned", help="Comparators; 'original' is slow (hours) and only on request."

@@ -18,7 +18,9 @@ def register(app: typer.Typer) -> None:
 def train(
     recipe: str = typer.Option("range", metavar="NAME|FILE", help="Shipped recipe (range, dcgan) or a TOML file."),
     data: Path = typer.Option(Path("data"), help="Folder of 'gdn simulate', or an .npz with 'train' and 'test' images."),
-    run: Path | None = typer.Option(None, "-o", "--output", metavar="DIR", help="Run folder [default: runs/RECIPE]; the same command resumes."),
+    run: Path | None = typer.Option(
+        None, "-o", "--output", metavar="DIR", help="Run folder [default: runs/RECIPE]; the same command resumes."
+    ),
     resume: bool = typer.Option(False, "--resume", help="Insist on an existing run."),
     start: str | None = typer.Option(None, "--from", metavar="MODEL", help="Start from the weights of a model."),
     latent: int | None = typer.Option(None, min=1, help="Override the recipe's latent size."),

@@ -26,6 +26,8 @@ class OnnxRuntimeEngine:
             raise EngineError(f"onnxruntime has no device '{device}'; choose cpu or cuda")
         if PROVIDERS[kind] not in onnxruntime.get_available_providers():
             raise EngineError(f"onnxruntime here has no {PROVIDERS[kind]}; install onnxruntime-gpu, or choose --device cpu")
+        if kind == "cuda" and hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()  # CUDA's libraries from Python packages, where those are installed
         self.model, self.device, self.reason = model, device, reason
         self._threads = threads if threads is not None else int(os.environ.get("GDN_THREADS", "0"))
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}

@@ -1,0 +1,36 @@
+# Two targets: `cpu` (default engine onnxruntime) and `gpu` (onnxruntime with CUDA).
+#   docker build --target cpu -t gdn .
+#   docker run --rm -v "$PWD:/data" gdn denoise '/data/*.tif'
+#   docker build --target gpu -t gdn:gpu .
+#   docker run --rm --gpus all -v "$PWD:/data" gdn:gpu denoise '/data/*.tif' --device cuda
+
+FROM python:3.11-slim-bookworm AS build
+WORKDIR /src
+COPY . .
+RUN python3 -m pip install --no-cache-dir build==1.6.1
+RUN python3 -m build --wheel --outdir /dist . && cp constraints.txt /dist/
+
+FROM python:3.11-slim-bookworm AS cpu
+COPY --from=build /dist /dist
+RUN python3 -m venv /opt/gdn
+RUN /opt/gdn/bin/python -m pip install --no-cache-dir -c /dist/constraints.txt /dist/*.whl
+RUN useradd --create-home --uid 1000 gdn && mkdir -p /data && chown gdn /data
+ENV PATH=/opt/gdn/bin:$PATH
+USER gdn
+WORKDIR /data
+HEALTHCHECK --interval=5m CMD gdn doctor
+ENTRYPOINT ["gdn"]
+
+FROM nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04 AS gpu
+RUN apt-get update && apt-get install -y --no-install-recommends python3 python3-venv && rm -rf /var/lib/apt/lists/*
+COPY --from=build /dist /dist
+RUN python3 -m venv /opt/gdn
+RUN /opt/gdn/bin/python -m pip install --no-cache-dir -c /dist/constraints.txt /dist/*.whl
+# The two onnxruntime packages share one import name: the CPU one has to go first.
+RUN /opt/gdn/bin/python -m pip uninstall -y onnxruntime && /opt/gdn/bin/python -m pip install --no-cache-dir onnxruntime-gpu==1.31.0
+RUN id -u 1001 >/dev/null 2>&1 || useradd --create-home --uid 1001 gdn; mkdir -p /data && chown 1001 /data
+ENV PATH=/opt/gdn/bin:$PATH
+USER 1001
+WORKDIR /data
+HEALTHCHECK --interval=5m CMD gdn doctor
+ENTRYPOINT ["gdn"]
