@@ -14,7 +14,7 @@ FROM python:3.11-slim-bookworm AS cpu
 COPY --from=build /dist /dist
 RUN python3 -m venv /opt/gdn
 RUN /opt/gdn/bin/python -m pip install --no-cache-dir -c /dist/constraints.txt /dist/*.whl
-RUN useradd --create-home --uid 1000 gdn && mkdir -p /data && chown gdn /data
+RUN useradd --create-home --uid 10001 gdn && mkdir -p /data && chown gdn /data
 ENV PATH=/opt/gdn/bin:$PATH
 USER gdn
 WORKDIR /data
@@ -28,9 +28,9 @@ RUN python3 -m venv /opt/gdn
 RUN /opt/gdn/bin/python -m pip install --no-cache-dir -c /dist/constraints.txt /dist/*.whl
 # The two onnxruntime packages share one import name: the CPU one has to go first.
 RUN /opt/gdn/bin/python -m pip uninstall -y onnxruntime && /opt/gdn/bin/python -m pip install --no-cache-dir onnxruntime-gpu==1.31.0
-RUN id -u 1001 >/dev/null 2>&1 || useradd --create-home --uid 1001 gdn; mkdir -p /data && chown 1001 /data
+RUN useradd --create-home --uid 10001 gdn && mkdir -p /data && chown gdn /data
 ENV PATH=/opt/gdn/bin:$PATH
-USER 1001
+USER gdn
 WORKDIR /data
 HEALTHCHECK --interval=5m CMD gdn doctor
 ENTRYPOINT ["gdn"]

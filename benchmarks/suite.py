@@ -17,7 +17,7 @@ import numpy as np
 
 from gdn.engines.choose import open_engine
 from gdn.evaluation.comparators import available
-from gdn.evaluation.evaluate import DEFAULT_AGAINST, CleanFrame, evaluate_frame, table
+from gdn.evaluation.evaluate import DEFAULT_AGAINST, CleanFrame, evaluate_frame, summary, table
 from gdn.evaluation.suite import STUDY_VACUUM, SUITE, parse_suite
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.search.bank import bank_for
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))
     parser.add_argument("--rows", type=Path, help="also write every row as a JSON line")
+    parser.add_argument("--record", action="store_true", help="write the means into the model's model.json")
     options = parser.parse_args()
     frames = clean_frames(options.data, options.frames, options.split)
     methods = tuple(name for name in DEFAULT_AGAINST if available(name))
@@ -63,6 +64,11 @@ def main() -> None:
             for number, frame in enumerate(frames):
                 rows += evaluate_frame(frame, noise, engine, bank, number, methods).rows
             print(f"{noise} done", file=sys.stderr, flush=True)
+    if options.record:
+        card = Path(find_model(options.model).folder) / "model.json"
+        content = json.loads(card.read_text())
+        content["metrics"] = {"split": options.split, "suite": list(summary(rows))}
+        card.write_text(json.dumps(content, indent=1) + "\n")
     if options.rows:
         options.rows.parent.mkdir(parents=True, exist_ok=True)
         options.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))

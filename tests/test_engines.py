@@ -120,3 +120,15 @@ def test_results_do_not_depend_on_threads() -> None:
         with open_engine(model, "onnxruntime", threads=threads) as engine:
             images.append(engine.generate(z))
     np.testing.assert_allclose(images[0], images[1], atol=1e-6)
+
+
+def test_auto_uses_the_cpu_where_cuda_is_installed_but_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
+    with open_engine(find_model("pt-ceo2-64")) as engine:
+        assert engine.device == "cpu"
+        assert "does not start" in engine.reason
+    with pytest.raises(EngineError, match="CUDAExecutionProvider"):
+        open_engine(find_model("pt-ceo2-64"), "onnxruntime", "cuda")

@@ -39,7 +39,7 @@ def export(
         generator, encoder, recipe, training = networks_of_run(source, print)
     else:
         raise UsageFault(f"{source}: neither a run folder (recipe.json) nor a model folder (model.json)")
-    report = export_model(generator, encoder, recipe, training, output, fp16)
+    report = export_model(generator, encoder, recipe, training, output, fp16, source)
     print(f"{report.folder}: {report.size_bytes / 2**20:.1f} MiB; onnxruntime against torch on random latents:")
     print(f"  images differ by at most {report.generator_error:.2g} of the vacuum level")
     print(f"  gradients by {report.gradient_error:.2g} of their length (median over latents)")

@@ -62,6 +62,12 @@ def open_engine(model: Model, engine: str = "auto", device: str = "auto", thread
         return TorchEngine(model, choice.device, threads, choice.reason)
     from gdn.engines.onnxruntime import OnnxRuntimeEngine
 
-    return OnnxRuntimeEngine(model, choice.device, threads, choice.reason)
+    try:
+        return OnnxRuntimeEngine(model, choice.device, threads, choice.reason)
+    except EngineError as error:
+        # The CUDA build is installed where there is no card: nobody asked for it, so the CPU will do.
+        if device != "auto" or choice.device == "cpu":
+            raise
+        return OnnxRuntimeEngine(model, "cpu", threads, f"its CUDA provider is installed but does not start ({error})")
 
 

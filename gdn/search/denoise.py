@@ -34,8 +34,8 @@ class SearchSettings:
     brief_steps: int = 10
     full_candidates: int = 3
     full_steps: int | None = None  # None: by the dose, see `steps_for`
-    rate: float = 0.05
-    temperature: float = 20.0  # nats
+    rate: float = 0.03
+    temperature: float = 40.0  # nats
     residual: bool = True
     encoder: bool = True
     estimate: Literal["mean", "map"] = "mean"

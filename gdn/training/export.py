@@ -131,9 +131,18 @@ GRADIENT_INPUTS = ["z", "y", "w", "scale", "shift", "alpha", "beta"]
 
 
 def export_model(
-    generator: Generator, encoder: Encoder | None, recipe: Recipe, training: dict[str, Any], out: Path, fp16: bool = False
+    generator: Generator,
+    encoder: Encoder | None,
+    recipe: Recipe,
+    training: dict[str, Any],
+    out: Path,
+    fp16: bool = False,
+    history: Path | None = None,
 ) -> ExportReport:
-    """Write, check and only then keep a model folder. Raises ValueError if a graph disagrees with torch."""
+    """Write, check and only then keep a model folder. Raises ValueError if a graph disagrees with torch.
+
+    `history` is the run (or model) folder whose statistics and last sample grid go along.
+    """
     n = recipe.network
     about: dict[str, Any] = {"latent": n.latent, "patch": n.patch, "channels": n.channels}
     work = out.with_name(f".{out.name}.part")
@@ -159,6 +168,7 @@ def export_model(
             for path in work.glob("*.onnx"):
                 store_half(path)
         errors = _compare(work, reference.float(), mean, about, "fp16" if fp16 else "fp32")
+        _copy_history(history, work)
         _write_card(work, out.name, recipe, training, "fp16" if fp16 else "fp32", errors)
         load_model(work)
         _replace_folder(work, out)
@@ -166,6 +176,16 @@ def export_model(
         return ExportReport(out, errors["generator"], errors["gradient"], errors.get("encoder"), size)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _copy_history(history: Path | None, work: Path) -> None:
+    """The run's `stats.jsonl` and its last sample grid, as `grid.png`."""
+    if history is None:
+        return
+    grids = sorted(history.glob("grids/*.png")) or sorted(history.glob("grid.png"))
+    for source, name in ((history / "stats.jsonl", "stats.jsonl"), *((g, "grid.png") for g in grids[-1:])):
+        if source.exists():
+            shutil.copyfile(source, work / name)
 
 
 def _replace_folder(work: Path, out: Path) -> None:
