@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from gdn.training.data import open_stream
-from gdn.training.export import networks_of_run
 from gdn.training.networks import Generator
+from gdn.training.state import networks_of_run
 
 RATES = (1e-1, 1e-2, 1e-3)
 

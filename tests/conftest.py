@@ -98,7 +98,8 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, dataset: Path, tiny_recip
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Path:
     """The tiny run, exported."""
-    from gdn.training.export import export_model, networks_of_run
+    from gdn.training.export import export_model
+    from gdn.training.state import networks_of_run
 
     out = tmp_path_factory.mktemp("models") / "tiny"
     generator, encoder, recipe, training = networks_of_run(tiny_run)

@@ -162,12 +162,12 @@ def test_a_run_leaves_what_it_promises_and_resumes(tmp_path: Path, dataset: Path
     assert "other settings" in other.stderr
 
 
-def test_a_stopped_run_equals_an_unstopped_one(tmp_path: Path, dataset: Path, tiny_recipe: Path) -> None:
-    """Networks, optimisers and noise are restored; what is rendered after the stop is new."""
+def test_a_checkpoint_restores_networks_and_counters(tmp_path: Path, tiny_recipe: Path) -> None:
     import torch
 
-    from gdn.training.loop import State, learning_rate_factor
+    from gdn.training.loop import learning_rate_factor
     from gdn.training.recipe import load_recipe
+    from gdn.training.state import State
 
     recipe = load_recipe(str(tiny_recipe))
     state = State(recipe, "cpu")

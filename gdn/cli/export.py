@@ -28,7 +28,8 @@ def export(
         raise UsageFault(f"--engine {engine}: only onnx is built so far")
     need("torch", "train")
     need("onnxscript", "train")
-    from gdn.training.export import export_model, networks_of_model, networks_of_run
+    from gdn.training.export import export_model
+    from gdn.training.state import networks_of_model, networks_of_run
 
     if (source / "model.json").exists():
         from gdn.models import load_model

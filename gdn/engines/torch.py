@@ -19,7 +19,8 @@ class TorchEngine:
     name = "torch"
 
     def __init__(self, model: Model, device: str = "cpu", threads: int | None = None, reason: str = "asked for") -> None:
-        from gdn.training.export import EncoderMean, fold, networks_of_model, round_to_half
+        from gdn.training.export import EncoderMean, fold, round_to_half
+        from gdn.training.state import networks_of_model
 
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise EngineError("torch sees no CUDA device; choose --device cpu, or install a CUDA build and driver")

@@ -265,36 +265,3 @@ def _write_card(
         training=training | {"gdn": __version__, "torch": torch.__version__, "export_error": errors}, files=files,
     )  # fmt: skip
     (work / "model.json").write_text(json.dumps(card.model_dump(mode="json"), indent=1) + "\n")
-
-
-def networks_of_model(folder: Path) -> tuple[Generator, Encoder | None, Recipe]:
-    """Networks with the stored training weights of a model folder. Raises ModelError."""
-    from safetensors.torch import load_file
-
-    from gdn.training.loop import State
-
-    model = load_model(folder)
-    recipe = Recipe.model_validate(model.card.recipe)
-    state = State(recipe, "cpu")
-    tensors = load_file(str(folder / "weights.safetensors"))
-    named: list[tuple[str, nn.Module | None]] = [("generator", state.average), ("encoder", state.encoder)]
-    for prefix, module in named:
-        if module is not None:
-            own = {k.removeprefix(prefix + "."): v for k, v in tensors.items() if k.startswith(prefix + ".")}
-            module.load_state_dict(own)
-    return state.average.eval(), None if state.encoder is None else state.encoder.eval(), recipe
-
-
-def networks_of_run(run: Path, report: Callable[[str], None] = lambda line: None) -> tuple[Generator, Encoder | None, Recipe, dict[str, Any]]:
-    """Averaged generator and encoder of a run's last checkpoint, and what to record of its training."""
-    from gdn.training.loop import State
-
-    if not (run / "checkpoint.pt").is_file():
-        raise ValueError(f"{run}: no checkpoint.pt in it; 'gdn train -o {run}' makes one")
-    recipe = Recipe.model_validate(json.loads((run / "recipe.json").read_text())["recipe"])
-    state = State(recipe, "cpu")
-    state.load(run / "checkpoint.pt", "cpu")
-    lines = (run / "stats.jsonl").read_text().splitlines() if (run / "stats.jsonl").exists() else []
-    training = {"images": state.images, "seconds": round(state.seconds), "statistics": json.loads(lines[-1]) if lines else {}}
-    report(f"{run}: checkpoint at {state.images:,} images")
-    return state.average.eval(), None if state.encoder is None else state.encoder.eval(), recipe, training

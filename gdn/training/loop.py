@@ -23,6 +23,7 @@ from gdn.training import distributed, losses, monitor
 from gdn.training.data import ArrayStream, WaveStream, open_stream
 from gdn.training.networks import Discriminator, Encoder, Generator, freeze_statistics, initialise
 from gdn.training.recipe import Recipe
+from gdn.training.state import State
 
 VALIDATION = 256  # patches
 STUDY_DOSE_PER_A2 = 0.45 / 0.0612**2  # electrons per Å^2 at the study's poisson:1
@@ -42,69 +43,6 @@ class RunOptions:
     checkpoint_minutes: float = 5.0
     start_from: Path | None = None  # model folder whose weights a new run starts from
     report: Callable[[dict[str, Any]], None] = field(default=lambda row: None)
-
-
-class State:
-    """Networks, optimisers and counters of a run."""
-
-    def __init__(self, recipe: Recipe, device: str) -> None:
-        n = recipe.network
-        torch.manual_seed(recipe.stream.seed)
-        size = (n.patch, n.channels, n.base_channels, n.channel_cap)
-        shape = (*size, n.stem, n.residual)
-        self.generator = Generator(n.latent, *shape)
-        self.average = Generator(n.latent, *shape)
-        self.discriminator = Discriminator(*size)
-        self.encoder = Encoder(n.latent, *shape) if recipe.loss.kind == "range" else None
-        for module in self.modules().values():
-            initialise(module, n.initialisation)
-            module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average.load_state_dict(self.generator.state_dict())
-        self.average.requires_grad_(False)
-        o = recipe.optimiser
-        betas = (o.beta1, o.beta2)
-        own = [{"params": self.generator.parameters(), "lr": o.lr_generator}]
-        if self.encoder is not None:
-            own.append({"params": self.encoder.parameters(), "lr": o.lr_encoder})
-        self.opt_g = torch.optim.Adam(own, betas=betas)
-        self.opt_d = torch.optim.Adam(self.discriminator.parameters(), lr=o.lr_discriminator, betas=betas)
-        self.images, self.seconds = 0, 0.0
-
-    def modules(self) -> dict[str, torch.nn.Module]:
-        """Every network by its name in the checkpoint."""
-        found = {"generator": self.generator, "average": self.average, "discriminator": self.discriminator}
-        return found | ({"encoder": self.encoder} if self.encoder is not None else {})
-
-    def save(self, path: Path) -> None:
-        """Write the checkpoint under a temporary name, then rename it."""
-        content: dict[str, Any] = {name: m.state_dict() for name, m in self.modules().items()}
-        content |= {"opt_g": self.opt_g.state_dict(), "opt_d": self.opt_d.state_dict()}
-        content |= {"images": self.images, "seconds": self.seconds}
-        temporary = path.with_suffix(".part")
-        torch.save(content, temporary)
-        temporary.replace(path)
-
-    def start_from(self, folder: Path) -> None:
-        """Take generator and encoder of a model folder. Raises ValueError if their shapes differ."""
-        from gdn.training.export import networks_of_model
-
-        generator, encoder, _ = networks_of_model(folder)
-        try:
-            self.generator.load_state_dict(generator.state_dict())
-            self.average.load_state_dict(generator.state_dict())
-            if self.encoder is not None and encoder is not None:
-                self.encoder.load_state_dict(encoder.state_dict())
-        except RuntimeError:
-            raise ValueError(f"{folder}: its networks have another shape than the recipe's; use the recipe in its model.json") from None
-
-    def load(self, path: Path, device: str) -> None:
-        """Restore what `save` wrote; nothing but tensors and numbers is unpickled."""
-        content = torch.load(path, map_location=device, weights_only=True)
-        for name, module in self.modules().items():
-            module.load_state_dict(content[name])
-        self.opt_g.load_state_dict(content["opt_g"])
-        self.opt_d.load_state_dict(content["opt_d"])
-        self.images, self.seconds = content["images"], content["seconds"]
 
 
 def learning_rate_factor(recipe: Recipe, images: int) -> float:

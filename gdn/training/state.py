@@ -1,0 +1,105 @@
+"""The state of a run: networks, optimisers and counters; its checkpoint, and networks from runs and models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gdn.models import load_model
+from gdn.training.networks import Discriminator, Encoder, Generator, initialise
+from gdn.training.recipe import Recipe
+
+
+class State:
+    """Networks, optimisers and counters of a run."""
+
+    def __init__(self, recipe: Recipe, device: str) -> None:
+        n = recipe.network
+        torch.manual_seed(recipe.stream.seed)
+        size = (n.patch, n.channels, n.base_channels, n.channel_cap)
+        shape = (*size, n.stem, n.residual)
+        self.generator = Generator(n.latent, *shape)
+        self.average = Generator(n.latent, *shape)
+        self.discriminator = Discriminator(*size)
+        self.encoder = Encoder(n.latent, *shape) if recipe.loss.kind == "range" else None
+        for module in self.modules().values():
+            initialise(module, n.initialisation)
+            module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average.load_state_dict(self.generator.state_dict())
+        self.average.requires_grad_(False)
+        o = recipe.optimiser
+        betas = (o.beta1, o.beta2)
+        own = [{"params": self.generator.parameters(), "lr": o.lr_generator}]
+        if self.encoder is not None:
+            own.append({"params": self.encoder.parameters(), "lr": o.lr_encoder})
+        self.opt_g = torch.optim.Adam(own, betas=betas)
+        self.opt_d = torch.optim.Adam(self.discriminator.parameters(), lr=o.lr_discriminator, betas=betas)
+        self.images, self.seconds = 0, 0.0
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Every network by its name in the checkpoint."""
+        found = {"generator": self.generator, "average": self.average, "discriminator": self.discriminator}
+        return found | ({"encoder": self.encoder} if self.encoder is not None else {})
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint under a temporary name, then rename it."""
+        content: dict[str, Any] = {name: m.state_dict() for name, m in self.modules().items()}
+        content |= {"opt_g": self.opt_g.state_dict(), "opt_d": self.opt_d.state_dict()}
+        content |= {"images": self.images, "seconds": self.seconds}
+        temporary = path.with_suffix(".part")
+        torch.save(content, temporary)
+        temporary.replace(path)
+
+    def start_from(self, folder: Path) -> None:
+        """Take generator and encoder of a model folder. Raises ValueError if their shapes differ."""
+        generator, encoder, _ = networks_of_model(folder)
+        try:
+            self.generator.load_state_dict(generator.state_dict())
+            self.average.load_state_dict(generator.state_dict())
+            if self.encoder is not None and encoder is not None:
+                self.encoder.load_state_dict(encoder.state_dict())
+        except RuntimeError:
+            raise ValueError(f"{folder}: its networks have another shape than the recipe's; use the recipe in its model.json") from None
+
+    def load(self, path: Path, device: str) -> None:
+        """Restore what `save` wrote; nothing but tensors and numbers is unpickled."""
+        content = torch.load(path, map_location=device, weights_only=True)
+        for name, module in self.modules().items():
+            module.load_state_dict(content[name])
+        self.opt_g.load_state_dict(content["opt_g"])
+        self.opt_d.load_state_dict(content["opt_d"])
+        self.images, self.seconds = content["images"], content["seconds"]
+
+
+def networks_of_model(folder: Path) -> tuple[Generator, Encoder | None, Recipe]:
+    """Networks with the stored training weights of a model folder. Raises ModelError."""
+    from safetensors.torch import load_file
+
+    model = load_model(folder)
+    recipe = Recipe.model_validate(model.card.recipe)
+    state = State(recipe, "cpu")
+    tensors = load_file(str(folder / "weights.safetensors"))
+    named: list[tuple[str, nn.Module | None]] = [("generator", state.average), ("encoder", state.encoder)]
+    for prefix, module in named:
+        if module is not None:
+            own = {k.removeprefix(prefix + "."): v for k, v in tensors.items() if k.startswith(prefix + ".")}
+            module.load_state_dict(own)
+    return state.average.eval(), None if state.encoder is None else state.encoder.eval(), recipe
+
+
+def networks_of_run(run: Path, report: Callable[[str], None] = lambda line: None) -> tuple[Generator, Encoder | None, Recipe, dict[str, Any]]:
+    """Averaged generator and encoder of a run's last checkpoint, and what to record of its training."""
+    if not (run / "checkpoint.pt").is_file():
+        raise ValueError(f"{run}: no checkpoint.pt in it; 'gdn train -o {run}' makes one")
+    recipe = Recipe.model_validate(json.loads((run / "recipe.json").read_text())["recipe"])
+    state = State(recipe, "cpu")
+    state.load(run / "checkpoint.pt", "cpu")
+    lines = (run / "stats.jsonl").read_text().splitlines() if (run / "stats.jsonl").exists() else []
+    training = {"images": state.images, "seconds": round(state.seconds), "statistics": json.loads(lines[-1]) if lines else {}}
+    report(f"{run}: checkpoint at {state.images:,} images")
+    return state.average.eval(), None if state.encoder is None else state.encoder.eval(), recipe, training
