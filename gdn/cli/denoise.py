@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from gdn.cli.common import UsageFault, expand, progress_bar, writable_folder
 from gdn.models import DEFAULT_MODEL
 
-SEARCH, DATA, RUN = "Search", "Frames", "Running"
+if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
+    from gdn.search.files import Job, Outputs
 
 
 def register(app: typer.Typer) -> None:
@@ -80,12 +82,12 @@ def denoise(
     return 1 if failures else 0
 
 
-def _plan(paths: list[Path], output: Path | None) -> list[tuple[Path, object]]:
+def _plan(paths: list[Path], output: Path | None) -> list[tuple[Path, Outputs]]:
     """Each input with its outputs. Raises UsageFault where two inputs would share a name."""
     from gdn.search.files import outputs_for
 
     seen: dict[Path, Path] = {}
-    plan: list[tuple[Path, object]] = []
+    plan: list[tuple[Path, Outputs]] = []
     for path in paths:
         outputs = outputs_for(path, output)
         other = seen.setdefault(outputs.denoised, path)
@@ -95,15 +97,13 @@ def _plan(paths: list[Path], output: Path | None) -> list[tuple[Path, object]]:
     return plan
 
 
-def _run(plan: list[tuple[Path, object]], job: object, resume: bool, as_json: bool) -> list[str]:
+def _run(plan: list[tuple[Path, Outputs]], job: Job, resume: bool, as_json: bool) -> list[str]:
     """Denoise every file; returns a line for each that failed."""
-    from gdn.search.files import Job, Outputs, denoise_file, is_done
+    from gdn.search.files import denoise_file, is_done
 
-    assert isinstance(job, Job)
     failures = []
     with progress_bar("denoising", len(plan)) as update:
         for number, (path, outputs) in enumerate(plan):
-            assert isinstance(outputs, Outputs)
             text = f"{path.name} ({number + 1}/{len(plan)})"
             update(number, text=text)
             if resume and is_done(path, outputs, job):

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from gdn.engines.base import Array, Engine, TileData
 from gdn.frames.noise import NoiseModel, noise_of
 from gdn.frames.sampling import Grids, bin_sum, grids_for, unbin
-from gdn.frames.tiling import Tiling, cut, tile_frame
+from gdn.frames.tiling import cut, tile_frame
 from gdn.search import refine as refinement
 from gdn.search.bank import Bank
 from gdn.search.likelihood import bank_scores, pixel_sigma
-from gdn.search.posterior import blend, candidate_weights
+from gdn.search.posterior import blend
 from gdn.search.refine import Candidates
 from gdn.search.residual import shrunk_residual
 
@@ -200,6 +200,3 @@ def _search(
     full = refinement.refine(engine, data, brief.take(kept), steps, settings.rate)
     progress(0.95)
     return full
-
-
-__all__ = ["FrameResult", "SearchSettings", "Tiling", "best_of_bank", "candidate_weights", "denoise_frame", "tile_frame"]

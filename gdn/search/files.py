@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ import numpy as np
 
 from gdn import __version__
 from gdn.engines.base import Engine
-from gdn.frames.files import FrameError, FrameFile, read_frames, result_writer
+from gdn.frames.files import FrameError, FrameFile, read_frames, result_writer, writing
 from gdn.frames.noise import NoiseModel
 from gdn.search.bank import Bank
 from gdn.search.denoise import FrameResult, SearchSettings, denoise_frame
@@ -172,9 +171,5 @@ def _record(
 
 
 def _write_record(path: Path, record: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with writing(path) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from gdn import __version__
-from gdn.frames.files import Calibration, write_tiff
+from gdn.frames.files import Calibration, write_tiff, writing
 from gdn.training.imaging import (
     WAVE_BAND,
     FloatArray,
@@ -236,6 +236,5 @@ def _check_dataset(plan: SimulationPlan) -> None:
                 f" {plan.seed}; choose another folder or the same seed"
             )
     text = json.dumps({"schema": DATASET_SCHEMA, "seed": plan.seed, "count": plan.count, "gdn": __version__}, indent=1)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(text + "\n")
-    temporary.replace(path)
+    with writing(path) as temporary:
+        temporary.write_text(text + "\n")
