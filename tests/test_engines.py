@@ -132,3 +132,8 @@ def test_auto_uses_the_cpu_where_cuda_is_installed_but_cannot_start(monkeypatch:
         assert "does not start" in engine.reason
     with pytest.raises(EngineError, match="CUDAExecutionProvider"):
         open_engine(find_model("pt-ceo2-64"), "onnxruntime", "cuda")
+
+
+def test_an_unknown_device_is_refused_by_auto_too() -> None:
+    with pytest.raises(EngineError, match="no device 'tpu'"):
+        choose("auto", "tpu")

@@ -104,12 +104,10 @@ def _frames(path: Path, vacuum: float, sampling: float | None) -> Any:
 
     from gdn.evaluation.evaluate import CleanFrame
     from gdn.evaluation.suite import STUDY_VACUUM
-    from gdn.frames.files import FrameError, read_frames
+    from gdn.frames.files import read_frames
 
     source = read_frames(path)
-    pixel = sampling or source.calibration.sampling_angstrom
-    if pixel is None:
-        raise FrameError(f"{path}: carries no pixel size; give it in Å per pixel, for example --sampling 0.06")
+    pixel = source.sampling(sampling)
     for index in range(source.count):
         image = source.read(index) * np.float32(STUDY_VACUUM / vacuum)
         yield CleanFrame(str(path), index, image, pixel)

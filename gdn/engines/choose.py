@@ -1,4 +1,4 @@
-"""Which engine and device to use, and why. `auto` takes what measured fastest and is present."""
+"""Which engine and device to use, and why. `auto` takes onnxruntime where it is installed, on CUDA where that starts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from gdn.engines.base import Engine, EngineError
 from gdn.models import Model
 
 ENGINES = ("onnxruntime", "torch")
+DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ def choose(engine: str = "auto", device: str = "auto") -> Choice:
         raise EngineError("the tensorrt engine is not built yet; choose --engine onnxruntime or torch")
     if engine not in ("auto", *ENGINES):
         raise EngineError(f"unknown engine '{engine}'; choose auto, {', '.join(ENGINES)}")
+    if device.split(":")[0] not in DEVICES:
+        raise EngineError(f"no device '{device}'; choose {', '.join(DEVICES)}")
     if engine != "auto":
         if not installed(engine):
             extra = " (pip install 'gdn[train]')" if engine == "torch" else ""
@@ -45,7 +48,7 @@ def choose(engine: str = "auto", device: str = "auto") -> Choice:
         has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
         if device.startswith("cuda") or (device == "auto" and has_cuda):
             return Choice("onnxruntime", "cuda" if device == "auto" else device, "its CUDA provider is present")
-        return Choice("onnxruntime", "cpu", "no CUDA provider; onnxruntime is the fastest engine here on a CPU")
+        return Choice("onnxruntime", "cpu", "no CUDA provider, or the CPU was asked for")
     if installed("torch"):
         return Choice("torch", "cpu" if device == "auto" else device, "onnxruntime is not installed")
     raise EngineError("neither onnxruntime nor torch is installed; pip install onnxruntime")

@@ -54,6 +54,13 @@ class FrameFile:
     dtype: np.dtype[Any]
     _data: Any
 
+    def sampling(self, given: float | None) -> float:
+        """Å per pixel: `given`, or what the file says. Raises FrameError where neither is there."""
+        found = given or self.calibration.sampling_angstrom
+        if found is None:
+            raise FrameError(f"{self.path}: carries no pixel size; give it in Å per pixel, for example --sampling 0.06")
+        return found
+
     def read(self, index: int) -> Frame:
         """Frame `index`, float32. Raises FrameError for NaN, infinity, or data that ends early."""
         try:

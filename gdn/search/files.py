@@ -79,7 +79,7 @@ def denoise_file(source: Path, outputs: Outputs, job: Job, progress: Callable[[f
     Raises FrameError (with the file's name) for what is wrong with the file or a frame in it.
     """
     frames = read_frames(source)
-    sampling = _sampling(frames, job)
+    sampling = frames.sampling(job.sampling_angstrom)
     if min(frames.frame_shape) * sampling < 4:
         raise FrameError(f"{source}: the field is {min(frames.frame_shape) * sampling:.2g} Å wide; check --sampling")
     rows = []
@@ -99,13 +99,6 @@ def denoise_file(source: Path, outputs: Outputs, job: Job, progress: Callable[[f
             rows.append(_row(source, index, outputs, job, result))
     _write_record(outputs.record, _record(source, frames, sampling, job, results, rows))
     return rows
-
-
-def _sampling(frames: FrameFile, job: Job) -> float:
-    sampling = job.sampling_angstrom or frames.calibration.sampling_angstrom
-    if sampling is None:
-        raise FrameError(f"{frames.path}: carries no pixel size; give it in Å per pixel, for example --sampling 0.06")
-    return sampling
 
 
 def _row(source: Path, index: int, outputs: Outputs, job: Job, result: FrameResult) -> dict[str, Any]:
