@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from conftest import needs_training
 
-from gdn.engines.base import EngineError, TileData
+from gdn.engines.base import EngineError, jacobian
 from gdn.engines.choose import choose, open_engine
+from gdn.engines.observation import TileData, negative_log_likelihood
 from gdn.models import find_model, load_model
-from gdn.search.bank import Bank, restart_latents
+from gdn.search.bank import bank_for, restart_latents
 
 
 def data(n: int, p: int, alpha: float = 1.0, beta: float = 0.0) -> TileData:
@@ -19,6 +20,38 @@ def data(n: int, p: int, alpha: float = 1.0, beta: float = 0.0) -> TileData:
     w = np.ones((n, p, p), np.float32)
     w[0, :5] = 0
     return TileData(rng.poisson(19, (n, p, p)).astype(np.float32), w, alpha, beta)
+
+
+def random_generator(stem: str, residual: int):  # type: ignore[no-untyped-def]
+    """A float64 generator of 32 px whose batch-norm statistics are not the identity."""
+    import torch
+
+    from gdn.training.networks import Generator, initialise
+
+    torch.manual_seed(0)
+    generator = Generator(32, 32, 1, 8, 16, stem, residual)
+    initialise(generator, "dcgan")
+    for _ in range(3):
+        generator(torch.randn(16, 32))
+    return generator.double().eval()
+
+
+@needs_training
+@pytest.mark.parametrize("stem", ["linear", "mlp", "grid"])
+@pytest.mark.parametrize("residual", [0, 2])
+def test_push_forward_is_autograds_in_float64(stem: str, residual: int) -> None:
+    import torch
+
+    from gdn.engines.folded import PushForward
+    from gdn.training.export import fold
+
+    generator = random_generator(stem, residual)
+    z, t = torch.randn(2, 32).double(), torch.randn(2, 3, 32).double()
+    found = PushForward(fold(generator, 0.9))(z, t).view(2, 3, 1, 32, 32)
+    for n in range(2):
+        for k in range(3):
+            _, expected = torch.autograd.functional.jvp(lambda v: 0.9 * generator(v[None])[0], z[n], t[n, k])
+            torch.testing.assert_close(found[n, k], expected, rtol=1e-8, atol=1e-10)
 
 
 @needs_training
@@ -30,24 +63,18 @@ def test_pull_back_is_autograds_in_float64(stem: str, residual: int, alpha: floa
 
     from gdn.engines.folded import PullBack
     from gdn.training.export import fold
-    from gdn.training.networks import Generator, initialise
 
-    torch.manual_seed(0)
-    generator = Generator(32, 32, 1, 8, 16, stem, residual)
-    initialise(generator, "dcgan")
-    for _ in range(3):  # batch-norm statistics that are not the identity
-        generator(torch.randn(16, 32))
-    generator = generator.double().eval()
+    generator = random_generator(stem, residual)
     graph = PullBack(fold(generator, 0.9))
     z = torch.randn(4, 32, dtype=torch.float64, requires_grad=True)
     x = 1 + 0.9 * generator(z)
     y, w = torch.poisson(19 * x.detach()), (torch.rand_like(x) > 0.1).double()
-    scale, shift = torch.full((4,), 20.0).double(), torch.full((4,), 1.5).double()
-    mu = scale.view(-1, 1, 1, 1) * x + shift.view(-1, 1, 1, 1)
+    scale, shift = torch.full((4,), 20.0).double(), 1.5 + torch.rand_like(x).detach()
+    mu = scale.view(-1, 1, 1, 1) * x + shift
     nll = (w * (mu - (y + beta) * torch.log(mu + beta))).sum() if alpha else (w * (mu - y) ** 2).sum() / (2 * beta)
     (expected,) = torch.autograd.grad(nll, z)
     one = [torch.tensor(v).double() for v in (alpha, beta)]
-    found_x, found = graph(z.detach(), y, w, scale, shift, *one)
+    found_x, found = graph(z.detach(), y, w, scale, shift, scale, *one)
     torch.testing.assert_close(found_x, x.detach(), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
 
@@ -55,15 +82,24 @@ def test_pull_back_is_autograds_in_float64(stem: str, residual: int, alpha: floa
 @needs_training
 def test_engines_agree(tiny_model: Path) -> None:
     model = load_model(tiny_model)
-    z = restart_latents(0, 0, 5, 16)
+    z = restart_latents(0, range(5), 16)
     tiles = data(5, 32)
-    scale, shift = np.full(5, 19, np.float32), np.zeros(5, np.float32)
+    scale, shift = np.full(5, 19, np.float32), np.zeros((5, 32, 32), np.float32)
     with open_engine(model, "onnxruntime") as a, open_engine(model, "torch") as b:
         np.testing.assert_allclose(a.generate(z), b.generate(z), atol=2e-5)
-        xa, ga = a.pull_back(z, tiles, scale, shift)
-        xb, gb = b.pull_back(z, tiles, scale, shift)
-        np.testing.assert_allclose(xa, xb, atol=2e-5)
-        np.testing.assert_allclose(ga, gb, atol=1e-3 * np.abs(gb).max())
+        for found, expected in zip(*([e.value_and_gradient(z, tiles, scale, shift)] for e in (a, b)), strict=True):
+            np.testing.assert_allclose(found.images, expected.images, atol=2e-5)
+            np.testing.assert_allclose(found.value, expected.value, rtol=1e-6)
+            np.testing.assert_allclose(found.gradient, expected.gradient, atol=1e-3 * np.abs(expected.gradient).max())
+        tangents = restart_latents(1, range(10), 16).reshape(5, 2, 16)
+        pushed = [e.push_forward(z, tangents) for e in (a, b)]
+        np.testing.assert_allclose(*pushed, atol=1e-4 * np.abs(pushed[1]).max())
+        v = tiles.counts / 19 - 1
+        pulled = [e.pull_back(z, v)[1] for e in (a, b)]
+        np.testing.assert_allclose(*pulled, atol=1e-3 * np.abs(pulled[1]).max())
+        # <J t, v> = <t, J^T v> ties the two products together.
+        left = np.einsum("nkij,nij->nk", pushed[0], v)
+        np.testing.assert_allclose(left, np.einsum("nkd,nd->nk", tangents, pulled[0]), atol=1e-3 * np.abs(left).max())
         ea, eb = (e.encode(tiles.counts / 19, np.full(5, 0.23, np.float32)) for e in (a, b))
         assert ea is not None
         np.testing.assert_allclose(ea, eb, atol=1e-3)
@@ -73,15 +109,15 @@ def test_engines_agree(tiny_model: Path) -> None:
 def test_engines_give_the_same_frame(tiny_model: Path) -> None:
     from conftest import noisy_frame
 
-    from gdn.search.denoise import SearchSettings, denoise_frame
+    from gdn.search.denoise import denoise_frame
+    from gdn.search.tiles import SearchSettings
 
     model = load_model(tiny_model)
     frame = noisy_frame((150, 170)).astype(np.float32)
     images = []
     for name in ("onnxruntime", "torch"):
         with open_engine(model, name) as engine:
-            z = restart_latents(0, 0, 8, 16)
-            bank = Bank(z, engine.generate(z).astype(np.float16))
+            bank = bank_for(engine, 0, 8, use_cache=False)
             images.append(denoise_frame(frame, 0.1, engine, bank, SearchSettings()).image)
     error = ((images[0] - images[1]) ** 2).mean()
     assert -10 * np.log10(error) > 60  # dB, data range 1
@@ -94,9 +130,31 @@ def test_shapes_are_checked_at_the_door() -> None:
         z = np.zeros((2, 128), np.float32)
         one = np.ones(2, np.float32)
         with pytest.raises(ValueError, match="counts must be float32"):
-            engine.pull_back(z, data(2, 32), one, one)
+            engine.value_and_gradient(z, data(2, 32), one, np.zeros((2, 64, 64), np.float32))
         with pytest.raises(ValueError, match="scale must be float32"):
-            engine.pull_back(z, data(2, 64), one[:1], one)
+            engine.value_and_gradient(z, data(2, 64), one[:1], np.zeros((2, 64, 64), np.float32))
+        with pytest.raises(ValueError, match=r"tangents must be float32 \(2, k, 128\)"):
+            engine.push_forward(z, np.zeros((2, 3, 7), np.float32))
+        with pytest.raises(ValueError, match="sigma must be float32"):
+            engine.encode(data(2, 64).counts, np.ones(3, np.float32))
+
+
+def test_gradient_and_jacobian_are_finite_differences() -> None:
+    """Of the shipped model, through its ONNX graphs alone."""
+    with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
+        z = restart_latents(4, range(1), 128)
+        tile, dose = data(1, 64), np.full(1, 19, np.float32)
+        dark = np.zeros((1, 64, 64), np.float32)
+        found = engine.value_and_gradient(z, tile, dose, dark)
+        matrix = jacobian(engine, z[0])
+        step = 3e-4
+        direction = restart_latents(5, range(1), 128)
+        up, down = (engine.generate(z + s * step * direction) for s in (1, -1))
+        slope = (up - down)[0] / (2 * step)
+        pushed = np.einsum("d,dij->ij", direction[0], matrix)
+        assert np.linalg.norm(pushed - slope) < 0.03 * np.linalg.norm(slope)
+        values = [negative_log_likelihood(19 * x, tile)[0] for x in (up, down)]
+        assert (values[0] - values[1]) / (2 * step) == pytest.approx(float(found.gradient[0] @ direction[0]), rel=0.03)
 
 
 def test_a_device_that_cannot_be_had_is_an_error() -> None:
@@ -114,7 +172,7 @@ def test_a_device_that_cannot_be_had_is_an_error() -> None:
 
 def test_results_do_not_depend_on_threads() -> None:
     model = find_model("pt-ceo2-64")
-    z = restart_latents(0, 0, 3, 128)
+    z = restart_latents(0, range(3), 128)
     images = []
     for threads in (1, 2):
         with open_engine(model, "onnxruntime", threads=threads) as engine:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +13,18 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.stats import poisson
 
-from gdn.engines.base import TileData
 from gdn.engines.choose import open_engine
+from gdn.engines.observation import TileData, mean_derivative, negative_log_likelihood
 from gdn.models import find_model
 from gdn.search import refine as refinement
-from gdn.search.bank import Bank, bank_for, restart_latents
-from gdn.search.denoise import SearchSettings, best_of_bank, denoise_frame, steps_for
-from gdn.search.likelihood import bank_scores, mean_derivative, negative_log_likelihood
+from gdn.search.bank import Bank, CacheError, bank_for, evict, restart_latents
+from gdn.search.denoise import denoise_frame
+from gdn.search.heldout import choose, split
+from gdn.search.likelihood import bank_scores
 from gdn.search.posterior import candidate_weights
 from gdn.search.residual import shrunk_residual
+from gdn.search.symmetry import turn, turn_back, turn_tiles
+from gdn.search.tiles import SearchSettings, best_of_bank, propose, search
 
 RNG = np.random.default_rng(0)
 
@@ -66,10 +73,10 @@ def test_bank_scores_profile_the_dose(alpha: float, beta: float) -> None:
 
 
 def test_each_restart_has_its_own_seed() -> None:
-    whole = restart_latents(5, 0, 50, 8)
-    np.testing.assert_array_equal(whole[30:], restart_latents(5, 30, 20, 8))
-    assert not np.allclose(whole, restart_latents(6, 0, 50, 8))
-    many = restart_latents(1, 0, 2000, 8)
+    whole = restart_latents(5, range(50), 8)
+    np.testing.assert_array_equal(whole[30:], restart_latents(5, range(30, 50), 8))
+    assert not np.allclose(whole, restart_latents(6, range(50), 8))
+    many = restart_latents(1, range(2000), 8)
     assert abs(many.mean()) < 0.05
     assert many.std() == pytest.approx(1, abs=0.02)
 
@@ -80,38 +87,141 @@ def test_bank_is_cached_and_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         first, second = bank_for(engine, 0, 40), bank_for(engine, 0, 40)
         assert not first.cached
         assert second.cached
-        np.testing.assert_array_equal(first.images, second.images)
+        made = np.array(first.images)
+        np.testing.assert_array_equal(made, second.images)
         stored = next(tmp_path.rglob("*.npy"))
-        stored.write_bytes(stored.read_bytes()[:1000])  # damaged: made again, not believed
+        damaged = stored.read_bytes()[:1000]
+        stored.unlink()  # the banks above are maps of it
+        stored.write_bytes(damaged)  # made again, not believed
         third = bank_for(engine, 0, 40)
         assert not third.cached
-        np.testing.assert_array_equal(first.images, third.images)
+        np.testing.assert_array_equal(made, third.images)
         assert not list(tmp_path.rglob("*.part"))
+
+
+def test_cache_forgets_the_least_recently_used(tmp_path: Path) -> None:
+    for age, name in enumerate(("new", "middle", "old")):
+        path = tmp_path / f"{name}.npy"
+        path.write_bytes(bytes(1000))
+        os.utime(path, (time.time() - 100 * age,) * 2)
+    for name, age in ((".dead.1.part.npy", 2 * 86_400), (".living.2.part.npy", 10)):
+        (tmp_path / name).write_bytes(b"")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    assert [p.name for p in evict(tmp_path, 2500)] == ["old.npy"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".living.2.part.npy", "middle.npy", "new.npy"]
+    evict(tmp_path, 0)
+    assert not list(tmp_path.glob("[!.]*"))
+
+
+def test_bank_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GDN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("GDN_CACHE_GIB", str(3.1 * 8192 * 10 / 2**30))  # three banks of ten
+    with open_engine(find_model("pt-ceo2-64")) as engine:
+        for seed in range(5):
+            bank_for(engine, seed, 10)
+        assert len(list(tmp_path.rglob("*.npy"))) == 3
+        assert not bank_for(engine, 0, 40).cached  # larger than the bound: made in memory
+        assert len(list(tmp_path.rglob("*.npy"))) == 3
+        with pytest.raises(CacheError, match=r"1000000 restarts takes 7\.6 GiB"):
+            bank_for(engine, 0, 1_000_000, use_cache=False)
+        monkeypatch.setenv("GDN_CACHE_GIB", "much")
+        with pytest.raises(CacheError, match="GDN_CACHE_GIB=much"):
+            bank_for(engine, 9, 10)
+
+
+def test_two_processes_may_make_the_same_bank(tmp_path: Path) -> None:
+    code = (
+        "from gdn.engines.choose import open_engine; from gdn.models import find_model; from gdn.search.bank import bank_for\n"
+        "with open_engine(find_model('pt-ceo2-64')) as e: print(float(bank_for(e, 0, 300).images[-1].mean()))"
+    )
+    env = os.environ | {"GDN_CACHE_DIR": str(tmp_path)}
+    both = [subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    printed = [p.communicate()[0] for p in both]
+    assert [p.returncode for p in both] == [0, 0]
+    assert printed[0] == printed[1]
+    assert len(list(tmp_path.rglob("*.*"))) == 1
+
+
+def test_half_precision_keeps_the_ranking() -> None:
+    with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
+        exact = engine.generate(restart_latents(0, range(256), 128))
+        truth = engine.generate(restart_latents(7, range(8), 128))
+        for dose in (19, 500):
+            data = TileData(RNG.poisson(dose * truth).astype(np.float32), np.ones_like(truth), 1.0, 0.0)
+            full = bank_scores(exact, data, dose)
+            half = bank_scores(exact.astype(np.float16).astype(np.float32), data, dose)
+            np.testing.assert_array_equal(full.argmin(1), half.argmin(1))
+            best, again = full.argsort(1)[:, :16], half.argsort(1)[:, :16]
+            assert np.mean([len(set(a) & set(b)) for a, b in zip(best, again, strict=True)]) > 15
 
 
 def test_best_of_bank_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     data, _ = tiles()
     images = (1 + 0.2 * RNG.standard_normal((37, 16, 16))).clip(0.3, 2).astype(np.float16)
-    bank = Bank(np.zeros((37, 4), np.float32), images)
-    whole = best_of_bank(bank, data, 20, 5)
-    monkeypatch.setattr("gdn.search.denoise.BANK_CHUNK", 8)
-    np.testing.assert_array_equal(whole, best_of_bank(bank, data, 20, 5))
-    assert whole.shape == (3, 5)
-    assert best_of_bank(bank, data, 20, 100).shape == (3, 37)
+    bank = Bank(0, 4, images)
+    whole, scores = best_of_bank(bank, data, 20, 5)
+    monkeypatch.setattr("gdn.search.tiles.BANK_CHUNK", 8)
+    monkeypatch.setattr("gdn.search.tiles.TILE_CHUNK", 2)
+    chunked, again = best_of_bank(bank, data, 20, 5)
+    np.testing.assert_array_equal(whole, chunked)
+    np.testing.assert_allclose(scores, again, atol=0.01)
+    assert (np.diff(scores) >= 0).all()
+    assert best_of_bank(bank, data, 20, 100)[0].shape == (3, 37)
+
+
+def test_symmetries_are_eight_and_undone() -> None:
+    image = RNG.standard_normal((1, 4, 4)).astype(np.float32)
+    eight = turn(np.repeat(image, 8, 0), np.arange(8))
+    assert len({t.tobytes() for t in eight}) == 8
+    np.testing.assert_array_equal(turn_back(eight, np.arange(8)), np.repeat(image, 8, 0))
+
+
+def test_a_bank_image_is_found_however_it_lies() -> None:
+    with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
+        bank = bank_for(engine, 3, 32)
+        symmetry = np.array([0, 3, 6])
+        truth = turn_back(bank.images[[5, 17, 30]].astype(np.float32), symmetry)
+        data = TileData(RNG.poisson(300 * truth).astype(np.float32), np.ones_like(truth), 1.0, 0.0)
+        settings = SearchSettings(encoder=False, brief_candidates=1, full_steps=2)
+        starts = propose(engine, bank, data, 300, settings)
+        np.testing.assert_array_equal(starts.z, bank.latents(np.array([5, 17, 30])))
+        np.testing.assert_array_equal(starts.symmetry, symmetry)
+        found = search(engine, data, starts, settings)
+        assert np.abs(found.mean / 300 - truth).max() < 0.1
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (1.0, 6.0), (0.0, 4.0)])
+def test_objectives_gradient_is_finite_differences(alpha: float, beta: float) -> None:
+    with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
+        truth = engine.generate(restart_latents(9, range(2), 128))
+        counts = RNG.poisson(20 * truth).astype(np.float32)
+        objective = refinement.Objective(engine, TileData(counts, np.ones_like(counts), alpha, beta))
+        nuisance = np.tile(np.array([3.0, 0.05, 0.01, -0.02], np.float32), (2, 1))
+        theta = np.concatenate([restart_latents(1, range(2), 128), nuisance], 1)
+        gradient = objective.gradient(theta)
+
+        def value(at: np.ndarray) -> np.ndarray:
+            return objective.value(objective.mean(engine.generate(at[:, :-4].copy()), at[:, -4:]), at)
+
+        for column in (128, 129, 130, 131):
+            step = np.zeros_like(theta)
+            step[:, column] = 2e-3
+            slope = (value(theta + step) - value(theta - step)) / 4e-3
+            np.testing.assert_allclose(gradient[:, column], slope, rtol=0.02, atol=0.5)
 
 
 def test_refinement_lowers_the_objective_and_batches_do_not_interact() -> None:
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
-        truth = engine.generate(restart_latents(9, 0, 4, 128))
+        truth = engine.generate(restart_latents(9, range(4), 128))
         counts = RNG.poisson(20 * truth).astype(np.float32)
         data = TileData(counts, np.ones_like(counts), 1.0, 0.0)
-        start = refinement.start(
-            restart_latents(1, 0, 4, 128), np.arange(4), np.full(4, np.log(20), np.float32), np.ones(4, bool)
-        )
-        before = refinement.refine(engine, data, start, 0)
-        after = refinement.refine(engine, data, start, 15)
+        symmetry = np.array([0, 1, 3, 6])
+        data = turn_tiles(data, np.array([0, 3, 1, 6]))  # as the tiles lie, so that each start is turned to its own
+        start = refinement.start(restart_latents(1, range(4), 128), np.arange(4), symmetry, 20, np.ones(4, bool))
+        before = refinement.refine(engine, data, start, 0, 0.05)
+        after = refinement.refine(engine, data, start, 15, 0.05)
         assert (after.objective < before.objective - 10).all()
-        alone = refinement.refine(engine, data, start, 15, batch=1)
+        alone = refinement.refine(engine, data, start, 15, 0.05, batch=1)
         np.testing.assert_allclose(alone.mean, after.mean, rtol=1e-3)
 
 
@@ -141,8 +251,30 @@ def test_residual_of_small_frames(shape: tuple[int, int]) -> None:
     assert np.isfinite(found).all()
 
 
-def test_more_electrons_more_steps() -> None:
-    assert 10 <= steps_for(1) <= steps_for(19) < steps_for(500) <= 80
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (1.0, 30.0), (0.0, 40.0)])
+def test_split_parts_are_independent_and_keep_their_law(alpha: float, beta: float) -> None:
+    level = 20.0
+    counts = RNG.poisson(level, (400, 400)) if alpha else np.full((400, 400), level)
+    binned = (counts + np.sqrt(beta) * RNG.standard_normal(counts.shape)).astype(np.float32)
+    parts = split(binned, alpha, beta, 0)
+    np.testing.assert_allclose(parts.first + parts.second, binned, rtol=1e-4, atol=1e-3)
+    assert abs(np.corrcoef(parts.first.ravel(), parts.second.ravel())[0, 1]) < 0.02
+    for part, share, own in ((parts.first, parts.share, parts.beta), (parts.second, 1 - parts.share, parts.other_beta)):
+        assert part.mean() == pytest.approx(share * level, rel=0.01)
+        assert part.var() == pytest.approx(alpha * share * level + own, rel=0.05)
+
+
+def test_held_out_counts_reject_a_wrong_generator_and_keep_a_right_one() -> None:
+    y, x = np.indices((96, 96))
+    clean = (20 * (1 + 0.3 * np.cos(x) * np.cos(y))).astype(np.float32)
+    parts = split(RNG.poisson(clean).astype(np.float32), 1.0, 0.0, 1)
+    right = choose(parts, (parts.share * clean).astype(np.float32))
+    assert np.isinf(right.threshold)
+    assert right.share == 0
+    assert not right.filter_wins
+    wrong = choose(parts, (parts.share * 20 * (1 + 0.3 * np.cos(0.8 * x) * np.cos(0.9 * y))).astype(np.float32))
+    assert wrong.filter_wins
+    assert wrong.share >= 0.5
 
 
 def test_a_frame_of_the_generator_comes_back_better_than_a_blur() -> None:

@@ -48,9 +48,9 @@ def denoise(
     from gdn.engines.choose import open_engine
     from gdn.frames.noise import parse_noise
     from gdn.models import ModelError, find_model
-    from gdn.search.bank import bank_for
-    from gdn.search.denoise import SearchSettings
+    from gdn.search.bank import CacheError, bank_for
     from gdn.search.files import Job
+    from gdn.search.tiles import SearchSettings
 
     if sampling is not None and not 0 < sampling < 1000:
         raise UsageFault(f"--sampling {sampling:g}: must be positive, in Å per pixel")
@@ -71,8 +71,11 @@ def denoise(
     except EngineError as error:
         raise UsageFault(str(error)) from None
     with opened as running:
-        with progress_bar(f"bank of {restarts} restarts", restarts) as update:
-            bank = bank_for(running, seed, restarts, use_cache=not no_cache, progress=update)
+        try:
+            with progress_bar(f"bank of {restarts} restarts", restarts) as update:
+                bank = bank_for(running, seed, restarts, use_cache=not no_cache, progress=update)
+        except CacheError as error:
+            raise UsageFault(str(error)) from None
         job = Job(running, bank, seed, settings, noise_model, noise, sampling)
         failures = _run(plan, job, resume, as_json)
     for line in failures:

@@ -69,7 +69,7 @@ def examine(model: str, engine: str, device: str) -> dict[str, Any]:
             f"{card.name}: {card.patch} px at {card.sampling_angstrom} Å, {card.latent} latents, sha256 {found.hash[:12]}"
         )
         with open_engine(found, engine, device) as opened:
-            image = opened.generate(restart_latents(0, 0, 1, card.latent))
+            image = opened.generate(restart_latents(0, range(1), card.latent))
             report["engine"] = f"{opened.name} on {opened.device}: {opened.reason}"
             report["self-test"] = f"one restart gives an image of mean {float(image.mean()):.3f} (vacuum is {card.vacuum:g})"
         report["ready"] = True

@@ -1,22 +1,22 @@
-"""What an engine is: it evaluates a generator, its pulled-back residual, and its encoder.
+"""What an engine is: it evaluates a generator, its derivatives in both directions, and its encoder.
 
-The likelihood of a tile is that of y with mean mu = scale * x + shift and variance
-alpha * mu + beta, x = G(z) with vacuum 1. That covers Poisson (alpha 1, beta 0), Poisson-Gaussian
-(alpha 1, beta > 0, the shifted Poisson law) and Gaussian noise (alpha 0): see `gdn.search.likelihood`.
+`GraphEngine` checks shapes once, at the door; a runtime adds only how a graph is run.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gdn.engines.observation import Array, TileData, negative_log_likelihood
 from gdn.models import Model
 
-Array = NDArray[np.float32]
+Graph = Literal["generator", "gradient", "tangent", "encoder"]
 
 
 class EngineError(RuntimeError):
@@ -24,25 +24,20 @@ class EngineError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class TileData:
-    """Observed tiles and their observation model.
+class Evaluation:
+    """`value` (n,) float64 the tiles' negative log-likelihood in nats, `gradient` (n, d) its derivative
+    in the latents, `images` (n, h, w) the patches x = G(z) on the way."""
 
-    `counts` and `weights` (n, h, w) float32: electrons per binned pixel, and 1 where observed, 0 where
-    not. `alpha` and `beta` are the variance's slope and its value at mean zero, of one binned pixel.
-    """
-
-    counts: Array
-    weights: Array
-    alpha: float
-    beta: float
-
-    def take(self, index: NDArray[np.int64]) -> TileData:
-        """The tiles of `index`, in that order."""
-        return TileData(self.counts[index], self.weights[index], self.alpha, self.beta)
+    value: NDArray[np.float64]
+    gradient: Array
+    images: Array
 
 
 class Engine(Protocol):
-    """Evaluates one model on one device. A context manager; use is over when the block ends."""
+    """Evaluates one model on one device. A context manager; use is over when the block ends.
+
+    n latents z are (n, d), patches (n, h, w), all float32; vacuum is 1.
+    """
 
     name: str
     device: str
@@ -50,14 +45,22 @@ class Engine(Protocol):
     model: Model
 
     def generate(self, z: Array) -> Array:
-        """Latents (n, d) float32 -> clean patches (n, h, w) float32, vacuum 1."""
+        """Clean patches x = G(z) (n, h, w)."""
         ...
 
-    def pull_back(self, z: Array, data: TileData, scale: Array, shift: Array) -> tuple[Array, Array]:
-        """Patches x = G(z) (n, h, w) and the gradient of the tiles' negative log-likelihood in z (n, d).
+    def value_and_gradient(self, z: Array, data: TileData, scale: Array, shift: Array) -> Evaluation:
+        """Likelihood of the tiles with mean mu = scale * G(z) + shift, and its gradient in z.
 
-        `scale` and `shift` (n,) float32 are the mean's parameters, mu = scale * x + shift.
+        `scale` (n,), `shift` (n, h, w), electrons per binned pixel.
         """
+        ...
+
+    def pull_back(self, z: Array, cotangent: Array) -> tuple[Array, Array]:
+        """Patches x and J^T v (n, d) for J = dG/dz and `cotangent` v (n, h, w)."""
+        ...
+
+    def push_forward(self, z: Array, tangents: Array) -> Array:
+        """J t (n, k, h, w) for `tangents` t (n, k, d)."""
         ...
 
     def encode(self, images: Array, sigma: Array) -> Array | None:
@@ -74,21 +77,93 @@ class Engine(Protocol):
     ) -> None: ...
 
 
-def check_latents(z: Array, model: Model) -> Array:
-    """`z` as contiguous float32 (n, d). Raises ValueError showing what it got."""
-    if z.ndim != 2 or z.shape[1] != model.card.latent or not np.issubdtype(z.dtype, np.floating):
-        raise ValueError(f"latents must be real (n, {model.card.latent}), got {z.dtype} {z.shape}")
-    return np.ascontiguousarray(z, dtype=np.float32)
+class GraphEngine(ABC):
+    """The `Engine` methods over one primitive: run a named graph on named float32 arrays."""
+
+    name: str
+    device: str
+    reason: str
+    model: Model
+
+    @abstractmethod
+    def _run(self, graph: Graph, feed: dict[str, Array]) -> list[Array]:
+        """The graph's outputs, float32. Raises EngineError if the model lacks the graph."""
+
+    @abstractmethod
+    def _has_encoder(self) -> bool: ...
+
+    def generate(self, z: Array) -> Array:
+        """See `Engine.generate`."""
+        return self._run("generator", {"z": self._latents(z)})[0][:, 0]
+
+    def value_and_gradient(self, z: Array, data: TileData, scale: Array, shift: Array) -> Evaluation:
+        """See `Engine.value_and_gradient`."""
+        z = self._latents(z)
+        tile = self._tile(len(z))
+        _check({"counts": data.counts, "weights": data.weights, "shift": shift}, tile)
+        _check({"scale": scale}, tile[:1])
+        x, dz = self._gradient(z, data, scale, shift, scale)
+        value = negative_log_likelihood(scale[:, None, None] * x + shift, data)
+        return Evaluation(value, dz, x)
+
+    def pull_back(self, z: Array, cotangent: Array) -> tuple[Array, Array]:
+        """See `Engine.pull_back`."""
+        z = self._latents(z)
+        _check({"cotangent": cotangent}, self._tile(len(z)))
+        # With scale 0 the graph's residual is (shift - 0) / 1: the cotangent itself.
+        nothing, one = np.zeros(len(z), np.float32), np.ones(len(z), np.float32)
+        data = TileData(np.zeros_like(cotangent), np.ones_like(cotangent), 0.0, 1.0)
+        return self._gradient(z, data, nothing, cotangent, one)
+
+    def push_forward(self, z: Array, tangents: Array) -> Array:
+        """See `Engine.push_forward`."""
+        z = self._latents(z)
+        if tangents.ndim != 3 or tangents.shape[::2] != z.shape or tangents.dtype != np.float32:
+            raise ValueError(f"tangents must be float32 ({len(z)}, k, {z.shape[1]}), got {tangents.dtype} {tangents.shape}")
+        out = self._run("tangent", {"z": z, "t": tangents})[0]
+        return out.reshape(len(z), tangents.shape[1], *out.shape[-2:])
+
+    def encode(self, images: Array, sigma: Array) -> Array | None:
+        """See `Engine.encode`."""
+        if not self._has_encoder():
+            return None
+        _check({"images": images}, self._tile(len(images)))
+        _check({"sigma": sigma}, (len(images),))
+        return self._run("encoder", {"image": images[:, None], "sigma": sigma})[0]
+
+    def _gradient(self, z: Array, data: TileData, scale: Array, shift: Array, factor: Array) -> tuple[Array, Array]:
+        feed = {"z": z, "y": data.counts[:, None], "w": data.weights[:, None], "scale": scale, "shift": shift[:, None]}
+        feed |= {"factor": factor, "alpha": np.array(data.alpha, np.float32), "beta": np.array(data.beta, np.float32)}
+        x, dz = self._run("gradient", feed)
+        return x[:, 0], dz
+
+    def _latents(self, z: Array) -> Array:
+        latent = self.model.card.latent
+        if z.ndim != 2 or z.shape[1] != latent or not np.issubdtype(z.dtype, np.floating):
+            raise ValueError(f"latents must be real (n, {latent}), got {z.dtype} {z.shape}")
+        return np.ascontiguousarray(z, dtype=np.float32)
+
+    def _tile(self, n: int) -> tuple[int, ...]:
+        return (n, self.model.card.patch, self.model.card.patch)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(  # noqa: B027 - nothing to release unless a runtime says so
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
 
 
-def check_tiles(z: Array, data: TileData, scale: Array, shift: Array, model: Model) -> None:
-    """Raises ValueError if tiles, weights or parameters do not belong to `z`."""
-    tile = (len(z), model.card.patch, model.card.patch)
-    for label, array, shape in (
-        ("counts", data.counts, tile),
-        ("weights", data.weights, tile),
-        ("scale", scale, tile[:1]),
-        ("shift", shift, tile[:1]),
-    ):
+def _check(arrays: dict[str, Array], shape: tuple[int, ...]) -> None:
+    """Raises ValueError naming the array that is not float32 of `shape`."""
+    for label, array in arrays.items():
         if array.shape != shape or array.dtype != np.float32:
             raise ValueError(f"{label} must be float32 {shape}, got {array.dtype} {array.shape}")
+
+
+def jacobian(engine: Engine, z: Array, columns: int = 32) -> Array:
+    """dG/dz (d, h, w) at one latent `z` (d,), `columns` directions at a time."""
+    basis = np.eye(len(z), dtype=np.float32)
+    parts = [engine.push_forward(z[None], basis[None, i : i + columns])[0] for i in range(0, len(z), columns)]
+    return np.concatenate(parts)

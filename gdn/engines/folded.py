@@ -1,4 +1,4 @@
-"""The generator as it is evaluated: batch norm folded, with a vector-Jacobian product written by hand.
+"""The generator as it is evaluated: batch norm folded, with products of its Jacobian written by hand.
 
 `torch.autograd` does not export to ONNX; these few operations and their transposes do. Everything is
 checked against autograd in float64 by test.
@@ -12,11 +12,21 @@ from torch import Tensor, nn
 
 
 class Operation(nn.Module):
-    """One differentiable step: `forward(x)` and the pull-back `back(x, y, g)` of a cotangent g of y."""
+    """One differentiable step y = f(x): the pull-back of a cotangent g of y, the push-forward of tangents t."""
 
     def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
         """J(x)^T g."""
         raise NotImplementedError
+
+    def push(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        """J(x) t for k tangents of each of n samples, t (n k, ...)."""
+        raise NotImplementedError
+
+
+def _per_tangent(derivative: Tensor, t: Tensor) -> Tensor:
+    """Tangents (n k, ...) times the pointwise derivative (n, ...) of their sample."""
+    grouped = t.reshape(derivative.shape[0], -1, *derivative.shape[1:])
+    return (grouped * derivative.unsqueeze(1)).reshape(-1, *derivative.shape[1:])
 
 
 class Affine(Operation):
@@ -33,6 +43,9 @@ class Affine(Operation):
     def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
         return g * self.scale
 
+    def push(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        return t * self.scale
+
 
 class Relu(Operation):
     """max(x, 0)."""
@@ -43,6 +56,9 @@ class Relu(Operation):
     def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
         return torch.where(y > 0, g, torch.zeros_like(g))
 
+    def push(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        return _per_tangent((y > 0).to(t.dtype), t)
+
 
 class Tanh(Operation):
     """tanh(x)."""
@@ -52,6 +68,9 @@ class Tanh(Operation):
 
     def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
         return g * (1 - y * y)
+
+    def push(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        return _per_tangent(1 - y * y, t)
 
 
 class Conv(Operation):
@@ -67,6 +86,9 @@ class Conv(Operation):
 
     def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
         return F.conv_transpose2d(g, self.weight, padding=1)
+
+    def push(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        return F.conv2d(t, self.weight, padding=1)
 
 
 class Up(Operation):
@@ -84,6 +106,9 @@ class Up(Operation):
     def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
         return F.conv2d(g, self.weight, None, self.stride, self.padding)
 
+    def push(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        return F.conv_transpose2d(t, self.weight, None, self.stride, self.padding)
+
 
 class Full(Operation):
     """Fully connected layer on (n, features)."""
@@ -99,6 +124,9 @@ class Full(Operation):
     def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
         return g @ self.weight
 
+    def push(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        return F.linear(t, self.weight)
+
 
 class Reshape(Operation):
     """To (n, *shape) of each sample."""
@@ -112,6 +140,9 @@ class Reshape(Operation):
 
     def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
         return g.reshape(-1, *self.before)
+
+    def push(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        return t.reshape(-1, *self.after)
 
 
 class Chain(Operation):
@@ -128,11 +159,22 @@ class Chain(Operation):
             y = operation(y)
         return x + y if self.skip else y
 
-    def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
-        values = [x]
+    def values(self, x: Tensor) -> list[Tensor]:
+        """The input and what each operation makes of it."""
+        found = [x]
         for operation in self.operations:
-            values.append(operation(values[-1]))
-        return self.back_from(values, g)
+            found.append(operation(found[-1]))
+        return found
+
+    def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
+        return self.back_from(self.values(x), g)
+
+    def push(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        values, pushed = self.values(x), t
+        for i, operation in enumerate(self.operations):
+            assert isinstance(operation, Operation)
+            pushed = operation.push(values[i], values[i + 1], pushed)
+        return t + pushed if self.skip else pushed
 
     def back_from(self, values: list[Tensor], g: Tensor) -> Tensor:
         """The pull-back where the intermediate `values` (input first) are at hand."""
@@ -157,10 +199,11 @@ class FoldedGenerator(nn.Module):
 
 
 class PullBack(nn.Module):
-    """(z, y, w, scale, shift, alpha, beta) -> (x, dz): see `gdn.engines.base.Engine.pull_back`.
+    """(z, y, w, scale, shift, factor, alpha, beta) -> (x, dz), dz = J^T (factor * residual).
 
     With mu = scale x + shift, the residual w (mu - y) / (alpha mu + beta) is the derivative of the
-    negative log-likelihood in mu for Poisson, shifted Poisson and Gaussian noise alike.
+    negative log-likelihood in mu for Poisson, shifted Poisson and Gaussian noise alike; `factor` is
+    dmu/dx: `scale` for the gradient, 1 for the pull-back of `shift` itself (scale 0, y 0, beta 1).
     """
 
     def __init__(self, generator: FoldedGenerator) -> None:
@@ -168,18 +211,27 @@ class PullBack(nn.Module):
         self.generator = generator
 
     def forward(
-        self, z: Tensor, y: Tensor, w: Tensor, scale: Tensor, shift: Tensor, alpha: Tensor, beta: Tensor
+        self, z: Tensor, y: Tensor, w: Tensor, scale: Tensor, shift: Tensor, factor: Tensor, alpha: Tensor, beta: Tensor
     ) -> tuple[Tensor, Tensor]:
-        values = [z]
-        for operation in self.generator.chain.operations:
-            values.append(operation(values[-1]))
-        x = self.generator.vacuum + self.generator.intensity_scale * values[-1]
-        a, b = scale.reshape(-1, 1, 1, 1), shift.reshape(-1, 1, 1, 1)
-        mu = a * x + b
-        variance = alpha * mu + beta
-        residual = w * (mu - y) / torch.clamp(variance, min=1e-6)
-        dz = self.generator.chain.back_from(values, residual * a * self.generator.intensity_scale)
+        g = self.generator
+        values = g.chain.values(z)
+        x = g.vacuum + g.intensity_scale * values[-1]
+        mu = scale.reshape(-1, 1, 1, 1) * x + shift
+        residual = w * (mu - y) / torch.clamp(alpha * mu + beta, min=1e-6)
+        dz = g.chain.back_from(values, residual * factor.reshape(-1, 1, 1, 1) * g.intensity_scale)
         return x, dz
+
+
+class PushForward(nn.Module):
+    """(z, t) -> J t: tangents t (n, k, d) of the latents to (n k, channels, patch, patch)."""
+
+    def __init__(self, generator: FoldedGenerator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        pushed = self.generator.chain.push(z, z, t.reshape(-1, t.shape[2]))
+        return self.generator.intensity_scale * pushed
 
 
 def fold_norm(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

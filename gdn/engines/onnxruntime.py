@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import Any, Self
 
 import numpy as np
 import onnxruntime
 
-from gdn.engines.base import Array, EngineError, TileData, check_latents, check_tiles
+from gdn.engines.base import EngineError, Graph, GraphEngine
+from gdn.engines.observation import Array
 from gdn.models import Model
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(GraphEngine):
     """See `gdn.engines.base.Engine`. `threads` bounds the threads of one operation (None: all cores)."""
 
     name = "onnxruntime"
@@ -32,13 +32,13 @@ class OnnxRuntimeEngine:
         self._threads = threads if threads is not None else int(os.environ.get("GDN_THREADS", "0"))
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         self._dtype = np.float16 if model.card.precision == "fp16" else np.float32
-        self._session("generator.onnx")
+        self._session("generator")
 
-    def _session(self, name: str) -> onnxruntime.InferenceSession:
+    def _session(self, name: Graph) -> onnxruntime.InferenceSession:
         if name not in self._sessions:
-            path = self.model.file(name)
+            path = self.model.file(f"{name}.onnx")
             if path is None:
-                raise EngineError(f"{self.model.folder}: has no {name}; export the model again")
+                raise EngineError(f"{self.model.folder}: has no {name}.onnx; export the model again")
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = self._threads
             options.log_severity_level = 3
@@ -53,32 +53,13 @@ class OnnxRuntimeEngine:
             self._sessions[name] = session
         return self._sessions[name]
 
-    def _run(self, name: str, feed: dict[str, Any]) -> list[Array]:
+    def _run(self, graph: Graph, feed: dict[str, Array]) -> list[Array]:
         typed = {k: np.ascontiguousarray(v, dtype=self._dtype) for k, v in feed.items()}
-        found = self._session(name).run(None, typed)
+        found = self._session(graph).run(None, typed)
         return [np.asarray(f, dtype=np.float32) for f in found]
 
-    def generate(self, z: Array) -> Array:
-        """See `Engine.generate`."""
-        return self._run("generator.onnx", {"z": check_latents(z, self.model)})[0][:, 0]
-
-    def pull_back(self, z: Array, data: TileData, scale: Array, shift: Array) -> tuple[Array, Array]:
-        """See `Engine.pull_back`."""
-        z = check_latents(z, self.model)
-        check_tiles(z, data, scale, shift, self.model)
-        feed = {"z": z, "y": data.counts[:, None], "w": data.weights[:, None], "scale": scale, "shift": shift}
-        feed |= {"alpha": np.float32(data.alpha), "beta": np.float32(data.beta)}  # type: ignore[dict-item]
-        x, dz = self._run("gradient.onnx", feed)
-        return x[:, 0], dz
-
-    def encode(self, images: Array, sigma: Array) -> Array | None:
-        """See `Engine.encode`."""
-        if self.model.file("encoder.onnx") is None:
-            return None
-        return self._run("encoder.onnx", {"image": images[:, None], "sigma": sigma})[0]
-
-    def __enter__(self) -> Self:
-        return self
+    def _has_encoder(self) -> bool:
+        return self.model.file("encoder.onnx") is not None
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None

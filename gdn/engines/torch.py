@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
-
 import numpy as np
 import torch
 
-from gdn.engines.base import Array, EngineError, TileData, check_latents, check_tiles
-from gdn.engines.folded import PullBack
+from gdn.engines.base import EngineError, Graph, GraphEngine
+from gdn.engines.folded import FoldedGenerator, PullBack, PushForward
+from gdn.engines.observation import Array
 from gdn.models import Model
 
 
-class TorchEngine:
+class TorchEngine(GraphEngine):
     """See `gdn.engines.base.Engine`."""
 
     name = "torch"
@@ -32,42 +30,19 @@ class TorchEngine:
         generator, encoder, recipe = networks_of_model(model.folder)
         scale = recipe.network.intensity_scale
         folded = round_to_half(fold(generator, scale, model.card.vacuum))
-        self._pull_back = PullBack(folded).to(device).eval()  # type: ignore[arg-type]
-        self._encoder = None if encoder is None else round_to_half(EncoderMean(encoder, scale)).to(device).eval()
-
-    def _tensor(self, array: Array) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(self.device)
-
-    @torch.no_grad()
-    def generate(self, z: Array) -> Array:
-        """See `Engine.generate`."""
-        x = self._pull_back.generator(self._tensor(check_latents(z, self.model)))
-        return np.asarray(x[:, 0].cpu().numpy())
+        graphs: dict[Graph, torch.nn.Module] = {"generator": folded}
+        assert isinstance(folded, FoldedGenerator)
+        graphs |= {"gradient": PullBack(folded), "tangent": PushForward(folded)}
+        if encoder is not None:
+            graphs["encoder"] = round_to_half(EncoderMean(encoder, scale))
+        self._graphs = {graph: module.to(device).eval() for graph, module in graphs.items()}
 
     @torch.no_grad()
-    def pull_back(self, z: Array, data: TileData, scale: Array, shift: Array) -> tuple[Array, Array]:
-        """See `Engine.pull_back`."""
-        z = check_latents(z, self.model)
-        check_tiles(z, data, scale, shift, self.model)
-        arrays = (z, data.counts[:, None], data.weights[:, None], scale, shift)
-        x, dz = self._pull_back(
-            *(self._tensor(a) for a in arrays),
-            torch.tensor(data.alpha, device=self.device),
-            torch.tensor(data.beta, device=self.device),
-        )
-        return x[:, 0].cpu().numpy(), dz.cpu().numpy()
+    def _run(self, graph: Graph, feed: dict[str, Array]) -> list[Array]:
+        # ascontiguousarray would make a vector of a scalar, which torch takes as it is.
+        tensors = [torch.from_numpy(np.require(a, np.float32, "C")).to(self.device) for a in feed.values()]
+        found = self._graphs[graph](*tensors)
+        return [t.cpu().numpy() for t in (found if isinstance(found, tuple) else (found,))]
 
-    @torch.no_grad()
-    def encode(self, images: Array, sigma: Array) -> Array | None:
-        """See `Engine.encode`."""
-        if self._encoder is None:
-            return None
-        return np.asarray(self._encoder(self._tensor(images[:, None]), self._tensor(sigma)).cpu().numpy())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
+    def _has_encoder(self) -> bool:
+        return "encoder" in self._graphs

@@ -15,7 +15,8 @@ from gdn.evaluation.metrics import Image, column_score, psnr, ssim
 from gdn.evaluation.original import OriginalSettings, denoise_original
 from gdn.evaluation.suite import STUDY_VACUUM, Noise
 from gdn.search.bank import Bank
-from gdn.search.denoise import FrameResult, SearchSettings, denoise_frame
+from gdn.search.denoise import FrameResult, denoise_frame
+from gdn.search.tiles import SearchSettings
 
 DEFAULT_AGAINST = ("noisy", "constant", "blur", "bm3d-binned")
 

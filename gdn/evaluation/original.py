@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gdn.engines.base import Array, Engine, TileData
+from gdn.engines.base import Engine
+from gdn.engines.observation import Array, TileData
 from gdn.frames.sampling import bin_sum, grids_for, unbin
 from gdn.frames.tiling import cut, merge, tile_frame
 from gdn.search.bank import restart_latents
@@ -45,7 +46,7 @@ def denoise_original(
 
 
 def _search_tile(engine: Engine, data: TileData, seed: int, settings: OriginalSettings) -> Array:
-    starts = restart_latents(seed, 0, settings.restarts, engine.model.card.latent)
+    starts = restart_latents(seed, range(settings.restarts), engine.model.card.latent)
     best, best_loss = starts[:1], np.inf
     for start in starts:
         z, loss = _adam(engine, data, start[None], settings.restart_steps, settings)
@@ -58,15 +59,16 @@ def _search_tile(engine: Engine, data: TileData, seed: int, settings: OriginalSe
 
 def _adam(engine: Engine, data: TileData, z: Array, steps: int, settings: OriginalSettings) -> tuple[Array, float]:
     """Adam as PyTorch's defaults have it; returns the last latent and its mean-squared error."""
-    one, zero = np.ones(1, np.float32), np.zeros(1, np.float32)
+    one, zero = np.ones(1, np.float32), np.zeros_like(data.counts)
+    pixels = data.counts[0].size
     first, second = np.zeros_like(z), np.zeros_like(z)
     loss = np.inf
     for step in range(1, steps + 1):
         inside = np.abs(z) <= settings.clamp
-        x, dz = engine.pull_back(np.clip(z, -settings.clamp, settings.clamp), data, one, zero)
-        loss = float((data.weights * (x - data.counts) ** 2).mean())
+        found = engine.value_and_gradient(np.clip(z, -settings.clamp, settings.clamp), data, one, zero)
+        loss = float(found.value[0]) / pixels
         # The mean over pixels, and a clamp that passes no gradient outside.
-        gradient = dz * inside / x[0].size
+        gradient = found.gradient * inside / pixels
         first = 0.9 * first + 0.1 * gradient
         second = 0.999 * second + 0.001 * gradient**2
         rate = settings.rate * (0.1 if step >= 10_000 else 1.0)

@@ -1,41 +1,61 @@
 """The bank: N latents drawn once from the prior, with their images, kept in the user's cache.
 
 Each restart has a seed of its own, so restart i of seed s is the same latent whatever N, batch or
-engine. Images are stored in half precision: their rounding (5e-4) is far below any noise.
+engine, and latents need not be stored. Images are stored in half precision (2 bytes a pixel): its
+rounding, 5e-4, is far below any noise, and keeps the ranking (docs/search.md). They are read
+through a memory map, so that a million restarts need disk, not memory.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gdn.engines.base import Array, Engine
+from gdn.engines.base import Engine
+from gdn.engines.observation import Array
+from gdn.frames.files import writing
 
 BATCH = 256
+IN_MEMORY_BYTES = 2**30  # largest bank that --no-cache holds
+DEFAULT_CACHE_GIB = 10.0
+_ABANDONED_SECONDS = 86_400  # age of a temporary file that no living process still writes
+
+
+class CacheError(ValueError):
+    """A setting of the cache that cannot be used; one line."""
 
 
 @dataclass(frozen=True)
 class Bank:
-    """`latents` (n, d) float32, `images` (n, h, w) float16 with vacuum 1; `cached` if read from disk."""
+    """`images` (n, h, w) float16 with vacuum 1, of restarts 0 ... n - 1 of `seed`; `cached` if read from disk."""
 
-    latents: Array
+    seed: int
+    dimension: int
     images: NDArray[np.float16]
     cached: bool = False
 
+    def __len__(self) -> int:
+        return len(self.images)
 
-def restart_latents(seed: int, first: int, count: int, dimension: int) -> Array:
-    """Latents (count, dimension) of restarts `first` ... of `seed`: a counter-based stream for each."""
-    out = np.empty((count, dimension), np.float32)
-    for i in range(count):
+    def latents(self, index: NDArray[np.int64]) -> Array:
+        """Latents (len(index), d) of restarts `index`."""
+        return restart_latents(self.seed, index, self.dimension)
+
+
+def restart_latents(seed: int, index: NDArray[np.int64] | range, dimension: int) -> Array:
+    """Latents (len(index), dimension) of restarts `index` of `seed`: a counter-based stream for each."""
+    out = np.empty((len(index), dimension), np.float32)
+    for row, restart in zip(out, index, strict=True):
         # Philox: the key is the seed, the counter's high word the restart.
-        bits = np.random.Philox(key=seed, counter=[0, 0, first + i, 0])
-        out[i] = np.random.Generator(bits).standard_normal(dimension, dtype=np.float32)
+        bits = np.random.Philox(key=seed, counter=[0, 0, int(restart), 0])
+        row[:] = np.random.Generator(bits).standard_normal(dimension, dtype=np.float32)
     return out
 
 
@@ -54,39 +74,94 @@ def bank_for(
 ) -> Bank:
     """The bank of (model, seed, count), from the cache or made now in large batches.
 
-    A cache that cannot be written or read costs time, never the result.
+    A cache that cannot be written or read costs time, never the result. Raises CacheError where a bank
+    without a cache would not fit in memory.
     """
     card = engine.model.card
-    latents = restart_latents(seed, 0, count, card.latent)
+    shape = (count, card.patch, card.patch)
     path = cache_folder() / "banks" / f"{engine.model.hash[:16]}-{seed}-{count}.npy"
+    size = 2 * int(np.prod(shape))
     if use_cache:
-        images = _read(path, (count, card.patch, card.patch))
+        images = _read(path, shape)
         if images is not None:
-            return Bank(latents, images, cached=True)
-    images = np.empty((count, card.patch, card.patch), np.float16)
-    for start in range(0, count, BATCH):
-        images[start : start + BATCH] = engine.generate(latents[start : start + BATCH])
-        progress(min(start + BATCH, count), count)
-    if use_cache:
-        _write(path, images)
-    return Bank(latents, images)
+            return Bank(seed, card.latent, images, cached=True)
+        if size <= cache_limit():
+            with contextlib.suppress(OSError):
+                _write(path, shape, engine, seed, progress)
+                return Bank(seed, card.latent, np.load(path, mmap_mode="r", allow_pickle=False))
+    if size > IN_MEMORY_BYTES:
+        raise CacheError(
+            f"a bank of {count} restarts takes {size / 2**30:.1f} GiB: too much for memory, so it needs the cache on disk"
+            f" (GDN_CACHE_DIR={path.parent.parent}, GDN_CACHE_GIB={cache_limit() / 2**30:g})"
+        )
+    images = np.concatenate(list(_generated(engine, seed, count, progress)))
+    return Bank(seed, card.latent, images)
 
 
-def _read(path: Path, shape: tuple[int, int, int]) -> NDArray[np.float16] | None:
+def _generated(engine: Engine, seed: int, count: int, progress: Callable[[int, int], None]) -> Iterator[NDArray[np.float16]]:
+    """Images of restarts 0 ... count - 1, batch by batch."""
+    for first in range(0, count, BATCH):
+        last = min(first + BATCH, count)
+        yield engine.generate(restart_latents(seed, range(first, last), engine.model.card.latent)).astype(np.float16)
+        progress(last, count)
+
+
+def _read(path: Path, shape: tuple[int, ...]) -> NDArray[np.float16] | None:
     try:
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
+        images: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
+        if images.shape != shape or images.dtype != np.float16:
+            return None
+        os.utime(path)  # eviction goes by last use
     except (OSError, ValueError, EOFError):
         return None
-    return images if images.shape == shape and images.dtype == np.float16 else None
+    return images
 
 
-def _write(path: Path, images: NDArray[np.float16]) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.part")
+def _write(path: Path, shape: tuple[int, ...], engine: Engine, seed: int, progress: Callable[[int, int], None]) -> None:
+    """Make the bank in a file of this process's own and rename it: two processes cannot meet in it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    evict(path.parent, cache_limit() - 2 * int(np.prod(shape)))
+    with writing(path) as temporary, temporary.open("wb") as stream:
+        # Written, not mapped: a full disk is then an OSError, not a bus error.
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, header)
+        for images in _generated(engine, seed, shape[0], progress):
+            stream.write(images.tobytes())
+
+
+def cache_limit() -> int:
+    """Bytes that banks may take together: `GDN_CACHE_GIB`, 10 by default. Raises CacheError."""
+    text = os.environ.get("GDN_CACHE_GIB", str(DEFAULT_CACHE_GIB))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            np.save(stream, images)
-        temporary.replace(path)
-    except OSError:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6:
+        raise CacheError(f"GDN_CACHE_GIB={text}: must be a size in GiB")
+    return int(value * 2**30)
+
+
+def evict(folder: Path, limit: int) -> list[Path]:
+    """Remove the least recently used banks of `folder` until they take at most `limit` bytes together.
+
+    Also removes what a killed process left half-written a day ago or more. Returns what was removed.
+    """
+    removed = []
+    now = time.time()
+    for path in folder.glob(".*.part*"):
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            if now - path.stat().st_mtime > _ABANDONED_SECONDS:
+                path.unlink()
+    found = []
+    for path in folder.glob("*.npy"):
+        with contextlib.suppress(OSError):  # another process may evict at the same time
+            found.append((path.stat().st_mtime, path.stat().st_size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= limit:
+            break
+        with contextlib.suppress(OSError):  # a map that is open stays readable on POSIX; Windows refuses: next time
+            path.unlink()
+            removed.append(path)
+            total -= size
+    return removed

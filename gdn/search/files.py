@@ -17,7 +17,8 @@ from gdn.engines.base import Engine
 from gdn.frames.files import FrameError, FrameFile, read_frames, result_writer, writing
 from gdn.frames.noise import NoiseModel
 from gdn.search.bank import Bank
-from gdn.search.denoise import FrameResult, SearchSettings, denoise_frame
+from gdn.search.denoise import FrameResult, denoise_frame
+from gdn.search.tiles import SearchSettings
 
 RECORD_SCHEMA = 1
 
@@ -58,7 +59,7 @@ def job_key(source: Path, job: Job) -> str:
     digest = hashlib.sha256()
     with source.open("rb") as stream:
         digest.update(hashlib.file_digest(stream, "sha256").digest())
-    about = [job.engine.model.hash, job.engine.name, job.seed, len(job.bank.latents), asdict(job.settings)]
+    about = [job.engine.model.hash, job.engine.name, job.seed, len(job.bank), asdict(job.settings)]
     digest.update(json.dumps([*about, job.noise_text, job.sampling_angstrom, __version__], sort_keys=True).encode())
     return digest.hexdigest()
 
@@ -110,7 +111,7 @@ def _row(source: Path, index: int, outputs: Outputs, job: Job, result: FrameResu
         "spread": str(outputs.spread),
         "model": job.engine.model.card.name,
         "engine": job.engine.name,
-        "restarts": len(job.bank.latents),
+        "restarts": len(job.bank),
         "seed": job.seed,
         "noise": {
             "kind": noise.kind,
@@ -132,7 +133,8 @@ def _record(
     details = [
         {
             "noise_how": r.noise.how, "tiles": r.tiles, "objectives": [round(o, 3) for o in r.objectives],
-            "best_from_bank_share": round(r.bank_share, 4), "residual_share": round(r.residual_share, 4), "stages": r.seconds,
+            "best_from_bank_share": round(r.bank_share, 4), "residual_share": round(r.residual_share, 4), "held_out": _finite(asdict(r.held_out)),
+            "stages": r.seconds,
         }
         for r in results
     ]  # fmt: skip
@@ -152,7 +154,7 @@ def _record(
             "sampling_angstrom": engine.model.card.sampling_angstrom,
         },
         "engine": {"name": engine.name, "device": engine.device, "reason": engine.reason},
-        "search": {"restarts": len(job.bank.latents), "seed": job.seed, "noise": job.noise_text, **asdict(job.settings)},
+        "search": {"restarts": len(job.bank), "seed": job.seed, "noise": job.noise_text, **asdict(job.settings)},
         "versions": {
             "gdn": __version__,
             "python": platform.python_version(),
@@ -161,6 +163,11 @@ def _record(
         },
         "frames": [row | detail for row, detail in zip(rows, details, strict=True)],
     }
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: a number that is not finite becomes null."""
+    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
 
 
 def _write_record(path: Path, record: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gdn.engines.base import Array
+from gdn.engines.observation import Array
 from gdn.frames.tiling import Tiling, merge
 from gdn.search.refine import Candidates
 
@@ -22,11 +22,12 @@ def candidate_weights(objective: NDArray[np.float64], tile: NDArray[np.int64], t
     return np.asarray(raw / np.bincount(tile, raw, tiles)[tile])
 
 
-def blend(candidates: Candidates, tiling: Tiling, temperature: float) -> tuple[Array, Array]:
+def blend(candidates: Candidates, tiling: Tiling, temperature: float, variance: Array | None = None) -> tuple[Array, Array]:
     """Posterior mean and spread over restarts and overlapping tiles, electrons per binned pixel.
 
     The spread is the standard deviation of the estimates that meet in a pixel (restarts of a tile,
-    and the tiles that overlap there). It is not calibrated: a lower bound, not a confidence interval.
+    and the tiles that overlap there), with `variance` (tiles, h, w) within each of them where given. It is
+    not calibrated: without the variance a lower bound, in either case no confidence interval.
     """
     weight = candidate_weights(candidates.objective, candidates.tile, temperature)
     n, p = len(tiling.corners), tiling.patch
@@ -34,6 +35,8 @@ def blend(candidates: Candidates, tiling: Tiling, temperature: float) -> tuple[A
     square = np.zeros_like(mean)
     np.add.at(mean, candidates.tile, weight[:, None, None] * candidates.mean)
     np.add.at(square, candidates.tile, weight[:, None, None] * candidates.mean.astype(np.float64) ** 2)
+    if variance is not None:
+        square += variance
     image = merge(mean.astype(np.float32), tiling)
     second = merge(square.astype(np.float32), tiling).astype(np.float64)
     return image, np.sqrt(np.maximum(second - image.astype(np.float64) ** 2, 0)).astype(np.float32)

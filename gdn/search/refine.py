@@ -1,49 +1,60 @@
-"""Refinement of candidates: gradient descent on the latent, the tile's dose and its contrast.
+"""Refinement of candidates: gradient descent on the latent and the tile's nuisance parameters.
 
-The objective is -log p(y | mu) + |z|^2 / 2 + a weak prior on the contrast, with
-mu = dose * (1 + contrast * (G(z) - 1)): contrast is a nuisance (DESIGN section 3, step 3).
+The objective is -log p(y | mu) + |z|^2 / 2 + weak priors on the nuisances (DESIGN section 3), with
+mu = dose * (1 + contrast * (G(z) - 1) + slope_y * v + slope_x * u), v and u from -1 to 1 over the tile.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gdn.engines.base import Array, Engine, TileData
-from gdn.search.likelihood import mean_derivative, negative_log_likelihood
+from gdn.engines.base import Engine
+from gdn.engines.observation import Array, TileData, mean_derivative, negative_log_likelihood
+from gdn.search.symmetry import turn_back, turn_tiles
 
-CONTRAST_SIGMA = 0.1  # prior standard deviation of log contrast
+NUISANCES = ("log_dose", "log_contrast", "slope_y", "slope_x")
+# Prior standard deviations; the dose has none. A tile is 26 Å wide: a background changes little over it.
+PRIOR_SIGMA = np.array([np.inf, 0.1, 0.02, 0.02], np.float32)
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidates and their tiles: `z` (n, d), `tile` (n,) index of the tile each explains, `log_dose`
-    and `log_contrast` (n,), `objective` (n,) nats, `mean` (n, h, w) electrons per binned pixel,
-    `from_bank` (n,) whether the start was a restart of the bank (or the encoder's guess)."""
+    """Candidates, each a latent that explains a tile under a symmetry of the square.
+
+    `z` (n, d); `tile` (n,) the tile each explains; `symmetry` (n,), see `gdn.search.symmetry`;
+    `nuisance` (n, 4) in the order of NUISANCES; `objective` (n,) nats; `mean` (n, h, w) electrons per
+    binned pixel, as the tile lies; `from_bank` (n,): a restart of the bank, or the encoder's guess.
+    """
 
     z: Array
     tile: NDArray[np.int64]
-    log_dose: Array
-    log_contrast: Array
+    symmetry: NDArray[np.int64]
+    nuisance: Array
     objective: NDArray[np.float64]
     mean: Array
     from_bank: NDArray[np.bool_]
 
     def take(self, index: NDArray[np.int64]) -> Candidates:
         """The candidates of `index`, in that order."""
-        return Candidates(
-            self.z[index], self.tile[index], self.log_dose[index], self.log_contrast[index],
-            self.objective[index], self.mean[index], self.from_bank[index],
-        )  # fmt: skip
+        return Candidates(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
-def start(z: Array, tile: NDArray[np.int64], log_dose: Array, from_bank: NDArray[np.bool_]) -> Candidates:
+def start(
+    z: Array, tile: NDArray[np.int64], symmetry: NDArray[np.int64], dose: float, from_bank: NDArray[np.bool_]
+) -> Candidates:
     """Unrefined candidates; their objective and mean are filled by the first refinement."""
     n = len(z)
-    blank = np.zeros((n, 1, 1), np.float32)
-    return Candidates(z.copy(), tile, log_dose.copy(), np.zeros(n, np.float32), np.zeros(n), blank, from_bank)
+    nuisance = np.zeros((n, len(NUISANCES)), np.float32)
+    nuisance[:, 0] = np.log(dose)
+    return Candidates(z.copy(), tile, symmetry, nuisance, np.zeros(n), np.zeros((n, 1, 1), np.float32), from_bank)
+
+
+def join(parts: list[Candidates]) -> Candidates:
+    """Several sets of candidates as one."""
+    return Candidates(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Candidates)))
 
 
 def rate_at(step: int, steps: int, peak: float) -> float:
@@ -55,57 +66,69 @@ def rate_at(step: int, steps: int, peak: float) -> float:
     return peak if fall <= 0 else peak * 0.5 * (1 + float(np.cos(np.pi * fall)))
 
 
-def refine(engine: Engine, data: TileData, candidates: Candidates, steps: int, rate: float = 0.05, batch: int = 64) -> Candidates:
+def refine(engine: Engine, data: TileData, candidates: Candidates, steps: int, rate: float, batch: int = 64) -> Candidates:
     """`steps` Adam steps for every candidate (with 0 steps: only evaluate); batches do not interact."""
     parts = []
     for first in range(0, len(candidates.z), batch):
-        index = np.arange(first, min(first + batch, len(candidates.z)))
-        part = candidates.take(index)
-        parts.append(_refine_batch(engine, data.take(part.tile), part, steps, rate))
-    return _join(parts)
+        part = candidates.take(np.arange(first, min(first + batch, len(candidates.z))))
+        parts.append(_refine_batch(engine, turn_tiles(data.take(part.tile), part.symmetry), part, steps, rate))
+    return join(parts) if parts else candidates
 
 
-def _join(parts: list[Candidates]) -> Candidates:
-    """Several sets of candidates as one."""
-    names = ("z", "tile", "log_dose", "log_contrast", "objective", "mean", "from_bank")
-    return Candidates(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
+class Objective:
+    """The objective of latents and nuisances theta (n, d + 4) for the tiles that `data` holds, one each."""
 
+    def __init__(self, engine: Engine, data: TileData) -> None:
+        self.engine, self.data = engine, data
+        axis = np.linspace(-1, 1, data.counts.shape[1], dtype=np.float32)
+        self._plane = np.stack(np.meshgrid(axis, axis, indexing="ij"))  # v, u
 
-def _mean(x: Array, dose: Array, contrast: Array) -> Array:
-    return np.asarray(dose[:, None, None] * (1 + contrast[:, None, None] * (x - 1)), dtype=np.float32)
+    def mean(self, x: Array, nuisance: Array) -> Array:
+        """mu (n, h, w) of patches x and their nuisances."""
+        scale, shift = self._scale_and_shift(nuisance)
+        return np.asarray(scale[:, None, None] * x + shift, dtype=np.float32)
 
+    def value(self, mu: Array, theta: Array) -> NDArray[np.float64]:
+        """Objective (n,) in nats, without terms of the data alone."""
+        z, nuisance = theta[:, : -len(NUISANCES)].astype(np.float64), theta[:, -len(NUISANCES) :]
+        prior = 0.5 * (z**2).sum(1) + 0.5 * ((nuisance / PRIOR_SIGMA) ** 2).sum(1)
+        return np.asarray(negative_log_likelihood(mu, self.data) + prior)
 
-def _objective(mu: Array, theta: Array, data: TileData) -> NDArray[np.float64]:
-    prior = 0.5 * (theta[:, :-2].astype(np.float64) ** 2).sum(1) + 0.5 * (theta[:, -1] / CONTRAST_SIGMA) ** 2
-    return np.asarray(negative_log_likelihood(mu, data) + prior)
+    def gradient(self, theta: Array) -> Array:
+        """Derivative (n, d + 4) of the objective in theta."""
+        z, nuisance = np.ascontiguousarray(theta[:, : -len(NUISANCES)]), theta[:, -len(NUISANCES) :]
+        scale, shift = self._scale_and_shift(nuisance)
+        found = self.engine.value_and_gradient(z, self.data, scale, shift)
+        mu = scale[:, None, None] * found.images + shift
+        v = mean_derivative(mu, self.data)
+        own = np.einsum("nij,nkij->nk", v, self.nuisance_derivatives(found.images, mu, nuisance))
+        return np.concatenate([found.gradient + z, own + nuisance / PRIOR_SIGMA**2], 1)
 
+    def nuisance_derivatives(self, x: Array, mu: Array, nuisance: Array) -> Array:
+        """d(mu) / d(nuisance) (n, 4, h, w)."""
+        dose, contrast = np.exp(nuisance[:, 0])[:, None, None], np.exp(nuisance[:, 1])[:, None, None]
+        slopes = (dose * plane for plane in self._plane)
+        return np.stack([mu, dose * contrast * (x - 1), *slopes], 1)
 
-def _gradient(engine: Engine, data: TileData, theta: Array) -> tuple[Array, Array]:
-    """Mean image and gradient of the objective in theta = (z, log dose, log contrast)."""
-    z, dose, contrast = theta[:, :-2], np.exp(theta[:, -2]), np.exp(theta[:, -1])
-    scale = (dose * contrast).astype(np.float32)
-    shift = (dose * (1 - contrast)).astype(np.float32)
-    x, dz = engine.pull_back(np.ascontiguousarray(z), data, scale, shift)
-    mu = _mean(x, dose, contrast)
-    v = mean_derivative(mu, data)
-    d_dose = (v * mu).sum((1, 2))
-    d_contrast = (v * scale[:, None, None] * (x - 1)).sum((1, 2)) + theta[:, -1] / CONTRAST_SIGMA**2
-    gradient = np.concatenate([dz + z, d_dose[:, None], d_contrast[:, None]], 1)
-    return mu, gradient.astype(np.float32)
+    def _scale_and_shift(self, nuisance: Array) -> tuple[Array, Array]:
+        dose, contrast = np.exp(nuisance[:, 0]), np.exp(nuisance[:, 1])
+        background = (1 - contrast)[:, None, None] + np.einsum("nk,kij->nij", nuisance[:, 2:], self._plane)
+        return dose * contrast, np.asarray(dose[:, None, None] * background, dtype=np.float32)
 
 
 def _refine_batch(engine: Engine, data: TileData, part: Candidates, steps: int, rate: float) -> Candidates:
-    theta = np.concatenate([part.z, part.log_dose[:, None], part.log_contrast[:, None]], 1).astype(np.float32)
-    # Dose and contrast are stiff (thousands of counts bear on them): a tenth of the latents' rate.
-    rates = np.concatenate([np.full(part.z.shape[1], 1.0), [0.1, 0.1]]).astype(np.float32)
+    objective = Objective(engine, data)
+    theta = np.concatenate([part.z, part.nuisance], 1)
+    # The nuisances are stiff (thousands of counts bear on each): a tenth of the latents' rate.
+    rates = np.full(theta.shape[1], 1.0, np.float32)
+    rates[-len(NUISANCES) :] = 0.1
     first, second = np.zeros_like(theta), np.zeros_like(theta)
     for step in range(steps):
-        _, gradient = _gradient(engine, data, theta)
+        gradient = objective.gradient(theta)
         first = 0.9 * first + 0.1 * gradient
         second = 0.98 * second + 0.02 * gradient**2
         unbiased = first / (1 - 0.9 ** (step + 1)) / (np.sqrt(second / (1 - 0.98 ** (step + 1))) + 1e-8)
         theta = theta - rate_at(step, steps, rate) * rates * unbiased
-    z = np.ascontiguousarray(theta[:, :-2])
-    mu = _mean(engine.generate(z), np.exp(theta[:, -2]), np.exp(theta[:, -1]))
-    objective = _objective(mu, theta, data)
-    return Candidates(z, part.tile, theta[:, -2].copy(), theta[:, -1].copy(), objective, mu, part.from_bank)
+    z, nuisance = np.ascontiguousarray(theta[:, : -len(NUISANCES)]), theta[:, -len(NUISANCES) :].copy()
+    mu = objective.mean(engine.generate(z), nuisance)
+    return replace(part, z=z, nuisance=nuisance, objective=objective.value(mu, theta), mean=turn_back(mu, part.symmetry))

@@ -18,8 +18,19 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from gdn import __version__
-from gdn.engines.folded import Chain, FoldedGenerator, Full, Operation, PullBack, Relu, Reshape, Tanh, fold_sequence
-from gdn.models import ModelCard, Specimen, load_model, sha256_of
+from gdn.engines.folded import (
+    Chain,
+    FoldedGenerator,
+    Full,
+    Operation,
+    PullBack,
+    PushForward,
+    Relu,
+    Reshape,
+    Tanh,
+    fold_sequence,
+)
+from gdn.models import MODEL_SCHEMA, ModelCard, Specimen, load_model, sha256_of
 from gdn.training.networks import Encoder, Generator
 from gdn.training.recipe import Recipe
 
@@ -74,7 +85,8 @@ def fold(generator: Generator, intensity_scale: float, vacuum: float = 1.0) -> F
 def _export(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str], path: Path) -> None:
     """One ONNX file with a dynamic first axis on every input of more than zero dimensions."""
     batch = torch.export.Dim("batch", min=1, max=2**20)
-    dynamic = tuple({0: batch} if t.ndim else None for t in inputs)
+    tangents = torch.export.Dim("tangents", min=1, max=2**16)
+    dynamic = tuple({0: batch} | ({1: tangents} if t.ndim == 3 else {}) if t.ndim else None for t in inputs)
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -123,11 +135,19 @@ def _example(card: dict[str, Any], n: int, dtype: torch.dtype) -> tuple[Tensor, 
     shape = (n, card["channels"], card["patch"], card["patch"])
     z = torch.randn(n, card["latent"], generator=rng)
     y = torch.poisson(torch.full(shape, 19.0), generator=rng)
-    parameters = (torch.full((n,), 19.0), torch.zeros(n), torch.tensor(1.0), torch.tensor(0.0))
+    scale = torch.full((n,), 19.0)
+    # `factor` is another tensor with other values: one tensor given twice would become one input.
+    parameters = (scale, torch.zeros(shape), scale - 2, torch.tensor(1.0), torch.tensor(0.0))
     return tuple(t.to(dtype) for t in (z, y, torch.ones(shape), *parameters))
 
 
-GRADIENT_INPUTS = ["z", "y", "w", "scale", "shift", "alpha", "beta"]
+def _tangents(z: Tensor) -> Tensor:
+    """Three random directions for each latent, (n, 3, d)."""
+    rng = torch.Generator().manual_seed(12)
+    return torch.randn(len(z), 3, z.shape[1], generator=rng).to(z.dtype)
+
+
+GRADIENT_INPUTS = ["z", "y", "w", "scale", "shift", "factor", "alpha", "beta"]
 
 
 def export_model(
@@ -158,6 +178,8 @@ def export_model(
         graph = PullBack(fold(generator, n.intensity_scale)).to(dtype) if fp16 else reference
         _export(graph.generator, inputs[:1], ["z"], ["x"], work / "generator.onnx")
         _export(graph, inputs, GRADIENT_INPUTS, ["x", "dz"], work / "gradient.onnx")
+        tangents = _tangents(inputs[0])
+        _export(PushForward(graph.generator), (inputs[0], tangents), ["z", "t"], ["jt"], work / "tangent.onnx")
         mean = None
         if encoder is not None:
             mean = round_to_half(EncoderMean(encoder.eval().float().cpu(), n.intensity_scale)).eval()
@@ -240,13 +262,18 @@ def _compare(
     apart = np.linalg.norm(got_dz - dz.numpy(), axis=1) / np.linalg.norm(dz.numpy(), axis=1)
     errors["gradient"] = float(np.median(apart))
     errors["gradient_p90"] = float(np.percentile(apart, 90))
+    t = _tangents(inputs[0])
+    with torch.no_grad():
+        pushed = PushForward(reference.generator)(inputs[0].float(), t.float()).numpy().reshape(CHECKED, -1)
+    got = run("tangent.onnx", {"z": inputs[0], "t": t})[0].reshape(CHECKED, -1)
+    errors["tangent"] = float(np.median(np.linalg.norm(got - pushed, axis=1) / np.linalg.norm(pushed, axis=1)))
     errors["generator"] = max(errors["generator"], float(np.abs(got_x - x.numpy()).max()))
     if mean is not None:
         image, sigma = inputs[1] / 19, torch.full_like(inputs[3], 0.23)
         with torch.no_grad():
             z = mean(image.float(), sigma.float()).numpy()
         errors["encoder"] = float(np.abs(run("encoder.onnx", {"image": image, "sigma": sigma})[0] - z).max())
-    worst = max(errors["generator"], errors["gradient"], 0.01 * errors["gradient_p90"])
+    worst = max(errors["generator"], errors["gradient"], errors["tangent"], 0.01 * errors["gradient_p90"])
     if not worst < TOLERANCE[precision]:
         shown = ", ".join(f"{name} {value:.2g}" for name, value in errors.items())
         raise ValueError(f"the exported graphs differ from torch ({shown}; allowed {TOLERANCE[precision]:g}); not kept")
@@ -259,7 +286,7 @@ def _write_card(
     files = {p.name: sha256_of(p) for p in sorted(work.iterdir())}
     n = recipe.network
     card = ModelCard(
-        schema_version=1, name=name, latent=n.latent, patch=n.patch, channels=n.channels,
+        schema_version=MODEL_SCHEMA, name=name, latent=n.latent, patch=n.patch, channels=n.channels,
         sampling_angstrom=n.sampling_angstrom, specimen=Specimen(material="Pt nanoparticles on CeO2", voltage_kv=300.0),
         precision="fp16" if precision == "fp16" else "fp32", recipe=recipe.model_dump(mode="json"),
         training=training | {"gdn": __version__, "torch": torch.__version__, "export_error": errors}, files=files,

@@ -1,0 +1,120 @@
+"""How much of what, chosen on counts the estimate has not seen.
+
+Counts are thinned into two independent sets: of Poisson counts each electron goes to the first set
+with probability 1 - HELD_OUT and to the second otherwise (binomial thinning); Gaussian noise is split
+by adding and subtracting a multiple of the same draw (Leiner et al. 2023, data fission, with which
+noise that is neither is split approximately). What is estimated from the first is scored on the second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from gdn.engines.observation import Array, TileData, negative_log_likelihood
+from gdn.search.residual import shrunk_residual
+
+HELD_OUT = 0.25
+THRESHOLDS = (np.inf, 2.5, 2.0, 1.7, 1.4, 1.2)  # of the residual's shrinkage; inf adds nothing
+WIDTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # px, of Gaussian filters
+MIXTURES = (0.0, 0.25, 0.5, 0.75, 1.0)  # share of the plain filter
+MARGIN = 3.0  # nats that more freedom must gain
+
+
+@dataclass(frozen=True)
+class Split:
+    """A binned frame as two independent ones. `first` and `second` (rows, columns) in electrons; their
+    means are `share` and 1 - `share` of the frame's, their noise laws (`alpha`, `beta`) and (`alpha`, `other_beta`)."""
+
+    first: Array
+    second: Array
+    share: float
+    alpha: float
+    beta: float
+    other_beta: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """`threshold` of the residual, `share` of the plain filter in the result, and the filter's `width` in px
+    (None: windowed shrinkage of the counts themselves). `generator` and `filter` are the held-out scores,
+    nats of the whole frame better than its mean."""
+
+    threshold: float = 2.5
+    share: float = 0.0
+    width: float | None = None
+    generator: float = float("nan")
+    filter: float = float("nan")
+
+    @property
+    def filter_wins(self) -> bool:
+        """Whether the plain filter alone explains the held-out counts better than generator and residual."""
+        return self.filter > self.generator + MARGIN
+
+
+def split(binned: Array, alpha: float, beta: float, seed: int) -> Split:
+    """Thin a binned frame (rows, columns) float32 in electrons. The same seed gives the same split."""
+    rng = np.random.default_rng([seed, 0x7E1D])
+    keep = 1 - HELD_OUT
+    if alpha == 1 and beta == 0 and np.abs(binned - np.round(binned)).max() < 1e-3 and binned.min() > -0.5:
+        first = rng.binomial(np.round(binned).astype(np.int64), keep).astype(np.float32)
+        return Split(first, binned - first, keep, alpha, 0.0, 0.0)
+    # y1 = k (y + c n), y2 = (1 - k) (y - n / c) with variance v of y: independent where c^2 = (1 - k) / k.
+    variance = np.maximum(alpha * np.maximum(gaussian_filter(binned, 2.0), 0) + beta, 1e-6)
+    draw = np.sqrt(variance) * rng.standard_normal(binned.shape)
+    c = np.sqrt(HELD_OUT / keep)
+    first = (keep * (binned + c * draw)).astype(np.float32)
+    second = (HELD_OUT * (binned - draw / c)).astype(np.float32)
+    # Var y1 = k^2 v (1 + c^2) = k v, and so for the second: a thinned Poisson law with thinned read noise.
+    return Split(first, second, keep, alpha, keep * beta, HELD_OUT * beta)
+
+
+def plain_filter(counts: Array, sigma: Array, width: float | None) -> Array:
+    """The plain filter's image of `counts`: a Gaussian of `width` px, or windowed shrinkage about the mean."""
+    if width is not None:
+        return np.asarray(gaussian_filter(counts, width, mode="reflect"), dtype=np.float32)
+    mean = np.float32(counts.mean())
+    return np.asarray(mean + shrunk_residual(counts - mean, sigma), dtype=np.float32)
+
+
+def choose(parts: Split, guess: Array) -> Choice:
+    """Threshold, share and filter of least held-out loss. `guess` is a generator's image of the first part."""
+    noise = np.sqrt(np.maximum(parts.alpha * guess + parts.beta, 1e-6)).astype(np.float32)
+    flat = np.full_like(guess, parts.first.mean())
+    level = _score(flat, parts)
+
+    def gain(image: Array) -> float:
+        return level - _score(image, parts)
+
+    images: dict[float, Array] = {}
+    scores: dict[float, float] = {}
+    for threshold in THRESHOLDS:
+        images[threshold] = guess + shrunk_residual(parts.first - guess, noise, threshold)
+        scores[threshold] = gain(images[threshold])
+    threshold = _first_of_best(scores)
+    filters: dict[float | None, Array] = {w: plain_filter(parts.first, noise, w) for w in (None, *WIDTHS)}
+    gains = {w: gain(image) for w, image in filters.items()}
+    width = max(gains, key=lambda w: gains[w])
+    mine, its = images[threshold], filters[width]
+    share = _first_of_best({s: gain(((1 - s) * mine + s * its).astype(np.float32)) for s in MIXTURES})
+    return Choice(threshold, share, width, scores[threshold], gains[width])
+
+
+def _first_of_best(scores: dict[float, float]) -> float:
+    """The first entry that no later one beats by the margin: freedom has to be earned."""
+    best, value = next(iter(scores.items()))
+    for key, score in scores.items():
+        if score > value + MARGIN:
+            best, value = key, score
+    return best
+
+
+def _score(image: Array, parts: Split) -> float:
+    """Negative log-likelihood of the second part, nats."""
+    data = TileData(parts.second[None], np.ones_like(parts.second)[None], parts.alpha, parts.other_beta)
+    expected = np.maximum(image, 1e-3 if parts.alpha else -np.inf) * np.float32((1 - parts.share) / parts.share)
+    found: NDArray[np.float64] = negative_log_likelihood(expected[None].astype(np.float32), data)
+    return float(found[0])

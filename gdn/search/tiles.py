@@ -1,0 +1,112 @@
+"""The search of all tiles of a frame: starts from encoder and bank, brief and full refinement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdn.engines.base import Engine
+from gdn.engines.observation import Array, TileData
+from gdn.search.bank import Bank
+from gdn.search.likelihood import bank_scores, pixel_sigma
+from gdn.search.refine import Candidates, join, refine, start
+from gdn.search.symmetry import SYMMETRIES, turn_tiles
+
+BANK_CHUNK = 2048  # bank images and
+TILE_CHUNK = 256  # turned tiles scored at a time: bounds memory
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Everything that determines a result besides the frame, the model and the restarts."""
+
+    stride: int = 32  # binned px between tiles
+    symmetries: int = SYMMETRIES  # of the encoder's and the bank's images, 1 to 8
+    brief_candidates: int = 2  # of the bank, for each tile
+    brief_steps: int = 3
+    full_candidates: int = SYMMETRIES
+    full_steps: int = 8  # more fit noise at low dose and gain nothing at high dose (docs/search.md)
+    rate: float = 0.03
+    temperature: float = 40.0  # nats
+    residual: bool = True
+    encoder: bool = True
+    estimate: Literal["mean", "map"] = "mean"
+    laplace: bool = False  # each tile's Laplace variance in the spread; one Jacobian a tile
+
+
+def best_of_bank(bank: Bank, data: TileData, dose: float, keep: int) -> tuple[NDArray[np.int64], Array]:
+    """Indices (tiles, keep) of the bank images that explain each tile best, and their scores, best first.
+
+    Runs over the bank once, in chunks; memory does not grow with it.
+    """
+    keep = min(keep, len(bank))
+    tiles = len(data.counts)
+    scores = np.empty((tiles, 0), np.float32)
+    index = np.empty((tiles, 0), np.int64)
+    for first in range(0, len(bank), BANK_CHUNK):
+        chunk = np.asarray(bank.images[first : first + BANK_CHUNK], dtype=np.float32)
+        here = bank_scores(chunk, data, dose, TILE_CHUNK)
+        scores = np.concatenate([scores, here], 1)
+        index = np.concatenate([index, np.broadcast_to(np.arange(first, first + len(chunk)), here.shape)], 1)
+        order = np.argsort(scores, 1, kind="stable")[:, :keep]
+        scores, index = np.take_along_axis(scores, order, 1), np.take_along_axis(index, order, 1)
+    return index, scores
+
+
+def propose(engine: Engine, bank: Bank, data: TileData, dose: float, settings: SearchSettings) -> Candidates:
+    """Evaluated starts for every tile: the encoder's guess of each of its symmetries, and of the bank, also
+    under every symmetry, the best that explain the tile better than one of those guesses at least."""
+    tiles = len(data.counts)
+    tile = np.repeat(np.arange(tiles), settings.symmetries)
+    symmetry = np.tile(np.arange(settings.symmetries), tiles)
+    turned = turn_tiles(data.take(tile), symmetry)
+    found = _of_bank(bank, turned, tile, symmetry, dose, settings.brief_candidates)
+    found = refine(engine, data, found, 0, settings.rate)
+    guess = _encode(engine, turned, dose) if settings.encoder else None
+    if guess is None:
+        return found
+    guessed = refine(engine, data, start(guess, tile, symmetry, dose, np.zeros(len(tile), bool)), 0, settings.rate)
+    worst = np.full(tiles, -np.inf)
+    np.maximum.at(worst, guessed.tile, guessed.objective)
+    return join([guessed, found.take(np.flatnonzero(found.objective < worst[found.tile]))])
+
+
+def _encode(engine: Engine, turned: TileData, dose: float, batch: int = 64) -> Array | None:
+    # Beyond the frame's edge there is nothing: the encoder is shown vacuum there.
+    images = np.where(turned.weights > 0, turned.counts / np.float32(dose), np.float32(1))
+    sigma = np.full(len(images), pixel_sigma(dose, turned), np.float32)
+    parts = [engine.encode(images[i : i + batch], sigma[i : i + batch]) for i in range(0, len(images), batch)]
+    given = [p for p in parts if p is not None]
+    return np.concatenate(given) if given else None
+
+
+def _of_bank(
+    bank: Bank, turned: TileData, tile: NDArray[np.int64], symmetry: NDArray[np.int64], dose: float, keep: int
+) -> Candidates:
+    """The `keep` best pairs of restart and symmetry for each tile, not yet refined."""
+    index, scores = best_of_bank(bank, turned, dose, keep)
+    per_tile = index.shape[1] * int(np.bincount(tile)[0])
+    order = np.argsort(scores.reshape(-1, per_tile), 1, kind="stable")[:, :keep]
+    restart = np.take_along_axis(index.reshape(-1, per_tile), order, 1).ravel()
+    row = (order + per_tile * np.arange(len(order))[:, None]).ravel() // index.shape[1]
+    return start(bank.latents(restart), tile[row], symmetry[row], dose, np.ones(len(row), bool))
+
+
+def search(engine: Engine, data: TileData, starts: Candidates, settings: SearchSettings) -> Candidates:
+    """Brief refinement of all starts where there are too many, full refinement of each tile's best."""
+    crowded = bool((np.bincount(starts.tile) > settings.full_candidates).any())
+    if crowded:
+        starts = refine(engine, data, starts, settings.brief_steps, settings.rate)
+        order = np.lexsort((starts.objective, starts.tile))
+        rank = np.arange(len(order)) - np.searchsorted(starts.tile[order], starts.tile[order])
+        starts = starts.take(np.sort(order[rank < settings.full_candidates]))
+    return refine(engine, data, starts, settings.full_steps, settings.rate)
+
+
+def best_of_each(candidates: Candidates) -> NDArray[np.int64]:
+    """Index of each tile's candidate of least objective."""
+    order = np.lexsort((candidates.objective, candidates.tile))
+    return order[np.searchsorted(candidates.tile[order], np.unique(candidates.tile))]
