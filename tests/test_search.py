@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,9 @@ from gdn.search import refine as refinement
 from gdn.search.bank import Bank, CacheError, bank_for, evict, restart_latents
 from gdn.search.denoise import denoise_frame
 from gdn.search.heldout import choose, split
+from gdn.search.laplace import laplace
 from gdn.search.likelihood import bank_scores
+from gdn.search.pose import Warp, best_shifts
 from gdn.search.posterior import candidate_weights
 from gdn.search.residual import shrunk_residual
 from gdn.search.symmetry import turn, turn_back, turn_tiles
@@ -190,24 +193,63 @@ def test_a_bank_image_is_found_however_it_lies() -> None:
         assert np.abs(found.mean / 300 - truth).max() < 0.1
 
 
+@pytest.mark.parametrize("k", [4, 8])
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (1.0, 6.0), (0.0, 4.0)])
-def test_objectives_gradient_is_finite_differences(alpha: float, beta: float) -> None:
+def test_objectives_gradient_is_finite_differences(alpha: float, beta: float, k: int) -> None:
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         truth = engine.generate(restart_latents(9, range(2), 128))
         counts = RNG.poisson(20 * truth).astype(np.float32)
         objective = refinement.Objective(engine, TileData(counts, np.ones_like(counts), alpha, beta))
-        nuisance = np.tile(np.array([3.0, 0.05, 0.01, -0.02], np.float32), (2, 1))
+        nuisance = np.tile(np.array([3.0, 0.05, 0.01, -0.02, 0.3, -0.6, 0.02, 0.01][:k], np.float32), (2, 1))
         theta = np.concatenate([restart_latents(1, range(2), 128), nuisance], 1)
         gradient = objective.gradient(theta)
 
         def value(at: np.ndarray) -> np.ndarray:
-            return objective.value(objective.mean(engine.generate(at[:, :-4].copy()), at[:, -4:]), at)
+            z, nuisance = objective.split(at)
+            return objective.value(objective.mean(engine.generate(z), nuisance), at)
 
-        for column in (128, 129, 130, 131):
-            step = np.zeros_like(theta)
-            step[:, column] = 2e-3
+        for step in np.eye(128 + k, dtype=np.float32)[128:] * 2e-3:
             slope = (value(theta + step) - value(theta - step)) / 4e-3
-            np.testing.assert_allclose(gradient[:, column], slope, rtol=0.02, atol=0.5)
+            np.testing.assert_allclose(gradient @ step, slope * 2e-3, rtol=0.02, atol=0.02)
+        direction = np.concatenate([restart_latents(8, range(1), 128)[0], np.zeros(k, np.float32)]) * 3e-4
+        slope = (value(theta + direction) - value(theta - direction)) / 2
+        np.testing.assert_allclose(gradient @ direction, slope, rtol=0.05, atol=0.05 * np.abs(slope).max())
+
+
+def test_a_pose_is_found_again() -> None:
+    with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
+        z = restart_latents(9, range(3), 128)
+        x = engine.generate(z)
+        pose = np.array([[0.8, -0.5, 0.0, 0.0], [2.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.02, 0.01]], np.float32)
+        truth = Warp.at(pose, 64, 64).forward(x)
+        data = TileData((500 * truth).astype(np.float32), np.ones_like(truth), 1.0, 0.0)
+        np.testing.assert_allclose(best_shifts(x, data, 3), np.round(pose[:, :2]), atol=0.51)
+        begun = refinement.start(z, np.arange(3), np.zeros(3, np.int64), 500, np.ones(3, bool), pose=True)
+        found = refinement.refine(engine, data, begun, 60, 0.05)
+        fixed = refinement.refine(engine, data, replace(begun, nuisance=begun.nuisance[:, :4]), 60, 0.05)
+        assert (found.objective < fixed.objective).all()
+        assert np.abs(found.nuisance[0, 4:6] - pose[0, :2]).max() < 0.3
+
+
+def test_a_warp_and_its_transpose() -> None:
+    x, g = RNG.standard_normal((2, 3, 20, 20)).astype(np.float32)
+    warp = Warp.at(RNG.normal(0, [1, 1, 0.1, 0.1], (3, 4)).astype(np.float32), 20, 20)
+    assert (warp.forward(x) * g).sum() == pytest.approx((x * warp.transpose(g)).sum(), rel=1e-4)
+    np.testing.assert_allclose(Warp.at(np.zeros((3, 4), np.float32), 20, 20).forward(x), x, atol=1e-6)
+
+
+def test_laplace_matches_the_spread_of_repeated_fits() -> None:
+    """At many electrons and from the truth: the variance of refitted images over noise draws is J^T H^-1 J."""
+    with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
+        z = np.repeat(0.5 * restart_latents(3, range(1), 128), 24, 0)
+        truth = engine.generate(z)
+        data = TileData(RNG.poisson(2e4 * truth).astype(np.float32), np.ones_like(truth), 1.0, 0.0)
+        begun = refinement.start(z, np.arange(24), np.zeros(24, np.int64), 2e4, np.ones(24, bool))
+        found = refinement.refine(engine, data, begun, 300, 0.01)
+        evidence, variance = laplace(engine, data, found.take(np.arange(2)))
+        empirical = found.mean.var(0, ddof=1).mean()
+        assert variance[0].mean() == pytest.approx(empirical, rel=0.4)
+        assert np.isfinite(evidence).all()
 
 
 def test_refinement_lowers_the_objective_and_batches_do_not_interact() -> None:

@@ -111,7 +111,7 @@ def _choose(engine: Engine, bank: Bank, binned: Array, data: TileData, tiling: T
     parts = split(binned, data.alpha, data.beta, bank.seed)
     counts, weights = cut(parts.first, tiling)
     thinned = TileData(counts, weights, parts.alpha, parts.beta)
-    quick = replace(settings, symmetries=min(4, settings.symmetries), full_steps=0)
+    quick = replace(settings, symmetries=min(4, settings.symmetries), brief_candidates=0)
     dose = float(parts.first.mean())
     guess, _ = blend(propose(engine, bank, thinned, dose, quick), tiling, settings.temperature)
     return choose(parts, guess)

@@ -133,8 +133,8 @@ def _record(
     details = [
         {
             "noise_how": r.noise.how, "tiles": r.tiles, "objectives": [round(o, 3) for o in r.objectives],
-            "best_from_bank_share": round(r.bank_share, 4), "residual_share": round(r.residual_share, 4), "held_out": _finite(asdict(r.held_out)),
-            "stages": r.seconds,
+            "best_from_bank_share": round(r.bank_share, 4), "residual_share": round(r.residual_share, 4),
+            "held_out": _finite(asdict(r.held_out)), "stages": r.seconds,
         }
         for r in results
     ]  # fmt: skip

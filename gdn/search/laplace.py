@@ -15,18 +15,18 @@ from scipy.linalg import solve_triangular
 
 from gdn.engines.base import Engine, jacobian
 from gdn.engines.observation import Array, TileData, information
-from gdn.search.refine import NUISANCES, PRIOR_SIGMA, Candidates, Objective
+from gdn.search.refine import INTENSITY, PRIOR_SIGMA, Candidates, Objective
 from gdn.search.symmetry import turn_back, turn_tiles
 
 Matrix = NDArray[np.float64]
 
 
 def linearise(objective: Objective, theta: Array) -> tuple[Array, Array]:
-    """mu (h, w) and J (d + 4, h, w) of one theta (d + 4,), its tile the first of the objective's data."""
-    z, nuisance = theta[: -len(NUISANCES)], theta[None, -len(NUISANCES) :]
-    x = objective.engine.generate(z[None])
+    """mu (h, w) and J (d + 4, h, w) of one theta (d + 4,) without a pose, its tile the objective's only one."""
+    z, nuisance = objective.split(theta[None])
+    x = objective.engine.generate(z)
     mu = objective.mean(x, nuisance)
-    latent = np.exp(nuisance[0, 0] + nuisance[0, 1]) * jacobian(objective.engine, z)
+    latent = np.exp(nuisance[0, 0] + nuisance[0, 1]) * jacobian(objective.engine, z[0])
     return mu[0], np.concatenate([latent, objective.nuisance_derivatives(x, mu, nuisance)[0]])
 
 
@@ -34,7 +34,7 @@ def curvature(mu: Array, derivative: Array, data: TileData) -> Matrix:
     """H (d + 4, d + 4) of one tile from its mean (h, w) and J (d + 4, h, w)."""
     j = derivative.reshape(len(derivative), -1).astype(np.float64)
     precision = np.ones(len(j))
-    precision[-len(NUISANCES) :] = PRIOR_SIGMA.astype(np.float64) ** -2
+    precision[-INTENSITY:] = PRIOR_SIGMA[:INTENSITY].astype(np.float64) ** -2
     return np.asarray((j * information(mu[None], data).ravel()) @ j.T + np.diag(precision))
 
 
@@ -46,7 +46,8 @@ def laplace(engine: Engine, data: TileData, candidates: Candidates) -> tuple[NDA
     for i in range(len(evidence)):
         one = candidates.take(np.array([i]))
         turned = turn_tiles(data.take(one.tile), one.symmetry)
-        mu, derivative = linearise(Objective(engine, turned), np.concatenate([one.z[0], one.nuisance[0]]))
+        # The pose, where there is one, is left out: as if the crystal's place were known.
+        mu, derivative = linearise(Objective(engine, turned), np.concatenate([one.z[0], one.nuisance[0, :INTENSITY]]))
         factor = np.linalg.cholesky(curvature(mu, derivative, turned))
         evidence[i] = -one.objective[0] - np.log(np.diag(factor)).sum()
         root = solve_triangular(factor, derivative.reshape(len(derivative), -1), lower=True)

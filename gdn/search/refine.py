@@ -1,7 +1,8 @@
 """Refinement of candidates: gradient descent on the latent and the tile's nuisance parameters.
 
 The objective is -log p(y | mu) + |z|^2 / 2 + weak priors on the nuisances (DESIGN section 3), with
-mu = dose * (1 + contrast * (G(z) - 1) + slope_y * v + slope_x * u), v and u from -1 to 1 over the tile.
+mu = dose * (1 + contrast * (W G(z) - 1) + slope_y * v + slope_x * u), v and u from -1 to 1 over the tile;
+the warp W, a small shift, rotation and scale, is there only for candidates that carry a pose.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from numpy.typing import NDArray
 
 from gdn.engines.base import Engine
 from gdn.engines.observation import Array, TileData, mean_derivative, negative_log_likelihood
+from gdn.search.pose import Warp
 from gdn.search.symmetry import turn_back, turn_tiles
 
-NUISANCES = ("log_dose", "log_contrast", "slope_y", "slope_x")
+NUISANCES = ("log_dose", "log_contrast", "slope_y", "slope_x", "shift_y", "shift_x", "rotation", "log_scale")
+INTENSITY = 4  # of them without the pose
 # Prior standard deviations; the dose has none. A tile is 26 Å wide: a background changes little over it.
-PRIOR_SIGMA = np.array([np.inf, 0.1, 0.02, 0.02], np.float32)
+PRIOR_SIGMA = np.array([np.inf, 0.1, 0.02, 0.02, 1.0, 1.0, 0.03, 0.03], np.float32)
+# Steps relative to the latents': thousands of counts bear on each nuisance.
+_RATES = np.array([0.1, 0.1, 0.1, 0.1, 1.0, 1.0, 0.03, 0.03], np.float32)
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Candidates:
     """Candidates, each a latent that explains a tile under a symmetry of the square.
 
     `z` (n, d); `tile` (n,) the tile each explains; `symmetry` (n,), see `gdn.search.symmetry`;
-    `nuisance` (n, 4) in the order of NUISANCES; `objective` (n,) nats; `mean` (n, h, w) electrons per
+    `nuisance` (n, 4 or, with a pose, 8) in the order of NUISANCES; `objective` (n,) nats; `mean` (n, h, w) electrons per
     binned pixel, as the tile lies; `from_bank` (n,): a restart of the bank, or the encoder's guess.
     """
 
@@ -43,11 +48,11 @@ class Candidates:
 
 
 def start(
-    z: Array, tile: NDArray[np.int64], symmetry: NDArray[np.int64], dose: float, from_bank: NDArray[np.bool_]
+    z: Array, tile: NDArray[np.int64], symmetry: NDArray[np.int64], dose: float, from_bank: NDArray[np.bool_], pose: bool = False
 ) -> Candidates:
     """Unrefined candidates; their objective and mean are filled by the first refinement."""
     n = len(z)
-    nuisance = np.zeros((n, len(NUISANCES)), np.float32)
+    nuisance = np.zeros((n, len(NUISANCES) if pose else INTENSITY), np.float32)
     nuisance[:, 0] = np.log(dose)
     return Candidates(z.copy(), tile, symmetry, nuisance, np.zeros(n), np.zeros((n, 1, 1), np.float32), from_bank)
 
@@ -76,52 +81,72 @@ def refine(engine: Engine, data: TileData, candidates: Candidates, steps: int, r
 
 
 class Objective:
-    """The objective of latents and nuisances theta (n, d + 4) for the tiles that `data` holds, one each."""
+    """The objective of latents and nuisances theta (n, d + k) for the tiles that `data` holds, one each."""
 
     def __init__(self, engine: Engine, data: TileData) -> None:
         self.engine, self.data = engine, data
         axis = np.linspace(-1, 1, data.counts.shape[1], dtype=np.float32)
         self._plane = np.stack(np.meshgrid(axis, axis, indexing="ij"))  # v, u
 
+    def split(self, theta: Array) -> tuple[Array, Array]:
+        """z (n, d) and the nuisances (n, k)."""
+        d = self.engine.model.card.latent
+        return np.ascontiguousarray(theta[:, :d]), np.ascontiguousarray(theta[:, d:])
+
     def mean(self, x: Array, nuisance: Array) -> Array:
         """mu (n, h, w) of patches x and their nuisances."""
         scale, shift = self._scale_and_shift(nuisance)
-        return np.asarray(scale[:, None, None] * x + shift, dtype=np.float32)
+        warp = self._warp(nuisance)
+        return np.asarray(scale[:, None, None] * (x if warp is None else warp.forward(x)) + shift, dtype=np.float32)
 
     def value(self, mu: Array, theta: Array) -> NDArray[np.float64]:
         """Objective (n,) in nats, without terms of the data alone."""
-        z, nuisance = theta[:, : -len(NUISANCES)].astype(np.float64), theta[:, -len(NUISANCES) :]
-        prior = 0.5 * (z**2).sum(1) + 0.5 * ((nuisance / PRIOR_SIGMA) ** 2).sum(1)
+        z, nuisance = (part.astype(np.float64) for part in self.split(theta))
+        prior = 0.5 * (z**2).sum(1) + 0.5 * ((nuisance / PRIOR_SIGMA[: nuisance.shape[1]]) ** 2).sum(1)
         return np.asarray(negative_log_likelihood(mu, self.data) + prior)
 
     def gradient(self, theta: Array) -> Array:
-        """Derivative (n, d + 4) of the objective in theta."""
-        z, nuisance = np.ascontiguousarray(theta[:, : -len(NUISANCES)]), theta[:, -len(NUISANCES) :]
+        """Derivative (n, d + k) of the objective in theta."""
+        z, nuisance = self.split(theta)
         scale, shift = self._scale_and_shift(nuisance)
-        found = self.engine.value_and_gradient(z, self.data, scale, shift)
-        mu = scale[:, None, None] * found.images + shift
-        v = mean_derivative(mu, self.data)
-        own = np.einsum("nij,nkij->nk", v, self.nuisance_derivatives(found.images, mu, nuisance))
-        return np.concatenate([found.gradient + z, own + nuisance / PRIOR_SIGMA**2], 1)
+        warp = self._warp(nuisance)
+        if warp is None:
+            found = self.engine.value_and_gradient(z, self.data, scale, shift)
+            x, dz = found.images, found.gradient
+            mu = scale[:, None, None] * x + shift
+            v = mean_derivative(mu, self.data)
+        else:  # the warp lies between generator and likelihood: two passes instead of a fused one
+            x = self.engine.generate(z)
+            mu = self.mean(x, nuisance)
+            v = mean_derivative(mu, self.data)
+            _, dz = self.engine.pull_back(z, warp.transpose(scale[:, None, None] * v))
+        own = np.einsum("nij,nkij->nk", v, self.nuisance_derivatives(x, mu, nuisance))
+        return np.concatenate([dz + z, own + nuisance / PRIOR_SIGMA[: nuisance.shape[1]] ** 2], 1)
 
     def nuisance_derivatives(self, x: Array, mu: Array, nuisance: Array) -> Array:
-        """d(mu) / d(nuisance) (n, 4, h, w)."""
+        """d(mu) / d(nuisance) (n, k, h, w)."""
         dose, contrast = np.exp(nuisance[:, 0])[:, None, None], np.exp(nuisance[:, 1])[:, None, None]
-        slopes = (dose * plane for plane in self._plane)
-        return np.stack([mu, dose * contrast * (x - 1), *slopes], 1)
+        warp = self._warp(nuisance)
+        warped = x if warp is None else warp.forward(x)
+        intensity = np.stack([mu, dose * contrast * (warped - 1), *(dose * plane for plane in self._plane)], 1)
+        if warp is None:
+            return intensity
+        return np.concatenate([intensity, (dose * contrast)[:, None] * warp.derivatives(x)], 1)
+
+    def _warp(self, nuisance: Array) -> Warp | None:
+        pose = nuisance[:, INTENSITY:]
+        return Warp.at(pose, *self.data.counts.shape[1:]) if pose.shape[1] else None
 
     def _scale_and_shift(self, nuisance: Array) -> tuple[Array, Array]:
         dose, contrast = np.exp(nuisance[:, 0]), np.exp(nuisance[:, 1])
-        background = (1 - contrast)[:, None, None] + np.einsum("nk,kij->nij", nuisance[:, 2:], self._plane)
+        background = (1 - contrast)[:, None, None] + np.einsum("nk,kij->nij", nuisance[:, 2:INTENSITY], self._plane)
         return dose * contrast, np.asarray(dose[:, None, None] * background, dtype=np.float32)
 
 
 def _refine_batch(engine: Engine, data: TileData, part: Candidates, steps: int, rate: float) -> Candidates:
     objective = Objective(engine, data)
     theta = np.concatenate([part.z, part.nuisance], 1)
-    # The nuisances are stiff (thousands of counts bear on each): a tenth of the latents' rate.
-    rates = np.full(theta.shape[1], 1.0, np.float32)
-    rates[-len(NUISANCES) :] = 0.1
+    rates = np.concatenate([np.ones(part.z.shape[1], np.float32), _RATES[: part.nuisance.shape[1]]])
     first, second = np.zeros_like(theta), np.zeros_like(theta)
     for step in range(steps):
         gradient = objective.gradient(theta)
@@ -129,6 +154,6 @@ def _refine_batch(engine: Engine, data: TileData, part: Candidates, steps: int, 
         second = 0.98 * second + 0.02 * gradient**2
         unbiased = first / (1 - 0.9 ** (step + 1)) / (np.sqrt(second / (1 - 0.98 ** (step + 1))) + 1e-8)
         theta = theta - rate_at(step, steps, rate) * rates * unbiased
-    z, nuisance = np.ascontiguousarray(theta[:, : -len(NUISANCES)]), theta[:, -len(NUISANCES) :].copy()
+    z, nuisance = objective.split(theta)
     mu = objective.mean(engine.generate(z), nuisance)
     return replace(part, z=z, nuisance=nuisance, objective=objective.value(mu, theta), mean=turn_back(mu, part.symmetry))

@@ -12,11 +12,13 @@ from gdn.engines.base import Engine
 from gdn.engines.observation import Array, TileData
 from gdn.search.bank import Bank
 from gdn.search.likelihood import bank_scores, pixel_sigma
-from gdn.search.refine import Candidates, join, refine, start
+from gdn.search.pose import best_shifts
+from gdn.search.refine import INTENSITY, Candidates, join, refine, start
 from gdn.search.symmetry import SYMMETRIES, turn_tiles
 
 BANK_CHUNK = 2048  # bank images and
 TILE_CHUNK = 256  # turned tiles scored at a time: bounds memory
+SHIFT_REACH = 2  # px
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class SearchSettings:
     residual: bool = True
     encoder: bool = True
     estimate: Literal["mean", "map"] = "mean"
+    pose: bool = False  # shift, rotation and scale of each candidate: twice the time, nothing gained (docs/search.md)
     laplace: bool = False  # each tile's Laplace variance in the spread; one Jacobian a tile
 
 
@@ -63,12 +66,16 @@ def propose(engine: Engine, bank: Bank, data: TileData, dose: float, settings: S
     tile = np.repeat(np.arange(tiles), settings.symmetries)
     symmetry = np.tile(np.arange(settings.symmetries), tiles)
     turned = turn_tiles(data.take(tile), symmetry)
-    found = _of_bank(bank, turned, tile, symmetry, dose, settings.brief_candidates)
-    found = refine(engine, data, found, 0, settings.rate)
     guess = _encode(engine, turned, dose) if settings.encoder else None
     if guess is None:
-        return found
-    guessed = refine(engine, data, start(guess, tile, symmetry, dose, np.zeros(len(tile), bool)), 0, settings.rate)
+        found = _of_bank(bank, turned, tile, symmetry, dose, max(1, settings.brief_candidates), settings.pose)
+        return refine(engine, data, found, 0, settings.rate)
+    starts = start(guess, tile, symmetry, dose, np.zeros(len(tile), bool), settings.pose)
+    guessed = refine(engine, data, starts, 0, settings.rate)
+    if settings.brief_candidates == 0:
+        return guessed
+    found = _of_bank(bank, turned, tile, symmetry, dose, settings.brief_candidates, settings.pose)
+    found = refine(engine, data, found, 0, settings.rate)
     worst = np.full(tiles, -np.inf)
     np.maximum.at(worst, guessed.tile, guessed.objective)
     return join([guessed, found.take(np.flatnonzero(found.objective < worst[found.tile]))])
@@ -84,15 +91,20 @@ def _encode(engine: Engine, turned: TileData, dose: float, batch: int = 64) -> A
 
 
 def _of_bank(
-    bank: Bank, turned: TileData, tile: NDArray[np.int64], symmetry: NDArray[np.int64], dose: float, keep: int
+    bank: Bank, turned: TileData, tile: NDArray[np.int64], symmetry: NDArray[np.int64], dose: float, keep: int, pose: bool
 ) -> Candidates:
-    """The `keep` best pairs of restart and symmetry for each tile, not yet refined."""
+    """The `keep` best pairs of restart and symmetry for each tile, not yet refined; with a pose, each
+    shifted to where it explains its tile best."""
     index, scores = best_of_bank(bank, turned, dose, keep)
     per_tile = index.shape[1] * int(np.bincount(tile)[0])
     order = np.argsort(scores.reshape(-1, per_tile), 1, kind="stable")[:, :keep]
     restart = np.take_along_axis(index.reshape(-1, per_tile), order, 1).ravel()
     row = (order + per_tile * np.arange(len(order))[:, None]).ravel() // index.shape[1]
-    return start(bank.latents(restart), tile[row], symmetry[row], dose, np.ones(len(row), bool))
+    found = start(bank.latents(restart), tile[row], symmetry[row], dose, np.ones(len(row), bool), pose)
+    if pose:
+        images = np.asarray(bank.images[restart], dtype=np.float32)
+        found.nuisance[:, INTENSITY : INTENSITY + 2] = best_shifts(images, turned.take(row), SHIFT_REACH)
+    return found
 
 
 def search(engine: Engine, data: TileData, starts: Candidates, settings: SearchSettings) -> Candidates:
