@@ -33,7 +33,10 @@ def denoise(
     engine: str = typer.Option("auto", help="auto, onnxruntime, torch."),
     device: str = typer.Option("auto", help="auto, cpu, cuda; what is asked for is never replaced."),
     seed: int = typer.Option(0, min=0, help="Seed of the restarts."),
-    estimate: str = typer.Option("mean", help="mean over distinct restarts, or map: the single best."),
+    estimate: str = typer.Option("mean", help="mean over distinct restarts, or map: the single best, refined longer."),
+    laplace: bool = typer.Option(False, "--laplace", help="Add each tile's Laplace variance to the spread (slower)."),
+    method: str = typer.Option("gdn", help="gdn, or original: the study's search, for comparison (hours a frame)."),
+    original_steps: str = typer.Option("10,1500,10000", help="Restarts, steps of each, final steps of --method original."),
     residual: bool = typer.Option(True, help="Add what the data significantly say beyond the generator."),
     resume: bool = typer.Option(False, help="Skip files whose results are complete and from the same settings."),
     no_cache: bool = typer.Option(False, "--no-cache", help="Neither read nor write the bank of restarts on disk."),
@@ -50,33 +53,37 @@ def denoise(
     from gdn.models import ModelError, find_model
     from gdn.search.bank import CacheError, bank_for
     from gdn.search.files import Job
-    from gdn.search.tiles import SearchSettings
+    from gdn.search.original import parse_steps
+    from gdn.search.tiles import settings_for
 
     if sampling is not None and not 0 < sampling < 1000:
         raise UsageFault(f"--sampling {sampling:g}: must be positive, in Å per pixel")
-    if estimate not in ("mean", "map"):
-        raise UsageFault(f"--estimate {estimate}: mean or map")
+    if method not in ("gdn", "original"):
+        raise UsageFault(f"--method {method}: gdn or original")
     paths = expand(files)
     try:
         noise_model = parse_noise(noise)
+        settings = settings_for(estimate, residual, laplace)
+        original = parse_steps(original_steps) if method == "original" else None
         chosen = find_model(model)
     except (ModelError, ValueError) as error:
         raise UsageFault(str(error)) from None
     if output is not None:
         writable_folder(output)
     plan = _plan(paths, output)
-    settings = SearchSettings(residual=residual, estimate="map" if estimate == "map" else "mean")
     try:
         opened = open_engine(chosen, engine, device, threads)
     except EngineError as error:
         raise UsageFault(str(error)) from None
     with opened as running:
         try:
-            with progress_bar(f"bank of {restarts} restarts", restarts) as update:
-                bank = bank_for(running, seed, restarts, use_cache=not no_cache, progress=update)
+            # The original method draws its own few restarts.
+            count = restarts if original is None else 1
+            with progress_bar(f"bank of {count} restarts", count) as update:
+                bank = bank_for(running, seed, count, use_cache=not no_cache, progress=update)
         except CacheError as error:
             raise UsageFault(str(error)) from None
-        job = Job(running, bank, seed, settings, noise_model, noise, sampling)
+        job = Job(running, bank, seed, settings, noise_model, noise, sampling, original)
         failures = _run(plan, job, resume, as_json)
     for line in failures:
         print(f"gdn: {line}", file=sys.stderr)

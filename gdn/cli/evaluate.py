@@ -42,22 +42,21 @@ def evaluate(
     from gdn.engines.base import EngineError
     from gdn.engines.choose import open_engine
     from gdn.evaluation.evaluate import evaluate_frame, table
-    from gdn.evaluation.original import OriginalSettings
     from gdn.evaluation.suite import SUITE, parse_suite
     from gdn.models import ModelError, find_model
     from gdn.search.bank import bank_for
+    from gdn.search.original import parse_steps
 
     try:
         noises = parse_suite(SUITE if noise == "suite" else noise)
         methods = _methods(against)
-        counts = [int(part) for part in original_steps.split(",")]
-        original = OriginalSettings(*counts) if len(counts) == 3 and min(counts) > 0 else None
+        original = parse_steps(original_steps)
         chosen = find_model(model)
         opened = open_engine(chosen, engine, device)
     except (ModelError, EngineError, ValueError) as error:
         raise UsageFault(str(error)) from None
-    if original is None or vacuum <= 0:
-        raise UsageFault("--original-steps wants three positive numbers, --vacuum a positive one")
+    if vacuum <= 0:
+        raise UsageFault(f"--vacuum {vacuum:g}: must be positive")
     paths = expand(clean)
     rows: list[dict[str, Any]] = []
     failures = 0

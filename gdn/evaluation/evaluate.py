@@ -12,10 +12,10 @@ import numpy as np
 from gdn.engines.base import Engine
 from gdn.evaluation.comparators import COMPARATORS, Case
 from gdn.evaluation.metrics import Image, column_score, psnr, ssim
-from gdn.evaluation.original import OriginalSettings, denoise_original
-from gdn.evaluation.suite import STUDY_VACUUM, Noise
+from gdn.evaluation.suite import Noise
 from gdn.search.bank import Bank
 from gdn.search.denoise import FrameResult, denoise_frame
+from gdn.search.original import OriginalSettings, original_frame
 from gdn.search.tiles import SearchSettings
 
 DEFAULT_AGAINST = ("noisy", "constant", "blur", "bm3d-binned")
@@ -63,7 +63,7 @@ def evaluate_frame(
 
     def run_original() -> Image:
         steps = original or OriginalSettings()
-        return denoise_original(case.noisy, case.sampling_angstrom, engine, STUDY_VACUUM, seed, steps)
+        return original_frame(case.noisy, case.sampling_angstrom, engine, seed, steps).image
 
     for method in against:
         if method == "original":

@@ -14,10 +14,12 @@ import numpy as np
 
 from gdn import __version__
 from gdn.engines.base import Engine
+from gdn.engines.observation import Array
 from gdn.frames.files import FrameError, FrameFile, read_frames, result_writer, writing
 from gdn.frames.noise import NoiseModel
 from gdn.search.bank import Bank
 from gdn.search.denoise import FrameResult, denoise_frame
+from gdn.search.original import OriginalSettings, original_frame
 from gdn.search.tiles import SearchSettings
 
 RECORD_SCHEMA = 1
@@ -34,6 +36,20 @@ class Job:
     noise: NoiseModel | None
     noise_text: str
     sampling_angstrom: float | None
+    original: OriginalSettings | None = None  # the study's search instead of gdn's
+
+    def denoise(self, frame: Array, sampling_angstrom: float, progress: Callable[[float], None]) -> FrameResult:
+        """One frame by this job's method."""
+        if self.original is not None:
+            return original_frame(frame, sampling_angstrom, self.engine, self.seed, self.original, self.noise, progress)
+        return denoise_frame(frame, sampling_angstrom, self.engine, self.bank, self.settings, self.noise, progress)
+
+    def search_record(self) -> dict[str, Any]:
+        """Method, seed and settings, for the JSON record and the resume key."""
+        common = {"method": "gdn" if self.original is None else "original", "seed": self.seed, "noise": self.noise_text}
+        if self.original is not None:
+            return common | asdict(self.original)
+        return common | {"restarts": len(self.bank)} | asdict(self.settings)
 
 
 @dataclass(frozen=True)
@@ -59,8 +75,8 @@ def job_key(source: Path, job: Job) -> str:
     digest = hashlib.sha256()
     with source.open("rb") as stream:
         digest.update(hashlib.file_digest(stream, "sha256").digest())
-    about = [job.engine.model.hash, job.engine.name, job.seed, len(job.bank), asdict(job.settings)]
-    digest.update(json.dumps([*about, job.noise_text, job.sampling_angstrom, __version__], sort_keys=True).encode())
+    about = [job.engine.model.hash, job.engine.name, job.search_record(), job.sampling_angstrom, __version__]
+    digest.update(json.dumps(about, sort_keys=True).encode())
     return digest.hexdigest()
 
 
@@ -89,10 +105,7 @@ def denoise_file(source: Path, outputs: Outputs, job: Job, progress: Callable[[f
         for index in range(frames.count):
             frame = frames.read(index)
             try:
-                result = denoise_frame(
-                    frame, sampling, job.engine, job.bank, job.settings, job.noise,
-                    lambda share, done=index: progress((done + share) / frames.count),  # type: ignore[misc]
-                )  # fmt: skip
+                result = job.denoise(frame, sampling, lambda share, done=index: progress((done + share) / frames.count))  # type: ignore[misc]
             except ValueError as error:
                 raise FrameError(f"{source}: frame {index}: {error}") from None
             image[index], spread[index] = result.image, result.spread
@@ -154,7 +167,7 @@ def _record(
             "sampling_angstrom": engine.model.card.sampling_angstrom,
         },
         "engine": {"name": engine.name, "device": engine.device, "reason": engine.reason},
-        "search": {"restarts": len(job.bank), "seed": job.seed, "noise": job.noise_text, **asdict(job.settings)},
+        "search": job.search_record(),
         "versions": {
             "gdn": __version__,
             "python": platform.python_version(),

@@ -40,6 +40,18 @@ class SearchSettings:
     laplace: bool = False  # each tile's Laplace variance in the spread; one Jacobian a tile
 
 
+def settings_for(estimate: str, residual: bool = True, laplace: bool = False) -> SearchSettings:
+    """The settings of `--estimate`: `mean` averages briefly refined restarts, the better image; `map` seeks the
+    least objective, two candidates refined until it hardly falls. Raises ValueError for another word."""
+    if estimate == "mean":
+        return SearchSettings(residual=residual, laplace=laplace)
+    if estimate != "map":
+        raise ValueError(f"--estimate {estimate}: mean or map")
+    return SearchSettings(
+        residual=residual, laplace=laplace, estimate="map", full_candidates=2, full_steps=150, brief_steps=8, rate=0.1
+    )
+
+
 def best_of_bank(bank: Bank, data: TileData, dose: float, keep: int) -> tuple[NDArray[np.int64], Array]:
     """Indices (tiles, keep) of the bank images that explain each tile best, and their scores, best first.
 

@@ -1,0 +1,122 @@
+"""The original study's search, kept as the baseline: mean-squared error, one latent at a time.
+
+10 random restarts of 1,500 Adam steps at 1e-2; the best goes on for 10,000 steps, with the rate a
+tenth of it from step 10,000 on; latents clamped to [-5, 5]; batch of one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdn.engines.base import Engine
+from gdn.engines.observation import Array, TileData
+from gdn.frames.noise import NoiseModel, noise_of
+from gdn.frames.sampling import bin_sum, grids_for, unbin
+from gdn.frames.tiling import cut, merge, tile_frame
+from gdn.search.bank import restart_latents
+from gdn.search.denoise import FrameResult
+from gdn.search.heldout import Choice
+
+
+@dataclass(frozen=True)
+class OriginalSettings:
+    """The study's numbers; smaller ones only for tests."""
+
+    restarts: int = 10
+    restart_steps: int = 1_500
+    final_steps: int = 10_000
+    rate: float = 1e-2
+    clamp: float = 5.0
+
+
+def parse_steps(text: str) -> OriginalSettings:
+    """'RESTARTS,STEPS,FINAL' -> settings. Raises ValueError."""
+    counts = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
+    if len(counts) != 3 or min(counts) < 1:
+        raise ValueError(f"--original-steps {text}: wants three positive numbers (restarts, steps of each, final steps)")
+    return OriginalSettings(*counts)
+
+
+def original_frame(
+    frame: Array,
+    sampling_angstrom: float,
+    engine: Engine,
+    seed: int,
+    settings: OriginalSettings,
+    noise: NoiseModel | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> FrameResult:
+    """The study's result for a frame (rows, columns) in its own units. It has no spread: that is NaN.
+
+    `objective` is the mean over tiles of the summed squared error, vacuum 1. The frame's mean stands for
+    its vacuum level. Raises ValueError where the noise model contradicts the frame.
+    """
+    begun = time.perf_counter()
+    model = noise_of(frame, noise)
+    grids = grids_for((frame.shape[0], frame.shape[1]), sampling_angstrom, engine.model.card.sampling_angstrom)
+    binned = bin_sum(model.electrons(frame), grids)
+    level = float(binned.mean())
+    if level <= 0:
+        raise ValueError("the mean signal is not above the detector's offset; say the noise model with --noise")
+    image, losses = _denoise(binned / np.float32(level), engine, seed, settings, progress)
+    area = grids.area
+    result = model.units(unbin(image * np.float32(level), grids) / area)
+    seconds = {"search": round(time.perf_counter() - begun, 4)}
+    return FrameResult(
+        result, np.full_like(result, np.nan), model, level / area, float(losses.mean()), [float(v) for v in losses],
+        1.0, 0.0, Choice(threshold=np.inf), len(losses), seconds, ["the original method has no spread and no trust map"],
+    )  # fmt: skip
+
+
+def _denoise(
+    image: Array, engine: Engine, seed: int, settings: OriginalSettings, progress: Callable[[float], None]
+) -> tuple[Array, NDArray[np.float64]]:
+    """A binned frame with vacuum near 1, tile by tile, tiles side by side: the image, the tiles' squared errors."""
+    patch = engine.model.card.patch
+    tiling = tile_frame((image.shape[0], image.shape[1]), patch, patch)
+    tiles, weights = cut(image, tiling)
+    found, losses = np.empty_like(tiles), np.empty(len(tiles))
+    for i in range(len(tiles)):
+        z, losses[i] = search_original(engine, tiles[i : i + 1], weights[i : i + 1], seed, settings)
+        found[i] = engine.generate(z)[0]
+        progress((i + 1) / len(tiles))
+    return merge(found, tiling), losses
+
+
+def search_original(
+    engine: Engine, tile: Array, weight: Array, seed: int, settings: OriginalSettings
+) -> tuple[Array, float]:
+    """The clamped latent (1, d) the study's search ends with for a tile (1, h, w), vacuum 1; its squared error."""
+    # Gaussian noise of variance 1/2 makes the objective the sum of squares.
+    data = TileData(tile, weight, 0.0, 0.5)
+    starts = restart_latents(seed, range(settings.restarts), engine.model.card.latent)
+    best, best_loss = starts[:1], np.inf
+    for start in starts:
+        z, loss = _adam(engine, data, start[None], settings.restart_steps, settings)
+        if loss < best_loss:
+            best, best_loss = z, loss
+    z, loss = _adam(engine, data, best, settings.final_steps, settings)
+    return np.clip(z, -settings.clamp, settings.clamp), loss
+
+
+def _adam(engine: Engine, data: TileData, z: Array, steps: int, settings: OriginalSettings) -> tuple[Array, float]:
+    """Adam as PyTorch's defaults have it; returns the last latent and its sum of squared errors."""
+    one, dark = np.ones(1, np.float32), np.zeros_like(data.counts)
+    first, second = np.zeros_like(z), np.zeros_like(z)
+    loss = np.inf
+    for step in range(1, steps + 1):
+        inside = np.abs(z) <= settings.clamp
+        found = engine.value_and_gradient(np.clip(z, -settings.clamp, settings.clamp), data, one, dark)
+        loss = float(found.value[0])
+        # The mean over pixels, and a clamp that passes no gradient outside.
+        gradient = found.gradient * inside / data.counts[0].size
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        rate = settings.rate * (0.1 if step >= 10_000 else 1.0)
+        z = z - rate * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+    return z.astype(np.float32), loss
