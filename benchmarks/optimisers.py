@@ -24,7 +24,7 @@ from gdn.models import DEFAULT_MODEL, find_model
 from gdn.search import refine as refinement
 from gdn.search.bank import bank_for
 from gdn.search.laplace import curvature, linearise
-from gdn.search.refine import Candidates, Objective, refine
+from gdn.search.refine import Candidates, Objective, evaluate, refine
 from gdn.search.symmetry import turn_tiles
 from gdn.search.tiles import SearchSettings, best_of_each, propose
 
@@ -82,7 +82,7 @@ def one_by_one(
     theta = np.stack(thetas).astype(np.float32)
     z, nuisance = Objective(engine, tiles.data).split(theta)
     moved = replace(start, z=z, nuisance=nuisance)
-    return refine(engine, tiles.data, moved, 0, 0.0), float(np.mean(passes))
+    return evaluate(engine, tiles.data, moved), float(np.mean(passes))
 
 
 def value_of(objective: Objective, theta: np.ndarray) -> float:
@@ -159,7 +159,7 @@ def compare(engine: Engine, tiles: TileSet, start: Candidates, bank_starts: Cand
         found, passes = call()
         show(label, tiles, found, passes, time.perf_counter() - begun)
 
-    timed("start (encoder)", lambda: (refine(engine, tiles.data, start, 0, 0.0), 1))
+    timed("start (encoder)", lambda: (evaluate(engine, tiles.data, start), 1))
     for steps in (300, 2000):
         timed(f"Adam 0.01 constant, {steps}", lambda n=steps: (constant_adam(engine, tiles, start, n, 0.01), n * costs.gradient))
     for rate in (0.03, 0.05, 0.1):

@@ -260,7 +260,7 @@ def test_refinement_lowers_the_objective_and_batches_do_not_interact() -> None:
         symmetry = np.array([0, 1, 3, 6])
         data = turn_tiles(data, np.array([0, 3, 1, 6]))  # as the tiles lie, so that each start is turned to its own
         start = refinement.start(restart_latents(1, range(4), 128), np.arange(4), symmetry, 20, np.ones(4, bool))
-        before = refinement.refine(engine, data, start, 0, 0.05)
+        before = refinement.evaluate(engine, data, start)
         after = refinement.refine(engine, data, start, 15, 0.05)
         assert (after.objective < before.objective - 10).all()
         alone = refinement.refine(engine, data, start, 15, 0.05, batch=1)

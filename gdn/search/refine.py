@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdn.engines.base import Engine
-from gdn.engines.observation import Array, TileData, mean_derivative, negative_log_likelihood
+from gdn.engines.observation import FLOOR, Array, TileData, mean_derivative, negative_log_likelihood
 from gdn.search.pose import Warp
 from gdn.search.symmetry import turn_back, turn_tiles
 
@@ -50,11 +50,28 @@ class Candidates:
 def start(
     z: Array, tile: NDArray[np.int64], symmetry: NDArray[np.int64], dose: float, from_bank: NDArray[np.bool_], pose: bool = False
 ) -> Candidates:
-    """Unrefined candidates; their objective and mean are filled by the first refinement."""
+    """Unrefined candidates; `evaluate` fills in their objective and mean."""
     n = len(z)
     nuisance = np.zeros((n, len(NUISANCES) if pose else INTENSITY), np.float32)
     nuisance[:, 0] = np.log(dose)
     return Candidates(z.copy(), tile, symmetry, nuisance, np.zeros(n), np.zeros((n, 1, 1), np.float32), from_bank)
+
+
+def evaluate(engine: Engine, data: TileData, candidates: Candidates, batch: int = 64) -> Candidates:
+    """The candidates with their objective and mean, the dose of each in closed form: sum of counts over sum of x."""
+    parts = []
+    for first in range(0, len(candidates.z), batch):
+        part = candidates.take(np.arange(first, min(first + batch, len(candidates.z))))
+        turned = turn_tiles(data.take(part.tile), part.symmetry)
+        objective, x = Objective(engine, turned), engine.generate(part.z)
+        mu = objective.mean(x, part.nuisance)
+        ratio = (turned.weights * turned.counts).sum((1, 2)) / np.maximum((turned.weights * mu).sum((1, 2)), FLOOR)
+        nuisance = part.nuisance.copy()
+        nuisance[:, 0] += np.log(np.clip(ratio, 0.1, 10))
+        mu *= np.exp(nuisance[:, 0] - part.nuisance[:, 0])[:, None, None]
+        value = objective.value(mu, np.concatenate([part.z, nuisance], 1))
+        parts.append(replace(part, nuisance=nuisance, objective=value, mean=turn_back(mu, part.symmetry)))
+    return join(parts) if parts else candidates
 
 
 def join(parts: list[Candidates]) -> Candidates:
@@ -72,7 +89,7 @@ def rate_at(step: int, steps: int, peak: float) -> float:
 
 
 def refine(engine: Engine, data: TileData, candidates: Candidates, steps: int, rate: float, batch: int = 64) -> Candidates:
-    """`steps` Adam steps for every candidate (with 0 steps: only evaluate); batches do not interact."""
+    """`steps` Adam steps for every candidate; batches do not interact."""
     parts = []
     for first in range(0, len(candidates.z), batch):
         part = candidates.take(np.arange(first, min(first + batch, len(candidates.z))))

@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdn.engines.base import Engine
-from gdn.engines.observation import Array, TileData
+from gdn.engines.observation import FLOOR, Array, TileData, information
 from gdn.search.bank import Bank
 from gdn.search.likelihood import bank_scores, pixel_sigma
 from gdn.search.pose import best_shifts
-from gdn.search.refine import INTENSITY, Candidates, join, refine, start
+from gdn.search.refine import INTENSITY, Candidates, evaluate, join, refine, start
 from gdn.search.symmetry import SYMMETRIES, turn_tiles
 
 BANK_CHUNK = 2048  # bank images and
 TILE_CHUNK = 256  # turned tiles scored at a time: bounds memory
 SHIFT_REACH = 2  # px
+EMPTY = 0.25  # nats of structure below which a tile is empty
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class SearchSettings:
     brief_candidates: int = 2  # of the bank, for each tile
     brief_steps: int = 3
     full_candidates: int = SYMMETRIES
-    full_steps: int = 8  # more fit noise at low dose and gain nothing at high dose (docs/search.md)
-    rate: float = 0.03
+    full_steps: int = 3  # more fit noise at low dose and gain nothing at high dose (docs/search.md)
+    rate: float = 0.06
     temperature: float = 40.0  # nats
     residual: bool = True
     encoder: bool = True
@@ -48,7 +49,7 @@ def settings_for(estimate: str, residual: bool = True, laplace: bool = False) ->
     if estimate != "map":
         raise ValueError(f"--estimate {estimate}: mean or map")
     return SearchSettings(
-        residual=residual, laplace=laplace, estimate="map", full_candidates=2, full_steps=150, brief_steps=8, rate=0.1
+        residual=residual, laplace=laplace, estimate="map", full_candidates=2, full_steps=80, brief_steps=8, rate=0.1
     )
 
 
@@ -81,13 +82,13 @@ def propose(engine: Engine, bank: Bank, data: TileData, dose: float, settings: S
     guess = _encode(engine, turned, dose) if settings.encoder else None
     if guess is None:
         found = _of_bank(bank, turned, tile, symmetry, dose, max(1, settings.brief_candidates), settings.pose)
-        return refine(engine, data, found, 0, settings.rate)
+        return evaluate(engine, data, found)
     starts = start(guess, tile, symmetry, dose, np.zeros(len(tile), bool), settings.pose)
-    guessed = refine(engine, data, starts, 0, settings.rate)
+    guessed = evaluate(engine, data, starts)
     if settings.brief_candidates == 0:
         return guessed
     found = _of_bank(bank, turned, tile, symmetry, dose, settings.brief_candidates, settings.pose)
-    found = refine(engine, data, found, 0, settings.rate)
+    found = evaluate(engine, data, found)
     worst = np.full(tiles, -np.inf)
     np.maximum.at(worst, guessed.tile, guessed.objective)
     return join([guessed, found.take(np.flatnonzero(found.objective < worst[found.tile]))])
@@ -120,7 +121,16 @@ def _of_bank(
 
 
 def search(engine: Engine, data: TileData, starts: Candidates, settings: SearchSettings) -> Candidates:
-    """Brief refinement of all starts where there are too many, full refinement of each tile's best."""
+    """Brief refinement of all starts where there are too many, full refinement of each tile's best.
+
+    Candidates that show an empty tile, no structure above what noise explains, are done as they are.
+    """
+    empty = structure(starts, data) < EMPTY
+    if empty.any() and not empty.all():
+        busy = search(engine, data, starts.take(np.flatnonzero(~empty)), settings)
+        return join([starts.take(np.flatnonzero(empty)), busy])
+    if empty.all():
+        return starts
     crowded = bool((np.bincount(starts.tile) > settings.full_candidates).any())
     if crowded:
         starts = refine(engine, data, starts, settings.brief_steps, settings.rate)
@@ -128,6 +138,18 @@ def search(engine: Engine, data: TileData, starts: Candidates, settings: SearchS
         rank = np.arange(len(order)) - np.searchsorted(starts.tile[order], starts.tile[order])
         starts = starts.take(np.sort(order[rank < settings.full_candidates]))
     return refine(engine, data, starts, settings.full_steps, settings.rate)
+
+
+def structure(candidates: Candidates, data: TileData) -> NDArray[np.float64]:
+    """How far a tile's mean estimate is from flat, in nats of the likelihood, for each candidate (n,)."""
+    tiles = len(data.counts)
+    total = np.zeros((tiles, *data.counts.shape[1:]), np.float32)
+    np.add.at(total, candidates.tile, candidates.mean)
+    mean = total / np.maximum(np.bincount(candidates.tile, minlength=tiles), 1)[:, None, None]
+    weight = information(np.maximum(mean, FLOOR), data)
+    flat = (weight * mean).sum((1, 2)) / np.maximum(weight.sum((1, 2)), FLOOR)
+    found = 0.5 * (weight * (mean - flat[:, None, None]) ** 2).sum((1, 2), dtype=np.float64)
+    return np.asarray(found[candidates.tile])
 
 
 def best_of_each(candidates: Candidates) -> NDArray[np.int64]:

@@ -1,0 +1,204 @@
+"""Speed of the search, side by side in one run; ends with one JSON line.
+
+    python benchmarks/search_speed.py            (short form: under ten minutes on two cores)
+    python benchmarks/search_speed.py --tiles 9 --stack 40
+
+1. Against the original method on the same generator and tiles: wall time, and the objective on every tile.
+2. The whole command, in a process of its own, on a 1200x1200 frame and on a stack of such frames.
+3. Against filters on the same frame: seconds per megapixel.
+4. Where the time goes, and the generator's rate as a share of this CPU's matrix rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import tifffile
+from suite import clean_frames
+from tiles import TileSet, tile_set
+
+from gdn.engines.base import Engine
+from gdn.engines.choose import open_engine
+from gdn.evaluation.comparators import COMPARATORS, Case, available
+from gdn.evaluation.suite import STUDY_VACUUM, Noise
+from gdn.models import DEFAULT_MODEL, find_model
+from gdn.search.bank import Bank, bank_for
+from gdn.search.original import OriginalSettings, search_original
+from gdn.search.refine import evaluate, start
+from gdn.search.tiles import best_of_each, propose, search, settings_for
+
+FRAME = 1200
+
+
+def against_original(engine: Engine, bank: Bank, tiles: TileSet, steps: OriginalSettings) -> tuple[float, float]:
+    """Speed-up of `--estimate map` and the share of tiles on which its objective is no worse."""
+    n = len(tiles.clean)
+    begun = time.perf_counter()
+    latents = [
+        search_original(engine, tiles.data.counts[i : i + 1] / np.float32(tiles.dose), tiles.data.weights[i : i + 1], 0, steps)[0]
+        for i in range(n)
+    ]
+    theirs_seconds = time.perf_counter() - begun
+    # Their latent under our objective, with the dose of least objective.
+    at = start(np.concatenate(latents), np.arange(n), np.zeros(n, np.int64), tiles.dose, np.ones(n, bool))
+    theirs = evaluate(engine, tiles.data, at)
+    print(f"{'method':28s} {'s/tile':>8s} {'objective':>12s} {'no worse':>9s} {'dB':>6s}")
+    theirs_db = tiles.psnr(theirs.mean).mean()
+    print(f"{'original':28s} {theirs_seconds / n:8.3f} {theirs.objective.mean():12.1f} {'':9s} {theirs_db:6.2f}")
+    found = {}
+    for estimate in ("mean", "map"):
+        settings = settings_for(estimate)
+        seconds = []
+        for _ in range(3):
+            begun = time.perf_counter()
+            candidates = search(engine, tiles.data, propose(engine, bank, tiles.data, tiles.dose, settings), settings)
+            seconds.append(time.perf_counter() - begun)
+        best = best_of_each(candidates)
+        share = float((candidates.objective[best] <= theirs.objective).mean())
+        found[estimate] = theirs_seconds / float(np.median(seconds)), share
+        print(
+            f"{'gdn, --estimate ' + estimate:28s} {np.median(seconds) / n:8.3f} {candidates.objective[best].mean():12.1f}"
+            f" {share:9.0%} {tiles.psnr(candidates.mean[best]).mean():6.2f}   {found[estimate][0]:.0f} times faster"
+        )
+    return found["map"]
+
+
+def run(command: list[str]) -> tuple[float, float]:
+    """Wall seconds and peak memory in MiB of a process."""
+    begun = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed")
+    return time.perf_counter() - begun, usage.ru_maxrss / 1024
+
+
+def whole_command(folder: Path, clean: np.ndarray, sampling: float, frames: int, model: str) -> dict[str, float]:
+    """Median of three runs on one frame, and one run on a stack; the bank is cached before."""
+    rng = np.random.default_rng(0)
+    wide = np.tile(clean, (2, 2))[:FRAME, :FRAME]
+    scale = (10 / sampling, 10 / sampling)
+    for name, count in (("one", 1), ("stack", frames)):
+        counts = rng.poisson(np.broadcast_to(wide, (count, *wide.shape))).astype(np.uint8)
+        meta = {"unit": "nm", "axes": "TYX" if count > 1 else "YX"}
+        tifffile.imwrite(folder / f"{name}.tif", counts if count > 1 else counts[0], imagej=True, resolution=scale, metadata=meta)
+    command = [sys.executable, "-m", "gdn", "denoise", "--model", model, "-o", str(folder / "out")]
+    run([*command, str(folder / "one.tif")])
+    single = [run([*command, str(folder / "one.tif")]) for _ in range(3)]
+    stack = run([*command, str(folder / "stack.tif")])
+    stages = json.loads((folder / "out" / "one.json").read_text())["frames"][0]["stages"]
+    seconds = float(np.median([s for s, _ in single]))
+    print(f"\n{FRAME}x{FRAME} at {sampling:.3g} Å/px, whole command: {seconds:.2f} s, {single[0][1]:.0f} MiB")
+    print(f"stack of {frames}: {stack[0] / frames:.2f} s a frame, {stack[1]:.0f} MiB")
+    outside = seconds - sum(stages.values())
+    shares = {**stages, "start, files, bank": round(outside, 3)}
+    print("where one frame's time goes: " + ", ".join(f"{k} {v / seconds:.0%}" for k, v in shares.items()))
+    return {"frame": seconds, "stack": stack[0] / frames, "rss": max(stack[1], *(m for _, m in single))}
+
+
+def filters(clean: np.ndarray, sampling: float) -> None:
+    """Seconds per megapixel of filters on the same noisy frame, poisson:1 of the study."""
+    from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
+
+    wide = np.tile(clean, (2, 2))[:FRAME, :FRAME]
+    noise = Noise("poisson", 1.0)
+    case = Case(wide, noise.apply(wide, 0), noise, sampling)
+    tried: dict[str, Callable[[], object]] = {
+        "TV (Chambolle)": lambda: denoise_tv_chambolle(case.noisy, weight=2.0),
+        "non-local means": lambda: denoise_nl_means(case.noisy, patch_size=5, patch_distance=6, h=0.5, fast_mode=True),
+    }
+    if available("bm3d-binned"):
+        tried["BM3D, binned 4x4"] = lambda: COMPARATORS["bm3d-binned"](case)
+    print("\nseconds per megapixel: ", end="")
+    for name, call in tried.items():
+        begun = time.perf_counter()
+        call()
+        print(f"{name} {(time.perf_counter() - begun) / FRAME**2 * 1e6:.2f}; ", end="", flush=True)
+    print()
+
+
+def rates(engine: Engine) -> None:
+    """Generator passes against this CPU's matrix product, float32, all threads, in this run."""
+    path = engine.model.file("generator.onnx")
+    assert path is not None
+    flops = 2 * multiplications(path)
+    z = np.random.default_rng(0).standard_normal((64, engine.model.card.latent)).astype(np.float32)
+    a = np.random.default_rng(1).standard_normal((2048, 2048)).astype(np.float32)
+
+    def best(call: Callable[[], object]) -> float:
+        seconds = []
+        for _ in range(7):
+            begun = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - begun)
+        return min(seconds)
+
+    matrix, passes = 2 * 2048**3 / best(lambda: a @ a), 64 * flops / best(lambda: engine.generate(z))
+    print(
+        f"\none pass is {flops / 1e6:.0f} Mflop; generator {passes / 1e9:.0f} Gflop/s, matrix product {matrix / 1e9:.0f} Gflop/s:"
+        f" {passes / matrix:.0%}"
+    )
+
+
+def multiplications(path: Path) -> int:
+    """Multiply-adds of one image through the convolutions of an ONNX graph."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load(str(path))).graph
+    weights = {t.name: tuple(t.dims) for t in graph.initializer}
+    cast = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Cast"}
+    sides = {v.name: v.type.tensor_type.shape.dim[-1].dim_value for v in graph.value_info if v.type.tensor_type.shape.dim}
+    sides |= {v.name: v.type.tensor_type.shape.dim[-1].dim_value for v in graph.output}
+    total = 0
+    for node in graph.node:
+        if node.op_type in ("Conv", "ConvTranspose"):
+            shape = weights[cast.get(node.input[1], node.input[1])]
+            side = sides[node.output[0] if node.op_type == "Conv" else node.input[0]]
+            total += int(np.prod(shape)) * side**2
+    return total
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiles", type=int, default=3, help="tiles for the original method; a minute or more each")
+    parser.add_argument("--stack", type=int, default=40)
+    parser.add_argument("--level", type=float, default=1.0, help="poisson:s of the study")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))
+    parser.add_argument("--original-steps", type=int, nargs=3, default=(10, 1500, 10000))
+    options = parser.parse_args()
+    frame = clean_frames(options.data, 1, "validation")[0]
+    with open_engine(find_model(options.model)) as engine:
+        card = engine.model.card
+        bank = bank_for(engine, 0, 4096)
+        whole = tile_set(options.data, 1, options.level, card.sampling_angstrom, card.patch)
+        index = np.arange(min(options.tiles, len(whole.clean)))
+        tiles = replace(whole, data=whole.data.take(index), clean=whole.clean[index])
+        speedup, no_worse = against_original(engine, bank, tiles, OriginalSettings(*options.original_steps))
+        rates(engine)
+    with tempfile.TemporaryDirectory() as folder:
+        level = np.float32(options.level)
+        command = whole_command(Path(folder), frame.image * level, frame.sampling_angstrom, options.stack, options.model)
+    filters(frame.image, frame.sampling_angstrom)
+    print(f"(vacuum {STUDY_VACUUM * options.level:.3g} electrons per recorded px)\n")
+    result = {
+        "speedup_vs_original": round(speedup, 1),
+        "objective_no_worse_share": round(no_worse, 3),
+        "frame_seconds": round(command["frame"], 2),
+        "stack_seconds_per_frame": round(command["stack"], 2),
+        "peak_rss_mib": round(command["rss"]),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
