@@ -66,3 +66,18 @@ def test_electrons_and_units_are_inverse() -> None:
     y = np.array([[7.0, 10, 13]], np.float32)
     np.testing.assert_allclose(model.electrons(y), [[0, 1, 2]])
     np.testing.assert_allclose(model.units(model.electrons(y)), y)
+
+
+@pytest.mark.parametrize(
+    ("gain", "offset", "read", "dose"),
+    [(0.1, 1000, 0.0, 0.05), (10, 100, 0.5, 0.45), (100, 1000, 0.5, 5.0), (1, 10, 0.0, 5.0)],
+)
+def test_nothing_given_gain_and_offset_are_found(gain: float, offset: float, read: float, dose: float) -> None:
+    rng = np.random.default_rng(6)
+    x = clean((700, 700))
+    y = (gain * rng.poisson(dose * x) + rng.normal(offset, gain * read, x.shape)).astype(np.float32)
+    found = noise_of(y, None)
+    assert found.kind == "poisson-gaussian"
+    assert found.gain == pytest.approx(gain, rel=0.1)
+    electrons = (y.mean(dtype=np.float64) - found.offset) / found.gain
+    assert electrons == pytest.approx(dose * x.mean(), rel=0.25)

@@ -51,7 +51,7 @@ def examine(model: str, engine: str, device: str) -> dict[str, Any]:
     from gdn.engines.base import EngineError
     from gdn.engines.choose import open_engine
     from gdn.models import ModelError, find_model
-    from gdn.search.bank import cache_folder, restart_latents
+    from gdn.search.bank import cache_folder, cache_limit, cached_bytes, restart_latents
 
     report: dict[str, Any] = {
         "gdn": __version__,
@@ -60,7 +60,7 @@ def examine(model: str, engine: str, device: str) -> dict[str, Any]:
         "cores": os.cpu_count() or 1,
         "packages": {name: _version(name) for name in PACKAGES},
         "devices": _devices(),
-        "cache": str(cache_folder()),
+        "cache": f"{cache_folder()}: banks take {cached_bytes() / 2**30:.2f} of at most {cache_limit() / 2**30:g} GiB",
     }
     try:
         found = find_model(model)

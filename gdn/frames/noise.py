@@ -98,7 +98,8 @@ def noise_of(frame: Frame, wanted: NoiseModel | None) -> NoiseModel:
 @dataclass(frozen=True)
 class MeanVariance:
     """Fits of the class variances: `slope`, `intercept` with their errors, `level` = mean variance,
-    `ratio` = variance over mean, and the reduced chi-squared of variance = ratio * mean and = level."""
+    `ratio` = variance over mean, and the reduced chi-squared of variance = ratio * mean and = level; `mean`
+    of the frame and `third`, `fourth`, the cumulants of its noise, with their errors."""
 
     slope: float
     slope_error: float
@@ -107,6 +108,11 @@ class MeanVariance:
     ratio: float
     chi2_poisson: float
     chi2_gaussian: float
+    mean: float
+    third: float
+    third_error: float
+    fourth: float
+    fourth_error: float
 
 
 def mean_variance(frame: Frame) -> MeanVariance:
@@ -119,7 +125,13 @@ def mean_variance(frame: Frame) -> MeanVariance:
     odd = y[1::2]
     even = y[0::2][: len(odd)]
     # Second differences also cancel a linear slope of the signal: (1, -2, 1)/sqrt(6) has unit noise gain.
-    variance = ((even[:, :-2] - 2 * even[:, 1:-1] + even[:, 2:]) ** 2 / 6).ravel()
+    difference = ((even[:, :-2] - 2 * even[:, 1:-1] + even[:, 2:]) / 6**0.5).ravel()
+    variance = difference**2
+    # Cumulants of a difference are those of one pixel times the sum of the weights' powers: -6 / 6^1.5, 1/2.
+    independent = np.sqrt(len(difference) / 3)
+    third, third_error = -(6**0.5) * (difference**3).mean(), 6**0.5 * (difference**3).std() / independent
+    fourth = 2 * ((difference**4).mean() - 3 * variance.mean() ** 2)
+    fourth_error = 2 * (difference**4 - 6 * variance.mean() * variance).std() / independent
     mean = even[:, 1:-1].ravel()
     key = gaussian_filter(odd, (_SMOOTHING / 2, _SMOOTHING))[:, 1:-1].ravel()
     groups = np.array_split(np.argsort(key, kind="stable"), _GROUPS)
@@ -128,13 +140,19 @@ def mean_variance(frame: Frame) -> MeanVariance:
     # Neighbouring second differences share pixels: about a third of them are independent.
     e = np.array([variance[g].std() / np.sqrt(len(g) / 3) for g in groups])
     e = np.maximum(e, 0.3 * np.median(e) + 1e-12 * v.mean() + 1e-30)  # a class without a count is not certain
-    design = np.stack([m, np.ones_like(m)], 1) / e[:, None]
+    centre = m.mean()  # on a large offset the classes' means differ by little: about it, the fit stays well posed
+    spread = max(float(np.abs(m - centre).max()), 1e-30)
+    design = np.stack([(m - centre) / spread, np.ones_like(m)], 1) / e[:, None]
     covariance = np.linalg.pinv(design.T @ design)
-    slope, intercept = covariance @ design.T @ (v / e)
+    scaled, at_centre = covariance @ design.T @ (v / e)
+    slope, intercept = scaled / spread, at_centre - scaled / spread * centre
     ratio = float(((m * v) / e**2).sum() / ((m / e) ** 2).sum())
     level = float((v / e**2).sum() / (1 / e**2).sum())
     chi2 = [float((((v - model) / e) ** 2).mean()) for model in (ratio * m, np.full_like(v, level))]
-    return MeanVariance(float(slope), float(covariance[0, 0] ** 0.5), float(intercept), level, ratio, chi2[0], chi2[1])
+    return MeanVariance(
+        float(slope), float(covariance[0, 0] ** 0.5 / spread), float(intercept), level, ratio, chi2[0], chi2[1],
+        float(y.mean()), float(third), float(third_error), float(fourth), float(fourth_error),
+    )  # fmt: skip
 
 
 def _quantum(frame: Frame) -> float | None:
@@ -157,11 +175,36 @@ def _gain(frame: Frame, line: MeanVariance) -> float:
 
 
 def _affine(frame: Frame, line: MeanVariance) -> NoiseModel:
-    """Gain from the slope; a negative intercept is an offset, a positive one read noise."""
-    gain = max(line.slope, 1e-6 * max(line.level, 1e-30) / max(float(np.abs(frame).mean()), 1e-30))
-    offset = max(0.0, -line.intercept / gain)
-    read = max(line.intercept, 0.0) ** 0.5
-    return NoiseModel("poisson-gaussian", gain, offset, read, "mean-variance line")
+    """Gain from the slope and the cumulants; offset and read noise, which the line's intercept mixes, by the
+    third cumulant.
+
+    The intercept is read_noise^2 - gain * offset; the cumulant gain^2 * (mean - offset) is Poisson's alone.
+    Where it is not significant, a negative intercept is an offset, a positive one read noise.
+    """
+    smallest = 1e-6 * max(line.level, 1e-30) / max(float(np.abs(frame).mean()), 1e-30)
+    if line.third < 5 * line.third_error:
+        gain = max(line.slope, smallest)
+        how = "mean-variance line"
+        return NoiseModel("poisson-gaussian", gain, max(0.0, -line.intercept / gain), max(line.intercept, 0.0) ** 0.5, how)
+    gain = max(_gain_of_both(line), smallest)
+    # Neither the electrons nor the read noise can be negative.
+    signal = min(line.third / gain**2, line.level / gain)
+    read = max(line.level - gain * signal, 0.0) ** 0.5
+    return NoiseModel("poisson-gaussian", gain, line.mean - signal, read, "mean-variance line and cumulants")
+
+
+def _gain_of_both(line: MeanVariance) -> float:
+    """Weighted mean of two estimates of the gain: the line's slope, and fourth over third cumulant.
+
+    Gaussian noise has neither cumulant. The second is the better at a few electrons a pixel and less; at
+    many, a frame whose variance is not everywhere the same has a fourth cumulant of its own.
+    """
+    ratio = line.fourth / line.third
+    electrons = line.level / max(ratio, 1e-30) ** 2  # at most: the read noise counts in
+    share = np.hypot(line.fourth_error / max(line.fourth, 1e-30), line.third_error / line.third)
+    error = ratio * float(np.hypot(share, 0.03 * electrons)) if line.fourth > 0 else np.inf
+    weights = np.array([line.slope_error**-2, error**-2])
+    return float((weights * [line.slope, ratio]).sum() / weights.sum())
 
 
 def _simplest(frame: Frame, line: MeanVariance) -> NoiseModel:
@@ -170,8 +213,11 @@ def _simplest(frame: Frame, line: MeanVariance) -> NoiseModel:
     if quantum is not None and 0.93 < line.ratio / quantum < 1.07:
         return NoiseModel("poisson", quantum, how="values are multiples of one number, and so is variance over mean")
     proportional = frame.min() >= 0 and line.ratio > 0
-    if proportional and line.chi2_poisson < min(3.0, line.chi2_gaussian):
+    # A frame on an offset is nearly flat: any line fits it. Its skewness is not that of so many electrons.
+    skewness_fits = abs(line.third - line.ratio**2 * line.mean) < 5 * line.third_error
+    if proportional and skewness_fits and line.chi2_poisson < min(3.0, line.chi2_gaussian):
         return NoiseModel("poisson", line.ratio, how="variance is proportional to the mean")
-    if abs(line.slope) < 4 * line.slope_error or line.slope <= 0 or line.chi2_gaussian < 3.0:
+    symmetric = abs(line.third) < 5 * line.third_error
+    if symmetric and (abs(line.slope) < 4 * line.slope_error or line.slope <= 0 or line.chi2_gaussian < 3.0):
         return NoiseModel("gaussian", read_noise=max(line.level, 1e-12) ** 0.5, how="variance does not depend on the mean")
     return _affine(frame, line)

@@ -141,6 +141,11 @@ def cache_limit() -> int:
     return int(value * 2**30)
 
 
+def cached_bytes() -> int:
+    """Bytes that banks take now."""
+    return sum(path.stat().st_size for path in (cache_folder() / "banks").glob("*.npy"))
+
+
 def evict(folder: Path, limit: int) -> list[Path]:
     """Remove the least recently used banks of `folder` until they take at most `limit` bytes together.
 
