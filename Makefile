@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-lowest lint bench docs-check clean
+.PHONY: demo test test-lowest lint bench bench-search docs-check clean
 
 # Two environments' worth of stamps in one .venv: the demo needs neither torch nor abTEM.
 $(VENV)/.core: pyproject.toml constraints.txt
@@ -37,6 +37,10 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/suite.py
+
+# Short form, under ten minutes on two cores; ends with one JSON line.
+bench-search: $(VENV)/.dev
+	$(BIN)/python benchmarks/search_speed.py
 
 docs-check: $(VENV)/.dev
 	$(BIN)/python docs/generate.py --check

@@ -172,12 +172,12 @@ def test_a_device_that_cannot_be_had_is_an_error() -> None:
 
 def test_results_do_not_depend_on_threads() -> None:
     model = find_model("pt-ceo2-64")
-    z = restart_latents(0, range(3), 128)
+    z = restart_latents(0, range(21), 128)
     images = []
-    for threads in (1, 2):
+    for threads in (1, 3):
         with open_engine(model, "onnxruntime", threads=threads) as engine:
             images.append(engine.generate(z))
-    np.testing.assert_allclose(images[0], images[1], atol=1e-6)
+    np.testing.assert_array_equal(images[0], images[1])
 
 
 def test_auto_uses_the_cpu_where_cuda_is_installed_but_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:

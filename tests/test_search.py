@@ -22,7 +22,7 @@ from gdn.search.bank import Bank, CacheError, bank_for, evict, restart_latents
 from gdn.search.denoise import denoise_frame
 from gdn.search.heldout import choose, split
 from gdn.search.laplace import laplace
-from gdn.search.likelihood import bank_scores
+from gdn.search.likelihood import BankPart, bank_scores
 from gdn.search.pose import Warp, best_shifts
 from gdn.search.posterior import candidate_weights
 from gdn.search.residual import shrunk_residual
@@ -67,7 +67,7 @@ def best_over_doses(x: np.ndarray, data: TileData) -> float:
 def test_bank_scores_profile_the_dose(alpha: float, beta: float) -> None:
     data, _ = tiles(alpha=alpha, beta=beta)
     bank = (1 + 0.2 * RNG.standard_normal((5, 16, 16))).clip(0.3, 2).astype(np.float32)
-    scores = bank_scores(bank, data, 20.0)
+    scores = bank_scores(BankPart.of(bank), data, 20.0)
     for t in range(3):
         one = data.take(np.array([t]))
         best = [best_over_doses(x, one) for x in bank]
@@ -151,8 +151,8 @@ def test_half_precision_keeps_the_ranking() -> None:
         truth = engine.generate(restart_latents(7, range(8), 128))
         for dose in (19, 500):
             data = TileData(RNG.poisson(dose * truth).astype(np.float32), np.ones_like(truth), 1.0, 0.0)
-            full = bank_scores(exact, data, dose)
-            half = bank_scores(exact.astype(np.float16).astype(np.float32), data, dose)
+            full = bank_scores(BankPart.of(exact), data, dose)
+            half = bank_scores(BankPart.of(exact.astype(np.float16)), data, dose)
             np.testing.assert_array_equal(full.argmin(1), half.argmin(1))
             best, again = full.argsort(1)[:, :16], half.argsort(1)[:, :16]
             assert np.mean([len(set(a) & set(b)) for a, b in zip(best, again, strict=True)]) > 15

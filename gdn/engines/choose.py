@@ -72,5 +72,3 @@ def open_engine(model: Model, engine: str = "auto", device: str = "auto", thread
         if device != "auto" or choice.device == "cpu":
             raise
         return OnnxRuntimeEngine(model, "cpu", threads, f"its CUDA provider is installed but does not start ({error})")
-
-

@@ -236,7 +236,8 @@ class PushForward(nn.Module):
 
 def fold_norm(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Scale and shift of a batch norm in evaluation mode."""
-    assert norm.running_var is not None and norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.running_mean is not None
     scale = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
     return scale, norm.bias.detach() - norm.running_mean * scale
 

@@ -134,11 +134,12 @@ def mean_variance(frame: Frame) -> MeanVariance:
     fourth_error = 2 * (difference**4 - 6 * variance.mean() * variance).std() / independent
     mean = even[:, 1:-1].ravel()
     key = gaussian_filter(odd, (_SMOOTHING / 2, _SMOOTHING))[:, 1:-1].ravel()
-    groups = np.array_split(np.argsort(key, kind="stable"), _GROUPS)
-    m = np.array([mean[g].mean() for g in groups])
-    v = np.array([variance[g].mean() for g in groups])
+    group = np.searchsorted(np.quantile(key, np.arange(1, _GROUPS) / _GROUPS), key)
+    size = np.bincount(group, minlength=_GROUPS)
+    group, size = (np.unique(group, return_inverse=True)[1], size[size > 0]) if (size == 0).any() else (group, size)
+    m, v, square = (np.bincount(group, values) / size for values in (mean, variance, variance**2))
     # Neighbouring second differences share pixels: about a third of them are independent.
-    e = np.array([variance[g].std() / np.sqrt(len(g) / 3) for g in groups])
+    e = np.sqrt(np.maximum(square - v**2, 0) / (size / 3))
     e = np.maximum(e, 0.3 * np.median(e) + 1e-12 * v.mean() + 1e-30)  # a class without a count is not certain
     centre = m.mean()  # on a large offset the classes' means differ by little: about it, the fit stays well posed
     spread = max(float(np.abs(m - centre).max()), 1e-30)

@@ -12,7 +12,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from gdn.engines.base import Engine
 from gdn.engines.observation import Array
 from gdn.frames.files import writing
+from gdn.search.likelihood import BankPart
 
 BATCH = 256
+KEPT = 4096  # restarts whose float32 images and logarithms stay in memory
 IN_MEMORY_BYTES = 2**30  # largest bank that --no-cache holds
 DEFAULT_CACHE_GIB = 10.0
 _ABANDONED_SECONDS = 86_400  # age of a temporary file that no living process still writes
@@ -40,9 +42,19 @@ class Bank:
     dimension: int
     images: NDArray[np.float16]
     cached: bool = False
+    _parts: dict[tuple[int, int], BankPart] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def part(self, first: int, last: int) -> BankPart:
+        """Images `first` ... `last` - 1 in float32, ready to be scored. Those of a small bank are kept from
+        frame to frame, at four times their size in the cache."""
+        if len(self) <= KEPT:
+            if (first, last) not in self._parts:
+                self._parts[first, last] = BankPart.of(self.images[first:last])
+            return self._parts[first, last]
+        return BankPart.of(self.images[first:last])
 
     def latents(self, index: NDArray[np.int64]) -> Array:
         """Latents (len(index), d) of restarts `index`."""

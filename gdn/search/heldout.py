@@ -18,7 +18,7 @@ from gdn.engines.observation import Array, TileData, negative_log_likelihood
 from gdn.search.residual import shrunk_residual
 
 HELD_OUT = 0.25
-THRESHOLDS = (np.inf, 2.5, 2.0, 1.7, 1.4, 1.2)  # of the residual's shrinkage; inf adds nothing
+THRESHOLDS = (np.inf, 2.5, 2.0, 1.7, 1.4)  # of the residual's shrinkage; inf adds nothing
 WIDTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # px, of Gaussian filters
 MIXTURES = (0.0, 0.25, 0.5, 0.75, 1.0)  # share of the plain filter
 MARGIN = 3.0  # nats that more freedom must gain

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,20 +18,41 @@ def pixel_sigma(dose: NDArray[np.float64] | float, data: TileData) -> NDArray[np
     return np.asarray(np.sqrt(np.maximum(data.alpha * dose + data.beta, 1e-12)) / dose)
 
 
-def bank_scores(images: Array, data: TileData, dose: float, chunk: int = 256) -> Array:
+@dataclass(frozen=True)
+class BankPart:
+    """Some bank images x, flattened (n, h w) float32, and log x, made when first asked for."""
+
+    images: Array
+
+    @staticmethod
+    def of(images: NDArray[np.floating[Any]]) -> BankPart:
+        """From images (n, h, w) with vacuum 1."""
+        return BankPart(np.asarray(images, dtype=np.float32).reshape(len(images), -1))
+
+    @cached_property
+    def positive(self) -> Array:
+        """max(x, FLOOR)."""
+        return np.maximum(self.images, FLOOR)
+
+    @cached_property
+    def log(self) -> Array:
+        """log max(x, FLOOR)."""
+        return np.log(self.positive)
+
+
+def bank_scores(part: BankPart, data: TileData, dose: float, chunk: int = 256) -> Array:
     """-log p of every tile under every bank image (tiles, n), up to a constant of the tile.
 
-    `images` (n, h, w) with vacuum 1; tiles are taken `chunk` at a time. For Poisson and Gaussian noise the
+    Tiles are taken `chunk` at a time. For Poisson and Gaussian noise the
     dose of each pair is profiled out in closed form: NLL = -Y.log X + (sum Y) log(sum X), and
     -(Y.X)^2 / (2 beta |X|^2). For shifted Poisson noise `dose` (electrons per binned pixel) is used for all.
     """
-    x = images.reshape(len(images), -1)
+    x = part.images if data.alpha == 0 else part.positive
     if data.alpha == 0:
         terms, level = x, x * x
     else:
-        x = np.maximum(x, FLOOR)
-        terms, level = np.log(x) if data.beta == 0 else np.log(dose * x + data.beta), x
-    out = np.empty((len(data.counts), len(images)), np.float32)
+        terms, level = part.log if data.beta == 0 else np.log(dose * x + data.beta), x
+    out = np.empty((len(data.counts), len(x)), np.float32)
     for first in range(0, len(out), chunk):
         w = data.weights[first : first + chunk].reshape(-1, x.shape[1])
         y = data.counts[first : first + chunk].reshape(w.shape) * w

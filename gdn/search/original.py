@@ -88,9 +88,7 @@ def _denoise(
     return merge(found, tiling), losses
 
 
-def search_original(
-    engine: Engine, tile: Array, weight: Array, seed: int, settings: OriginalSettings
-) -> tuple[Array, float]:
+def search_original(engine: Engine, tile: Array, weight: Array, seed: int, settings: OriginalSettings) -> tuple[Array, float]:
     """The clamped latent (1, d) the study's search ends with for a tile (1, h, w), vacuum 1; its squared error."""
     # Gaussian noise of variance 1/2 makes the objective the sum of squares.
     data = TileData(tile, weight, 0.0, 0.5)

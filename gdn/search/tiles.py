@@ -63,11 +63,14 @@ def best_of_bank(bank: Bank, data: TileData, dose: float, keep: int) -> tuple[ND
     scores = np.empty((tiles, 0), np.float32)
     index = np.empty((tiles, 0), np.int64)
     for first in range(0, len(bank), BANK_CHUNK):
-        chunk = np.asarray(bank.images[first : first + BANK_CHUNK], dtype=np.float32)
-        here = bank_scores(chunk, data, dose, TILE_CHUNK)
+        part = bank.part(first, min(first + BANK_CHUNK, len(bank)))
+        here = bank_scores(part, data, dose, TILE_CHUNK)
         scores = np.concatenate([scores, here], 1)
-        index = np.concatenate([index, np.broadcast_to(np.arange(first, first + len(chunk)), here.shape)], 1)
-        order = np.argsort(scores, 1, kind="stable")[:, :keep]
+        index = np.concatenate([index, np.broadcast_to(np.arange(first, first + here.shape[1]), here.shape)], 1)
+        if scores.shape[1] > keep:  # the best few, then in order: a whole sort would cost more than the product
+            few = np.sort(np.argpartition(scores, keep - 1, 1)[:, :keep], 1)
+            scores, index = np.take_along_axis(scores, few, 1), np.take_along_axis(index, few, 1)
+        order = np.argsort(scores, 1, kind="stable")
         scores, index = np.take_along_axis(scores, order, 1), np.take_along_axis(index, order, 1)
     return index, scores
 

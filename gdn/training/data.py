@@ -38,9 +38,7 @@ class PatchStream(Protocol):
         ...
 
 
-def wave_patches(
-    path: Path, optics: Optics, rng: np.random.Generator, n: int, patch: int, sampling: float
-) -> Patches:
+def wave_patches(path: Path, optics: Optics, rng: np.random.Generator, n: int, patch: int, sampling: float) -> Patches:
     """`n` patches (n, patch, patch), vacuum 1, of one wave at one setting; random place, rotation, flip."""
     wave = read_wave(path)
     image = oversampled(wave, optics, _OVERSAMPLED, sampling)
@@ -78,8 +76,7 @@ class WaveStream:
         self.held_out = [p for p in paths if split_of(seed_of_path(p)) == "validation"]
         if len(self.train) < share[1] or not self.held_out:
             raise ValueError(
-                f"{folder}: {len(self.train)} training and {len(self.held_out)} validation waves; make more with"
-                " 'gdn simulate'"
+                f"{folder}: {len(self.train)} training and {len(self.held_out)} validation waves; make more with 'gdn simulate'"
             )
         self._mine = self.train[share[0] :: share[1]]
         self._rank, self._counter, self._drawn = share[0], 0, 0
@@ -122,7 +119,9 @@ class WaveStream:
         self._drawn += n
         chosen = self._reservoir[rng.integers(0, len(self._reservoir), n)].astype(np.float32)
         # The square's symmetries are exact ones of the imaging: a patch seen again is turned.
-        turned = np.stack([np.rot90(p, k)[:, :: int(f)] for p, k, f in zip(chosen, rng.integers(0, 4, n), rng.choice([-1, 1], n), strict=True)])
+        turned = np.stack(
+            [np.rot90(p, k)[:, :: int(f)] for p, k, f in zip(chosen, rng.integers(0, 4, n), rng.choice([-1, 1], n), strict=True)]
+        )
         return self._to_network(turned)
 
     def skip(self, images: int) -> None:

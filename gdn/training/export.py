@@ -6,7 +6,6 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,8 +68,7 @@ def fold(generator: Generator, intensity_scale: float, vacuum: float = 1.0) -> F
     width = int(next(m for m in generator.layers if isinstance(m, nn.ConvTranspose2d)).weight.shape[0])
     mapping = getattr(stem, "mapping", None)
     if mapping is not None:
-        for m in mapping:
-            operations.append(Relu() if isinstance(m, nn.ReLU) else Full(m.weight.detach(), m.bias.detach()))
+        operations += [Relu() if isinstance(m, nn.ReLU) else Full(m.weight.detach(), m.bias.detach()) for m in mapping]
         operations.append(Reshape((16 * width,), (width, 4, 4)))
         operations += fold_sequence(list(generator.layers))
     else:
@@ -238,9 +236,7 @@ def _write_weights(path: Path, generator: Generator, encoder: Encoder | None) ->
     save_file(stored, str(path))
 
 
-def _compare(
-    work: Path, reference: PullBack, mean: nn.Module | None, about: dict[str, Any], precision: str
-) -> dict[str, float]:
+def _compare(work: Path, reference: PullBack, mean: nn.Module | None, about: dict[str, Any], precision: str) -> dict[str, float]:
     """Largest differences of onnxruntime's outputs from torch's on random latents."""
     import onnxruntime
 

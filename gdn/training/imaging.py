@@ -187,8 +187,7 @@ def render(
     k = np.fft.fftfreq(spectrum.shape[0], cell / spectrum.shape[0])
     pixel = np.sinc(k * sampling_angstrom)
     phases = [
-        (np.exp(2j * np.pi * np.outer(corner[a] + (np.arange(shape[a]) + 0.5) * sampling_angstrom, k)) * pixel)
-        for a in (0, 1)
+        (np.exp(2j * np.pi * np.outer(corner[a] + (np.arange(shape[a]) + 0.5) * sampling_angstrom, k)) * pixel) for a in (0, 1)
     ]
     rows, columns = (p.astype(np.complex64) for p in phases)
     return np.asarray((rows @ spectrum @ columns.T).real, dtype=np.float32)

@@ -21,7 +21,7 @@ from torch import Tensor
 from gdn import __version__
 from gdn.training import distributed, losses, monitor
 from gdn.training.data import ArrayStream, WaveStream, open_stream
-from gdn.training.networks import Discriminator, Encoder, Generator, freeze_statistics, initialise
+from gdn.training.networks import Encoder, Generator, freeze_statistics
 from gdn.training.recipe import Recipe
 from gdn.training.state import State
 

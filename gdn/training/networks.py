@@ -5,6 +5,7 @@ All images are (n, channels, patch, patch) in network units, [-1, 1]; latents ar
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -91,7 +92,7 @@ class Generator(nn.Module):
         widths = _widths(patch, base, cap)
         self.stem = {"linear": _LinearStem, "mlp": _MappingStem, "grid": _GridStem}[stem](latent, widths[0])
         layers: list[nn.Module] = [_Residual(widths[0]) for _ in range(residual)]
-        for i, (wide, narrow) in enumerate(zip(widths, widths[1:], strict=False)):
+        for i, (wide, narrow) in enumerate(itertools.pairwise(widths)):
             layers += [nn.BatchNorm2d(wide), nn.ReLU(), nn.ConvTranspose2d(wide, narrow, 4, 2, 1, bias=False)]
             layers += [_Residual(narrow) for _ in range(residual if i < 2 else 0)]
         layers += [nn.BatchNorm2d(widths[-1]), nn.ReLU(), nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1)]
@@ -112,7 +113,7 @@ class Discriminator(nn.Module):
         super().__init__()
         widths = _widths(patch, base, cap)[::-1]
         layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
-        for narrow, wide in zip(widths, widths[1:], strict=False):
+        for narrow, wide in itertools.pairwise(widths):
             layers += [nn.Conv2d(narrow, wide, 4, 2, 1, bias=False), nn.BatchNorm2d(wide), nn.LeakyReLU(0.2)]
         layers += [nn.Conv2d(widths[-1], outputs, 4, 1, 0)]
         self.layers = nn.Sequential(*layers)
@@ -136,14 +137,21 @@ class Encoder(nn.Module):
         super().__init__()
         widths = _widths(patch, base, cap)[::-1]
         layers: list[nn.Module] = [nn.Conv2d(channels + 1, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
-        for i, (narrow, wide) in enumerate(zip(widths, widths[1:], strict=False)):
+        for i, (narrow, wide) in enumerate(itertools.pairwise(widths)):
             layers += [nn.Conv2d(narrow, wide, 4, 2, 1, bias=False), nn.BatchNorm2d(wide), nn.LeakyReLU(0.2)]
             layers += [_Residual(wide) for _ in range(residual if i >= len(widths) - 3 else 0)]
         wide = widths[-1]
         heads: dict[str, list[nn.Module]] = {
             "linear": [nn.Conv2d(wide, 2 * latent, 4, 1, 0)],
             "grid": [nn.Conv2d(wide, latent // 8, 3, 1, 1)],
-            "mlp": [nn.Flatten(), nn.Linear(16 * wide, 384), nn.ReLU(), nn.Linear(384, 384), nn.ReLU(), nn.Linear(384, 2 * latent)],
+            "mlp": [
+                nn.Flatten(),
+                nn.Linear(16 * wide, 384),
+                nn.ReLU(),
+                nn.Linear(384, 384),
+                nn.ReLU(),
+                nn.Linear(384, 2 * latent),
+            ],
         }
         self.trunk = nn.Sequential(*layers, *heads[stem])
         self.latent = latent
@@ -192,7 +200,8 @@ def _start_small(module: nn.Module) -> None:
         last.weight *= 0.1
     if isinstance(module, Encoder):
         head = module.trunk[-1]
-        assert isinstance(head, nn.Conv2d | nn.Linear) and head.bias is not None
+        assert isinstance(head, nn.Conv2d | nn.Linear)
+        assert head.bias is not None
         head.bias[len(head.bias) // 2 :] -= 4
 
 

@@ -183,9 +183,7 @@ def simulate(plan: SimulationPlan, progress: Progress = lambda done, total: None
     ]
     views = [(f % plan.count, f // plan.count) for f in range(plan.frames)]
     renders: list[Callable[[], None]] = [
-        partial(_render_one, plan.out, i, seeds[i], v)
-        for i, v in views
-        if not frame_path(plan.out, i, seeds[i], v).exists()
+        partial(_render_one, plan.out, i, seeds[i], v) for i, v in views if not frame_path(plan.out, i, seeds[i], v).exists()
     ]
     total, done = plan.count + plan.frames, plan.count + plan.frames - len(tasks) - len(renders)
     progress(done, total)

@@ -64,7 +64,9 @@ class State:
             if self.encoder is not None and encoder is not None:
                 self.encoder.load_state_dict(encoder.state_dict())
         except RuntimeError:
-            raise ValueError(f"{folder}: its networks have another shape than the recipe's; use the recipe in its model.json") from None
+            raise ValueError(
+                f"{folder}: its networks have another shape than the recipe's; use the recipe in its model.json"
+            ) from None
 
     def load(self, path: Path, device: str) -> None:
         """Restore what `save` wrote; nothing but tensors and numbers is unpickled."""
@@ -92,7 +94,9 @@ def networks_of_model(folder: Path) -> tuple[Generator, Encoder | None, Recipe]:
     return state.average.eval(), None if state.encoder is None else state.encoder.eval(), recipe
 
 
-def networks_of_run(run: Path, report: Callable[[str], None] = lambda line: None) -> tuple[Generator, Encoder | None, Recipe, dict[str, Any]]:
+def networks_of_run(
+    run: Path, report: Callable[[str], None] = lambda line: None
+) -> tuple[Generator, Encoder | None, Recipe, dict[str, Any]]:
     """Averaged generator and encoder of a run's last checkpoint, and what to record of its training."""
     if not (run / "checkpoint.pt").is_file():
         raise ValueError(f"{run}: no checkpoint.pt in it; 'gdn train -o {run}' makes one")

@@ -191,11 +191,11 @@ def random_structure(seed: int) -> Structure:
     if "particle" in p["kind"]:
         x = _particle(rng, p) @ rotation([np.cos(p["tilt"]), np.sin(p["tilt"]), 0], p["particle_tilt"]).T
         if p["kind"] == "particle":
-            x = x + [p["particle_x"], 0.5 * p["surface_y"], 0]
+            x = x + np.array([p["particle_x"], 0.5 * p["surface_y"], 0])
         else:
             step = p["support_step"] * CEO2_A / np.linalg.norm(p["support_normal"])
             base = p["surface_y"] + (step if p["particle_x"] > p["support_step_x"] else 0.0)
-            x = x + [p["particle_x"], base + p["particle_height"] * p["particle_radius"], p["particle_z"]]
+            x = x + np.array([p["particle_x"], base + p["particle_height"] * p["particle_radius"], p["particle_z"]])
             x = x[x[:, 1] > base + p["gap"]]
         numbers.append(np.full(len(x), 78))
         positions.append(x)
