@@ -188,7 +188,7 @@ def main() -> None:
     frame = clean_frames(options.data, 1, "validation")[0]
     with open_engine(find_model(options.model)) as engine:
         card = engine.model.card
-        bank = bank_for(engine, 0, 4096)
+        bank = bank_for(engine, 0, 256)
         whole = tile_set(options.data, 1, options.level, card.sampling_angstrom, card.patch)
         index = np.arange(min(options.tiles, len(whole.clean)))
         tiles = replace(whole, data=whole.data.take(index), clean=whole.clean[index])

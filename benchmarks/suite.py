@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--noise", default=SUITE)
     parser.add_argument("--model", default=DEFAULT_MODEL)
-    parser.add_argument("--restarts", type=int, default=4096)
+    parser.add_argument("--restarts", type=int, default=256)
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))
     parser.add_argument("--rows", type=Path, help="also write every row as a JSON line")

@@ -11,7 +11,7 @@ from conftest import noisy_frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gdn.frames.files import Calibration, FrameError, read_frames, result_writer, write_tiff
+from gdn.frames.files import Calibration, FrameError, read_frames, release, result_writer, write_tiff
 from gdn.frames.sampling import Grids, bin_sum, grids_for, unbin
 from gdn.frames.tiling import cut, merge, tile_frame
 
@@ -156,3 +156,13 @@ def test_merging_cut_tiles_returns_the_frame(rows: int, columns: int, patch: int
 def test_write_tiff_carries_calibration(tmp_path: Path) -> None:
     write_tiff(tmp_path / "a.tif", noisy_frame().astype(np.float32), Calibration(sampling_angstrom=0.0612), {"note": 1})
     assert read_frames(tmp_path / "a.tif").calibration.sampling_angstrom == pytest.approx(0.0612)
+
+
+def test_released_pages_are_kept_in_the_file(tmp_path: Path) -> None:
+    mapped = np.lib.format.open_memmap(tmp_path / "a.npy", mode="w+", dtype=np.float32, shape=(3, 500, 500))
+    view = mapped.reshape(3, -1)
+    for index in range(3):
+        view[index] = index
+        release(view)
+    np.testing.assert_array_equal(view[:, 7], [0, 1, 2])
+    release(np.zeros(3))  # nothing mapped: nothing to do

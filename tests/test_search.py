@@ -27,7 +27,7 @@ from gdn.search.pose import Warp, best_shifts
 from gdn.search.posterior import candidate_weights
 from gdn.search.residual import shrunk_residual
 from gdn.search.symmetry import turn, turn_back, turn_tiles
-from gdn.search.tiles import SearchSettings, best_of_bank, propose, search
+from gdn.search.tiles import SearchSettings, best_of_bank, best_of_each, exchanged, propose, search
 
 RNG = np.random.default_rng(0)
 
@@ -338,3 +338,33 @@ def test_a_frame_of_the_generator_comes_back_better_than_a_blur() -> None:
     assert found.image.shape == found.spread.shape == clean.shape
     assert (found.spread >= 0).all()
     assert found.dose == pytest.approx(0.45, rel=0.05)
+
+
+def test_a_frame_does_not_depend_on_threads_or_on_the_frames_before_it() -> None:
+    from conftest import noisy_frame
+
+    frame = noisy_frame((200, 230)).astype(np.float32)
+    results = []
+    for threads, before in ((1, False), (3, True)):
+        with open_engine(find_model("pt-ceo2-64"), threads=threads) as engine:
+            bank = bank_for(engine, 0, 32)
+            if before:
+                denoise_frame(noisy_frame((150, 160), 5).astype(np.float32), 0.2, engine, bank, SearchSettings())
+            results.append(denoise_frame(frame, 0.2, engine, bank, SearchSettings()))
+    np.testing.assert_array_equal(results[0].image, results[1].image)
+    np.testing.assert_array_equal(results[0].spread, results[1].spread)
+
+
+def test_tiles_hear_of_the_merged_frame() -> None:
+    with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
+        truth = engine.generate(0.7 * restart_latents(9, range(2), 128))
+        data = TileData(RNG.poisson(10 * truth).astype(np.float32), np.ones_like(truth), 1.0, 0.0)
+        bank = bank_for(engine, 0, 16)
+        settings = SearchSettings(symmetries=1)
+        found = search(engine, data, propose(engine, bank, data, 10, settings), settings)
+        # Had the neighbours found the truth, so would the tile: by its own objective.
+        told = exchanged(engine, data, (10 * truth).astype(np.float32), found, settings)
+        assert len(told.z) == len(found.z) + 2 * settings.exchange
+        best = best_of_each(told)
+        assert (best >= len(found.z)).all()
+        assert (told.objective[best] < found.objective[best_of_each(found)]).all()

@@ -23,7 +23,7 @@ def demo(
         Path("gdn-demo"), "-o", "--output", metavar="DIR", help="Folder for frames, results and the picture."
     ),
     model: str = typer.Option(DEFAULT_MODEL, metavar="NAME|DIR", help="Shipped model or model folder."),
-    restarts: int = typer.Option(4096, min=1, max=1_000_000),
+    restarts: int = typer.Option(256, min=1, max=1_000_000),
     seed: int = typer.Option(0, min=0),
     engine: str = typer.Option("auto", help="auto, onnxruntime, torch."),
     as_json: bool = typer.Option(False, "--json", help="The rows of 'gdn evaluate' on stdout, nothing else there."),

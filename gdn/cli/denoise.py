@@ -26,7 +26,9 @@ def denoise(
     output: Path | None = typer.Option(
         None, "-o", "--output", metavar="DIR", help="Folder for results [default: beside each input]."
     ),
-    restarts: int = typer.Option(4096, min=1, max=1_000_000, help="Random latents scored against every tile."),
+    restarts: int = typer.Option(
+        256, min=1, max=1_000_000, help="Random latents scored against every tile, each turned eight ways."
+    ),
     model: str = typer.Option(DEFAULT_MODEL, metavar="NAME|DIR", help="Shipped model or model folder."),
     noise: str = typer.Option("auto", help="auto, poisson, gaussian, gaussian:S, poisson-gaussian (S in the file's units)."),
     sampling: float | None = typer.Option(None, metavar="Å/px", help="Pixel size where the file carries none, or another."),

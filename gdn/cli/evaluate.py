@@ -26,7 +26,7 @@ def evaluate(
     ),
     vacuum: float = typer.Option(1.0, help="Vacuum level of the clean files (simulated frames: 1)."),
     model: str = typer.Option(DEFAULT_MODEL, metavar="NAME|DIR", help="Shipped model or model folder."),
-    restarts: int = typer.Option(4096, min=1, max=1_000_000),
+    restarts: int = typer.Option(256, min=1, max=1_000_000),
     sampling: float | None = typer.Option(None, metavar="Å/px", help="Pixel size where the files carry none."),
     engine: str = typer.Option("auto", help="auto, onnxruntime, torch."),
     device: str = typer.Option("auto", help="auto, cpu, cuda."),

@@ -6,6 +6,7 @@ in Å per pixel. Frames are read one at a time, and results are written one at a
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -254,3 +255,12 @@ def result_writer(path: Path, source: FrameFile, sampling_angstrom: float) -> It
         yield mapped.reshape((source.count, *source.frame_shape))
         mapped.flush()
         del mapped
+
+
+def release(array: NDArray[Any]) -> None:
+    """Let the pages of an array that is mapped on a file leave memory; what was written to them is kept."""
+    base: Any = array
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    if base is not None and hasattr(mmap, "MADV_DONTNEED"):  # Windows has none; it trims by itself
+        base.madvise(mmap.MADV_DONTNEED)

@@ -11,11 +11,11 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-MODEL_SCHEMA = 1
+MODEL_SCHEMA: Final = 2  # 2: gradient graph with `factor` and a shift image; a tangent graph
 DEFAULT_MODEL = "pt-ceo2-64"
 _LARGEST_FILE = 64 * 2**20  # bytes; a generator of this program has at most 16 MiB
 
@@ -36,7 +36,7 @@ class ModelCard(BaseModel):
     """Contents of `model.json`. Intensities: the graphs put out x with the vacuum at `vacuum`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
     latent: int = Field(ge=1, le=65536)
     patch: int = Field(ge=8, le=4096)

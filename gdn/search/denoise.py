@@ -18,7 +18,7 @@ from gdn.search.heldout import Choice, choose, plain_filter, split
 from gdn.search.laplace import laplace
 from gdn.search.posterior import blend
 from gdn.search.residual import shrunk_residual
-from gdn.search.tiles import SearchSettings, best_of_each, propose, search
+from gdn.search.tiles import SearchSettings, best_of_each, exchanged, propose, search
 
 Progress = Callable[[float], None]
 
@@ -68,6 +68,9 @@ def denoise_frame(
     clock.mark("score")
     progress(0.1)
     candidates = search(engine, data, starts, settings)
+    if settings.exchange and settings.encoder and settings.estimate == "mean":
+        first, _ = blend(candidates, tiling, settings.temperature)
+        candidates = exchanged(engine, data, cut(first, tiling)[0], candidates, settings)
     clock.mark("refine")
     progress(0.95)
     temperature = 1e-9 if settings.estimate == "map" else settings.temperature

@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from gdn import __version__
 from gdn.engines.base import Engine
 from gdn.engines.observation import Array
-from gdn.frames.files import FrameError, FrameFile, read_frames, result_writer, writing
+from gdn.frames.files import FrameError, FrameFile, read_frames, release, result_writer, writing
 from gdn.frames.noise import NoiseModel
 from gdn.search.bank import Bank
 from gdn.search.denoise import FrameResult, denoise_frame
@@ -23,6 +23,7 @@ from gdn.search.original import OriginalSettings, original_frame
 from gdn.search.tiles import SearchSettings
 
 RECORD_SCHEMA = 1
+NO_PIXELS: Array = np.zeros((0, 0), np.float32)
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,10 @@ def denoise_file(source: Path, outputs: Outputs, job: Job, progress: Callable[[f
             except ValueError as error:
                 raise FrameError(f"{source}: frame {index}: {error}") from None
             image[index], spread[index] = result.image, result.spread
-            results.append(result)
+            release(image)
+            release(spread)
+            # A long stack must not gather its frames in memory: the record needs none of their pixels.
+            results.append(replace(result, image=NO_PIXELS, spread=NO_PIXELS))
             rows.append(_row(source, index, outputs, job, result))
     _write_record(outputs.record, _record(source, frames, sampling, job, results, rows))
     return rows

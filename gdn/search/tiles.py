@@ -20,6 +20,7 @@ BANK_CHUNK = 2048  # bank images and
 TILE_CHUNK = 256  # turned tiles scored at a time: bounds memory
 SHIFT_REACH = 2  # px
 EMPTY = 0.25  # nats of structure below which a tile is empty
+MERGED_NOISE = 0.1  # noise left in the blended tiles, as a share of the counts'
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,10 @@ class SearchSettings:
     brief_candidates: int = 2  # of the bank, for each tile
     brief_steps: int = 3
     full_candidates: int = SYMMETRIES
-    full_steps: int = 3  # more fit noise at low dose and gain nothing at high dose (docs/search.md)
-    rate: float = 0.06
+    full_steps: int = 2  # more fit noise at low dose and gain nothing at high dose (docs/search.md)
+    rate: float = 0.08
     temperature: float = 40.0  # nats
+    exchange: int = 4  # starts of each tile from the merged frame, one for each symmetry; 0: none
     residual: bool = True
     encoder: bool = True
     estimate: Literal["mean", "map"] = "mean"
@@ -97,10 +99,28 @@ def propose(engine: Engine, bank: Bank, data: TileData, dose: float, settings: S
     return join([guessed, found.take(np.flatnonzero(found.objective < worst[found.tile]))])
 
 
-def _encode(engine: Engine, turned: TileData, dose: float, batch: int = 64) -> Array | None:
+def exchanged(engine: Engine, data: TileData, merged: Array, found: Candidates, settings: SearchSettings) -> Candidates:
+    """`found` and, for every tile that is not empty, what the encoder makes of the merged frame there.
+
+    `merged` (tiles, h, w), electrons per binned pixel, is cut from the blended tiles: each tile hears of its
+    neighbours' solutions. A new candidate counts by its objective on the tile's own data, like any other.
+    """
+    busy = np.unique(found.tile[structure(found, data) >= EMPTY])
+    tile = np.repeat(busy, settings.exchange)
+    symmetry = np.tile(np.arange(settings.exchange), len(busy))
+    dose = float(np.exp(np.median(found.nuisance[:, 0])))
+    turned = turn_tiles(TileData(merged, data.weights, data.alpha, data.beta).take(tile), symmetry)
+    guess = _encode(engine, turned, dose, MERGED_NOISE) if len(tile) else None
+    if guess is None:
+        return found
+    return join([found, evaluate(engine, data, start(guess, tile, symmetry, dose, np.zeros(len(tile), bool), settings.pose))])
+
+
+def _encode(engine: Engine, turned: TileData, dose: float, noise: float = 1.0, batch: int = 64) -> Array | None:
+    """Latents of the turned tiles, `noise` times as noisy as counts."""
     # Beyond the frame's edge there is nothing: the encoder is shown vacuum there.
     images = np.where(turned.weights > 0, turned.counts / np.float32(dose), np.float32(1))
-    sigma = np.full(len(images), pixel_sigma(dose, turned), np.float32)
+    sigma = np.full(len(images), noise * pixel_sigma(dose, turned), np.float32)
     parts = [engine.encode(images[i : i + batch], sigma[i : i + batch]) for i in range(0, len(images), batch)]
     given = [p for p in parts if p is not None]
     return np.concatenate(given) if given else None

@@ -1,0 +1,69 @@
+"""What each part of the search is worth: whole validation frames, one setting changed at a time.
+
+python benchmarks/ablation.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from suite import clean_frames
+
+from gdn.engines.choose import open_engine
+from gdn.evaluation.metrics import psnr
+from gdn.evaluation.suite import parse_suite
+from gdn.models import DEFAULT_MODEL, find_model
+from gdn.search.bank import bank_for
+from gdn.search.denoise import denoise_frame
+from gdn.search.tiles import SearchSettings, settings_for
+
+DEFAULT = SearchSettings()
+SETTINGS = {
+    "default": DEFAULT,
+    "no residual, no filter": replace(DEFAULT, residual=False),
+    "one symmetry": replace(DEFAULT, symmetries=1),
+    "one symmetry, 24 steps": replace(DEFAULT, symmetries=1, full_steps=24),
+    "four symmetries": replace(DEFAULT, symmetries=4),
+    "no refinement": replace(DEFAULT, full_steps=0),
+    "12 steps": replace(DEFAULT, full_steps=12),
+    "no encoder": replace(DEFAULT, encoder=False, brief_candidates=8),
+    "no exchange between tiles": replace(DEFAULT, exchange=0),
+    "with poses": replace(DEFAULT, pose=True),
+    "tiles 16 px apart": replace(DEFAULT, stride=16),
+    "--estimate map": settings_for("map"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=6)
+    parser.add_argument("--noise", default="poisson:1,poisson:10,poisson:25,gaussian:1")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))
+    options = parser.parse_args()
+    frames = clean_frames(options.data, options.frames, "validation")
+    noises = parse_suite(options.noise)
+    print(f"| PSNR dB, mean of {len(frames)} | {' | '.join(map(str, noises))} | s a frame |")
+    print("|---|" + "--:|" * (len(noises) + 1))
+    with open_engine(find_model(options.model)) as engine:
+        bank = bank_for(engine, 0, 256)
+        for name, settings in SETTINGS.items():
+            shown = []
+            begun = time.perf_counter()
+            for noise in noises:
+                found = []
+                for n, frame in enumerate(frames):
+                    noisy = noise.apply(frame.image, n)
+                    image = denoise_frame(noisy, frame.sampling_angstrom, engine, bank, settings).image
+                    found.append(psnr(frame.image, image))
+                shown.append(f"{np.mean(found):.2f}")
+            seconds = (time.perf_counter() - begun) / len(frames) / len(noises)
+            print(f"| {name} | {' | '.join(shown)} | {seconds:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
