@@ -99,7 +99,7 @@ def levenberg_marquardt(steps: int, costs: Costs) -> Callable[[Objective, np.nda
         for _ in range(steps):
             mu, derivative = linearise(objective, theta)
             h = curvature(mu, derivative, objective.data)
-            g = objective.gradient(theta[None])[0].astype(np.float64)
+            g = objective.gradient(theta[None])[1][0].astype(np.float64)
             spent += costs.jacobian + costs.gradient
             for _ in range(5):
                 step = np.linalg.solve(h + damping * np.diag(np.diag(h)), g)
@@ -123,7 +123,8 @@ def lbfgs(steps: int, costs: Costs) -> Callable[[Objective, np.ndarray], tuple[n
     def solve(objective: Objective, theta: np.ndarray) -> tuple[np.ndarray, float]:
         def both(t: np.ndarray) -> tuple[float, np.ndarray]:
             at = t.astype(np.float32)
-            return value_of(objective, at), objective.gradient(at[None])[0].astype(np.float64)
+            value, gradient = objective.gradient(at[None])
+            return float(value[0]), gradient[0].astype(np.float64)
 
         found = minimize(both, theta.astype(np.float64), jac=True, method="L-BFGS-B", options={"maxiter": steps})
         return found.x.astype(np.float32), found.nfev * costs.gradient

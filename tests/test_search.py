@@ -202,12 +202,13 @@ def test_objectives_gradient_is_finite_differences(alpha: float, beta: float, k:
         objective = refinement.Objective(engine, TileData(counts, np.ones_like(counts), alpha, beta))
         nuisance = np.tile(np.array([3.0, 0.05, 0.01, -0.02, 0.3, -0.6, 0.02, 0.01][:k], np.float32), (2, 1))
         theta = np.concatenate([restart_latents(1, range(2), 128), nuisance], 1)
-        gradient = objective.gradient(theta)
+        at_theta, gradient = objective.gradient(theta)
 
         def value(at: np.ndarray) -> np.ndarray:
             z, nuisance = objective.split(at)
             return objective.value(objective.mean(engine.generate(z), nuisance), at)
 
+        np.testing.assert_allclose(at_theta, value(theta), rtol=1e-9, atol=1e-3)
         for step in np.eye(128 + k, dtype=np.float32)[128:] * 2e-3:
             slope = (value(theta + step) - value(theta - step)) / 4e-3
             np.testing.assert_allclose(gradient @ step, slope * 2e-3, rtol=0.02, atol=0.02)
@@ -265,6 +266,24 @@ def test_refinement_lowers_the_objective_and_batches_do_not_interact() -> None:
         assert (after.objective < before.objective - 10).all()
         alone = refinement.refine(engine, data, start, 15, 0.05, batch=1)
         np.testing.assert_allclose(alone.mean, after.mean, rtol=1e-3)
+
+
+def test_converged_candidates_leave_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
+        truth = engine.generate(0.5 * restart_latents(9, range(2), 128))
+        data = TileData(RNG.poisson(20 * truth).astype(np.float32), np.ones_like(truth), 1.0, 0.0)
+        begun = refinement.start(restart_latents(1, range(2), 128), np.arange(2), np.zeros(2, np.int64), 20, np.ones(2, bool))
+        done = refinement.refine(engine, data, begun, 400, 0.05)
+        # One candidate that has converged, at a rate that moves it no more, and one that has not begun.
+        fresh = refinement.evaluate(engine, data, begun.take(np.array([1])))
+        both = refinement.join([done.take(np.array([0])), fresh])
+        sizes = []
+        whole = engine.value_and_gradient
+        monkeypatch.setattr(engine, "value_and_gradient", lambda z, *rest: (sizes.append(len(z)), whole(z, *rest))[1])
+        found = refinement.refine(engine, data, both, 60, 0.003)
+        assert sizes[0] == 2
+        assert sizes[-1] == 1
+        assert abs(found.objective[0] - done.objective[0]) < 1
 
 
 def test_weights_sum_to_one_and_prefer_the_better() -> None:
@@ -361,7 +380,7 @@ def test_tiles_hear_of_the_merged_frame() -> None:
         data = TileData(RNG.poisson(10 * truth).astype(np.float32), np.ones_like(truth), 1.0, 0.0)
         bank = bank_for(engine, 0, 16)
         settings = SearchSettings(symmetries=1)
-        found = search(engine, data, propose(engine, bank, data, 10, settings), settings)
+        found = propose(engine, bank, data, 10, settings)
         # Had the neighbours found the truth, so would the tile: by its own objective.
         told = exchanged(engine, data, (10 * truth).astype(np.float32), found, settings)
         assert len(told.z) == len(found.z) + 2 * settings.exchange

@@ -69,8 +69,8 @@ def denoise_frame(
     progress(0.1)
     candidates = search(engine, data, starts, settings)
     if settings.exchange and settings.encoder and settings.estimate == "mean":
-        first, _ = blend(candidates, tiling, settings.temperature)
-        candidates = exchanged(engine, data, cut(first, tiling)[0], candidates, settings)
+        merged, _ = blend(candidates, tiling, settings.temperature)
+        candidates = exchanged(engine, data, cut(merged, tiling)[0], candidates, settings)
     clock.mark("refine")
     progress(0.95)
     temperature = 1e-9 if settings.estimate == "map" else settings.temperature
@@ -81,19 +81,9 @@ def denoise_frame(
         clock.mark("laplace")
     image, spread = blend(candidates, tiling, temperature, variance)
     choice = _choose(engine, bank, binned, data, tiling, settings) if settings.residual else Choice(threshold=np.inf)
-    sigma = np.sqrt(np.maximum(data.alpha * image + data.beta, 1e-6)).astype(np.float32)
-    added = shrunk_residual(binned - image, sigma, choice.threshold)
-    if choice.share > 0:
-        filtered = plain_filter(binned, sigma, choice.width)
-        added = ((1 - choice.share) * added + choice.share * (filtered - image)).astype(np.float32)
-    contrast = max(float(image.std()), 1e-12)
-    residual_share = float(np.sqrt((added**2).mean())) / contrast
-    if choice.filter_wins:
-        warnings.append(
-            f"a plain filter explains held-out counts better than the generator; {choice.share:.0%} of the result is the filter's"
-        )
-    if residual_share > 0.5:
-        warnings.append("the generator explains little of this frame: most of the result is a filtered residual")
+    added = _beyond(binned, image, data, choice)
+    residual_share = float(np.sqrt((added**2).mean())) / max(float(image.std()), 1e-12)
+    warnings += _doubts(choice, residual_share)
     clock.mark("beyond")
     area = grids.area
     result = model.units(unbin(image + added, grids) / area)
@@ -118,6 +108,28 @@ def _choose(engine: Engine, bank: Bank, binned: Array, data: TileData, tiling: T
     dose = float(parts.first.mean())
     guess, _ = blend(propose(engine, bank, thinned, dose, quick), tiling, settings.temperature)
     return choose(parts, guess)
+
+
+def _beyond(binned: Array, image: Array, data: TileData, choice: Choice) -> Array:
+    """What is added to the generator's `image`: its shrunk residual, and the chosen share of the plain filter."""
+    sigma = np.sqrt(np.maximum(data.alpha * image + data.beta, 1e-6)).astype(np.float32)
+    added = shrunk_residual(binned - image, sigma, choice.threshold)
+    if choice.share == 0:
+        return added
+    filtered = plain_filter(binned, sigma, choice.width)
+    return np.asarray((1 - choice.share) * added + choice.share * (filtered - image), dtype=np.float32)
+
+
+def _doubts(choice: Choice, residual_share: float) -> list[str]:
+    """Warnings that the generator does not hold this frame."""
+    found = []
+    if choice.filter_wins:
+        found.append(
+            f"a plain filter explains held-out counts better than the generator; {choice.share:.0%} of the result is the filter's"
+        )
+    if residual_share > 0.5:
+        found.append("the generator explains little of this frame: most of the result is a filtered residual")
+    return found
 
 
 class _Clock:

@@ -18,6 +18,8 @@ from gdn.search.pose import Warp
 from gdn.search.symmetry import turn_back, turn_tiles
 
 NUISANCES = ("log_dose", "log_contrast", "slope_y", "slope_x", "shift_y", "shift_x", "rotation", "log_scale")
+CHECK_EVERY = 8  # steps
+CONVERGED = 0.05  # nats that the objective must fall between checks
 INTENSITY = 4  # of them without the pose
 # Prior standard deviations; the dose has none. A tile is 26 Å wide: a background changes little over it.
 PRIOR_SIGMA = np.array([np.inf, 0.1, 0.02, 0.02, 1.0, 1.0, 0.03, 0.03], np.float32)
@@ -122,8 +124,8 @@ class Objective:
         prior = 0.5 * (z**2).sum(1) + 0.5 * ((nuisance / PRIOR_SIGMA[: nuisance.shape[1]]) ** 2).sum(1)
         return np.asarray(negative_log_likelihood(mu, self.data) + prior)
 
-    def gradient(self, theta: Array) -> Array:
-        """Derivative (n, d + k) of the objective in theta."""
+    def gradient(self, theta: Array) -> tuple[NDArray[np.float64], Array]:
+        """The objective (n,) and its derivative (n, d + k) in theta."""
         z, nuisance = self.split(theta)
         scale, shift = self._scale_and_shift(nuisance)
         warp = self._warp(nuisance)
@@ -138,7 +140,8 @@ class Objective:
             v = mean_derivative(mu, self.data)
             _, dz = self.engine.pull_back(z, warp.transpose(scale[:, None, None] * v))
         own = np.einsum("nij,nkij->nk", v, self.nuisance_derivatives(x, mu, nuisance))
-        return np.concatenate([dz + z, own + nuisance / PRIOR_SIGMA[: nuisance.shape[1]] ** 2], 1)
+        gradient = np.concatenate([dz + z, own + nuisance / PRIOR_SIGMA[: nuisance.shape[1]] ** 2], 1)
+        return self.value(mu, theta), gradient
 
     def nuisance_derivatives(self, x: Array, mu: Array, nuisance: Array) -> Array:
         """d(mu) / d(nuisance) (n, k, h, w)."""
@@ -165,12 +168,22 @@ def _refine_batch(engine: Engine, data: TileData, part: Candidates, steps: int, 
     theta = np.concatenate([part.z, part.nuisance], 1)
     rates = np.concatenate([np.ones(part.z.shape[1], np.float32), _RATES[: part.nuisance.shape[1]]])
     first, second = np.zeros_like(theta), np.zeros_like(theta)
+    active, before = np.arange(len(theta)), np.full(len(theta), np.inf)
+    moving = objective
     for step in range(steps):
-        gradient = objective.gradient(theta)
-        first = 0.9 * first + 0.1 * gradient
-        second = 0.98 * second + 0.02 * gradient**2
-        unbiased = first / (1 - 0.9 ** (step + 1)) / (np.sqrt(second / (1 - 0.98 ** (step + 1))) + 1e-8)
-        theta = theta - rate_at(step, steps, rate) * rates * unbiased
+        value, gradient = moving.gradient(theta[active])
+        first[active] = 0.9 * first[active] + 0.1 * gradient
+        second[active] = 0.98 * second[active] + 0.02 * gradient**2
+        scale = np.sqrt(second[active] / (1 - 0.98 ** (step + 1))) + 1e-8
+        theta[active] -= rate_at(step, steps, rate) * rates * first[active] / (1 - 0.9 ** (step + 1)) / scale
+        if step >= steps // 2 and step % CHECK_EVERY == 0:
+            # While the rate falls, a candidate whose objective no longer does is done and leaves the batch.
+            falling = before - value > CONVERGED
+            before, active = value[falling], active[falling]
+            if not len(active):
+                break
+            if not falling.all():
+                moving = Objective(engine, data.take(active))
     z, nuisance = objective.split(theta)
     mu = objective.mean(engine.generate(z), nuisance)
     return replace(part, z=z, nuisance=nuisance, objective=objective.value(mu, theta), mean=turn_back(mu, part.symmetry))
