@@ -49,7 +49,7 @@ class Bank:
 
     def part(self, first: int, last: int) -> BankPart:
         """Images `first` ... `last` - 1 in float32, ready to be scored. Those of a small bank are kept from
-        frame to frame, at four times their size in the cache."""
+        frame to frame, at six times their size in the cache."""
         if len(self) <= KEPT:
             if (first, last) not in self._parts:
                 self._parts[first, last] = BankPart.of(self.images[first:last])

@@ -52,14 +52,10 @@ def denoise_frame(
 ) -> FrameResult:
     """Denoise one frame (rows, columns) float32. Raises ValueError where the noise model contradicts it."""
     clock = _Clock()
-    model = noise_of(frame, noise)
     card = engine.model.card
-    grids = grids_for((frame.shape[0], frame.shape[1]), sampling_angstrom, card.sampling_angstrom)
-    binned = bin_sum(model.electrons(frame), grids)
+    model, grids, binned = binned_frame(frame, sampling_angstrom, engine, noise)
     dose = float(binned.mean())
     warnings = _warnings(model, dose, grids, card.patch)
-    if dose <= 0:
-        raise ValueError("the mean signal is not above the detector's offset; say the noise model with --noise")
     tiling = tile_frame(grids.binned_shape, card.patch, settings.stride)
     counts, weights = cut(binned, tiling)
     data = TileData(counts, weights, model.alpha, model.beta * grids.area)
@@ -97,6 +93,19 @@ def denoise_frame(
         result, doubt.astype(np.float32), model, frame_dose, float(objectives.mean()), [float(o) for o in objectives],
         float(candidates.from_bank[best].mean()), residual_share, choice, len(tiling.corners), clock.seconds, warnings,
     )  # fmt: skip
+
+
+def binned_frame(
+    frame: Array, sampling_angstrom: float, engine: Engine, noise: NoiseModel | None
+) -> tuple[NoiseModel, Grids, Array]:
+    """Noise model, grids, and the frame in electrons on the generator's grid. Raises ValueError where the
+    noise model contradicts the frame."""
+    model = noise_of(frame, noise)
+    grids = grids_for((frame.shape[0], frame.shape[1]), sampling_angstrom, engine.model.card.sampling_angstrom)
+    binned = bin_sum(model.electrons(frame), grids)
+    if binned.mean() <= 0:
+        raise ValueError("the mean signal is not above the detector's offset; say the noise model with --noise")
+    return model, grids, binned
 
 
 def _choose(engine: Engine, bank: Bank, binned: Array, data: TileData, tiling: Tiling, settings: SearchSettings) -> Choice:

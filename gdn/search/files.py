@@ -128,7 +128,7 @@ def _row(source: Path, index: int, outputs: Outputs, job: Job, result: FrameResu
         "spread": str(outputs.spread),
         "model": job.engine.model.card.name,
         "engine": job.engine.name,
-        "restarts": len(job.bank),
+        "restarts": job.search_record()["restarts"],
         "seed": job.seed,
         "noise": {
             "kind": noise.kind,

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from gdn.engines.base import Engine
 from gdn.engines.observation import Array, TileData
-from gdn.frames.noise import NoiseModel, noise_of
-from gdn.frames.sampling import bin_sum, grids_for, unbin
+from gdn.frames.noise import NoiseModel
+from gdn.frames.sampling import unbin
 from gdn.frames.tiling import cut, merge, tile_frame
 from gdn.search.bank import restart_latents
-from gdn.search.denoise import FrameResult
+from gdn.search.denoise import FrameResult, binned_frame
 from gdn.search.heldout import Choice
 
 
@@ -57,12 +57,8 @@ def original_frame(
     its vacuum level. Raises ValueError where the noise model contradicts the frame.
     """
     begun = time.perf_counter()
-    model = noise_of(frame, noise)
-    grids = grids_for((frame.shape[0], frame.shape[1]), sampling_angstrom, engine.model.card.sampling_angstrom)
-    binned = bin_sum(model.electrons(frame), grids)
+    model, grids, binned = binned_frame(frame, sampling_angstrom, engine, noise)
     level = float(binned.mean())
-    if level <= 0:
-        raise ValueError("the mean signal is not above the detector's offset; say the noise model with --noise")
     image, losses = _denoise(binned / np.float32(level), engine, seed, settings, progress)
     area = grids.area
     result = model.units(unbin(image * np.float32(level), grids) / area)

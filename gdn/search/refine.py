@@ -7,6 +7,7 @@ the warp W, a small shift, rotation and scale, is there only for candidates that
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -61,19 +62,29 @@ def start(
 
 def evaluate(engine: Engine, data: TileData, candidates: Candidates, batch: int = 64) -> Candidates:
     """The candidates with their objective and mean, the dose of each in closed form: sum of counts over sum of x."""
+    return _in_batches(data, candidates, batch, lambda turned, part: _evaluate_batch(engine, turned, part))
+
+
+def _in_batches(
+    data: TileData, candidates: Candidates, batch: int, work: Callable[[TileData, Candidates], Candidates]
+) -> Candidates:
+    """`work` on the turned tiles of some candidates and those candidates, `batch` at a time."""
     parts = []
     for first in range(0, len(candidates.z), batch):
         part = candidates.take(np.arange(first, min(first + batch, len(candidates.z))))
-        turned = turn_tiles(data.take(part.tile), part.symmetry)
-        objective, x = Objective(engine, turned), engine.generate(part.z)
-        mu = objective.mean(x, part.nuisance)
-        ratio = (turned.weights * turned.counts).sum((1, 2)) / np.maximum((turned.weights * mu).sum((1, 2)), FLOOR)
-        nuisance = part.nuisance.copy()
-        nuisance[:, 0] += np.log(np.clip(ratio, 0.1, 10))
-        mu *= np.exp(nuisance[:, 0] - part.nuisance[:, 0])[:, None, None]
-        value = objective.value(mu, np.concatenate([part.z, nuisance], 1))
-        parts.append(replace(part, nuisance=nuisance, objective=value, mean=turn_back(mu, part.symmetry)))
+        parts.append(work(turn_tiles(data.take(part.tile), part.symmetry), part))
     return join(parts) if parts else candidates
+
+
+def _evaluate_batch(engine: Engine, turned: TileData, part: Candidates) -> Candidates:
+    objective = Objective(engine, turned)
+    mu = objective.mean(engine.generate(part.z), part.nuisance)
+    ratio = (turned.weights * turned.counts).sum((1, 2)) / np.maximum((turned.weights * mu).sum((1, 2)), FLOOR)
+    nuisance = part.nuisance.copy()
+    nuisance[:, 0] += np.log(np.clip(ratio, 0.1, 10))
+    mu *= np.exp(nuisance[:, 0] - part.nuisance[:, 0])[:, None, None]
+    value = objective.value(mu, np.concatenate([part.z, nuisance], 1))
+    return replace(part, nuisance=nuisance, objective=value, mean=turn_back(mu, part.symmetry))
 
 
 def join(parts: list[Candidates]) -> Candidates:
@@ -92,11 +103,7 @@ def rate_at(step: int, steps: int, peak: float) -> float:
 
 def refine(engine: Engine, data: TileData, candidates: Candidates, steps: int, rate: float, batch: int = 64) -> Candidates:
     """`steps` Adam steps for every candidate; batches do not interact."""
-    parts = []
-    for first in range(0, len(candidates.z), batch):
-        part = candidates.take(np.arange(first, min(first + batch, len(candidates.z))))
-        parts.append(_refine_batch(engine, turn_tiles(data.take(part.tile), part.symmetry), part, steps, rate))
-    return join(parts) if parts else candidates
+    return _in_batches(data, candidates, batch, lambda turned, part: _refine_batch(engine, turned, part, steps, rate))
 
 
 class Objective:
@@ -120,9 +127,11 @@ class Objective:
 
     def value(self, mu: Array, theta: Array) -> NDArray[np.float64]:
         """Objective (n,) in nats, without terms of the data alone."""
+        return negative_log_likelihood(mu, self.data) + self._prior(theta)
+
+    def _prior(self, theta: Array) -> NDArray[np.float64]:
         z, nuisance = (part.astype(np.float64) for part in self.split(theta))
-        prior = 0.5 * (z**2).sum(1) + 0.5 * ((nuisance / PRIOR_SIGMA[: nuisance.shape[1]]) ** 2).sum(1)
-        return np.asarray(negative_log_likelihood(mu, self.data) + prior)
+        return np.asarray(0.5 * (z**2).sum(1) + 0.5 * ((nuisance / PRIOR_SIGMA[: nuisance.shape[1]]) ** 2).sum(1))
 
     def gradient(self, theta: Array) -> tuple[NDArray[np.float64], Array]:
         """The objective (n,) and its derivative (n, d + k) in theta."""
@@ -131,27 +140,25 @@ class Objective:
         warp = self._warp(nuisance)
         if warp is None:
             found = self.engine.value_and_gradient(z, self.data, scale, shift)
-            x, dz = found.images, found.gradient
-            mu = scale[:, None, None] * x + shift
-            v = mean_derivative(mu, self.data)
+            mu = scale[:, None, None] * found.images + shift
+            v, likelihood, dz = mean_derivative(mu, self.data), found.value, found.gradient
+            derivatives = self.nuisance_derivatives(found.images, mu, nuisance)
         else:  # the warp lies between generator and likelihood: two passes instead of a fused one
             x = self.engine.generate(z)
-            mu = self.mean(x, nuisance)
-            v = mean_derivative(mu, self.data)
+            warped = warp.forward(x)
+            mu = np.asarray(scale[:, None, None] * warped + shift, dtype=np.float32)
+            v, likelihood = mean_derivative(mu, self.data), negative_log_likelihood(mu, self.data)
             _, dz = self.engine.pull_back(z, warp.transpose(scale[:, None, None] * v))
-        own = np.einsum("nij,nkij->nk", v, self.nuisance_derivatives(x, mu, nuisance))
+            pose = scale[:, None, None, None] * warp.derivatives(x)
+            derivatives = np.concatenate([self.nuisance_derivatives(warped, mu, nuisance), pose], 1)
+        own = np.einsum("nij,nkij->nk", v, derivatives)
         gradient = np.concatenate([dz + z, own + nuisance / PRIOR_SIGMA[: nuisance.shape[1]] ** 2], 1)
-        return self.value(mu, theta), gradient
+        return likelihood + self._prior(theta), gradient
 
-    def nuisance_derivatives(self, x: Array, mu: Array, nuisance: Array) -> Array:
-        """d(mu) / d(nuisance) (n, k, h, w)."""
+    def nuisance_derivatives(self, warped: Array, mu: Array, nuisance: Array) -> Array:
+        """d(mu) / d(intensity nuisances) (n, 4, h, w) of warped patches; without a pose, of the patches."""
         dose, contrast = np.exp(nuisance[:, 0])[:, None, None], np.exp(nuisance[:, 1])[:, None, None]
-        warp = self._warp(nuisance)
-        warped = x if warp is None else warp.forward(x)
-        intensity = np.stack([mu, dose * contrast * (warped - 1), *(dose * plane for plane in self._plane)], 1)
-        if warp is None:
-            return intensity
-        return np.concatenate([intensity, (dose * contrast)[:, None] * warp.derivatives(x)], 1)
+        return np.stack([mu, dose * contrast * (warped - 1), *(dose * plane for plane in self._plane)], 1)
 
     def _warp(self, nuisance: Array) -> Warp | None:
         pose = nuisance[:, INTENSITY:]

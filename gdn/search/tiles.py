@@ -149,18 +149,16 @@ def search(engine: Engine, data: TileData, starts: Candidates, settings: SearchS
     Candidates that show an empty tile, no structure above what noise explains, are done as they are.
     """
     empty = structure(starts, data) < EMPTY
-    if empty.any() and not empty.all():
-        busy = search(engine, data, starts.take(np.flatnonzero(~empty)), settings)
-        return join([starts.take(np.flatnonzero(empty)), busy])
     if empty.all():
         return starts
+    done, starts = starts.take(np.flatnonzero(empty)), starts.take(np.flatnonzero(~empty))
     crowded = bool((np.bincount(starts.tile) > settings.full_candidates).any())
     if crowded:
         starts = refine(engine, data, starts, settings.brief_steps, settings.rate)
         order = np.lexsort((starts.objective, starts.tile))
         rank = np.arange(len(order)) - np.searchsorted(starts.tile[order], starts.tile[order])
         starts = starts.take(np.sort(order[rank < settings.full_candidates]))
-    return refine(engine, data, starts, settings.full_steps, settings.rate)
+    return join([done, refine(engine, data, starts, settings.full_steps, settings.rate)])
 
 
 def structure(candidates: Candidates, data: TileData) -> NDArray[np.float64]:
