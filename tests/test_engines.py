@@ -23,16 +23,23 @@ def data(n: int, p: int, alpha: float = 1.0, beta: float = 0.0) -> TileData:
 
 
 def random_generator(stem: str, residual: int):  # type: ignore[no-untyped-def]
-    """A float64 generator of 32 px whose batch-norm statistics are not the identity."""
+    """A float64 generator of 32 px whose batch-norm statistics, and flow, are not the identity."""
     import torch
 
     from gdn.training.networks import Generator, initialise
+    from gdn.training.recipe import Network
 
     torch.manual_seed(0)
-    generator = Generator(32, 32, 1, 8, 16, stem, residual)
+    # The elaborate kind has everything: residual blocks, a flow, latents of a finer grid.
+    extra = {"flow": 5, "flow_width": 8, "rungs": (1,), "latent": 96} if residual else {"latent": 32}
+    network = Network(patch=32, base_channels=8, channel_cap=16, stem=stem, residual=residual, **extra)
+    generator = Generator(network)
     initialise(generator, "dcgan")
+    for name, parameter in generator.named_parameters():
+        if name.startswith("flow."):
+            torch.nn.init.normal_(parameter, 0, 0.3)
     for _ in range(3):
-        generator(torch.randn(16, 32))
+        generator(torch.randn(16, network.latent))
     return generator.double().eval()
 
 
@@ -46,7 +53,7 @@ def test_push_forward_is_autograds_in_float64(stem: str, residual: int) -> None:
     from gdn.training.export import fold
 
     generator = random_generator(stem, residual)
-    z, t = torch.randn(2, 32).double(), torch.randn(2, 3, 32).double()
+    z, t = torch.randn(2, generator.latent).double(), torch.randn(2, 3, generator.latent).double()
     found = PushForward(fold(generator, 0.9))(z, t).view(2, 3, 1, 32, 32)
     for n in range(2):
         for k in range(3):
@@ -66,7 +73,7 @@ def test_pull_back_is_autograds_in_float64(stem: str, residual: int, alpha: floa
 
     generator = random_generator(stem, residual)
     graph = PullBack(fold(generator, 0.9))
-    z = torch.randn(4, 32, dtype=torch.float64, requires_grad=True)
+    z = torch.randn(4, generator.latent, dtype=torch.float64, requires_grad=True)
     x = 1 + 0.9 * generator(z)
     y, w = torch.poisson(19 * x.detach()), (torch.rand_like(x) > 0.1).double()
     scale, shift = torch.full((4,), 20.0).double(), 1.5 + torch.rand_like(x).detach()

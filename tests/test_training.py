@@ -133,7 +133,7 @@ def test_streams_repeat_whatever_the_workers(dataset: Path, tiny_recipe: Path) -
     for workers in (0, 1):
         stream = open_stream(dataset, recipe, workers)
         try:
-            drawn.append(np.concatenate([stream.draw(16), stream.draw(16)]))
+            drawn.append(np.concatenate([stream.draw(16).images, stream.draw(16).images]))
             assert {seed_of_path(p) for p in stream.held_out} == {11}  # type: ignore[union-attr]
             assert stream.validation(8).shape == (8, 1, 32, 32)
         finally:
@@ -165,9 +165,9 @@ def test_a_run_leaves_what_it_promises_and_resumes(tmp_path: Path, dataset: Path
 def test_a_checkpoint_restores_networks_and_counters(tmp_path: Path, tiny_recipe: Path) -> None:
     import torch
 
-    from gdn.training.loop import learning_rate_factor
     from gdn.training.recipe import load_recipe
     from gdn.training.state import State
+    from gdn.training.steps import learning_rate_factor
 
     recipe = load_recipe(str(tiny_recipe))
     state = State(recipe, "cpu")
@@ -190,8 +190,11 @@ def test_the_study_recipe_is_the_studys() -> None:
     assert (recipe.optimiser.batch, recipe.loss.label_smoothing, recipe.network.base_channels) == (36, 0.9, 64)
     import torch
 
+    from gdn.training.recipe import Network
+
     for patch in (32, 512):
-        generator, discriminator = Generator(50, patch, 1, 8, 64), Discriminator(patch, 1, 8, 64)
+        network = Network(latent=50, patch=patch, base_channels=8, channel_cap=64)
+        generator, discriminator = Generator(network), Discriminator(network)
         x = generator(torch.randn(2, 50))
         assert x.shape == (2, 1, patch, patch)
         assert x.abs().max() <= 1

@@ -74,25 +74,26 @@ class Tanh(Operation):
 
 
 class Conv(Operation):
-    """3x3 convolution, stride 1."""
+    """Convolution that keeps the size (3x3, or 1x1), stride 1."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
+        self.padding = weight.shape[2] // 2
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias, padding=1)
+        return F.conv2d(x, self.weight, self.bias, padding=self.padding)
 
     def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
-        return F.conv_transpose2d(g, self.weight, padding=1)
+        return F.conv_transpose2d(g, self.weight, padding=self.padding)
 
     def push(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-        return F.conv2d(t, self.weight, padding=1)
+        return F.conv2d(t, self.weight, padding=self.padding)
 
 
 class Up(Operation):
-    """Transposed 4x4 convolution; stride 2 and padding 1, or from a 1x1 map (stride 1, padding 0)."""
+    """Transposed convolution: 4x4 of stride 2 and padding 1, or from a 1x1 map (stride 1, padding 0)."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> None:
         super().__init__()
@@ -186,10 +187,95 @@ class Chain(Operation):
         return g + pulled if self.skip else pulled
 
 
+class Ladder(Operation):
+    """Chains one after the other, the map between two of them joined by latents of its own.
+
+    `chains[0]` takes the first `splits[0]` latents of z (n, d); before `chains[i]` the next `splits[i]`,
+    shaped `shapes[i - 1]` and sent through `entries[i - 1]`, are added.
+    """
+
+    def __init__(self, chains: list[Chain], entries: list[Conv], shapes: list[tuple[int, ...]], splits: list[int]) -> None:
+        super().__init__()
+        self.chains, self.entries = nn.ModuleList(chains), nn.ModuleList(entries)
+        self.shapes, self.splits = shapes, splits
+
+    def _pairs(self) -> list[tuple[Chain, Conv | None]]:
+        entries: list[Conv | None] = [None, *(m for m in self.entries if isinstance(m, Conv))]
+        return list(zip((m for m in self.chains if isinstance(m, Chain)), entries, strict=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.values(x)[-1][-1]
+
+    def values(self, z: Tensor) -> list[list[Tensor]]:
+        """The values of every chain."""
+        found: list[list[Tensor]] = []
+        for i, (part, (chain, entry)) in enumerate(zip(z.split(self.splits, 1), self._pairs(), strict=True)):
+            start = part if entry is None else found[-1][-1] + entry(part.reshape(-1, *self.shapes[i - 1]))
+            found.append(chain.values(start))
+        return found
+
+    def back_from(self, values: list[list[Tensor]], g: Tensor) -> Tensor:
+        """The pull-back where the `values` are at hand."""
+        parts: list[Tensor] = []
+        for (chain, entry), inner in zip(self._pairs()[::-1], values[::-1], strict=True):
+            g = chain.back_from(inner, g)
+            parts.append(g if entry is None else entry.back(g, g, g).flatten(1))
+        return torch.cat(parts[::-1], 1)
+
+    def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
+        return self.back_from(self.values(x), g)
+
+    def push(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        pushed = t
+        for i, (part, (chain, entry), inner) in enumerate(
+            zip(t.split(self.splits, 1), self._pairs(), self.values(x), strict=True)
+        ):
+            start = part if entry is None else pushed + entry.push(part, part, part.reshape(-1, *self.shapes[i - 1]))
+            pushed = chain.push(inner[0], inner[-1], start)
+        return pushed
+
+
+class Coupling(Operation):
+    """Affine coupling y = m x + (1 - m)(x exp(s) + t), (s, t) from `net` of m x, |s| below `bound` (RealNVP)."""
+
+    def __init__(self, mask: Tensor, net: Chain, bound: float) -> None:
+        super().__init__()
+        self.mask = nn.Parameter(mask, requires_grad=False)
+        self.free = nn.Parameter(1 - mask, requires_grad=False)
+        self.net, self.bound = net, bound
+        self.channels = int(mask.shape[1])
+
+    def _parts(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """tanh, exp(s) and t of what the net says."""
+        squashed = torch.tanh(h[:, : self.channels] / self.bound)
+        return squashed, torch.exp(self.free * self.bound * squashed), h[:, self.channels :]
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, factor, t = self._parts(self.net(self.mask * x))
+        return self.mask * x + self.free * (x * factor + t)
+
+    def back(self, x: Tensor, y: Tensor, g: Tensor) -> Tensor:
+        values = self.net.values(self.mask * x)
+        squashed, factor, _ = self._parts(values[-1])
+        free = self.free * g
+        ds = free * x * factor * (1 - squashed * squashed)
+        kept = self.net.back_from(values, torch.cat([ds, free], 1))
+        return self.mask * (g + kept) + free * factor
+
+    def push(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        kept = self.mask * x
+        values = self.net.values(kept)
+        squashed, factor, _ = self._parts(values[-1])
+        pushed = self.net.push(kept, values[-1], self.mask * t)
+        ds, dt = pushed[:, : self.channels], pushed[:, self.channels :]
+        moved = _per_tangent(factor, t) + _per_tangent(x * factor * (1 - squashed * squashed), ds) + dt
+        return self.mask * t + self.free * moved
+
+
 class FoldedGenerator(nn.Module):
     """z (n, d) -> x (n, channels, patch, patch), x = vacuum + intensity_scale * tanh(...)."""
 
-    def __init__(self, chain: Chain, intensity_scale: float, vacuum: float) -> None:
+    def __init__(self, chain: Ladder, intensity_scale: float, vacuum: float) -> None:
         super().__init__()
         self.chain, self.intensity_scale, self.vacuum = chain, intensity_scale, vacuum
 
@@ -215,7 +301,7 @@ class PullBack(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         g = self.generator
         values = g.chain.values(z)
-        x = g.vacuum + g.intensity_scale * values[-1]
+        x = g.vacuum + g.intensity_scale * values[-1][-1]
         mu = scale.reshape(-1, 1, 1, 1) * x + shift
         residual = w * (mu - y) / torch.clamp(alpha * mu + beta, min=1e-6)
         dz = g.chain.back_from(values, residual * factor.reshape(-1, 1, 1, 1) * g.intensity_scale)

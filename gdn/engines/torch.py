@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 
+from gdn.engines import autograd
 from gdn.engines.base import EngineError, Graph, GraphEngine
-from gdn.engines.folded import FoldedGenerator, PullBack, PushForward
+from gdn.engines.folded import PullBack, PushForward
 from gdn.engines.observation import Array
 from gdn.models import Model
 
+if TYPE_CHECKING:
+    from gdn.training.networks import Encoder, Generator
+
 
 class TorchEngine(GraphEngine):
-    """See `gdn.engines.base.Engine`."""
+    """See `gdn.engines.base.Engine`. `networks`, a run's generator and encoder, stand in for the model's own."""
 
     name = "torch"
 
-    def __init__(self, model: Model, device: str = "cpu", threads: int | None = None, reason: str = "asked for") -> None:
-        from gdn.training.export import EncoderMean, fold, round_to_half
+    def __init__(
+        self, model: Model, device: str = "cpu", threads: int | None = None, reason: str = "asked for",
+        networks: tuple[Generator, Encoder | None] | None = None,
+    ) -> None:  # fmt: skip
+        from gdn.training.recipe import Recipe
         from gdn.training.state import networks_of_model
 
         if device.startswith("cuda") and not torch.cuda.is_available():
@@ -27,14 +36,9 @@ class TorchEngine(GraphEngine):
         if threads:
             torch.set_num_threads(threads)
         self.model, self.device, self.reason = model, device, reason
-        generator, encoder, recipe = networks_of_model(model.folder)
-        scale = recipe.network.intensity_scale
-        folded = round_to_half(fold(generator, scale, model.card.vacuum))
-        graphs: dict[Graph, torch.nn.Module] = {"generator": folded}
-        assert isinstance(folded, FoldedGenerator)
-        graphs |= {"gradient": PullBack(folded), "tangent": PushForward(folded)}
-        if encoder is not None:
-            graphs["encoder"] = round_to_half(EncoderMean(encoder, scale))
+        generator, encoder = networks or networks_of_model(model.folder)[:2]
+        scale = Recipe.model_validate(model.card.recipe).network.intensity_scale
+        graphs = _graphs(generator, encoder, scale, model.card.vacuum)
         self._graphs = {graph: module.to(device).eval() for graph, module in graphs.items()}
 
     @torch.no_grad()
@@ -46,3 +50,20 @@ class TorchEngine(GraphEngine):
 
     def _has_encoder(self) -> bool:
         return "encoder" in self._graphs
+
+
+def _graphs(generator: Generator, encoder: Encoder | None, scale: float, vacuum: float) -> dict[Graph, torch.nn.Module]:
+    """The four graphs: folded where the generator has that form, by autograd where not."""
+    from gdn.training.export import EncoderMean, fold, round_to_half
+
+    graphs: dict[Graph, torch.nn.Module]
+    if generator.foldable:
+        folded = fold(generator, scale, vacuum)
+        round_to_half(folded)
+        graphs = {"generator": folded, "gradient": PullBack(folded), "tangent": PushForward(folded)}
+    else:
+        images = autograd.Images(generator.eval(), scale, vacuum)
+        graphs = {"generator": images, "gradient": autograd.PullBack(images), "tangent": autograd.PushForward(images)}
+    if encoder is not None:
+        graphs["encoder"] = round_to_half(EncoderMean(encoder.eval(), generator))
+    return graphs

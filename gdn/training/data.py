@@ -7,6 +7,7 @@ its seed and on how many patches were drawn before, not on the number of workers
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,19 +15,29 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates, spline_filter
 
-from gdn.training.imaging import Optics, oversampled, read_wave
+from gdn.training.imaging import Optics, Wave, oversampled, read_wave
 from gdn.training.recipe import Recipe
 from gdn.training.simulation import seed_of_path, split_of
 
 Patches = NDArray[np.float32]
+LABELS = 2  # standardised defocus and thickness
 _OVERSAMPLED = 320  # px over the 64 Å cell: 0.2 Å, twice finer than the images' band needs
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`images` (n, channels, patch, patch) float32 in [-1, 1]; `labels` (n, 2) float32, standardised defocus
+    and specimen thickness, zero where nothing is known of them."""
+
+    images: Patches
+    labels: Patches
 
 
 class PatchStream(Protocol):
     """A source of training patches."""
 
-    def draw(self, n: int) -> Patches:
-        """The next `n` patches, (n, channels, patch, patch) float32 in [-1, 1]."""
+    def draw(self, n: int) -> Batch:
+        """The next `n` patches."""
         ...
 
     def validation(self, n: int) -> Patches:
@@ -38,32 +49,61 @@ class PatchStream(Protocol):
         ...
 
 
-def wave_patches(path: Path, optics: Optics, rng: np.random.Generator, n: int, patch: int, sampling: float) -> Patches:
-    """`n` patches (n, patch, patch), vacuum 1, of one wave at one setting; random place, rotation, flip."""
+def wave_patches(
+    path: Path, optics: Optics, rng: np.random.Generator, n: int, patch: int, sampling: float, augment: bool = True
+) -> tuple[Patches, Patches]:
+    """`n` patches (n, patch, patch), vacuum 1, of one wave at one setting, and their labels (n, 2).
+
+    Random place; with `augment`, random rotation and reflection.
+    """
     wave = read_wave(path)
     image = oversampled(wave, optics, _OVERSAMPLED, sampling)
     coefficients = spline_filter(image, order=3, mode="grid-wrap", output=np.float32)
     step = wave.cell_angstrom / _OVERSAMPLED
     grid = (np.arange(patch) - (patch - 1) / 2) * sampling
     out = np.empty((n, patch, patch), np.float32)
+    labels = np.empty((n, LABELS), np.float32)
     for i in range(n):
-        angle = rng.uniform(0, 2 * np.pi)
+        angle = _angle(rng, patch * sampling / 2, wave.cell_angstrom) if augment else 0.0
         c, s = np.cos(angle), np.sin(angle)
         reach = min(patch * sampling / 2 * (abs(c) + abs(s)) + 2, wave.cell_angstrom / 2)
         y0, x0 = rng.uniform(reach, wave.cell_angstrom - reach, 2)
-        flip = rng.choice([-1.0, 1.0])
+        flip = rng.choice([-1.0, 1.0]) if augment else 1.0
         y, x = grid[:, None], flip * grid[None, :]
         places = np.stack(np.broadcast_arrays(y0 + c * y - s * x, x0 + s * y + c * x)) / step
         out[i] = map_coordinates(coefficients, places, order=3, mode="grid-wrap", prefilter=False)
-    return out
+        labels[i] = _labels(wave, optics, (y0, x0), patch * sampling)
+    return out, labels
 
 
-def _task(arguments: tuple[list[Path], list[int], int, int, float]) -> Patches:
+def _angle(rng: np.random.Generator, half: float, cell: float) -> float:
+    """A random angle at which a square of half-width `half` fits into the cell: beyond its edge the periodic
+    neighbour shows. Large patches are turned by multiples of 90 degrees and a little."""
+    angle = rng.uniform(0, 2 * np.pi)
+    if half * (abs(np.cos(angle)) + abs(np.sin(angle))) + 1 <= cell / 2:
+        return float(angle)
+    ratio = min(1.0, max(0.0, (cell / 2 - 1) / half / np.sqrt(2)))
+    limit = max(0.0, np.arcsin(ratio) - np.pi / 4)
+    return float(np.pi / 2 * rng.integers(4) + rng.uniform(-limit, limit))
+
+
+def _labels(wave: Wave, optics: Optics, centre: tuple[float, float], width: float) -> Patches:
+    """Standardised defocus, and standardised log of the projected atomic number per Å^2 around the patch."""
+    near = np.abs(wave.columns - np.array(centre)[::-1]).max(1) < width / 2
+    mass = np.log1p(wave.weights[near].sum() / width**2)
+    return np.array([(optics.defocus_nm - 10) / 6, (mass - 2.6) / 1.6], np.float32)
+
+
+Task = tuple[list[Path], list[int], int, int, float, bool]
+
+
+def _task(arguments: Task) -> tuple[Patches, Patches]:
     """One rendered image's worth of patches; a pure function of its arguments."""
-    paths, key, n, patch, sampling = arguments
+    paths, key, n, patch, sampling, augment = arguments
     rng = np.random.default_rng(key)
     path = paths[rng.integers(len(paths))]
-    return wave_patches(path, Optics.random(rng), rng, n, patch, sampling).astype(np.float16)
+    images, labels = wave_patches(path, Optics.random(rng), rng, n, patch, sampling, augment)
+    return images.astype(np.float16), labels
 
 
 class WaveStream:
@@ -80,7 +120,7 @@ class WaveStream:
             )
         self._mine = self.train[share[0] :: share[1]]
         self._rank, self._counter, self._drawn = share[0], 0, 0
-        self._reservoir: Patches | None = None
+        self._reservoir: tuple[Patches, Patches] | None = None
         self._pool: Any = None
         self._pending: deque[Any] = deque()
         if workers > 0:
@@ -88,41 +128,43 @@ class WaveStream:
 
             self._pool = get_context("spawn").Pool(workers)
 
-    def _arguments(self, kind: int, counter: int, paths: list[Path]) -> tuple[list[Path], list[int], int, int, float]:
+    def _arguments(self, kind: int, counter: int, paths: list[Path]) -> Task:
         r = self._recipe
         key = [r.stream.seed, kind, self._rank, counter]
-        return paths, key, r.stream.patches_per_image, r.network.patch, r.network.sampling_angstrom
+        return paths, key, r.stream.patches_per_image, r.network.patch, r.network.sampling_angstrom, r.stream.augment
 
-    def _next_image(self) -> Patches:
+    def _next_image(self) -> tuple[Patches, Patches]:
         if self._pool is None:
             self._counter += 1
             return _task(self._arguments(0, self._counter, self._mine))
         while len(self._pending) < 4 * self._pool._processes:
             self._counter += 1
             self._pending.append(self._pool.apply_async(_task, (self._arguments(0, self._counter, self._mine),)))
-        result: Patches = self._pending.popleft().get()
+        result: tuple[Patches, Patches] = self._pending.popleft().get()
         return result
 
-    def draw(self, n: int) -> Patches:
+    def draw(self, n: int) -> Batch:
         """See `PatchStream`. A reservoir mixes structures; the oldest places are overwritten at random."""
-        stream, patch = self._recipe.stream, self._recipe.network.patch
+        stream = self._recipe.stream
         rng = np.random.default_rng([stream.seed, 2, self._rank, self._drawn])
         if self._reservoir is None:
-            images = [self._next_image() for _ in range(-(-stream.reservoir // stream.patches_per_image))]
-            self._reservoir = np.concatenate(images).reshape(-1, patch, patch)
+            found = [self._next_image() for _ in range(-(-stream.reservoir // stream.patches_per_image))]
+            self._reservoir = np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
             self._owed = 0.0
+        images, labels = self._reservoir
         self._owed += n * stream.fresh_share
         while self._owed >= stream.patches_per_image:
             self._owed -= stream.patches_per_image
-            places = rng.choice(len(self._reservoir), stream.patches_per_image, replace=False)
-            self._reservoir[places] = self._next_image()
+            places = rng.choice(len(images), stream.patches_per_image, replace=False)
+            images[places], labels[places] = self._next_image()
         self._drawn += n
-        chosen = self._reservoir[rng.integers(0, len(self._reservoir), n)].astype(np.float32)
-        # The square's symmetries are exact ones of the imaging: a patch seen again is turned.
-        turned = np.stack(
-            [np.rot90(p, k)[:, :: int(f)] for p, k, f in zip(chosen, rng.integers(0, 4, n), rng.choice([-1, 1], n), strict=True)]
-        )
-        return self._to_network(turned)
+        index = rng.integers(0, len(images), n)
+        chosen = images[index].astype(np.float32)
+        if stream.augment:
+            # The square's symmetries are exact ones of the imaging: a patch seen again is turned.
+            turns = zip(chosen, rng.integers(0, 4, n), rng.choice([-1, 1], n), strict=True)
+            chosen = np.stack([np.rot90(p, k)[:, :: int(f)] for p, k, f in turns])
+        return Batch(self._to_network(chosen), labels[index])
 
     def skip(self, images: int) -> None:
         """Continue where a run of `images` drawn patches left off, without repeating its renderings."""
@@ -132,7 +174,7 @@ class WaveStream:
     def validation(self, n: int) -> Patches:
         """See `PatchStream`."""
         per = self._recipe.stream.patches_per_image
-        images = [_task(self._arguments(1, i, self.held_out)) for i in range(-(-n // per))]
+        images = [_task(self._arguments(1, i, self.held_out))[0] for i in range(-(-n // per))]
         return self._to_network(np.concatenate(images)[:n].astype(np.float32))
 
     def _to_network(self, x: Patches) -> Patches:
@@ -173,11 +215,11 @@ class ArrayStream:
             x = x[..., low] * (1 - part) + x[..., low + 1] * part
         return np.ascontiguousarray(x, dtype=np.float32)
 
-    def draw(self, n: int) -> Patches:
+    def draw(self, n: int) -> Batch:
         """See `PatchStream`."""
         rng = np.random.default_rng([self._recipe.stream.seed, 3, self._rank, self._drawn])
         self._drawn += n
-        return np.asarray(self._train[rng.integers(0, len(self._train), n)])
+        return Batch(self._train[rng.integers(0, len(self._train), n)], np.zeros((n, LABELS), np.float32))
 
     def skip(self, images: int) -> None:
         """Continue after `images` drawn patches."""

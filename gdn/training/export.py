@@ -19,8 +19,11 @@ from torch import Tensor, nn
 from gdn import __version__
 from gdn.engines.folded import (
     Chain,
+    Conv,
+    Coupling,
     FoldedGenerator,
     Full,
+    Ladder,
     Operation,
     PullBack,
     PushForward,
@@ -30,6 +33,8 @@ from gdn.engines.folded import (
     fold_sequence,
 )
 from gdn.models import MODEL_SCHEMA, ModelCard, Specimen, load_model, sha256_of
+from gdn.training import flow
+from gdn.training.blocks import GridStem, LinearStem, MappingStem, Rung
 from gdn.training.networks import Encoder, Generator
 from gdn.training.recipe import Recipe
 
@@ -50,34 +55,60 @@ class ExportReport:
 
 
 class EncoderMean(nn.Module):
-    """(noisy image with vacuum 1, sigma) -> latent mean."""
+    """(noisy image with vacuum 1, sigma) -> latent mean, through the inverse of the generator's flow if it has one."""
 
-    def __init__(self, encoder: Encoder, intensity_scale: float) -> None:
+    def __init__(self, encoder: Encoder, generator: Generator) -> None:
         super().__init__()
-        self.encoder, self.intensity_scale = encoder, intensity_scale
+        self.encoder, self.intensity_scale = encoder, generator.network.intensity_scale
+        self.flow, self.stem_latent = generator.flow, generator.network.stem_latent
 
     def forward(self, image: Tensor, sigma: Tensor) -> Tensor:
         mean: Tensor = self.encoder((image - 1) / self.intensity_scale, sigma / self.intensity_scale)[0]
-        return mean
+        if self.flow is None:
+            return mean
+        # The flow alone and not the generator: the graph is to hold no more weights than it needs.
+        return torch.cat([self.flow.inverse(mean[:, : self.stem_latent])[0], mean[:, self.stem_latent :]], 1)
 
 
 def fold(generator: Generator, intensity_scale: float, vacuum: float = 1.0) -> FoldedGenerator:
-    """The generator in evaluation mode with batch norm folded."""
-    stem, latent = generator.stem, generator.latent
+    """The generator in evaluation mode with batch norm folded. Raises ValueError for a body without such a form."""
+    if not generator.foldable:
+        raise ValueError(f"a generator with the body '{generator.network.body}' cannot be exported; only 'conv' can")
+    operations = _entrance(generator)
+    chains, entries = [], []
+    shapes: list[tuple[int, ...]] = []
+    splits = [generator.network.stem_latent]
+    layers, first = list(generator.layers), 0
+    for index, rung in generator.rungs.items():
+        assert isinstance(rung, Rung)
+        chains.append(Chain(operations + fold_sequence(layers[first : int(index) + 1])))
+        entries.append(Conv(rung.conv.weight.detach(), None))
+        shapes.append(rung.shape)
+        splits.append(rung.place[1] - rung.place[0])
+        operations, first = [], int(index) + 1
+    chains.append(Chain([*operations, *fold_sequence(layers[first:]), Tanh()]))
+    return FoldedGenerator(Ladder(chains, entries, shapes, splits), intensity_scale, vacuum).eval()
+
+
+def _entrance(generator: Generator) -> list[Operation]:
+    """The flow and the stem."""
+    n = generator.network
     operations: list[Operation] = []
-    width = int(next(m for m in generator.layers if isinstance(m, nn.ConvTranspose2d)).weight.shape[0])
-    mapping = getattr(stem, "mapping", None)
-    if mapping is not None:
-        operations += [Relu() if isinstance(m, nn.ReLU) else Full(m.weight.detach(), m.bias.detach()) for m in mapping]
-        operations.append(Reshape((16 * width,), (width, 4, 4)))
-        operations += fold_sequence(list(generator.layers))
-    else:
-        conv = stem.conv
-        shape = (latent, 1, 1) if isinstance(conv, nn.ConvTranspose2d) else (latent // 16, 4, 4)
-        operations.append(Reshape((latent,), shape))
-        assert isinstance(conv, nn.Module)
-        operations += fold_sequence([conv, *generator.layers])
-    return FoldedGenerator(Chain([*operations, Tanh()]), intensity_scale, vacuum).eval()
+    flat = (n.stem_latent,)
+    if generator.flow is not None:
+        operations.append(Reshape(flat, generator.flow.shape))
+        for layer in generator.flow.layers:
+            assert isinstance(layer, flow.Coupling)
+            operations.append(Coupling(layer.mask.detach().clone(), Chain(fold_sequence([*layer.net])), flow.BOUND))
+        operations.append(Reshape(generator.flow.shape, flat))
+    stem = generator.stem
+    if isinstance(stem, MappingStem):
+        full = [m for m in stem.mapping if isinstance(m, nn.Linear)]
+        operations += [o for m in full for o in (Full(m.weight.detach(), m.bias.detach()), Relu())][:-1]
+        return [*operations, Reshape((n.coarse**2 * stem.shape[0],), stem.shape)]
+    assert isinstance(stem, GridStem | LinearStem)
+    operations.append(Reshape(flat, stem.shape if isinstance(stem, GridStem) else (n.stem_latent, 1, 1)))
+    return operations + fold_sequence([stem.conv])
 
 
 def _export(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str], path: Path) -> None:
@@ -180,8 +211,8 @@ def export_model(
         _export(PushForward(graph.generator), (inputs[0], tangents), ["z", "t"], ["jt"], work / "tangent.onnx")
         mean = None
         if encoder is not None:
-            mean = round_to_half(EncoderMean(encoder.eval().float().cpu(), n.intensity_scale)).eval()
-            exported = EncoderMean(encoder, n.intensity_scale).to(dtype) if fp16 else mean
+            mean = round_to_half(EncoderMean(encoder.eval().float().cpu(), generator)).eval()
+            exported = EncoderMean(encoder, generator).to(dtype) if fp16 else mean
             _export(exported, (inputs[1], inputs[3]), ["image", "sigma"], ["z"], work / "encoder.onnx")
             mean = mean.float()
         if not fp16:

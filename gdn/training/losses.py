@@ -19,6 +19,23 @@ def generator_loss(fake_logits: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(fake_logits, torch.ones_like(fake_logits))
 
 
+def relativistic_loss(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Relativistic pairing loss (Jolicoeur-Martineau 2019; Huang et al. 2024, eq. 2): `ours` is to look more real."""
+    return F.softplus(theirs - ours).mean()
+
+
+def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
+    """Mean squared norm of the logits' gradient in the images: R1 on real, R2 on fake (Mescheder et al. 2018)."""
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradient.square().sum((1, 2, 3)).mean()
+
+
+def kl_to_flow(log_variance: Tensor, u: Tensor, log_determinant: Tensor) -> Tensor:
+    """KL of the encoder's Gaussian to the flow's prior per sample (n,), nats, from one draw e: the entropy in
+    closed form, -log p(e) = |u|^2 / 2 - log |du/de| at the draw (both without d log(2 pi) / 2, which cancels)."""
+    return 0.5 * (u**2 - 1 - log_variance).sum(1) - log_determinant
+
+
 def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL(N(mean, exp(log_variance)) || N(0, I)) per sample (n,), nats (Kingma & Welling 2014, app. B)."""
     return 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)

@@ -11,111 +11,94 @@ import math
 import torch
 from torch import Tensor, nn
 
-
-def _widths(patch: int, base: int, cap: int) -> list[int]:
-    """Channels of the stages from 4x4 up to patch/2; doubling towards the coarse end, at most `cap`."""
-    stages = int(math.log2(patch)) - 2
-    if patch < 8 or 2 ** (stages + 2) != patch:
-        raise ValueError(f"patch must be a power of two of at least 8, got {patch}")
-    return [min(base * 2**i, cap) for i in range(stages)][::-1]
-
-
-class _Residual(nn.Module):
-    """x + conv(relu(bn(conv(relu(bn(x)))))), 3x3, at constant width."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 3, 1, 1, bias=False),
-        )  # fmt: skip
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.layers(x)
-        return x + y
-
-
-class _GridStem(nn.Module):
-    """Latents on a 4x4 grid of cells: (n, 16 c) -> (n, width, 4, 4)."""
-
-    def __init__(self, latent: int, width: int) -> None:
-        super().__init__()
-        if latent % 16:
-            raise ValueError(f"a grid of latents needs a multiple of 16, got {latent}")
-        self.per_cell = latent // 16
-        self.conv = nn.Conv2d(self.per_cell, width, 3, 1, 1, bias=False)
-
-    def forward(self, z: Tensor) -> Tensor:
-        y: Tensor = self.conv(z.view(-1, self.per_cell, 4, 4))
-        return y
-
-
-class _MappingStem(nn.Module):
-    """Two hidden layers before the 4x4 map: the phase of a lattice is not linear in its wave vector."""
-
-    def __init__(self, latent: int, width: int, hidden: int = 384) -> None:
-        super().__init__()
-        self.width = width
-        self.mapping = nn.Sequential(
-            nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 16 * width)
-        )
-
-    def forward(self, z: Tensor) -> Tensor:
-        y: Tensor = self.mapping(z)
-        return y.view(-1, self.width, 4, 4)
-
-
-class _LinearStem(nn.Module):
-    """DCGAN's first layer: a transposed convolution from 1x1 to 4x4."""
-
-    def __init__(self, latent: int, width: int) -> None:
-        super().__init__()
-        self.conv = nn.ConvTranspose2d(latent, width, 4, 1, 0, bias=False)
-
-    def forward(self, z: Tensor) -> Tensor:
-        y: Tensor = self.conv(z[:, :, None, None])
-        return y
+from gdn.training.blocks import STEMS, PlaneWaves, Residual, Rung, Style, widths
+from gdn.training.flow import Coupling, Flow
+from gdn.training.recipe import Network
 
 
 class Generator(nn.Module):
     """Transposed convolutions from a latent to an image; tanh at the end.
 
     Input (n, latent) float, output (n, channels, patch, patch) in [-1, 1]. `residual` adds that many
-    residual blocks at each of the 4x4, 8x8 and 16x16 maps.
+    residual blocks at each of the three coarsest maps. With a flow, input u ~ N(0, I) becomes the latents
+    e = h(u) of the layers behind it; `decode` starts from those.
     """
 
-    def __init__(
-        self, latent: int, patch: int, channels: int = 1, base: int = 64, cap: int = 1024,
-        stem: str = "linear", residual: int = 0,
-    ) -> None:  # fmt: skip
+    def __init__(self, network: Network) -> None:
         super().__init__()
-        widths = _widths(patch, base, cap)
-        self.stem = {"linear": _LinearStem, "mlp": _MappingStem, "grid": _GridStem}[stem](latent, widths[0])
-        layers: list[nn.Module] = [_Residual(widths[0]) for _ in range(residual)]
-        for i, (wide, narrow) in enumerate(itertools.pairwise(widths)):
-            layers += [nn.BatchNorm2d(wide), nn.ReLU(), nn.ConvTranspose2d(wide, narrow, 4, 2, 1, bias=False)]
-            layers += [_Residual(narrow) for _ in range(residual if i < 2 else 0)]
-        layers += [nn.BatchNorm2d(widths[-1]), nn.ReLU(), nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1)]
+        n = network
+        size = widths(n.patch, n.coarse, n.base_channels, n.channel_cap)
+        self.network, self.latent, self.channels = network, n.latent, n.channels
+        stem = n.stem_latent
+        per_cell = (stem // n.coarse**2, n.coarse, n.coarse) if n.stem == "grid" else (stem, 1, 1)
+        self.flow = Flow(n.flow, per_cell, n.flow_width) if n.flow else None
+        self.stem = STEMS[n.stem](stem, size[0], n.coarse)
+        layers: list[nn.Module] = [Residual(size[0]) for _ in range(n.residual)]
+        # Beside the layers, not among them: weights of a generator without rungs fit one with them.
+        self.rungs = nn.ModuleDict()
+        for i, (wide, narrow) in enumerate(itertools.pairwise(size)):
+            layers += [nn.BatchNorm2d(wide), *self._entry(wide, n.patch // n.coarse >> i)]
+            layers += [nn.ReLU(), nn.ConvTranspose2d(wide, narrow, 4, 2, 1, bias=False)]
+            if i < len(n.rungs) and n.rungs[i]:
+                self.rungs[str(len(layers) - 1)] = Rung(stem, n.rungs[i], n.coarse << (i + 1), narrow)
+                stem += n.rungs[i] * (n.coarse << (i + 1)) ** 2
+            layers += [Residual(narrow) for _ in range(n.residual if i < 2 else 0)]
+        layers += [nn.BatchNorm2d(size[-1]), *self._entry(size[-1], 2)]
+        layers += [nn.ReLU(), nn.ConvTranspose2d(size[-1], n.channels, 4, 2, 1)]
         self.layers = nn.Sequential(*layers)
-        self.latent, self.patch, self.channels = latent, patch, channels
 
-    def forward(self, z: Tensor) -> Tensor:
-        return torch.tanh(self.layers(self.stem(z)))
+    def _entry(self, width: int, pixel: int) -> list[nn.Module]:
+        """Where the latent enters a stage of `width` channels, whose map has `pixel` px of the patch a pixel."""
+        if self.network.body == "style":
+            return [Style(self.latent, width)]
+        return [PlaneWaves(self.latent, width, self.network.waves, pixel)] if self.network.body == "waves" else []
+
+    @property
+    def foldable(self) -> bool:
+        """Whether its derivatives are written by hand (`gdn.engines.folded`), so that it can be exported."""
+        return self.network.body == "conv"
+
+    def decode(self, e: Tensor) -> Tensor:
+        """Images of latents behind the flow."""
+        y: Tensor = self.stem(e[:, : self.network.stem_latent])
+        for i, layer in enumerate(self.layers):
+            y = layer(y, e) if isinstance(layer, Style | PlaneWaves) else layer(y)
+            if str(i) in self.rungs:
+                y = self.rungs[str(i)](y, e)
+        return torch.tanh(y)
+
+    def forward(self, u: Tensor) -> Tensor:
+        return self.decode(self.to_latents(u))
+
+    def to_latents(self, u: Tensor) -> Tensor:
+        """Latents e of normal `u` (n, d): the stem's through the flow, those of the rungs as they are."""
+        if self.flow is None:
+            return u
+        stem = self.network.stem_latent
+        return torch.cat([self.flow(u[:, :stem]), u[:, stem:]], 1)
+
+    def to_normal(self, e: Tensor) -> tuple[Tensor, Tensor]:
+        """u ~ N(0, I) of latents `e` (n, d), and log |du/de| (n,)."""
+        if self.flow is None:
+            return e, e.new_zeros(len(e))
+        stem = self.network.stem_latent
+        u, log_determinant = self.flow.inverse(e[:, :stem])
+        return torch.cat([u, e[:, stem:]], 1), log_determinant
 
 
 class Discriminator(nn.Module):
-    """Mirror image of the generator ("symmetric"): strided convolutions, leaky ReLU 0.2, one logit.
+    """Mirror image of the generator ("symmetric"): strided convolutions, leaky ReLU 0.2, one logit."""
 
-    With `outputs` > 1 the same trunk serves as an encoder.
-    """
-
-    def __init__(self, patch: int, channels: int = 1, base: int = 64, cap: int = 1024, outputs: int = 1) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
-        widths = _widths(patch, base, cap)[::-1]
-        layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
-        for narrow, wide in itertools.pairwise(widths):
-            layers += [nn.Conv2d(narrow, wide, 4, 2, 1, bias=False), nn.BatchNorm2d(wide), nn.LeakyReLU(0.2)]
-        layers += [nn.Conv2d(widths[-1], outputs, 4, 1, 0)]
+        n = network
+        size = widths(n.patch, n.coarse, n.base_channels, n.channel_cap)[::-1]
+        norm = n.discriminator_norm
+        layers: list[nn.Module] = [nn.Conv2d(n.channels, size[0], 4, 2, 1), nn.LeakyReLU(0.2)]
+        for narrow, wide in itertools.pairwise(size):
+            layers += [nn.Conv2d(narrow, wide, 4, 2, 1, bias=not norm), *([nn.BatchNorm2d(wide)] if norm else [])]
+            layers += [nn.LeakyReLU(0.2)]
+        layers += [nn.Conv2d(size[-1], 1, n.coarse, 1, 0)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,45 +107,78 @@ class Discriminator(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Noisy image and its noise level -> mean and log-variance of the latent.
+    """Noisy image and its noise level -> mean and log-variance of the latent, before any flow.
 
     Input (n, channels, patch, patch) in network units and sigma (n,), the noise's standard
     deviation in network units at the vacuum level; output two (n, latent).
     """
 
-    def __init__(
-        self, latent: int, patch: int, channels: int = 1, base: int = 64, cap: int = 1024,
-        stem: str = "linear", residual: int = 0,
-    ) -> None:  # fmt: skip
+    def __init__(self, network: Network) -> None:
         super().__init__()
-        widths = _widths(patch, base, cap)[::-1]
-        layers: list[nn.Module] = [nn.Conv2d(channels + 1, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
-        for i, (narrow, wide) in enumerate(itertools.pairwise(widths)):
+        n = network
+        size = widths(n.patch, n.coarse, n.base_channels, n.channel_cap)[::-1]
+        layers: list[nn.Module] = [nn.Conv2d(n.channels + 1, size[0], 4, 2, 1), nn.LeakyReLU(0.2)]
+        ends = [len(layers) - 1]
+        for i, (narrow, wide) in enumerate(itertools.pairwise(size)):
             layers += [nn.Conv2d(narrow, wide, 4, 2, 1, bias=False), nn.BatchNorm2d(wide), nn.LeakyReLU(0.2)]
-            layers += [_Residual(wide) for _ in range(residual if i >= len(widths) - 3 else 0)]
-        wide = widths[-1]
-        heads: dict[str, list[nn.Module]] = {
-            "linear": [nn.Conv2d(wide, 2 * latent, 4, 1, 0)],
-            "grid": [nn.Conv2d(wide, latent // 8, 3, 1, 1)],
-            "mlp": [
-                nn.Flatten(),
-                nn.Linear(16 * wide, 384),
-                nn.ReLU(),
-                nn.Linear(384, 384),
-                nn.ReLU(),
-                nn.Linear(384, 2 * latent),
-            ],
-        }
-        self.trunk = nn.Sequential(*layers, *heads[stem])
-        self.latent = latent
+            layers += [Residual(wide) for _ in range(n.residual if i >= len(size) - 3 else 0)]
+            ends.append(len(layers) - 1)
+        self.trunk = nn.Sequential(*layers, *_head(n, size[-1]))
+        self.latent = n.latent
+        self._ends = ends[::-1]  # index of the last layer at each map, coarsest first
+        coarse_first = size[::-1]
+        self.rungs = nn.ModuleList(_RungHead(coarse_first[i], coarse_first[i + 1], c) for i, c in enumerate(n.rungs))
 
     def forward(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         # Whitening keeps the input's scale within bounds; the level itself comes as a plane.
         level = torch.log10(sigma.clamp_min(1e-3))[:, None, None, None] / 3
         plane = level.expand(-1, 1, x.shape[2], x.shape[3])
         scaled = x / torch.sqrt(0.1 + sigma**2)[:, None, None, None]
-        mean, log_variance = self.trunk(torch.cat([scaled, plane], 1)).chunk(2, 1)
-        return mean.flatten(1), log_variance.flatten(1).clamp(-12, 4)
+        y, maps = torch.cat([scaled, plane], 1), []
+        for i, layer in enumerate(self.trunk):
+            y = layer(y)
+            if i in self._ends:
+                maps.append(y)
+        found = [part.flatten(1) for part in y.chunk(2, 1)]
+        means, log_variances = [found[0]], [found[1]]
+        above = maps[-1]
+        for i, head in enumerate(self.rungs):
+            above, mean, log_variance = head(above, maps[-2 - i])
+            means.append(mean)
+            log_variances.append(log_variance)
+        return torch.cat(means, 1), torch.cat(log_variances, 1).clamp(-12, 4)
+
+
+class _RungHead(nn.Module):
+    """Mean and log-variance of a finer grid's latents, from the map there and from the coarser one above it."""
+
+    def __init__(self, above: int, width: int, channels: int) -> None:
+        super().__init__()
+        widen = nn.ConvTranspose2d(above, width, 4, 2, 1, bias=False)
+        join = nn.Conv2d(2 * width, width, 3, 1, 1, bias=False)
+        self.widen = nn.Sequential(widen, nn.BatchNorm2d(width), nn.LeakyReLU(0.2))
+        self.join = nn.Sequential(join, nn.BatchNorm2d(width), nn.LeakyReLU(0.2))
+        self.refine = Residual(width)
+        self.head = nn.Conv2d(width, 2 * channels, 3, 1, 1) if channels else None
+
+    def forward(self, above: Tensor, here: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y = self.refine(self.join(torch.cat([self.widen(above), here], 1)))
+        if self.head is None:
+            nothing = y.new_zeros((len(y), 0))
+            return y, nothing, nothing
+        mean, log_variance = self.head(y).chunk(2, 1)
+        return y, mean.flatten(1), log_variance.flatten(1)
+
+
+def _head(network: Network, wide: int) -> list[nn.Module]:
+    """The encoder's last layers: the mirror image of the generator's stem."""
+    latent, cells = network.stem_latent, network.coarse**2
+    if network.stem == "grid":
+        return [nn.Conv2d(wide, 2 * latent // cells, 3, 1, 1)]
+    if network.stem == "linear":
+        return [nn.Conv2d(wide, 2 * latent, network.coarse, 1, 0)]
+    hidden = [nn.Linear(cells * wide, 384), nn.ReLU(), nn.Linear(384, 384), nn.ReLU()]
+    return [nn.Flatten(), *hidden, nn.Linear(384, 2 * latent)]
 
 
 def initialise(module: nn.Module, rule: str) -> None:
@@ -185,6 +201,11 @@ def initialise(module: nn.Module, rule: str) -> None:
             nn.init.zeros_(m.bias)
     if rule == "he":
         _start_small(module)
+    for m in module.modules():
+        if isinstance(m, Coupling):
+            m.start_as_identity()
+        elif isinstance(m, Rung):
+            m.conv.weight.data *= 0.1
 
 
 @torch.no_grad()
@@ -201,8 +222,10 @@ def _start_small(module: nn.Module) -> None:
     if isinstance(module, Encoder):
         head = module.trunk[-1]
         assert isinstance(head, nn.Conv2d | nn.Linear)
-        assert head.bias is not None
-        head.bias[len(head.bias) // 2 :] -= 4
+        heads = [head, *(m.head for m in module.rungs if isinstance(m, _RungHead) and m.head is not None)]
+        for one in heads:
+            assert one.bias is not None
+            one.bias[len(one.bias) // 2 :] -= 4
 
 
 def freeze_statistics(module: nn.Module) -> None:

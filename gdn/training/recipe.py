@@ -5,9 +5,9 @@ from __future__ import annotations
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 RECIPE_SCHEMA = 1
 
@@ -20,15 +20,40 @@ class Network(_Section):
     """Shape of the networks; `sampling_angstrom` is that of one generated pixel."""
 
     latent: int = Field(100, ge=1, le=4096)
-    patch: Literal[32, 64, 128, 256, 512] = 64
+    patch: int = Field(64, ge=8, le=512, description="px; a power of two times `coarse`")
+    coarse: int = Field(4, ge=2, le=64, description="px of the coarsest map")
     channels: Literal[1, 3] = 1
     base_channels: int = Field(64, ge=4, le=512)
     channel_cap: int = Field(1024, ge=8, le=4096)
     stem: Literal["linear", "mlp", "grid"] = Field("linear", description="how the latent enters")
+    body: Literal["conv", "style", "waves"] = Field("conv", description="plain, style-modulated, or carrying plane waves")
+    waves: int = Field(16, ge=1, le=256, description="plane waves of the body 'waves'")
+    rungs: tuple[int, ...] = Field((), description="of the latents, how many a pixel of each finer map; the rest is the stem's")
+    flow: int = Field(0, ge=0, le=32, description="coupling layers between N(0, I) and the latents; 0: none")
+    flow_width: int = Field(48, ge=4, le=512)
     residual: int = Field(0, ge=0, le=8, description="residual blocks at each of the three coarsest maps")
+    discriminator_norm: bool = Field(True, description="batch norm in the discriminator")
+    scales: int = Field(4, ge=1, le=6, description="resolutions of the recipe 'unet'")
     initialisation: Literal["dcgan", "he"] = "dcgan"
     sampling_angstrom: float = Field(0.4, gt=0)
     intensity_scale: float = Field(0.9, gt=0, description="x = 1 + scale * network output, vacuum = 1")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        ratio = self.patch // self.coarse
+        if self.patch % self.coarse or ratio < 2 or ratio & (ratio - 1):
+            raise ValueError(f"patch {self.patch} is not a power of two times coarse {self.coarse}")
+        if len(self.rungs) > ratio.bit_length() - 2 or min(self.rungs, default=0) < 0:
+            raise ValueError(f"rungs {self.rungs}: one for each map between the coarsest and the last at most")
+        if self.stem_latent < 1 or (self.stem == "grid" and self.stem_latent % self.coarse**2):
+            left = f"latent {self.latent} leaves {self.stem_latent} to the stem"
+            raise ValueError(f"{left} '{self.stem}' of {self.coarse}x{self.coarse} cells")
+        return self
+
+    @property
+    def stem_latent(self) -> int:
+        """Latents that enter at the coarsest map."""
+        return self.latent - sum(n * (self.coarse << (i + 1)) ** 2 for i, n in enumerate(self.rungs))
 
 
 class Optimiser(_Section):
@@ -49,9 +74,11 @@ class Optimiser(_Section):
 
 
 class Loss(_Section):
-    """`gan`: the study's adversarial loss alone. `range`: encoder + likelihood + small adversarial term."""
+    """`gan`: adversarial loss alone. `range`: encoder + likelihood + small adversarial term. `unet`: squared error."""
 
-    kind: Literal["gan", "range"] = "gan"
+    kind: Literal["gan", "range", "unet"] = "gan"
+    adversary: Literal["bce", "relativistic"] = Field("bce", description="the study's loss, or the relativistic pairing one")
+    gradient_penalty: float = Field(0.0, ge=0, description="R1 and R2 weight, with the relativistic loss")
     label_smoothing: float = Field(0.9, gt=0, le=1)
     sigma: float = Field(0.02, gt=0, description="Gaussian likelihood of the clean image, vacuum units")
     kl_weight: float = Field(1.0, ge=0)
@@ -59,6 +86,7 @@ class Loss(_Section):
     prior_share: float = Field(0.25, ge=0, le=1, description="random latents per encoded one in each batch")
     noisy_share: float = Field(0.5, ge=0, le=1)
     log10_dose: tuple[float, float] = Field((0.7, 4.0), description="electrons per generated pixel, uniform in log")
+    condition_weight: float = Field(0.0, ge=0, description="nats: the first latents are defocus and thickness")
 
 
 class Stream(_Section):
@@ -68,6 +96,7 @@ class Stream(_Section):
     patches_per_image: int = Field(16, ge=1)
     reservoir: int = Field(8192, ge=64)
     fresh_share: float = Field(0.5, gt=0, le=1, description="share of each batch that is newly rendered")
+    augment: bool = Field(True, description="random rotation, reflection and shift of every patch")
 
 
 class Recipe(_Section):

@@ -13,6 +13,22 @@ from torch import nn
 from gdn.models import load_model
 from gdn.training.networks import Discriminator, Encoder, Generator, initialise
 from gdn.training.recipe import Recipe
+from gdn.training.unet import UNet
+
+
+def _network(recipe: Recipe) -> Generator | UNet:
+    n = recipe.network
+    return UNet(n.scales, n.base_channels, n.channel_cap) if recipe.loss.kind == "unet" else Generator(n)
+
+
+def _load_common(mine: nn.Module, its: nn.Module) -> None:
+    """Take `its` weights; a flow and rungs that it lacks stay at their start, where they change little.
+
+    Raises RuntimeError for any other difference.
+    """
+    lacking, unknown = mine.load_state_dict(its.state_dict(), strict=False)
+    if unknown or any(not name.startswith(("flow.", "rungs.")) for name in lacking):
+        raise RuntimeError
 
 
 class State:
@@ -21,12 +37,10 @@ class State:
     def __init__(self, recipe: Recipe, device: str) -> None:
         n = recipe.network
         torch.manual_seed(recipe.stream.seed)
-        size = (n.patch, n.channels, n.base_channels, n.channel_cap)
-        shape = (*size, n.stem, n.residual)
-        self.generator = Generator(n.latent, *shape)
-        self.average = Generator(n.latent, *shape)
-        self.discriminator = Discriminator(*size)
-        self.encoder = Encoder(n.latent, *shape) if recipe.loss.kind == "range" else None
+        self.generator, self.average = _network(recipe), _network(recipe)
+        # A U-Net has no adversary; the place in the checkpoint is kept.
+        self.discriminator = Discriminator(n) if recipe.loss.kind != "unet" else nn.Conv2d(1, 1, 1)
+        self.encoder = Encoder(n) if recipe.loss.kind == "range" else None
         for module in self.modules().values():
             initialise(module, n.initialisation)
             module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -56,13 +70,16 @@ class State:
         temporary.replace(path)
 
     def start_from(self, folder: Path) -> None:
-        """Take generator and encoder of a model folder. Raises ValueError if their shapes differ."""
+        """Take generator and encoder of a model folder; a flow that the model lacks starts as the identity.
+
+        Raises ValueError if their shapes differ.
+        """
         generator, encoder, _ = networks_of_model(folder)
         try:
-            self.generator.load_state_dict(generator.state_dict())
-            self.average.load_state_dict(generator.state_dict())
+            _load_common(self.generator, generator)
+            _load_common(self.average, generator)
             if self.encoder is not None and encoder is not None:
-                self.encoder.load_state_dict(encoder.state_dict())
+                _load_common(self.encoder, encoder)
         except RuntimeError:
             raise ValueError(
                 f"{folder}: its networks have another shape than the recipe's; use the recipe in its model.json"
@@ -91,6 +108,7 @@ def networks_of_model(folder: Path) -> tuple[Generator, Encoder | None, Recipe]:
         if module is not None:
             own = {k.removeprefix(prefix + "."): v for k, v in tensors.items() if k.startswith(prefix + ".")}
             module.load_state_dict(own)
+    assert isinstance(state.average, Generator)
     return state.average.eval(), None if state.encoder is None else state.encoder.eval(), recipe
 
 
@@ -106,4 +124,6 @@ def networks_of_run(
     lines = (run / "stats.jsonl").read_text().splitlines() if (run / "stats.jsonl").exists() else []
     training = {"images": state.images, "seconds": round(state.seconds), "statistics": json.loads(lines[-1]) if lines else {}}
     report(f"{run}: checkpoint at {state.images:,} images")
+    if not isinstance(state.average, Generator):
+        raise ValueError(f"{run}: a U-Net, not a generator; 'gdn export' makes a comparator of it")
     return state.average.eval(), None if state.encoder is None else state.encoder.eval(), recipe, training
