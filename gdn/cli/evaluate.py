@@ -22,8 +22,10 @@ def evaluate(
     clean: list[str] = typer.Argument(..., metavar="CLEAN", help="Clean TIFF frames; 'gdn simulate --frames' makes some."),
     noise: str = typer.Option("poisson:1", help="Comma-separated poisson:S and gaussian:S, or 'suite' for the study's six."),
     against: str = typer.Option(
-        "noisy,constant,blur,bm3d-binned", help="Comparators; 'original' is slow (hours) and only on request."
+        "noisy,constant,blur,bm3d-binned",
+        help="Comparators; also unet (both U-Nets that come along) and original (slow: hours).",
     ),
+    unet: list[Path] = typer.Option([], metavar="DIR", help="One more U-Net, exported by 'gdn export' (may be repeated)."),
     vacuum: float = typer.Option(1.0, help="Vacuum level of the clean files (simulated frames: 1)."),
     model: str = typer.Option(DEFAULT_MODEL, metavar="NAME|DIR", help="Shipped model or model folder."),
     restarts: int = typer.Option(256, min=1, max=1_000_000),
@@ -49,7 +51,7 @@ def evaluate(
 
     try:
         noises = parse_suite(SUITE if noise == "suite" else noise)
-        methods = _methods(against)
+        methods = (*_methods(against), *(_own_unet(folder) for folder in unet))
         original = parse_steps(original_steps)
         chosen = find_model(model)
         opened = open_engine(chosen, engine, device)
@@ -86,16 +88,28 @@ def evaluate(
 def _methods(text: str) -> tuple[str, ...]:
     """Names of comparators, in order. Those whose package is missing are left out, saying so."""
     from gdn.evaluation.comparators import COMPARATORS, NEEDS, available
+    from gdn.evaluation.unet import UNETS
 
     chosen = []
-    for name in filter(None, (part.strip() for part in text.split(","))):
+    names = [part.strip() for part in text.split(",")]
+    for name in (each for part in names if part for each in (UNETS if part == "unet" else (part,))):
         if name not in COMPARATORS and name != "original":
-            raise UsageFault(f"--against {name}: choose from {', '.join([*COMPARATORS, 'original'])}")
+            raise UsageFault(f"--against {name}: choose from {', '.join([*COMPARATORS, 'unet', 'original'])}")
         if not available(name):
             print(f"gdn: {name} left out: {NEEDS[name]} is not installed (pip install 'gdn[bench]')", file=sys.stderr)
             continue
         chosen.append(name)
     return tuple(chosen)
+
+
+def _own_unet(folder: Path) -> str:
+    """Register a user's U-Net as a comparator; its name in the table is its folder's."""
+    from gdn.evaluation.comparators import COMPARATORS, unet_comparator
+
+    if not (folder / "unet.json").is_file():
+        raise UsageFault(f"--unet {folder}: no unet.json in it; make one with 'gdn export RUN -o {folder}'")
+    COMPARATORS[folder.name] = unet_comparator(folder)
+    return folder.name
 
 
 def _frames(path: Path, vacuum: float, sampling: float | None) -> Any:

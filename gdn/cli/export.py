@@ -22,6 +22,8 @@ def export(
 ) -> int:
     """Make a model folder: folded ONNX graphs, compared with torch before anything is kept.
 
+    Of a run of the recipe unet it makes a comparator's folder for 'gdn evaluate --unet'.
+
     Example: gdn export runs/range -o models/mine
     """
     if engine != "onnx":
@@ -29,6 +31,7 @@ def export(
     need("torch", "train")
     need("onnxscript", "train")
     from gdn.training.export import export_model
+    from gdn.training.export_unet import export_unet, is_unet
     from gdn.training.state import networks_of_model, networks_of_run
 
     if (source / "model.json").exists():
@@ -36,6 +39,10 @@ def export(
 
         generator, encoder, recipe = networks_of_model(source)
         training = dict(load_model(source).card.training)
+    elif (source / "recipe.json").exists() and is_unet(source):
+        error = export_unet(source, output)
+        print(f"{output}: a U-Net comparator; onnxruntime differs from torch by at most {error:.2g} of the vacuum level")
+        return 0
     elif (source / "recipe.json").exists():
         generator, encoder, recipe, training = networks_of_run(source, print)
     else:

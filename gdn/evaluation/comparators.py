@@ -8,12 +8,14 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from gdn.evaluation.metrics import Image, psnr
-from gdn.evaluation.suite import Noise
+from gdn.evaluation.suite import STUDY_VACUUM, Noise
+from gdn.evaluation.unet import UNETS, shipped_unet, unet_frame
 from gdn.frames.sampling import bin_sum, grids_for, unbin
 
 
@@ -72,8 +74,14 @@ def bm3d_binned(case: Case) -> Image:
     return unbin(inverse_anscombe(np.asarray(found, dtype=np.float32)) / np.float32(case.noise.level * grids.area), grids)
 
 
+def unet_comparator(folder: Path) -> Comparator:
+    """The U-Net in `folder`, told the true vacuum level."""
+    return lambda case: unet_frame(case.noisy, STUDY_VACUUM, case.sampling_angstrom, folder)
+
+
 Comparator = Callable[[Case], Image]
 COMPARATORS: dict[str, Comparator] = {"noisy": noisy, "constant": constant, "blur": blur, "bm3d-binned": bm3d_binned}
+COMPARATORS |= {name: unet_comparator(shipped_unet(name)) for name in UNETS}
 NEEDS = {"bm3d-binned": "bm3d"}
 
 

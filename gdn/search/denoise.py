@@ -56,7 +56,7 @@ def denoise_frame(
     model, grids, binned = binned_frame(frame, sampling_angstrom, engine, noise)
     dose = float(binned.mean())
     warnings = _warnings(model, dose, grids, card.patch)
-    tiling = tile_frame(grids.binned_shape, card.patch, settings.stride)
+    tiling = tile_frame(grids.binned_shape, card.patch, settings.stride or card.patch // 2)
     counts, weights = cut(binned, tiling)
     data = TileData(counts, weights, model.alpha, model.beta * grids.area)
     clock.mark("prepare")

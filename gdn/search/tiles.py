@@ -27,7 +27,7 @@ MERGED_NOISE = 0.1  # noise left in the blended tiles, as a share of the counts'
 class SearchSettings:
     """Everything that determines a result besides the frame, the model and the restarts."""
 
-    stride: int = 32  # binned px between tiles
+    stride: int | None = None  # binned px between tiles; None: half a tile
     symmetries: int = SYMMETRIES  # of the encoder's and the bank's images, 1 to 8
     brief_candidates: int = 2  # of the bank, for each tile
     brief_steps: int = 3

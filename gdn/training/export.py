@@ -6,6 +6,8 @@ import json
 import logging
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,14 +113,21 @@ def _entrance(generator: Generator) -> list[Operation]:
     return operations + fold_sequence([stem.conv])
 
 
+@contextmanager
+def quiet_onnx_export() -> Iterator[None]:
+    """Without the exporter's remarks on packages that are not needed."""
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _export(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str], path: Path) -> None:
     """One ONNX file with a dynamic first axis on every input of more than zero dimensions."""
     batch = torch.export.Dim("batch", min=1, max=2**20)
     tangents = torch.export.Dim("tangents", min=1, max=2**16)
     dynamic = tuple({0: batch} | ({1: tangents} if t.ndim == 3 else {}) if t.ndim else None for t in inputs)
-    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet_onnx_export():
         # Unoptimised: the optimiser would merge weights, and they must stay exact in half precision.
         program = torch.onnx.export(
             module, inputs, dynamo=True, opset_version=OPSET, input_names=names, output_names=outputs,
@@ -131,10 +140,15 @@ def _export(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], out
 def store_half(path: Path) -> None:
     """Keep large float32 weights as float16 with a Cast behind: half the size, float32 arithmetic.
 
-    The weights must already be float16-exact, so that nothing changes.
+    The weights must already be float16-exact, so that nothing changes. The exporter's notes on where each
+    operation came from, up to a third of the file, go.
     """
     model = onnx.load(str(path))
     graph = model.graph
+    del graph.value_info[:]
+    for node in graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
     casts = []
     for tensor in list(graph.initializer):
         if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < 256:
@@ -222,7 +236,7 @@ def export_model(
         _copy_history(history, work)
         _write_card(work, out.name, recipe, training, "fp16" if fp16 else "fp32", errors)
         load_model(work)
-        _replace_folder(work, out)
+        replace_folder(work, out)
         size = sum(p.stat().st_size for p in out.iterdir())
         return ExportReport(out, errors["generator"], errors["gradient"], errors.get("encoder"), size)
     finally:
@@ -239,7 +253,8 @@ def _copy_history(history: Path | None, work: Path) -> None:
             shutil.copyfile(source, work / name)
 
 
-def _replace_folder(work: Path, out: Path) -> None:
+def replace_folder(work: Path, out: Path) -> None:
+    """Put the finished folder `work` in the place of `out`."""
     old = out.with_name(f".{out.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():

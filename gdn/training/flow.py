@@ -85,7 +85,7 @@ class Flow(nn.Module):
     def inverse(self, e: Tensor) -> tuple[Tensor, Tensor]:
         """u (n, d) of latents `e` and log |du/de| (n,)."""
         u = e.view(-1, *self.shape)
-        total = u.new_zeros(len(u))
+        total = u.new_zeros(u.shape[0])  # len() would fix the batch in an exported graph
         for layer in reversed(self.layers):
             assert isinstance(layer, Coupling)
             u, one = layer.inverse(u)

@@ -126,8 +126,8 @@ class Encoder(nn.Module):
         self.trunk = nn.Sequential(*layers, *_head(n, size[-1]))
         self.latent = n.latent
         self._ends = ends[::-1]  # index of the last layer at each map, coarsest first
-        coarse_first = size[::-1]
-        self.rungs = nn.ModuleList(_RungHead(coarse_first[i], coarse_first[i + 1], c) for i, c in enumerate(n.rungs))
+        above = [size[-1], *[n.rung_width] * len(n.rungs)]
+        self.rungs = nn.ModuleList(_RungHead(above[i], size[-2 - i], n.rung_width, c) for i, c in enumerate(n.rungs))
 
     def forward(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         # Whitening keeps the input's scale within bounds; the level itself comes as a plane.
@@ -152,10 +152,10 @@ class Encoder(nn.Module):
 class _RungHead(nn.Module):
     """Mean and log-variance of a finer grid's latents, from the map there and from the coarser one above it."""
 
-    def __init__(self, above: int, width: int, channels: int) -> None:
+    def __init__(self, above: int, here: int, width: int, channels: int) -> None:
         super().__init__()
         widen = nn.ConvTranspose2d(above, width, 4, 2, 1, bias=False)
-        join = nn.Conv2d(2 * width, width, 3, 1, 1, bias=False)
+        join = nn.Conv2d(width + here, width, 3, 1, 1, bias=False)
         self.widen = nn.Sequential(widen, nn.BatchNorm2d(width), nn.LeakyReLU(0.2))
         self.join = nn.Sequential(join, nn.BatchNorm2d(width), nn.LeakyReLU(0.2))
         self.refine = Residual(width)
@@ -164,7 +164,7 @@ class _RungHead(nn.Module):
     def forward(self, above: Tensor, here: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         y = self.refine(self.join(torch.cat([self.widen(above), here], 1)))
         if self.head is None:
-            nothing = y.new_zeros((len(y), 0))
+            nothing = y.new_zeros((y.shape[0], 0))
             return y, nothing, nothing
         mean, log_variance = self.head(y).chunk(2, 1)
         return y, mean.flatten(1), log_variance.flatten(1)

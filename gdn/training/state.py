@@ -15,6 +15,8 @@ from gdn.training.networks import Discriminator, Encoder, Generator, initialise
 from gdn.training.recipe import Recipe
 from gdn.training.unet import UNet
 
+ADDITIONS = ("flow.", "rungs.")  # parts that a network may have or lack, by the start of their weights' names
+
 
 def _network(recipe: Recipe) -> Generator | UNet:
     n = recipe.network
@@ -22,12 +24,15 @@ def _network(recipe: Recipe) -> Generator | UNet:
 
 
 def _load_common(mine: nn.Module, its: nn.Module) -> None:
-    """Take `its` weights; a flow and rungs that it lacks stay at their start, where they change little.
+    """Take `its` weights. A flow and rungs that it lacks, or has in another shape, stay at their start, where
+    they change little.
 
     Raises RuntimeError for any other difference.
     """
-    lacking, unknown = mine.load_state_dict(its.state_dict(), strict=False)
-    if unknown or any(not name.startswith(("flow.", "rungs.")) for name in lacking):
+    own = mine.state_dict()
+    taken = {k: v for k, v in its.state_dict().items() if not k.startswith(ADDITIONS) or (k in own and own[k].shape == v.shape)}
+    lacking, unknown = mine.load_state_dict(taken, strict=False)
+    if unknown or any(not name.startswith(ADDITIONS) for name in lacking):
         raise RuntimeError
 
 
