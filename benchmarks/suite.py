@@ -22,14 +22,23 @@ from gdn.evaluation.suite import STUDY_VACUUM, SUITE, parse_suite
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.search.bank import bank_for
 from gdn.training.imaging import read_wave, render, write_wave
-from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, exit_wave, frame_optics, split_of, structure_seed, wave_path
+from gdn.training.simulation import (
+    FRAME_SAMPLING,
+    FRAME_SHAPE,
+    exit_wave,
+    frame_optics,
+    seed_of_path,
+    split_of,
+    structure_seed,
+    wave_path,
+)
 from gdn.training.structures import random_structure
 
 
-def clean_frames(folder: Path, count: int, split: str = "test", dataset_seed: int = 1) -> list[CleanFrame]:
-    """The first `count` frames of `split` that show anything, in the study's units."""
+def stored_waves(folder: Path, split: str, count: int, dataset_seed: int = 1) -> list[Path]:
+    """Waves of the first `count` structures of `split` that show anything; what is not on disk is simulated."""
     (folder / "waves").mkdir(parents=True, exist_ok=True)
-    found: list[CleanFrame] = []
+    found: list[Path] = []
     index = 0
     while len(found) < count:
         seed = structure_seed(dataset_seed, index)
@@ -38,9 +47,17 @@ def clean_frames(folder: Path, count: int, split: str = "test", dataset_seed: in
             path = wave_path(folder, index, seed)
             if not path.exists():
                 write_wave(path, exit_wave(structure))
-            image = np.maximum(render(read_wave(path), frame_optics(seed, 0), FRAME_SAMPLING, FRAME_SHAPE), 0)
-            found.append(CleanFrame(path.stem, 0, image * np.float32(STUDY_VACUUM), FRAME_SAMPLING))
+            found.append(path)
         index += 1
+    return found
+
+
+def clean_frames(folder: Path, count: int, split: str = "test") -> list[CleanFrame]:
+    """The first `count` frames of `split` that show anything, in the study's units."""
+    found: list[CleanFrame] = []
+    for path in stored_waves(folder, split, count):
+        image = np.maximum(render(read_wave(path), frame_optics(seed_of_path(path), 0), FRAME_SAMPLING, FRAME_SHAPE), 0)
+        found.append(CleanFrame(path.stem, 0, image * np.float32(STUDY_VACUUM), FRAME_SAMPLING))
     return found
 
 

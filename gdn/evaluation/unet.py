@@ -1,0 +1,53 @@
+"""The supervised comparator as it is used: a U-Net on the binned frame, run by onnxruntime.
+
+Two come with the package, trained by `gdn train --recipe unet-poisson1` (the study's: its noise alone) and
+`--recipe unet` (blind: all doses of the suite) on the frames that the generators were trained on.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from gdn.frames.sampling import bin_sum, grids_for, unbin
+
+Image = NDArray[np.float32]
+
+UNETS = {"unet-poisson1": "poisson1", "unet-blind": "blind"}
+
+
+@cache
+def _session(folder: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
+    about = json.loads((folder / "unet.json").read_text())
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession((folder / "unet.onnx").read_bytes(), options, providers=["CPUExecutionProvider"]), about
+
+
+def shipped_unet(name: str) -> Path:
+    """Folder of a U-Net inside the package, by its comparator's name."""
+    return Path(str(resources.files("gdn.evaluation") / "unets" / UNETS[name]))
+
+
+def unet_frame(frame: Image, vacuum: float, sampling_angstrom: float, folder: Path) -> Image:
+    """The U-Net's image of a whole `frame` whose empty beam has the value `vacuum`, in its units and on its grid.
+
+    Raises ValueError if `folder` holds no U-Net.
+    """
+    if not (folder / "unet.json").is_file():
+        raise ValueError(f"{folder}: no unet.json in it; make one with 'gdn export RUN -o {folder}'")
+    session, about = _session(folder)
+    grids = grids_for((frame.shape[0], frame.shape[1]), sampling_angstrom, about["sampling_angstrom"])
+    binned = bin_sum(frame, grids) / np.float32(grids.area * vacuum)
+    multiple = 2 ** (about["scales"] - 1)
+    pad = [(0, -n % multiple) for n in binned.shape]
+    padded = np.pad(binned, pad, mode="reflect")[None, None]
+    found = session.run(None, {"image": padded})[0][0, 0, : binned.shape[0], : binned.shape[1]]
+    return np.asarray(unbin(np.ascontiguousarray(found), grids) * np.float32(vacuum), dtype=np.float32)
