@@ -66,7 +66,7 @@ def kind_of(numbers: NDArray[np.int64], xy: NDArray[np.float64], width: float) -
 
 def content_tiles(folder: Path, split: str, count: int, patch: int, sampling: float, seed: int = 0) -> Tiles:
     """`count` tiles of the waves of `split` in `folder`, one or two a structure, at random places."""
-    paths = stored_waves(folder, split, max(8, -(-count // 2)))
+    paths = stored_waves(folder, split, min(count, 4 + count // 2))
     rng = np.random.default_rng([seed, 0xC7])
     images, kinds, classes = [], [], []
     n = int(FIELD_ANGSTROM / sampling)

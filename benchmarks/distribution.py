@@ -51,7 +51,7 @@ def embed(images: Images) -> NDArray[np.float64]:
         weight /= weight.flatten(1).norm(dim=1)[:, None, None, None]
         x = F.conv2d(x, weight).abs()
         found += [x.mean((2, 3)), x.std((2, 3))]
-        x = F.avg_pool2d(x, 2)
+        x = F.avg_pool2d(x, 2) if x.shape[-1] >= 20 else x  # small patches would not last for three layers
     features = np.log(torch.cat(found, 1).numpy().astype(np.float64) + 1e-3)
     return np.concatenate([features, 0.5 * np.log(radial_spectrum(images) + 1e-3)], 1)
 
@@ -65,7 +65,8 @@ def _near(points: NDArray[np.float64], of: NDArray[np.float64]) -> float:
 def likeness(generated: Images, real: Images) -> Likeness:
     """Of two sets of images (n, p, p), vacuum 1."""
     a, b = embed(generated), embed(real)
-    centre, scale = b.mean(0), b.std(0) + 1e-6
+    # At least 5 % (the features are logarithms): what hardly varies in the data must not decide.
+    centre, scale = b.mean(0), np.maximum(b.std(0), 0.05)
     a, b = (a - centre) / scale, (b - centre) / scale
     ours, theirs = (10 * np.log10(radial_spectrum(x).mean(0) + 1e-9) for x in (generated, real))
     return Likeness(_near(a, b), _near(b, a), float(np.sqrt(((ours - theirs) ** 2).mean())))

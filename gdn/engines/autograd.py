@@ -43,7 +43,7 @@ class PullBack(nn.Module):
 
 
 class PushForward(nn.Module):
-    """See `gdn.engines.folded.PushForward`; one forward-mode pass for each tangent."""
+    """See `gdn.engines.folded.PushForward`; J t as the derivative of t . J^T v in v, one pass for each tangent."""
 
     def __init__(self, images: Images) -> None:
         super().__init__()
@@ -51,5 +51,10 @@ class PushForward(nn.Module):
 
     def forward(self, z: Tensor, t: Tensor) -> Tensor:
         """J t (n k, channels, patch, patch)."""
-        columns = [torch.func.jvp(self.images, (z,), (t[:, k],))[1] for k in range(t.shape[1])]
+        with torch.enable_grad():
+            latents = z.detach().requires_grad_(True)
+            x = self.images(latents)
+            v = torch.zeros_like(x, requires_grad=True)
+            (pulled,) = torch.autograd.grad(x, latents, v, create_graph=True)
+            columns = [torch.autograd.grad(pulled, v, t[:, k], retain_graph=True)[0] for k in range(t.shape[1])]
         return torch.stack(columns, 1).flatten(0, 1)
