@@ -1,26 +1,36 @@
-"""The noise suite on whole frames of test structures: one table, rows as JSON lines if asked for.
+"""The comparison on whole frames of test structures: the noise suite against every comparator.
 
-Test structures are those of data set seed 1 whose seed falls in the test split; what is not on disk
-is simulated (about a second each). No generator of this program is trained on them.
+Three tables: PSNR, SSIM and column F1 for each noise and method; how alike the results of one frame are at different
+doses; the results by contrast class. Rows as JSON lines if asked for. Test structures are those of data set seed 1 whose
+seed falls in the test split; what is not on disk is simulated (about a second each). No generator and no U-Net of this
+program is trained on them.
 
-    python benchmarks/suite.py --frames 12 --rows docs/results/suite.jsonl
+    python benchmarks/suite.py --frames 20 --rows docs/results/suite.jsonl
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from gdn.engines.choose import open_engine
 from gdn.evaluation.comparators import available
 from gdn.evaluation.evaluate import DEFAULT_AGAINST, CleanFrame, evaluate_frame, summary, table
-from gdn.evaluation.suite import STUDY_VACUUM, SUITE, parse_suite
+from gdn.evaluation.metrics import Image, psnr
+from gdn.evaluation.suite import STUDY_VACUUM, SUITE, Noise, parse_suite
+from gdn.evaluation.unet import UNETS
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.search.bank import bank_for
+from gdn.search.original import OriginalSettings, parse_steps
 from gdn.training.imaging import read_wave, render, write_wave
 from gdn.training.simulation import (
     FRAME_SAMPLING,
@@ -33,6 +43,8 @@ from gdn.training.simulation import (
     wave_path,
 )
 from gdn.training.structures import random_structure
+
+Row = dict[str, Any]
 
 
 def stored_waves(folder: Path, split: str, count: int, dataset_seed: int = 1) -> list[Path]:
@@ -61,35 +73,115 @@ def clean_frames(folder: Path, count: int, split: str = "test") -> list[CleanFra
     return found
 
 
+def contrast_of(path: Path, image: Image) -> str:
+    """Contrast class of a whole frame of the wave at `path`, by its heavy columns (benchmarks/content.py)."""
+    from content import column_contrast, contrast_class
+
+    wave = read_wave(path)
+    corner = (wave.cell_angstrom - np.array(image.shape) * FRAME_SAMPLING) / 2
+    places = (wave.columns[wave.weights > 150][:, ::-1] - corner) / FRAME_SAMPLING - 0.5
+    inside = ((places > 20) & (places < np.array(image.shape) - 20)).all(1)
+    return contrast_class(column_contrast(image / np.float32(STUDY_VACUUM), places[inside], FRAME_SAMPLING))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One frame through the whole suite, in a process of its own."""
+
+    number: int
+    frame: CleanFrame
+    contrast: str
+    noises: tuple[Noise, ...]
+    methods: tuple[str, ...]
+    model: str
+    restarts: int
+    original: OriginalSettings | None
+    threads: int | None
+
+
+def one_frame(job: Job) -> tuple[list[Row], list[Row]]:
+    """Rows of the table, and how alike the results of one frame are at different doses."""
+    rows: list[Row] = []
+    images: dict[str, dict[str, Image]] = {}
+    with open_engine(find_model(job.model), threads=job.threads) as engine:
+        bank = bank_for(engine, 0, job.restarts)
+        for noise in job.noises:
+            done = evaluate_frame(job.frame, noise, engine, bank, job.number, job.methods, original=job.original)
+            rows += [row | {"contrast": job.contrast} for row in done.rows]
+            if noise.kind == "poisson":
+                for method in (m for m in (*job.methods, "gdn") if m != "noisy"):
+                    images.setdefault(method, {})[str(noise)] = done.images[method]
+    alike = [
+        {"frame": job.frame.file, "method": method, "pair": f"{a} - {b}", "psnr_db": psnr(found[a], found[b])}
+        for method, found in images.items()
+        for a, b in itertools.combinations(found, 2)
+    ]
+    print(f"{job.frame.file} done", file=sys.stderr, flush=True)
+    return rows, alike
+
+
+def alike_table(alike: list[Row]) -> str:
+    """PSNR between the results of the same frame at two doses, mean (least) over frames."""
+    pairs, methods = (list(dict.fromkeys(r[key] for r in alike)) for key in ("pair", "method"))
+    lines = [f"| same frame, dB between results | {' | '.join(pairs)} |", "|---|" + "--:|" * len(pairs)]
+    for method in methods:
+        groups = [[r["psnr_db"] for r in alike if r["method"] == method and r["pair"] == p] for p in pairs]
+        lines.append(f"| {method} | " + " | ".join(f"{np.mean(g):.2f} ({np.min(g):.2f})" for g in groups) + " |")
+    return "\n".join(lines)
+
+
+def class_table(rows: list[Row]) -> str:
+    """Mean PSNR by contrast class of the frame, and the spread between the classes."""
+    classes = [c for c in ("black", "intermediate", "white") if any(r["contrast"] == c for r in rows)]
+    count = {c: len({r["file"] for r in rows if r["contrast"] == c}) for c in classes}
+    lines = ["| noise | method | " + " | ".join(f"{c} (n = {count[c]})" for c in classes) + " | spread |"]
+    lines.append("|---|---|" + "--:|" * (len(classes) + 1))
+    for noise, method in dict.fromkeys((r["noise"], r["method"]) for r in rows if r["method"] != "noisy"):
+        mine = [r for r in rows if r["noise"] == noise and r["method"] == method]
+        means = [float(np.mean([r["psnr_db"] for r in mine if r["contrast"] == c])) for c in classes]
+        lines.append(f"| {noise} | {method} | " + " | ".join(f"{m:.2f}" for m in means) + f" | {max(means) - min(means):.2f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--noise", default=SUITE)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--restarts", type=int, default=256)
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))
+    parser.add_argument("--against", default=",".join([*DEFAULT_AGAINST, *UNETS]))
+    parser.add_argument("--original-steps", default="10,1500,10000", help="of 'original' in --against")
+    parser.add_argument("--workers", type=int, default=2, help="processes; 1: all threads on one frame")
     parser.add_argument("--rows", type=Path, help="also write every row as a JSON line")
     parser.add_argument("--record", action="store_true", help="write the means into the model's model.json")
     options = parser.parse_args()
     frames = clean_frames(options.data, options.frames, options.split)
-    methods = tuple(name for name in DEFAULT_AGAINST if available(name))
-    rows = []
-    with open_engine(find_model(options.model)) as engine:
-        bank = bank_for(engine, 0, options.restarts)
-        for noise in parse_suite(options.noise):
-            for number, frame in enumerate(frames):
-                rows += evaluate_frame(frame, noise, engine, bank, number, methods).rows
-            print(f"{noise} done", file=sys.stderr, flush=True)
+    paths = stored_waves(options.data, options.split, options.frames)
+    methods = tuple(name for name in options.against.split(",") if name == "original" or available(name))
+    common = (tuple(parse_suite(options.noise)), methods, options.model, options.restarts)
+    steps, threads = parse_steps(options.original_steps), None if options.workers == 1 else 1
+    jobs = [
+        Job(n, f, contrast_of(p, f.image), *common, steps, threads) for n, (f, p) in enumerate(zip(frames, paths, strict=True))
+    ]
+    if options.workers == 1:
+        found = [one_frame(job) for job in jobs]
+    else:
+        with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
+            found = list(pool.map(one_frame, jobs))
+    rows, alike = [r for f in found for r in f[0]], [r for f in found for r in f[1]]
+    order = {str(noise): n for n, noise in enumerate(parse_suite(options.noise))}
+    rows.sort(key=lambda r: order[r["noise"]])
     if options.record:
         card = Path(find_model(options.model).folder) / "model.json"
         content = json.loads(card.read_text())
-        content["metrics"] = {"split": options.split, "suite": list(summary(rows))}
+        content["metrics"] |= {"split": options.split, "suite": list(summary(rows))}
         card.write_text(json.dumps(content, indent=1) + "\n")
     if options.rows:
         options.rows.parent.mkdir(parents=True, exist_ok=True)
         options.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    print(table(rows))
+    print(table(rows), alike_table(alike) if alike else "", class_table(rows), sep="\n\n")
 
 
 if __name__ == "__main__":
