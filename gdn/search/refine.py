@@ -62,10 +62,10 @@ def start(
 
 def evaluate(engine: Engine, data: TileData, candidates: Candidates, batch: int = 64) -> Candidates:
     """The candidates with their objective and mean, the dose of each in closed form: sum of counts over sum of x."""
-    return _in_batches(data, candidates, batch, lambda turned, part: _evaluate_batch(engine, turned, part))
+    return in_batches(data, candidates, batch, lambda turned, part: _evaluate_batch(engine, turned, part))
 
 
-def _in_batches(
+def in_batches(
     data: TileData, candidates: Candidates, batch: int, work: Callable[[TileData, Candidates], Candidates]
 ) -> Candidates:
     """`work` on the turned tiles of some candidates and those candidates, `batch` at a time."""
@@ -103,7 +103,19 @@ def rate_at(step: int, steps: int, peak: float) -> float:
 
 def refine(engine: Engine, data: TileData, candidates: Candidates, steps: int, rate: float, batch: int = 64) -> Candidates:
     """`steps` Adam steps for every candidate; batches do not interact."""
-    return _in_batches(data, candidates, batch, lambda turned, part: _refine_batch(engine, turned, part, steps, rate))
+    return in_batches(data, candidates, batch, lambda turned, part: _refine_batch(engine, turned, part, steps, rate))
+
+
+@dataclass(frozen=True)
+class Point:
+    """The objective at theta: `value` (n,) nats, `gradient` (n, d + k), `mu` (n, h, w), d(mu) / d(nuisances)
+    `derivatives` (n, k, h, w), and the warp of candidates with a pose."""
+
+    value: NDArray[np.float64]
+    gradient: Array
+    mu: Array
+    derivatives: Array
+    warp: Warp | None
 
 
 class Objective:
@@ -133,8 +145,19 @@ class Objective:
         z, nuisance = (part.astype(np.float64) for part in self.split(theta))
         return np.asarray(0.5 * (z**2).sum(1) + 0.5 * ((nuisance / PRIOR_SIGMA[: nuisance.shape[1]]) ** 2).sum(1))
 
+    def mean_and_value(self, theta: Array) -> tuple[Array, NDArray[np.float64]]:
+        """mu (n, h, w) and the objective (n,) of theta: one forward pass."""
+        z, nuisance = self.split(theta)
+        mu = self.mean(self.engine.generate(z), nuisance)
+        return mu, self.value(mu, theta)
+
     def gradient(self, theta: Array) -> tuple[NDArray[np.float64], Array]:
         """The objective (n,) and its derivative (n, d + k) in theta."""
+        point = self.at(theta)
+        return point.value, point.gradient
+
+    def at(self, theta: Array) -> Point:
+        """The objective, its gradient and what a linear model around theta needs."""
         z, nuisance = self.split(theta)
         scale, shift = self._scale_and_shift(nuisance)
         warp = self._warp(nuisance)
@@ -153,7 +176,23 @@ class Objective:
             derivatives = np.concatenate([self.nuisance_derivatives(warped, mu, nuisance), pose], 1)
         own = np.einsum("nij,nkij->nk", v, derivatives)
         gradient = np.concatenate([dz + z, own + nuisance / PRIOR_SIGMA[: nuisance.shape[1]] ** 2], 1)
-        return likelihood + self._prior(theta), gradient
+        return Point(likelihood + self._prior(theta), gradient, mu, derivatives, warp)
+
+    def push_forward(self, theta: Array, point: Point, tangent: Array) -> Array:
+        """J t (n, h, w) for J = d(mu) / d(theta) at `point` and `tangent` t (n, d + k)."""
+        z, nuisance = self.split(theta)
+        along_z, along_nuisance = self.split(tangent)
+        moved = self.engine.push_forward(z, along_z[:, None])[:, 0]
+        scale = self._scale_and_shift(nuisance)[0][:, None, None]
+        moved = scale * (moved if point.warp is None else point.warp.forward(moved))
+        return np.asarray(moved + np.einsum("nk,nkij->nij", along_nuisance, point.derivatives), dtype=np.float32)
+
+    def pull_back(self, theta: Array, point: Point, cotangent: Array) -> Array:
+        """J^T v (n, d + k) for `cotangent` v (n, h, w)."""
+        z, nuisance = self.split(theta)
+        scaled = self._scale_and_shift(nuisance)[0][:, None, None] * cotangent
+        _, dz = self.engine.pull_back(z, scaled if point.warp is None else point.warp.transpose(scaled))
+        return np.concatenate([dz, np.einsum("nij,nkij->nk", cotangent, point.derivatives)], 1)
 
     def nuisance_derivatives(self, warped: Array, mu: Array, nuisance: Array) -> Array:
         """d(mu) / d(intensity nuisances) (n, 4, h, w) of warped patches; without a pose, of the patches."""
@@ -191,6 +230,6 @@ def _refine_batch(engine: Engine, data: TileData, part: Candidates, steps: int, 
                 break
             if not falling.all():
                 moving = Objective(engine, data.take(active))
+    mu, value = objective.mean_and_value(theta)
     z, nuisance = objective.split(theta)
-    mu = objective.mean(engine.generate(z), nuisance)
-    return replace(part, z=z, nuisance=nuisance, objective=objective.value(mu, theta), mean=turn_back(mu, part.symmetry))
+    return replace(part, z=z, nuisance=nuisance, objective=value, mean=turn_back(mu, part.symmetry))

@@ -12,6 +12,7 @@ from gdn.engines.base import Engine
 from gdn.engines.observation import FLOOR, Array, TileData, information
 from gdn.search.bank import Bank
 from gdn.search.likelihood import bank_scores, pixel_sigma
+from gdn.search.newton import newton
 from gdn.search.pose import best_shifts
 from gdn.search.refine import INTENSITY, Candidates, evaluate, join, refine, start
 from gdn.search.symmetry import SYMMETRIES, turn_tiles
@@ -30,10 +31,11 @@ class SearchSettings:
     stride: int | None = None  # binned px between tiles; None: half a tile
     symmetries: int = SYMMETRIES  # of the encoder's and the bank's images, 1 to 8
     brief_candidates: int = 2  # of the bank, for each tile
-    brief_steps: int = 3
+    brief_steps: int = 1
     full_candidates: int = SYMMETRIES
-    full_steps: int = 2  # more fit noise at low dose and gain nothing at high dose (docs/search.md)
-    rate: float = 0.08
+    full_steps: int = 1
+    iterations: int = 2  # of conjugate gradients in each step: more fit noise at low dose (docs/search.md); 0: Adam
+    rate: float = 0.08  # of Adam
     temperature: float = 40.0  # nats
     exchange: int = 4  # starts of each tile from the merged frame, one for each symmetry; 0: none
     residual: bool = True
@@ -51,7 +53,14 @@ def settings_for(estimate: str, residual: bool = True, laplace: bool = False) ->
     if estimate != "map":
         raise ValueError(f"--estimate {estimate}: mean or map")
     return SearchSettings(
-        residual=residual, laplace=laplace, estimate="map", full_candidates=2, full_steps=80, brief_steps=8, rate=0.1
+        residual=residual,
+        laplace=laplace,
+        estimate="map",
+        full_candidates=2,
+        full_steps=80,
+        iterations=0,
+        brief_steps=8,
+        rate=0.1,
     )
 
 
@@ -154,11 +163,18 @@ def search(engine: Engine, data: TileData, starts: Candidates, settings: SearchS
     done, starts = starts.take(np.flatnonzero(empty)), starts.take(np.flatnonzero(~empty))
     crowded = bool((np.bincount(starts.tile) > settings.full_candidates).any())
     if crowded:
-        starts = refine(engine, data, starts, settings.brief_steps, settings.rate)
+        starts = _refined(engine, data, starts, settings.brief_steps, settings)
         order = np.lexsort((starts.objective, starts.tile))
         rank = np.arange(len(order)) - np.searchsorted(starts.tile[order], starts.tile[order])
         starts = starts.take(np.sort(order[rank < settings.full_candidates]))
-    return join([done, refine(engine, data, starts, settings.full_steps, settings.rate)])
+    return join([done, _refined(engine, data, starts, settings.full_steps, settings)])
+
+
+def _refined(engine: Engine, data: TileData, starts: Candidates, steps: int, settings: SearchSettings) -> Candidates:
+    """By Gauss-Newton steps or by Adam's."""
+    if settings.iterations:
+        return newton(engine, data, starts, steps, settings.iterations)
+    return refine(engine, data, starts, steps, settings.rate)
 
 
 def structure(candidates: Candidates, data: TileData) -> NDArray[np.float64]:

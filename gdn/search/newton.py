@@ -1,0 +1,109 @@
+"""Refinement by truncated Gauss-Newton steps: few conjugate-gradient iterations, each along what the data resolve.
+
+The quadratic model of the objective at theta has the Fisher information J^T W J of the counts and the prior's
+precision as its Hessian (Gauss-Newton; Martens 2010, "Deep learning via Hessian-free optimization"). It is never
+formed: an iteration is one tangent and one cotangent through the generator. Stopping after a few iterations is the
+regularisation: the directions with the most information per nat come first, and those that only fit noise, last
+(Hansen 1998, ch. 6). Adam's first steps move all latents by the same amount, whatever the counts say of them: with
+many latents that is mostly noise (docs/search.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdn.engines.base import Engine
+from gdn.engines.observation import Array, TileData, information
+from gdn.search.refine import PRIOR_SIGMA, Candidates, Objective, Point, in_batches
+from gdn.search.symmetry import turn_back
+
+FRACTIONS = (1.0, 0.5, 0.25, 0.1)  # of a step, tried in turn
+AGREEMENT = 0.5  # share of the quadratic model's decrease that a step must show
+
+
+@dataclass(frozen=True)
+class Step:
+    """A direction (n, d + k), and the decrease (n,) in nats that the quadratic model promises of half of it all."""
+
+    direction: Array
+    curvature: NDArray[np.float64]
+
+    def promised(self, fraction: float) -> NDArray[np.float64]:
+        """Decrease (n,) of the quadratic model after a fraction of the step; CG's iterates have g.p = -p.H p."""
+        return (fraction - fraction**2 / 2) * self.curvature
+
+
+def newton(engine: Engine, data: TileData, candidates: Candidates, steps: int, iterations: int, batch: int = 64) -> Candidates:
+    """`steps` Gauss-Newton steps of `iterations` conjugate-gradient iterations each; batches do not interact.
+
+    A step is shortened until the objective falls by half of what its quadratic model promises; if it never does, the
+    candidate stays as it was.
+    """
+
+    def work(turned: TileData, part: Candidates) -> Candidates:
+        objective = Objective(engine, turned)
+        theta = np.concatenate([part.z, part.nuisance], 1)
+        mu, value = np.empty_like(turned.counts), np.empty(len(theta))
+        for _ in range(steps):
+            point = objective.at(theta)
+            theta, mu, value = _stepped(objective, theta, point, conjugate_gradients(objective, theta, point, iterations))
+        if steps == 0:
+            mu, value = objective.mean_and_value(theta)
+        z, nuisance = objective.split(theta)
+        return replace(part, z=z, nuisance=nuisance, objective=value, mean=turn_back(mu, part.symmetry))
+
+    return in_batches(data, candidates, batch, work)
+
+
+def conjugate_gradients(objective: Objective, theta: Array, point: Point, iterations: int) -> Step:
+    """The step of `iterations` conjugate-gradient iterations from zero on H p = -gradient, for every candidate alone.
+
+    Nuisances are scaled by their own curvature, latents by their prior's: the counts' information about a dose is a
+    thousand times that about a latent.
+    """
+    precision = np.ones_like(theta)
+    weight = information(point.mu, objective.data)
+    k = point.derivatives.shape[1]
+    prior = (PRIOR_SIGMA[:k].astype(np.float64) ** -2).astype(np.float32)
+    precision[:, -k:] = prior
+    diagonal = precision.copy()
+    diagonal[:, -k:] += np.einsum("nij,nkij->nk", weight, point.derivatives**2)
+    direction, image = np.zeros_like(theta), np.zeros_like(theta)
+    residual = -point.gradient
+    scaled = residual / diagonal
+    search, strength = scaled, _dot(residual, scaled)
+    for _ in range(iterations):
+        curved = objective.pull_back(theta, point, weight * objective.push_forward(theta, point, search)) + precision * search
+        along = np.maximum(_dot(search, curved), 1e-12)
+        length = (strength / along).astype(np.float32)[:, None]
+        direction = direction + length * search
+        image = image + length * curved
+        residual = residual - length * curved
+        scaled = residual / diagonal
+        before, strength = strength, _dot(residual, scaled)
+        search = scaled + (strength / np.maximum(before, 1e-12)).astype(np.float32)[:, None] * search
+    return Step(direction, _dot(direction, image))
+
+
+def _stepped(objective: Objective, theta: Array, point: Point, step: Step) -> tuple[Array, Array, NDArray[np.float64]]:
+    """theta, mean and objective after the largest of FRACTIONS of the step that keeps what it promises."""
+    theta, mu, value = theta.copy(), point.mu.copy(), point.value.copy()
+    open_ = np.arange(len(theta))
+    for fraction in FRACTIONS:
+        trial = theta[open_] + np.float32(fraction) * step.direction[open_]
+        here = Objective(objective.engine, objective.data.take(open_))
+        found_mu, found = here.mean_and_value(trial)
+        kept = value[open_] - found >= AGREEMENT * step.promised(fraction)[open_]
+        done = open_[kept]
+        theta[done], mu[done], value[done] = trial[kept], found_mu[kept], found[kept]
+        open_ = open_[~kept]
+        if not len(open_):
+            break
+    return theta, mu, value
+
+
+def _dot(a: Array, b: Array) -> NDArray[np.float64]:
+    return np.asarray(np.einsum("ni,ni->n", a.astype(np.float64), b.astype(np.float64)))
