@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +22,9 @@ from gdn.search import refine as refinement
 from gdn.search.bank import Bank, CacheError, bank_for, evict, restart_latents
 from gdn.search.denoise import denoise_frame
 from gdn.search.heldout import choose, split
-from gdn.search.laplace import laplace
+from gdn.search.laplace import curvature, laplace, linearise
 from gdn.search.likelihood import BankPart, bank_scores
+from gdn.search.newton import conjugate_gradients, newton
 from gdn.search.pose import Warp, best_shifts
 from gdn.search.posterior import candidate_weights
 from gdn.search.residual import shrunk_residual
@@ -387,3 +389,69 @@ def test_tiles_hear_of_the_merged_frame() -> None:
         best = best_of_each(told)
         assert (best >= len(found.z)).all()
         assert (told.objective[best] < found.objective[best_of_each(found)]).all()
+
+
+@pytest.fixture(scope="module")
+def turned_starts() -> tuple[TileData, refinement.Candidates, np.ndarray]:
+    """Counts at 19 electrons a pixel of four generated patches, the encoder's guesses of them, and the truth."""
+    with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
+        truth = engine.generate(restart_latents(11, range(4), 128))
+        data = TileData(np.random.default_rng(4).poisson(19 * truth).astype(np.float32), np.ones_like(truth), 1.0, 0.0)
+        z = engine.encode(data.counts / np.float32(19), np.full(4, 19**-0.5, np.float32))
+        assert z is not None
+        starts = refinement.start(z, np.arange(4), np.array([0, 1, 4, 7]), 19, np.zeros(4, bool))
+        return data, refinement.evaluate(engine, data, starts), truth
+
+
+def test_many_conjugate_gradient_iterations_are_the_gauss_newton_step(turned_starts: Any) -> None:
+    data, starts, _ = turned_starts
+    with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
+        objective = refinement.Objective(engine, data)
+        theta = np.concatenate([starts.z, starts.nuisance], 1)
+        point = objective.at(theta)
+        step = conjugate_gradients(objective, theta, point, 200)
+        for i in range(2):
+            one = refinement.Objective(engine, data.take(np.array([i])))
+            mu, derivative = linearise(one, theta[i])
+            h = curvature(mu, derivative, one.data)
+            exact = -np.linalg.solve(h, point.gradient[i].astype(np.float64))
+            assert np.linalg.norm(step.direction[i] - exact) < 0.02 * np.linalg.norm(exact)
+            assert step.curvature[i] == pytest.approx(exact @ h @ exact, rel=0.02)
+        few = [conjugate_gradients(objective, theta, point, k).promised(1.0) for k in (1, 2, 4, 8)]
+        assert (np.diff(few, axis=0) > 0).all()  # each iteration promises more than the one before
+
+
+@pytest.mark.parametrize("pose", [False, True])
+def test_gauss_newton_lowers_the_objective_and_the_error(turned_starts: Any, pose: bool) -> None:
+    data, starts, truth = turned_starts
+    if pose:
+        starts = replace(starts, nuisance=np.concatenate([starts.nuisance, np.zeros_like(starts.nuisance)], 1))
+    with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
+        starts = refinement.evaluate(engine, data, starts)
+        found = newton(engine, data, starts, 1, 2)
+        assert (found.objective < starts.objective).all()
+        alone = newton(engine, data, starts, 1, 2, batch=1)
+        np.testing.assert_allclose(alone.objective, found.objective, atol=0.05)
+        again = refinement.evaluate(engine, data, replace(found, nuisance=found.nuisance.copy()))
+        assert (found.objective < again.objective + 0.5).all()  # what is reported belongs to the latents
+
+    def error(c: refinement.Candidates) -> float:
+        return float(((c.mean / 19 - truth) ** 2).mean())
+
+    assert error(found) < error(starts)
+
+
+def test_a_step_that_breaks_its_promise_is_shortened_or_not_taken(turned_starts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, starts, _ = turned_starts
+    taken: list[int] = []
+
+    def far(self: refinement.Objective, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        taken.append(len(theta))
+        return np.zeros((len(theta), 64, 64), np.float32), np.full(len(theta), 1e9)
+
+    with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
+        monkeypatch.setattr(refinement.Objective, "mean_and_value", far)
+        found = newton(engine, data, starts, 1, 2)
+    assert taken == [4, 4, 4, 4]
+    np.testing.assert_array_equal(found.z, starts.z)
+    np.testing.assert_allclose(found.objective, starts.objective, atol=0.05)

@@ -1,0 +1,84 @@
+"""Contrast classes on equal terms: the same structures seen with black, intermediate and white columns.
+
+Defocus and thickness decide which; a plain random set of frames is nearly all black. Each structure of the split for which
+all three are found among its views is taken once in each class, so that the classes hold the same structures.
+
+    python benchmarks/contrast.py --structures 8 --rows docs/results/contrast.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from content import CLASSES
+from suite import Job, class_table, contrast_of, one_frame, stored_waves
+
+from gdn.evaluation.comparators import available
+from gdn.evaluation.evaluate import CleanFrame
+from gdn.evaluation.suite import STUDY_VACUUM, parse_suite
+from gdn.evaluation.unet import UNETS
+from gdn.models import DEFAULT_MODEL
+from gdn.training.imaging import read_wave, render
+from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
+
+Classed = dict[str, CleanFrame]
+
+
+def in_every_class(path: Path, views: int) -> Classed | None:
+    """The first view of the wave at `path` in each contrast class; None if one is not among its `views`."""
+    wave, seed = read_wave(path), seed_of_path(path)
+    found: Classed = {}
+    for view in range(views):
+        image = np.maximum(render(wave, frame_optics(seed, view), FRAME_SAMPLING, FRAME_SHAPE), 0) * np.float32(STUDY_VACUUM)
+        name = contrast_of(path, image)
+        if name in CLASSES:
+            found.setdefault(name, CleanFrame(path.stem, view, image, FRAME_SAMPLING))
+        if len(found) == len(CLASSES):
+            return found
+    return None
+
+
+def structures(folder: Path, split: str, count: int, views: int) -> list[Classed]:
+    """The first `count` structures of `split` that are seen in every class."""
+    found: list[Classed] = []
+    tried = 0
+    while len(found) < count and tried < 20 * count:
+        path = stored_waves(folder, split, tried + 1)[tried]
+        tried += 1
+        classed = in_every_class(path, views)
+        if classed is not None:
+            found.append(classed)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--structures", type=int, default=8)
+    parser.add_argument("--views", type=int, default=24, help="looked through for each structure")
+    parser.add_argument("--noise", default="poisson:10,poisson:1")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--restarts", type=int, default=256)
+    parser.add_argument("--split", choices=("test", "validation"), default="test")
+    parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))
+    parser.add_argument("--against", default=",".join(["blur", "bm3d", *UNETS]))
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rows", type=Path, help="also write every row as a JSON line")
+    options = parser.parse_args()
+    methods = tuple(m for m in options.against.split(",") if available(m))
+    settings = (tuple(parse_suite(options.noise)), methods, options.model, options.restarts, None, 1)
+    found = structures(options.data, options.split, options.structures, options.views)
+    jobs = [Job(n, classed[name], name, *settings) for n, classed in enumerate(found) for name in CLASSES]
+    with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
+        rows = [row for done in pool.map(one_frame, jobs) for row in done[0]]
+    if options.rows:
+        options.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    print(f"{len(found)} structures, each in every class\n\n{class_table(rows)}")
+
+
+if __name__ == "__main__":
+    main()
