@@ -1,9 +1,9 @@
 """The comparison on whole frames of test structures: the noise suite against every comparator.
 
-Three tables: PSNR, SSIM and column F1 for each noise and method; how alike the results of one frame are at different
-doses; the results by contrast class. Rows as JSON lines if asked for. Test structures are those of data set seed 1 whose
-seed falls in the test split; what is not on disk is simulated (about a second each). No generator and no U-Net of this
-program is trained on them.
+Its tables: PSNR, SSIM and column F1 for each noise and method; gdn's lead over each comparator; how alike the results of
+one frame are at different doses; the results by contrast class. Rows as JSON lines if asked for. Test structures are
+those of data set seed 1 whose seed falls in the test split; what is not on disk is simulated (about a second each). No
+generator and no U-Net of this program is trained on them.
 
     python benchmarks/suite.py --frames 20 --rows docs/results/suite.jsonl
 """
@@ -120,6 +120,36 @@ def one_frame(job: Job) -> tuple[list[Row], list[Row]]:
     return rows, alike
 
 
+def short_table(rows: list[Row]) -> str:
+    """Mean PSNR and standard deviation: a line for each method, a column for each noise; each cell over frames."""
+    found = {(s["noise"], s["method"]): s for s in summary(rows)}
+    noises, methods = (list(dict.fromkeys(key[i] for key in found)) for i in (0, 1))
+    lines = [
+        f"| PSNR dB (sd), n = {next(iter(found.values()))['n']} | " + " | ".join(noises) + " |",
+        "|---|" + "--:|" * len(noises),
+    ]
+    for method in methods:
+        cells = [
+            f"{found[n, method]['psnr_mean']:.2f} ({found[n, method]['psnr_sd']:.2f})" for n in noises if (n, method) in found
+        ]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def lead_table(rows: list[Row]) -> str:
+    """gdn minus every comparator over the same frames: mean, least, and frames on which gdn is behind."""
+    by = {(r["noise"], r["method"], r["file"]): r["psnr_db"] for r in rows}
+    noises, methods, files = (list(dict.fromkeys(r[key] for r in rows)) for key in ("noise", "method", "file"))
+    lines = ["| gdn minus, dB: mean (least), frames behind | " + " | ".join(noises) + " |", "|---|" + "--:|" * len(noises)]
+    for method in (m for m in methods if m not in ("gdn", "noisy")):
+        cells = []
+        for noise in noises:
+            lead = np.array([by[noise, "gdn", f] - by[noise, method, f] for f in files])
+            cells.append(f"{lead.mean():+.2f} ({lead.min():+.2f}), {(lead < 0).sum()}")
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def alike_table(alike: list[Row]) -> str:
     """PSNR between the results of the same frame at two doses, mean (least) over frames."""
     pairs, methods = (list(dict.fromkeys(r[key] for r in alike)) for key in ("pair", "method"))
@@ -143,20 +173,8 @@ def class_table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=20)
-    parser.add_argument("--noise", default=SUITE)
-    parser.add_argument("--model", default=DEFAULT_MODEL)
-    parser.add_argument("--restarts", type=int, default=256)
-    parser.add_argument("--split", choices=("test", "validation"), default="test")
-    parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))
-    parser.add_argument("--against", default=",".join([*DEFAULT_AGAINST, *UNETS]))
-    parser.add_argument("--original-steps", default="10,1500,10000", help="of 'original' in --against")
-    parser.add_argument("--workers", type=int, default=2, help="processes; 1: all threads on one frame")
-    parser.add_argument("--rows", type=Path, help="also write every row as a JSON line")
-    parser.add_argument("--record", action="store_true", help="write the means into the model's model.json")
-    options = parser.parse_args()
+def measure(options: argparse.Namespace) -> tuple[list[Row], list[Row]]:
+    """Rows of all frames, in the order of the suite, and how alike results at different doses are."""
     frames = clean_frames(options.data, options.frames, options.split)
     paths = stored_waves(options.data, options.split, options.frames)
     methods = tuple(name for name in options.against.split(",") if name == "original" or available(name))
@@ -170,9 +188,36 @@ def main() -> None:
     else:
         with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
             found = list(pool.map(one_frame, jobs))
-    rows, alike = [r for f in found for r in f[0]], [r for f in found for r in f[1]]
     order = {str(noise): n for n, noise in enumerate(parse_suite(options.noise))}
-    rows.sort(key=lambda r: order[r["noise"]])
+    rows = sorted((r for f in found for r in f[0]), key=lambda r: order[r["noise"]])
+    return rows, [r for f in found for r in f[1]]
+
+
+def show(rows: list[Row], alike: list[Row]) -> None:
+    """Print every table."""
+    print(short_table(rows), lead_table(rows), table(rows), alike_table(alike) if alike else "", class_table(rows), sep="\n\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=20)
+    parser.add_argument("--noise", default=SUITE)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--restarts", type=int, default=256)
+    parser.add_argument("--split", choices=("test", "validation"), default="test")
+    parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))
+    parser.add_argument("--against", default=",".join([*DEFAULT_AGAINST, *UNETS]))
+    parser.add_argument("--original-steps", default="10,1500,10000", help="of 'original' in --against")
+    parser.add_argument("--workers", type=int, default=2, help="processes; 1: all threads on one frame")
+    parser.add_argument("--rows", type=Path, help="also write every row as a JSON line")
+    parser.add_argument("--table", type=Path, metavar="ROWS", help="only print the tables of rows written before")
+    parser.add_argument("--record", action="store_true", help="write the means into the model's model.json")
+    options = parser.parse_args()
+    if options.table:
+        found = [json.loads(line) for line in options.table.read_text().splitlines()]
+        show([r for r in found if "pair" not in r], [r for r in found if "pair" in r])
+        return
+    rows, alike = measure(options)
     if options.record:
         card = Path(find_model(options.model).folder) / "model.json"
         content = json.loads(card.read_text())
@@ -180,8 +225,8 @@ def main() -> None:
         card.write_text(json.dumps(content, indent=1) + "\n")
     if options.rows:
         options.rows.parent.mkdir(parents=True, exist_ok=True)
-        options.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    print(table(rows), alike_table(alike) if alike else "", class_table(rows), sep="\n\n")
+        options.rows.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *alike]))
+    show(rows, alike)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def test_push_forward_is_autograds_in_float64(stem: str, residual: int) -> None:
     import torch
 
     from gdn.engines.folded import PushForward
-    from gdn.training.export import fold
+    from gdn.training.folding import fold
 
     generator = random_generator(stem, residual)
     z, t = torch.randn(2, generator.latent).double(), torch.randn(2, 3, generator.latent).double()
@@ -69,7 +69,7 @@ def test_pull_back_is_autograds_in_float64(stem: str, residual: int, alpha: floa
     import torch
 
     from gdn.engines.folded import PullBack
-    from gdn.training.export import fold
+    from gdn.training.folding import fold
 
     generator = random_generator(stem, residual)
     graph = PullBack(fold(generator, 0.9))

@@ -140,7 +140,7 @@ def test_a_generator_without_a_folded_form_still_searches(tmp_path: Path, datase
     from gdn.search.bank import bank_for
     from gdn.search.denoise import denoise_frame
     from gdn.search.tiles import SearchSettings
-    from gdn.training.export import fold
+    from gdn.training.folding import fold
 
     trained(tiny(network={"body": "waves", "waves": 4}), tmp_path / "run", dataset)
     generator, encoder, _, _, model = open_networks(str(tmp_path / "run"))

@@ -16,7 +16,9 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: str = typer.Option("range", metavar="NAME|FILE", help="Shipped recipe (range, dcgan) or a TOML file."),
+    recipe: str = typer.Option(
+        "range", metavar="NAME|FILE", help="Shipped recipe (range, range-128, dcgan, unet, unet-poisson1) or a TOML file."
+    ),
     data: Path = typer.Option(Path("data"), help="Folder of 'gdn simulate', or an .npz with 'train' and 'test' images."),
     run: Path | None = typer.Option(
         None, "-o", "--output", metavar="DIR", help="Run folder [default: runs/RECIPE]; the same command resumes."

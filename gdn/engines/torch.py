@@ -54,7 +54,9 @@ class TorchEngine(GraphEngine):
 
 def _graphs(generator: Generator, encoder: Encoder | None, scale: float, vacuum: float) -> dict[Graph, torch.nn.Module]:
     """The four graphs: folded where the generator has that form, by autograd where not."""
-    from gdn.training.export import EncoderMean, fold, round_to_half
+    from gdn.training.export import EncoderMean
+    from gdn.training.folding import fold
+    from gdn.training.graphs import round_to_half
 
     graphs: dict[Graph, torch.nn.Module]
     if generator.foldable:

@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from gdn import __version__
-from gdn.engines.folded import (
-    Chain,
-    Conv,
-    Coupling,
-    FoldedGenerator,
-    Full,
-    Ladder,
-    Operation,
-    PullBack,
-    PushForward,
-    Relu,
-    Reshape,
-    Tanh,
-    fold_sequence,
-)
+from gdn.engines.folded import PullBack, PushForward
 from gdn.models import MODEL_SCHEMA, ModelCard, Specimen, load_model, sha256_of
-from gdn.training import flow
-from gdn.training.blocks import GridStem, LinearStem, MappingStem, Rung
+from gdn.training.folding import fold
+from gdn.training.graphs import export_graph, replace_folder, round_to_half, store_half
 from gdn.training.networks import Encoder, Generator
 from gdn.training.recipe import Recipe
 
-OPSET = 20
 CHECKED = 64  # random latents compared with torch
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2}  # largest difference allowed, vacuum units
 
@@ -70,106 +49,6 @@ class EncoderMean(nn.Module):
             return mean
         # The flow alone and not the generator: the graph is to hold no more weights than it needs.
         return torch.cat([self.flow.inverse(mean[:, : self.stem_latent])[0], mean[:, self.stem_latent :]], 1)
-
-
-def fold(generator: Generator, intensity_scale: float, vacuum: float = 1.0) -> FoldedGenerator:
-    """The generator in evaluation mode with batch norm folded. Raises ValueError for a body without such a form."""
-    if not generator.foldable:
-        raise ValueError(f"a generator with the body '{generator.network.body}' cannot be exported; only 'conv' can")
-    operations = _entrance(generator)
-    chains, entries = [], []
-    shapes: list[tuple[int, ...]] = []
-    splits = [generator.network.stem_latent]
-    layers, first = list(generator.layers), 0
-    for index, rung in generator.rungs.items():
-        assert isinstance(rung, Rung)
-        chains.append(Chain(operations + fold_sequence(layers[first : int(index) + 1])))
-        entries.append(Conv(rung.conv.weight.detach(), None))
-        shapes.append(rung.shape)
-        splits.append(rung.place[1] - rung.place[0])
-        operations, first = [], int(index) + 1
-    chains.append(Chain([*operations, *fold_sequence(layers[first:]), Tanh()]))
-    return FoldedGenerator(Ladder(chains, entries, shapes, splits), intensity_scale, vacuum).eval()
-
-
-def _entrance(generator: Generator) -> list[Operation]:
-    """The flow and the stem."""
-    n = generator.network
-    operations: list[Operation] = []
-    flat = (n.stem_latent,)
-    if generator.flow is not None:
-        operations.append(Reshape(flat, generator.flow.shape))
-        for layer in generator.flow.layers:
-            assert isinstance(layer, flow.Coupling)
-            operations.append(Coupling(layer.mask.detach().clone(), Chain(fold_sequence([*layer.net])), flow.BOUND))
-        operations.append(Reshape(generator.flow.shape, flat))
-    stem = generator.stem
-    if isinstance(stem, MappingStem):
-        full = [m for m in stem.mapping if isinstance(m, nn.Linear)]
-        operations += [o for m in full for o in (Full(m.weight.detach(), m.bias.detach()), Relu())][:-1]
-        return [*operations, Reshape((n.coarse**2 * stem.shape[0],), stem.shape)]
-    assert isinstance(stem, GridStem | LinearStem)
-    operations.append(Reshape(flat, stem.shape if isinstance(stem, GridStem) else (n.stem_latent, 1, 1)))
-    return operations + fold_sequence([stem.conv])
-
-
-@contextmanager
-def quiet_onnx_export() -> Iterator[None]:
-    """Without the exporter's remarks on packages that are not needed."""
-    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _export(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str], path: Path) -> None:
-    """One ONNX file with a dynamic first axis on every input of more than zero dimensions."""
-    batch = torch.export.Dim("batch", min=1, max=2**20)
-    tangents = torch.export.Dim("tangents", min=1, max=2**16)
-    dynamic = tuple({0: batch} | ({1: tangents} if t.ndim == 3 else {}) if t.ndim else None for t in inputs)
-    with quiet_onnx_export():
-        # Unoptimised: the optimiser would merge weights, and they must stay exact in half precision.
-        program = torch.onnx.export(
-            module, inputs, dynamo=True, opset_version=OPSET, input_names=names, output_names=outputs,
-            dynamic_shapes=dynamic, verbose=False, optimize=False,
-        )  # fmt: skip
-    assert program is not None
-    program.save(str(path))
-
-
-def store_half(path: Path) -> None:
-    """Keep large float32 weights as float16 with a Cast behind: half the size, float32 arithmetic.
-
-    The weights must already be float16-exact, so that nothing changes. The exporter's notes on where each
-    operation came from, up to a third of the file, go.
-    """
-    model = onnx.load(str(path))
-    graph = model.graph
-    del graph.value_info[:]
-    for node in graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    casts = []
-    for tensor in list(graph.initializer):
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < 256:
-            continue
-        half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name + "_half")
-        casts.append(helper.make_node("Cast", [half.name], [tensor.name], to=TensorProto.FLOAT))
-        graph.initializer.remove(tensor)
-        graph.initializer.append(half)
-    for node in reversed(casts):
-        graph.node.insert(0, node)
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))
-
-
-def round_to_half(module: nn.Module) -> nn.Module:
-    """Round every floating parameter and buffer to float16, kept as float32."""
-    with torch.no_grad():
-        for tensor in [*module.parameters(), *module.buffers()]:
-            if tensor.is_floating_point():
-                tensor.copy_(tensor.half().float())
-    return module
 
 
 def _example(card: dict[str, Any], n: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
@@ -219,15 +98,15 @@ def export_model(
         dtype = torch.float16 if fp16 else torch.float32
         inputs = _example(about, 2, dtype)
         graph = PullBack(fold(generator, n.intensity_scale)).to(dtype) if fp16 else reference
-        _export(graph.generator, inputs[:1], ["z"], ["x"], work / "generator.onnx")
-        _export(graph, inputs, GRADIENT_INPUTS, ["x", "dz"], work / "gradient.onnx")
+        export_graph(graph.generator, inputs[:1], ["z"], ["x"], work / "generator.onnx")
+        export_graph(graph, inputs, GRADIENT_INPUTS, ["x", "dz"], work / "gradient.onnx")
         tangents = _tangents(inputs[0])
-        _export(PushForward(graph.generator), (inputs[0], tangents), ["z", "t"], ["jt"], work / "tangent.onnx")
+        export_graph(PushForward(graph.generator), (inputs[0], tangents), ["z", "t"], ["jt"], work / "tangent.onnx")
         mean = None
         if encoder is not None:
             mean = round_to_half(EncoderMean(encoder.eval().float().cpu(), generator)).eval()
             exported = EncoderMean(encoder, generator).to(dtype) if fp16 else mean
-            _export(exported, (inputs[1], inputs[3]), ["image", "sigma"], ["z"], work / "encoder.onnx")
+            export_graph(exported, (inputs[1], inputs[3]), ["image", "sigma"], ["z"], work / "encoder.onnx")
             mean = mean.float()
         if not fp16:
             for path in work.glob("*.onnx"):
@@ -251,16 +130,6 @@ def _copy_history(history: Path | None, work: Path) -> None:
     for source, name in ((history / "stats.jsonl", "stats.jsonl"), *((g, "grid.png") for g in grids[-1:])):
         if source.exists():
             shutil.copyfile(source, work / name)
-
-
-def replace_folder(work: Path, out: Path) -> None:
-    """Put the finished folder `work` in the place of `out`."""
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.replace(old)
-    work.replace(out)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 @torch.no_grad()

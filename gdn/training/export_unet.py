@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gdn import __version__
 from gdn.models import sha256_of
-from gdn.training.export import OPSET, quiet_onnx_export, replace_folder, round_to_half, store_half
+from gdn.training.graphs import OPSET, quiet_onnx_export, replace_folder, round_to_half, store_half
 from gdn.training.recipe import Recipe
 from gdn.training.state import State
 from gdn.training.unet import UNet
