@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from gdn.cli.common import UsageFault, expand, progress_bar, writable_folder
-from gdn.models import DEFAULT_MODEL
+from gdn.models import AUTO
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
+    from gdn.engines.base import Engine
+    from gdn.models import Model
+    from gdn.search.bank import Bank
     from gdn.search.files import Job, Outputs
 
 
@@ -29,7 +35,9 @@ def denoise(
     restarts: int = typer.Option(
         256, min=1, max=1_000_000, help="Random latents scored against every tile, each turned eight ways."
     ),
-    model: str = typer.Option(DEFAULT_MODEL, metavar="NAME|DIR", help="Shipped model or model folder."),
+    model: str = typer.Option(
+        AUTO, metavar="NAME|DIR", help="Shipped model or model folder; auto: the largest field that the frame covers."
+    ),
     noise: str = typer.Option("auto", help="auto, poisson, gaussian, gaussian:S, poisson-gaussian (S in the file's units)."),
     sampling: float | None = typer.Option(None, metavar="Å/px", help="Pixel size where the file carries none, or another."),
     engine: str = typer.Option("auto", help="auto, onnxruntime, torch."),
@@ -50,10 +58,11 @@ def denoise(
     Example: gdn denoise night1/*.tif --restarts 4096 -o clean
     """
     from gdn.engines.base import EngineError
-    from gdn.engines.choose import open_engine
+    from gdn.engines.choose import choose, open_engine
     from gdn.frames.noise import parse_noise
-    from gdn.models import ModelError, find_model
+    from gdn.models import ModelError
     from gdn.search.bank import CacheError, bank_for
+    from gdn.search.family import members
     from gdn.search.files import Job
     from gdn.search.original import parse_steps
     from gdn.search.tiles import settings_for
@@ -67,31 +76,42 @@ def denoise(
         noise_model = parse_noise(noise)
         settings = settings_for(estimate, residual, laplace)
         original = parse_steps(original_steps) if method == "original" else None
-        chosen = find_model(model)
-    except (ModelError, ValueError) as error:
+        models = members(model)
+        choose(engine, device)
+    except (ModelError, EngineError, ValueError) as error:
         raise UsageFault(str(error)) from None
     if output is not None:
         writable_folder(output)
     plan = _plan(paths, output)
+    # The original method draws its own few restarts.
+    count = restarts if original is None else 1
+    run = Run(
+        models,
+        lambda found: open_engine(found, engine, device, threads),
+        lambda opened, progress: bank_for(opened, seed, count, use_cache=not no_cache, progress=progress),
+        partial(
+            Job, seed=seed, settings=settings, noise=noise_model, noise_text=noise, sampling_angstrom=sampling, original=original
+        ),
+    )
     try:
-        opened = open_engine(chosen, engine, device, threads)
-    except EngineError as error:
+        failures = _run(plan, run, sampling, resume, as_json)
+    except (EngineError, CacheError) as error:
         raise UsageFault(str(error)) from None
-    with opened as running:
-        try:
-            # The original method draws its own few restarts.
-            count = restarts if original is None else 1
-            with progress_bar(f"bank of {count} restarts", count) as update:
-                bank = bank_for(running, seed, count, use_cache=not no_cache, progress=update)
-        except CacheError as error:
-            raise UsageFault(str(error)) from None
-        job = Job(running, bank, seed, settings, noise_model, noise, sampling, original)
-        failures = _run(plan, job, resume, as_json)
     for line in failures:
         print(f"gdn: {line}", file=sys.stderr)
     if len(failures) and len(paths) > 1:
         print(f"gdn: {len(failures)} of {len(paths)} files failed; the others are done", file=sys.stderr)
     return 1 if failures else 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """How the engine, the bank and the job of a file are made, once they are needed."""
+
+    models: list[Model]
+    open_engine: Callable[[Model], Engine]
+    open_bank: Callable[[Engine, Callable[[int, int], None]], Bank]
+    job: Callable[[Engine, Bank], Job]
 
 
 def _plan(paths: list[Path], output: Path | None) -> list[tuple[Path, Outputs]]:
@@ -109,19 +129,35 @@ def _plan(paths: list[Path], output: Path | None) -> list[tuple[Path, Outputs]]:
     return plan
 
 
-def _run(plan: list[tuple[Path, Outputs]], job: Job, resume: bool, as_json: bool) -> list[str]:
-    """Denoise every file; returns a line for each that failed."""
+def _run(plan: list[tuple[Path, Outputs]], run: Run, sampling: float | None, resume: bool, as_json: bool) -> list[str]:
+    """Denoise every file; returns a line for each that failed. Raises EngineError or CacheError: no file could be done."""
+    from gdn.engines.base import EngineError
+    from gdn.frames.files import read_frames
+    from gdn.search.bank import CacheError
+    from gdn.search.family import Family
     from gdn.search.files import denoise_file, is_done
 
     failures = []
-    with progress_bar("denoising", len(plan)) as update:
+    with (
+        progress_bar("denoising", len(plan)) as update,
+        Family(
+            run.models,
+            run.open_engine,
+            lambda e: run.open_bank(e, lambda n, of: update(0, text=f"bank of restarts: {n} of {of}")),
+        ) as family,
+    ):
         for number, (path, outputs) in enumerate(plan):
             text = f"{path.name} ({number + 1}/{len(plan)})"
             update(number, text=text)
-            if resume and is_done(path, outputs, job):
-                continue
             try:
-                rows = denoise_file(path, outputs, job, lambda share, n=number: update(n + share))  # type: ignore[misc]
+                frames = read_frames(path)
+                job = run.job(*family.fitting(frames.frame_shape, frames.sampling(sampling)))
+                update(number, text=text)
+                if resume and is_done(path, outputs, job):
+                    continue
+                rows = denoise_file(frames, outputs, job, lambda share, n=number: update(n + share))  # type: ignore[misc]
+            except (EngineError, CacheError):
+                raise
             except (ValueError, OSError, MemoryError) as error:
                 failures.append(_failure(path, error))
                 continue

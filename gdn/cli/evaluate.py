@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from gdn.cli.common import UsageFault, expand, progress_bar
-from gdn.models import DEFAULT_MODEL
+from gdn.models import AUTO
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +27,9 @@ def evaluate(
     ),
     unet: list[Path] = typer.Option([], metavar="DIR", help="One more U-Net, exported by 'gdn export' (may be repeated)."),
     vacuum: float = typer.Option(1.0, help="Vacuum level of the clean files (simulated frames: 1)."),
-    model: str = typer.Option(DEFAULT_MODEL, metavar="NAME|DIR", help="Shipped model or model folder."),
+    model: str = typer.Option(
+        AUTO, metavar="NAME|DIR", help="Shipped model or model folder; auto: the largest field that the frame covers."
+    ),
     restarts: int = typer.Option(256, min=1, max=1_000_000),
     sampling: float | None = typer.Option(None, metavar="Å/px", help="Pixel size where the files carry none."),
     engine: str = typer.Option("auto", help="auto, onnxruntime, torch."),
@@ -42,19 +44,20 @@ def evaluate(
     gdn evaluate data/frames/test_*.tif --noise suite
     """
     from gdn.engines.base import EngineError
-    from gdn.engines.choose import open_engine
+    from gdn.engines.choose import choose, open_engine
     from gdn.evaluation.evaluate import evaluate_frame, table
     from gdn.evaluation.suite import SUITE, parse_suite
-    from gdn.models import ModelError, find_model
-    from gdn.search.bank import bank_for
+    from gdn.models import ModelError
+    from gdn.search.bank import CacheError, bank_for
+    from gdn.search.family import Family, members
     from gdn.search.original import parse_steps
 
     try:
         noises = parse_suite(SUITE if noise == "suite" else noise)
         methods = (*_methods(against), *(_own_unet(folder) for folder in unet))
         original = parse_steps(original_steps)
-        chosen = find_model(model)
-        opened = open_engine(chosen, engine, device)
+        models = members(model)
+        choose(engine, device)
     except (ModelError, EngineError, ValueError) as error:
         raise UsageFault(str(error)) from None
     if vacuum <= 0:
@@ -62,24 +65,29 @@ def evaluate(
     paths = expand(clean)
     rows: list[dict[str, Any]] = []
     failures = 0
-    with opened as running:
-        bank = bank_for(running, seed, restarts)
-        with progress_bar("evaluating", len(paths) * len(noises)) as update:
-            for number, path in enumerate(paths):
+    with (
+        Family(models, lambda m: open_engine(m, engine, device), lambda e: bank_for(e, seed, restarts)) as family,
+        progress_bar("evaluating", len(paths) * len(noises)) as update,
+    ):
+        for number, path in enumerate(paths):
+            try:
+                frames = list(_frames(path, vacuum, sampling))
+            except ValueError as error:
+                print(f"gdn: {error}", file=sys.stderr)
+                failures += 1
+                continue
+            for frame in frames:
                 try:
-                    frames = list(_frames(path, vacuum, sampling))
-                except ValueError as error:
-                    print(f"gdn: {error}", file=sys.stderr)
-                    failures += 1
-                    continue
-                for frame in frames:
-                    for n, one in enumerate(noises):
-                        found = evaluate_frame(frame, one, running, bank, seed + frame.frame, methods, original=original)
-                        rows += found.rows
-                        update(number * len(noises) + n + 1, text=f"{path.name} {one}")
-                        if as_json:
-                            for row in found.rows:
-                                print(json.dumps(row), flush=True)
+                    running, bank = family.fitting(frame.image.shape, frame.sampling_angstrom)
+                except (EngineError, CacheError) as error:
+                    raise UsageFault(str(error)) from None
+                for n, one in enumerate(noises):
+                    found = evaluate_frame(frame, one, running, bank, seed + frame.frame, methods, original=original)
+                    rows += found.rows
+                    update(number * len(noises) + n + 1, text=f"{path.name} {one}")
+                    if as_json:
+                        for row in found.rows:
+                            print(json.dumps(row), flush=True)
     if not as_json and rows:
         print(table(rows))
     return 1 if failures else 0

@@ -15,7 +15,7 @@ import numpy as np
 from gdn import __version__
 from gdn.engines.base import Engine
 from gdn.engines.observation import Array
-from gdn.frames.files import FrameError, FrameFile, read_frames, release, result_writer, writing
+from gdn.frames.files import FrameError, FrameFile, release, result_writer, writing
 from gdn.frames.noise import NoiseModel
 from gdn.search.bank import Bank
 from gdn.search.denoise import FrameResult, denoise_frame
@@ -91,12 +91,12 @@ def is_done(source: Path, outputs: Outputs, job: Job) -> bool:
         return False
 
 
-def denoise_file(source: Path, outputs: Outputs, job: Job, progress: Callable[[float], None]) -> list[dict[str, Any]]:
-    """Denoise every frame of `source`; returns one row per frame. Nothing is left behind on failure.
+def denoise_file(frames: FrameFile, outputs: Outputs, job: Job, progress: Callable[[float], None]) -> list[dict[str, Any]]:
+    """Denoise every one of `frames`; returns one row per frame. Nothing is left behind on failure.
 
     Raises FrameError (with the file's name) for what is wrong with the file or a frame in it.
     """
-    frames = read_frames(source)
+    source = frames.path
     sampling = frames.sampling(job.sampling_angstrom)
     if min(frames.frame_shape) * sampling < 4:
         raise FrameError(f"{source}: the field is {min(frames.frame_shape) * sampling:.2g} Å wide; check --sampling")

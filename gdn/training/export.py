@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from gdn import __version__
@@ -20,6 +21,7 @@ from gdn.training.graphs import export_graph, replace_folder, round_to_half, sto
 from gdn.training.networks import Encoder, Generator
 from gdn.training.recipe import Recipe
 
+GRID_WIDTH = 1200  # px
 CHECKED = 64  # random latents compared with torch
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2}  # largest difference allowed, vacuum units
 
@@ -123,13 +125,16 @@ def export_model(
 
 
 def _copy_history(history: Path | None, work: Path) -> None:
-    """The run's `stats.jsonl` and its last sample grid, as `grid.png`."""
+    """The run's `stats.jsonl` and its last sample grid, as `grid.png`, to be looked at: not as large as it was."""
     if history is None:
         return
+    if (history / "stats.jsonl").exists():
+        shutil.copyfile(history / "stats.jsonl", work / "stats.jsonl")
     grids = sorted(history.glob("grids/*.png")) or sorted(history.glob("grid.png"))
-    for source, name in ((history / "stats.jsonl", "stats.jsonl"), *((g, "grid.png") for g in grids[-1:])):
-        if source.exists():
-            shutil.copyfile(source, work / name)
+    for path in grids[-1:]:
+        with Image.open(path) as grid:
+            grid.thumbnail((GRID_WIDTH, GRID_WIDTH))
+            grid.save(work / "grid.png", optimize=True)
 
 
 @torch.no_grad()
