@@ -41,9 +41,23 @@ def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
 
 
-def reconstruction(images: Tensor, target: Tensor, variance: Tensor) -> Tensor:
-    """Gaussian negative log-likelihood per sample (n,), nats, without its constant; `variance` (n,)."""
-    return ((images - target) ** 2).sum((1, 2, 3)) / (2 * variance)
+def reconstruction(images: Tensor, target: Tensor, variance: Tensor, inside: Tensor) -> Tensor:
+    """Gaussian negative log-likelihood per sample (n,), nats, without its constant; `variance` (n,), `inside`
+    (n, 1, h, w) 1 where the sample was seen."""
+    return (inside * (images - target) ** 2).sum((1, 2, 3)) / (2 * variance)
+
+
+def random_windows(n: int, size: int, share: float, device: str, rng: torch.Generator) -> Tensor:
+    """Windows (n, 1, size, size), 1 inside and 0 outside: of a `share` of them every other side, at random, is cut by up
+    to 0.4 of the size, as the edge of a frame cuts a tile."""
+    cut = 0.4 * size * torch.rand(n, 4, generator=rng, device=device)
+    cut *= torch.rand(n, 4, generator=rng, device=device) < 0.5
+    cut[torch.rand(n, generator=rng, device=device) >= share] = 0
+    place = torch.arange(size, device=device) + 0.5
+    top, bottom, left, right = (c[:, None] for c in cut.unbind(1))
+    rows = (place > top) & (place < size - bottom)
+    columns = (place > left) & (place < size - right)
+    return (rows[:, None, :, None] & columns[:, None, None, :]).float()
 
 
 def sample_noise(images: Tensor, dose: Tensor, scale: float, rng: torch.Generator) -> Tensor:

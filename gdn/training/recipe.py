@@ -87,6 +87,8 @@ class Loss(_Section):
     prior_share: float = Field(0.25, ge=0, le=1, description="random latents per encoded one in each batch")
     noisy_share: float = Field(0.5, ge=0, le=1)
     log10_dose: tuple[float, float] = Field((0.7, 4.0), description="electrons per generated pixel, uniform in log")
+    unknown_share: float = Field(1.0, ge=0, description="of the error that fitting all latents to the counts would leave")
+    cut_share: float = Field(0.0, ge=0, le=1, description="of images shown to the encoder as if a frame's edge cut them")
     condition_weight: float = Field(0.0, ge=0, description="nats: the first latents are defocus and thickness")
 
 

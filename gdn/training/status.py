@@ -58,7 +58,7 @@ def _own_statistics(state: State, recipe: Recipe, held_out: Tensor, fixed: Tenso
         recompute_statistics(state.average, state.average, fixed)
         return
     rng = torch.Generator(device).manual_seed(2)
-    latents = with_prior(state, recipe, encode(state.encoder, recipe, held_out, device, rng)[3], rng)
+    latents = with_prior(state, recipe, encode(state.encoder, recipe, held_out, device, rng).z, rng)
     recompute_statistics(state.average, state.average.decode, latents)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -79,19 +80,34 @@ def _discriminator_step(state: State, recipe: Recipe, real: Tensor, fake: Tensor
     return {"d_loss": loss, "d_real": on_real.sigmoid().mean(), "d_fake": on_fake.sigmoid().mean()}
 
 
-def encode(
-    encoder: Encoder, recipe: Recipe, real: Tensor, device: str, rng: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Dose, latent mean, log-variance and a draw for `real`, part of it seen through noise, part clean."""
+@dataclass(frozen=True)
+class Encoded:
+    """What the encoder makes of a batch: `mean`, `log_variance` and a draw `z` (n, d) at `dose` (n,), electrons per pixel;
+    `inside` (n, 1, h, w) 1 where it was shown the image."""
+
+    dose: Tensor
+    mean: Tensor
+    log_variance: Tensor
+    z: Tensor
+    inside: Tensor
+
+
+def encode(encoder: Encoder, recipe: Recipe, real: Tensor, device: str, rng: torch.Generator) -> Encoded:
+    """Latents of `real`, part of it seen through noise, part clean, part of it cut as a frame's edge cuts a tile."""
     n, loss, scale = len(real), recipe.loss, recipe.network.intensity_scale
     dose = random_dose(recipe, n, device, rng)
     dose[int(n * loss.noisy_share) :] = 1e6  # practically clean
     noisy = losses.sample_noise(real, dose, scale, rng)
+    inside = (
+        losses.random_windows(n, real.shape[-1], loss.cut_share, device, rng) if loss.cut_share else real.new_ones(n, 1, 1, 1)
+    )
+    # Zero is the vacuum: what the encoder is shown beyond a frame's edge.
+    noisy = noisy * inside
     with autocast(recipe, device):
         mean, log_variance = encoder(noisy, dose.rsqrt() / scale)
     mean, log_variance = mean.float(), log_variance.float()
     z = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=rng, device=device)
-    return dose, mean, log_variance, z
+    return Encoded(dose, mean, log_variance, z, inside)
 
 
 def with_prior(state: State, recipe: Recipe, e: Tensor, rng: torch.Generator) -> Tensor:
@@ -107,23 +123,23 @@ def _range_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, de
     n, loss, scale = len(real), recipe.loss, recipe.network.intensity_scale
     assert state.encoder is not None
     assert isinstance(state.generator, Generator)
-    dose, mean, log_variance, e = encode(state.encoder, recipe, real, device, rng)
-    latents = with_prior(state, recipe, e, rng)
+    seen = encode(state.encoder, recipe, real, device, rng)
+    latents = with_prior(state, recipe, seen.z, rng)
     with autocast(recipe, device):
         images = state.generator.decode(latents).float()
     # What d latents fitted to counts cannot know (DESIGN section 3) is not asked of the noisy half.
-    unknown = recipe.network.latent / (dose * recipe.network.patch**2)
+    unknown = loss.unknown_share * recipe.network.latent / (seen.dose * recipe.network.patch**2)
     variance = (loss.sigma**2 + unknown) / scale**2
-    fit = losses.reconstruction(images[:n], real, variance)
+    fit = losses.reconstruction(images[:n], real, variance, seen.inside)
     if state.generator.flow is None:
-        kl = losses.kl_to_prior(mean, log_variance)
+        kl = losses.kl_to_prior(seen.mean, seen.log_variance)
     else:
-        kl = losses.kl_to_flow(log_variance, *state.generator.to_normal(e))
+        kl = losses.kl_to_flow(seen.log_variance, *state.generator.to_normal(seen.z))
     pixels = real[0].numel()
     total = (fit + loss.kl_weight * kl).mean() / pixels
     row = {"fit": fit.mean() / pixels, "kl": kl.mean()}
     if loss.condition_weight:
-        row["condition"] = ((mean[:, : labels.shape[1]] - labels) ** 2).mean()
+        row["condition"] = ((seen.mean[:, : labels.shape[1]] - labels) ** 2).mean()
         total = total + loss.condition_weight * row["condition"] / pixels
     if len(latents) > n:
         fake = images[n:]
