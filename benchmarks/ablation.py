@@ -24,16 +24,17 @@ from gdn.search.tiles import SearchSettings, settings_for
 DEFAULT = SearchSettings()
 SETTINGS = {
     "default": DEFAULT,
+    "no refinement": replace(DEFAULT, full_steps=0),
+    "one conjugate-gradient iteration": replace(DEFAULT, iterations=1),
+    "four": replace(DEFAULT, iterations=4),
+    "two steps of two": replace(DEFAULT, full_steps=2),
+    "two Adam steps instead": replace(DEFAULT, iterations=0, full_steps=2, brief_steps=3),
     "no residual, no filter": replace(DEFAULT, residual=False),
     "one symmetry": replace(DEFAULT, symmetries=1),
-    "one symmetry, 24 steps": replace(DEFAULT, symmetries=1, full_steps=24),
     "four symmetries": replace(DEFAULT, symmetries=4),
-    "no refinement": replace(DEFAULT, full_steps=0),
-    "12 steps": replace(DEFAULT, full_steps=12),
     "no encoder": replace(DEFAULT, encoder=False, brief_candidates=8),
     "no exchange between tiles": replace(DEFAULT, exchange=0),
     "with poses": replace(DEFAULT, pose=True),
-    "tiles 16 px apart": replace(DEFAULT, stride=16),
     "--estimate map": settings_for("map"),
 }
 
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=6)
     parser.add_argument("--noise", default="poisson:1,poisson:10,poisson:25,gaussian:1")
     parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--only", nargs="*", help="some of the settings")
     parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))
     options = parser.parse_args()
     frames = clean_frames(options.data, options.frames, "validation")
@@ -51,7 +53,8 @@ def main() -> None:
     print("|---|" + "--:|" * (len(noises) + 1))
     with open_engine(find_model(options.model)) as engine:
         bank = bank_for(engine, 0, 256)
-        for name, settings in SETTINGS.items():
+        for name in options.only or SETTINGS:
+            settings = SETTINGS[name]
             shown = []
             begun = time.perf_counter()
             for noise in noises:

@@ -113,7 +113,7 @@ def run(name: str, options: argparse.Namespace) -> None:
     folder: Path = options.runs / name
     recipe = recipe_of(name, options.budget)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder.with_suffix(".toml.json")
+    path = folder.with_name(f"{name}.json")
     path.write_text(recipe.model_dump_json())
     every = max(1, recipe.optimiser.images // 6)
     train = [
