@@ -203,6 +203,14 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def record(row: dict[str, Any]) -> None:
+    """Write a shipped model's row into its model.json."""
+    path = find_model(row["name"]).folder / "model.json"
+    content = json.loads(path.read_text())
+    content["metrics"]["generator"] = {k: v for k, v in row.items() if k not in ("recipe", "statistics")}
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", nargs="+", help="run folders, model folders, or names of shipped models")
@@ -217,11 +225,14 @@ def main() -> None:
     parser.add_argument("--restarts", type=int, default=256)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rows", type=Path, help="JSON lines; rows of the same names are replaced")
+    parser.add_argument("--record", action="store_true", help="write the rows of shipped models into their model.json")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     found = [measure(source, options) for source in options.sources]
     print(table(found))
+    for row in found if options.record else []:
+        record(row)
     if options.rows:
         old = [json.loads(line) for line in options.rows.read_text().splitlines()] if options.rows.exists() else []
         names = {r["name"] for r in found}

@@ -15,6 +15,12 @@ NEEDED = [
     "gdn/models/pt-ceo2-64/generator.onnx",
     "gdn/models/pt-ceo2-64/gradient.onnx",
     "gdn/models/pt-ceo2-64/encoder.onnx",
+    "gdn/models/pt-ceo2-128/model.json",
+    "gdn/models/pt-ceo2-128/weights.safetensors",
+    "gdn/models/pt-ceo2-128/tangent.onnx",
+    "gdn/evaluation/unets/poisson1/unet.onnx",
+    "gdn/evaluation/unets/blind/unet.json",
+    "gdn/training/recipes/range-128-fine.toml",
     "gdn/evaluation/demo_waves/frame1.npz",
     "gdn/py.typed",
 ]

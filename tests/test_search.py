@@ -419,6 +419,8 @@ def test_many_conjugate_gradient_iterations_are_the_gauss_newton_step(turned_sta
             assert step.curvature[i] == pytest.approx(exact @ h @ exact, rel=0.02)
         few = [conjugate_gradients(objective, theta, point, k).promised(1.0) for k in (1, 2, 4, 8)]
         assert (np.diff(few, axis=0) > 0).all()  # each iteration promises more than the one before
+        free, damped = (conjugate_gradients(objective, theta, point, 3, d).direction[:, :128] for d in (0.0, 1000.0))
+        assert (np.linalg.norm(damped, axis=1) < 0.5 * np.linalg.norm(free, axis=1)).all()
 
 
 @pytest.mark.parametrize("pose", [False, True])

@@ -16,8 +16,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 MODEL_SCHEMA: Final = 2  # 2: gradient graph with `factor` and a shift image; a tangent graph
-DEFAULT_MODEL = "pt-ceo2-64"
-FAMILY = ("pt-ceo2-64",)  # what AUTO chooses from, by the size of the frame
+DEFAULT_MODEL = "pt-ceo2-128"
+FAMILY = ("pt-ceo2-128", "pt-ceo2-64")  # what AUTO chooses from, by the size of the frame
 AUTO = "auto"
 _LARGEST_FILE = 64 * 2**20  # bytes; a generator of this program has at most 16 MiB
 

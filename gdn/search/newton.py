@@ -36,8 +36,19 @@ class Step:
         return (fraction - fraction**2 / 2) * self.curvature
 
 
-def newton(engine: Engine, data: TileData, candidates: Candidates, steps: int, iterations: int, batch: int = 64) -> Candidates:
+def newton(
+    engine: Engine,
+    data: TileData,
+    candidates: Candidates,
+    steps: int,
+    iterations: int,
+    damping: float = 0.0,
+    batch: int = 64,
+) -> Candidates:
     """`steps` Gauss-Newton steps of `iterations` conjugate-gradient iterations each; batches do not interact.
+
+    `damping` nats are added to the curvature along every latent (Levenberg 1944): a start from the encoder has seen these
+    counts already, and only what is far better known than that should move it.
 
     A step is shortened until the objective falls by half of what its quadratic model promises; if it never does, the
     candidate stays as it was.
@@ -49,7 +60,9 @@ def newton(engine: Engine, data: TileData, candidates: Candidates, steps: int, i
         mu, value = np.empty_like(turned.counts), np.empty(len(theta))
         for _ in range(steps):
             point = objective.at(theta)
-            theta, mu, value = _stepped(objective, theta, point, conjugate_gradients(objective, theta, point, iterations))
+            theta, mu, value = _stepped(
+                objective, theta, point, conjugate_gradients(objective, theta, point, iterations, damping)
+            )
         if steps == 0:
             mu, value = objective.mean_and_value(theta)
         z, nuisance = objective.split(theta)
@@ -58,13 +71,13 @@ def newton(engine: Engine, data: TileData, candidates: Candidates, steps: int, i
     return in_batches(data, candidates, batch, work)
 
 
-def conjugate_gradients(objective: Objective, theta: Array, point: Point, iterations: int) -> Step:
+def conjugate_gradients(objective: Objective, theta: Array, point: Point, iterations: int, damping: float = 0.0) -> Step:
     """The step of `iterations` conjugate-gradient iterations from zero on H p = -gradient, for every candidate alone.
 
     Nuisances are scaled by their own curvature, latents by their prior's: the counts' information about a dose is a
     thousand times that about a latent.
     """
-    precision = np.ones_like(theta)
+    precision = np.full_like(theta, 1 + damping)
     weight = information(point.mu, objective.data)
     k = point.derivatives.shape[1]
     prior = (PRIOR_SIGMA[:k].astype(np.float64) ** -2).astype(np.float32)

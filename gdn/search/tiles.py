@@ -34,7 +34,8 @@ class SearchSettings:
     brief_steps: int = 1
     full_candidates: int = SYMMETRIES
     full_steps: int = 1
-    iterations: int = 2  # of conjugate gradients in each step: more fit noise at low dose (docs/search.md); 0: Adam
+    iterations: int = 3  # of conjugate gradients in each step; 0: Adam
+    damping: float = 100.0  # nats; without it refinement fits noise at low dose (docs/search.md)
     rate: float = 0.08  # of Adam
     temperature: float = 40.0  # nats
     exchange: int = 4  # starts of each tile from the merged frame, one for each symmetry; 0: none
@@ -173,7 +174,7 @@ def search(engine: Engine, data: TileData, starts: Candidates, settings: SearchS
 def _refined(engine: Engine, data: TileData, starts: Candidates, steps: int, settings: SearchSettings) -> Candidates:
     """By Gauss-Newton steps or by Adam's."""
     if settings.iterations:
-        return newton(engine, data, starts, steps, settings.iterations)
+        return newton(engine, data, starts, steps, settings.iterations, settings.damping)
     return refine(engine, data, starts, steps, settings.rate)
 
 
