@@ -86,5 +86,5 @@ def test_model_json_that_is_no_card(folder: Path, text: str) -> None:
 
 
 def test_unknown_names_list_what_there_is() -> None:
-    with pytest.raises(ModelError, match="shipped: pt-ceo2-64"):
+    with pytest.raises(ModelError, match="shipped: pt-ceo2-128, pt-ceo2-64"):
         find_model("nonsense")
