@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--restarts", type=int, default=256)
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))
-    parser.add_argument("--against", default=",".join(["blur", "bm3d", *UNETS]))
+    parser.add_argument("--against", default=",".join(["blur", "bm3d-binned", *UNETS]))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rows", type=Path, help="also write every row as a JSON line")
     options = parser.parse_args()
