@@ -48,7 +48,9 @@ def test_engines_are_opened_once_and_only_when_needed(pair: list[Model]) -> None
         return open_engine(find_model("pt-ceo2-64"), threads=1)
 
     with Family(pair, open_one, lambda engine: bank_for(engine, 0, 4, use_cache=False)) as family:
+        assert not family.opened
         first = family.fitting((300, 300), 0.1)
+        assert family.opened
         assert opened == ["pt-ceo2-64"]
         assert family.fitting((400, 400), 0.1) is first
         family.fitting((600, 600), 0.1)

@@ -156,9 +156,9 @@ def _run(plan: list[tuple[Path, Outputs]], run: Run, sampling: float | None, res
                 if resume and is_done(path, outputs, job):
                     continue
                 rows = denoise_file(frames, outputs, job, lambda share, n=number: update(n + share))  # type: ignore[misc]
-            except (EngineError, CacheError):
-                raise
-            except (ValueError, OSError, MemoryError) as error:
+            except (ValueError, OSError, MemoryError, EngineError) as error:
+                if isinstance(error, EngineError | CacheError) and not family.opened:
+                    raise  # bad usage: no file could be done
                 failures.append(_failure(path, error))
                 continue
             for row in rows:

@@ -39,6 +39,11 @@ class Family:
         self._opened: dict[str, tuple[Engine, Bank]] = {}
         self._stack = ExitStack()
 
+    @property
+    def opened(self) -> bool:
+        """Whether any of the models has been opened."""
+        return bool(self._opened)
+
     def fitting(self, shape: tuple[int, int], sampling_angstrom: float) -> tuple[Engine, Bank]:
         """Engine and bank for frames of `shape` (rows, columns) px of `sampling_angstrom` Å."""
         model = chosen(self._models, shape, sampling_angstrom)
