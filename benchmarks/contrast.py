@@ -11,33 +11,32 @@ from __future__ import annotations
 import argparse
 import json
 from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 from content import CLASSES
-from suite import Job, class_table, contrast_of, one_frame, stored_waves
+from suite import Job, class_table, clean_frame, contrast_of, one_frame, waves_of
 
 from gdn.evaluation.comparators import available
 from gdn.evaluation.evaluate import CleanFrame
-from gdn.evaluation.suite import STUDY_VACUUM, parse_suite
+from gdn.evaluation.suite import parse_suite
 from gdn.evaluation.unet import UNETS
 from gdn.models import DEFAULT_MODEL
-from gdn.training.imaging import read_wave, render
-from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
+from gdn.training.imaging import read_wave
 
 Classed = dict[str, CleanFrame]
 
 
 def in_every_class(path: Path, views: int) -> Classed | None:
     """The first view of the wave at `path` in each contrast class; None if one is not among its `views`."""
-    wave, seed = read_wave(path), seed_of_path(path)
+    wave = read_wave(path)
     found: Classed = {}
     for view in range(views):
-        image = np.maximum(render(wave, frame_optics(seed, view), FRAME_SAMPLING, FRAME_SHAPE), 0) * np.float32(STUDY_VACUUM)
-        name = contrast_of(path, image)
+        frame = clean_frame(path, wave, view)
+        name = contrast_of(wave, frame.image)
         if name in CLASSES:
-            found.setdefault(name, CleanFrame(path.stem, view, image, FRAME_SAMPLING))
+            found.setdefault(name, frame)
         if len(found) == len(CLASSES):
             return found
     return None
@@ -45,15 +44,8 @@ def in_every_class(path: Path, views: int) -> Classed | None:
 
 def structures(folder: Path, split: str, count: int, views: int) -> list[Classed]:
     """The first `count` structures of `split` that are seen in every class."""
-    found: list[Classed] = []
-    tried = 0
-    while len(found) < count and tried < 20 * count:
-        path = stored_waves(folder, split, tried + 1)[tried]
-        tried += 1
-        classed = in_every_class(path, views)
-        if classed is not None:
-            found.append(classed)
-    return found
+    tried = (in_every_class(path, views) for path in islice(waves_of(folder, split), 20 * count))
+    return list(islice((classed for classed in tried if classed is not None), count))
 
 
 def main() -> None:

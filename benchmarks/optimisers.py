@@ -86,9 +86,7 @@ def one_by_one(
 
 
 def value_of(objective: Objective, theta: np.ndarray) -> float:
-    z, nuisance = objective.split(theta[None])
-    mu = objective.mean(objective.engine.generate(z), nuisance)
-    return float(objective.value(mu, theta[None])[0])
+    return float(objective.mean_and_value(theta[None])[1][0])
 
 
 def levenberg_marquardt(steps: int, costs: Costs) -> Callable[[Objective, np.ndarray], tuple[np.ndarray, float]]:

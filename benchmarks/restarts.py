@@ -53,7 +53,8 @@ def row(label: str, engine: Engine, bank: Bank, tiles: TileSet, settings: Search
 def curves(engine: Engine, bank: Bank, tiles: TileSet) -> None:
     header = f"{'objective':>12s} {'best dB':>7s} {'worst':>7s} {'mean dB':>7s} {'worst':>7s} {'bank':>6s} {'ms/tile':>8s}"
     print(f"{'starts':34s} {header}")
-    base = SearchSettings(brief_candidates=8)
+    # Adam's steps: the table counts them.
+    base = SearchSettings(brief_candidates=8, iterations=0, brief_steps=3, full_steps=3)
     sizes = [4**k for k in range(9) if 4**k <= len(bank)]
     for n in sizes:
         part = replace(bank, images=bank.images[:n])

@@ -14,6 +14,7 @@ import argparse
 import itertools
 import json
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -31,7 +32,7 @@ from gdn.evaluation.unet import UNETS
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.search.bank import bank_for
 from gdn.search.original import OriginalSettings, parse_steps
-from gdn.training.imaging import read_wave, render, write_wave
+from gdn.training.imaging import Wave, read_wave, render, write_wave
 from gdn.training.simulation import (
     FRAME_SAMPLING,
     FRAME_SHAPE,
@@ -47,37 +48,39 @@ from gdn.training.structures import random_structure
 Row = dict[str, Any]
 
 
-def stored_waves(folder: Path, split: str, count: int, dataset_seed: int = 1) -> list[Path]:
-    """Waves of the first `count` structures of `split` that show anything; what is not on disk is simulated."""
+def waves_of(folder: Path, split: str, dataset_seed: int = 1) -> Iterator[Path]:
+    """Waves of the structures of `split` that show anything, in order, without end; what is not on disk is simulated."""
     (folder / "waves").mkdir(parents=True, exist_ok=True)
-    found: list[Path] = []
-    index = 0
-    while len(found) < count:
+    for index in itertools.count():
         seed = structure_seed(dataset_seed, index)
         structure = random_structure(seed) if split_of(seed) == split else None
         if structure is not None and len(structure.numbers):
             path = wave_path(folder, index, seed)
             if not path.exists():
                 write_wave(path, exit_wave(structure))
-            found.append(path)
-        index += 1
-    return found
+            yield path
+
+
+def stored_waves(folder: Path, split: str, count: int, dataset_seed: int = 1) -> list[Path]:
+    """The first `count` of `waves_of`."""
+    return list(itertools.islice(waves_of(folder, split, dataset_seed), count))
+
+
+def clean_frame(path: Path, wave: Wave, view: int = 0) -> CleanFrame:
+    """One view of the `wave` of `path`, in the study's units."""
+    image = np.maximum(render(wave, frame_optics(seed_of_path(path), view), FRAME_SAMPLING, FRAME_SHAPE), 0)
+    return CleanFrame(path.stem, view, image * np.float32(STUDY_VACUUM), FRAME_SAMPLING)
 
 
 def clean_frames(folder: Path, count: int, split: str = "test") -> list[CleanFrame]:
     """The first `count` frames of `split` that show anything, in the study's units."""
-    found: list[CleanFrame] = []
-    for path in stored_waves(folder, split, count):
-        image = np.maximum(render(read_wave(path), frame_optics(seed_of_path(path), 0), FRAME_SAMPLING, FRAME_SHAPE), 0)
-        found.append(CleanFrame(path.stem, 0, image * np.float32(STUDY_VACUUM), FRAME_SAMPLING))
-    return found
+    return [clean_frame(path, read_wave(path)) for path in stored_waves(folder, split, count)]
 
 
-def contrast_of(path: Path, image: Image) -> str:
-    """Contrast class of a whole frame of the wave at `path`, by its heavy columns (benchmarks/content.py)."""
+def contrast_of(wave: Wave, image: Image) -> str:
+    """Contrast class of a whole frame of `wave`, by its heavy columns (benchmarks/content.py)."""
     from content import column_contrast, contrast_class
 
-    wave = read_wave(path)
     corner = (wave.cell_angstrom - np.array(image.shape) * FRAME_SAMPLING) / 2
     places = (wave.columns[wave.weights > 150][:, ::-1] - corner) / FRAME_SAMPLING - 0.5
     inside = ((places > 20) & (places < np.array(image.shape) - 20)).all(1)
@@ -181,7 +184,8 @@ def measure(options: argparse.Namespace) -> tuple[list[Row], list[Row]]:
     common = (tuple(parse_suite(options.noise)), methods, options.model, options.restarts)
     steps, threads = parse_steps(options.original_steps), None if options.workers == 1 else 1
     jobs = [
-        Job(n, f, contrast_of(p, f.image), *common, steps, threads) for n, (f, p) in enumerate(zip(frames, paths, strict=True))
+        Job(n, frame, contrast_of(read_wave(path), frame.image), *common, steps, threads)
+        for n, (frame, path) in enumerate(zip(frames, paths, strict=True))
     ]
     if options.workers == 1:
         found = [one_frame(job) for job in jobs]
