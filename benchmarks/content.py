@@ -12,18 +12,21 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
 from scipy.spatial import cKDTree
 from suite import stored_waves
 
 from gdn.training.imaging import read_wave, render
 from gdn.training.simulation import frame_optics, seed_of_path
-from gdn.training.structures import random_structure
+from gdn.training.structures import Structure, random_structure
 
 FIELD_ANGSTROM = 59.0  # rendered field: the cell less its margin
 KINDS = ("particle", "support", "edge", "vacuum")
 CLASSES = ("black", "intermediate", "white")
 CONTRAST = 0.03  # of the vacuum level, between intermediate and the rest
+
+
+EDGE_ANGSTROM = 2.0  # to either side of where matter ends
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,27 @@ def kind_of(numbers: NDArray[np.int64], xy: NDArray[np.float64], width: float) -
     if covered < 0.9:
         return "edge"
     return "particle" if platinum > 0.6 else "support"
+
+
+def kind_map(structure: Structure, corner: NDArray[np.float64], shape: tuple[int, int], sampling: float) -> NDArray[np.str_]:
+    """Kind of every pixel of a frame whose first corner lies at `corner` (y, x) Å: edge within EDGE_ANGSTROM of where matter
+    ends, particle where Pt is, support where other atoms are, else vacuum."""
+    pixels = (np.stack(np.indices(shape), -1).reshape(-1, 2) + 0.5) * sampling
+    yx = structure.positions[:, 1::-1] - corner
+
+    def near(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        if not len(points):
+            return np.zeros(shape, bool)
+        return (cKDTree(points).query(pixels)[0] < 2.2).reshape(shape)
+
+    matter, platinum = near(yx), near(yx[structure.numbers == 78])
+    kinds = np.full(shape, "vacuum", dtype="<U8")
+    kinds[matter] = "support"
+    kinds[platinum] = "particle"
+    if matter.any() and not matter.all():
+        depth = np.where(matter, distance_transform_edt(matter), distance_transform_edt(~matter)) * sampling
+        kinds[depth < EDGE_ANGSTROM] = "edge"
+    return kinds
 
 
 def content_tiles(folder: Path, split: str, count: int, patch: int, sampling: float, seed: int = 0) -> Tiles:

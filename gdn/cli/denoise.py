@@ -18,8 +18,10 @@ from gdn.models import AUTO
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
     from gdn.engines.base import Engine
     from gdn.models import Model
+    from gdn.report.files import Job, Outputs
+    from gdn.report.ledger import Ledger
     from gdn.search.bank import Bank
-    from gdn.search.files import Job, Outputs
+    from gdn.trust.judge import JudgeSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +46,13 @@ def denoise(
     device: str = typer.Option("auto", help="auto, cpu, cuda; what is asked for is never replaced."),
     seed: int = typer.Option(0, min=0, help="Seed of the restarts."),
     estimate: str = typer.Option("mean", help="mean over distinct restarts, or map: the single best, refined longer."),
-    laplace: bool = typer.Option(False, "--laplace", help="Add each tile's Laplace variance to the spread (slower)."),
+    score: bool = typer.Option(True, help="Score the result against a blur and a flat image on counts held out (as long again)."),
+    intervals: str = typer.Option("", metavar="LEVELS", help="Also write half-widths of these intervals, of 50,90,99 per cent."),
+    atoms: bool = typer.Option(False, "--atoms", help="Find atom columns and test each: NAME_atoms.csv and a picture."),
+    fdr: float = typer.Option(0.05, min=0.001, max=0.5, help="False-discovery rate of the columns called present."),
+    report: bool = typer.Option(False, "--report", help="Write report.html, one file for the run, into the output folder."),
+    strict: bool = typer.Option(False, "--strict", help="Exit code 1 if the generator cannot explain a frame (p < 0.01)."),
+    laplace: str = typer.Option("none", help="Laplace variance in the raw spread: none, sampled or exact (slow)."),
     method: str = typer.Option("gdn", help="gdn, or original: the study's search, for comparison (hours a frame)."),
     original_steps: str = typer.Option("10,1500,10000", help="Restarts, steps of each, final steps of --method original."),
     residual: bool = typer.Option(True, help="Add what the data significantly say beyond the generator."),
@@ -55,17 +63,23 @@ def denoise(
 ) -> int:
     """Denoise frames: writes NAME_denoised.tif, NAME_spread.tif and NAME.json for each NAME.tif.
 
+    The spread is the half-width of the interval that holds the truth in 68 of 100 pixels. NAME.json says whether the
+    generator explains the frame, and whether the result beats a plain filter on counts that it has not seen.
+
     Example: gdn denoise night1/*.tif --restarts 4096 -o clean
     """
     from gdn.engines.base import EngineError
     from gdn.engines.choose import choose, open_engine
     from gdn.frames.noise import parse_noise
     from gdn.models import ModelError
+    from gdn.report.files import Job
+    from gdn.report.ledger import Ledger
     from gdn.search.bank import CacheError, bank_for
     from gdn.search.family import members
-    from gdn.search.files import Job
     from gdn.search.original import parse_steps
     from gdn.search.tiles import settings_for
+    from gdn.trust.fit import REFUSED
+    from gdn.trust.judge import JudgeSettings, levels_of
 
     if sampling is not None and not 0 < sampling < 1000:
         raise UsageFault(f"--sampling {sampling:g}: must be positive, in Å per pixel")
@@ -75,6 +89,7 @@ def denoise(
     try:
         noise_model = parse_noise(noise)
         settings = settings_for(estimate, residual, laplace)
+        judging = JudgeSettings(score and method == "gdn", atoms, fdr, seed, levels_of(intervals))
         original = parse_steps(original_steps) if method == "original" else None
         models = members(model)
         choose(engine, device)
@@ -83,6 +98,7 @@ def denoise(
     if output is not None:
         writable_folder(output)
     plan = _plan(paths, output)
+    ledger = Ledger(report)
     # The original method draws its own few restarts.
     count = restarts if original is None else 1
     run = Run(
@@ -90,9 +106,10 @@ def denoise(
         lambda found: open_engine(found, engine, device, threads),
         lambda opened, progress: bank_for(opened, seed, count, use_cache=not no_cache, progress=progress),
         partial(
-            Job, seed=seed, settings=settings, noise=noise_model, noise_text=noise, sampling_angstrom=sampling, original=original
+            Job, seed=seed, settings=settings, noise=noise_model, noise_text=noise, sampling_angstrom=sampling, original=original,
+            judging=judging, witness=ledger,
         ),
-    )
+    )  # fmt: skip
     try:
         failures = _run(plan, run, sampling, resume, as_json)
     except (EngineError, CacheError) as error:
@@ -101,7 +118,34 @@ def denoise(
         print(f"gdn: {line}", file=sys.stderr)
     if len(failures) and len(paths) > 1:
         print(f"gdn: {len(failures)} of {len(paths)} files failed; the others are done", file=sys.stderr)
-    return 1 if failures else 0
+    for words in ledger.words():
+        print(f"gdn: {words}", file=sys.stderr)
+    if report:
+        _report((output or paths[0].parent) / "report.html", ledger, run, judging, seed, count)
+    unlike = sum(e.row["explained_p"] is not None and e.row["explained_p"] < REFUSED for e in ledger.entries)
+    if strict and unlike:
+        print(f"gdn: --strict: the generator cannot explain {unlike} of {len(ledger.entries)} frames", file=sys.stderr)
+    return 1 if failures or (strict and unlike) else 0
+
+
+def _report(path: Path, ledger: Ledger, run: Run, judging: JudgeSettings, seed: int, restarts: int) -> None:
+    """Write the page of the run."""
+    import platform
+    import shlex
+
+    from gdn import __version__
+    from gdn.report import html
+
+    facts = [
+        ("command", shlex.join(["gdn", *sys.argv[1:]])),
+        ("model", "; ".join(f"{m.card.name}, sha256 {m.hash}" for m in run.models)),
+        ("seed and restarts", f"{seed}, {restarts}"),
+        ("search", str(run.job.keywords["settings"])),
+        ("judgement", str(judging)),
+        ("versions", f"gdn {__version__}, Python {platform.python_version()}, {platform.platform()}"),
+    ]
+    html.write_report(path, html.Run(f"gdn: {len(ledger.entries)} frames", facts), ledger)
+    print(f"gdn: report: {path}", file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -111,12 +155,12 @@ class Run:
     models: list[Model]
     open_engine: Callable[[Model], Engine]
     open_bank: Callable[[Engine, Callable[[int, int], None]], Bank]
-    job: Callable[[Engine, Bank], Job]
+    job: partial[Job]  # wants the engine and the bank
 
 
 def _plan(paths: list[Path], output: Path | None) -> list[tuple[Path, Outputs]]:
     """Each input with its outputs. Raises UsageFault where two inputs would share a name."""
-    from gdn.search.files import outputs_for
+    from gdn.report.files import outputs_for
 
     seen: dict[Path, Path] = {}
     plan: list[tuple[Path, Outputs]] = []
@@ -133,9 +177,9 @@ def _run(plan: list[tuple[Path, Outputs]], run: Run, sampling: float | None, res
     """Denoise every file; returns a line for each that failed. Raises EngineError or CacheError: no file could be done."""
     from gdn.engines.base import EngineError
     from gdn.frames.files import read_frames
+    from gdn.report.files import denoise_file, is_done
     from gdn.search.bank import CacheError
     from gdn.search.family import Family
-    from gdn.search.files import denoise_file, is_done
 
     failures = []
     with (

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, maximum_filter, uniform_filter
+from scipy.ndimage import uniform_filter
 from scipy.spatial import cKDTree
+
+from gdn.trust.columns import find_extrema
 
 Image = NDArray[np.float32]
 
@@ -47,22 +49,6 @@ class ColumnScore:
     f1: float
 
 
-def find_columns(image: Image, sampling_angstrom: float, dark: bool, contrast: float) -> NDArray[np.float64]:
-    """Extrema (n, 2) in Å, (y, x): local minima (`dark`) or maxima of the image smoothed by 0.3 Å.
-
-    An extremum counts if it stands out from its surroundings (a ring of 1.2 Å) by `contrast`.
-    """
-    sign = -1.0 if dark else 1.0
-    sharp = sign * gaussian_filter(image.astype(np.float64), 0.3 / sampling_angstrom)
-    around = gaussian_filter(sharp, 1.2 / sampling_angstrom)
-    size = 2 * round(0.6 / sampling_angstrom) + 1
-    peak = (sharp == maximum_filter(sharp, size)) & (sharp - around > contrast)
-    edge = max(1, round(1.0 / sampling_angstrom))
-    inner = np.zeros_like(peak)
-    inner[edge:-edge, edge:-edge] = True
-    return np.asarray(np.argwhere(peak & inner) * sampling_angstrom, dtype=np.float64)
-
-
 def column_score(clean: Image, other: Image, sampling_angstrom: float) -> ColumnScore:
     """Columns of `other` against those of `clean`, found alike in both and matched within 0.5 Å.
 
@@ -74,7 +60,7 @@ def column_score(clean: Image, other: Image, sampling_angstrom: float) -> Column
     contrast = 0.15 * float(np.percentile(np.abs(centred), 99.5))
     if contrast < 0.004:  # vacuum: nothing to find, at less than 1 % of the vacuum level
         return ColumnScore(float("nan"), float("nan"), float("nan"))
-    a, b = (find_columns(i, sampling_angstrom, dark, contrast) for i in (clean, other))
+    a, b = (find_extrema(i, sampling_angstrom, dark, contrast) for i in (clean, other))
     if not len(a) or not len(b):
         empty = float("nan") if not len(a) and not len(b) else 0.0
         return ColumnScore(empty, empty, empty)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from gdn.frames.files import writing
+from gdn.trust.atoms import Atoms
 
 Gray = NDArray[np.float32]
 PANEL = 420  # px
@@ -59,3 +60,33 @@ def save_panels(path: Path, rows: list[list[Panel]], sampling_angstrom: float, b
     draw.text((10 + length, bottom - 10), f"{bar_nm:g} nm", fill=0, font=ImageFont.load_default(15))
     with writing(path) as temporary:
         canvas.save(temporary, format="PNG")
+
+
+OVERLAY = 1200  # px, longer side at most
+COLOURS = {"present": (0, 158, 115), "cannot tell": (230, 159, 0), "absent": (213, 94, 0), "missing": (86, 180, 233)}
+
+
+def gray_picture(image: Gray, longest: int, low: float | None = None, high: float | None = None) -> Image.Image:
+    """An 8-bit picture of at most `longest` px, between `low` and `high` (default: all but the extreme 0.5 %)."""
+    floor, ceiling = span(image)
+    low, high = floor if low is None else low, ceiling if high is None else high
+    picture = Image.fromarray((255 * np.clip((image - low) / max(high - low, 1e-30), 0, 1)).astype(np.uint8))
+    size = min(1.0, longest / max(picture.size))
+    return picture.resize((max(1, round(picture.width * size)), max(1, round(picture.height * size))), Image.Resampling.BOX)
+
+
+def overlay(image: Gray, atoms: Atoms, longest: int = OVERLAY) -> Image.Image:
+    """The result with a ring around every column, coloured by its verdict (Okabe & Ito's palette, told apart by the
+    colour-blind); squares where the lattice and the counts want a column that the image does not show."""
+    picture = gray_picture(image, longest).convert("RGB")
+    factor = picture.width / image.shape[1]
+    draw = ImageDraw.Draw(picture)
+    radius = max(2.0, 0.55 / atoms.sampling_angstrom * factor)
+    for k in atoms.listed():
+        y, x = (atoms.yx_px[k] + 0.5) * factor
+        box = (x - radius, y - radius, x + radius, y + radius)
+        if atoms.columns.drawn[k]:
+            draw.ellipse(box, outline=COLOURS[str(atoms.verdict[k])], width=2)
+        elif atoms.verdict[k] == "present":
+            draw.rectangle(box, outline=COLOURS["missing"], width=2)
+    return picture

@@ -1,35 +1,35 @@
-"""One frame from noisy to clean: estimate, bin, search, refine, blend, and back to its own grid."""
+"""One frame from noisy to clean: estimate the noise, bin, search, and back to its own grid."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from gdn.engines.base import Engine
-from gdn.engines.observation import Array, TileData
+from gdn.engines.observation import Array
 from gdn.frames.noise import NoiseModel, noise_of
 from gdn.frames.sampling import Grids, bin_sum, grids_for, unbin
-from gdn.frames.tiling import Tiling, cut, tile_frame
 from gdn.search.bank import Bank
-from gdn.search.heldout import Choice, choose, plain_filter, split
-from gdn.search.laplace import laplace
-from gdn.search.posterior import blend
-from gdn.search.residual import shrunk_residual
-from gdn.search.tiles import SearchSettings, best_of_each, exchanged, propose, search
+from gdn.search.estimate import Binned, Clock, Estimate, Watch, estimate
+from gdn.search.heldout import Choice
+from gdn.search.tiles import SearchSettings
 
 Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
 class FrameResult:
-    """A denoised frame: `image` and `spread` in the frame's own units and shape, and how they came about."""
+    """A denoised frame: `image` and `spread` in the frame's own units and shape, and how they came about.
+
+    The spread is not calibrated; `gdn.trust` does that.
+    """
 
     image: Array
     spread: Array
     noise: NoiseModel
+    grids: Grids
     dose: float  # electrons per recorded pixel in vacuum
     objective: float  # mean over tiles of the best restart's objective, nats
     objectives: list[float]
@@ -37,8 +37,13 @@ class FrameResult:
     residual_share: float  # rms of the added residual over rms of the contrast
     held_out: Choice  # what counts held out chose, and the scores
     tiles: int
+    estimate: Estimate | None = None  # on the generator's grid; the original method has none
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+    def on_frame(self, binned: Array) -> Array:
+        """An image in electrons per binned pixel on the frame's grid, in the frame's units without the offset."""
+        return np.asarray(unbin(binned, self.grids) / self.grids.area * self.noise.gain, dtype=np.float32)
 
 
 def denoise_frame(
@@ -51,47 +56,21 @@ def denoise_frame(
     progress: Progress = lambda share: None,
 ) -> FrameResult:
     """Denoise one frame (rows, columns) float32. Raises ValueError where the noise model contradicts it."""
-    clock = _Clock()
-    card = engine.model.card
-    model, grids, binned = binned_frame(frame, sampling_angstrom, engine, noise)
-    dose = float(binned.mean())
-    warnings = _warnings(model, dose, grids, card.patch)
-    tiling = tile_frame(grids.binned_shape, card.patch, settings.stride or card.patch // 2)
-    counts, weights = cut(binned, tiling)
-    data = TileData(counts, weights, model.alpha, model.beta * grids.area)
-    clock.mark("prepare")
-    starts = propose(engine, bank, data, dose, settings)
-    clock.mark("score")
-    progress(0.1)
-    candidates = search(engine, data, starts, settings)
-    if settings.exchange and settings.encoder and settings.estimate == "mean":
-        merged, _ = blend(candidates, tiling, settings.temperature)
-        candidates = exchanged(engine, data, cut(merged, tiling)[0], candidates, settings)
-    clock.mark("refine")
-    progress(0.95)
-    temperature = 1e-9 if settings.estimate == "map" else settings.temperature
-    best = best_of_each(candidates)
-    variance = None
-    if settings.laplace:
-        variance = laplace(engine, data, candidates.take(best))[1]
-        clock.mark("laplace")
-    image, spread = blend(candidates, tiling, temperature, variance)
-    choice = _choose(engine, bank, binned, data, tiling, settings) if settings.residual else Choice(threshold=np.inf)
-    added = _beyond(binned, image, data, choice)
-    residual_share = float(np.sqrt((added**2).mean())) / max(float(image.std()), 1e-12)
-    warnings += _doubts(choice, residual_share)
-    clock.mark("beyond")
+    watch = Watch(Clock(), progress)
+    model, grids, counts = binned_frame(frame, sampling_angstrom, engine, noise)
+    warnings = _warnings(model, float(counts.mean()), grids, engine.model.card.patch)
+    watch.clock.mark("prepare")
+    found = estimate(Binned(counts, model.alpha, model.beta * grids.area), engine, bank, settings, watch)
     area = grids.area
-    result = model.units(unbin(image + added, grids) / area)
-    # What the residual added is not backed by the generator: its size counts as doubt.
-    doubt = np.maximum(unbin(np.hypot(spread, added).astype(np.float32), grids), 0) / area * model.gain
-    clock.mark("assemble")
+    result = model.units(unbin(found.image, grids) / area)
+    doubt = np.maximum(unbin(found.raw_spread, grids), 0) / area * model.gain
+    watch.clock.mark("assemble")
     progress(1.0)
-    frame_dose = float(np.median(np.exp(candidates.nuisance[best, 0]))) / area
-    objectives = candidates.objective[best]
+    fit, share = found.fit, found.residual_share
     return FrameResult(
-        result, doubt.astype(np.float32), model, frame_dose, float(objectives.mean()), [float(o) for o in objectives],
-        float(candidates.from_bank[best].mean()), residual_share, choice, len(tiling.corners), clock.seconds, warnings,
+        result, doubt.astype(np.float32), model, grids, found.dose / area, float(fit.objective.mean()),
+        [float(o) for o in fit.objective], fit.bank_share, share, found.choice, len(fit.objective), found,
+        watch.clock.seconds, warnings + _doubts(found.choice, share),
     )  # fmt: skip
 
 
@@ -108,27 +87,6 @@ def binned_frame(
     return model, grids, binned
 
 
-def _choose(engine: Engine, bank: Bank, binned: Array, data: TileData, tiling: Tiling, settings: SearchSettings) -> Choice:
-    """Amounts of residual and plain filter, chosen with the encoder's image of thinned counts."""
-    parts = split(binned, data.alpha, data.beta, bank.seed)
-    counts, weights = cut(parts.first, tiling)
-    thinned = TileData(counts, weights, parts.alpha, parts.beta)
-    quick = replace(settings, symmetries=min(4, settings.symmetries), brief_candidates=0)
-    dose = float(parts.first.mean())
-    guess, _ = blend(propose(engine, bank, thinned, dose, quick), tiling, settings.temperature)
-    return choose(parts, guess)
-
-
-def _beyond(binned: Array, image: Array, data: TileData, choice: Choice) -> Array:
-    """What is added to the generator's `image`: its shrunk residual, and the chosen share of the plain filter."""
-    sigma = np.sqrt(np.maximum(data.alpha * image + data.beta, 1e-6)).astype(np.float32)
-    added = shrunk_residual(binned - image, sigma, choice.threshold)
-    if choice.share == 0:
-        return added
-    filtered = plain_filter(binned, sigma, choice.width)
-    return np.asarray((1 - choice.share) * added + choice.share * (filtered - image), dtype=np.float32)
-
-
 def _doubts(choice: Choice, residual_share: float) -> list[str]:
     """Warnings that the generator does not hold this frame."""
     found = []
@@ -139,19 +97,6 @@ def _doubts(choice: Choice, residual_share: float) -> list[str]:
     if residual_share > 0.5:
         found.append("the generator explains little of this frame: most of the result is a filtered residual")
     return found
-
-
-class _Clock:
-    """Seconds spent in named stages."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def mark(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.seconds[stage] = round(now - self._last, 4)
-        self._last = now
 
 
 def _warnings(model: NoiseModel, dose: float, grids: Grids, patch: int) -> list[str]:

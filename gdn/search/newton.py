@@ -71,8 +71,11 @@ def newton(
     return in_batches(data, candidates, batch, work)
 
 
-def conjugate_gradients(objective: Objective, theta: Array, point: Point, iterations: int, damping: float = 0.0) -> Step:
-    """The step of `iterations` conjugate-gradient iterations from zero on H p = -gradient, for every candidate alone.
+def conjugate_gradients(
+    objective: Objective, theta: Array, point: Point, iterations: int, damping: float = 0.0, right: Array | None = None
+) -> Step:
+    """The step of `iterations` conjugate-gradient iterations from zero on H p = `right`, by default -gradient, for
+    every candidate alone.
 
     Nuisances are scaled by their own curvature, latents by their prior's: the counts' information about a dose is a
     thousand times that about a latent.
@@ -85,7 +88,7 @@ def conjugate_gradients(objective: Objective, theta: Array, point: Point, iterat
     diagonal = precision.copy()
     diagonal[:, -k:] += np.einsum("nij,nkij->nk", weight, point.derivatives**2)
     direction, image = np.zeros_like(theta), np.zeros_like(theta)
-    residual = -point.gradient
+    residual = -point.gradient if right is None else right
     scaled = residual / diagonal
     search, strength = scaled, _dot(residual, scaled)
     for _ in range(iterations):

@@ -64,8 +64,8 @@ def original_frame(
     result = model.units(unbin(image * np.float32(level), grids) / area)
     seconds = {"search": round(time.perf_counter() - begun, 4)}
     return FrameResult(
-        result, np.full_like(result, np.nan), model, level / area, float(losses.mean()), [float(v) for v in losses],
-        1.0, 0.0, Choice(threshold=np.inf), len(losses), seconds, ["the original method has no spread and no trust map"],
+        result, np.full_like(result, np.nan), model, grids, level / area, float(losses.mean()), [float(v) for v in losses],
+        1.0, 0.0, Choice(threshold=np.inf), len(losses), None, seconds, ["the original method has no spread and no trust map"],
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ BANK_CHUNK = 2048  # bank images and
 TILE_CHUNK = 256  # turned tiles scored at a time: bounds memory
 SHIFT_REACH = 2  # px
 EMPTY = 0.25  # nats of structure below which a tile is empty
+Laplace = Literal["none", "sampled", "exact"]
 MERGED_NOISE = 0.1  # noise left in the blended tiles, as a share of the counts'
 
 
@@ -43,19 +44,24 @@ class SearchSettings:
     encoder: bool = True
     estimate: Literal["mean", "map"] = "mean"
     pose: bool = False  # shift, rotation and scale of each candidate: twice the time, nothing gained (docs/search.md)
-    laplace: bool = False  # each tile's Laplace variance in the spread; one Jacobian a tile
+    laplace: Laplace = "none"  # each tile's variance around its best restart, in the raw spread
+    laplace_samples: int = 2  # four tiles overlap in a pixel, and the spread is smooth
 
 
-def settings_for(estimate: str, residual: bool = True, laplace: bool = False) -> SearchSettings:
+def settings_for(estimate: str, residual: bool = True, laplace: str = "none") -> SearchSettings:
     """The settings of `--estimate`: `mean` averages briefly refined restarts, the better image; `map` seeks the
-    least objective, two candidates refined until it hardly falls. Raises ValueError for another word."""
+    least objective, two candidates refined until it hardly falls. Raises ValueError for another word, and for a
+    `laplace` that is not none, sampled or exact."""
+    if laplace not in get_args(Laplace):
+        raise ValueError(f"--laplace {laplace}: none, sampled or exact")
+    within = cast(Laplace, laplace)
     if estimate == "mean":
-        return SearchSettings(residual=residual, laplace=laplace)
+        return SearchSettings(residual=residual, laplace=within)
     if estimate != "map":
         raise ValueError(f"--estimate {estimate}: mean or map")
     return SearchSettings(
         residual=residual,
-        laplace=laplace,
+        laplace=within,
         estimate="map",
         full_candidates=2,
         full_steps=80,

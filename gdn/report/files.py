@@ -1,12 +1,14 @@
-"""Files in, files out: one input becomes a denoised TIFF, a spread TIFF and a JSON record."""
+"""Files in, files out: one input becomes a denoised TIFF, a spread TIFF, a JSON record, and the table of its columns."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import platform
+import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,21 @@ from gdn.engines.base import Engine
 from gdn.engines.observation import Array
 from gdn.frames.files import FrameError, FrameFile, release, result_writer, writing
 from gdn.frames.noise import NoiseModel
+from gdn.report.figure import overlay
 from gdn.search.bank import Bank
 from gdn.search.denoise import FrameResult, denoise_frame
+from gdn.search.estimate import Estimate
 from gdn.search.original import OriginalSettings, original_frame
 from gdn.search.tiles import SearchSettings
+from gdn.trust.atoms import write_csv
+from gdn.trust.calibration import calibration_of
+from gdn.trust.heldout import Comparison
+from gdn.trust.judge import JudgeSettings, Trust, judge, next_frame, score_record
 
-RECORD_SCHEMA = 1
 NO_PIXELS: Array = np.zeros((0, 0), np.float32)
+
+RECORD_SCHEMA = 2  # 2: how far to trust a frame
+Witness = Callable[[Path, int, Array, FrameResult, Trust], None]  # sees every frame with its result
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,8 @@ class Job:
     noise_text: str
     sampling_angstrom: float | None
     original: OriginalSettings | None = None  # the study's search instead of gdn's
+    judging: JudgeSettings = field(default_factory=JudgeSettings)
+    witness: Witness | None = None
 
     def denoise(self, frame: Array, sampling_angstrom: float, progress: Callable[[float], None]) -> FrameResult:
         """One frame by this job's method."""
@@ -45,9 +57,22 @@ class Job:
             return original_frame(frame, sampling_angstrom, self.engine, self.seed, self.original, self.noise, progress)
         return denoise_frame(frame, sampling_angstrom, self.engine, self.bank, self.settings, self.noise, progress)
 
+    def judge(self, result: FrameResult) -> Trust:
+        """How far to trust a result of this job."""
+        begun = time.perf_counter()
+        calibration = calibration_of(self.engine.model)
+        found = judge(result, self.engine, self.bank, self.settings, calibration, self.judging)
+        result.seconds["judge"] = round(time.perf_counter() - begun, 4)
+        return found
+
     def search_record(self) -> dict[str, Any]:
         """Method, seed and settings, for the JSON record and the resume key."""
-        common = {"method": "gdn" if self.original is None else "original", "seed": self.seed, "noise": self.noise_text}
+        common: dict[str, Any] = {
+            "method": "gdn" if self.original is None else "original",
+            "seed": self.seed,
+            "noise": self.noise_text,
+        }
+        common |= {"judging": asdict(self.judging)}
         if self.original is not None:
             return common | asdict(self.original)
         return common | {"restarts": len(self.bank)} | asdict(self.settings)
@@ -55,20 +80,34 @@ class Job:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Names of the three outputs of one input."""
+    """Names of the outputs of one input; `atoms` and `overlay` are written if columns are asked for, one of each for the
+    first frame, with the frame's number after it for the others."""
 
     denoised: Path
     spread: Path
     record: Path
+    atoms: Path
+    overlay: Path
+
+    def interval(self, level: int) -> Path:
+        """Half-width of the interval of `level` per cent."""
+        return self.spread.with_name(self.spread.name.replace("_spread.tif", f"_interval{level}.tif"))
+
+    def of_frame(self, index: int) -> tuple[Path, Path]:
+        """Table and picture of the columns of frame `index`."""
+        if index == 0:
+            return self.atoms, self.overlay
+        return tuple(p.with_name(f"{p.stem}_{index:04d}{p.suffix}") for p in (self.atoms, self.overlay))  # type: ignore[return-value]
 
 
 def outputs_for(source: Path, folder: Path | None) -> Outputs:
-    """`NAME_denoised.tif`, `NAME_spread.tif`, `NAME.json` in `folder`, or beside the input."""
+    """`NAME_denoised.tif`, `NAME_spread.tif`, `NAME.json`, `NAME_atoms.csv` and `.png` in `folder`, or beside the input."""
     where = folder if folder is not None else source.parent
     stem = source.name
     for suffix in (".tiff", ".tif", ".ome"):
         stem = stem[: -len(suffix)] if stem.lower().endswith(suffix) else stem
-    return Outputs(where / f"{stem}_denoised.tif", where / f"{stem}_spread.tif", where / f"{stem}.json")
+    names = (f"{stem}_denoised.tif", f"{stem}_spread.tif", f"{stem}.json", f"{stem}_atoms.csv", f"{stem}_atoms.png")
+    return Outputs(*(where / name for name in names))
 
 
 def job_key(source: Path, job: Job) -> str:
@@ -86,6 +125,8 @@ def is_done(source: Path, outputs: Outputs, job: Job) -> bool:
     try:
         record = json.loads(outputs.record.read_text())
         complete = outputs.denoised.exists() and outputs.spread.exists()
+        complete = complete and (not job.judging.atoms or outputs.atoms.exists())
+        complete = complete and all(outputs.interval(level).exists() for level in job.judging.intervals)
         return bool(complete and record["key"] == job_key(source, job))
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -100,26 +141,68 @@ def denoise_file(frames: FrameFile, outputs: Outputs, job: Job, progress: Callab
     sampling = frames.sampling(job.sampling_angstrom)
     if min(frames.frame_shape) * sampling < 4:
         raise FrameError(f"{source}: the field is {min(frames.frame_shape) * sampling:.2g} Å wide; check --sampling")
-    rows = []
-    results: list[FrameResult] = []
-    with result_writer(outputs.denoised, frames, sampling) as image, result_writer(outputs.spread, frames, sampling) as spread:
+    done: list[Judged] = []
+    before: Estimate | None = None
+    with ExitStack() as stack:
+        levels = job.judging.intervals
+        paths = [outputs.denoised, outputs.spread, *(outputs.interval(level) for level in levels)]
+        image, spread, *widths = (stack.enter_context(result_writer(path, frames, sampling)) for path in paths)
         for index in range(frames.count):
             frame = frames.read(index)
             try:
-                result = job.denoise(frame, sampling, lambda share, done=index: progress((done + share) / frames.count))  # type: ignore[misc]
+                result = job.denoise(frame, sampling, lambda share, n=index: progress((n + 0.5 * share) / frames.count))  # type: ignore[misc]
+                trust = job.judge(result)
             except ValueError as error:
                 raise FrameError(f"{source}: frame {index}: {error}") from None
-            image[index], spread[index] = result.image, result.spread
-            release(image)
-            release(spread)
-            # A long stack must not gather its frames in memory: the record needs none of their pixels.
-            results.append(replace(result, image=NO_PIXELS, spread=NO_PIXELS))
-            rows.append(_row(source, index, outputs, job, result))
-    _write_record(outputs.record, _record(source, frames, sampling, job, results, rows))
+            progress((index + 1) / frames.count)
+            image[index], spread[index] = result.image, trust.spread
+            for width, level in zip(widths, levels, strict=True):
+                width[index] = trust.intervals.get(level, np.float32(np.nan))
+            for array in (image, spread, *widths):
+                release(array)
+            if trust.atoms is not None:
+                _write_atoms(outputs, index, result, trust)
+            if job.witness is not None:
+                job.witness(source, index, frame, result, trust)
+            if before is not None and result.estimate is not None:
+                done[-1] = replace(done[-1], following=next_frame(before, result.estimate, done[-1].trust.own_share))
+            before = result.estimate
+            done.append(Judged.of(result, trust))
+    rows = [_row(source, index, outputs, job, one) for index, one in enumerate(done)]
+    _write_record(outputs.record, _record(source, frames, sampling, job, done, rows))
     return rows
 
 
-def _row(source: Path, index: int, outputs: Outputs, job: Job, result: FrameResult) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Judged:
+    """A frame's result and judgement without their pixels, and its scores on the next frame's counts.
+
+    A long stack must not gather its frames in memory: the record needs none of their pixels.
+    """
+
+    result: FrameResult
+    trust: Trust
+    following: list[Comparison] = field(default_factory=list)
+
+    @staticmethod
+    def of(result: FrameResult, trust: Trust) -> Judged:
+        """Without the images."""
+        fit = trust.fit and replace(trust.fit, map=NO_PIXELS)
+        small = replace(trust, spread=NO_PIXELS, intervals={}, fit=fit)
+        return Judged(replace(result, image=NO_PIXELS, spread=NO_PIXELS, estimate=None), small)
+
+
+def _write_atoms(outputs: Outputs, index: int, result: FrameResult, trust: Trust) -> None:
+    assert trust.atoms is not None
+    table, picture = outputs.of_frame(index)
+    with writing(table) as temporary:
+        write_csv(temporary, trust.atoms)
+    with writing(picture) as temporary:
+        overlay(result.image, trust.atoms).save(temporary, format="PNG")
+
+
+def _row(source: Path, index: int, outputs: Outputs, job: Job, judged: Judged) -> dict[str, Any]:
+    result = judged.result
     noise = result.noise
     return {
         "input": str(source),
@@ -139,12 +222,11 @@ def _row(source: Path, index: int, outputs: Outputs, job: Job, result: FrameResu
         },
         "objective": result.objective,
         "seconds": round(sum(result.seconds.values()), 3),
-        "warnings": result.warnings,
-    }
+    } | judged.trust.row()
 
 
 def _record(
-    source: Path, frames: FrameFile, sampling: float, job: Job, results: list[FrameResult], rows: list[dict[str, Any]]
+    source: Path, frames: FrameFile, sampling: float, job: Job, done: list[Judged], rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
     engine = job.engine
     details = [
@@ -152,8 +234,11 @@ def _record(
             "noise_how": r.noise.how, "tiles": r.tiles, "objectives": [round(o, 3) for o in r.objectives],
             "best_from_bank_share": round(r.bank_share, 4), "residual_share": round(r.residual_share, 4),
             "held_out": _finite(asdict(r.held_out)), "stages": r.seconds,
+            "next_frame_scores": [score_record(c) for c in judged.following],
         }
-        for r in results
+        | judged.trust.detail()
+        for judged in done
+        for r in (judged.result,)
     ]  # fmt: skip
     return {
         "schema": RECORD_SCHEMA,

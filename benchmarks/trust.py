@@ -1,0 +1,233 @@
+"""Does the judgement hold? Frames of test structures, denoised as a user would, judged, and compared with the truth.
+
+Tables: coverage of the intervals for each kind of content and each noise; atom columns, planted hallucinations and
+vacancies; p-values of frames of the right kind and of the same frames said to be sampled 1.3 times coarser or finer;
+held-out scores against the truth. Rows as JSON lines if asked for; `--table ROWS` prints the tables of rows written before.
+
+    python benchmarks/trust.py --frames 20 --rows docs/results/trust.jsonl --plot docs/reliability.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from content import kind_map
+from scipy.spatial import cKDTree
+from suite import stored_waves
+from trust_tables import show
+
+from gdn.engines.base import Engine
+from gdn.engines.choose import open_engine
+from gdn.evaluation.metrics import MATCH_ANGSTROM
+from gdn.evaluation.observe import observe_columns, reference_columns
+from gdn.evaluation.suite import STUDY_VACUUM, SUITE, Noise, parse_suite
+from gdn.frames.sampling import bin_sum
+from gdn.models import DEFAULT_MODEL, find_model
+from gdn.search.bank import Bank, bank_for
+from gdn.search.denoise import FrameResult, denoise_frame
+from gdn.search.estimate import Binned, estimate
+from gdn.search.heldout import split
+from gdn.search.tiles import SearchSettings
+from gdn.training.imaging import read_wave, render
+from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
+from gdn.training.structures import random_structure
+from gdn.trust.atoms import RATE
+from gdn.trust.calibration import LEVELS, Calibration, calibration_of
+from gdn.trust.evidence import verdicts
+from gdn.trust.fit import explained
+from gdn.trust.heldout import held_out_scores
+from gdn.trust.spread import spread_of
+
+Row = dict[str, Any]
+WRONG = (1.3, 1 / 1.3)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every frame of the benchmark shares; `side` px of the frames, cut from the middle."""
+
+    model: str
+    noises: tuple[Noise, ...]
+    scored: tuple[str, ...]
+    wrong: bool
+    side: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """A clean frame of a wave, study units, and what lies where in it (binned grid)."""
+
+    path: Path
+    clean: np.ndarray
+    number: int
+
+
+def one_structure(setting: Setting, job: tuple[int, Path]) -> list[Row]:
+    """Every row of one structure."""
+    number, path = job
+    image = np.maximum(render(read_wave(path), frame_optics(seed_of_path(path), 0), FRAME_SAMPLING, FRAME_SHAPE), 0)
+    first = (FRAME_SHAPE[0] - setting.side) // 2
+    cut = slice(first, first + setting.side)
+    case = Case(path, np.ascontiguousarray(image[cut, cut]) * np.float32(STUDY_VACUUM), number)
+    rows = []
+    with open_engine(find_model(setting.model), threads=1) as engine:
+        bank = bank_for(engine, 0, 256)
+        law = calibration_of(engine.model)
+        assert law is not None, f"{setting.model} is not calibrated"
+        for noise in setting.noises:
+            noisy = noise.apply(case.clean, number)
+            result = denoise_frame(noisy, FRAME_SAMPLING, engine, bank, SearchSettings())
+            row: Row = {"structure": path.stem, "noise": str(noise), "side": setting.side}
+            row |= _coverage(case, result, law) | _fit(result, law, "p") | _columns(case, result, law)
+            if str(noise) in setting.scored:
+                row["scores"] = _scores(case, result, law, engine, bank)
+            if setting.wrong:
+                for factor in WRONG:
+                    other = denoise_frame(noisy, FRAME_SAMPLING * factor, engine, bank, SearchSettings())
+                    row |= _fit(other, law, f"p at {factor:.2f}")
+            rows.append(row)
+    print(f"{path.stem} done", file=sys.stderr, flush=True)
+    return rows
+
+
+def _truth(case: Case, result: FrameResult) -> np.ndarray:
+    return bin_sum(result.noise.electrons(case.clean), result.grids)
+
+
+def _coverage(case: Case, result: FrameResult, law: Calibration) -> Row:
+    """Pixels inside each interval, and all pixels, by kind of content; on the generator's grid."""
+    found = result.estimate
+    assert found is not None
+    error = np.abs(found.image - _truth(case, result))
+    widths = spread_of(found, law).half_widths
+    wave, structure = read_wave(case.path), random_structure(seed_of_path(case.path))
+    corner = (wave.cell_angstrom - np.array(case.clean.shape) * FRAME_SAMPLING) / 2
+    kinds = kind_map(structure, corner, error.shape, float(np.mean(result.grids.binned_sampling)))
+    inside = {
+        str(kind): [int((error <= width)[kinds == kind].sum()) for width in widths] + [int((kinds == kind).sum())]
+        for kind in np.unique(kinds)
+    }
+    return {"levels": list(LEVELS), "inside": inside, "expected_rms": float(np.sqrt((widths[1].astype(float) ** 2).mean())),
+            "rms": float(np.sqrt((error.astype(float) ** 2).mean()))}  # fmt: skip
+
+
+def _fit(result: FrameResult, law: Calibration, name: str) -> Row:
+    found = result.estimate
+    assert found is not None
+    return {name: explained(found, float(np.mean(result.grids.binned_sampling)), law.fit).p}
+
+
+def _columns(case: Case, result: FrameResult, law: Calibration) -> Row:
+    """Verdicts against the truth: of columns drawn, of planted ones, of sites, of planted vacancies."""
+    found = result.estimate
+    assert found is not None
+    sampling = float(np.mean(result.grids.binned_sampling))
+    rng = np.random.default_rng([case.number, 0x7B])
+    truth = _truth(case, result)
+    drawn, sites = observe_columns(found, truth, sampling, rng)
+    if not drawn:
+        return {"columns": None}
+    row: Row = {}
+    natural = law.columns.drawn.probability(drawn[0].evidence.features())
+    called = verdicts(natural, RATE)
+    row |= _matched(case, result, drawn[0].columns.yx[called == "present"], found, truth, sampling)
+    row["drawn"] = _tally(called, drawn[0].true)
+    row["planted"] = _judged_among(natural, law.columns.drawn.probability(drawn[1].evidence.features()))
+    empty = law.columns.sites.probability(sites[0].evidence.features())
+    row["sites"] = _tally(verdicts(empty, RATE), sites[0].true)
+    row["vacancies"] = _judged_among(empty, law.columns.sites.probability(sites[1].evidence.features()))
+    ratio = drawn[0].evidence.doubt * drawn[0].columns.width / np.abs(drawn[0].columns.amplitude) * law.columns.position
+    off = drawn[0].distance[drawn[0].true] / np.maximum(ratio[drawn[0].true], 0.01)
+    row["position_within_1_sigma_radius"] = [int((off < 1.515).sum()), len(off)]  # 68.27 % of a 2-D Gaussian
+    return {"columns": row}
+
+
+def _matched(case: Case, result: FrameResult, present: np.ndarray, found: Any, truth: np.ndarray, sampling: float) -> Row:
+    """Matches of the columns called present: with the clean image's columns, and with columns of the structure."""
+    image, clean = (np.asarray(part / found.dose, dtype=np.float32) for part in (found.image, truth))
+    reference = reference_columns(clean, image, sampling)
+    wave = read_wave(case.path)
+    corner = (wave.cell_angstrom - np.array(case.clean.shape) * FRAME_SAMPLING) / 2
+    real = wave.columns[:, ::-1] - corner - sampling / 2
+    counts = {}
+    for name, places in (("image", reference.yx), ("structure", real)):
+        if not len(present) or not len(places):
+            counts[name] = [0, len(present), len(places)]
+            continue
+        distance, index = cKDTree(places).query(present, distance_upper_bound=MATCH_ANGSTROM)
+        counts[name] = [len({int(i) for d, i in zip(distance, index, strict=True) if np.isfinite(d)}), len(present), len(places)]
+    return {"matched": counts}
+
+
+def _tally(called: np.ndarray, true: np.ndarray) -> dict[str, list[int]]:
+    """For each verdict how many, and how many of them true."""
+    return {v: [int((called == v).sum()), int(true[called == v].sum())] for v in ("present", "cannot tell", "absent")}
+
+
+def _judged_among(natural: np.ndarray, planted: np.ndarray) -> dict[str, int]:
+    """Verdicts of planted columns, each judged beside all the natural ones."""
+    called = [str(verdicts(np.append(natural, p), RATE)[-1]) for p in planted]
+    return {v: called.count(v) for v in ("present", "cannot tell", "absent")}
+
+
+def _scores(case: Case, result: FrameResult, law: Calibration, engine: Engine, bank: Bank) -> list[Row]:
+    """The held-out comparisons, and the true differences of the same images."""
+    found = result.estimate
+    assert found is not None
+    own = float((spread_of(found, law).one.astype(float) ** 2).mean()) / found.dose**2
+    truth = _truth(case, result)
+    scores = held_out_scores(found, engine, bank, SearchSettings(), own, case.number)
+    parts = split(found.binned.counts, found.binned.alpha, found.binned.beta, case.number)
+    mine = estimate(Binned(parts.first, parts.alpha, parts.beta), engine, bank, SearchSettings()).image / parts.share
+    whole = parts.first / np.float32(parts.share)
+    rows = []
+    for c in scores:
+        other = c.other(whole)
+        error, its = (float(((image - truth) ** 2).mean(dtype=float)) / float(mine.mean()) ** 2 for image in (mine, other))
+        rows.append(
+            {"against": c.against, "difference": c.difference, "error": c.error, "own": c.own, "verdict": c.verdict,
+             "gain_db": c.gain_db, "gain_error_db": c.gain_error_db, "true": its - error, "true_own": error}
+        )  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=20)
+    parser.add_argument("--noise", default=SUITE)
+    parser.add_argument("--scored", default="poisson:10,poisson:1", help="noises at which held-out scores are checked")
+    parser.add_argument("--no-wrong", action="store_true", help="leave out the frames of wrong sampling")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--side", type=int, default=850, help="px of the frames")
+    parser.add_argument("--split", choices=("test", "validation"), default="test")
+    parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rows", type=Path, help="also write every row as a JSON line")
+    parser.add_argument("--table", type=Path, metavar="ROWS", help="only print the tables of rows written before")
+    parser.add_argument("--plot", type=Path, help="reliability plot (PNG)")
+    options = parser.parse_args()
+    if options.table:
+        rows = [json.loads(line) for line in options.table.read_text().splitlines()]
+    else:
+        setting = Setting(
+            options.model, tuple(parse_suite(options.noise)), tuple(options.scored.split(",")), not options.no_wrong, options.side
+        )
+        jobs = list(enumerate(stored_waves(options.data, options.split, options.frames)))
+        with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
+            rows = [row for found in pool.map(partial(one_structure, setting), jobs) for row in found]
+        if options.rows:
+            options.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    show(rows, options.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Fit a model's calibration on simulated frames of the validation split: spread, goodness of fit, columns.
+
+Every law is fitted on all structures but those of one fold and tried on that fold; the half-widths of intervals and the
+null of the p-values are those of the tried ones (cross-conformal prediction: Vovk 2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from gdn import __version__
+from gdn.evaluation.observe import Judged, Observation
+from gdn.evaluation.spread_law import QUANTILES, fit_spread
+from gdn.trust.calibration import Calibration, ColumnLaw, FitLaw, Logistic, Scaling, SpreadLaw, network
+from gdn.trust.features import names
+
+Values = NDArray[np.float64]
+
+FOLDS = 5
+SHRINKAGE = 0.1  # of the features' covariance towards its diagonal
+RIDGE = 1e-3
+PLANTED_WEIGHT = 0.25  # of a planted column: it teaches what a lie looks like, not how common lies are
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Features (n, f) with their target (n,), the weight (n,) of each, and the fold (n,) of its structure."""
+
+    features: Values
+    target: Values
+    weight: Values
+    fold: NDArray[np.int64]
+
+
+def calibrate(observations: Sequence[Observation], split: str, seed: int) -> Calibration:
+    """The calibration that observations of frames teach. Raises ValueError where they are too few."""
+    structures = sorted({o.structure for o in observations})
+    if len(structures) < FOLDS * 4:
+        raise ValueError(f"{len(structures)} structures of the {split} split; at least {FOLDS * 4} are needed to calibrate")
+    fold = {s: n % FOLDS for n, s in enumerate(structures)}
+    return Calibration(
+        split=split, structures=len(structures), frames=len(observations), seed=seed, gdn=__version__,
+        spread=spread_law(observations, fold, seed), fit=fit_law(observations, fold), columns=column_law(observations, fold),
+    )  # fmt: skip
+
+
+def spread_law(observations: Sequence[Observation], fold: dict[int, int], seed: int) -> SpreadLaw:
+    """Network on all frames; its conformal factors from networks that have not seen the structure."""
+    features = np.concatenate([o.pixels for o in observations])
+    size = np.abs(np.concatenate([o.errors for o in observations]))
+    folds = np.concatenate([np.full(len(o.errors), fold[o.structure]) for o in observations])
+    scaling = Scaling.of(features)
+    x = scaling.apply(features)
+    ratio = np.empty((len(size), len(QUANTILES)))
+    for number in range(FOLDS):
+        layers = fit_spread(x[folds != number], size[folds != number], seed)
+        ratio[folds == number] = size[folds == number, None] / np.exp(network(*layers, x[folds == number]))
+    factors = [float(np.quantile(ratio[:, k], level)) for k, level in enumerate(QUANTILES)]
+    weights, biases = fit_spread(x, size, seed)
+    return SpreadLaw(scaling=scaling, weights=weights, biases=biases, factors=factors)
+
+
+def fit_law(observations: Sequence[Observation], fold: dict[int, int]) -> FitLaw:
+    """Law of the tiles' features, and its null."""
+    features = np.concatenate([o.tiles for o in observations])
+    level = np.concatenate([np.full(len(o.tiles), o.level) for o in observations])
+    folds = np.concatenate([np.full(len(o.tiles), fold[o.structure]) for o in observations])
+    distances = np.empty(len(features))
+    for number in range(FOLDS):
+        rest = folds != number
+        distances[~rest] = _law_of(features[rest], level[rest]).distances(features[~rest], level[~rest])
+    law = _law_of(features, level)
+    # The tiles of a frame overlap: each frame counts once, by its median tile and not by how many it has.
+    null, first = [], 0
+    for o in observations:
+        null.append(float(np.median(distances[first : first + len(o.tiles)])))
+        first += len(o.tiles)
+    return law.model_copy(update={"null": sorted(null)})
+
+
+def _law_of(features: Values, level: Values) -> FitLaw:
+    scaling = Scaling.of(level[:, None])
+    blank = FitLaw(names=names(), level=scaling, means=[], log_scales=[], precision=[], null=[0.0] * 20)
+    powers = blank.powers(level)
+    means = np.linalg.lstsq(powers, features, rcond=None)[0]
+    rest = features - powers @ means
+    log_scales = np.linalg.lstsq(powers[:, :2], np.log(np.abs(rest) + 1e-6), rcond=None)[0]
+    z = rest / np.exp(powers[:, :2] @ log_scales)
+    covariance = np.cov(z.T)
+    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.diag(np.diag(covariance))
+    precision = np.linalg.inv(shrunk)
+    return blank.model_copy(update={"means": means.tolist(), "log_scales": log_scales.tolist(), "precision": precision.tolist()})
+
+
+def column_law(observations: Sequence[Observation], fold: dict[int, int]) -> ColumnLaw:
+    """Probabilities of columns and sites; positions' errors."""
+    drawn = _samples(observations, fold, lambda o: o.drawn)
+    sites = _samples(observations, fold, lambda o: o.sites)
+    ratio = np.concatenate([position_ratio(o.drawn[0]) for o in observations if o.drawn] or [np.zeros(0)])
+    # The median of a two-dimensional Gaussian's distance is 1.177 standard deviations of one axis.
+    position = float(np.median(ratio)) / 1.177 if len(ratio) else 1.0
+    return ColumnLaw(drawn=fit_logistic(drawn), sites=fit_logistic(sites), position=position)
+
+
+def position_ratio(judged: Judged) -> Values:
+    """Distance from the truth in units of doubt * width / amplitude, of the columns that are true."""
+    unit = judged.evidence.doubt * judged.columns.width / np.maximum(np.abs(judged.columns.amplitude), 1e-6)
+    return np.asarray(judged.distance[judged.true] / unit[judged.true])
+
+
+def _samples(observations: Sequence[Observation], fold: dict[int, int], pick: Callable[[Observation], list[Judged]]) -> Samples:
+    """Of each observation, what is natural with weight 1, what is planted with less."""
+    rows: list[tuple[Values, Values, Values, NDArray[np.int64]]] = []
+    for o in observations:
+        for judged, weight in zip(pick(o), (1.0, PLANTED_WEIGHT), strict=False):
+            n = len(judged.true)
+            features = judged.evidence.features()
+            rows.append((features, judged.true.astype(float), np.full(n, weight), np.full(n, fold[o.structure])))
+    kept = [row for row in rows if len(row[1])]
+    if not kept:
+        raise ValueError("not one atom column in the calibration frames")
+    return Samples(*(np.concatenate(part) for part in zip(*kept, strict=True)))
+
+
+def fit_logistic(samples: Samples) -> Logistic:
+    """Maximum likelihood with a slight ridge."""
+    scaling = Scaling.of(samples.features)
+    design = Logistic.expand(scaling.apply(samples.features))
+    total = samples.weight.sum()
+
+    def loss(w: Values) -> tuple[float, Values]:
+        z = design @ w
+        value = (samples.weight * (np.logaddexp(0, z) - samples.target * z)).sum() / total
+        slope = design.T @ (samples.weight * (1 / (1 + np.exp(-z)) - samples.target)) / total
+        penalty = np.r_[0.0, w[1:]]
+        return value + 0.5 * RIDGE * float(penalty @ penalty), slope + RIDGE * penalty
+
+    found = minimize(loss, np.zeros(design.shape[1]), jac=True, method="L-BFGS-B")
+    return Logistic(scaling=scaling, coefficients=found.x.tolist())

@@ -1,0 +1,137 @@
+"""Calibrate a model folder: denoise simulated frames of the validation split, fit, and store `calibration.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from gdn.engines.base import Engine
+from gdn.engines.choose import open_engine
+from gdn.engines.observation import Array
+from gdn.evaluation.calibrate import calibrate
+from gdn.evaluation.observe import Observation, observe
+from gdn.evaluation.suite import STUDY_VACUUM, Noise
+from gdn.frames.files import writing
+from gdn.frames.sampling import bin_sum
+from gdn.models import load_model, sha256_of
+from gdn.search.bank import Bank, bank_for
+from gdn.search.denoise import FrameResult, denoise_frame
+from gdn.search.tiles import SearchSettings
+from gdn.training.imaging import read_wave, render
+from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path, split_of
+from gdn.trust.calibration import FILE, Calibration
+
+SPLIT = "validation"
+RESTARTS = 256
+POISSON_SHARE = 0.6
+LOG10_POISSON = (-0.5, 1.6)  # of the noise suite's s: 0.14 to 18 electrons per recorded pixel
+LOG10_GAUSSIAN = (-1.3, 0.18)
+LARGEST_FIELD = 2.0  # patches: smaller generators are for smaller frames
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Frame `number` of a calibration: its structure's wave, the view of it, the model."""
+
+    number: int
+    path: Path
+    view: int
+    model: Path
+    seed: int
+
+
+def calibrate_folder(
+    folder: Path, data: Path, frames: int, workers: int = 1, seed: int = 0, progress: Progress = lambda done, of: None
+) -> Calibration:
+    """Calibrate the model in `folder` on `frames` frames of the validation structures in the data set `data`.
+
+    Raises ValueError where there are too few of them.
+    """
+    paths = sorted(p for p in (data / "waves").glob("*.npz") if split_of(seed_of_path(p)) == SPLIT)
+    if not paths:
+        raise ValueError(f"{data}: no exit waves of the {SPLIT} split; 'gdn simulate' makes them")
+    tasks = [Task(n, paths[n % len(paths)], n // len(paths), folder, seed) for n in range(frames)]
+    found = []
+    if workers == 1:
+        for task in tasks:
+            found.append(observed(task))
+            progress(len(found), frames)
+    else:
+        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
+            for one in pool.map(observed, tasks):
+                found.append(one)
+                progress(len(found), frames)
+    result = calibrate(found, SPLIT, seed)
+    store(folder, result)
+    return result
+
+
+def store(folder: Path, calibration: Calibration) -> None:
+    """Write `calibration.json` and its hash into a model folder."""
+    path, card = folder / FILE, folder / "model.json"
+    with writing(path) as temporary:
+        temporary.write_text(calibration.model_dump_json() + "\n")
+    content = json.loads(card.read_text())
+    content["files"][FILE] = sha256_of(path)
+    with writing(card) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    load_model(folder)
+
+
+def _one_thread() -> None:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+
+
+_open: dict[Path, tuple[Engine, Bank]] = {}  # one engine a process
+
+
+def _running(folder: Path) -> tuple[Engine, Bank]:
+    if folder not in _open:
+        engine = open_engine(load_model(folder), threads=1)
+        _open[folder] = engine, bank_for(engine, 0, RESTARTS)
+    return _open[folder]
+
+
+def random_noise(rng: np.random.Generator) -> Noise:
+    """A noise of the suite's kinds at a level over all of its range and somewhat beyond."""
+    if rng.random() < POISSON_SHARE:
+        return Noise("poisson", float(10 ** rng.uniform(*LOG10_POISSON)))
+    return Noise("gaussian", float(10 ** rng.uniform(*LOG10_GAUSSIAN)))
+
+
+def clean_view(task: Task, patch_angstrom: float, rng: np.random.Generator) -> Array:
+    """The clean frame, study units: cut to at most LARGEST_FIELD patches, at a random place."""
+    optics = frame_optics(seed_of_path(task.path), task.view)
+    image = np.maximum(render(read_wave(task.path), optics, FRAME_SAMPLING, FRAME_SHAPE), 0) * np.float32(STUDY_VACUUM)
+    least = patch_angstrom / FRAME_SAMPLING
+    side = min(min(FRAME_SHAPE), round(rng.uniform(least, LARGEST_FIELD * least)))
+    y, x = (int(rng.integers(0, n - side + 1)) for n in FRAME_SHAPE)
+    return np.ascontiguousarray(image[y : y + side, x : x + side])
+
+
+def observed(task: Task) -> Observation:
+    """Denoise one frame as a user would, told nothing, and compare with the truth."""
+    rng = np.random.default_rng([task.seed, task.number, 0xCA1])
+    engine, bank = _running(task.model)
+    card = engine.model.card
+    clean = clean_view(task, card.patch * card.sampling_angstrom, rng)
+    noisy = random_noise(rng).apply(clean, int(rng.integers(2**31)))
+    result = denoise_frame(noisy, FRAME_SAMPLING, engine, bank, SearchSettings())
+    return observe_result(seed_of_path(task.path), result, clean, task.number)
+
+
+def observe_result(structure: int, result: FrameResult, clean: Array, seed: int) -> Observation:
+    """Samples of a result whose `clean` frame, in the noisy one's units, is known."""
+    assert result.estimate is not None
+    truth = bin_sum(result.noise.electrons(clean), result.grids)
+    return observe(structure, result.estimate, truth, float(np.mean(result.grids.binned_sampling)), seed)

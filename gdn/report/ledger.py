@@ -1,0 +1,134 @@
+"""What a run remembers of its frames: scores to pool, pictures for the report."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gdn.engines.observation import Array
+from gdn.report.charts import histogram, ranked
+from gdn.report.figure import gray_picture, overlay
+from gdn.search.denoise import FrameResult
+from gdn.search.estimate import Estimate
+from gdn.trust.heldout import Comparison, pooled
+from gdn.trust.judge import Trust
+
+PICTURES = 40  # frames with pictures in a report; all are in its table
+PIXELS = 560  # of a picture, longer side
+QUALITY = 82
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One frame: what the table shows, and its pictures as (caption, data URI or SVG) where it has any."""
+
+    name: str
+    row: dict[str, Any]
+    noise: str
+    expected_rms: float
+    scores: list[Comparison]
+    missing: int | None
+    calibrated: bool
+    pictures: list[tuple[str, str]] = field(default_factory=list)
+    charts: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Ledger:
+    """Sees every frame of a run (`gdn.report.files.Witness`). `pictures`: keep them, for a report."""
+
+    pictures: bool = False
+    entries: list[Entry] = field(default_factory=list)
+
+    def __call__(self, source: Path, index: int, frame: Array, result: FrameResult, trust: Trust) -> None:
+        """Remember a frame."""
+        show = self.pictures and len(self.entries) < PICTURES
+        noise = result.noise
+        level = f"read noise {noise.read_noise:.3g}" if noise.kind == "gaussian" else f"{result.dose:.3g} e/px in vacuum"
+        about = f"{noise.kind}, {level}, gain {noise.gain:.3g}, offset {noise.offset:.3g} ({noise.how})"
+        self.entries.append(
+            Entry(
+                f"{source.name} [{index}]", trust.row() | {"dose": result.dose, "objective": result.objective}, about,
+                trust.own_share**0.5, trust.scores, None if trust.atoms is None else trust.atoms.missing, trust.calibrated,
+                _pictures(frame, result, trust) if show else [], _charts(result.estimate) if show and result.estimate else [],
+            )
+        )  # fmt: skip
+
+    def pooled(self) -> list[Comparison]:
+        """The scores over all frames that have them."""
+        scores = [c for e in self.entries for c in e.scores]
+        names = dict.fromkeys(c.against for c in scores)
+        return [pooled([c for c in scores if c.against == name]) for name in names]
+
+    def words(self) -> list[str]:
+        """What to say after a run of several frames."""
+        said = []
+        count = sum(bool(e.scores) for e in self.entries)
+        if count > 1:
+            said = [f"{count} frames, counts held out: {sentence(c)}" for c in self.pooled()]
+        unlike = [e for e in self.entries if e.row["explained_p"] is not None and e.row["explained_p"] < 0.01]
+        if unlike and len(self.entries) > 1:
+            said.append(f"{len(unlike)} of {len(self.entries)} frames are unlike all the generator was trained for (p < 0.01)")
+        return said
+
+
+def sentence(c: Comparison) -> str:
+    """A comparison in words."""
+    words = {
+        "better": f"gdn is better than the {c.against}",
+        "worse": f"gdn is WORSE than the {c.against}",
+        "not resolved": f"gdn and the {c.against} cannot be told apart",
+    }
+    return f"{words[c.verdict]} ({c.gain_db:+.2f} ± {c.gain_error_db:.2f} dB)"
+
+
+def whitened_residual(found: Estimate) -> Array:
+    """(counts - result) / standard deviation of the noise, on the generator's grid."""
+    sigma = np.sqrt(np.maximum(found.binned.alpha * found.image + found.binned.beta, 1e-6))
+    return np.asarray((found.binned.counts - found.image) / sigma, dtype=np.float32)
+
+
+def data_uri(picture: Image.Image) -> str:
+    """The picture inside a page: JPEG in base64."""
+    stream = io.BytesIO()
+    picture.save(stream, format="JPEG", quality=QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _pictures(frame: Array, result: FrameResult, trust: Trust) -> list[tuple[str, str]]:
+    found = [("noisy", gray_picture(frame, PIXELS)), ("denoised", gray_picture(result.image, PIXELS))]
+    if np.isfinite(trust.spread).all():
+        top = float(np.percentile(trust.spread, 99.5))
+        level = max(float(np.mean(result.image)) - result.noise.offset, 1e-30)
+        found.append((f"spread, white = {100 * top / level:.2g} % of the mean", gray_picture(trust.spread, PIXELS, 0.0, top)))
+    if result.estimate is not None:
+        residual = gray_picture(whitened_residual(result.estimate), PIXELS, -4, 4)
+        found.append(("residual over its noise, -4 to 4", residual.resize(found[0][1].size, Image.Resampling.NEAREST)))
+    if trust.atoms is not None:
+        found.append(("columns", overlay(result.image, trust.atoms, PIXELS)))
+    if trust.fit is not None:
+        spots = gray_picture(trust.fit.map, PIXELS, -5, 5).resize(found[0][1].size, Image.Resampling.NEAREST)
+        found.append(("misfit of the generator, -5 to 5 standard deviations", spots))
+    return [(caption, data_uri(picture)) for caption, picture in found]
+
+
+def _charts(found: Estimate) -> list[str]:
+    residual: NDArray[np.float64] = whitened_residual(found).ravel().astype(np.float64)
+    charts = [histogram(residual, "residual; dashed: pure noise", "standard deviations of the noise")]
+    above = _above_best(found)
+    return [*charts, ranked(above, "restarts: nats above the best", "restart, best first (mean over tiles)")]
+
+
+def _above_best(found: Estimate) -> NDArray[np.float64]:
+    """Mean over tiles of how far the restarts' objectives lie above the best, by rank."""
+    fit = found.fit
+    groups = [np.sort(fit.objectives[fit.tile == t]) for t in range(len(fit.objective))]
+    depth = min(len(g) for g in groups)
+    return np.asarray(np.mean([g[:depth] - g[0] for g in groups], 0))

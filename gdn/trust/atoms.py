@@ -1,0 +1,94 @@
+"""The atom columns of a result, each judged against the counts, in the frame's own coordinates."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdn.frames.sampling import Grids
+from gdn.search.estimate import Estimate
+from gdn.trust.calibration import ColumnLaw
+from gdn.trust.columns import Columns, find_columns, lattice_sites
+from gdn.trust.evidence import Evidence, verdicts, weigh
+from gdn.trust.spread import doubt
+
+Values = NDArray[np.float64]
+
+RATE = 0.05  # stated false-discovery rate
+VERDICTS = ("present", "cannot tell", "absent")
+COLUMNS = (
+    "id", "y_px", "x_px", "y_angstrom", "x_angstrom", "position_error_angstrom", "amplitude_percent_of_vacuum",
+    "width_angstrom", "evidence_nats", "probability", "verdict", "in_image",
+)  # fmt: skip
+_SMALLEST_ERROR = 0.01  # Å: positions of two images of one frame never agree better (benchmarks/trust.py)
+
+
+@dataclass(frozen=True)
+class Atoms:
+    """Columns drawn in the result and lattice sites without one. `yx_px` (n, 2) on the frame's grid, the first pixel's
+    centre is 0; `position_error` (n,) Å along each axis; `probability` (n,) that the specimen has a column there;
+    `verdict` (n,) of VERDICTS, at the false-discovery `rate`."""
+
+    yx_px: Values
+    sampling_angstrom: float
+    columns: Columns
+    evidence: Evidence
+    position_error: Values
+    probability: Values
+    verdict: NDArray[np.str_]
+    rate: float
+
+    def counts(self) -> dict[str, int]:
+        """How many of the columns in the image got each verdict."""
+        drawn = self.verdict[self.columns.drawn]
+        return {name.replace(" ", "_"): int((drawn == name).sum()) for name in VERDICTS}
+
+    @property
+    def missing(self) -> int:
+        """Lattice sites at which the image shows nothing and the counts want a column."""
+        return int((self.verdict[~self.columns.drawn] == "present").sum())
+
+    def listed(self) -> NDArray[np.int64]:
+        """Indices of what the table holds: every column drawn, and sites that are not simply empty."""
+        return np.flatnonzero(self.columns.drawn | (self.verdict != "absent"))
+
+
+def find_atoms(found: Estimate, grids: Grids, law: ColumnLaw, rate: float = RATE) -> Atoms:
+    """Columns of the result and of its lattice, judged at the false-discovery `rate`."""
+    sampling = float(np.mean(grids.binned_sampling))
+    image = np.asarray(found.image / found.dose, dtype=np.float32)
+    drawn = find_columns(image, sampling)
+    sites = lattice_sites(drawn, (image.shape[0], image.shape[1]), sampling)
+    about = doubt(found)
+    parts = [(c, weigh(c, image, about, found.binned, found.dose, sampling)) for c in (drawn, sites)]
+    probability = [one.probability(e.features()) for one, (_, e) in zip((law.drawn, law.sites), parts, strict=True)]
+    columns = Columns(*(np.concatenate([getattr(c, f) for c, _ in parts]) for f in ("yx", "amplitude", "width", "drawn")))
+    evidence = Evidence(
+        *(np.concatenate([getattr(e, f) for _, e in parts]) for f in ("nats", "information", "doubt", "relative", "amplitude"))
+    )
+    error = law.position * evidence.doubt * columns.width / np.maximum(np.abs(columns.amplitude), 1e-6)
+    factor = np.array(grids.frame_shape) / np.array(grids.binned_shape)
+    yx = (columns.yx / sampling + 0.5) * factor - 0.5
+    return Atoms(
+        yx, grids.sampling_angstrom, columns, evidence, np.maximum(error, _SMALLEST_ERROR), np.concatenate(probability),
+        np.concatenate([verdicts(p, rate) for p in probability]), rate,
+    )  # fmt: skip
+
+
+def write_csv(path: Path, atoms: Atoms) -> None:
+    """The table, one line a column, units in its header."""
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(COLUMNS)
+        for number, k in enumerate(atoms.listed()):
+            y, x = atoms.yx_px[k]
+            writer.writerow([
+                number, f"{y:.2f}", f"{x:.2f}", f"{y * atoms.sampling_angstrom:.3f}", f"{x * atoms.sampling_angstrom:.3f}",
+                f"{atoms.position_error[k]:.3f}", f"{100 * atoms.columns.amplitude[k]:.2f}", f"{atoms.columns.width[k]:.2f}",
+                f"{atoms.evidence.nats[k]:.2f}", f"{atoms.probability[k]:.4f}", atoms.verdict[k],
+                "yes" if atoms.columns.drawn[k] else "no",
+            ])  # fmt: skip

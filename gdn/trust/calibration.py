@@ -1,0 +1,157 @@
+"""What simulated frames of known structures taught about a model's errors: `calibration.json` in its folder.
+
+Fitted by `gdn export --calibrate` (gdn/evaluation/calibrate.py) on frames of the validation split, applied here. All of
+it is plain numbers: a small network, regressions, and the sorted statistics of frames of the right kind.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gdn.models import Model, ModelError
+
+Values = NDArray[np.float64]
+
+FILE: Final = "calibration.json"
+CLIP = 4.0  # standard deviations: beyond what was seen, features count as the last that was
+LEVELS = (50, 68, 90, 99)  # per cent; the second, 68.27, is one standard deviation of a Gaussian error
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Scaling(_Strict):
+    """Mean and standard deviation of each feature over the calibration frames."""
+
+    mean: list[float]
+    scale: list[float]
+
+    def apply(self, features: Values) -> Values:
+        """Standardised features, the same shape (..., n)."""
+        return np.asarray(np.clip((features - np.array(self.mean)) / np.array(self.scale), -CLIP, CLIP))
+
+    @staticmethod
+    def of(features: Values) -> Scaling:
+        """From features (samples, n)."""
+        return Scaling(mean=features.mean(0).tolist(), scale=np.maximum(features.std(0), 1e-6).tolist())
+
+
+def network(weights: list[list[list[float]]], biases: list[list[float]], x: Values) -> Values:
+    """The outputs (n, k) of layers of `weights` (out, in) and `biases` with SiLU between them, for `x` (n, in)."""
+    for number, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        x = x @ np.array(weight).T + np.array(bias)
+        if number < len(weights) - 1:
+            x = x / (1 + np.exp(-x))
+    return x
+
+
+class SpreadLaw(_Strict):
+    """Logarithms of the half-widths of a pixel's intervals, one for each of LEVELS, from its features: a small network
+    (SiLU), and the conformal `factor` of each level."""
+
+    scaling: Scaling
+    weights: list[list[list[float]]]
+    biases: list[list[float]]
+    factors: list[float]
+
+    @model_validator(mode="after")
+    def _fits(self) -> SpreadLaw:
+        if len(self.factors) != len(LEVELS) or len(self.weights) != len(self.biases) or len(self.biases[-1]) != len(LEVELS):
+            raise ValueError(
+                f"one output and one factor for each of the levels {', '.join(map(str, LEVELS))}, and layers in pairs"
+            )
+        return self
+
+    def half_widths(self, features: Values) -> Values:
+        """Half-widths (n, levels) in vacuum units for features (n, f); wider for higher levels."""
+        logs = network(self.weights, self.biases, self.scaling.apply(features)) + np.log(self.factors)
+        return np.asarray(np.exp(np.maximum.accumulate(logs, 1)))
+
+
+class FitLaw(_Strict):
+    """What the features of tiles of the right kind are: their means, a polynomial in the noise level, their scales and
+    their precision matrix; and the sorted `null` of squared Mahalanobis distances of tiles that had no part in the fit."""
+
+    names: list[str]
+    level: Scaling  # of the one noise level
+    means: list[list[float]]  # (powers, features)
+    log_scales: list[list[float]]
+    precision: list[list[float]]
+    null: list[float] = Field(min_length=20)
+
+    def distances(self, features: Values, level: Values) -> Values:
+        """Squared Mahalanobis distance (tiles,) of features (tiles, n) at noise levels (tiles,)."""
+        powers = self.powers(level)
+        scales = np.exp(powers[:, : len(self.log_scales)] @ np.array(self.log_scales))
+        z = (features - powers @ np.array(self.means)) / scales
+        return np.asarray(np.einsum("ni,ij,nj->n", z, np.array(self.precision), z))
+
+    def powers(self, level: Values) -> Values:
+        """1, s, s^2 of the standardised noise level, (tiles, 3)."""
+        s = np.clip((level - self.level.mean[0]) / self.level.scale[0], -2, 2)
+        return np.stack([np.ones_like(s), s, s**2], 1)
+
+    def p_values(self, distances: Values) -> Values:
+        """Share of the null, and the tile itself, at least as far out (conformal p-value; Vovk et al. 2005, ch. 2)."""
+        null = np.array(self.null)
+        return np.asarray((1 + len(null) - np.searchsorted(null, distances, side="left")) / (len(null) + 1))
+
+
+class Logistic(_Strict):
+    """Probability of a column from its features: a logistic regression on their standardised values and products."""
+
+    scaling: Scaling
+    coefficients: list[float]
+
+    @staticmethod
+    def expand(x: Values) -> Values:
+        """1, every feature, and every product of two, (samples, ...)."""
+        n = x.shape[1]
+        products = [x[:, i] * x[:, j] for i in range(n) for j in range(i, n)]
+        return np.stack([np.ones(len(x)), *x.T, *products], 1)
+
+    def probability(self, features: Values) -> Values:
+        """Of each row of features (n, f)."""
+        if not len(features):
+            return np.zeros(0)
+        return np.asarray(1 / (1 + np.exp(-self.expand(self.scaling.apply(features)) @ np.array(self.coefficients))))
+
+
+class ColumnLaw(_Strict):
+    """Probabilities of columns drawn and of empty lattice sites, and the factor from spread * width / amplitude to the
+    standard error of a position along each axis."""
+
+    drawn: Logistic
+    sites: Logistic
+    position: float = Field(gt=0)
+
+
+class Calibration(_Strict):
+    """All of it, and what it was fitted on."""
+
+    schema_version: Literal[1] = 1
+    split: str
+    structures: int
+    frames: int
+    seed: int
+    gdn: str
+    spread: SpreadLaw
+    fit: FitLaw
+    columns: ColumnLaw
+
+
+def calibration_of(model: Model) -> Calibration | None:
+    """The model's calibration; None if it has none. Raises ModelError if it cannot be used."""
+    path = model.file(FILE)
+    if path is None:
+        return None
+    try:
+        return Calibration.model_validate_json(path.read_text())
+    except (OSError, ValidationError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path}: not a calibration of this version ({str(error).splitlines()[0]}); calibrate again") from None

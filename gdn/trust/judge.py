@@ -1,0 +1,142 @@
+"""The whole judgement of one denoised frame: spread, goodness of fit, held-out scores, columns, warnings in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gdn.engines.base import Engine
+from gdn.engines.observation import Array
+from gdn.search.bank import Bank
+from gdn.search.denoise import FrameResult
+from gdn.search.estimate import Estimate
+from gdn.search.tiles import SearchSettings
+from gdn.trust.atoms import RATE, Atoms, find_atoms
+from gdn.trust.calibration import LEVELS, Calibration
+from gdn.trust.fit import REFUSED, Explained, explained
+from gdn.trust.heldout import Comparison, frame_to_frame, held_out_scores
+from gdn.trust.spread import spread_of
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """What is judged: held-out `score` (a second search), `atoms` at the false-discovery `rate`; `seed` of the split."""
+
+    score: bool = True
+    atoms: bool = False
+    rate: float = RATE
+    seed: int = 0
+    intervals: tuple[int, ...] = ()  # levels in per cent whose half-widths are wanted as images
+
+
+def levels_of(text: str) -> tuple[int, ...]:
+    """'50,90' -> (50, 90). Raises ValueError for what is not one of the calibrated levels."""
+    found = [entry.strip() for entry in text.split(",") if entry.strip()]
+    wrong = [entry for entry in found if entry not in map(str, LEVELS)]
+    if wrong:
+        raise ValueError(f"--intervals {text}: any of {', '.join(map(str, LEVELS))}, separated by commas")
+    return tuple(int(entry) for entry in found)
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far to believe a result. `spread` in the frame's units and shape, `intervals` likewise the half-widths for other
+    levels in per cent, if asked for; whether they are `calibrated`; `scores` against best blur and constant, empty where
+    none were asked for."""
+
+    spread: Array
+    intervals: dict[int, Array]
+    calibrated: bool
+    fit: Explained | None
+    scores: list[Comparison]
+    atoms: Atoms | None
+    own_share: float  # mean squared spread over the squared vacuum level
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def unexplained(self) -> bool:
+        """Whether the generator cannot explain the frame."""
+        return self.fit is not None and self.fit.p < REFUSED
+
+    def row(self) -> dict[str, Any]:
+        """What the JSON of a frame gains."""
+        blur = next((c for c in self.scores if c.against == "best blur"), None)
+        return {
+            "explained_p": None if self.fit is None else round(self.fit.p, 4),
+            "heldout_gain_db": None if blur is None else round(blur.gain_db, 3),
+            "heldout_gain_se_db": None if blur is None else round(blur.gain_error_db, 3),
+            "atoms": None if self.atoms is None else self.atoms.counts(),
+            "warnings": self.warnings,
+        }
+
+    def detail(self) -> dict[str, Any]:
+        """What the record holds besides."""
+        return {
+            "spread_calibrated": self.calibrated,
+            "expected_rms_error_of_vacuum": round(self.own_share**0.5, 6),
+            "tiles_explained_p": None if self.fit is None else [round(float(p), 4) for p in self.fit.tiles],
+            "held_out_scores": [score_record(c) for c in self.scores],
+            "missing_columns": None if self.atoms is None else self.atoms.missing,
+            "false_discovery_rate": None if self.atoms is None else self.atoms.rate,
+        }
+
+
+def score_record(c: Comparison) -> dict[str, Any]:
+    """A comparison as the JSON record holds it."""
+    return {
+        "against": c.against, "verdict": c.verdict, "mse_difference_of_vacuum_squared": c.difference,
+        "mse_difference_se": c.error, "own_mse_expected": c.own, "gain_db": round(c.gain_db, 3),
+        "gain_se_db": round(c.gain_error_db, 3), "gain_nats": round(c.nats, 2), "gain_nats_se": round(c.nats_error, 2),
+    }  # fmt: skip
+
+
+def judge(
+    result: FrameResult,
+    engine: Engine,
+    bank: Bank,
+    search: SearchSettings,
+    calibration: Calibration | None,
+    settings: JudgeSettings,
+) -> Trust:
+    """Judge a frame's result. The calibration holds for the default estimate; others keep the raw spread."""
+    found = result.estimate
+    if found is None:
+        return Trust(result.spread, {}, False, None, [], None, float("nan"), result.warnings)
+    law = calibration if search.estimate == "mean" else None
+    spread = spread_of(found, law)
+    own_share = float((spread.one.astype(np.float64) ** 2).mean()) / found.dose**2
+    sampling = float(np.mean(result.grids.binned_sampling))
+    fit = explained(found, sampling, law.fit) if law else None
+    scores = held_out_scores(found, engine, bank, search, own_share, settings.seed) if settings.score else []
+    atoms = find_atoms(found, result.grids, law.columns, settings.rate) if settings.atoms and law else None
+    warnings = [*result.warnings, *_words(law, search, fit, scores, settings)]
+    levels = {level: _on_frame(result, spread.level(level)) for level in settings.intervals}
+    return Trust(_on_frame(result, spread.one), levels, spread.calibrated, fit, scores, atoms, own_share, warnings)
+
+
+def _on_frame(result: FrameResult, width: Array) -> Array:
+    """A half-width on the frame's grid: interpolation can swing below zero where it falls steeply; a width is positive."""
+    return np.maximum(result.on_frame(width), result.on_frame(np.full_like(width, width.min())))
+
+
+def _words(
+    law: Calibration | None, search: SearchSettings, fit: Explained | None, scores: list[Comparison], settings: JudgeSettings
+) -> list[str]:
+    """Warnings in words."""
+    found = []
+    if law is None:
+        why = "the calibration is for --estimate mean" if search.estimate != "mean" else "the model carries no calibration"
+        found.append(f"the spread is not calibrated ({why})" + ("; atom columns cannot be judged" if settings.atoms else ""))
+    if fit is not None and fit.p < REFUSED:
+        found.append(fit.words)
+    found += [f"on counts it has not seen the result is worse than the {c.against}" for c in scores if c.verdict == "worse"]
+    return found
+
+
+def next_frame(found: Estimate, following: Estimate, own_share: float) -> list[Comparison]:
+    """The scores of one frame's result on the counts of the next, where both have the same size."""
+    if found.binned.counts.shape != following.binned.counts.shape:
+        return []
+    return frame_to_frame(found, following.binned, own_share)

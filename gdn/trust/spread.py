@@ -1,0 +1,90 @@
+"""The spread of a result, calibrated: how far from the truth a pixel is to be expected.
+
+What the estimate knows of its own error - the disagreement of restarts and tiles, what the residual added, the noise -
+and how busy the image is around a pixel go through a small network that simulated frames have fitted: its output times
+a conformal half-width covers the truth as often as it says (quantile regression made conformal: Romano et al. 2019).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from gdn.engines.observation import Array
+from gdn.search.estimate import Estimate
+from gdn.trust.calibration import LEVELS, Calibration
+
+Values = NDArray[np.float64]
+
+NEAR, WIDE = 1.0, 6.0  # px, over which squares are averaged
+SURROUNDINGS = (2.5, 6.0, 14.0)  # px
+SMALLEST = 1e-4  # of the vacuum level
+
+
+def pixel_features(found: Estimate) -> Values:
+    """What is known of each pixel's error, (rows, columns, 13): logarithms of amounts in vacuum units, but for the last two.
+
+    The spread of the restarts near the pixel and around it, the noise, what was added (likewise near and around), the
+    image's standard deviation over three surroundings, its distance from its own blur and from the vacuum level, and the
+    whole frame's contrast; how far the image lies above the vacuum level over two surroundings.
+    """
+    dose = found.dose
+    image = found.image.astype(np.float64) / dose
+    noise = np.sqrt(np.maximum(found.binned.alpha * found.image + found.binned.beta, 1e-6)) / dose
+    restarts, added = (np.asarray(part / dose, dtype=np.float64) for part in (found.restarts, found.added))
+    busy = [_deviation(image, s) for s in SURROUNDINGS]
+    amounts = [
+        _rms(restarts, NEAR), _rms(restarts, WIDE), noise, _rms(added, NEAR), _rms(added, WIDE), *busy,
+        np.abs(image - gaussian_filter(image, SURROUNDINGS[0])), np.abs(image - 1), np.full(image.shape, image.std()),
+    ]  # fmt: skip
+    above = [gaussian_filter(image, s) - 1 for s in SURROUNDINGS[1:]]
+    return np.concatenate([np.log(np.maximum(np.stack(amounts, -1), SMALLEST)), np.stack(above, -1)], -1)
+
+
+def _rms(values: Values, width: float) -> Values:
+    return np.asarray(np.sqrt(gaussian_filter(values**2, width)))
+
+
+def _deviation(image: Values, width: float) -> Values:
+    mean = gaussian_filter(image, width)
+    return np.asarray(np.sqrt(np.maximum(gaussian_filter(image**2, width) - mean**2, 0)))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """`half_widths` (levels, rows, columns), electrons per binned pixel, of the intervals of LEVELS per cent around the
+    result; `calibrated`, or multiples of the raw standard deviation as if errors were Gaussian."""
+
+    half_widths: Array
+    calibrated: bool
+
+    @property
+    def one(self) -> Array:
+        """The spread: half-width of the 68.27 % interval."""
+        return self.level(68)
+
+    def level(self, per_cent: int) -> Array:
+        """Half-width of one of LEVELS."""
+        return np.asarray(self.half_widths[LEVELS.index(per_cent)], dtype=np.float32)
+
+
+GAUSSIAN = (0.6745, 1.0, 1.6449, 2.5758)  # half-widths of LEVELS in standard deviations
+
+
+def spread_of(found: Estimate, calibration: Calibration | None) -> Spread:
+    """The intervals of every pixel of an estimate."""
+    if calibration is None:
+        return Spread(np.stack([np.float32(width) * found.raw_spread for width in GAUSSIAN]), False)
+    features = pixel_features(found)
+    widths = calibration.spread.half_widths(features.reshape(-1, features.shape[-1])) * found.dose
+    return Spread(np.asarray(widths.T.reshape(len(LEVELS), *features.shape[:2]), dtype=np.float32), True)
+
+
+def doubt(found: Estimate) -> Array:
+    """What a column's amplitude is compared with, vacuum units: the raw spread, and a tenth of a pixel's noise, so that
+    restarts that happen to agree do not make it certain."""
+    noise = np.maximum(found.binned.alpha * found.image + found.binned.beta, 0)
+    return np.asarray(np.sqrt(found.raw_spread**2 + 0.01 * noise) / found.dose, dtype=np.float32)
