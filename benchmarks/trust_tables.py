@@ -68,7 +68,8 @@ def columns_table(rows: list[Row]) -> str:
     """Verdicts on columns, planted ones, and vacancies, by noise."""
     lines = [
         "| noise | drawn | true | present / cannot tell / absent, % | false among present, % (s.e.)"
-        " | precision / recall / F1 / Jaccard | present within 0.5 Å of a column of the structure, % | planted: present / cannot tell / absent, %"
+        " | precision / recall / F1 / Jaccard | present within 0.5 Å of a column of the structure, %"
+        " | planted: present / cannot tell / absent, %"
         " | vacancies: present / cannot tell / absent, % | positions within 1 sigma, % |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]

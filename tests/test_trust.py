@@ -322,7 +322,9 @@ def _made_up(structure: int, rng: np.random.Generator) -> Observation:
         columns = Columns(np.zeros((n, 2)), one, 0.5 * one, np.full(n, drawn))
         return Judged(columns, Evidence(nats, 4 * one, 0.1 * one, one, one), true, rng.rayleigh(0.05, n))
 
-    return Observation(structure, float(rng.normal(-2, 0.5)), pixels, errors, tiles, [judged(30, True)] * 2, [judged(8, False)] * 2)
+    return Observation(
+        structure, float(rng.normal(-2, 0.5)), pixels, errors, tiles, [judged(30, True)] * 2, [judged(8, False)] * 2
+    )
 
 
 def test_a_damaged_calibration_is_refused(tmp_path: Path) -> None:
