@@ -45,6 +45,7 @@ from gdn.trust.calibration import LEVELS, Calibration, calibration_of
 from gdn.trust.evidence import verdicts
 from gdn.trust.fit import explained
 from gdn.trust.heldout import held_out_scores
+from gdn.trust.judge import expected_error
 from gdn.trust.spread import spread_of
 
 Row = dict[str, Any]
@@ -116,7 +117,7 @@ def _coverage(case: Case, result: FrameResult, law: Calibration) -> Row:
         str(kind): [int((error <= width)[kinds == kind].sum()) for width in widths] + [int((kinds == kind).sum())]
         for kind in np.unique(kinds)
     }
-    return {"levels": list(LEVELS), "inside": inside, "expected_rms": float(np.sqrt((widths[1].astype(float) ** 2).mean())),
+    return {"levels": list(LEVELS), "inside": inside, "expected_rms": expected_error(widths[1], 1.0, law).square ** 0.5,
             "rms": float(np.sqrt((error.astype(float) ** 2).mean()))}  # fmt: skip
 
 
@@ -183,7 +184,7 @@ def _scores(case: Case, result: FrameResult, law: Calibration, engine: Engine, b
     """The held-out comparisons, and the true differences of the same images."""
     found = result.estimate
     assert found is not None
-    own = float((spread_of(found, law).one.astype(float) ** 2).mean()) / found.dose**2
+    own = expected_error(spread_of(found, law).one, found.dose, law)
     truth = _truth(case, result)
     scores = held_out_scores(found, engine, bank, SearchSettings(), own, case.number)
     parts = split(found.binned.counts, found.binned.alpha, found.binned.beta, case.number)
@@ -195,6 +196,7 @@ def _scores(case: Case, result: FrameResult, law: Calibration, engine: Engine, b
         error, its = (float(((image - truth) ** 2).mean(dtype=float)) / float(mine.mean()) ** 2 for image in (mine, other))
         rows.append(
             {"against": c.against, "difference": c.difference, "error": c.error, "own": c.own, "verdict": c.verdict,
+             "expected": c.expected, "measured": c.measured, "measured_error": c.measured_error,
              "gain_db": c.gain_db, "gain_error_db": c.gain_error_db, "true": its - error, "true_own": error}
         )  # fmt: skip
     return rows

@@ -248,8 +248,22 @@ def test_a_specimen_that_the_generator_does_not_know_is_flagged(tmp_path: Path) 
     assert result.returncode == 0, result.stderr
     row = json.loads(result.stdout)
     assert any("explains little" in w for w in row["warnings"])
+    assert row["explained_p"] < 0.01
+    assert any("cannot explain this frame" in w for w in row["warnings"])
     found = tifffile.imread(row["output"]).astype(float)
     assert np.corrcoef(found.ravel(), soot.ravel())[0, 1] > 0.9
+
+
+@needs_shared
+@pytest.mark.parametrize("name", ["10_dso_8nm_none_none.png", "Si110_5nmX25us_03_none_none.png"])
+def test_stem_images_are_not_explained(name: str, tmp_path: Path) -> None:
+    from PIL import Image
+
+    picture = np.asarray(Image.open(SHARED / "real" / "adf_stem_png" / name).convert("L"))[:400, :400]
+    tifffile.imwrite(tmp_path / "stem.tif", picture)
+    result = gdn("denoise", tmp_path / "stem.tif", *FAST, "--sampling", "0.15", "--no-score", "--strict", "--json")
+    assert json.loads(result.stdout)["explained_p"] < 0.01
+    one_line(result, 1, "--strict", "cannot explain 1 of 1 frames")
 
 
 @needs_shared
@@ -280,6 +294,43 @@ def test_denoise_by_the_original_method(frame_file: Path) -> None:
     bad = gdn("denoise", frame_file, "--method", "original", "--original-steps", "2,3")
     assert bad.returncode == 2
     assert "three positive numbers" in bad.stderr
+
+
+def test_a_run_says_how_far_to_trust_it(tmp_path: Path) -> None:
+    """Columns, intervals, report and the record's new entries, for a file and a stack."""
+    for name, seeds in (("one", (1,)), ("two", (2, 3))):
+        stack = np.stack([noisy_frame((450, 460), seed, 2.0) for seed in seeds])
+        tifffile.imwrite(tmp_path / f"{name}.tif", stack, imagej=True)
+    out = tmp_path / "out"
+    options = ["--sampling", "0.0612", "--atoms", "--report", "--intervals", "50,90", "--json", "-o", out]
+    result = gdn("denoise", tmp_path / "one.tif", tmp_path / "two.tif", *FAST, *options)
+    assert result.returncode == 0, result.stderr  # p < 0.01 is no failure without --strict
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(rows) == 3
+    for row in rows:
+        assert 0 < row["explained_p"] <= 1
+        assert isinstance(row["heldout_gain_db"], float)
+        assert row["heldout_gain_se_db"] > 0
+        assert set(row["atoms"]) == {"present", "cannot_tell", "absent"}
+        assert isinstance(row["warnings"], list)
+    assert "3 frames, counts held out" in result.stderr
+    expected = [f"one{end}" for end in (".json", "_atoms.csv", "_atoms.png", "_denoised.tif", "_interval50.tif",
+                                        "_interval90.tif", "_spread.tif")]  # fmt: skip
+    names = sorted(p.name for p in out.iterdir())
+    assert [n for n in names if n.startswith("one")] == sorted(expected)
+    assert {"two_atoms_0001.csv", "two_atoms_0001.png", "report.html"} <= set(names)
+    narrow, middle, wide = (tifffile.imread(out / f"one_{n}.tif") for n in ("interval50", "spread", "interval90"))
+    assert (narrow > 0).all()
+    assert narrow.mean() < middle.mean() < wide.mean()
+    record = json.loads((out / "two.json").read_text())
+    first = record["frames"][0]
+    assert first["spread_calibrated"] is True
+    assert {s["against"] for s in first["held_out_scores"]} == {"best blur", "constant"}
+    assert all("own_mse_unbiased_se" in s for s in first["held_out_scores"])
+    assert {s["against"] for s in first["next_frame_scores"]} == {"best blur", "constant"}
+    assert "one.tif [0]" in (out / "report.html").read_text()
+    again = gdn("denoise", tmp_path / "one.tif", *FAST, *options, "--resume")
+    assert again.stdout == ""
 
 
 def test_denoise_map_and_laplace(frame_file: Path) -> None:

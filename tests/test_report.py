@@ -26,7 +26,7 @@ from gdn.trust.atoms import Atoms
 from gdn.trust.columns import find_columns
 from gdn.trust.evidence import Evidence
 from gdn.trust.fit import Explained
-from gdn.trust.heldout import Comparison
+from gdn.trust.heldout import Comparison, Expected
 from gdn.trust.judge import Trust
 
 RNG = np.random.default_rng(2)
@@ -53,7 +53,7 @@ def _frame(side: int, p: float = 0.4) -> tuple[np.ndarray, FrameResult, Trust]:
     atoms = Atoms(columns.yx / 0.0612, 0.0612, columns, evidence, 0.05 * one, one, verdict, 0.05)
     scores = [Comparison("best blur", 4e-3, 4e-4, 6e-4, 100, 9), Comparison("constant", 1e-4, 4e-4, 6e-4, 1, 9)]
     words = ["<b>not</b> explained & so on"] if p < 0.01 else []
-    trust = Trust(result.spread, {}, True, Explained(p, np.full(n, p), 0 * image), scores, atoms, 6e-4, words)
+    trust = Trust(result.spread, {}, True, Explained(p, np.full(n, p), 0 * image), scores, atoms, Expected(6e-4, 1e-4), words)
     return RNG.poisson(0.45 * fine).astype(np.float32), result, trust
 
 
@@ -130,7 +130,8 @@ def test_a_result_without_an_estimate_has_its_place() -> None:
     frame, result, _ = _frame(300)
     from dataclasses import replace
 
-    bare = Trust(np.full_like(frame, np.nan), {}, False, None, [], None, float("nan"), ["the original method has no spread"])
+    words = ["the original method has no spread"]
+    bare = Trust(np.full_like(frame, np.nan), {}, False, None, [], None, Expected(float("nan")), words)
     ledger = Ledger(pictures=True)
     ledger(Path("a.tif"), 0, frame, replace(result, estimate=None), bare)
     assert "the original method has no spread" in page(Run("t", []), ledger)

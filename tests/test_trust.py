@@ -14,10 +14,9 @@ from scipy.stats import kstest
 
 from gdn.engines.base import Engine
 from gdn.engines.choose import open_engine
-from gdn.evaluation.calibrate import calibrate
 from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.evaluation.observe import Judged, Observation, with_columns
-from gdn.frames.sampling import bin_sum
+from gdn.frames.sampling import bin_sum, grids_for
 from gdn.models import DEFAULT_MODEL, ModelError, find_model, load_model, sha256_of
 from gdn.search.bank import Bank, bank_for
 from gdn.search.denoise import FrameResult, denoise_frame
@@ -26,13 +25,14 @@ from gdn.search.laplace import laplace, sampled_variance
 from gdn.search.refine import evaluate, start
 from gdn.search.tiles import SearchSettings
 from gdn.trust.atoms import COLUMNS, find_atoms, write_csv
-from gdn.trust.calibration import FILE, LEVELS, Calibration, FitLaw, Scaling, calibration_of
+from gdn.trust.calibration import FILE, LEVELS, Calibration, Scaling, SpectrumLaw, Tail, calibration_of, conformal_p
 from gdn.trust.columns import Columns, find_columns, lattice_sites, without
 from gdn.trust.evidence import Evidence, verdicts, weigh
 from gdn.trust.features import deviance_moments, misfit, names
-from gdn.trust.fit import combined, explained
-from gdn.trust.heldout import Comparison, compare, frame_to_frame, held_out_scores, pooled
-from gdn.trust.judge import JudgeSettings, judge, next_frame
+from gdn.trust.fit import explained
+from gdn.trust.heldout import Comparison, Expected, compare, frame_to_frame, held_out_scores, pooled
+from gdn.trust.judge import JudgeSettings, expected_error, judge, next_frame
+from gdn.trust.spectrum import ring_features
 from gdn.trust.spread import spread_of
 
 RNG = np.random.default_rng(5)
@@ -74,6 +74,7 @@ def test_pearson_moments_of_poisson_gaussian_noise() -> None:
     assert over.var() == pytest.approx(variance.mean(), rel=0.05)
 
 
+@needs_training
 def test_p_values_are_uniform_on_what_the_law_was_fitted_to_and_small_elsewhere() -> None:
     # The features are correlated and drift with the noise level.
     mix = RNG.standard_normal((4, 4))
@@ -83,35 +84,74 @@ def test_p_values_are_uniform_on_what_the_law_was_fitted_to_and_small_elsewhere(
         return np.concatenate([RNG.standard_normal((n, 4)) @ mix + level[:, None] ** 2, level[:, None]], 1)[:, :4], level
 
     features, level = sample(2000)
-    from gdn.evaluation.calibrate import _law_of
+    from gdn.evaluation.calibrate import tile_law
 
-    law = _law_of(features[:1000], level[:1000])
-    law = law.model_copy(update={"null": sorted(law.distances(features[1000:], level[1000:]))})
+    law = tile_law(features[:1000], level[:1000])
+    null = sorted(law.distances(features[1000:], level[1000:]))
     fresh, at = sample(500)
-    p = law.p_values(law.distances(fresh, at))
-    assert kstest(p, "uniform").pvalue > 0.01
-    assert (law.p_values(law.distances(fresh + 8 * np.abs(mix).sum(0), at)) < 0.01).all()
+    assert kstest(conformal_p(null, law.distances(fresh, at)), "uniform").pvalue > 0.01
+    assert (conformal_p(null, law.distances(fresh + 8 * np.abs(mix).sum(0), at)) < 0.01).all()
 
 
-def test_p_values_combine() -> None:
-    assert combined(np.full(4, 0.3)) == pytest.approx(0.3)
-    assert combined(np.array([1e-4, 0.5, 0.6, 0.7])) == pytest.approx(4e-4, rel=0.1)
-    p = RNG.uniform(size=(2000, 6))
-    assert kstest([combined(row) for row in p], "uniform").pvalue > 0.01
+def test_surprise_goes_on_where_the_scores_end() -> None:
+    tail = Tail(sorted=np.sort(RNG.exponential(size=500)).tolist())
+    found = tail.surprise(np.array([-1.0, 0.7, 2.0, 5.0, 20.0, 40.0]))
+    assert found[0] == pytest.approx(0, abs=0.01)
+    assert found[1] == pytest.approx(0.7, abs=0.15)
+    assert (np.diff(found) > 0).all()
+    assert found[-1] - found[-2] == pytest.approx(20, rel=0.3)  # exponential law: a nat each
+
+
+def test_a_wrong_pixel_size_shows_in_the_spectrum(demo_wave: Path) -> None:
+    """The shipped classifier on a frame that it has not seen: rings of the true and of a wrong sampling."""
+    law = calibration_of(find_model(DEFAULT_MODEL))
+    assert law is not None
+    frame = demo_frames()[0]
+    counts = DEMO_NOISE.apply(frame.image, 1)
+    odds = []
+    for factor in (1.0, 1.3, 1 / 1.3):
+        grids = grids_for((850, 850), frame.sampling_angstrom * factor, SAMPLING)
+        rings = ring_features(Binned(bin_sum(counts, grids), 1.0, 0.0), float(np.mean(grids.binned_sampling)))
+        odds.append(float(law.fit.spectrum.odds(rings[None])[0]))
+    assert odds[0] < 0 < min(odds[1:])
+
+
+def test_rings_of_pure_noise_do_not_depend_on_the_field() -> None:
+    means = []
+    for side in (70, 140):
+        rings = [ring_features(Binned(RNG.poisson(20, (side, side)).astype(np.float32), 1.0, 0.0), SAMPLING) for _ in range(20)]
+        means.append(np.mean(rings, 0)[:-2])
+    strongest, mean = (np.array([m[part].mean() for m in means]) for part in (slice(10, 40), slice(50, None)))
+    assert abs(np.diff(strongest)[0]) < 0.2
+    np.testing.assert_allclose(mean, 0, atol=0.1)
+
+
+@needs_training
+def test_strange_images_are_positive_and_have_contrast() -> None:
+    from gdn.evaluation.spectrum_law import strange_image
+
+    for seed in range(30):
+        image = strange_image(96, SAMPLING, 0.1, np.random.default_rng(seed))
+        assert image.min() > 0
+        assert image.mean() == pytest.approx(1, abs=0.05)
+        assert image.std() == pytest.approx(0.1, rel=0.2)
 
 
 def test_held_out_difference_is_unbiased_and_its_error_right() -> None:
     x = (20 + 4 * np.sin(np.indices((60, 60)).sum(0) / 5)).astype(np.float32)
     mine, other = x + 1.0, np.full_like(x, x.mean())
     true = float(((other - x) ** 2).mean() - 1.0) / float(mine.mean()) ** 2
-    z, gains = [], []
+    z, gains, own = [], [], []
     for _ in range(200):
         held = Binned(RNG.poisson(0.25 * x).astype(np.float32), 1.0, 0.0)
-        c = compare("constant", mine, other, held, 0.25, 1.0)
+        c = compare("constant", mine, other, held, 0.25, Expected(1e-3))
         z.append((c.difference - true) / c.error)
         gains.append((c.nats, c.nats_error))
+        own.append((c.measured - float(((mine - x) ** 2).mean()) / float(mine.mean()) ** 2) / c.measured_error)
     assert abs(np.mean(z)) < 4 / np.sqrt(200)
     assert np.std(z) == pytest.approx(1, abs=0.2)
+    assert abs(np.mean(own)) < 4 / np.sqrt(200)
+    assert np.std(own) == pytest.approx(1, abs=0.2)
     nats = np.array(gains)
     assert nats[:, 0].std() == pytest.approx(nats[:, 1].mean(), rel=0.2)
 
@@ -121,7 +161,7 @@ def test_held_out_difference_of_gaussian_noise() -> None:
     z = []
     for _ in range(200):
         held = Binned((0.25 * x + RNG.standard_normal(x.shape)).astype(np.float32), 0.0, 1.0)
-        c = compare("constant", x, np.full_like(x, x.mean()), held, 0.25, 1e-3)
+        c = compare("constant", x, np.full_like(x, x.mean()), held, 0.25, Expected(1e-3))
         z.append((c.difference * float(x.mean()) ** 2 - x.var()) / (c.error * float(x.mean()) ** 2))
     assert abs(np.mean(z)) < 0.3
     assert np.std(z) == pytest.approx(1, abs=0.2)
@@ -131,6 +171,14 @@ def test_verdicts_and_pooling_of_comparisons() -> None:
     c = Comparison("best blur", 3e-3, 1e-3, 1e-3, 5.0, 2.0)
     assert c.verdict == "better"
     assert c.gain_db == pytest.approx(10 * np.log10(4))
+    # 1 + difference / own = 4: the difference's error is a quarter of it, own's tenth counts with 3 / 4.
+    assert c.gain_error_db == pytest.approx(10 / np.log(10) * 0.25)
+    unsure = replace(c, expected_error=1e-4)
+    assert unsure.gain_error_db == pytest.approx(10 / np.log(10) * np.hypot(0.25, 0.075))
+    bright = replace(unsure, measured=3e-3, measured_error=1e-4)
+    assert bright.own == 3e-3
+    assert bright.gain_db == pytest.approx(10 * np.log10(2))
+    assert replace(bright, measured_error=2e-3).own == 1e-3
     assert replace(c, difference=-3e-3).verdict == "worse"
     assert replace(c, difference=1e-3).verdict == "not resolved"
     both = pooled([c, replace(c, difference=1e-3)])
@@ -220,9 +268,12 @@ def test_intervals_of_a_demo_frame_hold_the_truth(running, calibration: Calibrat
     assert spread.calibrated
     assert (np.diff(spread.half_widths, axis=0) >= 0).all()
     inside = [(np.abs(result.estimate.image - truth) <= width).mean() for width in spread.half_widths]
-    # One frame: its errors hang together, so the share may be off by more than the calibration is.
-    assert 0.3 < inside[0] < 0.75
+    # One frame, whose errors hang together (all of its vacuum is off by one amount): the middle levels cannot be tested on it;
+    # benchmarks/trust.py does it over many frames.
     assert inside[LEVELS.index(90)] > 0.75
+    assert inside[LEVELS.index(99)] > 0.95
+    error = np.sqrt(((result.estimate.image - truth) ** 2).mean()) / result.estimate.dose
+    assert 0.6 < error / expected_error(spread.one, result.estimate.dose, calibration).square ** 0.5 < 1.6
     raw = spread_of(result.estimate, None)
     assert not raw.calibrated
     np.testing.assert_allclose(raw.one, result.estimate.raw_spread)
@@ -245,14 +296,14 @@ def test_a_demo_frame_is_explained_and_noise_of_another_kind_is_not(running, cal
 
 def test_held_out_scores_of_a_demo_frame_say_what_is_true(running) -> None:
     engine, bank, result, truth = running
-    blur, flat = held_out_scores(result.estimate, engine, bank, SearchSettings(), 5e-4, 0)
+    blur, flat = held_out_scores(result.estimate, engine, bank, SearchSettings(), Expected(5e-4, 1e-4), 0)
     assert (blur.against, flat.against) == ("best blur", "constant")
     assert blur.verdict == flat.verdict == "better"
     # The next frame of the same object: fresh counts of the same truth.
     following = Binned(RNG.poisson(truth).astype(np.float32), 1.0, 0.0)
-    assert {c.verdict for c in frame_to_frame(result.estimate, following, 5e-4)} == {"better"}
+    assert {c.verdict for c in frame_to_frame(result.estimate, following, Expected(5e-4))} == {"better"}
     smaller = replace(result.estimate, binned=Binned(truth[:50], 1.0, 0.0))
-    assert next_frame(result.estimate, smaller, 5e-4) == []
+    assert next_frame(result.estimate, smaller, Expected(5e-4)) == []
 
 
 def test_atoms_of_a_demo_frame(running, calibration: Calibration, tmp_path: Path) -> None:
@@ -290,9 +341,12 @@ def test_judgement_without_a_calibration_says_so(running) -> None:
 @needs_training
 def test_calibration_of_made_up_frames_covers_what_it_says() -> None:
     """Errors whose size a feature knows: the fitted law must find it, on structures it has not seen."""
+    from gdn.evaluation.calibrate import calibrate
+
     rng = np.random.default_rng(0)
     observations = [_made_up(n, rng) for n in range(40)]
-    found = calibrate(observations, "validation", 0)
+    flat = SpectrumLaw(scaling=Scaling(mean=[0, 0], scale=[1, 1]), weights=[[[1, -1]]], biases=[[0]])
+    found = calibrate(observations, flat, "validation", 0)
     assert found.structures == 40
     fresh = [_made_up(100 + n, rng) for n in range(20)]
     features = np.concatenate([o.pixels for o in fresh])
@@ -301,13 +355,18 @@ def test_calibration_of_made_up_frames_covers_what_it_says() -> None:
     np.testing.assert_allclose(inside, [50, 68.27, 90, 99], atol=4)
     noisy = features[:, 0] > -2.5
     assert 100 * (error[noisy] <= found.spread.half_widths(features[noisy])[:, 2]).mean() == pytest.approx(90, abs=6)
-    p = found.fit.p_values(np.concatenate([found.fit.distances(o.tiles, np.full(1, o.level)) for o in fresh]))
-    assert kstest(p, "uniform").pvalue > 0.001
+    ratio = [np.mean(o.errors**2) / np.mean(found.spread.half_widths(o.pixels)[:, 1] ** 2) for o in fresh]
+    assert found.spread.frame_factor == pytest.approx(np.median(ratio), rel=0.2)
+    assert 0.01 < found.spread.frame_log_error < 0.5
+    far = [found.fit.tiles.distances(o.tiles, np.full(1, o.level)) for o in fresh]
+    assert kstest(found.fit.tile_p(np.concatenate(far)), "uniform").pvalue > 0.001
+    assert kstest([found.fit.frame_p(d, o.rings) for d, o in zip(far, fresh, strict=True)], "uniform").pvalue > 0.001
+    assert found.fit.frame_p(10 * far[0], fresh[0].rings + np.array([20, -20])) < 0.03
     evidence = np.concatenate([o.drawn[0].evidence.features() for o in fresh])
     true = np.concatenate([o.drawn[0].true for o in fresh])
     assert abs(found.columns.drawn.probability(evidence).mean() - true.mean()) < 0.1
     with pytest.raises(ValueError, match="at least 20"):
-        calibrate(observations[:10], "validation", 0)
+        calibrate(observations[:10], flat, "validation", 0)
 
 
 def _made_up(structure: int, rng: np.random.Generator) -> Observation:
@@ -323,8 +382,9 @@ def _made_up(structure: int, rng: np.random.Generator) -> Observation:
         return Judged(columns, Evidence(nats, 4 * one, 0.1 * one, one, one), true, rng.rayleigh(0.05, n))
 
     return Observation(
-        structure, float(rng.normal(-2, 0.5)), pixels, errors, tiles, [judged(30, True)] * 2, [judged(8, False)] * 2
-    )
+        structure, float(rng.normal(-2, 0.5)), pixels, errors, tiles, rng.standard_normal(2),
+        [judged(30, True)] * 2, [judged(8, False)] * 2,
+    )  # fmt: skip
 
 
 def test_a_damaged_calibration_is_refused(tmp_path: Path) -> None:
@@ -345,6 +405,5 @@ def test_a_damaged_calibration_is_refused(tmp_path: Path) -> None:
 def test_scaling_clips_what_was_never_seen() -> None:
     scaling = Scaling.of(RNG.standard_normal((100, 2)))
     assert scaling.apply(np.array([[1e9, -1e9]])).tolist() == [[4.0, -4.0]]
-    law = FitLaw(names=["a"], level=Scaling(mean=[0], scale=[1]), means=[[0], [0], [0]], log_scales=[[0], [0]],
-                 precision=[[1]], null=[float(i) for i in range(20)])  # fmt: skip
-    assert law.p_values(np.array([-1.0, 1e9])).tolist() == [1.0, 1 / 21]
+    null = [float(i) for i in range(20)]
+    assert conformal_p(null, np.array([-1.0, 1e9])).tolist() == [1.0, 1 / 21]

@@ -39,12 +39,15 @@ def demo(
     from gdn.models import find_model
     from gdn.report.figure import save_panels
     from gdn.search.bank import bank_for
+    from gdn.search.tiles import SearchSettings
+    from gdn.trust.calibration import calibration_of
+    from gdn.trust.judge import JudgeSettings, judge
 
     writable_folder(output)
     frames = demo_frames()
     methods = tuple(name for name in DEFAULT_AGAINST if available(name))
     rows: list[dict[str, Any]] = []
-    pictures = []
+    pictures, words = [], []
     with open_engine(find_model(model), engine) as running:
         with progress_bar(f"bank of {restarts} restarts", restarts) as update:
             bank = bank_for(running, seed, restarts, progress=update)
@@ -53,7 +56,11 @@ def demo(
                 update(number, text=frame.file)
                 found = evaluate_frame(frame, DEMO_NOISE, running, bank, seed + number, methods)
                 rows += found.rows
-                pictures.append(_write(output, frame, found))
+                assert found.result is not None
+                law = calibration_of(running.model)
+                trust = judge(found.result, running, bank, SearchSettings(), law, JudgeSettings(atoms=True, intervals=(90,)))
+                pictures.append(_write(output, frame, found, trust))
+                words.append(_trust_words(frame, found, trust))
                 if as_json:
                     for row in found.rows:
                         print(json.dumps(row), flush=True)
@@ -61,19 +68,34 @@ def demo(
     save_panels(picture, pictures, frames[0].sampling_angstrom)
     print(f"picture: {picture}; frames and results as TIFF beside it", file=sys.stderr)
     if not as_json:
-        print(table(rows))
+        print(table(rows), *words, sep="\n")
     return 0
 
 
-def _write(output: Path, frame: Any, found: Any) -> list[Any]:
-    """Write one frame's TIFFs; returns its row of panels: noisy, denoised, spread, truth."""
+def _trust_words(frame: Any, found: Any, trust: Any) -> str:
+    """What gdn says of a frame without its truth, and what the truth says of that."""
+    from gdn.report.ledger import sentence
+
+    error = abs(found.images["gdn"] - frame.image)
+    inside = " / ".join(f"{100 * (error <= width).mean():.0f}" for width in (trust.spread, trust.intervals.get(90, trust.spread)))
+    words = f"{frame.file}: on counts held out {sentence(trust.scores[0])}"
+    if trust.fit is None or trust.atoms is None:
+        return words
+    columns = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in trust.atoms.counts().items())
+    return f"{words}; p = {trust.fit.p:.2g}; truth inside the 68 / 90 % interval in {inside} % of pixels; columns: {columns}"
+
+
+def _write(output: Path, frame: Any, found: Any, trust: Any) -> list[Any]:
+    """Write one frame's TIFFs and its columns; returns its row of panels: noisy, denoised, spread, truth."""
     from gdn.frames.files import Calibration, write_tiff
-    from gdn.report.figure import Panel, span
+    from gdn.report.figure import Panel, save_atoms, span
 
     calibration = Calibration(sampling_angstrom=frame.sampling_angstrom)
-    noisy, image, spread = found.images["noisy"], found.images["gdn"], found.result.spread
+    noisy, image, spread = found.images["noisy"], found.images["gdn"], trust.spread
     for name, array in (("", noisy), ("_denoised", image), ("_spread", spread), ("_truth", frame.image)):
         write_tiff(output / f"{frame.file}{name}.tif", array, calibration)
+    if trust.atoms is not None:
+        save_atoms(output / f"{frame.file}_atoms.csv", output / f"{frame.file}_atoms.png", image, trust.atoms)
     low, high = span(frame.image)
     score = next(r for r in found.rows if r["method"] == "gdn")
     return [

@@ -120,7 +120,7 @@ def denoise(
         print(f"gdn: {len(failures)} of {len(paths)} files failed; the others are done", file=sys.stderr)
     for words in ledger.words():
         print(f"gdn: {words}", file=sys.stderr)
-    if report:
+    if report and ledger.entries:  # after --resume with nothing left to do the former page stays
         _report((output or paths[0].parent) / "report.html", ledger, run, judging, seed, count)
     unlike = sum(e.row["explained_p"] is not None and e.row["explained_p"] < REFUSED for e in ledger.entries)
     if strict and unlike:

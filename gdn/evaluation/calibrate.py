@@ -16,7 +16,21 @@ from scipy.optimize import minimize
 from gdn import __version__
 from gdn.evaluation.observe import Judged, Observation
 from gdn.evaluation.spread_law import QUANTILES, fit_spread
-from gdn.trust.calibration import Calibration, ColumnLaw, FitLaw, Logistic, Scaling, SpreadLaw, network
+from gdn.trust.calibration import (
+    LEVELS,
+    Calibration,
+    ColumnLaw,
+    FitLaw,
+    Logistic,
+    Scaling,
+    SpectrumLaw,
+    SpreadLaw,
+    Tail,
+    TileLaw,
+    frame_score,
+    network,
+    powers_of,
+)
 from gdn.trust.features import names
 
 Values = NDArray[np.float64]
@@ -24,6 +38,7 @@ Values = NDArray[np.float64]
 FOLDS = 5
 SHRINKAGE = 0.1  # of the features' covariance towards its diagonal
 RIDGE = 1e-3
+ONE = LEVELS.index(68)
 PLANTED_WEIGHT = 0.25  # of a planted column: it teaches what a lie looks like, not how common lies are
 
 
@@ -37,15 +52,17 @@ class Samples:
     fold: NDArray[np.int64]
 
 
-def calibrate(observations: Sequence[Observation], split: str, seed: int) -> Calibration:
-    """The calibration that observations of frames teach. Raises ValueError where they are too few."""
+def calibrate(observations: Sequence[Observation], spectrum: SpectrumLaw, split: str, seed: int) -> Calibration:
+    """The calibration that observations of frames teach, with a classifier of spectra. Raises ValueError where they are
+    too few."""
     structures = sorted({o.structure for o in observations})
     if len(structures) < FOLDS * 4:
         raise ValueError(f"{len(structures)} structures of the {split} split; at least {FOLDS * 4} are needed to calibrate")
     fold = {s: n % FOLDS for n, s in enumerate(structures)}
     return Calibration(
         split=split, structures=len(structures), frames=len(observations), seed=seed, gdn=__version__,
-        spread=spread_law(observations, fold, seed), fit=fit_law(observations, fold), columns=column_law(observations, fold),
+        spread=spread_law(observations, fold, seed), fit=fit_law(observations, fold, spectrum),
+        columns=column_law(observations, fold),
     )  # fmt: skip
 
 
@@ -62,31 +79,46 @@ def spread_law(observations: Sequence[Observation], fold: dict[int, int], seed: 
         ratio[folds == number] = size[folds == number, None] / np.exp(network(*layers, x[folds == number]))
     factors = [float(np.quantile(ratio[:, k], level)) for k, level in enumerate(QUANTILES)]
     weights, biases = fit_spread(x, size, seed)
-    return SpreadLaw(scaling=scaling, weights=weights, biases=biases, factors=factors)
+    logs = _frame_logs(observations, size, ratio[:, ONE] / factors[ONE])
+    low, middle, high = np.quantile(logs, [0.1587, 0.5, 0.8413])
+    return SpreadLaw(
+        scaling=scaling, weights=weights, biases=biases, factors=factors,
+        frame_factor=float(np.exp(middle)), frame_log_error=max(0.5 * float(high - low), 1e-3),
+    )  # fmt: skip
 
 
-def fit_law(observations: Sequence[Observation], fold: dict[int, int]) -> FitLaw:
-    """Law of the tiles' features, and its null."""
+def _frame_logs(observations: Sequence[Observation], size: Values, ratio: Values) -> Values:
+    """log of mean squared error over mean squared half-width of every frame; `ratio` (n,) of each error to its half-width."""
+    ends = np.cumsum([len(o.errors) for o in observations])[:-1]
+    width = size / np.maximum(ratio, 1e-9)
+    parts = zip(np.split(size**2, ends), np.split(width**2, ends), strict=True)
+    return np.array([np.log(max(e.mean(), 1e-12) / max(w.mean(), 1e-12)) for e, w in parts])
+
+
+def fit_law(observations: Sequence[Observation], fold: dict[int, int], spectrum: SpectrumLaw) -> FitLaw:
+    """Law of the tiles' features, and the nulls of tiles and frames."""
     features = np.concatenate([o.tiles for o in observations])
     level = np.concatenate([np.full(len(o.tiles), o.level) for o in observations])
     folds = np.concatenate([np.full(len(o.tiles), fold[o.structure]) for o in observations])
     distances = np.empty(len(features))
     for number in range(FOLDS):
         rest = folds != number
-        distances[~rest] = _law_of(features[rest], level[rest]).distances(features[~rest], level[~rest])
-    law = _law_of(features, level)
-    # The tiles of a frame overlap: each frame counts once, by its median tile and not by how many it has.
-    null, first = [], 0
-    for o in observations:
-        null.append(float(np.median(distances[first : first + len(o.tiles)])))
-        first += len(o.tiles)
-    return law.model_copy(update={"null": sorted(null)})
+        distances[~rest] = tile_law(features[rest], level[rest]).distances(features[~rest], level[~rest])
+    frames = np.split(distances, np.cumsum([len(o.tiles) for o in observations])[:-1])
+    scores = np.concatenate([frame_score(d) for d in frames]), spectrum.odds(np.stack([o.rings for o in observations]))
+    tails = Tail(sorted=np.sort(scores[0]).tolist()), Tail(sorted=np.sort(scores[1]).tolist())
+    total = tails[0].surprise(scores[0]) + tails[1].surprise(scores[1])
+    return FitLaw(
+        tiles=tile_law(features, level),
+        # The tiles of a frame overlap: each frame counts once, by its median tile and not by how many it has.
+        null=sorted(float(np.median(d)) for d in frames), spectrum=spectrum, tails=tails, frame_null=np.sort(total).tolist(),
+    )  # fmt: skip
 
 
-def _law_of(features: Values, level: Values) -> FitLaw:
+def tile_law(features: Values, level: Values) -> TileLaw:
+    """The law of tiles' features (tiles, n) at noise levels (tiles,)."""
     scaling = Scaling.of(level[:, None])
-    blank = FitLaw(names=names(), level=scaling, means=[], log_scales=[], precision=[], null=[0.0] * 20)
-    powers = blank.powers(level)
+    powers = powers_of(scaling, level)
     means = np.linalg.lstsq(powers, features, rcond=None)[0]
     rest = features - powers @ means
     log_scales = np.linalg.lstsq(powers[:, :2], np.log(np.abs(rest) + 1e-6), rcond=None)[0]
@@ -94,7 +126,9 @@ def _law_of(features: Values, level: Values) -> FitLaw:
     covariance = np.cov(z.T)
     shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.diag(np.diag(covariance))
     precision = np.linalg.inv(shrunk)
-    return blank.model_copy(update={"means": means.tolist(), "log_scales": log_scales.tolist(), "precision": precision.tolist()})
+    return TileLaw(
+        names=names(), level=scaling, means=means.tolist(), log_scales=log_scales.tolist(), precision=precision.tolist()
+    )
 
 
 def column_law(observations: Sequence[Observation], fold: dict[int, int]) -> ColumnLaw:

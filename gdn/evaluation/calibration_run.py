@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +20,7 @@ from gdn.engines.choose import open_engine
 from gdn.engines.observation import Array
 from gdn.evaluation.calibrate import calibrate
 from gdn.evaluation.observe import Observation, observe
+from gdn.evaluation.spectrum_law import fit_spectrum, lesson_of
 from gdn.evaluation.suite import STUDY_VACUUM, Noise
 from gdn.frames.files import writing
 from gdn.frames.sampling import bin_sum
@@ -29,6 +33,7 @@ from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, s
 from gdn.trust.calibration import FILE, Calibration
 
 SPLIT = "validation"
+LESSONS = "train"  # for the classifier of spectra, whose null comes from SPLIT
 RESTARTS = 256
 POISSON_SHARE = 0.6
 LOG10_POISSON = (-0.5, 1.6)  # of the noise suite's s: 0.14 to 18 electrons per recorded pixel
@@ -36,6 +41,7 @@ LOG10_GAUSSIAN = (-1.3, 0.18)
 LARGEST_FIELD = 2.0  # patches: smaller generators are for smaller frames
 
 Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,23 +62,44 @@ def calibrate_folder(
 
     Raises ValueError where there are too few of them.
     """
-    paths = sorted(p for p in (data / "waves").glob("*.npz") if split_of(seed_of_path(p)) == SPLIT)
-    if not paths:
-        raise ValueError(f"{data}: no exit waves of the {SPLIT} split; 'gdn simulate' makes them")
+    paths, lessons = (_waves(data, split) for split in (SPLIT, LESSONS))
     tasks = [Task(n, paths[n % len(paths)], n // len(paths), folder, seed) for n in range(frames)]
-    found = []
-    if workers == 1:
-        for task in tasks:
-            found.append(observed(task))
-            progress(len(found), frames)
-    else:
-        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
-            for one in pool.map(observed, tasks):
-                found.append(one)
-                progress(len(found), frames)
-    result = calibrate(found, SPLIT, seed)
+    total = frames + len(lessons)
+    card = load_model(folder).card
+    teach = partial(lesson_of, sampling_angstrom=card.sampling_angstrom, patch=card.patch)
+    with _mapping(workers) as mapped:
+        found = _counted(mapped(observed, tasks), lambda n: progress(n, total))
+        taught = _counted(mapped(teach, lessons, range(len(lessons))), lambda n: progress(frames + n, total))
+    result = calibrate(found, fit_spectrum(taught, seed), SPLIT, seed)
     store(folder, result)
     return result
+
+
+def _waves(data: Path, split: str) -> list[Path]:
+    """Waves of a split of a data set, in order."""
+    paths = sorted(p for p in (data / "waves").glob("*.npz") if split_of(seed_of_path(p)) == split)
+    if not paths:
+        raise ValueError(f"{data}: no exit waves of the {split} split; 'gdn simulate' makes them")
+    return paths
+
+
+@contextmanager
+def _mapping(workers: int) -> Iterator[Callable[..., Any]]:
+    """`map`, over processes of one thread each where there are several."""
+    if workers == 1:
+        yield map
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
+        yield pool.map
+
+
+def _counted(items: Iterable[T], progress: Callable[[int], None]) -> list[T]:
+    """All of `items`, each reported."""
+    found = []
+    for item in items:
+        found.append(item)
+        progress(len(found))
+    return found
 
 
 def store(folder: Path, calibration: Calibration) -> None:

@@ -15,6 +15,7 @@ from gdn.trust.columns import WEAKEST, Columns, find_columns, lattice_sites, not
 from gdn.trust.evidence import Evidence, weigh
 from gdn.trust.features import tile_features
 from gdn.trust.fit import noise_level
+from gdn.trust.spectrum import ring_features
 from gdn.trust.spread import doubt, pixel_features
 
 Values = NDArray[np.float64]
@@ -37,13 +38,15 @@ class Judged:
 @dataclass(frozen=True)
 class Observation:
     """Samples of one frame: `pixels` (n, f) features and `errors` (n,) in vacuum units; `tiles` (m, g) features at noise
-    `level`; columns `drawn` and planted into the image, empty lattice `sites` and columns planted out of it."""
+    `level`; its spectrum's `rings`; columns `drawn` and planted into the image, empty lattice `sites` and columns planted
+    out of it."""
 
     structure: int
     level: float
     pixels: Values
     errors: Values
     tiles: Values
+    rings: Values
     drawn: list[Judged]
     sites: list[Judged]
 
@@ -110,5 +113,6 @@ def observe(structure: int, found: Estimate, truth: Array, sampling: float, seed
     errors = ((found.image - truth) / found.dose).ravel()[at].astype(np.float64)
     drawn, sites = observe_columns(found, truth, sampling, rng)
     return Observation(
-        structure, noise_level(found), features.reshape(truth.size, -1)[at], errors, tile_features(found, sampling), drawn, sites
-    )
+        structure, noise_level(found), features.reshape(truth.size, -1)[at], errors, tile_features(found, sampling),
+        ring_features(found.binned, sampling), drawn, sites,
+    )  # fmt: skip

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from gdn.frames.files import writing
-from gdn.trust.atoms import Atoms
+from gdn.trust.atoms import Atoms, write_csv
 
 Gray = NDArray[np.float32]
 PANEL = 420  # px
@@ -67,12 +67,17 @@ COLOURS = {"present": (0, 158, 115), "cannot tell": (230, 159, 0), "absent": (21
 
 
 def gray_picture(image: Gray, longest: int, low: float | None = None, high: float | None = None) -> Image.Image:
-    """An 8-bit picture of at most `longest` px, between `low` and `high` (default: all but the extreme 0.5 %)."""
-    floor, ceiling = span(image)
-    low, high = floor if low is None else low, ceiling if high is None else high
-    picture = Image.fromarray((255 * np.clip((image - low) / max(high - low, 1e-30), 0, 1)).astype(np.uint8))
+    """An 8-bit picture of at most `longest` px, between `low` and `high` (default: all but the extreme 0.5 %).
+
+    Reduced before it is stretched: single counts would leave a noisy frame black.
+    """
+    picture = Image.fromarray(np.asarray(image, dtype=np.float32))
     size = min(1.0, longest / max(picture.size))
-    return picture.resize((max(1, round(picture.width * size)), max(1, round(picture.height * size))), Image.Resampling.BOX)
+    small = picture.resize((max(1, round(picture.width * size)), max(1, round(picture.height * size))), Image.Resampling.BOX)
+    values = np.asarray(small)
+    floor, ceiling = span(values)
+    low, high = floor if low is None else low, ceiling if high is None else high
+    return Image.fromarray((255 * np.clip((values - low) / max(high - low, 1e-30), 0, 1)).astype(np.uint8))
 
 
 def overlay(image: Gray, atoms: Atoms, longest: int = OVERLAY) -> Image.Image:
@@ -82,11 +87,20 @@ def overlay(image: Gray, atoms: Atoms, longest: int = OVERLAY) -> Image.Image:
     factor = picture.width / image.shape[1]
     draw = ImageDraw.Draw(picture)
     radius = max(2.0, 0.55 / atoms.sampling_angstrom * factor)
+    pen = 1 if radius < 7 else 2
     for k in atoms.listed():
         y, x = (atoms.yx_px[k] + 0.5) * factor
         box = (x - radius, y - radius, x + radius, y + radius)
         if atoms.columns.drawn[k]:
-            draw.ellipse(box, outline=COLOURS[str(atoms.verdict[k])], width=2)
+            draw.ellipse(box, outline=COLOURS[str(atoms.verdict[k])], width=pen)
         elif atoms.verdict[k] == "present":
-            draw.rectangle(box, outline=COLOURS["missing"], width=2)
+            draw.rectangle(box, outline=COLOURS["missing"], width=pen)
     return picture
+
+
+def save_atoms(table: Path, picture: Path, image: Gray, atoms: Atoms) -> None:
+    """Write the columns' CSV table and their picture over the result."""
+    with writing(table) as temporary:
+        write_csv(temporary, atoms)
+    with writing(picture) as temporary:
+        overlay(image, atoms).save(temporary, format="PNG")

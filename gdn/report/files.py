@@ -19,13 +19,12 @@ from gdn.engines.base import Engine
 from gdn.engines.observation import Array
 from gdn.frames.files import FrameError, FrameFile, release, result_writer, writing
 from gdn.frames.noise import NoiseModel
-from gdn.report.figure import overlay
+from gdn.report.figure import save_atoms
 from gdn.search.bank import Bank
 from gdn.search.denoise import FrameResult, denoise_frame
 from gdn.search.estimate import Estimate
 from gdn.search.original import OriginalSettings, original_frame
 from gdn.search.tiles import SearchSettings
-from gdn.trust.atoms import write_csv
 from gdn.trust.calibration import calibration_of
 from gdn.trust.heldout import Comparison
 from gdn.trust.judge import JudgeSettings, Trust, judge, next_frame, score_record
@@ -161,11 +160,11 @@ def denoise_file(frames: FrameFile, outputs: Outputs, job: Job, progress: Callab
             for array in (image, spread, *widths):
                 release(array)
             if trust.atoms is not None:
-                _write_atoms(outputs, index, result, trust)
+                save_atoms(*outputs.of_frame(index), result.image, trust.atoms)
             if job.witness is not None:
                 job.witness(source, index, frame, result, trust)
             if before is not None and result.estimate is not None:
-                done[-1] = replace(done[-1], following=next_frame(before, result.estimate, done[-1].trust.own_share))
+                done[-1] = replace(done[-1], following=next_frame(before, result.estimate, done[-1].trust.own))
             before = result.estimate
             done.append(Judged.of(result, trust))
     rows = [_row(source, index, outputs, job, one) for index, one in enumerate(done)]
@@ -190,15 +189,6 @@ class Judged:
         fit = trust.fit and replace(trust.fit, map=NO_PIXELS)
         small = replace(trust, spread=NO_PIXELS, intervals={}, fit=fit)
         return Judged(replace(result, image=NO_PIXELS, spread=NO_PIXELS, estimate=None), small)
-
-
-def _write_atoms(outputs: Outputs, index: int, result: FrameResult, trust: Trust) -> None:
-    assert trust.atoms is not None
-    table, picture = outputs.of_frame(index)
-    with writing(table) as temporary:
-        write_csv(temporary, trust.atoms)
-    with writing(picture) as temporary:
-        overlay(result.image, trust.atoms).save(temporary, format="PNG")
 
 
 def _row(source: Path, index: int, outputs: Outputs, job: Job, judged: Judged) -> dict[str, Any]:

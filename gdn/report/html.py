@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gdn.frames.files import writing
 from gdn.report.figure import COLOURS
-from gdn.report.ledger import Entry, Ledger, sentence
+from gdn.report.ledger import Entry, Ledger, decibels, sentence
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:1240px;padding:0 1em;color:#222;background:#fff}
@@ -70,10 +70,7 @@ def _table(entries: list[Entry]) -> str:
 def _row(number: int, entry: Entry) -> str:
     p, atoms = entry.row["explained_p"], entry.row["atoms"]
     by_name = {c.against: c for c in entry.scores}
-    scores = [
-        f"{c.gain_db:+.2f} ± {c.gain_error_db:.2f} dB, {c.verdict}" if (c := by_name.get(name)) else "–"
-        for name in ("best blur", "constant")
-    ]
+    scores = [f"{decibels(c)}, {c.verdict}" if (c := by_name.get(name)) else "–" for name in ("best blur", "constant")]
     columns = "–" if atoms is None else " / ".join(str(v) for v in atoms.values()) + (f" ({entry.missing} missing)")
     name = escape(entry.name)
     cells = [

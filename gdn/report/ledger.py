@@ -56,7 +56,7 @@ class Ledger:
         self.entries.append(
             Entry(
                 f"{source.name} [{index}]", trust.row() | {"dose": result.dose, "objective": result.objective}, about,
-                trust.own_share**0.5, trust.scores, None if trust.atoms is None else trust.atoms.missing, trust.calibrated,
+                trust.own.square**0.5, trust.scores, None if trust.atoms is None else trust.atoms.missing, trust.calibrated,
                 _pictures(frame, result, trust) if show else [], _charts(result.estimate) if show and result.estimate else [],
             )
         )  # fmt: skip
@@ -86,7 +86,13 @@ def sentence(c: Comparison) -> str:
         "worse": f"gdn is WORSE than the {c.against}",
         "not resolved": f"gdn and the {c.against} cannot be told apart",
     }
-    return f"{words[c.verdict]} ({c.gain_db:+.2f} ± {c.gain_error_db:.2f} dB)"
+    return f"{words[c.verdict]} ({decibels(c)})"
+
+
+def decibels(c: Comparison) -> str:
+    """A comparison's gain with its standard error, where that is known."""
+    error = f" ± {c.gain_error_db:.2f}" if np.isfinite(c.gain_error_db) else ""
+    return f"{c.gain_db:+.2f}{error} dB"
 
 
 def whitened_residual(found: Estimate) -> Array:

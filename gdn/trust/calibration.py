@@ -19,6 +19,7 @@ Values = NDArray[np.float64]
 
 FILE: Final = "calibration.json"
 CLIP = 4.0  # standard deviations: beyond what was seen, features count as the last that was
+TAIL = 0.1  # of a score's law beyond which it is extrapolated
 LEVELS = (50, 68, 90, 99)  # per cent; the second, 68.27, is one standard deviation of a Gaussian error
 
 
@@ -53,12 +54,16 @@ def network(weights: list[list[list[float]]], biases: list[list[float]], x: Valu
 
 class SpreadLaw(_Strict):
     """Logarithms of the half-widths of a pixel's intervals, one for each of LEVELS, from its features: a small network
-    (SiLU), and the conformal `factor` of each level."""
+    (SiLU), and the conformal `factor` of each level. Errors have longer tails than their 68 % interval says:
+    `frame_factor` is a frame's mean squared error over the mean of its squared half-widths (median over
+    frames), `frame_log_error` the standard deviation of its logarithm over frames."""
 
     scaling: Scaling
     weights: list[list[list[float]]]
     biases: list[list[float]]
     factors: list[float]
+    frame_factor: float = Field(gt=0)
+    frame_log_error: float = Field(gt=0)
 
     @model_validator(mode="after")
     def _fits(self) -> SpreadLaw:
@@ -74,33 +79,93 @@ class SpreadLaw(_Strict):
         return np.asarray(np.exp(np.maximum.accumulate(logs, 1)))
 
 
-class FitLaw(_Strict):
+class Tail(_Strict):
+    """A score's law on frames of the right kind, by its `sorted` values there."""
+
+    sorted: list[float] = Field(min_length=20)
+
+    def surprise(self, score: Values) -> Values:
+        """-log of the share of right frames with a higher score; beyond the last tenth an exponential law goes on, so that
+        what is far outside of anything seen still differs from what is just outside."""
+        null = np.array(self.sorted)
+        start = np.quantile(null, 1 - TAIL)
+        excess = max(float((null[null > start] - start).mean()), 1e-9)
+        above = 1 - np.searchsorted(null, score, side="right") / (len(null) + 1)
+        return np.asarray(np.where(score > start, (score - start) / excess - np.log(TAIL), -np.log(np.maximum(above, TAIL))))
+
+
+class SpectrumLaw(_Strict):
+    """A classifier (SiLU network) of a frame's rings (gdn/trust/spectrum.py): log-odds that its kind is wrong."""
+
+    scaling: Scaling
+    weights: list[list[list[float]]]
+    biases: list[list[float]]
+
+    def odds(self, rings: Values) -> Values:
+        """Log-odds (n,) of rings (n, f)."""
+        return network(self.weights, self.biases, self.scaling.apply(rings))[:, 0]
+
+
+class TileLaw(_Strict):
     """What the features of tiles of the right kind are: their means, a polynomial in the noise level, their scales and
-    their precision matrix; and the sorted `null` of squared Mahalanobis distances of tiles that had no part in the fit."""
+    their precision matrix."""
 
     names: list[str]
     level: Scaling  # of the one noise level
     means: list[list[float]]  # (powers, features)
     log_scales: list[list[float]]
     precision: list[list[float]]
-    null: list[float] = Field(min_length=20)
 
     def distances(self, features: Values, level: Values) -> Values:
         """Squared Mahalanobis distance (tiles,) of features (tiles, n) at noise levels (tiles,)."""
-        powers = self.powers(level)
+        powers = powers_of(self.level, level)
         scales = np.exp(powers[:, : len(self.log_scales)] @ np.array(self.log_scales))
         z = (features - powers @ np.array(self.means)) / scales
         return np.asarray(np.einsum("ni,ij,nj->n", z, np.array(self.precision), z))
 
-    def powers(self, level: Values) -> Values:
-        """1, s, s^2 of the standardised noise level, (tiles, 3)."""
-        s = np.clip((level - self.level.mean[0]) / self.level.scale[0], -2, 2)
-        return np.stack([np.ones_like(s), s, s**2], 1)
 
-    def p_values(self, distances: Values) -> Values:
-        """Share of the null, and the tile itself, at least as far out (conformal p-value; Vovk et al. 2005, ch. 2)."""
-        null = np.array(self.null)
-        return np.asarray((1 + len(null) - np.searchsorted(null, distances, side="left")) / (len(null) + 1))
+def powers_of(scaling: Scaling, level: Values) -> Values:
+    """1, s, s^2 of the standardised noise level, (tiles, 3)."""
+    s = np.clip((level - scaling.mean[0]) / scaling.scale[0], -2, 2)
+    return np.stack([np.ones_like(s), s, s**2], 1)
+
+
+class FitLaw(_Strict):
+    """Goodness of fit. Of tiles: the sorted `null` of squared distances of tiles that had no part in the fit of their law.
+
+    A frame is judged by two scores, the mean log distance of its tiles and the spectrum's log-odds: the sum of their
+    `tails`' surprises (Fisher's combination, calibrated as one score) is compared with its sorted `frame_null`.
+    """
+
+    tiles: TileLaw
+    null: list[float] = Field(min_length=20)
+    spectrum: SpectrumLaw
+    tails: tuple[Tail, Tail]
+    frame_null: list[float] = Field(min_length=20)
+
+    def tile_p(self, distances: Values) -> Values:
+        """p-values of tiles from their distances (tiles,)."""
+        return conformal_p(self.null, distances)
+
+    def frame_p(self, distances: Values, rings: Values) -> float:
+        """p-value of a frame from its tiles' distances (tiles,) and its rings (f,)."""
+        return float(conformal_p(self.frame_null, self.surprise(distances, rings))[0])
+
+    def surprise(self, distances: Values, rings: Values) -> Values:
+        """The sum of both scores' surprises, (1,)."""
+        scores = frame_score(distances), self.spectrum.odds(rings[None])
+        return np.asarray(sum(tail.surprise(score) for tail, score in zip(self.tails, scores, strict=True)))
+
+
+def frame_score(distances: Values) -> Values:
+    """One number (1,) for the squared distances of a frame's tiles."""
+    return np.asarray(np.log(np.maximum(distances, 1e-9)).mean(keepdims=True))
+
+
+def conformal_p(null: list[float], scores: Values) -> Values:
+    """Share of the sorted null, and the score itself, at least as far out (conformal p-value; Vovk et al. 2005, ch. 2)."""
+    values = np.array(null)
+    return np.asarray((1 + len(values) - np.searchsorted(values, scores, side="left")) / (len(values) + 1))
 
 
 class Logistic(_Strict):

@@ -1,8 +1,9 @@
 """Can the generator explain this frame at all? p-values of every tile and of the frame.
 
 A tile's features (gdn/trust/features.py: deviance of its counts, energy of its latents, spectra) are compared with those
-of simulated frames of the right kind at the same noise: the p-value is the share of them that is at least as far out.
-It is uniform on frames like those, whatever the features are; what it has to find is all else.
+of simulated frames of the right kind at the same noise, and a classifier that was taught wrong pixel sizes and strange
+lattices looks at the frame's spectrum (gdn/trust/spectrum.py). The p-value is the share of right frames that are at least
+as far out. It is uniform on frames like those, whatever the features are; what it has to find is all else.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from gdn.engines.observation import Array
 from gdn.search.estimate import Estimate
 from gdn.trust.calibration import FitLaw
 from gdn.trust.features import misfit, tile_features
+from gdn.trust.spectrum import ring_features
 
 Values = NDArray[np.float64]
 
@@ -56,8 +58,9 @@ def noise_level(found: Estimate) -> float:
 def explained(found: Estimate, sampling_angstrom: float, law: FitLaw) -> Explained:
     """How well the generator explains an estimate's counts; `sampling_angstrom` of a binned pixel."""
     features = tile_features(found, sampling_angstrom)
-    p = law.p_values(law.distances(features, np.full(len(features), noise_level(found))))
-    return Explained(combined(p), p, misfit_map(found))
+    distances = law.tiles.distances(features, np.full(len(features), noise_level(found)))
+    p = law.frame_p(distances, ring_features(found.binned, sampling_angstrom))
+    return Explained(p, law.tile_p(distances), misfit_map(found))
 
 
 def misfit_map(found: Estimate, width: float = LOCAL) -> Array:
@@ -67,12 +70,3 @@ def misfit_map(found: Estimate, width: float = LOCAL) -> Array:
     # Of a mean with weights w: sum w^2 v, and sum w^2 = 1 / (4 pi width^2) for a Gaussian.
     error = np.sqrt(gaussian_filter(variance, width) / (4 * np.pi * width**2))
     return np.asarray(gaussian_filter(over, width) / np.maximum(error, 1e-12), dtype=np.float32)
-
-
-def combined(p: Values) -> float:
-    """One p-value of several that may depend on each other in any way (Cauchy combination: Liu & Xie 2020).
-
-    Equal to p where all are equal; near the smallest times their number where one is far below the rest.
-    """
-    bounded = np.clip(p, 1e-12, 1 - 1e-3)
-    return float(0.5 - np.arctan(np.tan((0.5 - bounded) * np.pi).mean()) / np.pi)

@@ -3,8 +3,8 @@
 The counts are split into two independent parts (`gdn.search.heldout.split`); images are made of the first and compared
 on the second. For two images a, b and counts y of mean x, all in electrons, the mean of (b^2 - a^2) - 2 (b - a) y over
 pixels is an unbiased estimate of the mean of (b - x)^2 - (a - x)^2, because E y = x (the cross term of Stein 1981 without
-its derivative: y is independent of a and b), with variance 4 sum (b - a)^2 Var(y) / n^2. Either error alone drowns in
-the noise of y^2 at low dose; their difference does not.
+its derivative: y is independent of a and b), with variance 4 sum (b - a)^2 Var(y) / n^2. The unbiased estimate of either
+error alone, mean of (a - y)^2 - Var(y), drowns in the noise of y^2 at low dose; their difference does not.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ Values = NDArray[np.float64]
 
 WIDTHS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)  # px of the generator's grid
 RESOLVED = 2.0  # standard errors from which on a difference is called one
+OWN_RESOLVED = 3.0  # standard errors from which on gdn's own error is taken from the counts
 DECIBEL = 10 / np.log(10)
 
 
@@ -34,18 +35,32 @@ DECIBEL = 10 / np.log(10)
 class Comparison:
     """gdn against another image on counts neither has seen. Squared errors as a share of the squared vacuum level.
 
-    `difference` is the other's mean squared error minus gdn's with its standard `error`; `own` gdn's expected
-    mean squared error; `nats` the gain in log-likelihood of the held-out counts with `nats_error`; `width` px of
-    the generator's grid of the Gaussian blur that the other image is (inf: constant).
+    `difference` is the other's mean squared error minus gdn's with its standard `error`; `expected` gdn's own mean
+    squared error by its spread with `expected_error`, and `measured` the unbiased one of the held-out counts with
+    `measured_error`; `nats`
+    the gain in log-likelihood of the held-out counts with `nats_error`; `width` px of the generator's grid of the
+    Gaussian blur that the other image is (inf: constant).
     """
 
     against: str
     difference: float
     error: float
-    own: float
+    expected: float
     nats: float
     nats_error: float
     width: float = np.inf
+    expected_error: float = 0.0
+    measured: float = 0.0
+    measured_error: float = np.inf
+
+    @property
+    def own(self) -> float:
+        """gdn's own mean squared error: measured where the counts resolve it (bright frames), else as expected."""
+        return self.measured if self._resolved else self.expected
+
+    @property
+    def _resolved(self) -> bool:
+        return self.measured > OWN_RESOLVED * self.measured_error
 
     def other(self, counts: Array) -> Array:
         """The other image, made of `counts`."""
@@ -62,13 +77,15 @@ class Comparison:
 
     @property
     def gain_db(self) -> float:
-        """PSNR gained over the other image, dB, with gdn's own error from its spread: log10(1 + difference / own)."""
+        """PSNR gained over the other image, dB: 10 log10(1 + difference / own)."""
         return float(DECIBEL * np.log(max(1 + self.difference / self.own, 1e-3)))
 
     @property
     def gain_error_db(self) -> float:
-        """Standard error of `gain_db` from that of the difference."""
-        return float(DECIBEL * self.error / (self.own * max(1 + self.difference / self.own, 1e-3)))
+        """Standard error of `gain_db` from those of the difference and of gdn's own error."""
+        own_error = self.measured_error if self._resolved else self.expected_error
+        ratio = self.difference / self.own
+        return float(DECIBEL * np.hypot(self.error, ratio * own_error) / (self.own * max(1 + ratio, 1e-3)))
 
 
 def pooled(comparisons: Sequence[Comparison]) -> Comparison:
@@ -83,23 +100,43 @@ def pooled(comparisons: Sequence[Comparison]) -> Comparison:
     def total(name: str) -> float:
         return float(sum(getattr(c, name) for c in comparisons))
 
-    return Comparison(
-        comparisons[0].against, total("difference") / n, root("error") / n, total("own") / n, total("nats"), root("nats_error")
-    )
+    return replace(
+        comparisons[0],
+        difference=total("difference") / n, error=root("error") / n, width=float("inf"),
+        expected=total("expected") / n, expected_error=root("expected_error") / n,
+        measured=total("measured") / n, measured_error=root("measured_error") / n,
+        nats=total("nats"), nats_error=root("nats_error"),
+    )  # fmt: skip
 
 
-def compare(name: str, mine: Array, other: Array, held: Binned, share: float, own: float) -> Comparison:
-    """`mine` and `other` (electrons of the whole frame) on the counts `held`, whose means are `share` of the frame's.
+@dataclass(frozen=True)
+class Expected:
+    """gdn's own mean squared error as its spread has it, as a share of the squared vacuum level, and the standard error of
+    that (nan: unknown)."""
 
-    `own` is the mean squared error to expect of `mine`, electrons^2.
-    """
+    square: float
+    error: float = 0.0
+
+    def with_share(self, share: float) -> Expected:
+        """Of a result from a `share` of the counts: over the noise suite the error falls as counts^-0.5
+        (docs/comparison.md: 4.9 dB for ten times the counts)."""
+        return Expected(self.square / share**0.5, self.error / share**0.5)
+
+
+def compare(name: str, mine: Array, other: Array, held: Binned, share: float, own: Expected) -> Comparison:
+    """`mine` and `other` (electrons of the whole frame) on the counts `held`, whose means are `share` of the frame's."""
     a, b, y = (image.astype(np.float64) for image in (mine, other, held.counts))
     variance = np.maximum(held.alpha * y + held.beta, 0) / share**2  # unbiased: y is its own estimate of its mean
     level = float(mine.mean()) ** 2
     difference = ((b**2 - a**2) - 2 * (b - a) * y / share).mean() / level
     error = 2 * np.sqrt(((b - a) ** 2 * variance).sum()) / a.size / level
     nats, nats_error = _likelihood_gain(a * share, b * share, y, held)
-    return Comparison(name, float(difference), float(error), own / level, nats, nats_error)
+    squared = ((a - y / share) ** 2 - variance) / level  # unbiased for (a - x)^2, for the same reason
+    measured, measured_error = float(squared.mean()), float(squared.std() / np.sqrt(a.size))
+    return Comparison(
+        name, float(difference), float(error), own.square, nats, nats_error,
+        expected_error=own.error, measured=measured, measured_error=measured_error,
+    )  # fmt: skip
 
 
 def _likelihood_gain(a: Values, b: Values, y: Values, held: Binned) -> tuple[float, float]:
@@ -115,12 +152,12 @@ def _likelihood_gain(a: Values, b: Values, y: Values, held: Binned) -> tuple[flo
 
 
 def held_out_scores(
-    found: Estimate, engine: Engine, bank: Bank, settings: SearchSettings, own_share: float, seed: int
+    found: Estimate, engine: Engine, bank: Bank, settings: SearchSettings, own: Expected, seed: int
 ) -> list[Comparison]:
     """gdn minus the best Gaussian blur, and minus the flat image, on a part of the frame's counts.
 
     gdn runs on the rest. The blur's width is the one that does best on the held-out counts themselves, which favours
-    the blur. `own_share`: the mean squared error expected of the whole frame's result, as a share of the squared dose.
+    the blur. `own`: expected of the whole frame's result.
     """
     binned = found.binned
     parts = split(binned.counts, binned.alpha, binned.beta, seed)
@@ -128,20 +165,18 @@ def held_out_scores(
     first = Binned(parts.first, parts.alpha, parts.beta)
     mine = estimate(first, engine, bank, quiet).image / np.float32(parts.share)
     held = Binned(parts.second, parts.alpha, parts.other_beta)
-    # Fewer counts, larger error: the noise's share of it grows as 1 / counts; all of it is taken to.
-    own = own_share / parts.share * found.dose**2
     whole = parts.first / np.float32(parts.share)
-    return _against(mine, whole, held, 1 - parts.share, own)
+    return _against(mine, whole, held, 1 - parts.share, own.with_share(parts.share))
 
 
-def frame_to_frame(found: Estimate, following: Binned, own_share: float) -> list[Comparison]:
+def frame_to_frame(found: Estimate, following: Binned, own: Expected) -> list[Comparison]:
     """The same scores on the counts of the next frame, if it shows the same object unmoved: nothing is held out."""
     share = float(following.counts.mean() / found.binned.counts.mean())
-    return _against(found.image, found.binned.counts, following, share, own_share * found.dose**2)
+    return _against(found.image, found.binned.counts, following, share, own)
 
 
-def _against(mine: Array, counts: Array, held: Binned, share: float, own: float) -> list[Comparison]:
-    blank = Comparison("", 0.0, 0.0, own, 0.0, 0.0)
+def _against(mine: Array, counts: Array, held: Binned, share: float, own: Expected) -> list[Comparison]:
+    blank = Comparison("", 0.0, 0.0, own.square, 0.0, 0.0)
     others = {w: replace(blank, width=w).other(counts) for w in (*WIDTHS, np.inf)}
     blurs = [replace(compare("best blur", mine, others[w], held, share, own), width=w) for w in WIDTHS]
     return [min(blurs, key=lambda c: c.difference), compare("constant", mine, others[np.inf], held, share, own)]

@@ -16,7 +16,7 @@ from gdn.search.tiles import SearchSettings
 from gdn.trust.atoms import RATE, Atoms, find_atoms
 from gdn.trust.calibration import LEVELS, Calibration
 from gdn.trust.fit import REFUSED, Explained, explained
-from gdn.trust.heldout import Comparison, frame_to_frame, held_out_scores
+from gdn.trust.heldout import Comparison, Expected, frame_to_frame, held_out_scores
 from gdn.trust.spread import spread_of
 
 
@@ -52,7 +52,7 @@ class Trust:
     fit: Explained | None
     scores: list[Comparison]
     atoms: Atoms | None
-    own_share: float  # mean squared spread over the squared vacuum level
+    own: Expected  # the result's mean squared error
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -66,7 +66,7 @@ class Trust:
         return {
             "explained_p": None if self.fit is None else round(self.fit.p, 4),
             "heldout_gain_db": None if blur is None else round(blur.gain_db, 3),
-            "heldout_gain_se_db": None if blur is None else round(blur.gain_error_db, 3),
+            "heldout_gain_se_db": None if blur is None else _finite(blur.gain_error_db),
             "atoms": None if self.atoms is None else self.atoms.counts(),
             "warnings": self.warnings,
         }
@@ -75,7 +75,7 @@ class Trust:
         """What the record holds besides."""
         return {
             "spread_calibrated": self.calibrated,
-            "expected_rms_error_of_vacuum": round(self.own_share**0.5, 6),
+            "expected_rms_error_of_vacuum": _finite(self.own.square**0.5),
             "tiles_explained_p": None if self.fit is None else [round(float(p), 4) for p in self.fit.tiles],
             "held_out_scores": [score_record(c) for c in self.scores],
             "missing_columns": None if self.atoms is None else self.atoms.missing,
@@ -87,8 +87,9 @@ def score_record(c: Comparison) -> dict[str, Any]:
     """A comparison as the JSON record holds it."""
     return {
         "against": c.against, "verdict": c.verdict, "mse_difference_of_vacuum_squared": c.difference,
-        "mse_difference_se": c.error, "own_mse_expected": c.own, "gain_db": round(c.gain_db, 3),
-        "gain_se_db": round(c.gain_error_db, 3), "gain_nats": round(c.nats, 2), "gain_nats_se": round(c.nats_error, 2),
+        "mse_difference_se": c.error, "own_mse_expected": c.expected,
+        "own_mse_unbiased": c.measured, "own_mse_unbiased_se": c.measured_error, "gain_db": round(c.gain_db, 3),
+        "gain_se_db": _finite(c.gain_error_db), "gain_nats": round(c.nats, 2), "gain_nats_se": round(c.nats_error, 2),
     }  # fmt: skip
 
 
@@ -103,17 +104,17 @@ def judge(
     """Judge a frame's result. The calibration holds for the default estimate; others keep the raw spread."""
     found = result.estimate
     if found is None:
-        return Trust(result.spread, {}, False, None, [], None, float("nan"), result.warnings)
+        return Trust(result.spread, {}, False, None, [], None, Expected(float("nan")), result.warnings)
     law = calibration if search.estimate == "mean" else None
     spread = spread_of(found, law)
-    own_share = float((spread.one.astype(np.float64) ** 2).mean()) / found.dose**2
+    own = expected_error(spread.one, found.dose, law)
     sampling = float(np.mean(result.grids.binned_sampling))
     fit = explained(found, sampling, law.fit) if law else None
-    scores = held_out_scores(found, engine, bank, search, own_share, settings.seed) if settings.score else []
+    scores = held_out_scores(found, engine, bank, search, own, settings.seed) if settings.score else []
     atoms = find_atoms(found, result.grids, law.columns, settings.rate) if settings.atoms and law else None
     warnings = [*result.warnings, *_words(law, search, fit, scores, settings)]
     levels = {level: _on_frame(result, spread.level(level)) for level in settings.intervals}
-    return Trust(_on_frame(result, spread.one), levels, spread.calibrated, fit, scores, atoms, own_share, warnings)
+    return Trust(_on_frame(result, spread.one), levels, spread.calibrated, fit, scores, atoms, own, warnings)
 
 
 def _on_frame(result: FrameResult, width: Array) -> Array:
@@ -135,8 +136,22 @@ def _words(
     return found
 
 
-def next_frame(found: Estimate, following: Estimate, own_share: float) -> list[Comparison]:
+def expected_error(spread: Array, dose: float, law: Calibration | None) -> Expected:
+    """A result's mean squared error by its `spread` (electrons per binned pixel, as is `dose`)."""
+    square = float((spread.astype(np.float64) ** 2).mean()) / dose**2
+    if law is None:
+        return Expected(square, float("nan"))
+    square *= law.spread.frame_factor
+    return Expected(square, square * law.spread.frame_log_error)
+
+
+def _finite(value: float) -> float | None:
+    """JSON has neither infinity nor nan."""
+    return round(value, 6) if np.isfinite(value) else None
+
+
+def next_frame(found: Estimate, following: Estimate, own: Expected) -> list[Comparison]:
     """The scores of one frame's result on the counts of the next, where both have the same size."""
     if found.binned.counts.shape != following.binned.counts.shape:
         return []
-    return frame_to_frame(found, following.binned, own_share)
+    return frame_to_frame(found, following.binned, own)

@@ -1,0 +1,53 @@
+"""The small networks of a calibration: trained with torch, kept as plain numbers (`gdn.trust.calibration.network`)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Values = NDArray[np.float64]
+Layers = tuple[list[list[list[float]]], list[list[float]]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a network is trained: units of its two hidden layers, AdamW's rate (falling as a cosine) and decay, passes."""
+
+    width: int
+    rate: float
+    decay: float
+    passes: int
+    batch: int
+
+
+def fit_network(x: Values, bias: Values, loss: Callable[[Tensor, Tensor], Tensor], plan: Plan, seed: int) -> Layers:
+    """Weights and biases of a network with SiLU from features `x` (n, f) to outputs that start at `bias` (k,).
+
+    `loss(outputs, index)` of a batch (b, k) at the rows `index` (b,) of `x`.
+    """
+    torch.manual_seed(seed)
+    sizes = (x.shape[1], plan.width, plan.width, len(bias))
+    linear = [torch.nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
+    layers = [module for one in linear for module in (one, torch.nn.SiLU())]
+    network = torch.nn.Sequential(*layers[:-1])
+    with torch.no_grad():
+        linear[-1].bias.copy_(torch.tensor(bias))
+    features = torch.tensor(x, dtype=torch.float32)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=plan.rate, weight_decay=plan.decay)
+    steps = max(1, plan.passes * len(x) // plan.batch)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    draw = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        at = torch.randint(0, len(x), (min(plan.batch, len(x)),), generator=draw)
+        value = loss(network(features[at]), at)
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        schedule.step()
+    return [m.weight.detach().tolist() for m in linear], [m.bias.detach().tolist() for m in linear]
