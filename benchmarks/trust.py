@@ -59,7 +59,7 @@ class Setting:
     model: str
     noises: tuple[Noise, ...]
     scored: tuple[str, ...]
-    wrong: bool
+    wrong: int
     side: int
 
 
@@ -91,7 +91,7 @@ def one_structure(setting: Setting, job: tuple[int, Path]) -> list[Row]:
             row |= _coverage(case, result, law) | _fit(result, law, "p") | _columns(case, result, law)
             if str(noise) in setting.scored:
                 row["scores"] = _scores(case, result, law, engine, bank)
-            if setting.wrong:
+            if number < setting.wrong:
                 for factor in WRONG:
                     other = denoise_frame(noisy, FRAME_SAMPLING * factor, engine, bank, SearchSettings())
                     row |= _fit(other, law, f"p at {factor:.2f}")
@@ -207,7 +207,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--noise", default=SUITE)
     parser.add_argument("--scored", default="poisson:10,poisson:1", help="noises at which held-out scores are checked")
-    parser.add_argument("--no-wrong", action="store_true", help="leave out the frames of wrong sampling")
+    parser.add_argument("--wrong", type=int, default=20, help="frames that are also denoised with a wrong sampling")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--side", type=int, default=850, help="px of the frames")
     parser.add_argument("--split", choices=("test", "validation"), default="test")
@@ -221,7 +221,7 @@ def main() -> None:
         rows = [json.loads(line) for line in options.table.read_text().splitlines()]
     else:
         setting = Setting(
-            options.model, tuple(parse_suite(options.noise)), tuple(options.scored.split(",")), not options.no_wrong, options.side
+            options.model, tuple(parse_suite(options.noise)), tuple(options.scored.split(",")), options.wrong, options.side
         )
         jobs = list(enumerate(stored_waves(options.data, options.split, options.frames)))
         with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:

@@ -115,7 +115,7 @@ def fit_table(rows: list[Row]) -> str:
     lines.append("|---|---|--:|--:|--:|--:|--:|--:|")
     for name in names:
         for noise in [*_noises(rows), "all"]:
-            p = np.sort([r[name] for r in rows if noise in ("all", r["noise"])])
+            p = np.sort([r[name] for r in rows if noise in ("all", r["noise"]) and name in r])
             shares = " | ".join(f"{100 * (p < t).mean():.0f} %" for t in (0.01, 0.05, 0.1, 0.5))
             steps = np.arange(len(p) + 1) / len(p)
             distance = max(float((steps[1:] - p).max()), float((p - steps[:-1]).max()))

@@ -11,8 +11,10 @@ from conftest import noisy_frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gdn.frames.files import Calibration, FrameError, read_frames, release, result_writer, write_tiff
+from gdn.frames.files import release, result_writer, write_tiff
+from gdn.frames.formats import read_frames
 from gdn.frames.sampling import Grids, bin_sum, grids_for, unbin
+from gdn.frames.source import Calibration, FrameError
 from gdn.frames.tiling import cut, merge, tile_frame
 
 
@@ -57,8 +59,10 @@ def test_print_resolution_is_not_a_pixel_size(tmp_path: Path) -> None:
 def test_oblong_pixels_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, noisy_frame(), imagej=True, resolution=(100, 200), metadata={"unit": "nm", "axes": "YX"})
-    with pytest.raises(FrameError, match="not square"):
-        read_frames(path)
+    source = read_frames(path)
+    with pytest.raises(FrameError, match=r"not square.*--sampling"):
+        source.sampling(None)
+    assert source.sampling(0.06) == 0.06
 
 
 @settings(max_examples=30, deadline=None)

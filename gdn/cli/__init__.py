@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Any
 
@@ -32,11 +33,12 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 def main(arguments: list[str] | None = None) -> None:
     """Run the program and exit: 0 done, 1 some work failed, 2 bad usage, 130 interrupted. No tracebacks."""
     command = typer.main.get_command(app)
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         result: Any = command.main(args=arguments, prog_name="gdn", standalone_mode=False)
         code = result if isinstance(result, int) else 0
     except KeyboardInterrupt:
-        print("gdn: interrupted; files finished so far are complete", file=sys.stderr)
+        print("gdn: interrupted; what is finished is complete", file=sys.stderr)
         code = 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -44,6 +46,11 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         code = _explain(error)
     sys.exit(code)
+
+
+def _terminated(number: int, frame: object) -> None:
+    """A batch system's polite end is an interruption: half-written files are removed."""
+    raise KeyboardInterrupt
 
 
 def _explain(error: Exception) -> int:

@@ -87,7 +87,8 @@ def _trust_words(frame: Any, found: Any, trust: Any) -> str:
 
 def _write(output: Path, frame: Any, found: Any, trust: Any) -> list[Any]:
     """Write one frame's TIFFs and its columns; returns its row of panels: noisy, denoised, spread, truth."""
-    from gdn.frames.files import Calibration, write_tiff
+    from gdn.frames.files import write_tiff
+    from gdn.frames.source import Calibration
     from gdn.report.figure import Panel, save_atoms, span
 
     calibration = Calibration(sampling_angstrom=frame.sampling_angstrom)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from gdn.cli.common import UsageFault, expand, progress_bar, writable_folder
+from gdn.cli.batch import Run, gather, plan, process, watched
+from gdn.cli.common import UsageFault, writable_folder
 from gdn.models import AUTO
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
-    from gdn.engines.base import Engine
-    from gdn.models import Model
-    from gdn.report.files import Job, Outputs
+    from gdn.frames.source import FrameFile
     from gdn.report.ledger import Ledger
-    from gdn.search.bank import Bank
     from gdn.trust.judge import JudgeSettings
 
 
@@ -30,9 +25,22 @@ def register(app: typer.Typer) -> None:
 
 
 def denoise(
-    files: list[str] = typer.Argument(..., metavar="FILES", help="TIFF frames or stacks; globs are expanded."),
+    files: list[str] | None = typer.Argument(
+        None, metavar="FILES", help="Frames, stacks, folders of them; globs are expanded; - reads names from stdin."
+    ),
     output: Path | None = typer.Option(
         None, "-o", "--output", metavar="DIR", help="Folder for results [default: beside each input]."
+    ),
+    kind: str = typer.Option("tif", "--format", help="Of the images written: tif, mrc, zarr, same (as the input)."),
+    dtype: str = typer.Option("float32", help="Of the images written: float32, float16, uint16, uint8 (rounded, clipped)."),
+    dataset: str | None = typer.Option(None, metavar="NAME", help="Which image, in a file that holds several."),
+    summed: bool = typer.Option(False, "--sum", help="Denoise the sum of a movie's frames (dose fractions), not each."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace results that are there; without it they are kept."),
+    watch: Path | None = typer.Option(
+        None, metavar="DIR", help="Denoise files as they are written into a folder, once complete, until Ctrl-C."
+    ),
+    idle: float | None = typer.Option(
+        None, "--watch-idle", min=0, metavar="SECONDS", help="End --watch after so long without a file."
     ),
     restarts: int = typer.Option(
         256, min=1, max=1_000_000, help="Random latents scored against every tile, each turned eight ways."
@@ -70,10 +78,12 @@ def denoise(
     """
     from gdn.engines.base import EngineError
     from gdn.engines.choose import choose, open_engine
+    from gdn.frames.formats import read_frames
     from gdn.frames.noise import parse_noise
     from gdn.models import ModelError
     from gdn.report.files import Job
     from gdn.report.ledger import Ledger
+    from gdn.report.outputs import Style
     from gdn.search.bank import CacheError, bank_for
     from gdn.search.family import members
     from gdn.search.original import parse_steps
@@ -85,20 +95,29 @@ def denoise(
         raise UsageFault(f"--sampling {sampling:g}: must be positive, in Å per pixel")
     if method not in ("gdn", "original"):
         raise UsageFault(f"--method {method}: gdn or original")
-    paths = expand(files)
+    if bool(files) == (watch is not None):
+        raise UsageFault("denoise what? Give FILES, or --watch DIR, and not both")
+    if watch is not None and not watch.is_dir():
+        raise UsageFault(f"--watch {watch}: no such folder")
+    paths = gather(files) if files else []
     try:
         noise_model = parse_noise(noise)
         settings = settings_for(estimate, residual, laplace)
         judging = JudgeSettings(score and method == "gdn", atoms, fdr, seed, levels_of(intervals))
         original = parse_steps(original_steps) if method == "original" else None
+        style = Style(kind, dtype)
         models = members(model)
         choose(engine, device)
     except (ModelError, EngineError, ValueError) as error:
         raise UsageFault(str(error)) from None
     if output is not None:
         writable_folder(output)
-    plan = _plan(paths, output)
     ledger = Ledger(report)
+
+    def read(path: Path) -> FrameFile:
+        frames = read_frames(path, dataset)
+        return frames.summed() if summed else frames
+
     # The original method draws its own few restarts.
     count = restarts if original is None else 1
     run = Run(
@@ -107,21 +126,28 @@ def denoise(
         lambda opened, progress: bank_for(opened, seed, count, use_cache=not no_cache, progress=progress),
         partial(
             Job, seed=seed, settings=settings, noise=noise_model, noise_text=noise, sampling_angstrom=sampling, original=original,
-            judging=judging, witness=ledger,
+            judging=judging, style=style, dataset=dataset, summed=summed, witness=ledger,
         ),
+        read, sampling, output, style, resume, overwrite, as_json,
     )  # fmt: skip
     try:
-        failures = _run(plan, run, sampling, resume, as_json)
+        if watch is not None:
+            tally = process(watched(watch, run, idle), None, run)
+        else:
+            tally = process(iter(plan(paths, run)), len(paths), run)
     except (EngineError, CacheError) as error:
         raise UsageFault(str(error)) from None
+    failures = tally.failures
     for line in failures:
         print(f"gdn: {line}", file=sys.stderr)
-    if len(failures) and len(paths) > 1:
-        print(f"gdn: {len(failures)} of {len(paths)} files failed; the others are done", file=sys.stderr)
+    if failures and tally.files > 1:
+        print(f"gdn: {len(failures)} of {tally.files} files failed; the others are done", file=sys.stderr)
+    if tally.skipped:
+        print(f"gdn: {tally.skipped} of {tally.files} files were complete already", file=sys.stderr)
     for words in ledger.words():
         print(f"gdn: {words}", file=sys.stderr)
     if report and ledger.entries:  # after --resume with nothing left to do the former page stays
-        _report((output or paths[0].parent) / "report.html", ledger, run, judging, seed, count)
+        _report((output or watch or paths[0].parent) / "report.html", ledger, run, judging, seed, count)
     unlike = sum(e.row["explained_p"] is not None and e.row["explained_p"] < REFUSED for e in ledger.entries)
     if strict and unlike:
         print(f"gdn: --strict: the generator cannot explain {unlike} of {len(ledger.entries)} frames", file=sys.stderr)
@@ -146,82 +172,3 @@ def _report(path: Path, ledger: Ledger, run: Run, judging: JudgeSettings, seed: 
     ]
     html.write_report(path, html.Run(f"gdn: {len(ledger.entries)} frames", facts), ledger)
     print(f"gdn: report: {path}", file=sys.stderr)
-
-
-@dataclass(frozen=True)
-class Run:
-    """How the engine, the bank and the job of a file are made, once they are needed."""
-
-    models: list[Model]
-    open_engine: Callable[[Model], Engine]
-    open_bank: Callable[[Engine, Callable[[int, int], None]], Bank]
-    job: partial[Job]  # wants the engine and the bank
-
-
-def _plan(paths: list[Path], output: Path | None) -> list[tuple[Path, Outputs]]:
-    """Each input with its outputs. Raises UsageFault where two inputs would share a name."""
-    from gdn.report.files import outputs_for
-
-    seen: dict[Path, Path] = {}
-    plan: list[tuple[Path, Outputs]] = []
-    for path in paths:
-        outputs = outputs_for(path, output)
-        other = seen.setdefault(outputs.denoised, path)
-        if other != path:
-            raise UsageFault(f"{path} and {other} would both be written to {outputs.denoised}; denoise them in two runs")
-        plan.append((path, outputs))
-    return plan
-
-
-def _run(plan: list[tuple[Path, Outputs]], run: Run, sampling: float | None, resume: bool, as_json: bool) -> list[str]:
-    """Denoise every file; returns a line for each that failed. Raises EngineError or CacheError: no file could be done."""
-    from gdn.engines.base import EngineError
-    from gdn.frames.files import read_frames
-    from gdn.report.files import denoise_file, is_done
-    from gdn.search.bank import CacheError
-    from gdn.search.family import Family
-
-    failures = []
-    with (
-        progress_bar("denoising", len(plan)) as update,
-        Family(
-            run.models,
-            run.open_engine,
-            lambda e: run.open_bank(e, lambda n, of: update(0, text=f"bank of restarts: {n} of {of}")),
-        ) as family,
-    ):
-        for number, (path, outputs) in enumerate(plan):
-            text = f"{path.name} ({number + 1}/{len(plan)})"
-            update(number, text=text)
-            try:
-                frames = read_frames(path)
-                job = run.job(*family.fitting(frames.frame_shape, frames.sampling(sampling)))
-                update(number, text=text)
-                if resume and is_done(path, outputs, job):
-                    continue
-                rows = denoise_file(frames, outputs, job, lambda share, n=number: update(n + share))  # type: ignore[misc]
-            except (ValueError, OSError, MemoryError, EngineError) as error:
-                if isinstance(error, EngineError | CacheError) and not family.opened:
-                    raise  # bad usage: no file could be done
-                failures.append(_failure(path, error))
-                continue
-            for row in rows:
-                print(json.dumps(row) if as_json else _line(row), flush=True)
-    return failures
-
-
-def _failure(path: Path, error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename or path}: {error.strerror}"
-    return text if str(path) in text or isinstance(error, OSError) else f"{path}: {text or 'out of memory'}"
-
-
-def _line(row: dict[str, object]) -> str:
-    noise = row["noise"]
-    assert isinstance(noise, dict)
-    warnings = row["warnings"]
-    assert isinstance(warnings, list)
-    tail = "".join(f"; warning: {w}" for w in warnings)
-    level = f"read noise {noise['read_noise']:.3g}" if noise["kind"] == "gaussian" else f"{noise['dose']:.3g} e/px in vacuum"
-    return f"{row['input']} [{row['frame']}] -> {row['output']} ({noise['kind']}, {level}, {row['seconds']} s){tail}"

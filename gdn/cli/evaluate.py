@@ -125,7 +125,7 @@ def _frames(path: Path, vacuum: float, sampling: float | None) -> Any:
 
     from gdn.evaluation.evaluate import CleanFrame
     from gdn.evaluation.suite import STUDY_VACUUM
-    from gdn.frames.files import read_frames
+    from gdn.frames.formats import read_frames
 
     source = read_frames(path)
     pixel = source.sampling(sampling)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import time
@@ -17,9 +16,11 @@ import numpy as np
 from gdn import __version__
 from gdn.engines.base import Engine
 from gdn.engines.observation import Array
-from gdn.frames.files import FrameError, FrameFile, release, result_writer, writing
+from gdn.frames.files import result_writer, writing
 from gdn.frames.noise import NoiseModel
+from gdn.frames.source import FrameError, FrameFile
 from gdn.report.figure import save_atoms
+from gdn.report.outputs import Outputs, Style, is_done, job_key
 from gdn.search.bank import Bank
 from gdn.search.denoise import FrameResult, denoise_frame
 from gdn.search.estimate import Estimate
@@ -48,6 +49,9 @@ class Job:
     sampling_angstrom: float | None
     original: OriginalSettings | None = None  # the study's search instead of gdn's
     judging: JudgeSettings = field(default_factory=JudgeSettings)
+    style: Style = field(default_factory=Style)
+    dataset: str | None = None
+    summed: bool = False
     witness: Witness | None = None
 
     def denoise(self, frame: Array, sampling_angstrom: float, progress: Callable[[float], None]) -> FrameResult:
@@ -64,6 +68,23 @@ class Job:
         result.seconds["judge"] = round(time.perf_counter() - begun, 4)
         return found
 
+    def provenance(self, outputs: Outputs) -> str:
+        """One line for the images' own metadata."""
+        model = self.engine.model
+        return f"gdn {__version__}, model {model.card.name} {model.hash[:16]}, seed {self.seed}; details: {outputs.record.name}"
+
+    def key(self, source: Path) -> str:
+        """Hash of all that determines the results of a file."""
+        about = self.search_record() | {
+            "sampling": self.sampling_angstrom, "style": asdict(self.style), "dataset": self.dataset, "summed": self.summed,
+        }  # fmt: skip
+        return job_key(source, self.engine.model.hash, self.engine.name, about)
+
+    def is_done(self, source: Path, outputs: Outputs) -> bool:
+        """Whether a file's results are complete and those of this job."""
+        judging = self.judging
+        return is_done(outputs, judging.intervals, judging.atoms, self.key(source))
+
     def search_record(self) -> dict[str, Any]:
         """Method, seed and settings, for the JSON record and the resume key."""
         common: dict[str, Any] = {
@@ -75,60 +96,6 @@ class Job:
         if self.original is not None:
             return common | asdict(self.original)
         return common | {"restarts": len(self.bank)} | asdict(self.settings)
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Names of the outputs of one input; `atoms` and `overlay` are written if columns are asked for, one of each for the
-    first frame, with the frame's number after it for the others."""
-
-    denoised: Path
-    spread: Path
-    record: Path
-    atoms: Path
-    overlay: Path
-
-    def interval(self, level: int) -> Path:
-        """Half-width of the interval of `level` per cent."""
-        return self.spread.with_name(self.spread.name.replace("_spread.tif", f"_interval{level}.tif"))
-
-    def of_frame(self, index: int) -> tuple[Path, Path]:
-        """Table and picture of the columns of frame `index`."""
-        if index == 0:
-            return self.atoms, self.overlay
-        return tuple(p.with_name(f"{p.stem}_{index:04d}{p.suffix}") for p in (self.atoms, self.overlay))  # type: ignore[return-value]
-
-
-def outputs_for(source: Path, folder: Path | None) -> Outputs:
-    """`NAME_denoised.tif`, `NAME_spread.tif`, `NAME.json`, `NAME_atoms.csv` and `.png` in `folder`, or beside the input."""
-    where = folder if folder is not None else source.parent
-    stem = source.name
-    for suffix in (".tiff", ".tif", ".ome"):
-        stem = stem[: -len(suffix)] if stem.lower().endswith(suffix) else stem
-    names = (f"{stem}_denoised.tif", f"{stem}_spread.tif", f"{stem}.json", f"{stem}_atoms.csv", f"{stem}_atoms.png")
-    return Outputs(*(where / name for name in names))
-
-
-def job_key(source: Path, job: Job) -> str:
-    """Hash of all that determines the result: the input's bytes, the model, the settings, the version."""
-    digest = hashlib.sha256()
-    with source.open("rb") as stream:
-        digest.update(hashlib.file_digest(stream, "sha256").digest())
-    about = [job.engine.model.hash, job.engine.name, job.search_record(), job.sampling_angstrom, __version__]
-    digest.update(json.dumps(about, sort_keys=True).encode())
-    return digest.hexdigest()
-
-
-def is_done(source: Path, outputs: Outputs, job: Job) -> bool:
-    """Whether all outputs exist and were made from this very input, model and settings."""
-    try:
-        record = json.loads(outputs.record.read_text())
-        complete = outputs.denoised.exists() and outputs.spread.exists()
-        complete = complete and (not job.judging.atoms or outputs.atoms.exists())
-        complete = complete and all(outputs.interval(level).exists() for level in job.judging.intervals)
-        return bool(complete and record["key"] == job_key(source, job))
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def denoise_file(frames: FrameFile, outputs: Outputs, job: Job, progress: Callable[[float], None]) -> list[dict[str, Any]]:
@@ -144,23 +111,25 @@ def denoise_file(frames: FrameFile, outputs: Outputs, job: Job, progress: Callab
     before: Estimate | None = None
     with ExitStack() as stack:
         levels = job.judging.intervals
-        paths = [outputs.denoised, outputs.spread, *(outputs.interval(level) for level in levels)]
-        image, spread, *widths = (stack.enter_context(result_writer(path, frames, sampling)) for path in paths)
+        paths = outputs.images(levels)
+        image, spread, *widths = (
+            stack.enter_context(result_writer(path, frames, sampling, job.style.dtype, outputs.kind, job.provenance(outputs)))
+            for path in paths
+        )
         for index in range(frames.count):
             frame = frames.read(index)
             try:
                 result = job.denoise(frame, sampling, lambda share, n=index: progress((n + 0.5 * share) / frames.count))  # type: ignore[misc]
                 trust = job.judge(result)
+                trust = replace(trust, warnings=[*frames.notes, *trust.warnings])
             except ValueError as error:
                 raise FrameError(f"{source}: frame {index}: {error}") from None
             progress((index + 1) / frames.count)
             image[index], spread[index] = result.image, trust.spread
             for width, level in zip(widths, levels, strict=True):
-                width[index] = trust.intervals.get(level, np.float32(np.nan))
-            for array in (image, spread, *widths):
-                release(array)
+                width[index] = trust.intervals.get(level, np.full_like(result.image, np.nan))
             if trust.atoms is not None:
-                save_atoms(*outputs.of_frame(index), result.image, trust.atoms)
+                save_atoms(*outputs.atoms(index), result.image, trust.atoms)
             if job.witness is not None:
                 job.witness(source, index, frame, result, trust)
             if before is not None and result.estimate is not None:
@@ -232,12 +201,14 @@ def _record(
     ]  # fmt: skip
     return {
         "schema": RECORD_SCHEMA,
-        "key": job_key(source, job),
+        "key": job.key(source),
         "input": {
             "path": str(source),
             "shape": list(frames.calibration.shape),
             "axes": frames.calibration.axes,
             "dtype": str(frames.dtype),
+            "format": frames.format,
+            "summed": job.summed,
         },
         "sampling_angstrom": sampling,
         "model": {

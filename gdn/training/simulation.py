@@ -20,7 +20,8 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from gdn import __version__
-from gdn.frames.files import Calibration, write_tiff, writing
+from gdn.frames.files import write_tiff, writing
+from gdn.frames.source import Calibration
 from gdn.training.imaging import (
     WAVE_BAND,
     FloatArray,

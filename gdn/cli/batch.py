@@ -1,0 +1,181 @@
+"""A batch of files: named, gathered or watched for, denoised one after the other, failures kept for the end."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gdn.cli.common import UsageFault, expand, progress_bar
+
+if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
+    from gdn.engines.base import Engine
+    from gdn.frames.source import FrameFile
+    from gdn.models import Model
+    from gdn.report.files import Job
+    from gdn.report.outputs import Outputs, Style
+    from gdn.search.bank import Bank
+
+POLL_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """How the engine, the bank and the job of a file are made, once they are needed; what is done with files whose results
+    are there: skipped if complete (`resume`), made again (`overwrite`), or refused."""
+
+    models: list[Model]
+    open_engine: Callable[[Model], Engine]
+    open_bank: Callable[[Engine, Callable[[int, int], None]], Bank]
+    job: partial[Job]  # wants the engine and the bank
+    read: Callable[[Path], FrameFile]
+    sampling: float | None
+    folder: Path | None
+    style: Style
+    resume: bool = False
+    overwrite: bool = False
+    as_json: bool = False
+
+
+@dataclass
+class Tally:
+    """What became of a batch."""
+
+    files: int = 0
+    skipped: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+def gather(names: list[str]) -> list[Path]:
+    """Files of the names: globs expanded, '-' read from stdin (one name a line), folders searched. Raises UsageFault."""
+    from gdn.report.outputs import files_in
+
+    listed: list[str] = []
+    for name in names:
+        listed += [line.rstrip("\r\n") for line in sys.stdin if line.strip()] if name == "-" else [name]
+    found: dict[Path, None] = {}
+    for path in expand(listed):
+        if path.is_dir():
+            inside = files_in(path)
+            if not inside:
+                raise UsageFault(f"{path}: no file of frames in this folder")
+            found.update(dict.fromkeys(inside))
+        else:
+            found[path] = None
+    return list(found)
+
+
+def plan(paths: list[Path], run: Run) -> list[tuple[Path, Outputs]]:
+    """Each input with its outputs. Raises UsageFault where two inputs would share a name."""
+    from gdn.report.outputs import outputs_for
+
+    seen: dict[Path, Path] = {}
+    found: list[tuple[Path, Outputs]] = []
+    for path in paths:
+        outputs = outputs_for(path, run.folder, run.style)
+        other = seen.setdefault(outputs.record, path)
+        if other != path:
+            raise UsageFault(f"{path} and {other} would both be written to {outputs.denoised}; denoise them in two runs")
+        found.append((path, outputs))
+    return found
+
+
+def watched(folder: Path, run: Run, idle_seconds: float | None, wait: Callable[[float], None] = time.sleep) -> Iterator[Any]:
+    """Files of a folder with their outputs as they appear, each once it has stopped growing; ends when nothing new came for
+    `idle_seconds` (None: never)."""
+    from gdn.report.outputs import files_in, outputs_for
+
+    sizes: dict[Path, tuple[int, int]] = {}
+    done: set[Path] = set()
+    quiet = 0.0
+    while idle_seconds is None or quiet < idle_seconds:
+        ready = []
+        for path in files_in(folder):
+            if path in done:
+                continue
+            about = path.stat()
+            now = (about.st_size, about.st_mtime_ns)
+            if now[0] and sizes.get(path) == now:
+                ready.append(path)
+            else:
+                quiet = 0.0  # something is being written
+            sizes[path] = now
+        for path in ready:
+            done.add(path)
+            yield path, outputs_for(path, run.folder, run.style)
+            quiet = 0.0
+        if not ready:
+            wait(POLL_SECONDS)
+            quiet += POLL_SECONDS
+
+
+def process(files: Iterator[tuple[Path, Outputs]], total: int | None, run: Run) -> Tally:
+    """Denoise every file. Raises EngineError or CacheError where no file could be done, and KeyboardInterrupt after saying
+    where it stopped."""
+    from gdn.search.family import Family
+
+    tally = Tally()
+    with (
+        progress_bar("denoising", total) as update,
+        Family(
+            run.models,
+            run.open_engine,
+            lambda e: run.open_bank(e, lambda n, of: update(tally.files, text=f"bank of restarts: {n} of {of}")),
+        ) as family,
+    ):
+        for path, outputs in files:
+            count = f"{tally.files + 1}" + ("" if total is None else f"/{total}")
+            update(tally.files, text=f"{path.name} ({count})")
+            try:
+                _one(path, outputs, run, family, tally, lambda share: update(tally.files + share))
+            except KeyboardInterrupt:
+                rest = "" if total is None else f" of {total}"
+                print(f"gdn: interrupted in {path}, which is discarded; {tally.files}{rest} files are done. "
+                      "The same command with --resume goes on from there", file=sys.stderr)  # fmt: skip
+                raise
+            tally.files += 1
+    return tally
+
+
+def _one(path: Path, outputs: Outputs, run: Run, family: Any, tally: Tally, progress: Callable[[float], None]) -> None:
+    """Denoise one file; what is wrong with it goes into the tally."""
+    from gdn.engines.base import EngineError
+    from gdn.report.files import denoise_file
+    from gdn.report.outputs import check_absent
+    from gdn.search.bank import CacheError
+
+    try:
+        frames = run.read(path)
+        job = run.job(*family.fitting(frames.frame_shape, frames.sampling(run.sampling)))
+        if run.resume and job.is_done(path, outputs):
+            tally.skipped += 1
+            return
+        if not (run.overwrite or run.resume):
+            check_absent(outputs, job.judging.intervals)
+        rows = denoise_file(frames, outputs, job, progress)
+    except (ValueError, OSError, MemoryError, EngineError) as error:
+        if isinstance(error, EngineError | CacheError) and not family.opened:
+            raise  # bad usage: no file could be done
+        tally.failures.append(_failure(path, error))
+        return
+    for row in rows:
+        print(json.dumps(row) if run.as_json else _line(row), flush=True)
+
+
+def _failure(path: Path, error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename or path}: {error.strerror}"
+    return text if str(path) in text or isinstance(error, OSError) else f"{path}: {text or 'out of memory'}"
+
+
+def _line(row: dict[str, Any]) -> str:
+    noise = row["noise"]
+    tail = "".join(f"; warning: {w}" for w in row["warnings"])
+    level = f"read noise {noise['read_noise']:.3g}" if noise["kind"] == "gaussian" else f"{noise['dose']:.3g} e/px in vacuum"
+    return f"{row['input']} [{row['frame']}] -> {row['output']} ({noise['kind']}, {level}, {row['seconds']} s){tail}"

@@ -1,0 +1,104 @@
+"""Which reader opens which file. A further format is one function and one line in FORMATS."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gdn.frames import arrays, microscopes
+from gdn.frames.source import FrameError, FrameFile, one_line
+from gdn.frames.tiff import read_tiff
+
+EXTRA = "formats"
+HEAD = 4096  # bytes looked at
+
+
+@dataclass(frozen=True)
+class Format:
+    """A family of files: `suffixes` in small letters, `reads` whether a file's first bytes are of it, the reader
+    (path, dataset) -> FrameFile, and the `package` it needs beyond gdn's own."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    reads: Callable[[bytes], bool]
+    reader: Callable[[Path, str | None], FrameFile]
+    package: str | None = None
+    folder: bool = False
+
+
+def _starts(*magic: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(magic)
+
+
+def _never(head: bytes) -> bool:
+    return False
+
+
+HDF5 = b"\x89HDF\r\n\x1a\n"
+FORMATS = (
+    Format("TIFF", (".tif", ".tiff"), _starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), read_tiff),
+    Format("PNG", (".png",), _starts(b"\x89PNG"), arrays.read_png),
+    Format("NumPy", (".npy",), _starts(b"\x93NUMPY"), arrays.read_npy),
+    Format("MRC", (".mrc", ".mrcs", ".map", ".ali", ".st"), lambda head: head[208:212] == b"MAP ", arrays.read_mrc),
+    Format("MRC", (".mrc.gz", ".mrcs.gz", ".mrc.bz2"), _never, arrays.read_mrc),
+    Format("EMD", (".emd",), _never, microscopes.read_emd, "rsciio"),
+    Format("HyperSpy", (".hspy",), _never, microscopes.read_hspy, "rsciio"),
+    Format("HyperSpy", (".zspy",), _never, microscopes.read_zspy, "rsciio", folder=True),
+    Format("HDF5", (".h5", ".hdf5", ".hdf", ".nxs"), _starts(HDF5), arrays.read_hdf5, "h5py"),
+    Format("Zarr", (".zarr",), _never, arrays.read_zarr, "zarr", folder=True),
+    Format("DigitalMicrograph", (".dm3", ".dm4"), _never, microscopes.read_dm, "rsciio"),
+    Format("TIA", (".ser", ".emi"), _starts(b"II\x97\x01"), microscopes.read_tia, "rsciio"),
+)
+
+
+def suffixes() -> tuple[str, ...]:
+    """Every suffix that is read, longest first."""
+    return tuple(sorted((s for f in FORMATS for s in f.suffixes), key=len, reverse=True))
+
+
+def suffix_of(path: Path) -> str:
+    """The known suffix of a name as it is written there, or ''."""
+    name = path.name
+    return next((name[-len(s) :] for s in suffixes() if name.lower().endswith(s)), "")
+
+
+def is_data_folder(path: Path) -> bool:
+    """Whether a folder is itself a file of frames (Zarr)."""
+    return path.is_dir() and any(f.folder and path.name.lower().endswith(f.suffixes) for f in FORMATS)
+
+
+def format_of(path: Path) -> Format:
+    """The format of a file: by its suffix, else by its first bytes. Raises FrameError for one that is not known."""
+    name = path.name.lower()
+    by_name = [f for f in FORMATS if name.endswith(f.suffixes)]
+    if path.is_dir():
+        folders = [f for f in by_name if f.folder]
+        if not folders:
+            raise FrameError(f"{path}: a folder, not a file of frames")
+        return folders[0]
+    with path.open("rb") as stream:
+        head = stream.read(HEAD)
+    by_content = [f for f in FORMATS if f.reads(head)]
+    # A file with another's suffix is what its first bytes say, unless they say nothing, or HDF5 of a special kind.
+    for found in (*(f for f in by_content if f in by_name), *(f for f in by_name if f.reads is _never), *by_content, *by_name):
+        return found
+    known = ", ".join(dict.fromkeys(f.name for f in FORMATS))
+    raise FrameError(f"{path}: not a readable file of frames; gdn reads {known}")
+
+
+def read_frames(path: Path, dataset: str | None = None) -> FrameFile:
+    """Open a file; `dataset` names what is meant in a file with several. Raises FrameError if it is missing, of no known
+    format, damaged, or has no usable frame."""
+    if not path.exists():
+        raise FrameError(f"{path}: no such file")
+    try:
+        found = format_of(path)
+        if found.package and importlib.util.find_spec(found.package) is None:
+            raise FrameError(f"{path}: {found.name} files need {found.package}; pip install 'gdn[{EXTRA}]'")
+        return found.reader(path, dataset)
+    except (FrameError, PermissionError):
+        raise
+    except Exception as error:  # the libraries raise many kinds on broken files
+        raise FrameError(f"{path}: not a readable {found.name} file ({one_line(error)})") from None

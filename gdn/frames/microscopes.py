@@ -1,0 +1,89 @@
+"""Files of microscopes' own programs, by RosettaSciIO (GPL, optional): DM3/DM4, EMD, SER/EMI, HyperSpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gdn.frames.arrays import chosen, leading_axes
+from gdn.frames.source import MINIMUM_SIDE, FrameFile, of_array
+
+Signals = list[dict[str, Any]]
+
+
+def read_emd(path: Path, dataset: str | None = None) -> FrameFile:
+    """EMD, Velox's and NCEM's."""
+    from rsciio.emd import file_reader
+
+    return _one(path, lambda: file_reader(str(path), lazy=True), "emd", dataset)
+
+
+def read_dm(path: Path, dataset: str | None = None) -> FrameFile:
+    """Gatan DigitalMicrograph 3 and 4."""
+    from rsciio.digitalmicrograph import file_reader
+
+    return _one(path, lambda: file_reader(str(path), lazy=True), "dm", dataset)
+
+
+def read_tia(path: Path, dataset: str | None = None) -> FrameFile:
+    """FEI/Thermo Fisher TIA: .ser, or .emi with its .ser files beside it."""
+    from rsciio.tia import file_reader
+
+    return _one(path, lambda: file_reader(str(path), lazy=True), "ser", dataset)
+
+
+def read_hspy(path: Path, dataset: str | None = None) -> FrameFile:
+    """HyperSpy's HDF5."""
+    from rsciio.hspy import file_reader
+
+    return _one(path, lambda: file_reader(str(path), lazy=True), "hspy", dataset)
+
+
+def read_zspy(path: Path, dataset: str | None = None) -> FrameFile:
+    """HyperSpy's Zarr."""
+    from rsciio.zspy import file_reader
+
+    return _one(path, lambda: file_reader(str(path), lazy=True), "zspy", dataset)
+
+
+class _Computed:
+    """A Dask array whose parts are computed when they are asked for."""
+
+    def __init__(self, data: Any) -> None:
+        self.data, self.shape, self.dtype = data, tuple(data.shape), np.dtype(data.dtype)
+
+    def __getitem__(self, index: Any) -> Any:
+        part = self.data[index]
+        return part.compute() if hasattr(part, "compute") else np.asarray(part)
+
+
+@dataclass(frozen=True)
+class _Signal:
+    """An image of a file: its lazy `data`, and its axes as RosettaSciIO describes them."""
+
+    data: _Computed
+    axes: list[dict[str, Any]]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+
+def _one(path: Path, read: Callable[[], Signals], name: str, dataset: str | None) -> FrameFile:
+    """The one image among the signals of a file, or the one called `dataset`."""
+    found: dict[str, _Signal] = {}
+    for number, signal in enumerate(read()):
+        one = _Signal(_Computed(signal["data"]), signal["axes"])
+        if len(one.shape) >= 2 and min(one.shape[-2:]) >= MINIMUM_SIDE and one.data.dtype.kind in "uif":
+            title = str((signal.get("metadata") or {}).get("General", {}).get("title") or number)
+            found[title if title not in found else f"{title} {number}"] = one
+    image: _Signal = chosen(path, found, dataset)
+    # In the order of the array where that is said, else as listed.
+    axes = sorted(image.axes, key=lambda a: int(a.get("index_in_array", 0)))[-2:]
+    sizes = [(abs(float(a.get("scale", 0))), str(a.get("units") or "")) for a in axes]
+    sizes = [(size, unit) for size, unit in sizes if unit and unit != "<undefined>"]
+    return of_array(path, image.data, leading_axes(len(image.shape)), sizes, name)

@@ -1,0 +1,146 @@
+"""Batches as a laboratory runs them: folders, lists, watching, interruption, what is kept and what is replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from conftest import noisy_frame
+from test_cli import FAST, gdn, left_behind, one_line
+from test_formats import needs_formats, write_hspy, write_mrc
+
+QUICK = [*FAST, "--sampling", "0.1", "--no-score"]
+
+
+@pytest.fixture
+def night(tmp_path: Path) -> Path:
+    """A folder of three small frames in two formats, one damaged file, and one of no format."""
+    folder = tmp_path / "night"
+    folder.mkdir()
+    for number in range(2):
+        tifffile.imwrite(folder / f"f{number}.tif", noisy_frame((100, 100), number))
+    write_mrc(folder / "g.mrc", noisy_frame((100, 100), 7), 0.1)
+    (folder / "bad.tif").write_bytes(b"II*\0 not a picture")
+    (folder / "notes.txt").write_text("dose 0.45")
+    return folder
+
+
+def test_a_folder_is_a_batch_and_its_results_are_not(night: Path) -> None:
+    first = gdn("denoise", night, *QUICK, "--json")
+    assert first.returncode == 1
+    one_line(first, 1, "bad.tif", "a TIFF without an image")
+    one_line(first, 1, "1 of 4 files failed; the others are done")
+    assert len(first.stdout.splitlines()) == 3
+    # Results are kept, and are no input of a second run.
+    before = (night / "f0_denoised.tif").stat().st_mtime_ns
+    second = gdn("denoise", night, *QUICK, "--json")
+    assert second.stdout == ""
+    one_line(second, 1, "f0_denoised.tif", "is there already; --overwrite replaces results, --resume skips")
+    assert (night / "f0_denoised.tif").stat().st_mtime_ns == before
+    third = gdn("denoise", night, *QUICK, "--resume", "--json")
+    assert third.stdout == ""
+    one_line(third, 1, "3 of 4 files were complete already")
+    other = gdn("denoise", night / "f0.tif", *QUICK, "--overwrite", "--seed", 4, "--json")
+    assert other.returncode == 0, other.stderr
+    assert json.loads((night / "f0.json").read_text())["search"]["seed"] == 4
+    assert left_behind(night) == []
+
+
+def test_names_from_stdin(night: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gdn", "denoise", "-", *QUICK, "--json", "-o", str(tmp_path / "out")]
+    names = f"{night / 'f0.tif'}\n\n{night / 'f*.tif'}\r\n"
+    result = subprocess.run(command, input=names, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr
+    assert [Path(json.loads(line)["input"]).name for line in result.stdout.splitlines()] == ["f0.tif", "f1.tif"]
+
+
+def test_formats_of_results(night: Path, tmp_path: Path) -> None:
+    import mrcfile
+
+    out = tmp_path / "out"
+    result = gdn(
+        "denoise", night / "g.mrc", night / "f0.tif", *FAST, "--no-score", "--sampling", 0.1, "--format", "same", "-o", out
+    )
+    assert result.returncode == 0, result.stderr
+    with mrcfile.open(out / "g_denoised.mrc") as file:
+        assert float(file.voxel_size.x) == pytest.approx(0.1)
+        assert file.data.shape == (100, 100)
+        assert b"gdn" in file.header.label[-1] or any(b"gdn" in label for label in file.header.label)
+    assert (out / "f0_denoised.tif").exists()
+    rounded = gdn("denoise", night / "f0.tif", *QUICK, "--dtype", "uint16", "-o", tmp_path / "b")
+    assert rounded.returncode == 0, rounded.stderr
+    assert tifffile.imread(tmp_path / "b" / "f0_denoised.tif").dtype == np.uint16
+    one_line(gdn("denoise", night / "f0.tif", "--format", "jpg"), 2, "--format jpg", "tif, mrc, zarr, same")
+    one_line(gdn("denoise", night / "f0.tif", "--dtype", "int7"), 2, "--dtype int7", "float32")
+
+
+@needs_formats
+def test_a_movie_of_dose_fractions_is_summed(tmp_path: Path) -> None:
+    write_hspy(tmp_path / "movie.hspy", np.stack([noisy_frame((100, 100), seed) for seed in range(4)]), scale=0.01)
+    each = gdn("denoise", tmp_path / "movie.hspy", *FAST, "--no-score", "--json", "-o", tmp_path / "each")
+    assert len(each.stdout.splitlines()) == 4, each.stderr
+    total = gdn("denoise", tmp_path / "movie.hspy", *FAST, "--no-score", "--sum", "--json", "-o", tmp_path / "sum")
+    (row,) = [json.loads(line) for line in total.stdout.splitlines()]
+    assert row["noise"]["dose"] == pytest.approx(4 * 0.45, rel=0.05)
+    assert tifffile.imread(row["output"]).shape == (100, 100)
+    assert json.loads((tmp_path / "sum" / "movie.json").read_text())["input"]["summed"] is True
+
+
+def test_provenance_is_in_the_image(frame_file: Path) -> None:
+    assert gdn("denoise", frame_file, *FAST, "--no-score").returncode == 0
+    with tifffile.TiffFile(frame_file.with_name("frame_denoised.tif")) as tif:
+        assert "details: frame.json" in str((tif.imagej_metadata or {}).get("Info"))
+
+
+def test_watching_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "scope"
+    folder.mkdir()
+    tifffile.imwrite(folder / "a.tif", noisy_frame((100, 100), 0))
+    command = [sys.executable, "-m", "gdn", "denoise", "--watch", str(folder), *QUICK, "--watch-idle", "9", "--json",
+               "-o", str(tmp_path / "out")]  # fmt: skip
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    whole = tmp_path / "whole.tif"
+    tifffile.imwrite(whole, noisy_frame((100, 100), 1))
+    content = whole.read_bytes()
+    with (folder / "b.tif").open("wb") as stream:  # written in pieces, as a microscope does
+        for first in range(0, len(content), len(content) // 4 + 1):
+            stream.write(content[first : first + len(content) // 4 + 1])
+            stream.flush()
+            time.sleep(0.8)
+    out, err = running.communicate(timeout=120)
+    assert running.returncode == 0, err
+    assert sorted(Path(json.loads(line)["input"]).name for line in out.splitlines()) == ["a.tif", "b.tif"]
+    one_line(gdn("denoise", "--watch", folder, whole), 2, "FILES, or --watch DIR")
+    one_line(gdn("denoise"), 2, "denoise what?")
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_interruption_leaves_whole_files_only(tmp_path: Path, kind: signal.Signals) -> None:
+    for number in range(30):
+        tifffile.imwrite(tmp_path / f"f{number:02d}.tif", noisy_frame((200, 200), number))
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "gdn", "denoise", str(tmp_path), *FAST, "--sampling", "0.1", "-o", str(out)]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    running.stdout.readline()
+    running.stdout.readline()
+    running.send_signal(kind)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130, err
+    assert "of 30 files are done" in err
+    assert "--resume" in err
+    assert "Traceback" not in err
+    assert left_behind(out) == []
+    records = sorted(p.stem for p in out.glob("*.json"))
+    assert len(records) >= 2
+    for stem in records:
+        assert tifffile.imread(out / f"{stem}_denoised.tif").shape == (200, 200)
