@@ -144,3 +144,25 @@ def test_interruption_leaves_whole_files_only(tmp_path: Path, kind: signal.Signa
     assert len(records) >= 2
     for stem in records:
         assert tifffile.imread(out / f"{stem}_denoised.tif").shape == (200, 200)
+
+
+def test_a_run_is_repeated_by_its_config(frame_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = gdn("denoise", frame_file, *FAST, "--no-score", "--seed", 5, "--intervals", "90", "-o", out)
+    assert first.returncode == 0, first.stderr
+    written = out / "gdn-run.toml"
+    before = {p.name: p.read_bytes() for p in out.glob("*.tif")}
+    again = gdn("denoise", "--config", written, "--overwrite", "-o", tmp_path / "again")
+    assert again.returncode == 0, again.stderr
+    assert {p.name: p.read_bytes() for p in (tmp_path / "again").glob("*.tif")} == before
+    # What is typed wins over the file; what the file gets wrong is said.
+    other = gdn("denoise", "--config", written, "--seed", 6, "-o", tmp_path / "other")
+    assert other.returncode == 0, other.stderr
+    assert json.loads((tmp_path / "other" / "frame.json").read_text())["search"]["seed"] == 6
+    broken = tmp_path / "broken.toml"
+    broken.write_text("restart = 3")
+    one_line(gdn("denoise", frame_file, "--config", broken), 2, "broken.toml", "no such option: restart")
+    broken.write_text("restarts = ")
+    one_line(gdn("denoise", frame_file, "--config", broken), 2, "broken.toml", "cannot be read")
+    broken.write_text('restarts = "many"')
+    one_line(gdn("denoise", frame_file, "--config", broken), 2, "restarts")

@@ -11,6 +11,7 @@ import typer
 
 from gdn.cli.batch import Run, gather, plan, process, watched
 from gdn.cli.common import UsageFault, writable_folder
+from gdn.cli.config import NAME, load, text_of
 from gdn.models import AUTO
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
@@ -25,6 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def denoise(
+    context: typer.Context,
     files: list[str] | None = typer.Argument(
         None, metavar="FILES", help="Frames, stacks, folders of them; globs are expanded; - reads names from stdin."
     ),
@@ -68,6 +70,13 @@ def denoise(
     no_cache: bool = typer.Option(False, "--no-cache", help="Neither read nor write the bank of restarts on disk."),
     threads: int | None = typer.Option(None, min=1, help="CPU threads [default: all cores]."),
     as_json: bool = typer.Option(False, "--json", help="One JSON object per frame on stdout, nothing else there."),
+    config: Path | None = typer.Option(
+        None,
+        metavar="FILE",
+        is_eager=True,
+        callback=load,
+        help="Settings from a TOML file; every run writes one.",
+    ),
 ) -> int:
     """Denoise frames: writes NAME_denoised.tif, NAME_spread.tif and NAME.json for each NAME.tif.
 
@@ -78,6 +87,7 @@ def denoise(
     """
     from gdn.engines.base import EngineError
     from gdn.engines.choose import choose, open_engine
+    from gdn.frames.files import writing
     from gdn.frames.formats import read_frames
     from gdn.frames.noise import parse_noise
     from gdn.models import ModelError
@@ -130,6 +140,9 @@ def denoise(
         ),
         read, sampling, output, style, resume, overwrite, as_json,
     )  # fmt: skip
+    place = output or watch or paths[0].parent
+    with writing(place / NAME) as temporary:
+        temporary.write_text(text_of(context), encoding="utf-8")
     try:
         if watch is not None:
             tally = process(watched(watch, run, idle), None, run)
@@ -147,7 +160,7 @@ def denoise(
     for words in ledger.words():
         print(f"gdn: {words}", file=sys.stderr)
     if report and ledger.entries:  # after --resume with nothing left to do the former page stays
-        _report((output or watch or paths[0].parent) / "report.html", ledger, run, judging, seed, count)
+        _report(place / "report.html", ledger, run, judging, seed, count)
     unlike = sum(e.row["explained_p"] is not None and e.row["explained_p"] < REFUSED for e in ledger.entries)
     if strict and unlike:
         print(f"gdn: --strict: the generator cannot explain {unlike} of {len(ledger.entries)} frames", file=sys.stderr)

@@ -121,7 +121,7 @@ def denoise_file(frames: FrameFile, outputs: Outputs, job: Job, progress: Callab
             try:
                 result = job.denoise(frame, sampling, lambda share, n=index: progress((n + 0.5 * share) / frames.count))  # type: ignore[misc]
                 trust = job.judge(result)
-                trust = replace(trust, warnings=[*frames.notes, *trust.warnings])
+                trust = replace(trust, warnings=[*frames.notes, *_stretched(frames, result.noise), *trust.warnings])
             except ValueError as error:
                 raise FrameError(f"{source}: frame {index}: {error}") from None
             progress((index + 1) / frames.count)
@@ -139,6 +139,16 @@ def denoise_file(frames: FrameFile, outputs: Outputs, job: Job, progress: Callab
     rows = [_row(source, index, outputs, job, one) for index, one in enumerate(done)]
     _write_record(outputs.record, _record(source, frames, sampling, job, done, rows))
     return rows
+
+
+def _stretched(frames: FrameFile, noise: NoiseModel) -> list[str]:
+    """A warning for 8-bit pictures whose gray levels are not counts."""
+    if frames.dtype != np.uint8 or 0.67 < noise.gain < 1.5:
+        return []
+    return [
+        f"8-bit values that are no counts: taken for an affine map of them, {noise.gain:.3g} gray levels an electron "
+        f"above {noise.offset:.3g}, as estimated; what was clipped is lost"
+    ]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from gdn.engines.base import Engine
 from gdn.engines.observation import Array
 from gdn.frames.noise import NoiseModel, noise_of
+from gdn.frames.pixels import filled, find_defects
 from gdn.frames.sampling import Grids, bin_sum, grids_for, unbin
 from gdn.search.bank import Bank
 from gdn.search.estimate import Binned, Clock, Estimate, Watch, estimate
@@ -57,10 +58,13 @@ def denoise_frame(
 ) -> FrameResult:
     """Denoise one frame (rows, columns) float32. Raises ValueError where the noise model contradicts it."""
     watch = Watch(Clock(), progress)
-    model, grids, counts = binned_frame(frame, sampling_angstrom, engine, noise)
-    warnings = _warnings(model, float(counts.mean()), grids, engine.model.card.patch)
+    defects = find_defects(frame)
+    whole = frame if defects.bad is None else filled(frame, defects.bad)
+    model, grids, counts = binned_frame(whole, sampling_angstrom, engine, noise)
+    valid = None if defects.bad is None else bin_sum((~defects.bad).astype(np.float32), grids) / np.float32(grids.area)
+    warnings = defects.notes + _warnings(model, float(counts.mean()), grids, engine.model.card.patch)
     watch.clock.mark("prepare")
-    found = estimate(Binned(counts, model.alpha, model.beta * grids.area), engine, bank, settings, watch)
+    found = estimate(Binned(counts, model.alpha, model.beta * grids.area, valid), engine, bank, settings, watch)
     area = grids.area
     result = model.units(unbin(found.image, grids) / area)
     doubt = np.maximum(unbin(found.raw_spread, grids), 0) / area * model.gain

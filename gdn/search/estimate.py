@@ -28,11 +28,21 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Binned:
-    """A frame on the generator's grid: `counts`, the noise law of a binned pixel, variance = alpha mean + beta."""
+    """A frame on the generator's grid: `counts`, the noise law of a binned pixel, variance = alpha mean + beta; `valid`,
+    the share of each binned pixel that was recorded by good pixels (None: all of all)."""
 
     counts: Array
     alpha: float
     beta: float
+    valid: Array | None = None
+
+    def tiles(self, tiling: Tiling) -> TileData:
+        """The observed tiles. Bad pixels count as not exposed: of Poisson counts y scaled up by 1 / f for the share f that
+        was recorded, f times the log-likelihood is that of what was recorded."""
+        counts, weights = cut(self.counts, tiling)
+        if self.valid is not None:
+            weights *= cut(self.valid, tiling)[0]
+        return TileData(counts, weights, self.alpha, self.beta)
 
 
 @dataclass(frozen=True)
@@ -111,7 +121,7 @@ def estimate(binned: Binned, engine: Engine, bank: Bank, settings: SearchSetting
     patch = engine.model.card.patch
     dose = float(binned.counts.mean())
     tiling = tile_frame((binned.counts.shape[0], binned.counts.shape[1]), patch, settings.stride or patch // 2)
-    data = TileData(*cut(binned.counts, tiling), binned.alpha, binned.beta)
+    data = binned.tiles(tiling)
     starts = propose(engine, bank, data, dose, settings)
     watch.clock.mark("score")
     watch.progress(0.1)
@@ -154,7 +164,7 @@ def _within(engine: Engine, data: TileData, best: Candidates, tiling: Tiling, se
 def _choose(engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, settings: SearchSettings) -> Choice:
     """Amounts of residual and plain filter, chosen with the encoder's image of thinned counts."""
     parts = split(binned.counts, binned.alpha, binned.beta, bank.seed)
-    thinned = TileData(*cut(parts.first, tiling), parts.alpha, parts.beta)
+    thinned = Binned(parts.first, parts.alpha, parts.beta, binned.valid).tiles(tiling)
     quick = replace(settings, symmetries=min(4, settings.symmetries), brief_candidates=0)
     dose = float(parts.first.mean())
     guess, _ = blend(propose(engine, bank, thinned, dose, quick), tiling, settings.temperature)

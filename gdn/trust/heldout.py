@@ -162,7 +162,7 @@ def held_out_scores(
     binned = found.binned
     parts = split(binned.counts, binned.alpha, binned.beta, seed)
     quiet = replace(settings, laplace="none")
-    first = Binned(parts.first, parts.alpha, parts.beta)
+    first = Binned(parts.first, parts.alpha, parts.beta, binned.valid)
     mine = estimate(first, engine, bank, quiet).image / np.float32(parts.share)
     held = Binned(parts.second, parts.alpha, parts.other_beta)
     whole = parts.first / np.float32(parts.share)
