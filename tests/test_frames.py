@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ from conftest import noisy_frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gdn.frames.files import release, result_writer, write_tiff
+from gdn.frames.files import HOST, release, result_writer, write_tiff
 from gdn.frames.formats import read_frames
 from gdn.frames.sampling import Grids, bin_sum, grids_for, unbin
 from gdn.frames.source import Calibration, FrameError
@@ -170,3 +173,17 @@ def test_released_pages_are_kept_in_the_file(tmp_path: Path) -> None:
         release(view)
     np.testing.assert_array_equal(view[:, 7], [0, 1, 2])
     release(np.zeros(3))  # nothing mapped: nothing to do
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = tmp_path / f".out.{HOST}-{gone.pid}.part.tif"
+    other = tmp_path / f".out.elsewhere-{gone.pid}.part.tif"
+    living = tmp_path / f".out.{HOST}-{os.getppid()}.part.tif"
+    for path in (left, other, living):
+        path.write_bytes(b"half")
+    write_tiff(tmp_path / "out.tif", noisy_frame().astype(np.float32), Calibration())
+    assert not left.exists()
+    assert other.exists()  # another machine's: it may be at work
+    assert living.exists()

@@ -60,6 +60,12 @@ def test_saturated_pixels_are_found_and_too_many_are_not_masked() -> None:
     assert find_defects(frame).bad is None
 
 
+def test_a_clipped_tail_of_counts_is_kept() -> None:
+    counts = np.random.default_rng(0).poisson(1.6, (400, 400)).astype(np.float32)
+    found = find_defects(np.minimum(32 * counts, 255))
+    assert found.bad is None
+
+
 def test_correlated_noise_is_noticed() -> None:
     rng = np.random.default_rng(0)
     white = rng.standard_normal((300, 300)) + 20

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import mmap
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 
 from gdn.frames.source import Calibration, Frame, FrameFile
 
+HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:24] or "here"  # folders may be shared between machines
 DTYPES = ("float32", "float16", "uint16", "uint8")
 SUFFIX = {"tif": ".tif", "mrc": ".mrc", "zarr": ".zarr"}
 
@@ -53,16 +57,41 @@ def write_tiff(path: Path, image: Frame, calibration: Calibration, description: 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, for a file or a folder, that becomes `path` if the block succeeds and vanishes if not."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    _sweep(path)
+    temporary = path.with_name(f".{path.stem}.{HOST}-{os.getpid()}.part{path.suffix}")
     try:
         yield temporary
         if path.is_dir() and temporary.is_dir():
             shutil.rmtree(path)  # a folder cannot be replaced in one step
         temporary.replace(path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    path.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes of this machine left under temporary names of `path`."""
+    for stale in path.parent.glob(f".{glob.escape(path.stem)}.{glob.escape(HOST)}-*.part{glob.escape(path.suffix)}"):
+        number = stale.name.removesuffix(f".part{path.suffix}").rpartition("-")[2]
+        if number.isdecimal() and not _alive(int(number)):
+            _remove(stale)
+
+
+def _alive(process: int) -> bool:
+    if os.name == "nt":
+        return True  # signal 0 would end the process there
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 class Sink:

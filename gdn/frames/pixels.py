@@ -44,12 +44,13 @@ def find_defects(frame: Frame) -> Defects:
 
 
 def _saturated(frame: Frame) -> Mask:
-    """Pixels at a converter's ceiling, if several are and it is the frame's maximum."""
+    """Patches of pixels at a converter's ceiling. Single ones are the clipped tail of counts: to leave them out would
+    leave a mean too low by more than the clipping did."""
     top = float(frame.max())
     full = frame == top
     if top not in CEILINGS or full.sum() < max(3, 1e-6 * frame.size) or top < frame.mean() + 4 * frame.std():
         return np.zeros(frame.shape, bool)
-    return np.asarray(full)
+    return np.asarray(full & (uniform_filter(full.astype(np.float64), 3, mode="mirror") > 2.5 / 9))
 
 
 def _isolated(frame: Frame) -> Mask:
