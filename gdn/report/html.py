@@ -62,7 +62,16 @@ def _key() -> str:
 
 
 def _table(entries: list[Entry]) -> str:
-    head = ("frame", "dose, e/px", "p", "error expected", "against best blur", "against flat", "columns", "warnings")
+    head = (
+        "frame",
+        "dose, e/px",
+        "p",
+        "error expected",
+        "against best blur",
+        "against flat",
+        "columns: present / cannot tell / absent",
+        "warnings",
+    )
     rows = "".join(_row(number, e) for number, e in enumerate(entries))
     return f"<table><tr>{''.join(f'<th>{h}</th>' for h in head)}</tr>{rows}</table>"
 
