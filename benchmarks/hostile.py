@@ -174,6 +174,8 @@ def run(kind: str, cases: int, first: int = 0) -> tuple[dict[str, int], list[str
             running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
             assert running.stdout is not None
             for line in running.stdout:
+                if not line.startswith("[") or not line.endswith("]\n"):  # a crashing child's last words, or a library's print
+                    continue
                 seed, result, seconds = json.loads(line)
                 slowest = max(slowest, seconds)
                 if result in counts:

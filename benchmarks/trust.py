@@ -35,17 +35,18 @@ from gdn.models import DEFAULT_MODEL, find_model
 from gdn.search.bank import Bank, bank_for
 from gdn.search.denoise import FrameResult, denoise_frame
 from gdn.search.estimate import Binned, estimate
-from gdn.search.heldout import split
 from gdn.search.tiles import SearchSettings
 from gdn.training.imaging import read_wave, render
 from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
 from gdn.training.structures import random_structure
 from gdn.trust.atoms import RATE
-from gdn.trust.calibration import LEVELS, Calibration, calibration_of
+from gdn.trust.calibration import LEVELS, Calibration, calibration_of, frame_score
 from gdn.trust.evidence import verdicts
-from gdn.trust.fit import explained
-from gdn.trust.heldout import held_out_scores
+from gdn.trust.features import tile_features
+from gdn.trust.fit import explained, noise_level
+from gdn.trust.heldout import held_out_scores, split_frame
 from gdn.trust.judge import expected_error
+from gdn.trust.spectrum import ring_features
 from gdn.trust.spread import spread_of
 
 Row = dict[str, Any]
@@ -59,6 +60,7 @@ class Setting:
     model: str
     noises: tuple[Noise, ...]
     scored: tuple[str, ...]
+    score_frames: int
     wrong: int
     side: int
 
@@ -89,8 +91,8 @@ def one_structure(setting: Setting, job: tuple[int, Path]) -> list[Row]:
             result = denoise_frame(noisy, FRAME_SAMPLING, engine, bank, SearchSettings())
             row: Row = {"structure": path.stem, "noise": str(noise), "side": setting.side}
             row |= _coverage(case, result, law) | _fit(result, law, "p") | _columns(case, result, law)
-            if str(noise) in setting.scored:
-                row["scores"] = _scores(case, result, law, engine, bank)
+            if str(noise) in setting.scored and number < setting.score_frames:
+                row["scores"] = _scores(case, noisy, result, law, engine, bank)
             if number < setting.wrong:
                 for factor in WRONG:
                     other = denoise_frame(noisy, FRAME_SAMPLING * factor, engine, bank, SearchSettings())
@@ -124,7 +126,11 @@ def _coverage(case: Case, result: FrameResult, law: Calibration) -> Row:
 def _fit(result: FrameResult, law: Calibration, name: str) -> Row:
     found = result.estimate
     assert found is not None
-    return {name: explained(found, float(np.mean(result.grids.binned_sampling)), law.fit).p}
+    sampling, level = float(np.mean(result.grids.binned_sampling)), noise_level(found)
+    features = tile_features(found, sampling)
+    distances = law.fit.tiles.distances(features, np.full(len(features), level))
+    odds = float(law.fit.spectrum.odds(ring_features(found.binned, sampling)[None])[0])
+    return {name: explained(found, sampling, law.fit).p, f"scores of {name}": [float(frame_score(distances)[0]), odds, level]}
 
 
 def _columns(case: Case, result: FrameResult, law: Calibration) -> Row:
@@ -180,14 +186,14 @@ def _judged_among(natural: np.ndarray, planted: np.ndarray) -> dict[str, int]:
     return {v: called.count(v) for v in ("present", "cannot tell", "absent")}
 
 
-def _scores(case: Case, result: FrameResult, law: Calibration, engine: Engine, bank: Bank) -> list[Row]:
+def _scores(case: Case, noisy: np.ndarray, result: FrameResult, law: Calibration, engine: Engine, bank: Bank) -> list[Row]:
     """The held-out comparisons, and the true differences of the same images."""
     found = result.estimate
     assert found is not None
     own = expected_error(spread_of(found, law).one, found.dose, law)
     truth = _truth(case, result)
-    scores = held_out_scores(found, engine, bank, SearchSettings(), own, case.number)
-    parts = split(found.binned.counts, found.binned.alpha, found.binned.beta, case.number)
+    parts = split_frame(noisy, result, case.number)
+    scores = held_out_scores(found, parts, engine, bank, SearchSettings(), own)
     mine = estimate(Binned(parts.first, parts.alpha, parts.beta), engine, bank, SearchSettings()).image / parts.share
     whole = parts.first / np.float32(parts.share)
     rows = []
@@ -207,6 +213,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--noise", default=SUITE)
     parser.add_argument("--scored", default="poisson:10,poisson:1", help="noises at which held-out scores are checked")
+    parser.add_argument("--score-frames", type=int, default=60, help="frames on which they are")
     parser.add_argument("--wrong", type=int, default=20, help="frames that are also denoised with a wrong sampling")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--side", type=int, default=850, help="px of the frames")
@@ -221,7 +228,12 @@ def main() -> None:
         rows = [json.loads(line) for line in options.table.read_text().splitlines()]
     else:
         setting = Setting(
-            options.model, tuple(parse_suite(options.noise)), tuple(options.scored.split(",")), options.wrong, options.side
+            options.model,
+            tuple(parse_suite(options.noise)),
+            tuple(options.scored.split(",")),
+            options.score_frames,
+            options.wrong,
+            options.side,
         )
         jobs = list(enumerate(stored_waves(options.data, options.split, options.frames)))
         with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:

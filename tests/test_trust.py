@@ -16,21 +16,23 @@ from gdn.engines.base import Engine
 from gdn.engines.choose import open_engine
 from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.evaluation.observe import Judged, Observation, with_columns
-from gdn.frames.sampling import bin_sum, grids_for
+from gdn.frames.noise import NoiseModel
+from gdn.frames.sampling import Grids, bin_sum, grids_for
 from gdn.models import DEFAULT_MODEL, ModelError, find_model, load_model, sha256_of
 from gdn.search.bank import Bank, bank_for
 from gdn.search.denoise import FrameResult, denoise_frame
 from gdn.search.estimate import Binned
+from gdn.search.heldout import Choice
 from gdn.search.laplace import laplace, sampled_variance
 from gdn.search.refine import evaluate, start
 from gdn.search.tiles import SearchSettings
 from gdn.trust.atoms import COLUMNS, find_atoms, write_csv
-from gdn.trust.calibration import FILE, LEVELS, Calibration, Scaling, SpectrumLaw, Tail, calibration_of, conformal_p
+from gdn.trust.calibration import FILE, LEVELS, Calibration, Scaling, SpectrumLaw, Tail, Trend, calibration_of, conformal_p
 from gdn.trust.columns import Columns, find_columns, lattice_sites, without
 from gdn.trust.evidence import Evidence, verdicts, weigh
 from gdn.trust.features import deviance_moments, misfit, names
 from gdn.trust.fit import explained
-from gdn.trust.heldout import Comparison, Expected, compare, frame_to_frame, held_out_scores, pooled
+from gdn.trust.heldout import Comparison, Expected, compare, frame_to_frame, held_out_scores, pooled, split_frame
 from gdn.trust.judge import JudgeSettings, expected_error, judge, next_frame
 from gdn.trust.spectrum import ring_features
 from gdn.trust.spread import spread_of
@@ -94,8 +96,9 @@ def test_p_values_are_uniform_on_what_the_law_was_fitted_to_and_small_elsewhere(
 
 
 def test_surprise_goes_on_where_the_scores_end() -> None:
-    tail = Tail(sorted=np.sort(RNG.exponential(size=500)).tolist())
-    found = tail.surprise(np.array([-1.0, 0.7, 2.0, 5.0, 20.0, 40.0]))
+    flat = Trend(level=Scaling(mean=[0], scale=[1]), mean=[[0], [0], [0]], log_scale=[[0], [0]])
+    tail = Tail(trend=flat, sorted=np.sort(RNG.exponential(size=500)).tolist())
+    found = tail.surprise(np.array([-1.0, 0.7, 2.0, 5.0, 20.0, 40.0]), np.zeros(6))
     assert found[0] == pytest.approx(0, abs=0.01)
     assert found[1] == pytest.approx(0.7, abs=0.15)
     assert (np.diff(found) > 0).all()
@@ -165,6 +168,24 @@ def test_held_out_difference_of_gaussian_noise() -> None:
         z.append((c.difference * float(x.mean()) ** 2 - x.var()) / (c.error * float(x.mean()) ** 2))
     assert abs(np.mean(z)) < 0.3
     assert np.std(z) == pytest.approx(1, abs=0.2)
+
+
+def test_parts_of_a_frame_are_independent_on_the_generators_grid() -> None:
+    """Bins that cut pixels are the hard case: their sums have less than Poisson's variance."""
+    grids = grids_for((300, 300), 0.0612, SAMPLING)
+    products = []
+    for seed in range(12):
+        counts = np.random.default_rng(seed).poisson(2.0, (300, 300)).astype(np.float32)
+        parts = split_frame(counts, _bare_result(grids), seed)
+        a, b = parts.first - parts.first.mean(), parts.second - parts.second.mean()
+        products.append(float((a * b).mean()) / (2.0 * grids.area))
+    assert abs(np.mean(products)) < 4 * np.std(products) / np.sqrt(12) + 1e-3
+    assert abs(np.mean(products)) < 0.01  # thinning the sums instead: -0.02
+
+
+def _bare_result(grids: Grids) -> FrameResult:
+    blank = np.zeros((1, 1), np.float32)
+    return FrameResult(blank, blank, NoiseModel("poisson"), grids, 2.0, 0.0, [], 0.0, 0.0, Choice(), 0)
 
 
 def test_verdicts_and_pooling_of_comparisons() -> None:
@@ -296,7 +317,9 @@ def test_a_demo_frame_is_explained_and_noise_of_another_kind_is_not(running, cal
 
 def test_held_out_scores_of_a_demo_frame_say_what_is_true(running) -> None:
     engine, bank, result, truth = running
-    blur, flat = held_out_scores(result.estimate, engine, bank, SearchSettings(), Expected(5e-4, 1e-4), 0)
+    frame = demo_frames()[0]
+    parts = split_frame(DEMO_NOISE.apply(frame.image, 3), result, 0)
+    blur, flat = held_out_scores(result.estimate, parts, engine, bank, SearchSettings(), Expected(5e-4, 1e-4))
     assert (blur.against, flat.against) == ("best blur", "constant")
     assert blur.verdict == flat.verdict == "better"
     # The next frame of the same object: fresh counts of the same truth.
@@ -328,7 +351,15 @@ def test_atoms_of_a_demo_frame(running, calibration: Calibration, tmp_path: Path
 
 def test_judgement_without_a_calibration_says_so(running) -> None:
     engine, bank, result, _ = running
-    trust = judge(result, engine, bank, SearchSettings(), None, JudgeSettings(score=False, atoms=True, intervals=(90,)))
+    trust = judge(
+        np.zeros((850, 850), np.float32),
+        result,
+        engine,
+        bank,
+        SearchSettings(),
+        None,
+        JudgeSettings(score=False, atoms=True, intervals=(90,)),
+    )
     assert trust.row()["explained_p"] is None
     assert trust.row()["atoms"] is None
     assert not trust.calibrated
@@ -360,13 +391,27 @@ def test_calibration_of_made_up_frames_covers_what_it_says() -> None:
     assert 0.01 < found.spread.frame_log_error < 0.5
     far = [found.fit.tiles.distances(o.tiles, np.full(1, o.level)) for o in fresh]
     assert kstest(found.fit.tile_p(np.concatenate(far)), "uniform").pvalue > 0.001
-    assert kstest([found.fit.frame_p(d, o.rings) for d, o in zip(far, fresh, strict=True)], "uniform").pvalue > 0.001
-    assert found.fit.frame_p(10 * far[0], fresh[0].rings + np.array([20, -20])) < 0.03
+    frames = [found.fit.frame_p(d, o.rings, o.level) for d, o in zip(far, fresh, strict=True)]
+    assert kstest(frames, "uniform").pvalue > 0.001
+    assert found.fit.frame_p(10 * far[0], fresh[0].rings + np.array([20, -20]), fresh[0].level) < 0.03
+
     evidence = np.concatenate([o.drawn[0].evidence.features() for o in fresh])
     true = np.concatenate([o.drawn[0].true for o in fresh])
     assert abs(found.columns.drawn.probability(evidence).mean() - true.mean()) < 0.1
     with pytest.raises(ValueError, match="at least 20"):
         calibrate(observations[:10], flat, "validation", 0)
+
+
+def test_a_score_that_drifts_with_the_noise_surprises_alike_at_every_level() -> None:
+    level = RNG.uniform(-4, -1, 1200)
+    score = level**2 + np.exp(0.4 * level) * RNG.standard_normal(1200)
+    tail = Tail.of(score[:600], level[:600])
+    fresh = tail.surprise(score[600:], level[600:])
+    null = np.sort(tail.surprise(score[:600], level[:600])).tolist()
+    p = conformal_p(null, fresh)
+    for low, high in ((-4, -3), (-3, -2), (-2, -1)):
+        part = p[(level[600:] >= low) & (level[600:] < high)]
+        assert (part < 0.1).mean() == pytest.approx(0.1, abs=0.07)
 
 
 def _made_up(structure: int, rng: np.random.Generator) -> Observation:

@@ -58,7 +58,10 @@ def demo(
                 rows += found.rows
                 assert found.result is not None
                 law = calibration_of(running.model)
-                trust = judge(found.result, running, bank, SearchSettings(), law, JudgeSettings(atoms=True, intervals=(90,)))
+                noisy = found.images["noisy"]
+                trust = judge(
+                    noisy, found.result, running, bank, SearchSettings(), law, JudgeSettings(atoms=True, intervals=(90,))
+                )
                 pictures.append(_write(output, frame, found, trust))
                 words.append(_trust_words(frame, found, trust))
                 if as_json:

@@ -27,9 +27,9 @@ from gdn.trust.calibration import (
     SpreadLaw,
     Tail,
     TileLaw,
+    Trend,
     frame_score,
     network,
-    powers_of,
 )
 from gdn.trust.features import names
 
@@ -106,8 +106,9 @@ def fit_law(observations: Sequence[Observation], fold: dict[int, int], spectrum:
         distances[~rest] = tile_law(features[rest], level[rest]).distances(features[~rest], level[~rest])
     frames = np.split(distances, np.cumsum([len(o.tiles) for o in observations])[:-1])
     scores = np.concatenate([frame_score(d) for d in frames]), spectrum.odds(np.stack([o.rings for o in observations]))
-    tails = Tail(sorted=np.sort(scores[0]).tolist()), Tail(sorted=np.sort(scores[1]).tolist())
-    total = tails[0].surprise(scores[0]) + tails[1].surprise(scores[1])
+    levels = np.array([o.level for o in observations])
+    tails = Tail.of(scores[0], levels), Tail.of(scores[1], levels)
+    total = tails[0].surprise(scores[0], levels) + tails[1].surprise(scores[1], levels)
     return FitLaw(
         tiles=tile_law(features, level),
         # The tiles of a frame overlap: each frame counts once, by its median tile and not by how many it has.
@@ -117,18 +118,12 @@ def fit_law(observations: Sequence[Observation], fold: dict[int, int], spectrum:
 
 def tile_law(features: Values, level: Values) -> TileLaw:
     """The law of tiles' features (tiles, n) at noise levels (tiles,)."""
-    scaling = Scaling.of(level[:, None])
-    powers = powers_of(scaling, level)
-    means = np.linalg.lstsq(powers, features, rcond=None)[0]
-    rest = features - powers @ means
-    log_scales = np.linalg.lstsq(powers[:, :2], np.log(np.abs(rest) + 1e-6), rcond=None)[0]
-    z = rest / np.exp(powers[:, :2] @ log_scales)
+    trend = Trend.of(features, level)
+    z = trend.standardised(features, level)
     covariance = np.cov(z.T)
     shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.diag(np.diag(covariance))
     precision = np.linalg.inv(shrunk)
-    return TileLaw(
-        names=names(), level=scaling, means=means.tolist(), log_scales=log_scales.tolist(), precision=precision.tolist()
-    )
+    return TileLaw(names=names(), trend=trend, precision=precision.tolist())
 
 
 def column_law(observations: Sequence[Observation], fold: dict[int, int]) -> ColumnLaw:

@@ -60,11 +60,11 @@ class Job:
             return original_frame(frame, sampling_angstrom, self.engine, self.seed, self.original, self.noise, progress)
         return denoise_frame(frame, sampling_angstrom, self.engine, self.bank, self.settings, self.noise, progress)
 
-    def judge(self, result: FrameResult) -> Trust:
-        """How far to trust a result of this job."""
+    def judge(self, frame: Array, result: FrameResult) -> Trust:
+        """How far to trust this job's result of a frame."""
         begun = time.perf_counter()
         calibration = calibration_of(self.engine.model)
-        found = judge(result, self.engine, self.bank, self.settings, calibration, self.judging)
+        found = judge(frame, result, self.engine, self.bank, self.settings, calibration, self.judging)
         result.seconds["judge"] = round(time.perf_counter() - begun, 4)
         return found
 
@@ -120,7 +120,7 @@ def denoise_file(frames: FrameFile, outputs: Outputs, job: Job, progress: Callab
             frame = frames.read(index)
             try:
                 result = job.denoise(frame, sampling, lambda share, n=index: progress((n + 0.5 * share) / frames.count))  # type: ignore[misc]
-                trust = job.judge(result)
+                trust = job.judge(frame, result)
                 trust = replace(trust, warnings=[*frames.notes, *_stretched(frames, result.noise), *trust.warnings])
             except ValueError as error:
                 raise FrameError(f"{source}: frame {index}: {error}") from None

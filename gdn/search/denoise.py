@@ -10,7 +10,7 @@ import numpy as np
 from gdn.engines.base import Engine
 from gdn.engines.observation import Array
 from gdn.frames.noise import NoiseModel, noise_of
-from gdn.frames.pixels import filled, find_defects
+from gdn.frames.pixels import Defects, filled, find_defects
 from gdn.frames.sampling import Grids, bin_sum, grids_for, unbin
 from gdn.search.bank import Bank
 from gdn.search.estimate import Binned, Clock, Estimate, Watch, estimate
@@ -58,8 +58,7 @@ def denoise_frame(
 ) -> FrameResult:
     """Denoise one frame (rows, columns) float32. Raises ValueError where the noise model contradicts it."""
     watch = Watch(Clock(), progress)
-    defects = find_defects(frame)
-    whole = frame if defects.bad is None else filled(frame, defects.bad)
+    whole, defects = mended(frame)
     model, grids, counts = binned_frame(whole, sampling_angstrom, engine, noise)
     valid = None if defects.bad is None else bin_sum((~defects.bad).astype(np.float32), grids) / np.float32(grids.area)
     warnings = defects.notes + _warnings(model, float(counts.mean()), grids, engine.model.card.patch)
@@ -76,6 +75,12 @@ def denoise_frame(
         [float(o) for o in fit.objective], fit.bank_share, share, found.choice, len(fit.objective), found,
         watch.clock.seconds, warnings + _doubts(found.choice, share),
     )  # fmt: skip
+
+
+def mended(frame: Array) -> tuple[Array, Defects]:
+    """The frame with its bad pixels filled, and what is wrong with it."""
+    defects = find_defects(frame)
+    return (frame if defects.bad is None else filled(frame, defects.bad)), defects
 
 
 def binned_frame(

@@ -79,14 +79,45 @@ class SpreadLaw(_Strict):
         return np.asarray(np.exp(np.maximum.accumulate(logs, 1)))
 
 
-class Tail(_Strict):
-    """A score's law on frames of the right kind, by its `sorted` values there."""
+class Trend(_Strict):
+    """How numbers of right frames depend on the noise `level`: polynomials of their mean and of the log of their scale."""
 
+    level: Scaling
+    mean: list[list[float]]  # (3, numbers)
+    log_scale: list[list[float]]  # (2, numbers)
+
+    def standardised(self, values: Values, level: Values) -> Values:
+        """`values` (n, numbers) at noise levels (n,) without what the level alone makes of them."""
+        powers = powers_of(self.level, level)
+        return np.asarray((values - powers @ np.array(self.mean)) / np.exp(powers[:, :2] @ np.array(self.log_scale)))
+
+    @staticmethod
+    def of(values: Values, level: Values) -> Trend:
+        """From values (n, numbers) at noise levels (n,)."""
+        scaling = Scaling.of(level[:, None])
+        powers = powers_of(scaling, level)
+        mean = np.linalg.lstsq(powers, values, rcond=None)[0]
+        log_scale = np.linalg.lstsq(powers[:, :2], np.log(np.abs(values - powers @ mean) + 1e-6), rcond=None)[0]
+        return Trend(level=scaling, mean=mean.tolist(), log_scale=log_scale.tolist())
+
+
+class Tail(_Strict):
+    """A score's law on frames of the right kind, whatever their noise: its `trend` with the noise level, and the `sorted`
+    values without it."""
+
+    trend: Trend
     sorted: list[float] = Field(min_length=20)
 
-    def surprise(self, score: Values) -> Values:
+    @staticmethod
+    def of(score: Values, level: Values) -> Tail:
+        """From scores (n,) at noise levels (n,)."""
+        trend = Trend.of(score[:, None], level)
+        return Tail(trend=trend, sorted=np.sort(trend.standardised(score[:, None], level)[:, 0]).tolist())
+
+    def surprise(self, score: Values, level: Values) -> Values:
         """-log of the share of right frames with a higher score; beyond the last tenth an exponential law goes on, so that
         what is far outside of anything seen still differs from what is just outside."""
+        score = self.trend.standardised(score[:, None], level)[:, 0]
         null = np.array(self.sorted)
         start = np.quantile(null, 1 - TAIL)
         excess = max(float((null[null > start] - start).mean()), 1e-9)
@@ -107,20 +138,15 @@ class SpectrumLaw(_Strict):
 
 
 class TileLaw(_Strict):
-    """What the features of tiles of the right kind are: their means, a polynomial in the noise level, their scales and
-    their precision matrix."""
+    """What the features of tiles of the right kind are: their trend with the noise level, and their precision matrix."""
 
     names: list[str]
-    level: Scaling  # of the one noise level
-    means: list[list[float]]  # (powers, features)
-    log_scales: list[list[float]]
+    trend: Trend
     precision: list[list[float]]
 
     def distances(self, features: Values, level: Values) -> Values:
         """Squared Mahalanobis distance (tiles,) of features (tiles, n) at noise levels (tiles,)."""
-        powers = powers_of(self.level, level)
-        scales = np.exp(powers[:, : len(self.log_scales)] @ np.array(self.log_scales))
-        z = (features - powers @ np.array(self.means)) / scales
+        z = self.trend.standardised(features, level)
         return np.asarray(np.einsum("ni,ij,nj->n", z, np.array(self.precision), z))
 
 
@@ -147,14 +173,11 @@ class FitLaw(_Strict):
         """p-values of tiles from their distances (tiles,)."""
         return conformal_p(self.null, distances)
 
-    def frame_p(self, distances: Values, rings: Values) -> float:
-        """p-value of a frame from its tiles' distances (tiles,) and its rings (f,)."""
-        return float(conformal_p(self.frame_null, self.surprise(distances, rings))[0])
-
-    def surprise(self, distances: Values, rings: Values) -> Values:
-        """The sum of both scores' surprises, (1,)."""
+    def frame_p(self, distances: Values, rings: Values, level: float) -> float:
+        """p-value of a frame from its tiles' distances (tiles,), its rings (f,) and its noise level."""
         scores = frame_score(distances), self.spectrum.odds(rings[None])
-        return np.asarray(sum(tail.surprise(score) for tail, score in zip(self.tails, scores, strict=True)))
+        total = sum(tail.surprise(score, np.array([level])) for tail, score in zip(self.tails, scores, strict=True))
+        return float(conformal_p(self.frame_null, np.asarray(total))[0])
 
 
 def frame_score(distances: Values) -> Values:

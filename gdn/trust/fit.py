@@ -58,8 +58,9 @@ def noise_level(found: Estimate) -> float:
 def explained(found: Estimate, sampling_angstrom: float, law: FitLaw) -> Explained:
     """How well the generator explains an estimate's counts; `sampling_angstrom` of a binned pixel."""
     features = tile_features(found, sampling_angstrom)
-    distances = law.tiles.distances(features, np.full(len(features), noise_level(found)))
-    p = law.frame_p(distances, ring_features(found.binned, sampling_angstrom))
+    level = noise_level(found)
+    distances = law.tiles.distances(features, np.full(len(features), level))
+    p = law.frame_p(distances, ring_features(found.binned, sampling_angstrom), level)
     return Explained(p, law.tile_p(distances), misfit_map(found))
 
 

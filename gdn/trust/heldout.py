@@ -1,6 +1,6 @@
 """A score without ground truth: counts the estimate has not seen, gdn against a plain filter and a flat image.
 
-The counts are split into two independent parts (`gdn.search.heldout.split`); images are made of the first and compared
+The recorded counts are split into two independent parts (`split_frame`); images are made of the first and compared
 on the second. For two images a, b and counts y of mean x, all in electrons, the mean of (b^2 - a^2) - 2 (b - a) y over
 pixels is an unbiased estimate of the mean of (b - x)^2 - (a - x)^2, because E y = x (the cross term of Stein 1981 without
 its derivative: y is independent of a and b), with variance 4 sum (b - a)^2 Var(y) / n^2. The unbiased estimate of either
@@ -18,9 +18,11 @@ from scipy.ndimage import gaussian_filter
 
 from gdn.engines.base import Engine
 from gdn.engines.observation import FLOOR, Array
+from gdn.frames.sampling import bin_sum
 from gdn.search.bank import Bank
+from gdn.search.denoise import FrameResult, mended
 from gdn.search.estimate import Binned, Estimate, estimate
-from gdn.search.heldout import split
+from gdn.search.heldout import Split, split
 from gdn.search.tiles import SearchSettings
 
 Values = NDArray[np.float64]
@@ -151,18 +153,30 @@ def _likelihood_gain(a: Values, b: Values, y: Values, held: Binned) -> tuple[flo
     return float(gain.sum()), float(np.sqrt((slope**2 * variance).sum()))
 
 
+def split_frame(frame: Array, result: FrameResult, seed: int) -> Split:
+    """Two independent parts of a `frame` (as recorded) on the generator's grid.
+
+    The recorded counts are thinned and then summed: sums over parts of pixels have less than Poisson's variance, and
+    thinning them would leave their parts correlated.
+    """
+    noise, grids = result.noise, result.grids
+    parts = split(noise.electrons(mended(frame)[0]), noise.alpha, noise.beta, seed)
+    return replace(
+        parts, first=bin_sum(parts.first, grids), second=bin_sum(parts.second, grids),
+        beta=parts.beta * grids.area, other_beta=parts.other_beta * grids.area,
+    )  # fmt: skip
+
+
 def held_out_scores(
-    found: Estimate, engine: Engine, bank: Bank, settings: SearchSettings, own: Expected, seed: int
+    found: Estimate, parts: Split, engine: Engine, bank: Bank, settings: SearchSettings, own: Expected
 ) -> list[Comparison]:
     """gdn minus the best Gaussian blur, and minus the flat image, on a part of the frame's counts.
 
-    gdn runs on the rest. The blur's width is the one that does best on the held-out counts themselves, which favours
-    the blur. `own`: expected of the whole frame's result.
+    gdn runs on the other of the two `parts` (`split_frame`). The blur's width is the one that does best on the held-out
+    counts themselves, which favours the blur. `own`: expected of the whole frame's result.
     """
-    binned = found.binned
-    parts = split(binned.counts, binned.alpha, binned.beta, seed)
     quiet = replace(settings, laplace="none")
-    first = Binned(parts.first, parts.alpha, parts.beta, binned.valid)
+    first = Binned(parts.first, parts.alpha, parts.beta, found.binned.valid)
     mine = estimate(first, engine, bank, quiet).image / np.float32(parts.share)
     held = Binned(parts.second, parts.alpha, parts.other_beta)
     whole = parts.first / np.float32(parts.share)

@@ -16,7 +16,7 @@ from gdn.search.tiles import SearchSettings
 from gdn.trust.atoms import RATE, Atoms, find_atoms
 from gdn.trust.calibration import LEVELS, Calibration
 from gdn.trust.fit import REFUSED, Explained, explained
-from gdn.trust.heldout import Comparison, Expected, frame_to_frame, held_out_scores
+from gdn.trust.heldout import Comparison, Expected, frame_to_frame, held_out_scores, split_frame
 from gdn.trust.spread import spread_of
 
 
@@ -94,6 +94,7 @@ def score_record(c: Comparison) -> dict[str, Any]:
 
 
 def judge(
+    frame: Array,
     result: FrameResult,
     engine: Engine,
     bank: Bank,
@@ -101,7 +102,10 @@ def judge(
     calibration: Calibration | None,
     settings: JudgeSettings,
 ) -> Trust:
-    """Judge a frame's result. The calibration holds for the default estimate; others keep the raw spread."""
+    """Judge the result of a `frame` (rows, columns), as recorded.
+
+    The calibration holds for the default estimate; others keep the raw spread.
+    """
     found = result.estimate
     if found is None:
         return Trust(result.spread, {}, False, None, [], None, Expected(float("nan")), result.warnings)
@@ -110,7 +114,9 @@ def judge(
     own = expected_error(spread.one, found.dose, law)
     sampling = float(np.mean(result.grids.binned_sampling))
     fit = explained(found, sampling, law.fit) if law else None
-    scores = held_out_scores(found, engine, bank, search, own, settings.seed) if settings.score else []
+    scores = []
+    if settings.score:
+        scores = held_out_scores(found, split_frame(frame, result, settings.seed), engine, bank, search, own)
     atoms = find_atoms(found, result.grids, law.columns, settings.rate) if settings.atoms and law else None
     warnings = [*result.warnings, *_words(law, search, fit, scores, settings)]
     levels = {level: _on_frame(result, spread.level(level)) for level in settings.intervals}
