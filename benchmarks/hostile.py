@@ -170,7 +170,7 @@ def run(kind: str, cases: int, first: int = 0) -> tuple[dict[str, int], list[str
     counts, faults, slowest, seed = {"read": 0, "refused": 0}, [], 0.0, first
     while seed < first + cases:
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, __file__, "--child", kind, str(seed), str(first + cases), folder]
+            command = [sys.executable, str(Path(__file__).resolve()), "--child", kind, str(seed), str(first + cases), folder]
             running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
             assert running.stdout is not None
             for line in running.stdout:

@@ -15,6 +15,8 @@ NEEDED = [
     "gdn/models/pt-ceo2-64/generator.onnx",
     "gdn/models/pt-ceo2-64/gradient.onnx",
     "gdn/models/pt-ceo2-64/encoder.onnx",
+    "gdn/models/pt-ceo2-64/calibration.json",
+    "gdn/models/pt-ceo2-128/calibration.json",
     "gdn/models/pt-ceo2-128/model.json",
     "gdn/models/pt-ceo2-128/weights.safetensors",
     "gdn/models/pt-ceo2-128/tangent.onnx",
