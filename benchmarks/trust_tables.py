@@ -149,14 +149,21 @@ def scores_table(rows: list[Row]) -> str:
 
 
 def _pooled_db(scores: list[Row]) -> tuple[float, float, float]:
-    """Pooled gain, its error, and the true one, dB: of mean squared errors over all frames (gdn.trust.heldout.pooled)."""
-    difference = np.mean([s["difference"] for s in scores])
-    error = np.sqrt(np.sum([s["error"] ** 2 for s in scores])) / len(scores)
-    own, true, true_own = (np.mean([s[key] for s in scores]) for key in ("own", "true", "true_own"))
+    """Pooled gain, its error, and the true one, dB, as `gdn.trust.heldout.pooled` has it: of mean squared errors over all
+    frames, the error of the difference and that of gdn's own expected error, which a frame's `gain_error_db` contains."""
     decibel = 10 / np.log(10)
+    difference, error, own, total = (
+        np.array([s[key] for s in scores]) for key in ("difference", "error", "own", "gain_error_db")
+    )
+    ratio = difference / own
+    own_error = np.sqrt(np.maximum((total / decibel * (own + difference)) ** 2 - error**2, 0)) / np.maximum(np.abs(ratio), 1e-9)
+    n = len(scores)
+    mean, mean_own = difference.mean(), own.mean()
+    spread = np.hypot(np.sqrt((error**2).sum()) / n, mean / mean_own * np.sqrt((own_error**2).sum()) / n)
+    true, true_own = (float(np.mean([s[key] for s in scores])) for key in ("true", "true_own"))
     return (
-        float(decibel * np.log(1 + difference / own)),
-        float(decibel * error / (own + difference)),
+        float(decibel * np.log(1 + mean / mean_own)),
+        float(decibel * spread / (mean_own + mean)),
         float(decibel * np.log(1 + true / true_own)),
     )
 
