@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter, minimum_filter, uniform_filter
+from scipy.ndimage import rank_filter, uniform_filter
 
 Frame = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 CEILINGS = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of 8 to 16-bit converters
-SIGMAS = 12.0  # beyond all eight neighbours: none in 10^9 pixels of a good detector
+SIGMAS = 12.0  # beyond seven of eight neighbours: none in 10^9 pixels of a good detector
 ELECTRONS = 6.0  # added to it: single counts at low dose are not Gaussian
 MOST = 0.05  # of a frame; where more is bad, something else is wrong
 TRIMMED = 0.998
@@ -54,14 +54,15 @@ def _saturated(frame: Frame) -> Mask:
 
 
 def _isolated(frame: Frame) -> Mask:
-    """Pixels far beyond every one of their neighbours, above or below."""
+    """Pixels far beyond all of their neighbours but one, above or below."""
     values = frame.astype(np.float64)
     sigma, mean = _trimmed_noise(values)
     # One electron, were the noise Poisson; next to nothing on an offset or at high counts.
     electron = sigma**2 / mean if mean > 0 else 0.0
     reach = SIGMAS * sigma + ELECTRONS * electron
-    above = values - maximum_filter(values, footprint=_NEIGHBOURS, mode="mirror")
-    below = minimum_filter(values, footprint=_NEIGHBOURS, mode="mirror") - values
+    # The second of the neighbours, so that a pair of bad pixels does not hide behind each other.
+    above = values - rank_filter(values, -2, footprint=_NEIGHBOURS, mode="mirror")
+    below = rank_filter(values, 1, footprint=_NEIGHBOURS, mode="mirror") - values
     return np.asarray((above > reach) | (below > reach))
 
 
