@@ -100,10 +100,10 @@ def watched(folder: Path, run: Run, idle_seconds: float | None, wait: Callable[[
                 continue
             about = path.stat()
             now = (about.st_size, about.st_mtime_ns)
-            if now[0] and sizes.get(path) == now:
-                ready.append(path)
-            else:
+            if sizes.get(path) != now:
                 quiet = 0.0  # something is being written
+            elif about.st_size:
+                ready.append(path)
             sizes[path] = now
         for path in ready:
             done.add(path)

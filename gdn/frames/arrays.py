@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gdn.frames.source import MINIMUM_SIDE, FrameError, FrameFile, of_array
+from gdn.frames.source import MINIMUM_SIDE, FrameError, FrameFile, gray, of_array
 
 LEADING = "TZQWVU"  # letters for axes that count frames, the last of them next to Y
 
@@ -44,8 +44,6 @@ def read_png(path: Path, dataset: str | None = None) -> FrameFile:
         mode = picture.mode
         data = np.asarray(picture.convert("RGB") if mode in ("P", "RGBA") else picture)
     if mode in ("P", "RGBA", "RGB", "LA"):
-        from gdn.frames.source import gray
-
         data = data[..., 0] if mode == "LA" else gray(path, data)
     data = data.astype(np.uint16) if data.dtype.kind == "i" else data  # Pillow's 16-bit mode is 32-bit integers
     return of_array(path, data, "YX", [], "png")
@@ -64,7 +62,7 @@ def read_hdf5(path: Path, dataset: str | None = None) -> FrameFile:
     found: dict[str, _Hdf5] = {}
 
     def look(name: str, one: Any) -> None:
-        if isinstance(one, h5py.Dataset) and _image_like(one):
+        if isinstance(one, h5py.Dataset) and image_like(one):
             found[name] = _Hdf5(path, name, tuple(one.shape), one.dtype, _attribute_sizes(one.attrs))
 
     with h5py.File(path, "r") as file:
@@ -97,7 +95,8 @@ def _attribute_sizes(attributes: Any) -> list[tuple[float, str]]:
     return []
 
 
-def _image_like(data: Any) -> bool:
+def image_like(data: Any) -> bool:
+    """Whether an array, by its shape and dtype, can be frames."""
     shape = tuple(data.shape)
     return len(shape) >= 2 and min(shape[-2:]) >= MINIMUM_SIDE and np.dtype(data.dtype).kind in "uif" and 0 not in shape
 
@@ -127,7 +126,7 @@ def read_zarr(path: Path, dataset: str | None = None) -> FrameFile:
     pyramid = (attributes.get("ome", attributes).get("multiscales") or [None])[0]
     if pyramid and dataset is None:
         return _ome_zarr(path, opened, pyramid)
-    data = chosen(path, {name: one for name, one in _zarr_arrays(opened) if _image_like(one)}, dataset)
+    data = chosen(path, {name: one for name, one in _zarr_arrays(opened) if image_like(one)}, dataset)
     return of_array(path, data, leading_axes(data.ndim), _attribute_sizes(data.attrs), "zarr")
 
 

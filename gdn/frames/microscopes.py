@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from gdn.frames.arrays import chosen, leading_axes
-from gdn.frames.source import MINIMUM_SIDE, FrameFile, of_array
+from gdn.frames.arrays import chosen, image_like, leading_axes
+from gdn.frames.source import FrameFile, of_array
 
 Signals = list[dict[str, Any]]
 
@@ -78,7 +78,7 @@ def _one(path: Path, read: Callable[[], Signals], name: str, dataset: str | None
     found: dict[str, _Signal] = {}
     for number, signal in enumerate(read()):
         one = _Signal(_Computed(signal["data"]), signal["axes"])
-        if len(one.shape) >= 2 and min(one.shape[-2:]) >= MINIMUM_SIDE and one.data.dtype.kind in "uif":
+        if image_like(one.data):
             title = str((signal.get("metadata") or {}).get("General", {}).get("title") or number)
             found[title if title not in found else f"{title} {number}"] = one
     image: _Signal = chosen(path, found, dataset)

@@ -167,7 +167,7 @@ class Judged:
         """Without the images."""
         fit = trust.fit and replace(trust.fit, map=NO_PIXELS)
         small = replace(trust, spread=NO_PIXELS, intervals={}, fit=fit)
-        return Judged(replace(result, image=NO_PIXELS, spread=NO_PIXELS, estimate=None), small)
+        return Judged(replace(result, image=NO_PIXELS, spread=NO_PIXELS, estimate=None, bad=None), small)
 
 
 def _row(source: Path, index: int, outputs: Outputs, job: Job, judged: Judged) -> dict[str, Any]:

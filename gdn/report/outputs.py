@@ -126,7 +126,7 @@ def is_done(outputs: Outputs, levels: tuple[int, ...], atoms: bool, key: str) ->
 
 def check_absent(outputs: Outputs, levels: tuple[int, ...]) -> None:
     """Raises FrameError where an output is already there."""
-    there = next((p for p in (outputs.denoised, *outputs.images(levels), outputs.record) if p.exists()), None)
+    there = next((p for p in (*outputs.images(levels), outputs.record) if p.exists()), None)
     if there is not None:
         raise FrameError(f"{there}: is there already; --overwrite replaces results, --resume skips those that are complete")
 

@@ -10,7 +10,7 @@ import numpy as np
 from gdn.engines.base import Engine
 from gdn.engines.observation import Array
 from gdn.frames.noise import NoiseModel, noise_of
-from gdn.frames.pixels import Defects, filled, find_defects
+from gdn.frames.pixels import Mask, filled, find_defects
 from gdn.frames.sampling import Grids, bin_sum, grids_for, unbin
 from gdn.search.bank import Bank
 from gdn.search.estimate import Binned, Clock, Estimate, Watch, estimate
@@ -41,6 +41,7 @@ class FrameResult:
     estimate: Estimate | None = None  # on the generator's grid; the original method has none
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    bad: Mask | None = None  # pixels of the frame that were left out
 
     def on_frame(self, binned: Array) -> Array:
         """An image in electrons per binned pixel on the frame's grid, in the frame's units without the offset."""
@@ -58,7 +59,8 @@ def denoise_frame(
 ) -> FrameResult:
     """Denoise one frame (rows, columns) float32. Raises ValueError where the noise model contradicts it."""
     watch = Watch(Clock(), progress)
-    whole, defects = mended(frame)
+    defects = find_defects(frame)
+    whole = frame if defects.bad is None else filled(frame, defects.bad)
     model, grids, counts = binned_frame(whole, sampling_angstrom, engine, noise)
     valid = None if defects.bad is None else bin_sum((~defects.bad).astype(np.float32), grids) / np.float32(grids.area)
     warnings = defects.notes + _warnings(model, float(counts.mean()), grids, engine.model.card.patch)
@@ -73,14 +75,8 @@ def denoise_frame(
     return FrameResult(
         result, doubt.astype(np.float32), model, grids, found.dose / area, float(fit.objective.mean()),
         [float(o) for o in fit.objective], fit.bank_share, share, found.choice, len(fit.objective), found,
-        watch.clock.seconds, warnings + _doubts(found.choice, share),
+        watch.clock.seconds, warnings + _doubts(found.choice, share), defects.bad,
     )  # fmt: skip
-
-
-def mended(frame: Array) -> tuple[Array, Defects]:
-    """The frame with its bad pixels filled, and what is wrong with it."""
-    defects = find_defects(frame)
-    return (frame if defects.bad is None else filled(frame, defects.bad)), defects
 
 
 def binned_frame(

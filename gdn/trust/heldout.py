@@ -18,9 +18,10 @@ from scipy.ndimage import gaussian_filter
 
 from gdn.engines.base import Engine
 from gdn.engines.observation import FLOOR, Array
+from gdn.frames.pixels import filled
 from gdn.frames.sampling import bin_sum
 from gdn.search.bank import Bank
-from gdn.search.denoise import FrameResult, mended
+from gdn.search.denoise import FrameResult
 from gdn.search.estimate import Binned, Estimate, estimate
 from gdn.search.heldout import Split, split
 from gdn.search.tiles import SearchSettings
@@ -160,7 +161,8 @@ def split_frame(frame: Array, result: FrameResult, seed: int) -> Split:
     thinning them would leave their parts correlated.
     """
     noise, grids = result.noise, result.grids
-    parts = split(noise.electrons(mended(frame)[0]), noise.alpha, noise.beta, seed)
+    whole = frame if result.bad is None else filled(frame, result.bad)
+    parts = split(noise.electrons(whole), noise.alpha, noise.beta, seed)
     return replace(
         parts, first=bin_sum(parts.first, grids), second=bin_sum(parts.second, grids),
         beta=parts.beta * grids.area, other_beta=parts.other_beta * grids.area,
