@@ -33,8 +33,9 @@ from gdn.evaluation.suite import STUDY_VACUUM, SUITE, Noise, parse_suite
 from gdn.frames.sampling import bin_sum
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.search.bank import Bank, bank_for
+from gdn.search.binned import Binned
 from gdn.search.denoise import FrameResult, denoise_frame
-from gdn.search.estimate import Binned, estimate
+from gdn.search.estimate import estimate
 from gdn.search.tiles import SearchSettings
 from gdn.training.imaging import read_wave, render
 from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path

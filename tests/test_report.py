@@ -19,8 +19,9 @@ from gdn.frames.tiling import tile_frame
 from gdn.report.charts import histogram, ranked
 from gdn.report.html import Run, page, write_report
 from gdn.report.ledger import PICTURES, Ledger
+from gdn.search.binned import Binned
 from gdn.search.denoise import FrameResult
-from gdn.search.estimate import Binned, Estimate, TileFit
+from gdn.search.estimate import Estimate, TileFit
 from gdn.search.heldout import Choice
 from gdn.trust.atoms import Atoms
 from gdn.trust.columns import find_columns

@@ -20,8 +20,8 @@ from gdn.frames.noise import NoiseModel
 from gdn.frames.sampling import Grids, bin_sum, grids_for
 from gdn.models import DEFAULT_MODEL, ModelError, find_model, load_model, sha256_of
 from gdn.search.bank import Bank, bank_for
+from gdn.search.binned import Binned
 from gdn.search.denoise import FrameResult, denoise_frame
-from gdn.search.estimate import Binned
 from gdn.search.heldout import Choice
 from gdn.search.laplace import laplace, sampled_variance
 from gdn.search.refine import evaluate, start

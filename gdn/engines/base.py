@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,6 +22,20 @@ Graph = Literal["generator", "gradient", "tangent", "encoder"]
 
 class EngineError(RuntimeError):
     """An engine that cannot be had or cannot run; the message is one line that says what to do."""
+
+
+class OutOfMemory(EngineError, MemoryError):
+    """The device, or the host, has no memory for a batch of this size."""
+
+
+log = logging.getLogger("gdn")
+_NO_MEMORY = ("out of memory", "bad_alloc", "bad allocation", "failed to allocate", "alloc_failed", "can't allocate memory",
+              "not enough memory")  # fmt: skip
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a runtime's own error, of whatever class, means that memory ran out."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY)
 
 
 @dataclass(frozen=True)
@@ -82,17 +97,37 @@ class GraphEngine(ABC):
     device: str
     reason: str
     model: Model
+    _most: int | None = None  # rows of a batch, once memory ran out
 
     @abstractmethod
     def _run(self, graph: Graph, feed: dict[str, Array]) -> list[Array]:
-        """The graph's outputs, float32. Raises EngineError if the model lacks the graph."""
+        """The graph's outputs, float32. Raises EngineError if the model lacks the graph, OutOfMemory for too large a batch."""
+
+    def _run_in_memory(self, graph: Graph, feed: dict[str, Array]) -> list[Array]:
+        """`_run`, the batch halved until it fits; what did not fit once is not tried again."""
+        n = len(next(iter(feed.values())))
+        size = min(n, self._most or n)
+        try:
+            if size == n:
+                return self._run(graph, feed)
+            parts = [
+                self._run(graph, {k: v[first : first + size] if v.ndim else v for k, v in feed.items()})
+                for first in range(0, n, size)
+            ]
+            return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+        except OutOfMemory:
+            if size <= 1:
+                raise
+            self._most = size // 2
+            log.warning("%s on %s: memory ran out: going on with batches of %d", self.name, self.device, self._most)
+        return self._run_in_memory(graph, feed)
 
     @abstractmethod
     def _has_encoder(self) -> bool: ...
 
     def generate(self, z: Array) -> Array:
         """See `Engine.generate`."""
-        return self._run("generator", {"z": self._latents(z)})[0][:, 0]
+        return self._run_in_memory("generator", {"z": self._latents(z)})[0][:, 0]
 
     def value_and_gradient(self, z: Array, data: TileData, scale: Array, shift: Array) -> Evaluation:
         """See `Engine.value_and_gradient`."""
@@ -118,7 +153,7 @@ class GraphEngine(ABC):
         z = self._latents(z)
         if tangents.ndim != 3 or tangents.shape[::2] != z.shape or tangents.dtype != np.float32:
             raise ValueError(f"tangents must be float32 ({len(z)}, k, {z.shape[1]}), got {tangents.dtype} {tangents.shape}")
-        out = self._run("tangent", {"z": z, "t": tangents})[0]
+        out = self._run_in_memory("tangent", {"z": z, "t": tangents})[0]
         return out.reshape(len(z), tangents.shape[1], *out.shape[-2:])
 
     def encode(self, images: Array, sigma: Array) -> Array | None:
@@ -127,12 +162,12 @@ class GraphEngine(ABC):
             return None
         _check({"images": images}, self._tile(len(images)))
         _check({"sigma": sigma}, (len(images),))
-        return self._run("encoder", {"image": images[:, None], "sigma": sigma})[0]
+        return self._run_in_memory("encoder", {"image": images[:, None], "sigma": sigma})[0]
 
     def _gradient(self, z: Array, data: TileData, scale: Array, shift: Array, factor: Array) -> tuple[Array, Array]:
         feed = {"z": z, "y": data.counts[:, None], "w": data.weights[:, None], "scale": scale, "shift": shift[:, None]}
         feed |= {"factor": factor, "alpha": np.array(data.alpha, np.float32), "beta": np.array(data.beta, np.float32)}
-        x, dz = self._run("gradient", feed)
+        x, dz = self._run_in_memory("gradient", feed)
         return x[:, 0], dz
 
     def _latents(self, z: Array) -> Array:

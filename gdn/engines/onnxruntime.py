@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from gdn.engines.base import EngineError, Graph, GraphEngine
+from gdn.engines.base import EngineError, Graph, GraphEngine, OutOfMemory, is_out_of_memory
 from gdn.engines.observation import Array
 from gdn.models import Model
 
@@ -68,13 +68,11 @@ class OnnxRuntimeEngine(GraphEngine):
         typed = {k: np.asarray(v, dtype=self._dtype, order="C") for k, v in feed.items()}
         n = len(next(iter(typed.values())))
         if self._cuda or n <= CHUNK:
-            found = session.run(None, typed)
-            return [np.asarray(f, dtype=np.float32) for f in found]
+            return [np.asarray(f, dtype=np.float32) for f in _checked(session, typed)]
 
         def part(first: int) -> list[Any]:
             rows = {k: v[first : first + CHUNK] if v.ndim else v for k, v in typed.items()}
-            outputs: list[Any] = session.run(None, rows)
-            return outputs
+            return _checked(session, rows)
 
         parts = list(self._pool.map(part, range(0, n, CHUNK)))
         return [np.concatenate(pieces).astype(np.float32, copy=False) for pieces in zip(*parts, strict=True)]
@@ -85,3 +83,14 @@ class OnnxRuntimeEngine(GraphEngine):
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self._pool.shutdown()
         self._sessions.clear()
+
+
+def _checked(session: onnxruntime.InferenceSession, feed: dict[str, Any]) -> list[Any]:
+    """The outputs. Raises OutOfMemory where that is what onnxruntime's own unrelated classes mean."""
+    try:
+        outputs: list[Any] = session.run(None, feed)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory(f"onnxruntime: memory ran out for a batch of {len(next(iter(feed.values())))}") from None
+        raise
+    return outputs

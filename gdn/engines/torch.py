@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from gdn.engines import autograd
-from gdn.engines.base import EngineError, Graph, GraphEngine
+from gdn.engines.base import EngineError, Graph, GraphEngine, OutOfMemory, is_out_of_memory
 from gdn.engines.folded import PullBack, PushForward
 from gdn.engines.observation import Array
 from gdn.models import Model
@@ -44,9 +44,14 @@ class TorchEngine(GraphEngine):
     @torch.no_grad()
     def _run(self, graph: Graph, feed: dict[str, Array]) -> list[Array]:
         # ascontiguousarray would make a vector of a scalar, which torch takes as it is.
-        tensors = [torch.from_numpy(np.require(a, np.float32, "C")).to(self.device) for a in feed.values()]
-        found = self._graphs[graph](*tensors)
-        return [t.cpu().numpy() for t in (found if isinstance(found, tuple) else (found,))]
+        try:
+            tensors = [torch.from_numpy(np.require(a, np.float32, "C")).to(self.device) for a in feed.values()]
+            found = self._graphs[graph](*tensors)
+            return [t.cpu().numpy() for t in (found if isinstance(found, tuple) else (found,))]
+        except RuntimeError as error:  # of the CPU's allocator torch has no class of its own
+            if not is_out_of_memory(error):
+                raise
+        raise OutOfMemory(f"torch: memory ran out for a batch of {len(next(iter(feed.values())))}")
 
     def _has_encoder(self) -> bool:
         return "encoder" in self._graphs

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gdn.engines.observation import Array
 from gdn.evaluation.small_network import Plan, fit_network
-from gdn.search.estimate import Binned
+from gdn.search.binned import Binned
 from gdn.training.imaging import Optics, Wave, read_wave, render
 from gdn.trust.calibration import Scaling, SpectrumLaw
 from gdn.trust.spectrum import ring_features

@@ -18,6 +18,10 @@ class Tiling:
     patch: int
     corners: NDArray[np.int64]
 
+    def take(self, index: NDArray[np.int64]) -> Tiling:
+        """Some of the tiles."""
+        return Tiling(self.shape, self.patch, self.corners[index])
+
 
 def _starts(length: int, patch: int, stride: int) -> NDArray[np.int64]:
     """Evenly spread starts from 0 to length - patch, at most `stride` apart; a short axis is centred."""

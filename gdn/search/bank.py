@@ -22,9 +22,9 @@ from gdn.engines.base import Engine
 from gdn.engines.observation import Array
 from gdn.frames.files import writing
 from gdn.search.likelihood import BankPart
+from gdn.search.memory import PORTIONS
 
 BATCH = 256
-KEPT = 4096  # restarts whose float32 images and logarithms stay in memory
 IN_MEMORY_BYTES = 2**30  # largest bank that --no-cache holds
 DEFAULT_CACHE_GIB = 10.0
 _ABANDONED_SECONDS = 86_400  # age of a temporary file that no living process still writes
@@ -48,13 +48,16 @@ class Bank:
         return len(self.images)
 
     def part(self, first: int, last: int) -> BankPart:
-        """Images `first` ... `last` - 1 in float32, ready to be scored. Those of a small bank are kept from
-        frame to frame, at six times their size in the cache."""
-        if len(self) <= KEPT:
-            if (first, last) not in self._parts:
-                self._parts[first, last] = BankPart.of(self.images[first:last])
-            return self._parts[first, last]
-        return BankPart.of(self.images[first:last])
+        """Images `first` ... `last` - 1, ready to be scored. Those of a small bank are kept from frame to frame in single
+        precision, at four times their size in the cache."""
+        key = first, last
+        if key not in self._parts:
+            part = BankPart(self.images[first:last])
+            if not PORTIONS.keeps(len(self), self.images.shape[1]):
+                self._parts.clear()
+                return part
+            self._parts[key] = part
+        return self._parts[key]
 
     def latents(self, index: NDArray[np.int64]) -> Array:
         """Latents (len(index), d) of restarts `index`."""

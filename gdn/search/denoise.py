@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,11 +12,11 @@ from gdn.frames.noise import NoiseModel, noise_of
 from gdn.frames.pixels import Mask, filled, find_defects
 from gdn.frames.sampling import Grids, bin_sum, grids_for, unbin
 from gdn.search.bank import Bank
-from gdn.search.estimate import Binned, Clock, Estimate, Watch, estimate
+from gdn.search.binned import Binned
+from gdn.search.estimate import Estimate, estimate
 from gdn.search.heldout import Choice
+from gdn.search.progress import Clock, Progress, Watch
 from gdn.search.tiles import SearchSettings
-
-Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)

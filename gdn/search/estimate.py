@@ -5,44 +5,21 @@ All images are float32 (rows, columns) in electrons per binned pixel.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gdn.engines.base import Engine
-from gdn.engines.observation import Array, TileData
-from gdn.frames.tiling import Tiling, cut, merge, tile_frame
+from gdn.engines.observation import Array
+from gdn.frames.tiling import Tiling, tile_frame
 from gdn.search.bank import Bank
+from gdn.search.binned import Binned
 from gdn.search.heldout import Choice, choose, plain_filter, split
-from gdn.search.laplace import laplace, sampled_variance
-from gdn.search.posterior import blend
-from gdn.search.refine import Candidates
+from gdn.search.progress import Watch
 from gdn.search.residual import shrunk_residual
-from gdn.search.tiles import SearchSettings, best_of_each, exchanged, propose, search
-
-Progress = Callable[[float], None]
-
-
-@dataclass(frozen=True)
-class Binned:
-    """A frame on the generator's grid: `counts`, the noise law of a binned pixel, variance = alpha mean + beta; `valid`,
-    the share of each binned pixel that was recorded by good pixels (None: all of all)."""
-
-    counts: Array
-    alpha: float
-    beta: float
-    valid: Array | None = None
-
-    def tiles(self, tiling: Tiling) -> TileData:
-        """The observed tiles. Bad pixels count as not exposed: of Poisson counts y scaled up by 1 / f for the share f that
-        was recorded, f times the log-likelihood is that of what was recorded."""
-        counts, weights = cut(self.counts, tiling)
-        if self.valid is not None:
-            weights *= cut(self.valid, tiling)[0]
-        return TileData(counts, weights, self.alpha, self.beta)
+from gdn.search.tiles import SearchSettings
+from gdn.search.whole import Pool, proposed, searched, within
 
 
 @dataclass(frozen=True)
@@ -93,82 +70,37 @@ class Estimate:
         return float(np.sqrt((self.added**2).mean())) / max(float(self.generated.std()), 1e-12)
 
 
-class Clock:
-    """Seconds spent in named stages."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def mark(self, stage: str) -> None:
-        """The time since the last mark was spent in `stage`."""
-        now = time.perf_counter()
-        self.seconds[stage] = round(now - self._last, 4)
-        self._last = now
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Who wants to know how far the search is."""
-
-    clock: Clock = field(default_factory=Clock)
-    progress: Progress = lambda share: None
-
-
 def estimate(binned: Binned, engine: Engine, bank: Bank, settings: SearchSettings, watch: Watch | None = None) -> Estimate:
     """Search every tile of a binned frame, blend, and add what counts held out let through."""
     watch = watch or Watch()
     patch = engine.model.card.patch
-    dose = float(binned.counts.mean())
     tiling = tile_frame((binned.counts.shape[0], binned.counts.shape[1]), patch, settings.stride or patch // 2)
-    data = binned.tiles(tiling)
-    starts = propose(engine, bank, data, dose, settings)
-    watch.clock.mark("score")
-    watch.progress(0.1)
-    candidates = search(engine, data, starts, settings)
-    if settings.exchange and settings.encoder and settings.estimate == "mean":
-        merged, _ = blend(candidates, tiling, settings.temperature)
-        candidates = exchanged(engine, data, cut(merged, tiling)[0], candidates, settings)
-    watch.clock.mark("refine")
-    watch.progress(0.85)
-    best = best_of_each(candidates)
-    within = _within(engine, data, candidates.take(best), tiling, settings, bank.seed)
+    pool = searched(engine, bank, binned, tiling, settings, watch)
+    spread_within = within(engine, pool, binned, settings, bank.seed)
     watch.clock.mark("laplace")
-    temperature = 1e-9 if settings.estimate == "map" else settings.temperature
-    image, spread = blend(candidates, tiling, temperature)
+    image, spread = pool.mixture.image_and_spread()
+    fit = _tile_fit(pool)
+    del pool
     choice = _choose(engine, bank, binned, tiling, settings) if settings.residual else Choice(threshold=np.inf)
     added = _beyond(binned, image, choice)
     watch.clock.mark("beyond")
-    return Estimate(binned, tiling, image, added, spread, within, choice, _tile_fit(candidates, best))
+    return Estimate(binned, tiling, image, added, spread, spread_within, choice, fit)
 
 
-def _tile_fit(candidates: Candidates, best: NDArray[np.int64]) -> TileFit:
-    found = candidates.take(best)
+def _tile_fit(pool: Pool) -> TileFit:
+    found = pool.best
+    assert found is not None  # every frame has a tile, every tile a candidate
     energy = 0.5 * (found.z.astype(np.float64) ** 2).sum(1)
     dose = np.exp(found.nuisance[:, 0].astype(np.float64))
     share = float(found.from_bank.mean())
-    return TileFit(found.objective, energy, dose, candidates.objective, candidates.tile, share)
-
-
-def _within(engine: Engine, data: TileData, best: Candidates, tiling: Tiling, settings: SearchSettings, seed: int) -> Array:
-    """Standard deviation within each tile's best restart, by the Laplace approximation, blended."""
-    if settings.laplace == "exact":
-        variance = laplace(engine, data, best)[1]
-    elif settings.laplace == "sampled":
-        variance = sampled_variance(engine, data, best, settings.laplace_samples, seed)
-    else:
-        return np.zeros(tiling.shape, np.float32)
-    return np.sqrt(merge(variance, tiling))
+    return TileFit(found.objective, energy, dose, np.concatenate(pool.objectives), np.concatenate(pool.tile), share)
 
 
 def _choose(engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, settings: SearchSettings) -> Choice:
     """Amounts of residual and plain filter, chosen with the encoder's image of thinned counts."""
     parts = split(binned.counts, binned.alpha, binned.beta, bank.seed)
-    thinned = Binned(parts.first, parts.alpha, parts.beta, binned.valid).tiles(tiling)
     quick = replace(settings, symmetries=min(4, settings.symmetries), brief_candidates=0)
-    dose = float(parts.first.mean())
-    guess, _ = blend(propose(engine, bank, thinned, dose, quick), tiling, settings.temperature)
-    return choose(parts, guess)
+    return choose(parts, proposed(engine, bank, Binned(parts.first, parts.alpha, parts.beta, binned.valid), tiling, quick))
 
 
 def _beyond(binned: Binned, image: Array, choice: Choice) -> Array:

@@ -8,7 +8,9 @@ noise that is neither is split approximately). What is estimated from the first 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,8 @@ from scipy.ndimage import gaussian_filter
 
 from gdn.engines.observation import Array, TileData, negative_log_likelihood
 from gdn.search.residual import shrunk_residual
+
+Key = TypeVar("Key")
 
 HELD_OUT = 0.25
 THRESHOLDS = (np.inf, 2.5, 2.0, 1.7, 1.4)  # of the residual's shrinkage; inf adds nothing
@@ -89,26 +93,26 @@ def choose(parts: Split, guess: Array) -> Choice:
     def gain(image: Array) -> float:
         return level - _score(image, parts)
 
-    images: dict[float, Array] = {}
-    scores: dict[float, float] = {}
-    for threshold in THRESHOLDS:
-        images[threshold] = guess + shrunk_residual(parts.first - guess, noise, threshold)
-        scores[threshold] = gain(images[threshold])
-    threshold = _first_of_best(scores)
-    filters: dict[float | None, Array] = {w: plain_filter(parts.first, noise, w) for w in (None, *WIDTHS)}
-    gains = {w: gain(image) for w, image in filters.items()}
-    width = max(gains, key=lambda w: gains[w])
-    mine, its = images[threshold], filters[width]
-    share = _first_of_best({s: gain(((1 - s) * mine + s * its).astype(np.float32)) for s in MIXTURES})
-    return Choice(threshold, share, width, scores[threshold], gains[width])
+    residuals = ((t, guess + shrunk_residual(parts.first - guess, noise, t)) for t in THRESHOLDS)
+    threshold, mine, own = _first_of_best(residuals, gain, MARGIN)
+    filters = ((w, plain_filter(parts.first, noise, w)) for w in (None, *WIDTHS))
+    width, its, other = _first_of_best(filters, gain, 0.0)
+    share = _first_of_best(((s, ((1 - s) * mine + s * its).astype(np.float32)) for s in MIXTURES), gain, MARGIN)[0]
+    return Choice(threshold, share, width, own, other)
 
 
-def _first_of_best(scores: dict[float, float]) -> float:
-    """The first entry that no later one beats by the margin: freedom has to be earned."""
-    best, value = next(iter(scores.items()))
-    for key, score in scores.items():
-        if score > value + MARGIN:
-            best, value = key, score
+def _first_of_best(
+    images: Iterable[tuple[Key, Array]], gain: Callable[[Array], float], margin: float
+) -> tuple[Key, Array, float]:
+    """The first of named images that no later one beats by the margin, freedom has to be earned, and its gain. One image
+    and the best so far are in memory."""
+    best: tuple[Key, Array, float] | None = None
+    for key, image in images:
+        score = gain(image)
+        if best is None or score > best[2] + margin:
+            best = key, image, score
+    if best is None:
+        raise ValueError("no image to choose from")
     return best
 
 

@@ -62,10 +62,13 @@ def laplace(engine: Engine, data: TileData, candidates: Candidates) -> tuple[NDA
     return evidence, variance
 
 
-def sampled_variance(engine: Engine, data: TileData, candidates: Candidates, samples: int, seed: int, batch: int = 32) -> Array:
+def sampled_variance(
+    engine: Engine, data: TileData, candidates: Candidates, samples: int, seed: int, batch: int = 32, first_tile: int = 0
+) -> Array:
     """Variance of the mean (n, h, w), electrons^2, as the tiles lie, for candidates without a pose: the mean square of
     `samples` draws. One pixel's is rough (relative error sqrt(2 / samples)): smooth it. A draw costs about 18 passes
-    through the generator, whatever the number of latents; it depends on `seed`, the tile and its number alone.
+    through the generator, whatever the number of latents; it depends on `seed`, the tile and the draw's
+    number alone; `first_tile` is the number of the data's first tile in the frame.
     """
     rows = np.repeat(np.arange(len(candidates.z)), samples)
     numbers = np.tile(np.arange(samples), len(candidates.z))
@@ -73,12 +76,15 @@ def sampled_variance(engine: Engine, data: TileData, candidates: Candidates, sam
     for first in range(0, len(rows), batch):
         row, number = rows[first : first + batch], numbers[first : first + batch]
         part = candidates.take(row)
-        draws = _draw(engine, turn_tiles(data.take(part.tile), part.symmetry), part, number, seed)
+        turned = turn_tiles(data.take(part.tile), part.symmetry)
+        draws = _draw(engine, turned, part, part.tile + first_tile, number, seed)
         np.add.at(total, row, turn_back(draws, part.symmetry) ** 2)
     return np.asarray(total / samples, dtype=np.float32)
 
 
-def _draw(engine: Engine, turned: TileData, part: Candidates, number: NDArray[np.int64], seed: int) -> Array:
+def _draw(
+    engine: Engine, turned: TileData, part: Candidates, tile: NDArray[np.int64], number: NDArray[np.int64], seed: int
+) -> Array:
     """One draw of the mean's deviation (n, h, w) for each candidate, as its turned tile lies."""
     objective = Objective(engine, turned)
     theta = np.concatenate([part.z, part.nuisance], 1)
@@ -86,8 +92,8 @@ def _draw(engine: Engine, turned: TileData, part: Candidates, number: NDArray[np
     shape, k = turned.counts.shape[1:], theta.shape[1]
     white = np.empty((len(theta), *shape), np.float32)
     prior = np.empty_like(theta)
-    for i, (tile, n) in enumerate(zip(part.tile, number, strict=True)):
-        rng = np.random.default_rng([seed, 0x1A, int(tile), int(n)])
+    for i, (t, n) in enumerate(zip(tile, number, strict=True)):
+        rng = np.random.default_rng([seed, 0x1A, int(t), int(n)])
         white[i] = rng.standard_normal(shape, np.float32)
         prior[i] = rng.standard_normal(k, np.float32)
     prior[:, -INTENSITY:] /= PRIOR_SIGMA[:INTENSITY]

@@ -20,19 +20,20 @@ def pixel_sigma(dose: NDArray[np.float64] | float, data: TileData) -> NDArray[np
 
 @dataclass(frozen=True)
 class BankPart:
-    """Some bank images x, flattened (n, h w) float32, and log x, made when first asked for."""
+    """Some bank images x (n, h, w), any precision; flattened (n, h w) float32, and log x, made when first asked for."""
 
-    images: Array
+    raw: NDArray[np.floating[Any]]
 
-    @staticmethod
-    def of(images: NDArray[np.floating[Any]]) -> BankPart:
-        """From images (n, h, w) with vacuum 1."""
-        return BankPart(np.asarray(images, dtype=np.float32).reshape(len(images), -1))
+    @cached_property
+    def images(self) -> Array:
+        """x."""
+        return np.asarray(self.raw, dtype=np.float32).reshape(len(self.raw), -1)
 
     @cached_property
     def positive(self) -> Array:
         """max(x, FLOOR)."""
-        return np.maximum(self.images, FLOOR)
+        x = np.array(self.raw, dtype=np.float32).reshape(len(self.raw), -1)
+        return np.maximum(x, np.float32(FLOOR), out=x)
 
     @cached_property
     def log(self) -> Array:

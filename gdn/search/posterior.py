@@ -22,21 +22,51 @@ def candidate_weights(objective: NDArray[np.float64], tile: NDArray[np.int64], t
     return np.asarray(raw / np.bincount(tile, raw, tiles)[tile])
 
 
-def blend(candidates: Candidates, tiling: Tiling, temperature: float, variance: Array | None = None) -> tuple[Array, Array]:
-    """Posterior mean and spread over restarts and overlapping tiles, electrons per binned pixel.
+class Mixture:
+    """What remains of each tile's candidates for blending: their weighted mean and mean square, as float32.
 
-    The spread is the standard deviation of the estimates that meet in a pixel (restarts of a tile,
-    and the tiles that overlap there), with `variance` (tiles, h, w) within each of them where given. It is
-    not calibrated: without the variance a lower bound, in either case no confidence interval.
+    Candidates come in any portions, those of a tile also in several: the memory is that of the tiles, not of the candidates.
     """
-    weight = candidate_weights(candidates.objective, candidates.tile, temperature)
-    n, p = len(tiling.corners), tiling.patch
-    mean = np.zeros((n, p, p), np.float64)
-    square = np.zeros_like(mean)
-    np.add.at(mean, candidates.tile, weight[:, None, None] * candidates.mean)
-    np.add.at(square, candidates.tile, weight[:, None, None] * candidates.mean.astype(np.float64) ** 2)
-    if variance is not None:
-        square += variance
-    image = merge(mean.astype(np.float32), tiling)
-    second = merge(square.astype(np.float32), tiling).astype(np.float64)
-    return image, np.sqrt(np.maximum(second - image.astype(np.float64) ** 2, 0)).astype(np.float32)
+
+    def __init__(self, tiling: Tiling, temperature: float) -> None:
+        n, p = len(tiling.corners), tiling.patch
+        self.tiling, self.temperature = tiling, temperature
+        self._log_weight = np.full(n, -np.inf)
+        self._mean = np.zeros((n, p, p), np.float32)
+        self._square = np.zeros((n, p, p), np.float32)
+
+    def add(self, candidates: Candidates) -> None:
+        """Add candidates; `tile` is the tile's number in the frame."""
+        if not len(candidates.tile):
+            return
+        tiles, own = np.unique(candidates.tile, return_inverse=True)
+        weight = candidate_weights(candidates.objective, own, self.temperature)
+        best = np.full(len(tiles), np.inf)
+        np.minimum.at(best, own, candidates.objective)
+        total = np.bincount(own, np.exp(-(candidates.objective - best[own]) / self.temperature), len(tiles))
+        new = np.log(total) - best / self.temperature
+        both = np.logaddexp(self._log_weight[tiles], new)
+        before, share = np.exp(self._log_weight[tiles] - both), np.exp(new - both)
+        self._log_weight[tiles] = both
+        for k, t in enumerate(tiles):
+            which = np.flatnonzero(own == k)
+            means = candidates.mean[which].astype(np.float64)
+            w = weight[which][:, None, None]
+            self._mean[t] = before[k] * self._mean[t] + share[k] * (w * means).sum(0)
+            self._square[t] = before[k] * self._square[t] + share[k] * (w * means**2).sum(0)
+
+    def image(self) -> Array:
+        """Posterior mean, electrons per binned pixel."""
+        return merge(self._mean, self.tiling)
+
+    def image_and_spread(self) -> tuple[Array, Array]:
+        """Posterior mean and spread over restarts and overlapping tiles.
+
+        The spread is the standard deviation of the estimates that meet in a pixel (restarts of a tile, and the tiles that
+        overlap there). It is not calibrated, and a lower bound: no confidence interval.
+        """
+        image = self.image()
+        spread = merge(self._square, self.tiling)
+        for row, level in zip(spread, image, strict=True):  # in double precision: the difference is small
+            row[:] = np.sqrt(np.maximum(row.astype(np.float64) - level.astype(np.float64) ** 2, 0))
+        return image, spread

@@ -12,12 +12,12 @@ from gdn.engines.base import Engine
 from gdn.engines.observation import FLOOR, Array, TileData, information
 from gdn.search.bank import Bank
 from gdn.search.likelihood import bank_scores, pixel_sigma
+from gdn.search.memory import PORTIONS
 from gdn.search.newton import newton
 from gdn.search.pose import best_shifts
 from gdn.search.refine import INTENSITY, Candidates, evaluate, join, refine, start
 from gdn.search.symmetry import SYMMETRIES, turn_tiles
 
-BANK_CHUNK = 2048  # bank images and
 TILE_CHUNK = 256  # turned tiles scored at a time: bounds memory
 SHIFT_REACH = 2  # px
 EMPTY = 0.25  # nats of structure below which a tile is empty
@@ -80,8 +80,9 @@ def best_of_bank(bank: Bank, data: TileData, dose: float, keep: int) -> tuple[ND
     tiles = len(data.counts)
     scores = np.empty((tiles, 0), np.float32)
     index = np.empty((tiles, 0), np.int64)
-    for first in range(0, len(bank), BANK_CHUNK):
-        part = bank.part(first, min(first + BANK_CHUNK, len(bank)))
+    chunk = PORTIONS.images(data.counts.shape[1])
+    for first in range(0, len(bank), chunk):
+        part = bank.part(first, min(first + chunk, len(bank)))
         here = bank_scores(part, data, dose, TILE_CHUNK)
         scores = np.concatenate([scores, here], 1)
         index = np.concatenate([index, np.broadcast_to(np.arange(first, first + here.shape[1]), here.shape)], 1)
@@ -115,21 +116,22 @@ def propose(engine: Engine, bank: Bank, data: TileData, dose: float, settings: S
     return join([guessed, found.take(np.flatnonzero(found.objective < worst[found.tile]))])
 
 
-def exchanged(engine: Engine, data: TileData, merged: Array, found: Candidates, settings: SearchSettings) -> Candidates:
-    """`found` and, for every tile that is not empty, what the encoder makes of the merged frame there.
+def exchanged(
+    engine: Engine, data: TileData, merged: Array, busy: NDArray[np.int64], dose: float, settings: SearchSettings
+) -> Candidates | None:
+    """Evaluated candidates for the tiles numbered `busy`: what the encoder makes of the merged frame there. None without
+    an encoder.
 
     `merged` (tiles, h, w), electrons per binned pixel, is cut from the blended tiles: each tile hears of its
     neighbours' solutions. A new candidate counts by its objective on the tile's own data, like any other.
     """
-    busy = np.unique(found.tile[structure(found, data) >= EMPTY])
     tile = np.repeat(busy, settings.exchange)
     symmetry = np.tile(np.arange(settings.exchange), len(busy))
-    dose = float(np.exp(np.median(found.nuisance[:, 0])))
     turned = turn_tiles(TileData(merged, data.weights, data.alpha, data.beta).take(tile), symmetry)
     guess = _encode(engine, turned, dose, MERGED_NOISE) if len(tile) else None
     if guess is None:
-        return found
-    return join([found, evaluate(engine, data, start(guess, tile, symmetry, dose, np.zeros(len(tile), bool), settings.pose))])
+        return None
+    return evaluate(engine, data, start(guess, tile, symmetry, dose, np.zeros(len(tile), bool), settings.pose))
 
 
 def _encode(engine: Engine, turned: TileData, dose: float, noise: float = 1.0, batch: int = 64) -> Array | None:
@@ -160,7 +162,7 @@ def _of_bank(
 
 
 def search(engine: Engine, data: TileData, starts: Candidates, settings: SearchSettings) -> Candidates:
-    """Brief refinement of all starts where there are too many, full refinement of each tile's best.
+    """Brief refinement of the starts of tiles that have too many, full refinement of each tile's best.
 
     Candidates that show an empty tile, no structure above what noise explains, are done as they are.
     """
@@ -168,12 +170,13 @@ def search(engine: Engine, data: TileData, starts: Candidates, settings: SearchS
     if empty.all():
         return starts
     done, starts = starts.take(np.flatnonzero(empty)), starts.take(np.flatnonzero(~empty))
-    crowded = bool((np.bincount(starts.tile) > settings.full_candidates).any())
-    if crowded:
-        starts = _refined(engine, data, starts, settings.brief_steps, settings)
-        order = np.lexsort((starts.objective, starts.tile))
-        rank = np.arange(len(order)) - np.searchsorted(starts.tile[order], starts.tile[order])
-        starts = starts.take(np.sort(order[rank < settings.full_candidates]))
+    crowded = (np.bincount(starts.tile) > settings.full_candidates)[starts.tile]  # of each tile: portions do not matter
+    if crowded.any():
+        few, many = (starts.take(np.flatnonzero(c)) for c in (~crowded, crowded))
+        many = _refined(engine, data, many, settings.brief_steps, settings)
+        order = np.lexsort((many.objective, many.tile))
+        rank = np.arange(len(order)) - np.searchsorted(many.tile[order], many.tile[order])
+        starts = join([few, many.take(np.sort(order[rank < settings.full_candidates]))])
     return join([done, _refined(engine, data, starts, settings.full_steps, settings)])
 
 

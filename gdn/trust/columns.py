@@ -6,7 +6,9 @@ the centre of the first pixel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,8 @@ from gdn.frames.sampling import Grids, unbin
 
 Values = NDArray[np.float64]
 
+BLOCK = 1024  # px: images of up to BLOCK^2 pixels are looked at as a whole
+BORDER = 40  # px around the parts of larger ones
 FINE = 4  # the image is interpolated to this many points a pixel
 WEAKEST = 0.15  # of the strongest contrast of the image: what counts as a column
 FLOOR_CONTRAST = 0.004  # of the vacuum level: below it there is nothing to find
@@ -87,17 +91,36 @@ def find_columns(image: Array, sampling_angstrom: float, dark: bool | None = Non
     dark = found_dark if dark is None else dark
     if share * largest < FLOOR_CONTRAST:
         return nothing()
+    if image.size <= BLOCK**2:
+        return _columns_of(image, sampling_angstrom, dark, share * largest)
+    found = [_columns_in(image, y, x, sampling_angstrom, dark, share * largest)
+             for y in range(0, image.shape[0], BLOCK // 2) for x in range(0, image.shape[1], BLOCK // 2)]  # fmt: skip
+    return Columns(*(np.concatenate([getattr(c, f.name) for c in found]) for f in fields(Columns)))
+
+
+def _columns_in(image: Array, y: int, x: int, sampling: float, dark: bool, contrast: float) -> Columns:
+    """Those whose centre lies in the block that begins at (y, x), seen with its surroundings: interpolated as a whole a
+    large image would take sixteen times its memory."""
+    top, left = max(0, y - BORDER), max(0, x - BORDER)
+    found = _columns_of(image[top : y + BLOCK // 2 + BORDER, left : x + BLOCK // 2 + BORDER], sampling, dark, contrast)
+    found.yx[:] += np.array([top, left]) * sampling
+    place = found.yx / sampling - (y, x) + 0.5
+    return found.take(np.flatnonzero(((place >= 0) & (place < BLOCK // 2)).all(1)))
+
+
+def _columns_of(image: Array, sampling_angstrom: float, dark: bool, contrast: float) -> Columns:
+    """Columns of at least `contrast`."""
     rows, columns = image.shape
     fine = unbin(image, Grids((rows * FINE, columns * FINE), (rows, columns), sampling_angstrom / FINE))
     step = sampling_angstrom / FINE
-    pixels, sharp = _peaks(fine, step, dark, share * largest)
+    pixels, sharp = _peaks(fine, step, dark, contrast)
     if not len(pixels):
         return nothing()
     places = pixels + _vertex(sharp, pixels)
     amplitude, width = _fit(fine, places, step)
     # Fine pixel i covers [i, i + 1) / FINE of the binned grid, whose first pixel's centre is the origin.
     yx = ((places + 0.5) / FINE - 0.5) * sampling_angstrom
-    keep = np.flatnonzero((-amplitude if dark else amplitude) > ALONG * share * largest)
+    keep = np.flatnonzero((-amplitude if dark else amplitude) > ALONG * contrast)
     return Columns(yx, amplitude, width, np.ones(len(yx), bool)).take(keep)
 
 
@@ -188,6 +211,7 @@ def lattice_sites(columns: Columns, shape: tuple[int, int], sampling: float) -> 
 def _clusters(votes: Values) -> Values:
     """Means (n, 2) of groups of at least two votes within half of CLOSE_ANGSTROM of one another."""
     found: list[Values] = []
+    cells: dict[tuple[int, int], list[Values]] = {}  # of the places found, by square
     left = np.ones(len(votes), bool)
     near = cKDTree(votes).query_ball_point(votes, CLOSE_ANGSTROM / 2) if len(votes) else []
     for group in sorted(near, key=len, reverse=True):
@@ -195,6 +219,18 @@ def _clusters(votes: Values) -> Values:
         if len(free) >= 2:
             place = votes[free].mean(0)
             left[free] = False
-            if not found or np.hypot(*(np.array(found) - place).T).min() > CLOSE_ANGSTROM:
+            if not any(np.hypot(*(other - place)) <= CLOSE_ANGSTROM for other in _around(cells, place)):
                 found.append(place)
+                cells.setdefault(_cell(place), []).append(place)
     return np.array(found).reshape(-1, 2)
+
+
+def _cell(place: Values) -> tuple[int, int]:
+    return int(place[0] // CLOSE_ANGSTROM), int(place[1] // CLOSE_ANGSTROM)
+
+
+def _around(cells: dict[tuple[int, int], list[Values]], place: Values) -> Iterator[Values]:
+    """Places in the same square and the eight around it."""
+    y, x = _cell(place)
+    for v, u in itertools.product((-1, 0, 1), (-1, 0, 1)):
+        yield from cells.get((y + v, x + u), [])

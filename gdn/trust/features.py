@@ -18,7 +18,8 @@ from scipy.stats import poisson
 
 from gdn.engines.observation import Array
 from gdn.frames.tiling import cut
-from gdn.search.estimate import Binned, Estimate
+from gdn.search.binned import Binned
+from gdn.search.estimate import Estimate
 
 Values = NDArray[np.float64]
 
@@ -26,6 +27,7 @@ EXACT_BELOW = 200.0  # mean counts; beyond, the deviance is chi-squared to 1 / (
 # 1/Å: from the particle's outline over the lattice spacings to where these images end.
 BANDS = (0.02, 0.1, 0.2, *np.round(np.arange(0.24, 0.72, 0.04), 2), 0.8, 1.0)
 WIDE = (0.02, 0.2, 0.4, 0.6, 1.0)
+TILE_PIXELS = 2**20  # of tiles whose features are made at a time
 PEAKS = 6  # strongest coefficients of a band
 
 
@@ -73,17 +75,23 @@ def names() -> list[str]:
 
 def tile_features(found: Estimate, sampling_angstrom: float) -> Values:
     """Features (tiles, n) of every tile of an estimate, in the order of `names`; `sampling_angstrom` of a binned pixel."""
-    binned = found.binned
-    counts, inside = cut(binned.counts, found.tiling)
-    mu = np.maximum(cut(found.generated, found.tiling)[0], 1e-3)
+    tiles = np.arange(len(found.tiling.corners))
+    step = max(1, TILE_PIXELS // found.tiling.patch**2)
+    return np.concatenate([_features(found, tiles[i : i + step], sampling_angstrom) for i in range(0, len(tiles), step)])
+
+
+def _features(found: Estimate, tiles: NDArray[np.int64], sampling_angstrom: float) -> Values:
+    binned, tiling = found.binned, found.tiling.take(tiles)
+    counts, inside = cut(binned.counts, tiling)
+    mu = np.maximum(cut(found.generated, tiling)[0], 1e-3)
     size = np.maximum(inside.sum((1, 2)), 1)
     over, variance = misfit(mu, counts, binned)
     deviance = (inside * over).sum((1, 2)) / np.sqrt((inside * variance).sum((1, 2)))
     sigma = np.sqrt(np.maximum(binned.alpha * mu + binned.beta, 1e-6))
-    restarts, added = (cut(image, found.tiling)[0] for image in (found.restarts, found.added))
+    restarts, added = (cut(image, tiling)[0] for image in (found.restarts, found.added))
     columns = [
         np.arcsinh(deviance),
-        np.log(found.fit.energy),
+        np.log(found.fit.energy[tiles]),
         _log_mean((restarts / sigma) ** 2, size),
         _log_mean((added / sigma) ** 2, size),
         np.full(len(size), _gain_of_filter(found)),

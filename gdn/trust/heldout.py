@@ -21,8 +21,9 @@ from gdn.engines.observation import FLOOR, Array
 from gdn.frames.pixels import filled
 from gdn.frames.sampling import bin_sum
 from gdn.search.bank import Bank
+from gdn.search.binned import Binned
 from gdn.search.denoise import FrameResult
-from gdn.search.estimate import Binned, Estimate, estimate
+from gdn.search.estimate import Estimate, estimate
 from gdn.search.heldout import Split, split
 from gdn.search.tiles import SearchSettings
 
@@ -31,6 +32,7 @@ Values = NDArray[np.float64]
 WIDTHS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)  # px of the generator's grid
 RESOLVED = 2.0  # standard errors from which on a difference is called one
 OWN_RESOLVED = 3.0  # standard errors from which on gdn's own error is taken from the counts
+STRIP_PIXELS = 2**20  # compared at a time
 DECIBEL = 10 / np.log(10)
 
 
@@ -128,22 +130,33 @@ class Expected:
 
 def compare(name: str, mine: Array, other: Array, held: Binned, share: float, own: Expected) -> Comparison:
     """`mine` and `other` (electrons of the whole frame) on the counts `held`, whose means are `share` of the frame's."""
-    a, b, y = (image.astype(np.float64) for image in (mine, other, held.counts))
-    variance = np.maximum(held.alpha * y + held.beta, 0) / share**2  # unbiased: y is its own estimate of its mean
-    level = float(mine.mean()) ** 2
-    difference = ((b**2 - a**2) - 2 * (b - a) * y / share).mean() / level
-    error = 2 * np.sqrt(((b - a) ** 2 * variance).sum()) / a.size / level
-    nats, nats_error = _likelihood_gain(a * share, b * share, y, held)
-    squared = ((a - y / share) ** 2 - variance) / level  # unbiased for (a - x)^2, for the same reason
-    measured, measured_error = float(squared.mean()), float(squared.std() / np.sqrt(a.size))
+    level, n = float(mine.mean()) ** 2, mine.size
+    step = max(1, STRIP_PIXELS // mine.shape[1])
+    strips = [slice(first, first + step) for first in range(0, len(mine), step)]
+    sums = sum(_sums(mine[s], other[s], held.counts[s], held, share) for s in strips)
+    difference, square, nats, nats_square, measured, measured_square = (float(v) for v in np.asarray(sums))
+    measured /= n
+    spread = np.sqrt(max(measured_square / n - measured**2, 0) / n)
     return Comparison(
-        name, float(difference), float(error), own.square, nats, nats_error,
-        expected_error=own.error, measured=measured, measured_error=measured_error,
+        name, difference / n / level, 2 * square**0.5 / n / level, own.square, nats, nats_square**0.5,
+        expected_error=own.error, measured=measured / level, measured_error=float(spread) / level,
     )  # fmt: skip
 
 
+def _sums(mine: Array, other: Array, counts: Array, held: Binned, share: float) -> Values:
+    """Sums over some rows: of the difference, its variance / 4, the nats, their variance, and of the unbiased squared
+    error and its square."""
+    a, b, y = (image.astype(np.float64) for image in (mine, other, counts))
+    variance = np.maximum(held.alpha * y + held.beta, 0) / share**2  # unbiased: y is its own estimate of its mean
+    difference = (b**2 - a**2) - 2 * (b - a) * y / share
+    nats, nats_variance = _likelihood_gain(a * share, b * share, y, held)
+    squared = (a - y / share) ** 2 - variance  # unbiased for (a - x)^2, for the same reason
+    square = ((b - a) ** 2 * variance).sum()
+    return np.array([difference.sum(), square, nats, nats_variance, squared.sum(), (squared**2).sum()])
+
+
 def _likelihood_gain(a: Values, b: Values, y: Values, held: Binned) -> tuple[float, float]:
-    """log p(y | a) - log p(y | b), nats, and its standard error given a and b."""
+    """log p(y | a) - log p(y | b), nats, and its variance given a and b."""
     if held.alpha == 0:
         gain, slope = ((b - y) ** 2 - (a - y) ** 2) / (2 * held.beta), (a - b) / held.beta
     else:
@@ -151,7 +164,7 @@ def _likelihood_gain(a: Values, b: Values, y: Values, held: Binned) -> tuple[flo
         slope = np.log(upper / lower)
         gain = (y + held.beta) * slope - (upper - lower)
     variance = np.maximum(held.alpha * y + held.beta, 0)
-    return float(gain.sum()), float(np.sqrt((slope**2 * variance).sum()))
+    return float(gain.sum()), float((slope**2 * variance).sum())
 
 
 def split_frame(frame: Array, result: FrameResult, seed: int) -> Split:
@@ -193,6 +206,10 @@ def frame_to_frame(found: Estimate, following: Binned, own: Expected) -> list[Co
 
 def _against(mine: Array, counts: Array, held: Binned, share: float, own: Expected) -> list[Comparison]:
     blank = Comparison("", 0.0, 0.0, own.square, 0.0, 0.0)
-    others = {w: replace(blank, width=w).other(counts) for w in (*WIDTHS, np.inf)}
-    blurs = [replace(compare("best blur", mine, others[w], held, share, own), width=w) for w in WIDTHS]
-    return [min(blurs, key=lambda c: c.difference), compare("constant", mine, others[np.inf], held, share, own)]
+
+    def against(name: str, width: float) -> Comparison:
+        other = replace(blank, width=width).other(counts)
+        return replace(compare(name, mine, other, held, share, own), width=width)
+
+    blurs = [against("best blur", width) for width in WIDTHS]
+    return [min(blurs, key=lambda c: c.difference), against("constant", np.inf)]

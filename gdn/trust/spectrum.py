@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.signal.windows import tukey
 
-from gdn.search.estimate import Binned
+from gdn.search.binned import Binned
 
 Values = NDArray[np.float64]
 

@@ -22,26 +22,39 @@ Values = NDArray[np.float64]
 NEAR, WIDE = 1.0, 6.0  # px, over which squares are averaged
 SURROUNDINGS = (2.5, 6.0, 14.0)  # px
 SMALLEST = 1e-4  # of the vacuum level
+HALO = 57  # px: as far as the widest of them looks
+STRIP_PIXELS = 2**19  # whose features are in memory at a time
 
 
-def pixel_features(found: Estimate) -> Values:
+def contrast_of(found: Estimate) -> float:
+    """Standard deviation of the whole frame's image, in vacuum units."""
+    return float((found.image.astype(np.float64) / found.dose).std())
+
+
+def pixel_features(found: Estimate, first: int = 0, last: int | None = None, contrast: float | None = None) -> Values:
     """What is known of each pixel's error, (rows, columns, 13): logarithms of amounts in vacuum units, but for the last two.
 
+    Of rows `first` ... `last` - 1 (None: to the end) only; `contrast` is `contrast_of` the frame, if it is known already.
     The spread of the restarts near the pixel and around it, the noise, what was added (likewise near and around), the
     image's standard deviation over three surroundings, its distance from its own blur and from the vacuum level, and the
     whole frame's contrast; how far the image lies above the vacuum level over two surroundings.
     """
-    dose = found.dose
-    image = found.image.astype(np.float64) / dose
-    noise = np.sqrt(np.maximum(found.binned.alpha * found.image + found.binned.beta, 1e-6)) / dose
-    restarts, added = (np.asarray(part / dose, dtype=np.float64) for part in (found.restarts, found.added))
+    dose, total = found.dose, len(found.generated)
+    last = total if last is None else last
+    low, high = max(0, first - HALO), min(total, last + HALO)
+    whole = found.generated[low:high] + found.added[low:high]
+    image = whole.astype(np.float64) / dose
+    noise = np.sqrt(np.maximum(found.binned.alpha * whole + found.binned.beta, 1e-6)) / dose
+    restarts, added = (np.asarray(part[low:high] / dose, dtype=np.float64) for part in (found.restarts, found.added))
+    contrast = contrast_of(found) if contrast is None else contrast
     busy = [_deviation(image, s) for s in SURROUNDINGS]
     amounts = [
         _rms(restarts, NEAR), _rms(restarts, WIDE), noise, _rms(added, NEAR), _rms(added, WIDE), *busy,
-        np.abs(image - gaussian_filter(image, SURROUNDINGS[0])), np.abs(image - 1), np.full(image.shape, image.std()),
+        np.abs(image - gaussian_filter(image, SURROUNDINGS[0])), np.abs(image - 1), np.full(image.shape, contrast),
     ]  # fmt: skip
     above = [gaussian_filter(image, s) - 1 for s in SURROUNDINGS[1:]]
-    return np.concatenate([np.log(np.maximum(np.stack(amounts, -1), SMALLEST)), np.stack(above, -1)], -1)
+    found_here = np.concatenate([np.log(np.maximum(np.stack(amounts, -1), SMALLEST)), np.stack(above, -1)], -1)
+    return found_here[first - low : last - low]
 
 
 def _rms(values: Values, width: float) -> Values:
@@ -78,9 +91,15 @@ def spread_of(found: Estimate, calibration: Calibration | None) -> Spread:
     """The intervals of every pixel of an estimate."""
     if calibration is None:
         return Spread(np.stack([np.float32(width) * found.raw_spread for width in GAUSSIAN]), False)
-    features = pixel_features(found)
-    widths = calibration.spread.half_widths(features.reshape(-1, features.shape[-1])) * found.dose
-    return Spread(np.asarray(widths.T.reshape(len(LEVELS), *features.shape[:2]), dtype=np.float32), True)
+    rows, columns = found.generated.shape
+    half_widths = np.empty((len(LEVELS), rows, columns), np.float32)
+    contrast, step = contrast_of(found), max(1, STRIP_PIXELS // columns)
+    for first in range(0, rows, step):
+        last = min(first + step, rows)
+        features = pixel_features(found, first, last, contrast)
+        widths = calibration.spread.half_widths(features.reshape(-1, features.shape[-1])) * found.dose
+        half_widths[:, first:last] = widths.T.reshape(len(LEVELS), last - first, columns)
+    return Spread(half_widths, True)
 
 
 def doubt(found: Estimate) -> Array:

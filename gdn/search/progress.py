@@ -1,0 +1,31 @@
+"""Who wants to know how far the search is, and how long its stages took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+Progress = Callable[[float], None]
+
+
+class Clock:
+    """Seconds spent in named stages."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def mark(self, stage: str) -> None:
+        """The time since the last mark was spent in `stage`."""
+        now = time.perf_counter()
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._last, 4)
+        self._last = now
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who wants to know how far the search is, from 0 to 1."""
+
+    clock: Clock = field(default_factory=Clock)
+    progress: Progress = lambda share: None
