@@ -49,6 +49,23 @@ def test_hot_and_dead_pixels_are_found(dose: float) -> None:
     assert np.abs(level - dose).max() < 6 * np.sqrt(dose / 40) + 0.05
 
 
+def test_missing_pixels_are_left_out_and_filled(tmp_path: Path) -> None:
+    frame = noisy_frame((150, 150)).astype(np.float32)
+    whole = frame.copy()
+    frame[40:52, 60:71] = np.nan
+    frame[3, 3] = np.inf
+    tifffile.imwrite(tmp_path / "holes.tif", frame)
+    tifffile.imwrite(tmp_path / "whole.tif", whole)
+    result = gdn("denoise", tmp_path / "holes.tif", tmp_path / "whole.tif", *FAST, "--sampling", "0.1", "--json", "--report")
+    assert result.returncode == 0, result.stderr
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert any("133 missing (NaN) pixels are left out and filled in" in w for w in rows[0]["warnings"])
+    image, other = (tifffile.imread(tmp_path / f"{name}_denoised.tif") for name in ("holes", "whole"))
+    assert np.isfinite(image).all()
+    assert np.abs(image - other)[40:52, 60:71].max() < 0.2 * other.mean()
+    assert np.abs(image - other)[80:].mean() < 0.02 * other.mean()
+
+
 def test_saturated_pixels_are_found_and_too_many_are_not_masked() -> None:
     frame = np.random.default_rng(0).poisson(100, (200, 200)).astype(np.float32)
     frame[50:60, 50:60] = 255

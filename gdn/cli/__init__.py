@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from typing import Any
@@ -33,6 +34,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 def main(arguments: list[str] | None = None) -> None:
     """Run the program and exit: 0 done, 1 some work failed, 2 bad usage, 130 interrupted. No tracebacks."""
     command = typer.main.get_command(app)
+    _speak()
     signal.signal(signal.SIGTERM, _terminated)
     try:
         result: Any = command.main(args=arguments, prog_name="gdn", standalone_mode=False)
@@ -46,6 +48,14 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         code = _explain(error)
     sys.exit(code)
+
+
+def _speak() -> None:
+    """The library's warnings, one line each on stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("gdn: %(message)s"))
+    logger = logging.getLogger("gdn")
+    logger.handlers, logger.propagate = [handler], False
 
 
 def _terminated(number: int, frame: object) -> None:
@@ -70,6 +80,8 @@ def _explain(error: Exception) -> int:
     from gdn.cli.common import UsageFault
 
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
     expected = isinstance(error, ValueError | OSError | RuntimeError | FloatingPointError | MemoryError | ImportError)
     if not expected:
         text = f"internal error, please report it: {type(error).__name__}: {text}"

@@ -90,7 +90,7 @@ def _trust_words(frame: Any, found: Any, trust: Any) -> str:
 
 def _write(output: Path, frame: Any, found: Any, trust: Any) -> list[Any]:
     """Write one frame's TIFFs and its columns; returns its row of panels: noisy, denoised, spread, truth."""
-    from gdn.frames.files import write_tiff
+    from gdn.frames.files import write_tiff, writing
     from gdn.frames.source import Calibration
     from gdn.report.figure import Panel, save_atoms, span
 
@@ -99,7 +99,8 @@ def _write(output: Path, frame: Any, found: Any, trust: Any) -> list[Any]:
     for name, array in (("", noisy), ("_denoised", image), ("_spread", spread), ("_truth", frame.image)):
         write_tiff(output / f"{frame.file}{name}.tif", array, calibration)
     if trust.atoms is not None:
-        save_atoms(output / f"{frame.file}_atoms.csv", output / f"{frame.file}_atoms.png", image, trust.atoms)
+        with writing(output / f"{frame.file}_atoms.csv") as table, writing(output / f"{frame.file}_atoms.png") as picture:
+            save_atoms(table, picture, image, trust.atoms)
     low, high = span(frame.image)
     score = next(r for r in found.rows if r["method"] == "gdn")
     return [

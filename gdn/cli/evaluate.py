@@ -130,5 +130,5 @@ def _frames(path: Path, vacuum: float, sampling: float | None) -> Any:
     source = read_frames(path)
     pixel = source.sampling(sampling)
     for index in range(source.count):
-        image = source.read(index) * np.float32(STUDY_VACUUM / vacuum)
+        image = source.read(index, whole=True) * np.float32(STUDY_VACUUM / vacuum)
         yield CleanFrame(str(path), index, image, pixel)

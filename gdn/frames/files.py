@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import glob
 import mmap
 import os
@@ -61,16 +63,53 @@ def writing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{HOST}-{os.getpid()}.part{path.suffix}")
     try:
         yield temporary
-        if path.is_dir() and temporary.is_dir():
-            shutil.rmtree(path)  # a folder cannot be replaced in one step
-        temporary.replace(path)
+        _sync(temporary)
+        _replace(temporary, path)
+    except OSError as error:
+        # A full disk has no name to it, or one that the user has never seen.
+        if error.errno is None or (error.filename is not None and not str(error.filename).startswith(str(temporary))):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         _remove(temporary)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file is on the disk: a name that outlives a power cut must not stand for an empty file."""
+    if path.is_file():
+        with path.open("rb+") as stream:
+            os.fsync(stream.fileno())
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Give a file its name. A folder cannot be replaced in one step: the former one goes aside first, and another process
+    may put its own there meanwhile."""
+    for _ in range(100):
+        try:
+            temporary.replace(path)
+        except OSError:
+            if not (temporary.is_dir() and path.is_dir()):
+                raise
+            aside = temporary.with_name(f"{temporary.name}.old")
+            with contextlib.suppress(OSError):
+                path.replace(aside)
+            _remove(aside)
+        else:
+            return
+    raise OSError(errno.ENOTEMPTY, "another process keeps writing there", str(path))
+
+
+def _allocate(path: Path) -> None:
+    """Take a file's space on the disk now: where it is written through a map, a full disk would end the process."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as stream:
+            os.posix_fallocate(stream.fileno(), 0, max(path.stat().st_size, 1))
 
 
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
+        return
     path.unlink(missing_ok=True)
 
 
@@ -129,6 +168,7 @@ def _tiff(path: Path, calibration: Calibration, dtype: str, provenance: str) -> 
     mapped = tifffile.memmap(
         path, shape=calibration.shape, dtype=np.dtype(dtype), **_write_options(calibration, {"program": "gdn"}, provenance)
     )
+    _allocate(path)
     yield mapped.reshape((-1, *calibration.shape[-2:]))
     mapped.flush()
     del mapped
@@ -143,13 +183,28 @@ def _mrc(path: Path, calibration: Calibration, dtype: str, provenance: str) -> I
     # MRC has no 8-bit unsigned mode: 16 bits hold it.
     stored = np.dtype("uint16" if dtype == "uint8" else dtype)
     with mrcfile.new_mmap(path, shape, mrc_mode=mode_from_dtype(stored), overwrite=True) as file:
+        _allocate(path)
         file.voxel_size = calibration.sampling_angstrom or 0.0
         if len(shape) == 3:
             file.set_image_stack()
         if provenance:
             file.add_label(provenance[:80])
         yield file.data.reshape((-1, *shape[-2:]))
-        file.update_header_stats()
+        _mrc_statistics(file)
+
+
+def _mrc_statistics(file: Any) -> None:
+    """The header's statistics, frame by frame: mrcfile's own take the memory of the whole stack."""
+    frames = file.data.reshape((-1, *file.data.shape[-2:]))
+    low, high, total, square = np.inf, -np.inf, 0.0, 0.0
+    for frame in frames:
+        values = frame.astype(np.float64)
+        low, high = min(low, values.min()), max(high, values.max())
+        total, square = total + values.sum(), square + (values**2).sum()
+        release(frames)
+    mean = total / frames.size
+    file.header.dmin, file.header.dmax, file.header.dmean = low, high, mean
+    file.header.rms = max(square / frames.size - mean**2, 0) ** 0.5
 
 
 @contextmanager

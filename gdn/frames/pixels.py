@@ -28,18 +28,21 @@ class Defects:
 
 
 def find_defects(frame: Frame) -> Defects:
-    """Bad pixels of a frame, and warnings. Nothing is masked where more than MOST of it is bad."""
+    """Bad pixels of a frame, NaN among them, and warnings. Where more than MOST of it is bad, only NaN is masked."""
+    missing = ~np.isfinite(frame)
+    if missing.any():
+        frame = filled(frame, missing)
     notes = correlation_note(frame)
-    full, clipped = _saturated(frame), _isolated(frame)
-    bad = full | clipped
+    full, clipped = _saturated(frame), _isolated(frame) & ~missing
+    bad = full | clipped | missing
     share = float(bad.mean())
     if share == 0:
         return Defects(None, notes)
     if share > MOST:
-        return Defects(
-            None, [*notes, f"{share:.0%} of the pixels are saturated or defective: too many to leave out; expose anew"]
-        )
-    words = ", ".join(f"{int(m.sum())} {name}" for m, name in ((full, "saturated"), (clipped & ~full, "hot or dead")) if m.any())
+        words = f"{share:.0%} of the pixels are saturated or defective: too many to leave out; expose anew"
+        return Defects(missing if missing.any() else None, [*notes, words])
+    kinds = ((full, "saturated"), (clipped & ~full, "hot or dead"), (missing, "missing (NaN)"))
+    words = ", ".join(f"{int(m.sum())} {name}" for m, name in kinds if m.any())
     return Defects(bad, [*notes, f"{words} pixels are left out and filled in"])
 
 

@@ -17,6 +17,7 @@ Style = Literal["imagej", "ome", "plain"]
 
 MINIMUM_SIDE = 16  # px; below this there is nothing to estimate noise from
 MAXIMUM_PIXELS = 2**28  # of a frame, 16384 x 16384: what a damaged header declares must not be allocated
+MOST_MISSING = 0.05  # of a frame's pixels
 OBLONG = 1.01  # ratio of a pixel's sides from which on it is not square
 _ANGSTROM_PER = {
     "\u00e5": 1.0, "\u212b": 1.0, "angstrom": 1.0, "angstroms": 1.0, "ang": 1.0, "a": 1.0, "\\u00c5".lower(): 1.0,
@@ -86,8 +87,9 @@ class FrameFile:
             raise FrameError(f"{self.path}: {why}; give it in Å per pixel, for example --sampling 0.06")
         return found
 
-    def read(self, index: int) -> Frame:
-        """Frame `index`, float32. Raises FrameError for NaN, infinity, or data that ends early."""
+    def read(self, index: int, whole: bool = False) -> Frame:
+        """Frame `index`, float32; NaN where nothing was recorded (NaN or infinity in the file). Raises FrameError for
+        more than MOST_MISSING of those, or any where the frame must be `whole`, and for data that ends early."""
         try:
             raw = np.asarray(self.pixels[index])
         except FrameError:
@@ -99,11 +101,15 @@ class FrameFile:
         if raw.shape != self.frame_shape:
             raise FrameError(f"{self.path}: frame {index} is {'x'.join(map(str, raw.shape))} px, not {self.frame_shape}")
         frame = raw.astype(np.float32)
-        bad = int(frame.size - np.isfinite(frame).sum())
+        missing = ~np.isfinite(frame)
+        bad = int(missing.sum())
+        if bad > (0 if whole else MOST_MISSING * frame.size):
+            most = "none" if whole else f"at most {MOST_MISSING:.0%} of them"
+            raise FrameError(f"{self.path}: frame {index} has {bad} NaN or infinite pixels; {most} can be left out")
         if bad:
-            raise FrameError(f"{self.path}: frame {index} has {bad} NaN or infinite pixels; repair or mask them first")
-        if frame.min() == frame.max():
-            raise FrameError(f"{self.path}: frame {index} is constant (every pixel is {frame.flat[0]:g}); nothing to denoise")
+            frame[missing] = np.nan
+        if np.nanmin(frame) == np.nanmax(frame):
+            raise FrameError(f"{self.path}: frame {index} is constant (every pixel is {np.nanmin(frame):g}); nothing to denoise")
         return frame
 
     def summed(self) -> FrameFile:

@@ -71,7 +71,7 @@ def gray_picture(image: Gray, longest: int, low: float | None = None, high: floa
 
     Reduced before it is stretched: single counts would leave a noisy frame black.
     """
-    picture = Image.fromarray(np.asarray(image, dtype=np.float32))
+    picture = Image.fromarray(np.nan_to_num(np.asarray(image, dtype=np.float32)))
     size = min(1.0, longest / max(picture.size))
     small = picture.resize((max(1, round(picture.width * size)), max(1, round(picture.height * size))), Image.Resampling.BOX)
     values = np.asarray(small)
@@ -99,8 +99,6 @@ def overlay(image: Gray, atoms: Atoms, longest: int = OVERLAY) -> Image.Image:
 
 
 def save_atoms(table: Path, picture: Path, image: Gray, atoms: Atoms) -> None:
-    """Write the columns' CSV table and their picture over the result."""
-    with writing(table) as temporary:
-        write_csv(temporary, atoms)
-    with writing(picture) as temporary:
-        overlay(image, atoms).save(temporary, format="PNG")
+    """Write the columns' CSV table and their picture over the result, under the very names: `writing` is the caller's."""
+    write_csv(table, atoms)
+    overlay(image, atoms).save(picture, format="PNG")

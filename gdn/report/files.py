@@ -18,6 +18,7 @@ from gdn.engines.base import Engine
 from gdn.engines.observation import Array
 from gdn.frames.files import result_writer, writing
 from gdn.frames.noise import NoiseModel
+from gdn.frames.pixels import filled
 from gdn.frames.source import FrameError, FrameFile
 from gdn.report.figure import save_atoms
 from gdn.report.outputs import Outputs, Style, is_done, job_key
@@ -57,6 +58,8 @@ class Job:
     def denoise(self, frame: Array, sampling_angstrom: float, progress: Callable[[float], None]) -> FrameResult:
         """One frame by this job's method."""
         if self.original is not None:
+            missing = ~np.isfinite(frame)
+            frame = filled(frame, missing) if missing.any() else frame
             return original_frame(frame, sampling_angstrom, self.engine, self.seed, self.original, self.noise, progress)
         return denoise_frame(frame, sampling_angstrom, self.engine, self.bank, self.settings, self.noise, progress)
 
@@ -110,6 +113,8 @@ def denoise_file(frames: FrameFile, outputs: Outputs, job: Job, progress: Callab
     done: list[Judged] = []
     before: Estimate | None = None
     with ExitStack() as stack:
+        # First in, so that it gets its name last: where the record is, everything is.
+        record = stack.enter_context(writing(outputs.record))
         levels = job.judging.intervals
         paths = outputs.images(levels)
         image, spread, *widths = (
@@ -129,15 +134,16 @@ def denoise_file(frames: FrameFile, outputs: Outputs, job: Job, progress: Callab
             for width, level in zip(widths, levels, strict=True):
                 width[index] = trust.intervals.get(level, np.full_like(result.image, np.nan))
             if trust.atoms is not None:
-                save_atoms(*outputs.atoms(index), result.image, trust.atoms)
+                table, picture = (stack.enter_context(writing(path)) for path in outputs.atoms(index))
+                save_atoms(table, picture, result.image, trust.atoms)
             if job.witness is not None:
                 job.witness(source, index, frame, result, trust)
             if before is not None and result.estimate is not None:
                 done[-1] = replace(done[-1], following=next_frame(before, result.estimate, done[-1].trust.own))
             before = result.estimate
             done.append(Judged.of(result, trust))
-    rows = [_row(source, index, outputs, job, one) for index, one in enumerate(done)]
-    _write_record(outputs.record, _record(source, frames, sampling, job, done, rows))
+        rows = [_row(source, index, outputs, job, one) for index, one in enumerate(done)]
+        record.write_text(json.dumps(_record(source, frames, sampling, job, done, rows), indent=1) + "\n", encoding="utf-8")
     return rows
 
 
@@ -241,8 +247,3 @@ def _record(
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
     """JSON has no infinity: a number that is not finite becomes null."""
     return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
-
-
-def _write_record(path: Path, record: dict[str, Any]) -> None:
-    with writing(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n")

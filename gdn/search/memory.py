@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 Found = TypeVar("Found")
 
-TILE_PIXELS = 2**21  # of tiles searched at a time: 128 tiles of 128 px
+TILE_PIXELS = 2**20  # of tiles searched at a time: 64 tiles of 128 px
 BANK_PIXELS = 2**24  # of bank images scored at a time
 KEPT_PIXELS = 2**25  # of the largest bank whose images stay in memory from frame to frame
 # Measured peaks (docs/files.md): eight guesses, of the bank and of the neighbours a few more, each with its tile and mean.
