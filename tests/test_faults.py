@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from conftest import noisy_frame
+from conftest import ROOT, noisy_frame
 from test_cli import FAST, gdn, left_behind, one_line
 from test_formats import needs_formats
 
@@ -149,3 +149,12 @@ def test_a_stack_that_fails_in_the_middle_leaves_nothing(tmp_path: Path) -> None
     result = gdn("denoise", tmp_path / "s.tif", *QUICK, "--atoms", "-o", tmp_path / "out")
     one_line(result, 1, "s.tif: frame 2 is constant")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["gdn-run.toml"]
+
+
+@posix
+def test_damaged_files_by_the_hundred() -> None:
+    """A sample; `benchmarks/hostile.py` alone takes ten thousand."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "hostile.py"), "--cases", "400", "--first", "70000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| model | 20 |" in done.stdout

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from gdn.engines.base import Engine, EngineError
+from gdn.engines.choose import open_engine
+from gdn.engines.observation import TileData
 from gdn.models import ModelError, find_model, load_model, sha256_of
 
 
@@ -83,6 +88,71 @@ def test_model_json_that_is_no_card(folder: Path, text: str) -> None:
     (folder / "model.json").write_text(text)
     with pytest.raises(ModelError, match=r"model\.json"):
         load_model(folder)
+
+
+def put(folder: Path, name: str, content: bytes) -> None:
+    """A file of the model with a hash that fits."""
+    (folder / name).write_bytes(content)
+    files = json.loads((folder / "model.json").read_text())["files"]
+    edit(folder, files=files | {name: sha256_of(folder / name)})
+
+
+def refused(folder: Path) -> str:
+    """The one line with which a model is refused before it has made an image."""
+    with pytest.raises((ModelError, EngineError)) as caught, open_engine(load_model(folder), threads=1) as engine:
+        engine.generate(np.zeros((1, engine.model.card.latent), np.float32))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["secret.bin", "../secret.bin", "/etc/passwd"])
+def test_graphs_that_keep_their_numbers_elsewhere_are_refused(folder: Path, place: str) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(folder / "generator.onnx")
+    big = max(model.graph.initializer, key=lambda t: len(t.raw_data))
+    (folder / "secret.bin").write_bytes(big.raw_data)
+    (folder.parent / "secret.bin").write_bytes(big.raw_data)
+    big.ClearField("raw_data")
+    big.data_location = onnx.TensorProto.EXTERNAL
+    entry = big.external_data.add()
+    entry.key, entry.value = "location", place
+    put(folder, "generator.onnx", model.SerializeToString())
+    assert "generator.onnx" in refused(folder)
+
+
+def test_graphs_of_huge_declared_shapes_are_refused(folder: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(folder / "generator.onnx")
+    big = max(model.graph.initializer, key=lambda t: len(t.raw_data))
+    big.dims[0] = 2**40
+    put(folder, "generator.onnx", model.SerializeToString())
+    assert "generator.onnx" in refused(folder)
+
+
+def test_a_patch_or_latent_that_the_graph_does_not_have_is_refused(folder: Path) -> None:
+    for changes in ({"latent": 64}, {"patch": 4096}, {"latent": 65536}):
+        card = json.loads((folder / "model.json").read_text())
+        edit(folder, **changes)
+        with pytest.raises((ModelError, EngineError, ValueError)) as caught, open_engine(load_model(folder), threads=1) as engine:
+            engine.value_and_gradient(*_tile(engine))
+        assert "\n" not in str(caught.value)
+        edit(folder, **card)
+
+
+def _tile(engine: Engine) -> tuple[Any, ...]:
+    patch = min(engine.model.card.patch, 512)
+    ones = np.ones((1, patch, patch), np.float32)
+    z = np.zeros((1, engine.model.card.latent), np.float32)
+    return z, TileData(ones, ones, 1.0, 0.0), np.ones(1, np.float32), 0 * ones
+
+
+def test_weights_that_are_no_safetensors_are_refused(folder: Path) -> None:
+    pytest.importorskip("torch")
+    for content in (b"", b"\x80\x04K\x01.", b"\xff" * 64, (2**40).to_bytes(8, "little") + b"{}"):
+        put(folder, "weights.safetensors", content)
+        with pytest.raises((ModelError, EngineError)) as caught, open_engine(load_model(folder), "torch", "cpu"):
+            pass
+        assert "weights.safetensors" in str(caught.value)
 
 
 def test_unknown_names_list_what_there_is() -> None:

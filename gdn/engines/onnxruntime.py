@@ -86,11 +86,12 @@ class OnnxRuntimeEngine(GraphEngine):
 
 
 def _checked(session: onnxruntime.InferenceSession, feed: dict[str, Any]) -> list[Any]:
-    """The outputs. Raises OutOfMemory where that is what onnxruntime's own unrelated classes mean."""
+    """The outputs. Raises OutOfMemory where that is what onnxruntime's own unrelated classes mean, else EngineError."""
     try:
         outputs: list[Any] = session.run(None, feed)
     except Exception as error:
         if is_out_of_memory(error):
             raise OutOfMemory(f"onnxruntime: memory ran out for a batch of {len(next(iter(feed.values())))}") from None
-        raise
+        words = " ".join(str(error).split())[:160]
+        raise EngineError(f"onnxruntime cannot run the model's graph ({words}); export the model again") from None
     return outputs

@@ -75,4 +75,4 @@ def merge(values: Array, tiling: Tiling, weights: Array | None = None) -> Array:
         tx, fx = _inside(x, tiling.patch, tiling.shape[1])
         total[fy, fx] += factor * w[ty, tx] * value[ty, tx]
         norm[fy, fx] += factor * w[ty, tx]
-    return np.asarray(total / norm, dtype=np.float32)
+    return np.divide(total, norm, out=total).astype(np.float32)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from gdn.engines.observation import Array, TileData, negative_log_likelihood
@@ -25,6 +24,7 @@ HELD_OUT = 0.25
 THRESHOLDS = (np.inf, 2.5, 2.0, 1.7, 1.4)  # of the residual's shrinkage; inf adds nothing
 WIDTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # px, of Gaussian filters
 MIXTURES = (0.0, 0.25, 0.5, 0.75, 1.0)  # share of the plain filter
+STRIP_PIXELS = 2**20  # scored at a time
 MARGIN = 3.0  # nats that more freedom must gain
 
 
@@ -87,8 +87,7 @@ def plain_filter(counts: Array, sigma: Array, width: float | None) -> Array:
 def choose(parts: Split, guess: Array) -> Choice:
     """Threshold, share and filter of least held-out loss. `guess` is a generator's image of the first part."""
     noise = np.sqrt(np.maximum(parts.alpha * guess + parts.beta, 1e-6)).astype(np.float32)
-    flat = np.full_like(guess, parts.first.mean())
-    level = _score(flat, parts)
+    level = _score(np.full_like(guess, parts.first.mean()), parts)
 
     def gain(image: Array) -> float:
         return level - _score(image, parts)
@@ -118,7 +117,11 @@ def _first_of_best(
 
 def _score(image: Array, parts: Split) -> float:
     """Negative log-likelihood of the second part, nats."""
-    data = TileData(parts.second[None], np.ones_like(parts.second)[None], parts.alpha, parts.other_beta)
-    expected = np.maximum(image, 1e-3 if parts.alpha else -np.inf) * np.float32((1 - parts.share) / parts.share)
-    found: NDArray[np.float64] = negative_log_likelihood(expected[None].astype(np.float32), data)
-    return float(found[0])
+    total, step = 0.0, max(1, STRIP_PIXELS // image.shape[1])
+    for first in range(0, len(image), step):
+        counts = parts.second[None, first : first + step]
+        data = TileData(counts, np.ones_like(counts), parts.alpha, parts.other_beta)
+        expected = np.maximum(image[None, first : first + step], 1e-3 if parts.alpha else -np.inf)
+        scaled = np.asarray(expected * np.float32((1 - parts.share) / parts.share), dtype=np.float32)
+        total += float(negative_log_likelihood(scaled, data)[0])
+    return total

@@ -26,14 +26,15 @@ class Mixture:
     """What remains of each tile's candidates for blending: their weighted mean and mean square, as float32.
 
     Candidates come in any portions, those of a tile also in several: the memory is that of the tiles, not of the candidates.
+    Without `spread` it is half of that.
     """
 
-    def __init__(self, tiling: Tiling, temperature: float) -> None:
+    def __init__(self, tiling: Tiling, temperature: float, spread: bool = True) -> None:
         n, p = len(tiling.corners), tiling.patch
         self.tiling, self.temperature = tiling, temperature
         self._log_weight = np.full(n, -np.inf)
         self._mean = np.zeros((n, p, p), np.float32)
-        self._square = np.zeros((n, p, p), np.float32)
+        self._square = np.zeros((n if spread else 0, p, p), np.float32)
 
     def add(self, candidates: Candidates) -> None:
         """Add candidates; `tile` is the tile's number in the frame."""
@@ -53,7 +54,8 @@ class Mixture:
             means = candidates.mean[which].astype(np.float64)
             w = weight[which][:, None, None]
             self._mean[t] = before[k] * self._mean[t] + share[k] * (w * means).sum(0)
-            self._square[t] = before[k] * self._square[t] + share[k] * (w * means**2).sum(0)
+            if len(self._square):
+                self._square[t] = before[k] * self._square[t] + share[k] * (w * means**2).sum(0)
 
     def image(self) -> Array:
         """Posterior mean, electrons per binned pixel."""

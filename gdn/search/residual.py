@@ -19,6 +19,7 @@ from gdn.engines.observation import Array
 
 WINDOW = 32  # binned px
 HOP = 8
+STRIP_PIXELS = 2**20  # in memory at a time, at fifty bytes each
 NEIGHBOURHOOD = 3  # Fourier coefficients along each axis
 THRESHOLD = 2.5  # mean power below which a neighbourhood of noise alone is set to zero
 Spectra = NDArray[np.complex128]
@@ -36,11 +37,21 @@ def shrunk_residual(residual: Array, sigma: Array, threshold: float = THRESHOLD)
     """
     if not np.isfinite(threshold):
         return np.zeros_like(residual)
-    white = _pad(np.asarray(residual / sigma, dtype=np.float64))
-    pilot = _in_windows([white], lambda spectra: _shrink(spectra[0], threshold))
-    found = _in_windows([white, pilot], _wiener)
-    inner = (slice(WINDOW, WINDOW + residual.shape[0]), slice(WINDOW, WINDOW + residual.shape[1]))
-    return np.asarray(found[inner] * sigma, dtype=np.float32)
+    rows, columns = residual.shape
+    kept = np.empty_like(residual)
+    step = max(2 * WINDOW, STRIP_PIXELS // columns // HOP * HOP)
+    for first in range(0, rows, step):
+        last = min(first + step, rows)
+        # Each pass looks a window further; no further than the whole frame's windows, so that strips do not show.
+        low = max(-WINDOW, first - 2 * WINDOW)
+        high = min(rows + WINDOW + -rows % HOP, last + 2 * WINDOW + -last % HOP)
+        at = np.ix_(_mirrored(np.arange(low, high), rows), _mirrored(_span(columns), columns))
+        white = np.asarray(residual[at] / sigma[at], dtype=np.float64)
+        pilot = _in_windows([white], lambda spectra: _shrink(spectra[0], threshold))
+        found = _in_windows([white, pilot], _wiener)
+        inner = (slice(first - low, last - low), slice(WINDOW, WINDOW + columns))
+        kept[first:last] = found[inner] * sigma[first:last]
+    return kept
 
 
 def _in_windows(images: list[NDArray[np.float64]], rule: Callable[[list[Spectra]], Spectra]) -> NDArray[np.float64]:
@@ -58,12 +69,14 @@ def _in_windows(images: list[NDArray[np.float64]], rule: Callable[[list[Spectra]
     return np.asarray(total / weight)
 
 
-def _pad(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mirror padding by one window before and up to two after, also where the image is smaller than that,
-    so that whole windows cover it."""
-    rows, columns = (np.arange(-WINDOW, n + WINDOW + -n % HOP) for n in image.shape)
-    mirrored = [np.where((i // n) % 2 == 0, i % n, n - 1 - i % n) for i, n in zip((rows, columns), image.shape, strict=True)]
-    return image[np.ix_(*mirrored)]
+def _span(n: int) -> NDArray[np.int64]:
+    """Pixels of an axis with one window before and up to two after, so that whole windows cover it."""
+    return np.arange(-WINDOW, n + WINDOW + -n % HOP)
+
+
+def _mirrored(i: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """The pixels of an axis of length `n` that stand for those beyond its ends, however far beyond."""
+    return np.where((i // n) % 2 == 0, i % n, n - 1 - i % n)
 
 
 def _shrink(spectrum: Spectra, threshold: float) -> Spectra:

@@ -51,7 +51,7 @@ class Pool:
 
 def proposed(engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, settings: SearchSettings) -> Array:
     """The blended image of unrefined starts."""
-    mixture = Mixture(tiling, settings.temperature)
+    mixture = Mixture(tiling, settings.temperature, spread=False)
     dose = float(binned.counts.mean())
 
     def work(index: NDArray[np.int64]) -> Candidates:

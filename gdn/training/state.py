@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gdn.models import load_model
+from gdn.models import ModelError, load_model
 from gdn.training.networks import Discriminator, Encoder, Generator, initialise
 from gdn.training.recipe import Recipe
 from gdn.training.unet import UNet
@@ -102,17 +102,23 @@ class State:
 
 def networks_of_model(folder: Path) -> tuple[Generator, Encoder | None, Recipe]:
     """Networks with the stored training weights of a model folder. Raises ModelError."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     model = load_model(folder)
-    recipe = Recipe.model_validate(model.card.recipe)
-    state = State(recipe, "cpu")
-    tensors = load_file(str(folder / "weights.safetensors"))
-    named: list[tuple[str, nn.Module | None]] = [("generator", state.average), ("encoder", state.encoder)]
-    for prefix, module in named:
-        if module is not None:
-            own = {k.removeprefix(prefix + "."): v for k, v in tensors.items() if k.startswith(prefix + ".")}
-            module.load_state_dict(own)
+    path = folder / "weights.safetensors"
+    try:
+        recipe = Recipe.model_validate(model.card.recipe)
+        state = State(recipe, "cpu")
+        tensors = load_file(str(path))
+        named: list[tuple[str, nn.Module | None]] = [("generator", state.average), ("encoder", state.encoder)]
+        for prefix, module in named:
+            if module is not None:
+                own = {k.removeprefix(prefix + "."): v for k, v in tensors.items() if k.startswith(prefix + ".")}
+                module.load_state_dict(own)
+    except (ValueError, RuntimeError, OSError, SafetensorError) as error:
+        words = " ".join(str(error).split())[:160]
+        raise ModelError(f"{path}: not the weights of this model's recipe ({words}); export it again") from None
     assert isinstance(state.average, Generator)
     return state.average.eval(), None if state.encoder is None else state.encoder.eval(), recipe
 
