@@ -166,3 +166,51 @@ def test_a_run_is_repeated_by_its_config(frame_file: Path, tmp_path: Path) -> No
     one_line(gdn("denoise", frame_file, "--config", broken), 2, "broken.toml", "cannot be read")
     broken.write_text('restarts = "many"')
     one_line(gdn("denoise", frame_file, "--config", broken), 2, "restarts")
+
+
+def test_a_log_says_how_far_it_is_and_how_long_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    from gdn.cli.common import Log, duration
+
+    times = iter([0.0, 10.0, 61.0, 70.0, 7300.0])
+    log = Log("denoising", 40, lambda: next(times))
+    log(0.5, text="a.tif (1/40)")
+    log(1, text="b.tif (2/40), frame 1/3")
+    log(2)
+    log(20, text="u.tif (21/40)")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "gdn: denoising: b.tif (2/40), frame 1/3, 2%, about 40 min left",
+        "gdn: denoising: u.tif (21/40), 50%, about 2 h 02 min left",
+    ]
+    assert [duration(s) for s in (3, 89, 95, 5300, 5400)] == ["3 s", "89 s", "2 min", "88 min", "1 h 30 min"]
+
+
+def test_names_that_are_patterns_and_other_alphabets(tmp_path: Path) -> None:
+    names = ["run [3] 0.5e.TIF", "Probe_Ångström é.tif", "b*.tif"] if os.name != "nt" else ["run [3] 0.5e.TIF", "é.tif"]
+    for number, name in enumerate(names):
+        tifffile.imwrite(tmp_path / name, noisy_frame((100, 100), number))
+    done = gdn("denoise", *(tmp_path / name for name in names), *QUICK, "--json", "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert [Path(json.loads(line)["input"]).name for line in done.stdout.splitlines()] == names
+    assert (tmp_path / "out" / "run [3] 0.5e_denoised.tif").exists()
+    # Windows shells leave patterns to the program, and may write the suffix in capitals.
+    other = gdn("denoise", str(tmp_path / "run*"), *QUICK, "--json", "-o", tmp_path / "other")
+    assert len(other.stdout.splitlines()) == 1, other.stderr
+
+
+def test_the_shell_completes() -> None:
+    environment = os.environ | {"_GDN_COMPLETE": "complete_bash", "COMP_WORDS": "gdn denoise --re", "COMP_CWORD": "2"}
+    command = [sys.executable, "-c", "import sys; sys.argv = ['gdn']; from gdn.cli import main; main()"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0
+    assert {"--restarts", "--report", "--resume", "--residual"} <= set(done.stdout.split())
+
+
+@pytest.mark.parametrize("command", ["denoise", "simulate", "train", "export", "evaluate", "demo", "doctor"])
+def test_help_has_examples_and_every_option_of_denoise_a_group(command: str) -> None:
+    text = gdn(command, "--help").stdout
+    assert f"    gdn {command}" in text
+    if command == "denoise":
+        groups = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+        assert groups == ["Input:", "Output:", "Search:", "How far to trust it:", "Machine and run:", "Other options:"]
+        assert text.split("Other options:")[1].split() == ["-h,", "--help", "Show", "this", "message", "and", "exit."]

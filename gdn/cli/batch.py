@@ -132,7 +132,7 @@ def process(files: Iterator[tuple[Path, Outputs]], total: int | None, run: Run) 
             count = f"{tally.files + 1}" + ("" if total is None else f"/{total}")
             update(tally.files, text=f"{path.name} ({count})")
             try:
-                _one(path, outputs, run, family, tally, lambda share: update(tally.files + share))
+                _one(path, outputs, run, family, tally, partial(_say, update, tally.files, f"{path.name} ({count})"))
             except KeyboardInterrupt:
                 rest = "" if total is None else f" of {total}"
                 print(f"gdn: interrupted in {path}, which is discarded; {tally.files}{rest} files are done. "
@@ -142,7 +142,13 @@ def process(files: Iterator[tuple[Path, Outputs]], total: int | None, run: Run) 
     return tally
 
 
-def _one(path: Path, outputs: Outputs, run: Run, family: Any, tally: Tally, progress: Callable[[float], None]) -> None:
+def _say(update: Any, files: int, text: str, share: float, frames: int = 1) -> None:
+    """Progress within a file: which of its frames is in hand."""
+    within = f", frame {min(int(share * frames) + 1, frames)}/{frames}" if frames > 1 else ""
+    update(files + share, text=f"{text}{within}")
+
+
+def _one(path: Path, outputs: Outputs, run: Run, family: Any, tally: Tally, progress: Callable[[float, int], None]) -> None:
     """Denoise one file; what is wrong with it goes into the tally."""
     from gdn.engines.base import EngineError
     from gdn.report.files import denoise_file
@@ -157,7 +163,7 @@ def _one(path: Path, outputs: Outputs, run: Run, family: Any, tally: Tally, prog
             return
         if not (run.overwrite or run.resume):
             check_absent(outputs, job.judging.intervals)
-        rows = denoise_file(frames, outputs, job, progress)
+        rows = denoise_file(frames, outputs, job, lambda share: progress(share, frames.count))
     except (ValueError, OSError, MemoryError, EngineError) as error:
         if isinstance(error, EngineError | CacheError) and not family.opened:
             raise  # bad usage: no file could be done

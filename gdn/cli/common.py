@@ -5,10 +5,13 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+LOG_SECONDS = 60.0  # between lines of progress where there is no terminal
 
 
 class UsageFault(ValueError):
@@ -48,9 +51,13 @@ def writable_folder(path: Path) -> Path:
 
 @contextmanager
 def progress_bar(description: str, total: float | None = None, quiet: bool = False) -> Iterator[Any]:
-    """A function update(done, total=None, text=None) that draws on stderr; silent where that is no terminal."""
-    if quiet or not sys.stderr.isatty():
+    """A function update(done, total=None, text=None) that draws on stderr, or now and then writes a line where that is no
+    terminal; silent if `quiet`."""
+    if quiet:
         yield lambda done, total=None, text=None: None
+        return
+    if not sys.stderr.isatty():
+        yield Log(description, total)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -68,6 +75,38 @@ def progress_bar(description: str, total: float | None = None, quiet: bool = Fal
             bar.update(task, **changes)
 
         yield update
+
+
+class Log:
+    """Progress as plain lines, for a batch system's log: one in LOG_SECONDS at most, none for what is done sooner."""
+
+    def __init__(self, description: str, total: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._description, self._total, self._clock = description, total, clock
+        self._begun = self._said = clock()
+        self._text = ""
+
+    def __call__(self, done: float, total: float | None = None, text: str | None = None) -> None:
+        """Say how far it is, if it is time to."""
+        self._total = self._total if total is None else total
+        self._text = self._text if text is None else text
+        now = self._clock()
+        if now - self._said < LOG_SECONDS:
+            return
+        self._said = now
+        words = [f"{self._description}: {self._text or f'{done:.0f} done'}"]
+        if self._total:
+            words.append(f"{done / self._total:.0%}")
+        if self._total and done > 0:
+            words.append(f"about {duration((now - self._begun) * (self._total / done - 1))} left")
+        print(f"gdn: {', '.join(words)}", file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """A time in words: 40 s, 12 min, 3 h 20 min."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def need(package: str, extra: str) -> None:

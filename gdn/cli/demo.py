@@ -10,12 +10,13 @@ from typing import Any
 import typer
 
 from gdn.cli.common import progress_bar, writable_folder
+from gdn.cli.help import Grouped
 from gdn.models import DEFAULT_MODEL
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("demo")(demo)
+    app.command("demo", cls=Grouped)(demo)
 
 
 def demo(
@@ -31,6 +32,11 @@ def demo(
     """Denoise shipped low-dose frames (0.45 electrons per pixel) and compare with their ground truth.
 
     The frames are simulated test structures: the shipped generator has never seen them.
+
+    \b
+    Examples:
+      gdn demo
+      gdn demo -o out --restarts 4096 --json
     """
     from gdn.engines.choose import open_engine
     from gdn.evaluation.comparators import available

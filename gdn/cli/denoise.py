@@ -12,6 +12,7 @@ import typer
 from gdn.cli.batch import Run, gather, plan, process, watched
 from gdn.cli.common import UsageFault, writable_folder
 from gdn.cli.config import NAME, load, text_of
+from gdn.cli.help import INPUT, MACHINE, OUTPUT, SEARCH, TRUST, Grouped
 from gdn.models import AUTO
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
@@ -22,60 +23,114 @@ if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("denoise")(denoise)
+    app.command("denoise", cls=Grouped)(denoise)
 
 
 def denoise(
     context: typer.Context,
     files: list[str] | None = typer.Argument(
-        None, metavar="FILES", help="Frames, stacks, folders of them; globs are expanded; - reads names from stdin."
+        None,
+        metavar="FILES",
+        help="Frames, stacks, folders of them; globs are expanded; - reads names from stdin.",
+        rich_help_panel=INPUT,
     ),
-    output: Path | None = typer.Option(
-        None, "-o", "--output", metavar="DIR", help="Folder for results [default: beside each input]."
+    sampling: float | None = typer.Option(
+        None, metavar="Å/px", help="Pixel size where the file carries none, or another.", rich_help_panel=INPUT
     ),
-    kind: str = typer.Option("tif", "--format", help="Of the images written: tif, mrc, zarr, same (as the input)."),
-    dtype: str = typer.Option("float32", help="Of the images written: float32, float16, uint16, uint8 (rounded, clipped)."),
-    dataset: str | None = typer.Option(None, metavar="NAME", help="Which image, in a file that holds several."),
-    summed: bool = typer.Option(False, "--sum", help="Denoise the sum of a movie's frames (dose fractions), not each."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace results that are there; without it they are kept."),
+    dataset: str | None = typer.Option(
+        None, metavar="NAME", help="Which image, in a file that holds several.", rich_help_panel=INPUT
+    ),
+    summed: bool = typer.Option(
+        False, "--sum", help="Denoise the sum of a movie's frames (dose fractions), not each.", rich_help_panel=INPUT
+    ),
     watch: Path | None = typer.Option(
-        None, metavar="DIR", help="Denoise files as they are written into a folder, once complete, until Ctrl-C."
+        None,
+        metavar="DIR",
+        help="Denoise files as they are written into a folder, once complete, until Ctrl-C.",
+        rich_help_panel=INPUT,
     ),
     idle: float | None = typer.Option(
-        None, "--watch-idle", min=0, metavar="SECONDS", help="End --watch after so long without a file."
+        None, "--watch-idle", min=0, metavar="SECONDS", help="End --watch after so long without a file.", rich_help_panel=INPUT
+    ),
+    output: Path | None = typer.Option(
+        None, "-o", "--output", metavar="DIR", help="Folder for results [default: beside each input].", rich_help_panel=OUTPUT
+    ),
+    kind: str = typer.Option(
+        "tif", "--format", help="Of the images written: tif, mrc, zarr, same (as the input).", rich_help_panel=OUTPUT
+    ),
+    dtype: str = typer.Option(
+        "float32", help="Of the images written: float32, float16, uint16, uint8 (rounded, clipped).", rich_help_panel=OUTPUT
+    ),
+    report: bool = typer.Option(
+        False, "--report", help="Write report.html, one file for the run, into the output folder.", rich_help_panel=OUTPUT
+    ),
+    as_json: bool = typer.Option(
+        False, "--json", help="One JSON object per frame on stdout, nothing else there.", rich_help_panel=OUTPUT
+    ),
+    overwrite: bool = typer.Option(
+        False, "--overwrite", help="Replace results that are there; without it they are kept.", rich_help_panel=OUTPUT
+    ),
+    resume: bool = typer.Option(
+        False, help="Skip files whose results are complete and from the same settings.", rich_help_panel=OUTPUT
     ),
     restarts: int = typer.Option(
-        256, min=1, max=1_000_000, help="Random latents scored against every tile, each turned eight ways."
+        256,
+        min=1,
+        max=1_000_000,
+        help="Random latents scored against every tile, each turned eight ways.",
+        rich_help_panel=SEARCH,
     ),
     model: str = typer.Option(
-        AUTO, metavar="NAME|DIR", help="Shipped model or model folder; auto: the largest field that the frame covers."
+        AUTO,
+        metavar="NAME|DIR",
+        help="Shipped model or model folder; auto: the largest field that the frame covers.",
+        rich_help_panel=SEARCH,
     ),
-    noise: str = typer.Option("auto", help="auto, poisson, gaussian, gaussian:S, poisson-gaussian (S in the file's units)."),
-    sampling: float | None = typer.Option(None, metavar="Å/px", help="Pixel size where the file carries none, or another."),
-    engine: str = typer.Option("auto", help="auto, onnxruntime, torch."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda; what is asked for is never replaced."),
-    seed: int = typer.Option(0, min=0, help="Seed of the restarts."),
-    estimate: str = typer.Option("mean", help="mean over distinct restarts, or map: the single best, refined longer."),
-    score: bool = typer.Option(True, help="Score the result against a blur and a flat image on counts held out (as long again)."),
-    intervals: str = typer.Option("", metavar="LEVELS", help="Also write half-widths of these intervals, of 50,90,99 per cent."),
-    atoms: bool = typer.Option(False, "--atoms", help="Find atom columns and test each: NAME_atoms.csv and a picture."),
-    fdr: float = typer.Option(0.05, min=0.001, max=0.5, help="False-discovery rate of the columns called present."),
-    report: bool = typer.Option(False, "--report", help="Write report.html, one file for the run, into the output folder."),
-    strict: bool = typer.Option(False, "--strict", help="Exit code 1 if the generator cannot explain a frame (p < 0.01)."),
-    laplace: str = typer.Option("none", help="Laplace variance in the raw spread: none, sampled or exact (slow)."),
-    method: str = typer.Option("gdn", help="gdn, or original: the study's search, for comparison (hours a frame)."),
-    original_steps: str = typer.Option("10,1500,10000", help="Restarts, steps of each, final steps of --method original."),
-    residual: bool = typer.Option(True, help="Add what the data significantly say beyond the generator."),
-    resume: bool = typer.Option(False, help="Skip files whose results are complete and from the same settings."),
-    no_cache: bool = typer.Option(False, "--no-cache", help="Neither read nor write the bank of restarts on disk."),
-    threads: int | None = typer.Option(None, min=1, help="CPU threads [default: all cores]."),
-    as_json: bool = typer.Option(False, "--json", help="One JSON object per frame on stdout, nothing else there."),
+    noise: str = typer.Option(
+        "auto", help="auto, poisson, gaussian, gaussian:S, poisson-gaussian (S in the file's units).", rich_help_panel=SEARCH
+    ),
+    estimate: str = typer.Option(
+        "mean", help="mean over distinct restarts, or map: the single best, refined longer.", rich_help_panel=SEARCH
+    ),
+    seed: int = typer.Option(0, min=0, help="Seed of the restarts.", rich_help_panel=SEARCH),
+    residual: bool = typer.Option(True, help="Add what the data significantly say beyond the generator.", rich_help_panel=SEARCH),
+    laplace: str = typer.Option(
+        "none", help="Laplace variance in the raw spread: none, sampled or exact (slow).", rich_help_panel=SEARCH
+    ),
+    method: str = typer.Option(
+        "gdn", help="gdn, or original: the study's search, for comparison (hours a frame).", rich_help_panel=SEARCH
+    ),
+    original_steps: str = typer.Option(
+        "10,1500,10000", help="Restarts, steps of each, final steps of --method original.", rich_help_panel=SEARCH
+    ),
+    score: bool = typer.Option(
+        True, help="Score the result against a blur and a flat image on counts held out (as long again).", rich_help_panel=TRUST
+    ),
+    atoms: bool = typer.Option(
+        False, "--atoms", help="Find atom columns and test each: NAME_atoms.csv and a picture.", rich_help_panel=TRUST
+    ),
+    fdr: float = typer.Option(
+        0.05, min=0.001, max=0.5, help="False-discovery rate of the columns called present.", rich_help_panel=TRUST
+    ),
+    intervals: str = typer.Option(
+        "", metavar="LEVELS", help="Also write half-widths of these intervals, of 50,90,99 per cent.", rich_help_panel=TRUST
+    ),
+    strict: bool = typer.Option(
+        False, "--strict", help="Exit code 1 if the generator cannot explain a frame (p < 0.01).", rich_help_panel=TRUST
+    ),
+    engine: str = typer.Option("auto", help="auto, onnxruntime, torch.", rich_help_panel=MACHINE),
+    device: str = typer.Option("auto", help="auto, cpu, cuda; what is asked for is never replaced.", rich_help_panel=MACHINE),
+    threads: int | None = typer.Option(None, min=1, help="CPU threads [default: all cores].", rich_help_panel=MACHINE),
+    no_cache: bool = typer.Option(
+        False, "--no-cache", help="Neither read nor write the bank of restarts on disk.", rich_help_panel=MACHINE
+    ),
     config: Path | None = typer.Option(
         None,
         metavar="FILE",
         is_eager=True,
         callback=load,
         help="Settings from a TOML file; every run writes one.",
+        rich_help_panel=MACHINE,
     ),
 ) -> int:
     """Denoise frames: writes NAME_denoised.tif, NAME_spread.tif and NAME.json for each NAME.tif.
@@ -83,7 +138,13 @@ def denoise(
     The spread is the half-width of the interval that holds the truth in 68 of 100 pixels. NAME.json says whether the
     generator explains the frame, and whether the result beats a plain filter on counts that it has not seen.
 
-    Example: gdn denoise night1/*.tif --restarts 4096 -o clean
+    \b
+    Examples:
+      gdn denoise night1/*.tif --restarts 4096 -o clean
+      gdn denoise frame.dm4 --atoms --report -o clean
+      gdn denoise movie.tif --sum --sampling 0.061
+      gdn denoise --watch /data/today -o clean
+      gdn denoise night1 -o clean --resume          (goes on where it stopped)
     """
     from gdn.engines.base import EngineError
     from gdn.engines.choose import choose, open_engine

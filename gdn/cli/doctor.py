@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from gdn import __version__
+from gdn.cli.help import Grouped
 from gdn.models import DEFAULT_MODEL
 
 PACKAGES = ("numpy", "scipy", "onnxruntime", "tifffile", "imagecodecs", "torch", "onnx", "abtem", "bm3d")
@@ -18,7 +19,7 @@ PACKAGES = ("numpy", "scipy", "onnxruntime", "tifffile", "imagecodecs", "torch",
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("doctor")(doctor)
+    app.command("doctor", cls=Grouped)(doctor)
 
 
 def doctor(
@@ -30,6 +31,11 @@ def doctor(
     """What this machine has: devices, runtimes, versions, the model, and which engine `auto` takes and why.
 
     Exit code 1 if nothing can run.
+
+    \b
+    Examples:
+      gdn doctor
+      gdn doctor --model models/mine --device cuda --json
     """
     report = examine(model, engine, device)
     if as_json:

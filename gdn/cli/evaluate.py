@@ -10,12 +10,13 @@ from typing import Any
 import typer
 
 from gdn.cli.common import UsageFault, expand, progress_bar
+from gdn.cli.help import Grouped
 from gdn.models import AUTO
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("evaluate")(evaluate)
+    app.command("evaluate", cls=Grouped)(evaluate)
 
 
 def evaluate(
@@ -40,8 +41,12 @@ def evaluate(
 ) -> int:
     """Add noise to clean frames, denoise, and print the table against the comparators.
 
-    Values are put on the original study's scale (vacuum 0.45, range 1). Example:
-    gdn evaluate data/frames/test_*.tif --noise suite
+    Values are put on the original study's scale (vacuum 0.45, range 1).
+
+    \b
+    Examples:
+      gdn evaluate data/frames/test_*.tif --noise suite
+      gdn evaluate clean.tif --noise poisson:1,gaussian:0.5 --against blur
     """
     from gdn.engines.base import EngineError
     from gdn.engines.choose import choose, open_engine

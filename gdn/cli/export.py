@@ -7,11 +7,12 @@ from pathlib import Path
 import typer
 
 from gdn.cli.common import UsageFault, need, progress_bar
+from gdn.cli.help import Grouped
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("export")(export)
+    app.command("export", cls=Grouped)(export)
 
 
 def export(
@@ -32,7 +33,10 @@ def export(
 
     Of a run of the recipe unet it makes a comparator's folder for 'gdn evaluate --unet'.
 
-    Example: gdn export runs/range -o models/mine --calibrate data --workers 2
+    \b
+    Examples:
+      gdn export runs/range -o models/mine --calibrate data --workers 2
+      gdn export models/mine -o models/mine --calibrate data      (calibrates in place)
     """
     if engine != "onnx":
         raise UsageFault(f"--engine {engine}: only onnx is built so far")

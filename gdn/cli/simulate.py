@@ -7,11 +7,12 @@ from pathlib import Path
 import typer
 
 from gdn.cli.common import need, progress_bar, writable_folder
+from gdn.cli.help import Grouped
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("simulate")(simulate)
+    app.command("simulate", cls=Grouped)(simulate)
 
 
 def simulate(
@@ -25,7 +26,11 @@ def simulate(
 
     Training renders its images from the exit waves on the fly, so --frames is only for looking and for
     evaluation. One structure in ten belongs to the test split and one to validation, by its seed.
-    Example: gdn simulate data --count 1000 --seed 1 --workers 2
+
+    \b
+    Examples:
+      gdn simulate data --count 1000 --seed 1 --workers 2
+      gdn simulate data --count 1000 --seed 1 --frames 40      (adds frames to it)
     """
     need("abtem", "train")
     from gdn.training.simulation import SimulationPlan

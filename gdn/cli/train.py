@@ -8,11 +8,12 @@ from typing import Any
 import typer
 
 from gdn.cli.common import UsageFault, need, progress_bar
+from gdn.cli.help import Grouped
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("train")(train)
+    app.command("train", cls=Grouped)(train)
 
 
 def train(
@@ -39,8 +40,11 @@ def train(
 ) -> int:
     """Train a generator. The run folder keeps recipe.json, stats.jsonl, grids/ and checkpoint.pt.
 
-    Example: gdn train --recipe range --data data -o runs/range --minutes 60
-    Several GPUs: torchrun --nproc-per-node 4 -m gdn train --data data
+    \b
+    Examples:
+      gdn train --recipe range --data data -o runs/range --minutes 60
+      gdn train --recipe range-128 --data data --from pt-ceo2-128 --images 100000
+      torchrun --nproc-per-node 4 -m gdn train --data data      (several GPUs)
     """
     chosen = _recipe(recipe, latent, patch, channels, images, batch)
     if dry_run:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gdn.frames import arrays, microscopes
+from gdn.frames.hdf5 import check_hdf5
 from gdn.frames.source import FrameError, FrameFile, one_line
 from gdn.frames.tiff import read_tiff
 
@@ -26,6 +27,7 @@ class Format:
     reader: Callable[[Path, str | None], FrameFile]
     package: str | None = None
     folder: bool = False
+    hdf5: bool = False
 
 
 def _starts(*magic: bytes) -> Callable[[bytes], bool]:
@@ -43,13 +45,13 @@ FORMATS = (
     Format("NumPy", (".npy",), _starts(b"\x93NUMPY"), arrays.read_npy),
     Format("MRC", (".mrc", ".mrcs", ".map", ".ali", ".st"), lambda head: head[208:212] == b"MAP ", arrays.read_mrc),
     Format("MRC", (".mrc.gz", ".mrcs.gz", ".mrc.bz2"), _never, arrays.read_mrc),
-    Format("EMD", (".emd",), _never, microscopes.read_emd, "rsciio"),
-    Format("HyperSpy", (".hspy",), _never, microscopes.read_hspy, "rsciio"),
-    Format("HyperSpy", (".zspy",), _never, microscopes.read_zspy, "rsciio", folder=True),
-    Format("HDF5", (".h5", ".hdf5", ".hdf", ".nxs"), _starts(HDF5), arrays.read_hdf5, "h5py"),
+    Format("EMD", (".emd",), _never, microscopes.reader("emd"), "rsciio", hdf5=True),
+    Format("HyperSpy", (".hspy",), _never, microscopes.reader("hspy"), "rsciio", hdf5=True),
+    Format("HyperSpy", (".zspy",), _never, microscopes.reader("zspy"), "rsciio", folder=True),
+    Format("HDF5", (".h5", ".hdf5", ".hdf", ".nxs"), _starts(HDF5), arrays.read_hdf5, "h5py", hdf5=True),
     Format("Zarr", (".zarr",), _never, arrays.read_zarr, "zarr", folder=True),
-    Format("DigitalMicrograph", (".dm3", ".dm4"), _never, microscopes.read_dm, "rsciio"),
-    Format("TIA", (".ser", ".emi"), _starts(b"II\x97\x01"), microscopes.read_tia, "rsciio"),
+    Format("DigitalMicrograph", (".dm3", ".dm4"), _never, microscopes.reader("digitalmicrograph"), "rsciio"),
+    Format("TIA", (".ser", ".emi"), _starts(b"II\x97\x01"), microscopes.reader("tia"), "rsciio"),
 )
 
 
@@ -97,6 +99,8 @@ def read_frames(path: Path, dataset: str | None = None) -> FrameFile:
         found = format_of(path)
         if found.package and importlib.util.find_spec(found.package) is None:
             raise FrameError(f"{path}: {found.name} files need {found.package}; pip install 'gdn[{EXTRA}]'")
+        if found.hdf5:
+            check_hdf5(path)
         return found.reader(path, dataset)
     except (FrameError, PermissionError):
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,39 +16,14 @@ from gdn.frames.source import FrameFile, of_array
 Signals = list[dict[str, Any]]
 
 
-def read_emd(path: Path, dataset: str | None = None) -> FrameFile:
-    """EMD, Velox's and NCEM's."""
-    from rsciio.emd import file_reader
+def reader(module: str) -> Callable[[Path, str | None], FrameFile]:
+    """The reader by a module of RosettaSciIO, imported when a file needs it."""
 
-    return _one(path, lambda: file_reader(str(path), lazy=True), "emd", dataset)
+    def read(path: Path, dataset: str | None = None) -> FrameFile:
+        library = importlib.import_module(f"rsciio.{module}")
+        return _one(path, library.file_reader(str(path), lazy=True), module, dataset)
 
-
-def read_dm(path: Path, dataset: str | None = None) -> FrameFile:
-    """Gatan DigitalMicrograph 3 and 4."""
-    from rsciio.digitalmicrograph import file_reader
-
-    return _one(path, lambda: file_reader(str(path), lazy=True), "dm", dataset)
-
-
-def read_tia(path: Path, dataset: str | None = None) -> FrameFile:
-    """FEI/Thermo Fisher TIA: .ser, or .emi with its .ser files beside it."""
-    from rsciio.tia import file_reader
-
-    return _one(path, lambda: file_reader(str(path), lazy=True), "ser", dataset)
-
-
-def read_hspy(path: Path, dataset: str | None = None) -> FrameFile:
-    """HyperSpy's HDF5."""
-    from rsciio.hspy import file_reader
-
-    return _one(path, lambda: file_reader(str(path), lazy=True), "hspy", dataset)
-
-
-def read_zspy(path: Path, dataset: str | None = None) -> FrameFile:
-    """HyperSpy's Zarr."""
-    from rsciio.zspy import file_reader
-
-    return _one(path, lambda: file_reader(str(path), lazy=True), "zspy", dataset)
+    return read
 
 
 class _Computed:
@@ -73,10 +49,10 @@ class _Signal:
         return self.data.shape
 
 
-def _one(path: Path, read: Callable[[], Signals], name: str, dataset: str | None) -> FrameFile:
+def _one(path: Path, signals: Signals, name: str, dataset: str | None) -> FrameFile:
     """The one image among the signals of a file, or the one called `dataset`."""
     found: dict[str, _Signal] = {}
-    for number, signal in enumerate(read()):
+    for number, signal in enumerate(signals):
         one = _Signal(_Computed(signal["data"]), signal["axes"])
         if image_like(one.data):
             title = str((signal.get("metadata") or {}).get("General", {}).get("title") or number)

@@ -1,0 +1,40 @@
+"""Damaged HDF5 files: the library can run for ever or crash in one, and a batch must survive both.
+
+So every object of a file is looked at first in a process of its own.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from gdn.frames.source import FrameError
+
+SECONDS = 8.0
+BYTES_PER_SECOND = 2e7  # more time for larger files, which hold more objects
+# Errors are left to the reader, which says them in its own words: here only the end counts.
+_LOOK = """
+import sys, h5py
+def look(name, one):
+    dict(one.attrs)
+    if isinstance(one, h5py.Dataset):
+        one.shape, one.dtype, one.chunks
+try:
+    with h5py.File(sys.argv[1], "r") as file:
+        look("/", file)
+        file.visititems(look)
+except Exception:
+    pass
+"""
+
+
+def check_hdf5(path: Path, seconds: float = SECONDS) -> None:
+    """Raises FrameError for a file in which the library does not come to an end, or crashes."""
+    limit = seconds + path.stat().st_size / BYTES_PER_SECOND
+    try:
+        done = subprocess.run([sys.executable, "-I", "-c", _LOOK, str(path)], capture_output=True, timeout=limit, check=False)
+    except subprocess.TimeoutExpired:
+        raise FrameError(f"{path}: a damaged HDF5 file (looking at what is in it does not end)") from None
+    if done.returncode < 0:  # ended by a signal
+        raise FrameError(f"{path}: a damaged HDF5 file (the HDF5 library crashes in it)")
