@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-lowest lint bench bench-search docs-check clean
+.PHONY: demo test test-lowest lint bench bench-search docs-check site clean
 
 # Two environments' worth of stamps in one .venv: the demo needs neither torch nor abTEM.
 $(VENV)/.core: pyproject.toml constraints.txt
@@ -15,7 +15,7 @@ $(VENV)/.core: pyproject.toml constraints.txt
 # torch first and pinned: elsewhere a bare 'torch' may bring several GB of CUDA packages.
 $(VENV)/.dev: $(VENV)/.core
 	$(PIP) "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
-	$(PIP) -e ".[train,bench,dev,formats]"
+	$(PIP) -e ".[train,bench,dev,formats,docs]"
 	touch $@
 
 demo: $(VENV)/.core
@@ -44,6 +44,10 @@ bench-search: $(VENV)/.dev
 
 docs-check: $(VENV)/.dev
 	$(BIN)/python docs/generate.py --check
+
+# A page that nothing leads to, or a link that leads nowhere, is an error.
+site: $(VENV)/.dev
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/site
 
 clean:
 	rm -rf $(VENV) build dist demo-output

@@ -1,7 +1,7 @@
 """Which of the shipped generators a frame gets: the largest patch that the frame covers.
 
 A large patch sees more of the crystal and gives the better image (docs/comparison.md), but a tile that lies partly beyond
-the frame is foreign to the encoder and costs more than that (docs/search.md). Engines and banks are opened when
+the frame is foreign to the encoder and costs more than that (docs/latent-search.md). Engines and banks are opened when
 the first frame needs them.
 """
 
