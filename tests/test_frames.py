@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
 from conftest import noisy_frame
@@ -187,3 +188,26 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     assert not left.exists()
     assert other.exists()  # another machine's: it may be at work
     assert living.exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux")
+@pytest.mark.parametrize("kind", ["tif", "mrc"])
+def test_results_are_not_mapped_when_they_get_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    # Windows renames no file that is open or mapped.
+    from gdn.frames import files
+    from gdn.frames.formats import read_frames
+
+    path = tmp_path / "in.tif"
+    tifffile.imwrite(path, np.random.default_rng(0).poisson(3, (2, 40, 50)).astype(np.uint8), photometric="minisblack")
+    plain = files._replace
+
+    def checked(temporary: Path, final: Path) -> None:
+        assert temporary.name not in Path("/proc/self/maps").read_text()
+        assert not any(temporary.name in opened.path for opened in psutil.Process().open_files())
+        plain(temporary, final)
+
+    monkeypatch.setattr(files, "_replace", checked)
+    with files.result_writer(tmp_path / f"out.{kind}", read_frames(path), 0.1, kind=kind) as sink:
+        for index in range(2):
+            sink[index] = np.full((40, 50), index, np.float32)
+    assert read_frames(tmp_path / f"out.{kind}").count == 2

@@ -221,14 +221,14 @@ def denoise(
     for words in ledger.words():
         print(f"gdn: {words}", file=sys.stderr)
     if report and ledger.entries:  # after --resume with nothing left to do the former page stays
-        _report(place / "report.html", ledger, run, judging, seed, count)
+        _report(place / "report.html", ledger, run, judging, seed, count, tally.skipped)
     unlike = sum(e.row["explained_p"] is not None and e.row["explained_p"] < REFUSED for e in ledger.entries)
     if strict and unlike:
         print(f"gdn: --strict: the generator cannot explain {unlike} of {len(ledger.entries)} frames", file=sys.stderr)
     return 1 if failures or (strict and unlike) else 0
 
 
-def _report(path: Path, ledger: Ledger, run: Run, judging: JudgeSettings, seed: int, restarts: int) -> None:
+def _report(path: Path, ledger: Ledger, run: Run, judging: JudgeSettings, seed: int, restarts: int, skipped: int) -> None:
     """Write the page of the run."""
     import platform
     import shlex
@@ -244,5 +244,7 @@ def _report(path: Path, ledger: Ledger, run: Run, judging: JudgeSettings, seed: 
         ("judgement", str(judging)),
         ("versions", f"gdn {__version__}, Python {platform.python_version()}, {platform.platform()}"),
     ]
+    if skipped:
+        facts.insert(0, ("not on this page", f"{skipped} files whose results were complete before this run (--resume)"))
     html.write_report(path, html.Run(f"gdn: {len(ledger.entries)} frames", facts), ledger)
     print(f"gdn: report: {path}", file=sys.stderr)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import tifffile
 from numpy.typing import NDArray
 
@@ -117,20 +118,8 @@ def _sweep(path: Path) -> None:
     """Remove what killed processes of this machine left under temporary names of `path`."""
     for stale in path.parent.glob(f".{glob.escape(path.stem)}.{glob.escape(HOST)}-*.part{glob.escape(path.suffix)}"):
         number = stale.name.removesuffix(f".part{path.suffix}").rpartition("-")[2]
-        if number.isdecimal() and not _alive(int(number)):
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
             _remove(stale)
-
-
-def _alive(process: int) -> bool:
-    if os.name == "nt":
-        return True  # signal 0 would end the process there
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 class Sink:
@@ -160,7 +149,12 @@ def result_writer(
     style = given.style if dtype != "float16" or given.style != "imagej" else "plain"  # ImageJ has no half precision
     calibration = Calibration(sampling_angstrom, style, given.axes, given.shape)
     with writing(path) as temporary, _MAKERS[kind](temporary, calibration, dtype, provenance) as array:
-        yield Sink(array, dtype)
+        sink = Sink(array, dtype)
+        del array
+        try:
+            yield sink
+        finally:
+            sink.array = None  # Windows renames no file that is still mapped
 
 
 @contextmanager

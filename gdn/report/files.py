@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from gdn.search.denoise import FrameResult, denoise_frame
 from gdn.search.estimate import Estimate
 from gdn.search.original import OriginalSettings, original_frame
 from gdn.search.tiles import SearchSettings
-from gdn.trust.calibration import calibration_of
+from gdn.trust.calibration import Calibration, calibration_of
 from gdn.trust.heldout import Comparison
 from gdn.trust.judge import JudgeSettings, Trust, judge, next_frame, score_record
 
@@ -66,10 +67,14 @@ class Job:
     def judge(self, frame: Array, result: FrameResult) -> Trust:
         """How far to trust this job's result of a frame."""
         begun = time.perf_counter()
-        calibration = calibration_of(self.engine.model)
-        found = judge(frame, result, self.engine, self.bank, self.settings, calibration, self.judging)
+        found = judge(frame, result, self.engine, self.bank, self.settings, self.calibration, self.judging)
         result.seconds["judge"] = round(time.perf_counter() - begun, 4)
         return found
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """The model's, read once."""
+        return calibration_of(self.engine.model)
 
     def provenance(self, outputs: Outputs) -> str:
         """One line for the images' own metadata."""
