@@ -65,9 +65,11 @@ class Mixture:
         """Posterior mean and spread over restarts and overlapping tiles.
 
         The spread is the standard deviation of the estimates that meet in a pixel (restarts of a tile, and the tiles that
-        overlap there). It is not calibrated, and a lower bound: no confidence interval.
+        overlap there). It is not calibrated, and a lower bound: no confidence interval. Zero without the squares.
         """
         image = self.image()
+        if not len(self._square):
+            return image, np.zeros_like(image)
         spread = merge(self._square, self.tiling)
         for row, level in zip(spread, image, strict=True):  # in double precision: the difference is small
             row[:] = np.sqrt(np.maximum(row.astype(np.float64) - level.astype(np.float64) ** 2, 0))

@@ -25,7 +25,8 @@ class Clock:
 
 @dataclass(frozen=True)
 class Watch:
-    """Who wants to know how far the search is, from 0 to 1."""
+    """Who wants to know how far the search is, from 0 to 1, and whether of its `spread` too."""
 
     clock: Clock = field(default_factory=Clock)
     progress: Progress = lambda share: None
+    spread: bool = True

@@ -25,6 +25,7 @@ from gdn.search.binned import Binned
 from gdn.search.denoise import FrameResult
 from gdn.search.estimate import Estimate, estimate
 from gdn.search.heldout import Split, split
+from gdn.search.progress import Watch
 from gdn.search.tiles import SearchSettings
 
 Values = NDArray[np.float64]
@@ -192,7 +193,7 @@ def held_out_scores(
     """
     quiet = replace(settings, laplace="none")
     first = Binned(parts.first, parts.alpha, parts.beta, found.binned.valid)
-    mine = estimate(first, engine, bank, quiet).image / np.float32(parts.share)
+    mine = estimate(first, engine, bank, quiet, Watch(spread=False)).image / np.float32(parts.share)
     held = Binned(parts.second, parts.alpha, parts.other_beta)
     whole = parts.first / np.float32(parts.share)
     return _against(mine, whole, held, 1 - parts.share, own.with_share(parts.share))

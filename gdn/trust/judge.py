@@ -114,13 +114,16 @@ def judge(
     own = expected_error(spread.one, found.dose, law)
     sampling = float(np.mean(result.grids.binned_sampling))
     fit = explained(found, sampling, law.fit) if law else None
+    one = _on_frame(result, spread.one)
+    levels = {level: _on_frame(result, spread.level(level)) for level in settings.intervals}
+    calibrated = spread.calibrated
+    del spread  # of a large frame a few hundred megabytes, and another search is to come
     scores = []
     if settings.score:
         scores = held_out_scores(found, split_frame(frame, result, settings.seed), engine, bank, search, own)
     atoms = find_atoms(found, result.grids, law.columns, settings.rate) if settings.atoms and law else None
     warnings = [*result.warnings, *_words(law, search, fit, scores, settings)]
-    levels = {level: _on_frame(result, spread.level(level)) for level in settings.intervals}
-    return Trust(_on_frame(result, spread.one), levels, spread.calibrated, fit, scores, atoms, own, warnings)
+    return Trust(one, levels, calibrated, fit, scores, atoms, own, warnings)
 
 
 def _on_frame(result: FrameResult, width: Array) -> Array:
