@@ -28,7 +28,7 @@ QUICK = ["--restarts", "256", "--threads", "1"]
 CASES: dict[str, tuple[tuple[int, ...], int, float, list[str]]] = {  # shape, files, Å/px, options
     "frame": ((4096, 4096), 1, 0.06, ["--atoms", "--intervals", "50,90,99"]),
     "frame-stub": ((4096, 4096), 1, 0.4, ["--atoms", "--intervals", "50,90,99"]),
-    "stack": ((2000, 192, 192), 1, 0.2, ["--no-score"]),
+    "stack": ((2000, 128, 128), 1, 0.2, ["--no-score"]),
     "stack-stub": ((2000, 1024, 1024), 1, 0.06, ["--no-score", "--dtype", "float16"]),
     "batch": ((64, 64), 1000, 0.4, ["--no-score"]),
 }

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -186,6 +188,18 @@ class Chain(Operation):
         return g + pulled if self.skip else pulled
 
 
+def cut(z: Tensor, widths: list[int]) -> list[Tensor]:
+    """Neighbouring parts of (n, d, ...) along d, of the `widths`. By slices: `split` and `chunk` become sequences in ONNX,
+    which TensorRT refuses."""
+    ends = [0, *itertools.accumulate(widths)]
+    return [z[:, low:high] for low, high in itertools.pairwise(ends)]
+
+
+def halves(x: Tensor) -> list[Tensor]:
+    """The first and the second half of the channels."""
+    return cut(x, [x.shape[1] // 2] * 2)
+
+
 class Ladder(Operation):
     """Chains one after the other, the map between two of them joined by latents of its own.
 
@@ -208,7 +222,7 @@ class Ladder(Operation):
     def values(self, z: Tensor) -> list[list[Tensor]]:
         """The values of every chain."""
         found: list[list[Tensor]] = []
-        for i, (part, (chain, entry)) in enumerate(zip(z.split(self.splits, 1), self._pairs(), strict=True)):
+        for i, (part, (chain, entry)) in enumerate(zip(cut(z, self.splits), self._pairs(), strict=True)):
             start = part if entry is None else found[-1][-1] + entry(part.reshape(-1, *self.shapes[i - 1]))
             found.append(chain.values(start))
         return found
@@ -226,9 +240,7 @@ class Ladder(Operation):
 
     def push(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
         pushed = t
-        for i, (part, (chain, entry), inner) in enumerate(
-            zip(t.split(self.splits, 1), self._pairs(), self.values(x), strict=True)
-        ):
+        for i, (part, (chain, entry), inner) in enumerate(zip(cut(t, self.splits), self._pairs(), self.values(x), strict=True)):
             start = part if entry is None else pushed + entry.push(part, part, part.reshape(-1, *self.shapes[i - 1]))
             pushed = chain.push(inner[0], inner[-1], start)
         return pushed

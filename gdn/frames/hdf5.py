@@ -14,8 +14,12 @@ from gdn.frames.source import FrameError
 SECONDS = 8.0
 BYTES_PER_SECOND = 2e7  # more time for larger files, which hold more objects
 # Errors are left to the reader, which says them in its own words: here only the end counts.
+# The alarm ends it also where its parent was killed and nobody waits any more.
 _LOOK = """
-import sys, h5py
+import signal, sys
+if hasattr(signal, "alarm"):
+    signal.alarm(1 + int(float(sys.argv[2])))
+import h5py
 def look(name, one):
     dict(one.attrs)
     if isinstance(one, h5py.Dataset):
@@ -33,7 +37,9 @@ def check_hdf5(path: Path, seconds: float = SECONDS) -> None:
     """Raises FrameError for a file in which the library does not come to an end, or crashes."""
     limit = seconds + path.stat().st_size / BYTES_PER_SECOND
     try:
-        done = subprocess.run([sys.executable, "-I", "-c", _LOOK, str(path)], capture_output=True, timeout=limit, check=False)
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", _LOOK, str(path), str(limit)], capture_output=True, timeout=limit, check=False
+        )
     except subprocess.TimeoutExpired:
         raise FrameError(f"{path}: a damaged HDF5 file (looking at what is in it does not end)") from None
     if done.returncode < 0:  # ended by a signal

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from gdn.engines.operations import cut, halves
+
 
 def widths(patch: int, coarse: int, base: int, cap: int) -> list[int]:
     """Channels of the stages from the coarsest map up to patch/2; doubling towards it, at most `cap`."""
@@ -84,7 +86,7 @@ class Style(nn.Module):
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         """The map `x` as the latents `z` (n, d) have it."""
-        scale, shift = self.affine(z)[:, :, None, None].chunk(2, 1)
+        scale, shift = halves(self.affine(z)[:, :, None, None])
         y: Tensor = x * (1 + 0.3 * scale) + 0.3 * shift
         return y
 
@@ -105,10 +107,10 @@ class PlaneWaves(nn.Module):
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         """The map `x` with the waves of the latents `z` (n, d)."""
-        k, phase = self.parameters_of(z)[:, :, None, None].split([2 * self.waves, self.waves], 1)
+        k, phase = cut(self.parameters_of(z)[:, :, None, None], [2 * self.waves, self.waves])
         n = x.shape[2]
         axis = (torch.arange(n, device=x.device, dtype=torch.float32) - (n - 1) / 2) * self.pixel
-        ky, kx = (self.reach * part for part in k.float().chunk(2, 1))
+        ky, kx = (self.reach * part for part in halves(k.float()))
         angle = 2 * math.pi * (ky * axis[:, None] + kx * axis[None, :]) + phase.float()
         waves = torch.cat([angle.cos(), angle.sin()], 1).to(x.dtype)
         y: Tensor = self.mix(self.gate(x) * waves)

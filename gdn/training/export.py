@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +155,9 @@ def _write_weights(path: Path, generator: Generator, encoder: Encoder | None) ->
             value = value.half()
         stored[name] = value.contiguous()
     save_file(stored, str(path))
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)  # the library writes it for its owner's eyes only
 
 
 def _compare(work: Path, reference: PullBack, mean: nn.Module | None, about: dict[str, Any], precision: str) -> dict[str, float]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gdn.engines.operations import halves
+
 BOUND = 1.5  # largest |log scale| of one layer
 
 
@@ -38,7 +40,7 @@ class Coupling(nn.Module):
         nn.init.zeros_(last.bias)
 
     def _scale_and_shift(self, kept: Tensor) -> tuple[Tensor, Tensor]:
-        s, t = self.net(kept).to(kept.dtype).chunk(2, 1)
+        s, t = halves(self.net(kept).to(kept.dtype))
         free = 1 - self.mask
         return free * BOUND * torch.tanh(s / BOUND), free * t
 

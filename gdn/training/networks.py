@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from gdn.engines.operations import halves
 from gdn.training.blocks import STEMS, PlaneWaves, Residual, Rung, Style, widths
 from gdn.training.flow import Coupling, Flow
 from gdn.training.recipe import Network
@@ -139,7 +140,7 @@ class Encoder(nn.Module):
             y = layer(y)
             if i in self._ends:
                 maps.append(y)
-        found = [part.flatten(1) for part in y.chunk(2, 1)]
+        found = [part.flatten(1) for part in halves(y)]
         means, log_variances = [found[0]], [found[1]]
         above = maps[-1]
         for i, head in enumerate(self.rungs):
@@ -166,7 +167,7 @@ class _RungHead(nn.Module):
         if self.head is None:
             nothing = y.new_zeros((y.shape[0], 0))
             return y, nothing, nothing
-        mean, log_variance = self.head(y).chunk(2, 1)
+        mean, log_variance = halves(self.head(y))
         return y, mean.flatten(1), log_variance.flatten(1)
 
 
