@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMANDS = ("denoise", "demo", "simulate", "train", "export", "evaluate", "doctor")
+COMMANDS = (
+    "denoise", "demo", "simulate", "train", "export", "evaluate", "doctor", "engines list", "engines build", "engines clear",
+)  # fmt: skip
 PATH = Path(__file__).parent / "commands.md"
 
 
@@ -22,7 +24,7 @@ def render() -> str:
     environment = os.environ | {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
     for command in COMMANDS:
         result = subprocess.run(
-            [sys.executable, "-m", "gdn", command, "--help"], capture_output=True, text=True, check=True, env=environment
+            [sys.executable, "-m", "gdn", *command.split(), "--help"], capture_output=True, text=True, check=True, env=environment
         )
         lines = [line.rstrip() for line in result.stdout.strip().splitlines()]
         parts += [f"## gdn {command}", "", "```", *lines, "```", ""]

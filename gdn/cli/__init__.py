@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from gdn import __version__
-from gdn.cli import demo, denoise, doctor, evaluate, export, simulate, train
+from gdn.cli import demo, denoise, doctor, engines, evaluate, export, simulate, train
 
 app = typer.Typer(
     name="gdn",
@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (denoise, simulate, train, export, evaluate, demo, doctor):
+for _command in (denoise, simulate, train, export, evaluate, demo, doctor, engines):
     _command.register(app)
 
 

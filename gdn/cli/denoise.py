@@ -118,7 +118,7 @@ def denoise(
     strict: bool = typer.Option(
         False, "--strict", help="Exit code 1 if the generator cannot explain a frame (p < 0.01).", rich_help_panel=TRUST
     ),
-    engine: str = typer.Option("auto", help="auto, onnxruntime, torch.", rich_help_panel=MACHINE),
+    engine: str = typer.Option("auto", help="auto, onnxruntime, torch, tensorrt.", rich_help_panel=MACHINE),
     device: str = typer.Option("auto", help="auto, cpu, cuda; what is asked for is never replaced.", rich_help_panel=MACHINE),
     threads: int | None = typer.Option(None, min=1, help="CPU threads [default: all cores].", rich_help_panel=MACHINE),
     no_cache: bool = typer.Option(

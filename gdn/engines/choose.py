@@ -6,9 +6,10 @@ import importlib.util
 from dataclasses import dataclass
 
 from gdn.engines.base import Engine, EngineError
+from gdn.engines.plans import load_library
 from gdn.models import Model
 
-ENGINES = ("onnxruntime", "torch")
+ENGINES = ("onnxruntime", "torch", "tensorrt")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -32,7 +33,8 @@ def choose(engine: str = "auto", device: str = "auto") -> Choice:
     A device that was asked for is never replaced by another.
     """
     if engine == "tensorrt":
-        raise EngineError("the tensorrt engine is not built yet; choose --engine onnxruntime or torch")
+        load_library()  # says what is missing
+        return Choice(engine, "cuda" if device == "auto" else device, "asked for")
     if engine not in ("auto", *ENGINES):
         raise EngineError(f"unknown engine '{engine}'; choose auto, {', '.join(ENGINES)}")
     if device.split(":")[0] not in DEVICES:
@@ -59,6 +61,10 @@ def open_engine(model: Model, engine: str = "auto", device: str = "auto", thread
     choice = choose(engine, device)
     if model.card.channels != 1:
         raise EngineError(f"{model.folder}: a generator of {model.card.channels} channels; frames have one")
+    if choice.engine == "tensorrt":
+        from gdn.engines.tensorrt import TensorRTEngine
+
+        return TensorRTEngine(model, choice.device, choice.reason)
     if choice.engine == "torch":
         from gdn.engines.torch import TorchEngine
 

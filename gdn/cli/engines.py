@@ -1,0 +1,93 @@
+"""`gdn engines`."""
+
+from __future__ import annotations
+
+import typer
+
+from gdn.cli.common import UsageFault
+from gdn.cli.help import Grouped
+from gdn.models import DEFAULT_MODEL
+
+group = typer.Typer(help="TensorRT plans in this user's cache: list, build, clear.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(group, name="engines", context_settings={"help_option_names": ["-h", "--help"]})
+
+
+@group.command("list", cls=Grouped)
+def list_() -> int:
+    """What is in the cache, one plan a line.
+
+    \b
+    Example:
+      gdn engines list
+    """
+    from gdn.engines.plan_cache import kept_plans
+
+    for one in kept_plans():
+        about = one.about
+        words = "damaged; it will be built again" if about is None else (
+            f"{about['graph']} of {about['model'][:12]}, {about['precision']}, {about['library']} {about['version']}, "
+            f"{about['device']} ({about['capability']})"
+        )  # fmt: skip
+        print(f"{one.path.name}  {one.size / 2**20:.1f} MiB  {words}")
+    return 0
+
+
+@group.command("build", cls=Grouped)
+def build(
+    model: str = typer.Argument(DEFAULT_MODEL, metavar="NAME|DIR", help="Shipped model or model folder."),
+    library: str | None = typer.Option(None, metavar="NAME", help="tensorrt or tensorrt_rtx [default: the first installed]."),
+    device: int = typer.Option(0, min=0, metavar="N", help="CUDA device."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Build, but keep nothing; tensorrt_rtx needs no GPU."),
+) -> int:
+    """Build the plans of a model's graphs for the card here, so that the first denoising need not.
+
+    A model exported with --fp16 gives plans of half precision.
+
+    \b
+    Examples:
+      gdn engines build pt-ceo2-128
+      gdn engines build models/mine --dry-run
+    """
+    from gdn.engines.base import EngineError
+    from gdn.engines.devices import open_device
+    from gdn.engines.plan_cache import plan_for
+    from gdn.engines.plans import GRAPHS, LIBRARIES, build_plan, load_library, onnx_bytes
+    from gdn.engines.tensorrt import key_of
+    from gdn.models import ModelError, find_model
+
+    if library is not None and library not in LIBRARIES:
+        raise UsageFault(f"--library {library}: {' or '.join(LIBRARIES)}")
+    try:
+        found, used = find_model(model), load_library(library)
+        card = None if dry_run else open_device(device)
+    except (ModelError, EngineError) as error:
+        raise UsageFault(str(error)) from None
+    for graph in GRAPHS:
+        if found.file(f"{graph}.onnx") is None:
+            continue
+        onnx = onnx_bytes(found, graph)
+        if card is None:
+            plan = build_plan(used, onnx, graph)
+        else:
+            plan = plan_for(key_of(found, graph, onnx, used, card), lambda o=onnx, g=graph: build_plan(used, o, g))  # type: ignore[misc]
+        print(f"{graph}: {len(plan) / 2**20:.1f} MiB, {used.name} {used.version}{'' if card else ', not kept'}")
+    return 0
+
+
+@group.command("clear", cls=Grouped)
+def clear() -> int:
+    """Remove every plan.
+
+    \b
+    Example:
+      gdn engines clear
+    """
+    from gdn.engines.plan_cache import clear_plans
+
+    removed = clear_plans()
+    print(f"{len(removed)} plans removed, {sum(one.size for one in removed) / 2**20:.1f} MiB")
+    return 0

@@ -1,0 +1,126 @@
+"""TensorRT plans of a model's graphs: parsed from ONNX, given optimisation profiles, built.
+
+One code path for both libraries that share the API: `tensorrt` (data centre and workstation) and `tensorrt_rtx` (RTX cards).
+Networks are strongly typed: half precision is an fp16 ONNX graph (`gdn export --fp16`), not a flag of the builder.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+from gdn.engines.base import EngineError, Graph
+from gdn.models import Model
+
+LIBRARIES = ("tensorrt", "tensorrt_rtx")
+GRAPHS: tuple[Graph, ...] = ("generator", "gradient", "tangent", "encoder")
+BATCH = {"generator": (256, 64), "gradient": (64, 64), "tangent": (64, 64), "encoder": (64, 64)}  # search, refinement
+MOST = {"generator": 1024, "gradient": 256, "tangent": 64, "encoder": 256}
+TANGENTS = (1, 1, 32)  # for each latent: least, usual, most
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Batch sizes of one optimisation profile; kernels are chosen for `best`."""
+
+    least: int
+    best: int
+    most: int
+
+
+@dataclass(frozen=True)
+class Library:
+    """One of LIBRARIES, imported."""
+
+    name: str
+    version: str
+    module: Any
+
+
+def installed_libraries() -> list[str]:
+    """Those of LIBRARIES that can be imported, without importing them."""
+    return [name for name in LIBRARIES if importlib.util.find_spec(name) is not None]
+
+
+def load_library(name: str | None = None) -> Library:
+    """A library by name, or the first that is installed. Raises EngineError."""
+    found = [name] if name else installed_libraries()
+    if not found:
+        raise EngineError("no TensorRT here; pip install 'gdn[tensorrt-rtx]' (RTX cards) or 'gdn[tensorrt]', or another --engine")
+    try:
+        module = importlib.import_module(found[0])
+    except Exception as error:  # its own package raises what it likes where libraries are missing
+        raise EngineError(f"{found[0]} cannot be imported ({' '.join(str(error).split())[:160]})") from None
+    return Library(found[0], str(module.__version__), module)
+
+
+def profiles_of(graph: Graph) -> list[Profile]:
+    """Profiles of a graph: of the search's batch and of refinement's, one where they are the same."""
+    search, refinement = BATCH[graph]
+    sizes = [search] if search == refinement else [search, refinement]
+    return [Profile(1, best, MOST[graph]) for best in sizes]
+
+
+def onnx_bytes(model: Model, graph: Graph) -> bytes:
+    """The graph's ONNX file, whose hash the model has vouched for. Raises EngineError where the model has none."""
+    path = model.file(f"{graph}.onnx")
+    if path is None:
+        raise EngineError(f"{model.folder}: has no {graph}.onnx; export the model again")
+    return path.read_bytes()
+
+
+def build_plan(library: Library, onnx: bytes, graph: Graph) -> bytes:
+    """The plan of one graph, for the card here (tensorrt) or any RTX card (tensorrt_rtx). Raises EngineError.
+
+    Given as bytes, so that a graph cannot name files outside itself.
+    """
+    trt = library.module
+    messages = _logger(trt)
+    builder = trt.Builder(messages)
+    if not builder:
+        raise EngineError(f"{library.name}: no builder ({messages.said or 'no CUDA device?'})")
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, messages)
+    if not parser.parse(onnx):
+        reason = str(parser.get_error(0)) if parser.num_errors else messages.said
+        raise EngineError(f"{library.name}: cannot parse {graph}.onnx ({' '.join(reason.split())[:160]}); export the model again")
+    config = builder.create_builder_config()
+    for profile in profiles_of(graph):
+        config.add_optimization_profile(_shapes(builder.create_optimization_profile(), network, profile))
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise EngineError(f"{library.name}: cannot build {graph}.onnx ({messages.said or 'no reason given'})")
+    return bytes(plan)
+
+
+def _shapes(made: Any, network: Any, profile: Profile) -> Any:
+    """The profile with the shapes of every input; the first free axis is the batch, a second that of the tangents."""
+    for number in range(network.num_inputs):
+        tensor = network.get_input(number)
+        shape = tuple(tensor.shape)
+        if -1 in shape:
+            sizes = zip((profile.least, profile.best, profile.most), TANGENTS, strict=True)
+            made.set_shape(tensor.name, *(_filled(shape, batch, tangents) for batch, tangents in sizes))
+    return made
+
+
+def _filled(shape: tuple[int, ...], batch: int, tangents: int) -> tuple[int, ...]:
+    free = iter((batch, tangents))
+    return tuple(next(free) if n == -1 else n for n in shape)
+
+
+def _logger(trt: Any) -> Any:
+    """A logger that keeps the last error instead of printing it."""
+
+    class Messages(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.said = ""
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.Severity.ERROR:
+                self.said = " ".join(message.split())[:160]
+
+    return Messages()

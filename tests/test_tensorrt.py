@@ -1,0 +1,312 @@
+"""TensorRT without a GPU: plans are truly built (tensorrt_rtx needs none for that); their cache; and the running half on a
+device that is a fake, for its order of calls and its error paths only."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import needs_training
+from test_cli import gdn, one_line
+
+from gdn.engines.base import EngineError, OutOfMemory
+from gdn.engines.choose import open_engine
+from gdn.engines.observation import TileData
+from gdn.engines.plan_cache import PlanKey, clear_plans, kept_plans, plan_folder, plan_for
+from gdn.engines.plans import GRAPHS, MOST, Library, build_plan, load_library, onnx_bytes, profiles_of
+from gdn.engines.tensorrt import TensorRTEngine
+from gdn.models import Model, find_model, load_model
+from gdn.search.bank import restart_latents
+
+needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="needs the tensorrt-rtx extra")
+SHIPPED = ("pt-ceo2-128", "pt-ceo2-64")
+KEY = PlanKey("a" * 64, "b" * 64, "generator", "fp32", ((1, 64, 256),), "tensorrt_rtx", "1.7", "A card", "8.9", "13000")
+
+
+@needs_rtx
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_every_shipped_graph_is_parsed_and_built_at_its_profiles(name: str, graph: Any) -> None:
+    library, model = load_library("tensorrt_rtx"), find_model(name)
+    plan = build_plan(library, onnx_bytes(model, graph), graph)
+    assert len(plan) > 2**20
+    assert len(profiles_of("generator")) == 2
+
+
+@needs_rtx
+@needs_training
+def test_half_precision_graphs_are_built(tiny_run: Path, tmp_path: Path) -> None:
+    done = gdn("export", tiny_run, "-o", tmp_path / "half", "--fp16")
+    assert done.returncode == 0, done.stderr
+    library, model = load_library("tensorrt_rtx"), load_model(tmp_path / "half")
+    assert model.card.precision == "fp16"
+    for graph in GRAPHS:
+        if model.file(f"{graph}.onnx") is not None:
+            assert build_plan(library, onnx_bytes(model, graph), graph)
+
+
+@needs_rtx
+def test_what_cannot_be_parsed_is_said_in_one_line() -> None:
+    with pytest.raises(EngineError, match=r"cannot parse generator\.onnx .*export the model again") as caught:
+        build_plan(load_library("tensorrt_rtx"), b"no graph", "generator")
+    assert "\n" not in str(caught.value)
+
+
+@needs_rtx
+def test_the_command_builds_without_a_card_and_keeps_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GDN_CACHE_DIR", str(tmp_path))
+    done = gdn("engines", "build", "pt-ceo2-64", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == list(GRAPHS)
+    assert kept_plans() == []
+    assert gdn("engines", "list").stdout == ""
+
+
+def test_what_is_missing_is_named(frame_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gdn.engines.plans.installed_libraries", list)
+    with pytest.raises(EngineError, match=r"no TensorRT here; pip install 'gdn\[tensorrt-rtx\]'"):
+        load_library()
+    if importlib.util.find_spec("tensorrt_rtx") is not None and not Path("/dev/nvidia0").exists():
+        one_line(gdn("denoise", frame_file, "--engine", "tensorrt"), 2, "no CUDA device can be opened")
+        one_line(gdn("engines", "build", "pt-ceo2-64"), 2, "no CUDA device can be opened")
+    one_line(gdn("engines", "build", "--library", "tensor"), 2, "tensorrt or tensorrt_rtx")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GDN_CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_a_plan_is_built_once_for_each_key(cache: Path) -> None:
+    from dataclasses import replace
+
+    built: list[bytes] = []
+
+    def build() -> bytes:
+        built.append(b"plan %d" % len(built))
+        return built[-1]
+
+    assert plan_for(KEY, build) == plan_for(KEY, build) == b"plan 0"
+    others = {"onnx": "c" * 64, "model": "d" * 64, "graph": "gradient", "precision": "fp16", "profiles": ((1, 8, 8),),
+              "library": "tensorrt", "version": "1.8", "device": "Another", "capability": "9.0", "driver": "1"}  # fmt: skip
+    for number, (name, value) in enumerate(others.items(), 1):
+        assert plan_for(replace(KEY, **{name: value}), build) == b"plan %d" % number
+    assert len(kept_plans()) == 11
+    if os.name == "posix":
+        assert plan_folder().stat().st_mode & 0o777 == 0o700
+        assert all(one.path.stat().st_mode & 0o077 == 0 for one in kept_plans())
+    assert len(clear_plans()) == 11
+    assert kept_plans() == []
+
+
+@pytest.mark.parametrize("damage", ["byte", "cut", "empty", "header", "foreign", "writable", "link", "folder"])
+def test_a_plan_that_cannot_be_believed_is_built_again(cache: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    from dataclasses import replace
+
+    plan_for(KEY, lambda: b"good plan")
+    path = kept_plans()[0].path
+    content = path.read_bytes()
+    if damage == "byte":
+        path.write_bytes(content[:-1] + b"x")
+    elif damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "header":
+        path.write_bytes(b"gdn plan 1\n" + b"[" * 50_000 + b"\n" + b"evil")
+    elif damage == "foreign":  # another card's plan under this one's name
+        other = replace(KEY, device="Another")
+        plan_for(other, lambda: b"other plan")
+        path.write_bytes((path.parent / other.name).read_bytes())
+    elif damage == "writable":
+        path.chmod(0o622)
+    elif damage == "link":
+        path.rename(cache / "elsewhere")
+        path.symlink_to(cache / "elsewhere")
+    else:
+        path.unlink()
+        path.mkdir()
+    assert plan_for(KEY, lambda: b"new plan") == b"new plan"
+    assert "a damaged or foreign plan is built again" in caplog.text
+    if damage != "folder":
+        assert plan_for(KEY, lambda: b"newer plan") == b"new plan"
+
+
+def test_a_cache_that_cannot_be_used_costs_time_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GDN_CACHE_DIR", str(tmp_path / "file"))
+    assert plan_for(KEY, lambda: b"plan") == b"plan"
+    assert kept_plans() == []
+
+
+class FakeDevice:
+    """Host memory under made-up addresses: no card. `refuses` what the runtime says no to; `room` in bytes."""
+
+    name, capability, driver, stream = "fake", "0.0", "0", 7
+
+    def __init__(self, room: int = 2**40) -> None:
+        self.blocks: dict[int, np.ndarray] = {}
+        self.room, self.next = room, 1000
+
+    def allocate(self, size: int) -> int:
+        if size > self.room:
+            raise OutOfMemory("CUDA: out of memory")
+        self.next += 1
+        self.blocks[self.next] = np.zeros(size, np.uint8)
+        return self.next
+
+    def free(self, address: int) -> None:
+        del self.blocks[address]
+
+    def upload(self, address: int, array: np.ndarray) -> None:
+        self.blocks[address][: array.nbytes] = array.reshape(-1).view(np.uint8)
+
+    def download(self, address: int, array: np.ndarray) -> None:
+        array.reshape(-1).view(np.uint8)[:] = self.blocks[address][: array.nbytes]
+
+    def synchronise(self) -> None:
+        pass
+
+
+class FakeContext:
+    """Runs the graph by onnxruntime on the fake device's memory."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine, self.shapes, self.addresses, self.profile = engine, {}, {}, -1  # type: ignore[var-annotated]
+
+    def set_optimization_profile_async(self, number: int, stream: int) -> bool:
+        assert stream == FakeDevice.stream
+        self.profile = number
+        self.engine.profiles.append(number)
+        return "profile" not in self.engine.refuses
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self.shapes[name] = tuple(shape)
+        return "shape" not in self.engine.refuses
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self.addresses[name] = address
+        return "address" not in self.engine.refuses
+
+    def _outputs(self) -> list[np.ndarray]:
+        feed = {}
+        for name, shape in self.shapes.items():
+            flat = self.engine.device.blocks[self.addresses[name]].view(np.float32)
+            feed[name] = flat[: int(np.prod(shape, dtype=int))].reshape(shape) if shape else np.asarray(flat[0])
+        self.engine.batches.append(len(next(iter(feed.values()))))
+        found: list[np.ndarray] = self.engine.session.run(None, feed)
+        return found
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        index = [o.name for o in self.engine.session.get_outputs()].index(name)
+        return tuple(self._outputs()[index].shape)
+
+    def execute_async_v3(self, stream: int) -> bool:
+        if "run" in self.engine.refuses:
+            return False
+        for one, value in zip(self.engine.session.get_outputs(), self._outputs(), strict=True):
+            self.engine.device.upload(self.addresses[one.name], np.ascontiguousarray(value))
+        return True
+
+
+class FakeEngine:
+    """A 'plan' that is the ONNX file itself."""
+
+    def __init__(self, plan: bytes, device: FakeDevice, refuses: set[str]) -> None:
+        import onnxruntime
+
+        self.session = onnxruntime.InferenceSession(plan, providers=["CPUExecutionProvider"])
+        self.device, self.refuses, self.profiles, self.batches = device, refuses, [], []  # type: ignore[var-annotated]
+        self.names = [t.name for t in (*self.session.get_inputs(), *self.session.get_outputs())]
+        self.num_io_tensors = len(self.names)
+
+    def create_execution_context(self) -> FakeContext | None:
+        return None if "context" in self.refuses else FakeContext(self)
+
+    def get_tensor_name(self, number: int) -> str:
+        return self.names[number]
+
+    def get_tensor_mode(self, name: str) -> str:
+        return "in" if name in {t.name for t in self.session.get_inputs()} else "out"
+
+    def get_tensor_dtype(self, name: str) -> str:
+        return "float32"
+
+
+@pytest.fixture
+def fake(cache: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """An engine of the small shipped model on a fake device, through a fake library."""
+    made = SimpleNamespace(device=FakeDevice(), refuses=set(), engines=[])
+
+    class Logger:
+        ERROR = 1
+
+        def __init__(self, severity: int) -> None: ...
+
+    class Runtime:
+        def __init__(self, logger: Logger) -> None: ...
+
+        def deserialize_cuda_engine(self, plan: bytes) -> FakeEngine | None:
+            if "plan" in made.refuses:
+                return None
+            made.engines.append(FakeEngine(plan, made.device, made.refuses))
+            return made.engines[-1]
+
+    module = SimpleNamespace(
+        Logger=Logger, Runtime=Runtime, TensorIOMode=SimpleNamespace(OUTPUT="out"), nptype=lambda kind: np.dtype(kind)
+    )
+    monkeypatch.setattr("gdn.engines.tensorrt.build_plan", lambda library, onnx, graph: onnx)
+    made.library = Library("tensorrt", "0", module)
+    made.open = lambda model: TensorRTEngine(model, "cuda", "a test", made.library, made.device)
+    return made
+
+
+def evaluated(engine: Any, model: Model, n: int) -> list[np.ndarray]:
+    z = restart_latents(0, range(n), model.card.latent)
+    images = engine.generate(z)
+    shift, scale = np.zeros_like(images), np.full(n, 2, np.float32)
+    result = engine.value_and_gradient(z, TileData(3 * images, np.ones_like(images), 1.0, 0.5), scale, shift)
+    codes = engine.encode(images, np.full(n, 0.3, np.float32))
+    return [images, result.gradient, engine.push_forward(z, z[:, None]), codes]
+
+
+def test_fake_device_gives_what_onnxruntime_gives_in_any_batch(fake: SimpleNamespace) -> None:
+    model = find_model("pt-ceo2-64")
+    with fake.open(model) as engine, open_engine(model, "onnxruntime", "cpu", threads=1) as reference:
+        for n in (1, 70):
+            for mine, theirs in zip(evaluated(engine, model, n), evaluated(reference, model, n), strict=True):
+                np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-3)
+        many = engine.generate(restart_latents(0, range(MOST["generator"] + 5), model.card.latent))
+        assert len(many) == MOST["generator"] + 5
+        generator = fake.engines[0]
+        assert max(generator.batches) == MOST["generator"]
+        assert generator.profiles == [1, 0]  # refinement's profile for one, the search's for seventy
+    assert fake.device.blocks == {}
+    assert len(kept_plans()) == 4
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [("plan", "does not take the plan of generator"), ("context", "an execution context"), ("profile", "profile 1"),
+     ("shape", "the shape"), ("address", "the address of z"), ("run", "to run")],
+)  # fmt: skip
+def test_fake_device_every_refusal_is_an_error(fake: SimpleNamespace, what: str, words: str) -> None:
+    model = find_model("pt-ceo2-64")
+    fake.refuses.add(what)
+    with fake.open(model) as engine, pytest.raises(EngineError, match=words):
+        engine.generate(restart_latents(0, range(2), model.card.latent))
+
+
+def test_fake_device_out_of_memory_halves_the_batch(fake: SimpleNamespace) -> None:
+    model = find_model("pt-ceo2-64")
+    fake.device.room = 10 * 4 * model.card.patch**2
+    z = restart_latents(0, range(30), model.card.latent)
+    with fake.open(model) as engine, open_engine(model, "onnxruntime", "cpu", threads=1) as reference:
+        np.testing.assert_allclose(engine.generate(z), reference.generate(z), atol=1e-3)
+        assert max(fake.engines[0].batches) > 5
