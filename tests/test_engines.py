@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import needs_training
 
 from gdn.engines.base import EngineError, jacobian
-from gdn.engines.choose import choose, open_engine
+from gdn.engines.choose import candidates, check, open_engine
 from gdn.engines.observation import TileData, negative_log_likelihood
 from gdn.models import find_model, load_model
 from gdn.search.bank import bank_for, restart_latents
@@ -174,7 +175,7 @@ def test_a_device_that_cannot_be_had_is_an_error() -> None:
     with pytest.raises(EngineError, match="no device 'tpu'"):
         open_engine(find_model("pt-ceo2-64"), "onnxruntime", "tpu")
     with pytest.raises(EngineError, match="unknown engine"):
-        choose("numpy")
+        check("numpy")
 
 
 def test_results_do_not_depend_on_threads() -> None:
@@ -192,13 +193,65 @@ def test_auto_uses_the_cpu_where_cuda_is_installed_but_cannot_start(monkeypatch:
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
+    monkeypatch.setattr("gdn.engines.choose.has_driver", lambda: True)
+    monkeypatch.setattr("gdn.engines.choose.installed_libraries", list)
     with open_engine(find_model("pt-ceo2-64")) as engine:
         assert engine.device == "cpu"
-        assert "does not start" in engine.reason
+        assert "onnxruntime does not do" in engine.reason
     with pytest.raises(EngineError, match="CUDAExecutionProvider"):
         open_engine(find_model("pt-ceo2-64"), "onnxruntime", "cuda")
 
 
 def test_an_unknown_device_is_refused_by_auto_too() -> None:
     with pytest.raises(EngineError, match="no device 'tpu'"):
-        choose("auto", "tpu")
+        check("auto", "tpu")
+
+
+class Stranger:
+    """An engine on a 'GPU' that draws something else, or fails."""
+
+    def __init__(self, model: Any, choice: Any, off: float) -> None:
+        self.inner = open_engine(model, "onnxruntime", "cpu", threads=1)
+        self.name, self.device, self.reason, self.model, self.off = choice.engine, choice.device, choice.reason, model, off
+
+    def generate(self, z: np.ndarray) -> np.ndarray:
+        if np.isinf(self.off):
+            raise EngineError("the card fell off the bus")
+        return self.inner.generate(z) + np.float32(self.off)
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.inner.__exit__(None, None, None)
+
+
+def test_auto_takes_the_first_that_is_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gdn.engines import choose as module
+
+    monkeypatch.setattr(module, "has_driver", lambda: True)
+    monkeypatch.setattr(module, "installed_libraries", lambda: ["tensorrt"])
+    monkeypatch.setattr(module, "_has_provider", lambda name: True)
+    monkeypatch.setattr(module, "_torch_has_cuda", lambda: True)
+    monkeypatch.setattr(module, "installed", lambda package: True)
+    names = [(c.engine, c.device) for c in candidates()]
+    assert names == [("tensorrt", "cuda"), ("onnxruntime", "cuda"), ("torch", "cuda"), ("onnxruntime", "cpu"), ("torch", "cpu")]
+    assert [c.device for c in candidates("cuda:1")] == ["cuda:1"] * 3
+    assert [c.device for c in candidates("cpu")] == ["cpu"] * 2
+    model, plain = find_model("pt-ceo2-64"), module._open
+    off = {"tensorrt": np.nan, "onnxruntime": 0.5, "torch": 1e-5}
+    monkeypatch.setattr(module, "_open", lambda m, c, t: plain(m, c, t) if c.device == "cpu" else Stranger(m, c, off[c.engine]))
+    with open_engine(model) as engine:
+        assert (engine.name, engine.device) == ("torch", "cuda")
+        assert "tensorrt does not do (its images are off by nan" in engine.reason
+        assert "onnxruntime does not do (its images are off by 0.5" in engine.reason
+    off["torch"] = np.inf
+    with open_engine(model) as engine:
+        assert (engine.name, engine.device) == ("onnxruntime", "cpu")
+        assert "fell off the bus" in engine.reason
+    with pytest.raises(EngineError, match=r"--require-gpu: no GPU that gdn can use .*fell off the bus"):
+        open_engine(model, require_gpu=True)
+    with pytest.raises(EngineError, match="--device cuda: no GPU that gdn can use"):
+        open_engine(model, device="cuda")
+    with pytest.raises(EngineError, match="onnxruntime runs on the CPU here"):
+        open_engine(model, "onnxruntime", require_gpu=True)

@@ -120,6 +120,7 @@ def denoise(
     ),
     engine: str = typer.Option("auto", help="auto, onnxruntime, torch, tensorrt.", rich_help_panel=MACHINE),
     device: str = typer.Option("auto", help="auto, cpu, cuda; what is asked for is never replaced.", rich_help_panel=MACHINE),
+    require_gpu: bool = typer.Option(False, "--require-gpu", help="An error rather than the CPU.", rich_help_panel=MACHINE),
     threads: int | None = typer.Option(None, min=1, help="CPU threads [default: all cores].", rich_help_panel=MACHINE),
     no_cache: bool = typer.Option(
         False, "--no-cache", help="Neither read nor write the bank of restarts on disk.", rich_help_panel=MACHINE
@@ -147,7 +148,7 @@ def denoise(
       gdn denoise night1 -o clean --resume          (goes on where it stopped)
     """
     from gdn.engines.base import EngineError
-    from gdn.engines.choose import choose, open_engine
+    from gdn.engines.choose import check, open_engine
     from gdn.frames.files import writing
     from gdn.frames.formats import read_frames
     from gdn.frames.noise import parse_noise
@@ -178,7 +179,7 @@ def denoise(
         original = parse_steps(original_steps) if method == "original" else None
         style = Style(kind, dtype)
         models = members(model)
-        choose(engine, device)
+        check(engine, device)
     except (ModelError, EngineError, ValueError) as error:
         raise UsageFault(str(error)) from None
     if output is not None:
@@ -193,7 +194,7 @@ def denoise(
     count = restarts if original is None else 1
     run = Run(
         models,
-        lambda found: open_engine(found, engine, device, threads),
+        lambda found: open_engine(found, engine, device, threads, require_gpu),
         lambda opened, progress: bank_for(opened, seed, count, use_cache=not no_cache, progress=progress),
         partial(
             Job, seed=seed, settings=settings, noise=noise_model, noise_text=noise, sampling_angstrom=sampling, original=original,

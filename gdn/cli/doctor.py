@@ -14,7 +14,20 @@ from gdn import __version__
 from gdn.cli.help import Grouped
 from gdn.models import DEFAULT_MODEL
 
-PACKAGES = ("numpy", "scipy", "onnxruntime", "tifffile", "imagecodecs", "torch", "onnx", "abtem", "bm3d")
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "onnxruntime",
+    "tifffile",
+    "imagecodecs",
+    "torch",
+    "onnx",
+    "abtem",
+    "bm3d",
+    "tensorrt",
+    "tensorrt_rtx",
+    "cuda-python",
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -26,6 +39,7 @@ def doctor(
     model: str = typer.Option(DEFAULT_MODEL, metavar="NAME|DIR", help="Model to check."),
     engine: str = typer.Option("auto", help="Engine to check."),
     device: str = typer.Option("auto", help="Device to check."),
+    require_gpu: bool = typer.Option(False, "--require-gpu", help="Not ready without a GPU."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> int:
     """What this machine has: devices, runtimes, versions, the model, and which engine `auto` takes and why.
@@ -37,7 +51,7 @@ def doctor(
       gdn doctor
       gdn doctor --model models/mine --device cuda --json
     """
-    report = examine(model, engine, device)
+    report = examine(model, engine, device, require_gpu)
     if as_json:
         print(json.dumps(report))
     else:
@@ -52,7 +66,7 @@ def _text(value: Any) -> str:
     return "yes" if value is True else str(value)
 
 
-def examine(model: str, engine: str, device: str) -> dict[str, Any]:
+def examine(model: str, engine: str, device: str, require_gpu: bool = False) -> dict[str, Any]:
     """Facts about this machine; 'ready' is True or the reason why nothing can run."""
     from gdn.engines.base import EngineError
     from gdn.engines.choose import open_engine
@@ -74,7 +88,7 @@ def examine(model: str, engine: str, device: str) -> dict[str, Any]:
         report["model"] = (
             f"{card.name}: {card.patch} px at {card.sampling_angstrom} Å, {card.latent} latents, sha256 {found.hash[:12]}"
         )
-        with open_engine(found, engine, device) as opened:
+        with open_engine(found, engine, device, require_gpu=require_gpu) as opened:
             image = opened.generate(restart_latents(0, range(1), card.latent))
             report["engine"] = f"{opened.name} on {opened.device}: {opened.reason}"
             report["self-test"] = f"one restart gives an image of mean {float(image.mean()):.3f} (vacuum is {card.vacuum:g})"
@@ -92,7 +106,7 @@ def _version(package: str) -> str:
 
 
 def _devices() -> str:
-    from gdn.engines.choose import installed
+    from gdn.engines.choose import has_driver, installed
 
     found = ["cpu"]
     if installed("onnxruntime"):
@@ -100,4 +114,18 @@ def _devices() -> str:
 
         if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             found.append("cuda (onnxruntime)")
+    if has_driver():
+        found.append(_card())
     return ", ".join(found)
+
+
+def _card() -> str:
+    """The CUDA card, by what TensorRT would use, or why there is none."""
+    from gdn.engines.base import EngineError
+    from gdn.engines.devices import open_device
+
+    try:
+        card = open_device()
+    except EngineError as error:
+        return f"a CUDA driver, but no card ({error})"
+    return f"{card.name}, compute capability {card.capability}, driver {card.driver}"

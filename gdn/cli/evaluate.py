@@ -49,7 +49,7 @@ def evaluate(
       gdn evaluate clean.tif --noise poisson:1,gaussian:0.5 --against blur
     """
     from gdn.engines.base import EngineError
-    from gdn.engines.choose import choose, open_engine
+    from gdn.engines.choose import check, open_engine
     from gdn.evaluation.evaluate import evaluate_frame, table
     from gdn.evaluation.suite import SUITE, parse_suite
     from gdn.models import ModelError
@@ -62,7 +62,7 @@ def evaluate(
         methods = (*_methods(against), *(_own_unet(folder) for folder in unet))
         original = parse_steps(original_steps)
         models = members(model)
-        choose(engine, device)
+        check(engine, device)
     except (ModelError, EngineError, ValueError) as error:
         raise UsageFault(str(error)) from None
     if vacuum <= 0:
