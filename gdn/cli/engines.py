@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from gdn.cli.common import UsageFault
 from gdn.cli.help import Grouped
-from gdn.models import DEFAULT_MODEL
+from gdn.models import DEFAULT_MODEL, Model
+
+if TYPE_CHECKING:
+    from gdn.engines.devices import Device
+    from gdn.engines.plans import Library
 
 group = typer.Typer(help="TensorRT plans in this user's cache: list, build, clear.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -54,9 +60,7 @@ def build(
     """
     from gdn.engines.base import EngineError
     from gdn.engines.devices import open_device
-    from gdn.engines.plan_cache import plan_for
-    from gdn.engines.plans import GRAPHS, LIBRARIES, build_plan, load_library, onnx_bytes
-    from gdn.engines.tensorrt import key_of
+    from gdn.engines.plans import LIBRARIES, load_library
     from gdn.models import ModelError, find_model
 
     if library is not None and library not in LIBRARIES:
@@ -66,16 +70,19 @@ def build(
         card = None if dry_run else open_device(device)
     except (ModelError, EngineError) as error:
         raise UsageFault(str(error)) from None
-    for graph in GRAPHS:
-        if found.file(f"{graph}.onnx") is None:
-            continue
-        onnx = onnx_bytes(found, graph)
-        if card is None:
-            plan = build_plan(used, onnx, graph)
-        else:
-            plan = plan_for(key_of(found, graph, onnx, used, card), lambda o=onnx, g=graph: build_plan(used, o, g))  # type: ignore[misc]
-        print(f"{graph}: {len(plan) / 2**20:.1f} MiB, {used.name} {used.version}{'' if card else ', not kept'}")
+    build_all(found, used, card)
     return 0
+
+
+def build_all(model: Model, library: Library, card: Device | None) -> None:
+    """Build every graph's plan, for `card` into the cache, or without one just to see that it can be built."""
+    from gdn.engines.plans import GRAPHS
+    from gdn.engines.tensorrt import built_plan
+
+    for graph in GRAPHS:
+        if model.file(f"{graph}.onnx") is not None:
+            plan = built_plan(model, graph, library, card)
+            print(f"{graph}: {len(plan) / 2**20:.1f} MiB, {library.name} {library.version}{'' if card else ', not kept'}")
 
 
 @group.command("clear", cls=Grouped)

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from gdn.cli.common import UsageFault, expand, progress_bar
-from gdn.cli.help import Grouped
+from gdn.cli.help import COMPARED, INPUT, MACHINE, OUTPUT, SEARCH, Grouped
 from gdn.models import AUTO
 
 
@@ -20,24 +20,42 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    clean: list[str] = typer.Argument(..., metavar="CLEAN", help="Clean TIFF frames; 'gdn simulate --frames' makes some."),
-    noise: str = typer.Option("poisson:1", help="Comma-separated poisson:S and gaussian:S, or 'suite' for the study's six."),
+    clean: list[str] = typer.Argument(
+        ..., metavar="CLEAN", help="Clean TIFF frames; 'gdn simulate --frames' makes some.", rich_help_panel=INPUT
+    ),
+    noise: str = typer.Option(
+        "poisson:1", help="Comma-separated poisson:S and gaussian:S, or 'suite' for the study's six.", rich_help_panel=INPUT
+    ),
     against: str = typer.Option(
         "noisy,constant,blur,bm3d-binned",
         help="Comparators; also unet (both U-Nets that come along) and original (slow: hours).",
+        rich_help_panel=COMPARED,
     ),
-    unet: list[Path] = typer.Option([], metavar="DIR", help="One more U-Net, exported by 'gdn export' (may be repeated)."),
-    vacuum: float = typer.Option(1.0, help="Vacuum level of the clean files (simulated frames: 1)."),
+    unet: list[Path] = typer.Option(
+        [], metavar="DIR", help="One more U-Net, exported by 'gdn export' (may be repeated).", rich_help_panel=COMPARED
+    ),
+    vacuum: float = typer.Option(1.0, help="Vacuum level of the clean files (simulated frames: 1).", rich_help_panel=INPUT),
     model: str = typer.Option(
-        AUTO, metavar="NAME|DIR", help="Shipped model or model folder; auto: the largest field that the frame covers."
+        AUTO,
+        metavar="NAME|DIR",
+        help="Shipped model or model folder; auto: the largest field that the frame covers.",
+        rich_help_panel=SEARCH,
     ),
-    restarts: int = typer.Option(256, min=1, max=1_000_000),
-    sampling: float | None = typer.Option(None, metavar="Å/px", help="Pixel size where the files carry none."),
-    engine: str = typer.Option("auto", help="auto, onnxruntime, torch."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda."),
-    seed: int = typer.Option(0, min=0, help="Seed of noise and restarts."),
-    original_steps: str = typer.Option("10,1500,10000", help="Restarts, steps of each, final steps of --against original."),
-    as_json: bool = typer.Option(False, "--json", help="One JSON row per frame, noise and method on stdout."),
+    restarts: int = typer.Option(
+        256, min=1, max=1_000_000, help="Random latents scored against every tile.", rich_help_panel=SEARCH
+    ),
+    sampling: float | None = typer.Option(
+        None, metavar="Å/px", help="Pixel size where the files carry none.", rich_help_panel=INPUT
+    ),
+    engine: str = typer.Option("auto", help="auto, onnxruntime, torch, tensorrt.", rich_help_panel=MACHINE),
+    device: str = typer.Option("auto", help="auto, cpu, cuda.", rich_help_panel=MACHINE),
+    seed: int = typer.Option(0, min=0, help="Seed of noise and restarts.", rich_help_panel=SEARCH),
+    original_steps: str = typer.Option(
+        "10,1500,10000", help="Restarts, steps of each, final steps of --against original.", rich_help_panel=COMPARED
+    ),
+    as_json: bool = typer.Option(
+        False, "--json", help="One JSON row per frame, noise and method on stdout.", rich_help_panel=OUTPUT
+    ),
 ) -> int:
     """Add noise to clean frames, denoise, and print the table against the comparators.
 

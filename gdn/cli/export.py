@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from gdn.cli.common import UsageFault, need, progress_bar
 from gdn.cli.help import Grouped
+
+if TYPE_CHECKING:
+    from gdn.engines.plans import Library
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +24,7 @@ def export(
     source: Path = typer.Argument(..., metavar="RUN|MODEL", help="Run folder of 'gdn train', or a model folder."),
     output: Path = typer.Option(..., "-o", "--output", metavar="DIR", help="Model folder to write; its name is the model's."),
     fp16: bool = typer.Option(False, "--fp16", help="True half-precision graphs, made in torch."),
-    engine: str = typer.Option("onnx", help="onnx."),
+    engine: str = typer.Option("onnx", help="onnx, or tensorrt: plans for the card here too; without one only a check."),
     calibrate: Path | None = typer.Option(
         None,
         metavar="DATA",
@@ -37,9 +42,12 @@ def export(
     Examples:
       gdn export runs/range -o models/mine --calibrate data --workers 2
       gdn export models/mine -o models/mine --calibrate data      (calibrates in place)
+      gdn export runs/range -o models/half --fp16 --engine tensorrt
     """
-    if engine != "onnx":
-        raise UsageFault(f"--engine {engine}: only onnx is built so far")
+    if engine not in ("onnx", "tensorrt"):
+        raise UsageFault(f"--engine {engine}: onnx or tensorrt")
+    if engine == "tensorrt":
+        _library()  # before the work, not after it
     need("torch", "train")
     need("onnxscript", "train")
     if calibrate is not None and source.resolve() == output.resolve():
@@ -67,7 +75,37 @@ def export(
     print(f"  gradients by {report.gradient_error:.2g} of their length (median over latents)")
     if report.encoder_error is not None:
         print(f"  encoded latents by at most {report.encoder_error:.2g}")
-    return 0 if calibrate is None else _calibrate(output, calibrate, frames, workers)
+    if calibrate is not None:
+        _calibrate(output, calibrate, frames, workers)
+    if engine == "tensorrt":
+        _plans(output)
+    return 0
+
+
+def _library() -> Library:
+    """TensorRT, or UsageFault."""
+    from gdn.engines.base import EngineError
+    from gdn.engines.plans import load_library
+
+    try:
+        return load_library()
+    except EngineError as error:
+        raise UsageFault(str(error)) from None
+
+
+def _plans(folder: Path) -> None:
+    """Build the model's plans: for the card here, or, where there is none, to see that they can be built."""
+    from gdn.cli.engines import build_all
+    from gdn.engines.base import EngineError
+    from gdn.engines.devices import open_device
+    from gdn.models import load_model
+
+    try:
+        card = open_device()
+    except EngineError as error:
+        card = None
+        print(f"gdn: {error}: plans are built and not kept", file=sys.stderr)
+    build_all(load_model(folder), _library(), card)
 
 
 def _calibrate(folder: Path, data: Path, frames: int, workers: int) -> int:

@@ -12,6 +12,8 @@ OUTPUT = "Output"
 SEARCH = "Search"
 TRUST = "How far to trust it"
 MACHINE = "Machine and run"
+NETWORK = "Recipe, and what overrides it"
+COMPARED = "Compared with"
 
 
 class Grouped(TyperCommand):

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from gdn.cli.common import UsageFault, need, progress_bar
-from gdn.cli.help import Grouped
+from gdn.cli.help import INPUT, MACHINE, NETWORK, OUTPUT, Grouped
 
 
 def register(app: typer.Typer) -> None:
@@ -18,25 +18,41 @@ def register(app: typer.Typer) -> None:
 
 def train(
     recipe: str = typer.Option(
-        "range", metavar="NAME|FILE", help="Shipped recipe (range, range-128, dcgan, unet, unet-poisson1) or a TOML file."
+        "range",
+        metavar="NAME|FILE",
+        help="Shipped recipe (range, range-128, dcgan, unet, unet-poisson1) or a TOML file.",
+        rich_help_panel=NETWORK,
     ),
-    data: Path = typer.Option(Path("data"), help="Folder of 'gdn simulate', or an .npz with 'train' and 'test' images."),
+    data: Path = typer.Option(
+        Path("data"), help="Folder of 'gdn simulate', or an .npz with 'train' and 'test' images.", rich_help_panel=INPUT
+    ),
     run: Path | None = typer.Option(
-        None, "-o", "--output", metavar="DIR", help="Run folder [default: runs/RECIPE]; the same command resumes."
+        None,
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="Run folder [default: runs/RECIPE]; the same command resumes.",
+        rich_help_panel=OUTPUT,
     ),
-    resume: bool = typer.Option(False, "--resume", help="Insist on an existing run."),
-    start: str | None = typer.Option(None, "--from", metavar="MODEL", help="Start from the weights of a model."),
-    latent: int | None = typer.Option(None, min=1, help="Override the recipe's latent size."),
-    patch: int | None = typer.Option(None, help="Override the patch: 32, 64, 128, 256 or 512 px."),
-    channels: int | None = typer.Option(None, help="Override the channels: 1 or 3."),
-    images: int | None = typer.Option(None, min=1, help="Override the length of the run, in images."),
-    batch: int | None = typer.Option(None, min=2, help="Override the batch (over all processes)."),
-    minutes: float | None = typer.Option(None, min=0, help="Stop and checkpoint after this wall time."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda."),
-    workers: int = typer.Option(0, min=0, help="Processes that render patches [0: this one does]."),
-    threads: int | None = typer.Option(None, min=1, help="CPU threads of the networks."),
-    status_every: int = typer.Option(20_000, min=1, help="Images between lines of stats.jsonl and sample grids."),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Print the settings that would be used, as JSON."),
+    resume: bool = typer.Option(False, "--resume", help="Insist on an existing run.", rich_help_panel=OUTPUT),
+    start: str | None = typer.Option(
+        None, "--from", metavar="MODEL", help="Start from the weights of a model.", rich_help_panel=NETWORK
+    ),
+    latent: int | None = typer.Option(None, min=1, help="Override the recipe's latent size.", rich_help_panel=NETWORK),
+    patch: int | None = typer.Option(None, help="Override the patch: 32, 64, 128, 256 or 512 px.", rich_help_panel=NETWORK),
+    channels: int | None = typer.Option(None, help="Override the channels: 1 or 3.", rich_help_panel=NETWORK),
+    images: int | None = typer.Option(None, min=1, help="Override the length of the run, in images.", rich_help_panel=NETWORK),
+    batch: int | None = typer.Option(None, min=2, help="Override the batch (over all processes).", rich_help_panel=NETWORK),
+    minutes: float | None = typer.Option(None, min=0, help="Stop and checkpoint after this wall time.", rich_help_panel=MACHINE),
+    device: str = typer.Option("auto", help="auto, cpu, cuda.", rich_help_panel=MACHINE),
+    workers: int = typer.Option(0, min=0, help="Processes that render patches [0: this one does].", rich_help_panel=MACHINE),
+    threads: int | None = typer.Option(None, min=1, help="CPU threads of the networks.", rich_help_panel=MACHINE),
+    status_every: int = typer.Option(
+        20_000, min=1, help="Images between lines of stats.jsonl and sample grids.", rich_help_panel=OUTPUT
+    ),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Print the settings that would be used, as JSON.", rich_help_panel=OUTPUT
+    ),
 ) -> int:
     """Train a generator. The run folder keeps recipe.json, stats.jsonl, grids/ and checkpoint.pt.
 

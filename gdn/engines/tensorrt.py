@@ -29,6 +29,14 @@ def key_of(model: Model, graph: Graph, onnx: bytes, library: Library, device: De
     )  # fmt: skip
 
 
+def built_plan(model: Model, graph: Graph, library: Library, device: Device | None) -> bytes:
+    """The plan of a graph for `device`, from the cache or built into it; without a device built and not kept."""
+    onnx = onnx_bytes(model, graph)
+    if device is None:
+        return build_plan(library, onnx, graph)
+    return plan_for(key_of(model, graph, onnx, library, device), lambda: build_plan(library, onnx, graph))
+
+
 @dataclass
 class _Block:
     """Memory for one tensor; grows, never shrinks."""
@@ -127,9 +135,7 @@ class TensorRTEngine(GraphEngine):
 
     def _run(self, graph: Graph, feed: dict[str, Array]) -> list[Array]:
         if graph not in self._runners:
-            onnx = onnx_bytes(self.model, graph)
-            key = key_of(self.model, graph, onnx, self._library, self._opened)
-            plan = plan_for(key, lambda: build_plan(self._library, onnx, graph))
+            plan = built_plan(self.model, graph, self._library, self._opened)
             self._runners[graph] = Runner(graph, plan, self._library, self._opened)
         n, most = len(next(iter(feed.values()))), MOST[graph]
         parts = [
