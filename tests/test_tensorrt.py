@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import needs_training
+from conftest import ROOT, needs_training
 from test_cli import gdn, one_line
 
 from gdn.engines.base import EngineError, OutOfMemory
@@ -309,3 +309,21 @@ def test_fake_device_out_of_memory_halves_the_batch(fake: SimpleNamespace) -> No
     with fake.open(model) as engine, open_engine(model, "onnxruntime", "cpu", threads=1) as reference:
         np.testing.assert_allclose(engine.generate(z), reference.generate(z), atol=1e-3)
         assert max(fake.engines[0].batches) > 5
+
+
+@needs_training
+def test_the_benchmark_of_engines_runs_without_a_card(tmp_path: Path) -> None:
+    import json
+    import subprocess
+    import sys
+
+    script = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--seconds", "0.05", "--model", "pt-ceo2-64"]
+    sizes = ["--side", "300", "--stack", "1", "--restarts", "16", "--original", "1", "2", "2", "--json", str(tmp_path / "rows")]
+    done = subprocess.run([*script, *sizes], capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {row["engine"]: row for row in map(json.loads, (tmp_path / "rows").read_text().splitlines())}
+    assert len(rows) == 5
+    assert rows["onnxruntime, cpu"]["image_error"] < 1e-5
+    assert rows["torch, cpu"]["gradient_error"] < 1e-3
+    for row in rows.values():
+        assert "reason" in row or row["psnr_db"] > row["original_psnr_db"]

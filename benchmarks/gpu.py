@@ -1,0 +1,212 @@
+"""Every engine of this machine: are its numbers those of the CPU in double precision, and how fast is it?
+
+One table, in under eight minutes on a machine with a card (`--seconds` bounds each timing). Without one the sizes are small
+and the engines those of the CPU, so that the script itself is tested. Speeds: after a warm-up, the median of repeats and
+their spread. Needs torch (gdn[train]) for the reference and the card's matrix rate.
+
+    python benchmarks/gpu.py --json gpu.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from gdn.engines.base import Engine, EngineError
+from gdn.engines.choose import Choice, _open, has_driver
+from gdn.engines.observation import TileData
+from gdn.evaluation.demo import DEMO_NOISE, demo_frames
+from gdn.evaluation.metrics import psnr
+from gdn.models import DEFAULT_MODEL, Model, find_model
+from gdn.search.bank import bank_for, restart_latents
+from gdn.search.denoise import denoise_frame
+from gdn.search.likelihood import BankPart, bank_scores
+from gdn.search.original import OriginalSettings, original_frame
+from gdn.search.tiles import SearchSettings
+
+CHECKED = 8  # latents compared with double precision
+ENGINES = (("tensorrt", "cuda"), ("onnxruntime", "cuda"), ("torch", "cuda"), ("onnxruntime", "cpu"), ("torch", "cpu"))
+
+
+def here(model: Model) -> Iterator[tuple[str, Engine | str]]:
+    """Every engine, opened, or why it cannot be."""
+    for name, device in ENGINES:
+        try:
+            yield f"{name}, {device}", _open(model, Choice(name, device, "a benchmark"), None)
+        except EngineError as error:
+            yield f"{name}, {device}", " ".join(str(error).split())
+
+
+def timed(work: Callable[[], Any], seconds: float) -> tuple[float, float]:
+    """Median seconds of a call and the spread of its repeats (half of the inner 80 %), as a share of it."""
+    work()
+    taken: list[float] = []
+    begun = time.perf_counter()
+    while len(taken) < 3 or (time.perf_counter() - begun < seconds and len(taken) < 200):
+        one = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - one)
+    low, middle, high = np.percentile(taken, [10, 50, 90])
+    return float(middle), float((high - low) / 2 / middle)
+
+
+class Reference:
+    """The model's graphs by torch on the CPU in double precision."""
+
+    def __init__(self, model: Model) -> None:
+        from gdn.engines.torch import _graphs
+        from gdn.training.recipe import Recipe
+        from gdn.training.state import networks_of_model
+
+        generator, encoder = networks_of_model(model.folder)[:2]
+        scale = Recipe.model_validate(model.card.recipe).network.intensity_scale
+        self.graphs = {name: graph.double() for name, graph in _graphs(generator, encoder, scale, model.card.vacuum).items()}
+        z = torch.zeros((1, model.card.latent), dtype=torch.float64)
+        with FlopCounterMode(display=False) as count, torch.no_grad():
+            self.graphs["generator"](z)
+        self.operations = float(count.get_total_flops())  # of one image
+
+    @torch.no_grad()
+    def of(self, z: np.ndarray, data: TileData, scale: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Images and gradients."""
+
+        def wide(a: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(np.asarray(a, dtype=np.float64))
+
+        x, dz = self.graphs["gradient"](
+            wide(z), wide(data.counts)[:, None], wide(data.weights)[:, None], wide(scale), wide(shift)[:, None], wide(scale),
+            torch.tensor(data.alpha, dtype=torch.float64), torch.tensor(data.beta, dtype=torch.float64),
+        )  # fmt: skip
+        return x[:, 0].numpy(), dz.numpy()
+
+
+def matrix_rate(device: str, seconds: float, kind: torch.dtype) -> float:
+    """Operations a second of a matrix product of `kind` on a device."""
+    n = 8192 if device == "cuda" else 1024
+    a, b = (torch.randn((n, n), device=device).to(kind) for _ in range(2))
+
+    def work() -> None:
+        a @ b
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return 2 * n**3 / timed(work, seconds)[0]
+
+
+def correctness(engine: Engine, reference: Reference) -> dict[str, float]:
+    """Largest difference of images, vacuum units, and of gradients as a share of their length."""
+    z = restart_latents(0, range(CHECKED), engine.model.card.latent)
+    images = engine.generate(z)
+    data = TileData(np.random.default_rng(0).poisson(9 * images).astype(np.float32), np.ones_like(images), 1.0, 0.5)
+    scale, shift = np.full(CHECKED, 9, np.float32), np.zeros_like(images)
+    x, dz = reference.of(z, data, scale, shift)
+    found = engine.value_and_gradient(z, data, scale, shift)
+    length = np.linalg.norm(dz, axis=1)
+    off = float((np.linalg.norm(found.gradient - dz, axis=1) / length).max())
+    return {"image_error": float(np.abs(images - x).max()), "gradient_error": off}
+
+
+def speeds(engine: Engine, reference: Reference, rate: float, seconds: float, batches: tuple[int, ...]) -> dict[str, Any]:
+    """The best batch of the bank's generation, and the score product."""
+    best: dict[str, Any] = {"images_per_s": 0.0}
+    for batch in batches:
+        z = restart_latents(0, range(batch), engine.model.card.latent)
+        took, spread = timed(lambda z=z: engine.generate(z), seconds)  # type: ignore[misc]
+        if batch / took > best["images_per_s"]:
+            share = batch / took * reference.operations / rate
+            best = {"images_per_s": batch / took, "spread": spread, "batch": batch, "share_of_matrix_rate": share}
+    z = restart_latents(0, range(max(batches)), engine.model.card.latent)
+    images = engine.generate(z)
+    part = BankPart(images.astype(np.float16))
+    tiles = TileData(np.repeat(images[:4], 8, 0), np.ones((32, *images.shape[1:]), np.float32), 1.0, 0.0)
+    took, _ = timed(lambda: bank_scores(part, tiles, 1.0), seconds)
+    return best | {"scores_per_s": 32 * len(images) / took}
+
+
+def frames(engine: Engine, side: int, count: int, restarts: int, steps: OriginalSettings) -> dict[str, Any]:
+    """One frame by gdn and by the original method, and a stack of `count` by gdn."""
+    demo = demo_frames()[0]
+    wide = np.pad(demo.image, [(0, max(0, side - n)) for n in demo.image.shape], mode="reflect")
+    y, x = ((n - side) // 2 for n in wide.shape)
+    clean = np.ascontiguousarray(wide[y : y + side, x : x + side])
+    bank = bank_for(engine, 0, restarts)
+    noisy = [DEMO_NOISE.apply(clean, seed) for seed in range(count)]
+    denoise_frame(noisy[0], demo.sampling_angstrom, engine, bank, SearchSettings())
+    begun = time.perf_counter()
+    results = [denoise_frame(one, demo.sampling_angstrom, engine, bank, SearchSettings()) for one in noisy]
+    took = (time.perf_counter() - begun) / count
+    settings = replace(SearchSettings(), residual=False)
+    mine = denoise_frame(noisy[0], demo.sampling_angstrom, engine, bank, settings)
+    begun = time.perf_counter()
+    theirs = original_frame(noisy[0], demo.sampling_angstrom, engine, 0, steps)
+    original = time.perf_counter() - begun
+    return {
+        "frame_s": took, "refine_s": results[0].seconds["refine"], "score_s": results[0].seconds["score"], "frames": count,
+        "psnr_db": psnr(clean, results[0].image), "original_s": original, "times_faster": original / took,
+        "generator_psnr_db": psnr(clean, mine.image), "original_psnr_db": psnr(clean, theirs.image),
+    }  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each timing")
+    parser.add_argument("--side", type=int, help="px of the frame [1200 with a card, 400 without]")
+    parser.add_argument("--stack", type=int, help="frames [40 with a card, 2 without]")
+    parser.add_argument("--restarts", type=int, help="[4096 with a card, 64 without]")
+    parser.add_argument("--original", type=int, nargs=3, help="restarts, steps, final steps [10 1500 10000; 1 20 20]")
+    parser.add_argument("--json", type=Path, help="also write every engine's row as a JSON line")
+    options = parser.parse_args()
+    card = has_driver() and torch.cuda.is_available()
+    side, stack = options.side or (1200 if card else 400), options.stack or (40 if card else 2)
+    restarts = options.restarts or (4096 if card else 64)
+    steps = OriginalSettings(*(options.original or ((10, 1500, 10_000) if card else (1, 20, 20))))
+    batches = (256, 1024, 4096) if card else (16, 64)
+    model = find_model(options.model)
+    reference = Reference(model)
+    about = torch.cuda.get_device_name() if card else platform.processor() or platform.machine()
+    print(f"{about}; torch {torch.__version__}; {model.card.name}: {reference.operations / 1e6:.0f} Mflop an image\n")
+    rates = {"cpu": matrix_rate("cpu", options.seconds, torch.float32)}
+    if card:
+        rates["cuda"] = matrix_rate("cuda", options.seconds, torch.bfloat16)
+    print(", ".join(f"{device}: {rate / 1e12:.3g} Tflop/s of a matrix product" for device, rate in rates.items()) + "\n")
+    print("| engine | images off by | gradients off by | images/s (spread; batch) | share of matrix rate | scores/s | s a frame"
+          " (score, refine) | original, s | times faster | dB (generator alone; original) |")  # fmt: skip
+    print("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+    rows, good = [], True
+    for label, engine in here(model):
+        if isinstance(engine, str):
+            print(f"| {label} | {engine} |")
+            rows.append({"engine": label, "reason": engine})
+            continue
+        with engine:
+            row: dict[str, Any] = {"engine": label} | correctness(engine, reference)
+            row |= speeds(engine, reference, rates[engine.device.split(":")[0]], options.seconds, batches)
+            row |= frames(engine, side, stack, restarts, steps)
+        good &= row["image_error"] < 3e-2 and row["gradient_error"] < 0.1
+        rows.append(row)
+        decibels = f"{row['psnr_db']:.2f} ({row['generator_psnr_db']:.2f}; {row['original_psnr_db']:.2f})"
+        print(
+            f"| {label} | {row['image_error']:.1e} | {row['gradient_error']:.1e} | {row['images_per_s']:.0f}"
+            f" ({row['spread']:.0%}; {row['batch']}) | {row['share_of_matrix_rate']:.1%} | {row['scores_per_s']:.3g}"
+            f" | {row['frame_s']:.2f} ({row['score_s']:.2f}, {row['refine_s']:.2f}) | {row['original_s']:.1f}"
+            f" | {row['times_faster']:.1f} | {decibels} |",
+            flush=True,
+        )
+    if options.json:
+        options.json.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
