@@ -457,3 +457,21 @@ def test_a_step_that_breaks_its_promise_is_shortened_or_not_taken(turned_starts:
     assert taken == [4, 4, 4, 4]
     np.testing.assert_array_equal(found.z, starts.z)
     np.testing.assert_allclose(found.objective, starts.objective, atol=0.05)
+
+
+def test_a_step_that_overflows_leaves_its_candidate_alone(turned_starts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gdn.search.newton import newton
+
+    data, starts, _ = turned_starts
+
+    def overflowing(self: refinement.Objective, theta: np.ndarray, point: Any, tangent: np.ndarray) -> np.ndarray:
+        out = np.zeros((len(theta), *self.data.counts.shape[1:]), np.float32)
+        out[0] = np.inf
+        return out
+
+    with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
+        monkeypatch.setattr(refinement.Objective, "push_forward", overflowing)
+        found = newton(engine, data, starts, 1, 2, 100.0)
+    np.testing.assert_array_equal(found.z[0], starts.z[0])
+    assert np.isfinite(found.objective).all()
+    assert np.isfinite(found.mean).all()

@@ -96,8 +96,10 @@ def conjugate_gradients(
         along = np.maximum(_dot(search, curved), 1e-12)
         length = (strength / along).astype(np.float32)[:, None]
         direction = direction + length * search
-        image = image + length * curved
-        residual = residual - length * curved
+        # Half precision may overflow: the step is then not a number, promises nothing, and its candidate stays as it is.
+        with np.errstate(invalid="ignore"):
+            image = image + length * curved
+            residual = residual - length * curved
         scaled = residual / diagonal
         before, strength = strength, _dot(residual, scaled)
         search = scaled + (strength / np.maximum(before, 1e-12)).astype(np.float32)[:, None] * search

@@ -1,0 +1,93 @@
+"""Does a search in half precision find what one in single precision finds? On the demo frames (test structures), whole.
+
+The model is exported with --fp16 into a temporary folder and runs on the CPU: the bank, the encoder and all of refinement in
+half precision. First the ranking of the bank's images on every tile, then the final images. Needs gdn[train].
+
+    python benchmarks/half.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from gdn.engines.base import Engine
+from gdn.engines.choose import open_engine
+from gdn.evaluation.demo import demo_frames
+from gdn.evaluation.metrics import psnr
+from gdn.evaluation.suite import SUITE, Noise, parse_suite
+from gdn.frames.tiling import tile_frame
+from gdn.models import DEFAULT_MODEL, find_model, load_model
+from gdn.search.bank import bank_for, restart_latents
+from gdn.search.binned import Binned
+from gdn.search.denoise import binned_frame, denoise_frame
+from gdn.search.likelihood import BankPart, bank_scores
+from gdn.search.tiles import SearchSettings
+from gdn.training.export import export_model
+from gdn.training.state import networks_of_model
+
+TOP = 10
+
+
+def bank_of(engine: Engine, count: int) -> BankPart:
+    """Images of the first restarts."""
+    latents = (restart_latents(0, range(i, min(i + 64, count)), engine.model.card.latent) for i in range(0, count, 64))
+    return BankPart(np.concatenate([engine.generate(z) for z in latents]))
+
+
+def ranking(full: Engine, parts: tuple[BankPart, BankPart], noise: Noise) -> tuple[int, float, int]:
+    """Tiles whose best restart is the same, of the best TOP how many are in both (mean), and tiles."""
+    same, shared, tiles = 0, 0.0, 0
+    patch = full.model.card.patch
+    for frame in demo_frames():
+        model, grids, counts = binned_frame(noise.apply(frame.image, 1), frame.sampling_angstrom, full, None)
+        tiling = tile_frame((counts.shape[0], counts.shape[1]), patch, patch // 2)
+        data = Binned(counts, model.alpha, model.beta * grids.area).tiles(tiling)
+        mine, theirs = (bank_scores(part, data, float(counts.mean())).argsort(1)[:, :TOP] for part in parts)
+        same += int((mine[:, 0] == theirs[:, 0]).sum())
+        shared += sum(len(set(a) & set(b)) for a, b in zip(mine, theirs, strict=True))
+        tiles += len(mine)
+    return same, shared / tiles, tiles
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--restarts", type=int, default=1024, help="whose ranking is compared")
+    options = parser.parse_args()
+    model = find_model(options.model)
+    worst = np.inf
+    with tempfile.TemporaryDirectory() as folder:
+        generator, encoder, recipe = networks_of_model(model.folder)
+        export_model(generator, encoder, recipe, {}, Path(folder, model.card.name), fp16=True)
+        half = load_model(Path(folder, model.card.name))
+        with open_engine(model, "onnxruntime", "cpu") as full, open_engine(half, "onnxruntime", "cpu") as narrow:
+            parts = bank_of(full, options.restarts), bank_of(narrow, options.restarts)
+            off = np.abs(parts[0].images - parts[1].images).max()
+            print(f"{model.card.name}: images of half precision are off by at most {off:.2g} of the vacuum level\n")
+            print("| noise | best the same | of ten best in both | images agree to, dB (frames) | PSNR fp32 | fp16 |")
+            print("|---|--:|--:|---|--:|--:|")
+            for noise in parse_suite(SUITE):
+                same, shared, tiles = ranking(full, parts, noise)
+                agree, decibels = [], []
+                for frame in demo_frames():
+                    noisy = noise.apply(frame.image, 1)
+                    images = [
+                        denoise_frame(noisy, frame.sampling_angstrom, e, bank_for(e, 0, 256), SearchSettings()).image
+                        for e in (full, narrow)
+                    ]
+                    agree.append(psnr(images[0], images[1]))
+                    decibels.append([psnr(frame.image, image) for image in images])
+                worst = min(worst, *agree)
+                mean = np.mean(decibels, 0)
+                words = ", ".join(f"{a:.1f}" for a in agree)
+                print(f"| {noise} | {same} of {tiles} | {shared:.2f} | {words} | {mean[0]:.2f} | {mean[1]:.2f} |", flush=True)
+    print(f"\nworst agreement {worst:.1f} dB (aim: 60)")
+    return 0 if worst >= 60 else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
