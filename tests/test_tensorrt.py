@@ -14,11 +14,11 @@ import pytest
 from conftest import ROOT, needs_training
 from test_cli import gdn, one_line
 
-from gdn.engines.base import EngineError, OutOfMemory
+from gdn.engines.base import EngineError, OutOfMemory, onnx_bytes
 from gdn.engines.choose import open_engine
 from gdn.engines.observation import TileData
 from gdn.engines.plan_cache import PlanKey, clear_plans, kept_plans, plan_folder, plan_for
-from gdn.engines.plans import GRAPHS, MOST, Library, build_plan, load_library, onnx_bytes, profiles_of
+from gdn.engines.plans import GRAPHS, MOST, Library, build_plan, load_library, profiles_of
 from gdn.engines.tensorrt import TensorRTEngine
 from gdn.models import Model, find_model, load_model
 from gdn.search.bank import restart_latents

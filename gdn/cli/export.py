@@ -46,8 +46,7 @@ def export(
     """
     if engine not in ("onnx", "tensorrt"):
         raise UsageFault(f"--engine {engine}: onnx or tensorrt")
-    if engine == "tensorrt":
-        _library()  # before the work, not after it
+    library = _library() if engine == "tensorrt" else None  # before the work, not after it
     need("torch", "train")
     need("onnxscript", "train")
     if calibrate is not None and source.resolve() == output.resolve():
@@ -77,8 +76,8 @@ def export(
         print(f"  encoded latents by at most {report.encoder_error:.2g}")
     if calibrate is not None:
         _calibrate(output, calibrate, frames, workers)
-    if engine == "tensorrt":
-        _plans(output)
+    if library is not None:
+        _plans(output, library)
     return 0
 
 
@@ -93,7 +92,7 @@ def _library() -> Library:
         raise UsageFault(str(error)) from None
 
 
-def _plans(folder: Path) -> None:
+def _plans(folder: Path, library: Library) -> None:
     """Build the model's plans: for the card here, or, where there is none, to see that they can be built."""
     from gdn.cli.engines import build_all
     from gdn.engines.base import EngineError
@@ -105,7 +104,7 @@ def _plans(folder: Path) -> None:
     except EngineError as error:
         card = None
         print(f"gdn: {error}: plans are built and not kept", file=sys.stderr)
-    build_all(load_model(folder), _library(), card)
+    build_all(load_model(folder), library, card)
 
 
 def _calibrate(folder: Path, data: Path, frames: int, workers: int) -> int:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,25 @@ _NO_MEMORY = ("out of memory", "bad_alloc", "bad allocation", "failed to allocat
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a runtime's own error, of whatever class, means that memory ran out."""
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY)
+
+
+def rows(feed: dict[str, NDArray[Any]], first: int, size: int) -> dict[str, NDArray[Any]]:
+    """Some rows of a batch; scalars belong to all of them."""
+    return {name: array[first : first + size] if array.ndim else array for name, array in feed.items()}
+
+
+def joined(parts: Iterable[list[NDArray[Any]]]) -> list[NDArray[Any]]:
+    """The outputs of a batch from those of its parts."""
+    return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+
+
+def onnx_bytes(model: Model, graph: Graph) -> bytes:
+    """The graph's ONNX file, whose hash the model has vouched for. Handed over as bytes, so that a graph cannot name files
+    outside itself. Raises EngineError where the model has none."""
+    path = model.file(f"{graph}.onnx")
+    if path is None:
+        raise EngineError(f"{model.folder}: has no {graph}.onnx; export the model again")
+    return path.read_bytes()
 
 
 @dataclass(frozen=True)
@@ -110,11 +130,7 @@ class GraphEngine(ABC):
         try:
             if size == n:
                 return self._run(graph, feed)
-            parts = [
-                self._run(graph, {k: v[first : first + size] if v.ndim else v for k, v in feed.items()})
-                for first in range(0, n, size)
-            ]
-            return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+            return joined(self._run(graph, rows(feed, first, size)) for first in range(0, n, size))
         except OutOfMemory:
             if size <= 1:
                 raise

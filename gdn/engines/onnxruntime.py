@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from gdn.engines.base import EngineError, Graph, GraphEngine, OutOfMemory, is_out_of_memory
+from gdn.engines.base import EngineError, Graph, GraphEngine, OutOfMemory, is_out_of_memory, joined, onnx_bytes, rows
 from gdn.engines.observation import Array
 from gdn.models import Model
 
@@ -46,17 +46,15 @@ class OnnxRuntimeEngine(GraphEngine):
 
     def _session(self, name: Graph) -> onnxruntime.InferenceSession:
         if name not in self._sessions:
-            path = self.model.file(f"{name}.onnx")
-            if path is None:
-                raise EngineError(f"{self.model.folder}: has no {name}.onnx; export the model again")
+            content = onnx_bytes(self.model, name)
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = 1
             options.log_severity_level = 3
             provider = PROVIDERS[self.device.split(":")[0]]
             try:
-                # Read here and handed over as bytes: a graph then cannot name files outside itself.
-                session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=[provider])
+                session = onnxruntime.InferenceSession(content, options, providers=[provider])
             except Exception as error:  # onnxruntime raises its own unrelated classes
+                path = self.model.folder / f"{name}.onnx"
                 raise EngineError(f"{path}: onnxruntime cannot load it ({str(error).splitlines()[0][:160]})") from None
             if session.get_providers()[0] != provider:
                 raise EngineError(f"onnxruntime fell back to {session.get_providers()[0]}; --device {self.device} cannot be had")
@@ -70,12 +68,8 @@ class OnnxRuntimeEngine(GraphEngine):
         if self._cuda or n <= CHUNK:
             return [np.asarray(f, dtype=np.float32) for f in _checked(session, typed)]
 
-        def part(first: int) -> list[Any]:
-            rows = {k: v[first : first + CHUNK] if v.ndim else v for k, v in typed.items()}
-            return _checked(session, rows)
-
-        parts = list(self._pool.map(part, range(0, n, CHUNK)))
-        return [np.concatenate(pieces).astype(np.float32, copy=False) for pieces in zip(*parts, strict=True)]
+        parts = self._pool.map(lambda first: _checked(session, rows(typed, first, CHUNK)), range(0, n, CHUNK))
+        return [output.astype(np.float32, copy=False) for output in joined(parts)]
 
     def _has_encoder(self) -> bool:
         return self.model.file("encoder.onnx") is not None

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from gdn.engines.base import EngineError, Graph
-from gdn.models import Model
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
 GRAPHS: tuple[Graph, ...] = ("generator", "gradient", "tangent", "encoder")
@@ -63,19 +62,8 @@ def profiles_of(graph: Graph) -> list[Profile]:
     return [Profile(1, best, MOST[graph]) for best in sizes]
 
 
-def onnx_bytes(model: Model, graph: Graph) -> bytes:
-    """The graph's ONNX file, whose hash the model has vouched for. Raises EngineError where the model has none."""
-    path = model.file(f"{graph}.onnx")
-    if path is None:
-        raise EngineError(f"{model.folder}: has no {graph}.onnx; export the model again")
-    return path.read_bytes()
-
-
 def build_plan(library: Library, onnx: bytes, graph: Graph) -> bytes:
-    """The plan of one graph, for the card here (tensorrt) or any RTX card (tensorrt_rtx). Raises EngineError.
-
-    Given as bytes, so that a graph cannot name files outside itself.
-    """
+    """The plan of one graph, for the card here (tensorrt) or any RTX card (tensorrt_rtx). Raises EngineError."""
     trt = library.module
     messages = _logger(trt)
     builder = trt.Builder(messages)

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from gdn.engines.base import EngineError, Graph, GraphEngine
+from gdn.engines.base import EngineError, Graph, GraphEngine, joined, onnx_bytes, rows
 from gdn.engines.devices import Device, open_device
 from gdn.engines.observation import Array
 from gdn.engines.plan_cache import PlanKey, plan_for
-from gdn.engines.plans import MOST, Library, build_plan, load_library, onnx_bytes, profiles_of
+from gdn.engines.plans import MOST, Library, build_plan, load_library, profiles_of
 from gdn.models import Model
 
 
@@ -138,11 +138,7 @@ class TensorRTEngine(GraphEngine):
             plan = built_plan(self.model, graph, self._library, self._opened)
             self._runners[graph] = Runner(graph, plan, self._library, self._opened)
         n, most = len(next(iter(feed.values()))), MOST[graph]
-        parts = [
-            self._runners[graph].run({k: v[first : first + most] if v.ndim else v for k, v in feed.items()})
-            for first in range(0, n, most)
-        ]
-        return parts[0] if len(parts) == 1 else [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+        return joined(self._runners[graph].run(rows(feed, first, most)) for first in range(0, n, most))
 
     def _has_encoder(self) -> bool:
         return self.model.file("encoder.onnx") is not None

@@ -9,17 +9,25 @@ from gdn.engines.observation import Array
 from gdn.frames.tiling import Tiling, merge
 from gdn.search.refine import Candidates
 
+Values = NDArray[np.float64]
 
-def candidate_weights(objective: NDArray[np.float64], tile: NDArray[np.int64], temperature: float) -> NDArray[np.float64]:
+
+def candidate_weights(objective: Values, tile: NDArray[np.int64], temperature: float) -> Values:
     """Weights (n,) proportional to exp(-objective / temperature), summing to 1 over each tile.
 
     A temperature above 1 nat stands for what the point estimates leave out: the volume around each.
     """
+    raw, total, _ = _weights(objective, tile, temperature)
+    return np.asarray(raw / total[tile])
+
+
+def _weights(objective: Values, tile: NDArray[np.int64], temperature: float) -> tuple[Values, Values, Values]:
+    """exp(-objective / temperature) relative to each tile's best (n,), its sum over each tile, and the best objectives."""
     tiles = int(tile.max()) + 1
     best = np.full(tiles, np.inf)
     np.minimum.at(best, tile, objective)
     raw = np.exp(-(objective - best[tile]) / temperature)
-    return np.asarray(raw / np.bincount(tile, raw, tiles)[tile])
+    return raw, np.asarray(np.bincount(tile, raw, tiles), dtype=np.float64), best
 
 
 class Mixture:
@@ -41,10 +49,8 @@ class Mixture:
         if not len(candidates.tile):
             return
         tiles, own = np.unique(candidates.tile, return_inverse=True)
-        weight = candidate_weights(candidates.objective, own, self.temperature)
-        best = np.full(len(tiles), np.inf)
-        np.minimum.at(best, own, candidates.objective)
-        total = np.bincount(own, np.exp(-(candidates.objective - best[own]) / self.temperature), len(tiles))
+        raw, total, best = _weights(candidates.objective, own, self.temperature)
+        weight = raw / total[own]
         new = np.log(total) - best / self.temperature
         both = np.logaddexp(self._log_weight[tiles], new)
         before, share = np.exp(self._log_weight[tiles] - both), np.exp(new - both)
