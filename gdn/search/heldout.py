@@ -16,6 +16,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from gdn.engines.observation import Array, TileData, negative_log_likelihood
+from gdn.search.memory import strips
 from gdn.search.residual import shrunk_residual
 
 Key = TypeVar("Key")
@@ -117,11 +118,11 @@ def _first_of_best(
 
 def _score(image: Array, parts: Split) -> float:
     """Negative log-likelihood of the second part, nats."""
-    total, step = 0.0, max(1, STRIP_PIXELS // image.shape[1])
-    for first in range(0, len(image), step):
-        counts = parts.second[None, first : first + step]
+    total = 0.0
+    for strip in strips(image.shape, STRIP_PIXELS):
+        counts = parts.second[None, strip]
         data = TileData(counts, np.ones_like(counts), parts.alpha, parts.other_beta)
-        expected = np.maximum(image[None, first : first + step], 1e-3 if parts.alpha else -np.inf)
+        expected = np.maximum(image[None, strip], 1e-3 if parts.alpha else -np.inf)
         scaled = np.asarray(expected * np.float32((1 - parts.share) / parts.share), dtype=np.float32)
         total += float(negative_log_likelihood(scaled, data)[0])
     return total

@@ -25,6 +25,7 @@ from gdn.search.binned import Binned
 from gdn.search.denoise import FrameResult
 from gdn.search.estimate import Estimate, estimate
 from gdn.search.heldout import Split, split
+from gdn.search.memory import strips
 from gdn.search.progress import Watch
 from gdn.search.tiles import SearchSettings
 
@@ -132,9 +133,7 @@ class Expected:
 def compare(name: str, mine: Array, other: Array, held: Binned, share: float, own: Expected) -> Comparison:
     """`mine` and `other` (electrons of the whole frame) on the counts `held`, whose means are `share` of the frame's."""
     level, n = float(mine.mean()) ** 2, mine.size
-    step = max(1, STRIP_PIXELS // mine.shape[1])
-    strips = [slice(first, first + step) for first in range(0, len(mine), step)]
-    sums = sum(_sums(mine[s], other[s], held.counts[s], held, share) for s in strips)
+    sums = sum(_sums(mine[s], other[s], held.counts[s], held, share) for s in strips(mine.shape, STRIP_PIXELS))
     difference, square, nats, nats_square, measured, measured_square = (float(v) for v in np.asarray(sums))
     measured /= n
     spread = np.sqrt(max(measured_square / n - measured**2, 0) / n)

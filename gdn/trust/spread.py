@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 
 from gdn.engines.observation import Array
 from gdn.search.estimate import Estimate
+from gdn.search.memory import strips
 from gdn.trust.calibration import LEVELS, Calibration
 
 Values = NDArray[np.float64]
@@ -93,12 +94,11 @@ def spread_of(found: Estimate, calibration: Calibration | None) -> Spread:
         return Spread(np.stack([np.float32(width) * found.raw_spread for width in GAUSSIAN]), False)
     rows, columns = found.generated.shape
     half_widths = np.empty((len(LEVELS), rows, columns), np.float32)
-    contrast, step = contrast_of(found), max(1, STRIP_PIXELS // columns)
-    for first in range(0, rows, step):
-        last = min(first + step, rows)
-        features = pixel_features(found, first, last, contrast)
+    contrast = contrast_of(found)
+    for strip in strips((rows, columns), STRIP_PIXELS):
+        features = pixel_features(found, strip.start, strip.stop, contrast)
         widths = calibration.spread.half_widths(features.reshape(-1, features.shape[-1])) * found.dose
-        half_widths[:, first:last] = widths.T.reshape(len(LEVELS), last - first, columns)
+        half_widths[:, strip] = widths.T.reshape(len(LEVELS), *features.shape[:2])
     return Spread(half_widths, True)
 
 
