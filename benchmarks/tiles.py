@@ -33,16 +33,22 @@ class TileSet:
         return np.asarray(-10 * np.log10(np.maximum((error.astype(np.float64) ** 2).mean((1, 2)), 1e-12)))
 
 
+def frame_tiles(clean: Images, sampling_angstrom: float, seed: list[int], level: float, sampling: float, patch: int) -> TileSet:
+    """Tiles side by side of one clean frame (vacuum 0.45) at poisson:`level`."""
+    noisy = np.random.default_rng(seed).poisson(clean * level).astype(np.float32)
+    grids = grids_for((clean.shape[0], clean.shape[1]), sampling_angstrom, sampling)
+    tiling = tile_frame(grids.binned_shape, patch, patch)
+    counts, weights = cut(bin_sum(noisy, grids), tiling)
+    truth = cut(bin_sum(clean * np.float32(level), grids), tiling)[0]
+    return TileSet(TileData(counts, weights, 1.0, 0.0), truth, float(counts.mean()), level * STUDY_VACUUM * grids.area)
+
+
 def tile_set(data: Path, frames: int, level: float, sampling: float, patch: int) -> TileSet:
     """Tiles side by side of the first `frames` validation frames at poisson:`level`."""
-    parts: list[tuple[Images, Images, Images]] = []
-    area = 1.0
-    for number, frame in enumerate(clean_frames(data, frames, "validation")):
-        noisy = np.random.default_rng([number, 0x711E]).poisson(frame.image * level).astype(np.float32)
-        grids = grids_for((frame.image.shape[0], frame.image.shape[1]), frame.sampling_angstrom, sampling)
-        tiling = tile_frame(grids.binned_shape, patch, patch)
-        counts, weights = cut(bin_sum(noisy, grids), tiling)
-        parts.append((counts, weights, cut(bin_sum(frame.image * np.float32(level), grids), tiling)[0]))
-        area = grids.area
-    counts, weights, clean = (np.concatenate(group) for group in zip(*parts, strict=True))
-    return TileSet(TileData(counts, weights, 1.0, 0.0), clean, float(counts.mean()), level * STUDY_VACUUM * area)
+    parts = [
+        frame_tiles(frame.image, frame.sampling_angstrom, [number, 0x711E], level, sampling, patch)
+        for number, frame in enumerate(clean_frames(data, frames, "validation"))
+    ]
+    groups = zip(*((p.data.counts, p.data.weights, p.clean) for p in parts), strict=True)
+    counts, weights, clean = (np.concatenate(group) for group in groups)
+    return TileSet(TileData(counts, weights, 1.0, 0.0), clean, float(counts.mean()), parts[-1].vacuum)

@@ -12,8 +12,11 @@ from conftest import needs_training
 from gdn.engines.base import EngineError, jacobian
 from gdn.engines.choose import candidates, check, open_engine
 from gdn.engines.observation import TileData, negative_log_likelihood
+from gdn.evaluation.metrics import psnr
 from gdn.models import find_model, load_model
 from gdn.search.bank import bank_for, restart_latents
+from gdn.search.denoise import denoise_frame
+from gdn.search.tiles import SearchSettings
 
 
 def data(n: int, p: int, alpha: float = 1.0, beta: float = 0.0) -> TileData:
@@ -103,7 +106,7 @@ def test_engines_agree(tiny_model: Path) -> None:
         pushed = [e.push_forward(z, tangents) for e in (a, b)]
         np.testing.assert_allclose(*pushed, atol=1e-4 * np.abs(pushed[1]).max())
         v = tiles.counts / 19 - 1
-        pulled = [e.pull_back(z, v)[1] for e in (a, b)]
+        pulled = [e.pull_back(z, v) for e in (a, b)]
         np.testing.assert_allclose(*pulled, atol=1e-3 * np.abs(pulled[1]).max())
         # <J t, v> = <t, J^T v> ties the two products together.
         left = np.einsum("nkij,nij->nk", pushed[0], v)
@@ -255,3 +258,79 @@ def test_auto_takes_the_first_that_is_proved(monkeypatch: pytest.MonkeyPatch) ->
         open_engine(model, device="cuda")
     with pytest.raises(EngineError, match="onnxruntime runs on the CPU here"):
         open_engine(model, "onnxruntime", require_gpu=True)
+
+
+def outputs(engine: Any, n: int) -> list[np.ndarray]:
+    """What every graph of an engine gives, with tiles that stay and tiles that change."""
+    card = engine.model.card
+    z = restart_latents(0, range(n), card.latent)
+    images = engine.generate(z)
+    tiles, shift = data(n, card.patch), np.zeros_like(images)
+    found = [images, engine.push_forward(z, z[:, None]), engine.pull_back(z, images), engine.pull_back(z, 2 * images)]
+    for scale in (2, 3):
+        one = engine.value_and_gradient(z, tiles, np.full(n, scale, np.float32), shift)
+        found += [one.value, one.gradient, one.images]
+    return [*found, engine.encode(images, np.full(n, 0.3, np.float32))]
+
+
+def test_bound_memory_gives_what_unbound_gives() -> None:
+    model = find_model("pt-ceo2-64")
+    with open_engine(model, "onnxruntime", "cpu", threads=1) as plain, open_engine(model, "onnxruntime", "cpu", 1) as bound:
+        bound._bound = "cpu"  # type: ignore[attr-defined]
+        for mine, theirs in zip(outputs(bound, 5), outputs(plain, 5), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+        gradient = bound._resident["gradient"]  # type: ignore[attr-defined]
+        named = 8 * 4 - 2 - 2  # eight inputs of four calls; counts and weights, zeros and ones crossed only once each
+        assert gradient.uploads == named
+
+
+def test_profiles_of_onnxruntimes_tensorrt_name_every_free_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GDN_CACHE_DIR", str(tmp_path))
+    with open_engine(find_model("pt-ceo2-128"), "onnxruntime", "cpu", threads=1) as engine:
+        engine._kind = "tensorrt"  # type: ignore[attr-defined]
+        for graph in ("generator", "gradient", "tangent", "encoder"):
+            (provider, options), (other, _) = engine._providers(graph)  # type: ignore[attr-defined]
+            assert (provider, other) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+            assert Path(options["trt_engine_cache_path"]).parent == tmp_path / "plans"
+            import onnxruntime
+
+            path = engine.model.file(f"{graph}.onnx")
+            inputs = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).get_inputs()
+            for word, batch in (("min", 1), ("max", None)):
+                named = dict(part.split(":") for part in options[f"trt_profile_{word}_shapes"].split(","))
+                assert set(named) == {i.name for i in inputs if i.shape}
+                for one in inputs:
+                    sizes = [int(size) for size in named[one.name].split("x")] if one.shape else []
+                    fixed = [(size, known) for size, known in zip(sizes, one.shape, strict=True) if isinstance(known, int)]
+                    assert all(size == known for size, known in fixed)
+                    assert batch is None or not sizes or sizes[0] == batch
+
+
+def test_a_provider_of_onnxruntime_is_asked_for_with_it() -> None:
+    with pytest.raises(EngineError, match="add --engine onnxruntime"):
+        check("auto", "tensorrt")
+    with pytest.raises(EngineError, match="has no TensorrtExecutionProvider; pip uninstall onnxruntime onnxruntime-gpu, then"):
+        open_engine(find_model("pt-ceo2-64"), "onnxruntime", "tensorrt")
+
+
+@needs_training
+def test_half_precision_searches_and_single_decides(tiny_model: Path, tmp_path: Path) -> None:
+    from gdn.training.export import export_model
+    from gdn.training.state import networks_of_model
+
+    generator, encoder, recipe = networks_of_model(tiny_model)
+    export_model(generator, encoder, recipe, {}, tmp_path / "half", fp16=True)
+    single, half = load_model(tiny_model), load_model(tmp_path / "half")
+    with open_engine(single, "onnxruntime", "cpu", 1) as full, open_engine(half, "onnxruntime", "cpu", 1) as narrow:
+        assert full.exact is full
+        for mine, theirs in zip(outputs(narrow.exact, 3), outputs(full, 3), strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-2, atol=1e-2)
+        z = restart_latents(0, range(3), single.card.latent)
+        np.testing.assert_allclose(narrow.exact.generate(z), full.generate(z), atol=1e-5)
+        assert 1e-5 < np.abs(narrow.generate(z) - full.generate(z)).max() < 1e-2
+        # The image of a search in half is one that single precision makes, to its last bits.
+        noisy = np.random.default_rng(0).poisson(5, (96, 96)).astype(np.float32)
+        images = [denoise_frame(noisy, 0.2, e, bank_for(e, 0, 16), SearchSettings()).image for e in (full, narrow)]
+        assert psnr(images[0] / images[0].max(), images[1] / images[0].max()) > 60
+    with open_engine(half, "torch", "cpu", 1) as by_torch:
+        assert by_torch.exact.generate(z).dtype == np.float32

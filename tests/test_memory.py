@@ -109,12 +109,12 @@ class Card:
         self.engine, self.rows, self.sizes = engine, rows, []  # type: ignore[var-annotated]
         self.run = engine._run
 
-    def __call__(self, graph: Any, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def __call__(self, graph: Any, feed: dict[str, np.ndarray], outputs: tuple[str, ...]) -> list[np.ndarray]:
         n = len(next(iter(feed.values())))
         self.sizes.append(n)
         if n > self.rows:
             raise OutOfMemory("CUDA failure 2: out of memory")
-        return self.run(graph, feed)
+        return self.run(graph, feed, outputs)
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "torch"])

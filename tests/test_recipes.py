@@ -150,7 +150,7 @@ def test_a_generator_without_a_folded_form_still_searches(tmp_path: Path, datase
         z = np.random.default_rng(0).normal(size=(2, 16)).astype(np.float32)
         t = np.random.default_rng(1).normal(size=(2, 3, 16)).astype(np.float32)
         v = np.random.default_rng(2).normal(size=(2, 32, 32)).astype(np.float32)
-        pushed, (_, pulled) = engine.push_forward(z, t), engine.pull_back(z, v)
+        pushed, pulled = engine.push_forward(z, t), engine.pull_back(z, v)
         left = np.einsum("nkij,nij->nk", pushed, v)
         np.testing.assert_allclose(left, np.einsum("nkd,nd->nk", t, pulled), rtol=1e-3, atol=1e-4)
         frame = noisy_frame((150, 170)).astype(np.float32)

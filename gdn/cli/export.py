@@ -23,7 +23,11 @@ def register(app: typer.Typer) -> None:
 def export(
     source: Path = typer.Argument(..., metavar="RUN|MODEL", help="Run folder of 'gdn train', or a model folder."),
     output: Path = typer.Option(..., "-o", "--output", metavar="DIR", help="Model folder to write; its name is the model's."),
-    fp16: bool = typer.Option(False, "--fp16", help="True half-precision graphs, made in torch."),
+    fp16: bool = typer.Option(
+        False,
+        "--fp16",
+        help="True half-precision graphs, made in torch, for the search; what must not be rounded runs in single.",
+    ),
     engine: str = typer.Option("onnx", help="onnx, or tensorrt: plans for the card here too; without one only a check."),
     calibrate: Path | None = typer.Option(
         None,
@@ -50,7 +54,10 @@ def export(
     need("torch", "train")
     need("onnxscript", "train")
     if calibrate is not None and source.resolve() == output.resolve():
-        return _calibrate(output, calibrate, frames, workers)
+        _calibrate(output, calibrate, frames, workers)
+        if library is not None:
+            _plans(output, library)
+        return 0
     from gdn.training.export import export_model
     from gdn.training.export_unet import export_unet, is_unet
     from gdn.training.state import networks_of_model, networks_of_run
@@ -107,7 +114,7 @@ def _plans(folder: Path, library: Library) -> None:
     build_all(load_model(folder), library, card)
 
 
-def _calibrate(folder: Path, data: Path, frames: int, workers: int) -> int:
+def _calibrate(folder: Path, data: Path, frames: int, workers: int) -> None:
     """Calibrate the model in `folder`, in place."""
     from gdn.evaluation.calibration_run import calibrate_folder
 
@@ -115,4 +122,3 @@ def _calibrate(folder: Path, data: Path, frames: int, workers: int) -> int:
         found = calibrate_folder(folder, data, frames, workers, progress=update)
     factors = ", ".join(f"{factor:.3f}" for factor in found.spread.factors)
     print(f"{folder}: calibrated on {found.frames} frames of {found.structures} structures; conformal factors {factors}")
-    return 0

@@ -9,8 +9,9 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,9 @@ from numpy.typing import NDArray
 from gdn.engines.observation import Array, TileData, negative_log_likelihood
 from gdn.models import Model
 
-Graph = Literal["generator", "gradient", "tangent", "encoder"]
+# Of a half-precision model the exact graphs are those in single precision, for what must not be rounded.
+Graph = Literal["generator", "gradient", "tangent", "encoder", "exact-generator", "exact-gradient", "exact-tangent"]
+EXACT: dict[Graph, Graph] = {"generator": "exact-generator", "gradient": "exact-gradient", "tangent": "exact-tangent"}
 
 
 class EngineError(RuntimeError):
@@ -47,6 +50,16 @@ def rows(feed: dict[str, NDArray[Any]], first: int, size: int) -> dict[str, NDAr
 def joined(parts: Iterable[list[NDArray[Any]]]) -> list[NDArray[Any]]:
     """The outputs of a batch from those of its parts."""
     return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+
+
+def kind_of(graph: Graph) -> Graph:
+    """What a graph computes, in whichever precision."""
+    return cast(Graph, graph.removeprefix("exact-"))
+
+
+def dtype_of(model: Model, graph: Graph) -> np.dtype[Any]:
+    """Type of a graph's inputs and outputs."""
+    return np.dtype(np.float16 if model.card.precision == "fp16" and kind_of(graph) == graph else np.float32)
 
 
 def onnx_bytes(model: Model, graph: Graph) -> bytes:
@@ -79,6 +92,11 @@ class Engine(Protocol):
     reason: str
     model: Model
 
+    @property
+    def exact(self) -> Engine:
+        """The engine in single precision, for objectives, gradients and final images; itself unless the model is in half."""
+        ...
+
     def generate(self, z: Array) -> Array:
         """Clean patches x = G(z) (n, h, w)."""
         ...
@@ -90,8 +108,8 @@ class Engine(Protocol):
         """
         ...
 
-    def pull_back(self, z: Array, cotangent: Array) -> tuple[Array, Array]:
-        """Patches x and J^T v (n, d) for J = dG/dz and `cotangent` v (n, h, w)."""
+    def pull_back(self, z: Array, cotangent: Array) -> Array:
+        """J^T v (n, d) for J = dG/dz and `cotangent` v (n, h, w)."""
         ...
 
     def push_forward(self, z: Array, tangents: Array) -> Array:
@@ -118,32 +136,41 @@ class GraphEngine(ABC):
     reason: str
     model: Model
     _most: int | None = None  # rows of a batch, once memory ran out
+    _exact: GraphEngine | None = None
 
     @abstractmethod
-    def _run(self, graph: Graph, feed: dict[str, Array]) -> list[Array]:
-        """The graph's outputs, float32. Raises EngineError if the model lacks the graph, OutOfMemory for too large a batch."""
+    def _run(self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]) -> list[Array]:
+        """Those of the graph's outputs, float32. An input that may not be written stays as it is while it lives: a device
+        need be given it once. Raises EngineError if the model lacks the graph, OutOfMemory for too large a batch."""
 
-    def _run_in_memory(self, graph: Graph, feed: dict[str, Array]) -> list[Array]:
+    @property
+    def exact(self) -> GraphEngine:
+        """See `Engine.exact`."""
+        if self._exact is None:
+            self._exact = Exact(self) if self.model.file("exact-generator.onnx") else self
+        return self._exact
+
+    def _run_in_memory(self, graph: Graph, feed: dict[str, Array], *outputs: str) -> list[Array]:
         """`_run`, the batch halved until it fits; what did not fit once is not tried again."""
         n = len(next(iter(feed.values())))
         size = min(n, self._most or n)
         try:
             if size == n:
-                return self._run(graph, feed)
-            return joined(self._run(graph, rows(feed, first, size)) for first in range(0, n, size))
+                return self._run(graph, feed, outputs)
+            return joined(self._run(graph, rows(feed, first, size), outputs) for first in range(0, n, size))
         except OutOfMemory:
             if size <= 1:
                 raise
             self._most = size // 2
             log.warning("%s on %s: memory ran out: going on with batches of %d", self.name, self.device, self._most)
-        return self._run_in_memory(graph, feed)
+        return self._run_in_memory(graph, feed, *outputs)
 
     @abstractmethod
     def _has_encoder(self) -> bool: ...
 
     def generate(self, z: Array) -> Array:
         """See `Engine.generate`."""
-        return self._run_in_memory("generator", {"z": self._latents(z)})[0][:, 0]
+        return self._run_in_memory("generator", {"z": self._latents(z)}, "x")[0][:, 0]
 
     def value_and_gradient(self, z: Array, data: TileData, scale: Array, shift: Array) -> Evaluation:
         """See `Engine.value_and_gradient`."""
@@ -151,25 +178,25 @@ class GraphEngine(ABC):
         tile = self._tile(len(z))
         _check({"counts": data.counts, "weights": data.weights, "shift": shift}, tile)
         _check({"scale": scale}, tile[:1])
-        x, dz = self._gradient(z, data, scale, shift, scale)
+        x, dz = self._gradient(z, data, scale, shift, scale, "x", "dz")
+        x = x[:, 0]
         value = negative_log_likelihood(scale[:, None, None] * x + shift, data)
         return Evaluation(value, dz, x)
 
-    def pull_back(self, z: Array, cotangent: Array) -> tuple[Array, Array]:
+    def pull_back(self, z: Array, cotangent: Array) -> Array:
         """See `Engine.pull_back`."""
         z = self._latents(z)
         _check({"cotangent": cotangent}, self._tile(len(z)))
         # With scale 0 the graph's residual is (shift - 0) / 1: the cotangent itself.
         nothing, one = np.zeros(len(z), np.float32), np.ones(len(z), np.float32)
-        data = TileData(np.zeros_like(cotangent), np.ones_like(cotangent), 0.0, 1.0)
-        return self._gradient(z, data, nothing, cotangent, one)
+        return self._gradient(z, _blank(cotangent.shape), nothing, cotangent, one, "dz")[0]
 
     def push_forward(self, z: Array, tangents: Array) -> Array:
         """See `Engine.push_forward`."""
         z = self._latents(z)
         if tangents.ndim != 3 or tangents.shape[::2] != z.shape or tangents.dtype != np.float32:
             raise ValueError(f"tangents must be float32 ({len(z)}, k, {z.shape[1]}), got {tangents.dtype} {tangents.shape}")
-        out = self._run_in_memory("tangent", {"z": z, "t": tangents})[0]
+        out = self._run_in_memory("tangent", {"z": z, "t": tangents}, "jt")[0]
         return out.reshape(len(z), tangents.shape[1], *out.shape[-2:])
 
     def encode(self, images: Array, sigma: Array) -> Array | None:
@@ -178,13 +205,12 @@ class GraphEngine(ABC):
             return None
         _check({"images": images}, self._tile(len(images)))
         _check({"sigma": sigma}, (len(images),))
-        return self._run_in_memory("encoder", {"image": images[:, None], "sigma": sigma})[0]
+        return self._run_in_memory("encoder", {"image": images[:, None], "sigma": sigma}, "z")[0]
 
-    def _gradient(self, z: Array, data: TileData, scale: Array, shift: Array, factor: Array) -> tuple[Array, Array]:
+    def _gradient(self, z: Array, data: TileData, scale: Array, shift: Array, factor: Array, *outputs: str) -> list[Array]:
         feed = {"z": z, "y": data.counts[:, None], "w": data.weights[:, None], "scale": scale, "shift": shift[:, None]}
         feed |= {"factor": factor, "alpha": np.array(data.alpha, np.float32), "beta": np.array(data.beta, np.float32)}
-        x, dz = self._run_in_memory("gradient", feed)
-        return x[:, 0], dz
+        return self._run_in_memory("gradient", feed, *outputs)
 
     def _latents(self, z: Array) -> Array:
         latent = self.model.card.latent
@@ -200,6 +226,31 @@ class GraphEngine(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         return None
+
+
+class Exact(GraphEngine):
+    """An engine's graphs in single precision, of a model that is in half."""
+
+    def __init__(self, engine: GraphEngine) -> None:
+        self.engine, self.model = engine, engine.model
+        self.name, self.device, self.reason = engine.name, engine.device, engine.reason
+
+    def _run(self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]) -> list[Array]:
+        return self.engine._run(EXACT.get(graph, graph), feed, outputs)
+
+    @property
+    def exact(self) -> GraphEngine:
+        """See `Engine.exact`."""
+        return self
+
+    def _has_encoder(self) -> bool:
+        return self.engine._has_encoder()
+
+
+@lru_cache(maxsize=4)
+def _blank(shape: tuple[int, ...]) -> TileData:
+    """Tiles of zeros with unit variance. The same arrays every time: a device that has them need not be given them again."""
+    return TileData(np.zeros(shape, np.float32), np.ones(shape, np.float32), 0.0, 1.0)
 
 
 def _check(arrays: dict[str, Array], shape: tuple[int, ...]) -> None:

@@ -19,7 +19,7 @@ from gdn.engines.plans import installed_libraries, load_library
 from gdn.models import Model
 
 ENGINES = ("tensorrt", "onnxruntime", "torch")
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda", "tensorrt")  # the last: onnxruntime's own provider
 PROVED = 4  # images of the self-test
 AGREES = {"fp32": 1e-3, "fp16": 3e-2}  # largest difference from the CPU's, vacuum units
 
@@ -44,6 +44,8 @@ def check(engine: str = "auto", device: str = "auto") -> None:
         raise EngineError(f"unknown engine '{engine}'; choose auto, {', '.join(ENGINES)}")
     if device.split(":")[0] not in DEVICES:
         raise EngineError(f"no device '{device}'; choose {', '.join(DEVICES)}")
+    if device.startswith("tensorrt") and engine != "onnxruntime":
+        raise EngineError(f"--device {device} is onnxruntime's: add --engine onnxruntime, or say --engine tensorrt")
     if engine == "tensorrt":
         load_library()  # says what is missing
     elif engine != "auto" and not installed(engine):

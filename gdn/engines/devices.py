@@ -7,6 +7,7 @@ All three use the device's primary context, so that they may be loaded beside on
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,6 +41,15 @@ class Device(Protocol):
 
     def synchronise(self) -> None:
         """Wait for all that is queued."""
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        """What `work` queues, as a CUDA graph; it does not run. None where this package has no graphs."""
+
+    def launch(self, graph: Any) -> None:
+        """Queue a captured graph."""
+
+    def forget(self, graph: Any) -> None:
+        """Give a graph back."""
 
 
 class CudaPython:
@@ -88,6 +98,27 @@ class CudaPython:
         """See Device."""
         self._call(self._rt.cudaStreamSynchronize(self._stream))
 
+    def capture(self, work: Callable[[], None]) -> Any:
+        """See Device."""
+        self._call(self._rt.cudaStreamBeginCapture(self._stream, self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal))
+        try:
+            work()
+        except BaseException:  # a stream must not stay in capture, and what ended it goes first
+            self._rt.cudaStreamEndCapture(self._stream)
+            raise
+        graph = self._call(self._rt.cudaStreamEndCapture(self._stream))
+        made = self._call(self._rt.cudaGraphInstantiate(graph, 0))
+        self._call(self._rt.cudaGraphDestroy(graph))
+        return made
+
+    def launch(self, graph: Any) -> None:
+        """See Device."""
+        self._call(self._rt.cudaGraphLaunch(graph, self._stream))
+
+    def forget(self, graph: Any) -> None:
+        """See Device."""
+        self._call(self._rt.cudaGraphExecDestroy(graph))
+
 
 class Torch:
     """By torch: every block of memory is a tensor of bytes."""
@@ -133,6 +164,25 @@ class Torch:
         """See Device."""
         self._stream.synchronize()
 
+    def capture(self, work: Callable[[], None]) -> Any:
+        """See Device."""
+        graph = self._torch.cuda.CUDAGraph()
+        try:
+            with self._torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                work()
+        except RuntimeError as error:
+            raise EngineError(f"CUDA: {' '.join(str(error).split())[:80]}") from None
+        return graph
+
+    def launch(self, graph: Any) -> None:
+        """See Device."""
+        with self._torch.cuda.stream(self._stream):
+            graph.replay()
+
+    def forget(self, graph: Any) -> None:
+        """See Device."""
+        graph.reset()
+
 
 class PyCuda:
     """By pycuda, in the primary context."""
@@ -175,6 +225,17 @@ class PyCuda:
     def synchronise(self) -> None:
         """See Device."""
         self._stream.synchronize()
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        """See Device. pycuda has no graphs."""
+        return None
+
+    def launch(self, graph: Any) -> None:
+        """See Device."""
+        raise EngineError("pycuda has no CUDA graphs")
+
+    def forget(self, graph: Any) -> None:
+        """See Device."""
 
 
 KINDS: dict[str, type[CudaPython] | type[Torch] | type[PyCuda]] = {"cuda": CudaPython, "pycuda": PyCuda, "torch": Torch}

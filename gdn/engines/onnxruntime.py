@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -10,12 +11,26 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from gdn.engines.base import EngineError, Graph, GraphEngine, OutOfMemory, is_out_of_memory, joined, onnx_bytes, rows
+from gdn.engines.base import (
+    EngineError,
+    Graph,
+    GraphEngine,
+    OutOfMemory,
+    dtype_of,
+    is_out_of_memory,
+    joined,
+    kind_of,
+    onnx_bytes,
+    rows,
+)  # fmt: skip
 from gdn.engines.observation import Array
+from gdn.engines.plan_cache import RUNTIMES_OWN, plan_folder
+from gdn.engines.plans import BATCH, MOST
+from gdn.engines.resident import Resident
 from gdn.models import Model
 
 CHUNK = 8  # images
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
 
 class OnnxRuntimeEngine(GraphEngine):
@@ -23,25 +38,27 @@ class OnnxRuntimeEngine(GraphEngine):
 
     On the CPU a batch is cut into chunks of fixed size, each run by one thread: onnxruntime's own threads
     divide single operations, which for so small a network gains next to nothing (docs/latent-search.md), and chunks
-    whose size does not depend on the threads give the same numbers whatever their count.
+    whose size does not depend on the threads give the same numbers whatever their count. On a card inputs and outputs are
+    bound to its memory, and inputs that do not change stay there (not yet run on one: docs/gpu.md).
     """
 
     name = "onnxruntime"
 
     def __init__(self, model: Model, device: str = "cpu", threads: int | None = None, reason: str = "asked for") -> None:
-        kind = device.split(":")[0]
-        if kind not in PROVIDERS:
-            raise EngineError(f"onnxruntime has no device '{device}'; choose cpu or cuda")
+        kind, _, number = device.partition(":")
+        if kind not in PROVIDERS or not (number or "0").isdecimal():
+            raise EngineError(f"onnxruntime has no device '{device}'; choose cpu, cuda or tensorrt (and :N)")
         if PROVIDERS[kind] not in onnxruntime.get_available_providers():
-            raise EngineError(f"onnxruntime here has no {PROVIDERS[kind]}; install onnxruntime-gpu, or choose --device cpu")
-        if kind == "cuda" and hasattr(onnxruntime, "preload_dlls"):
+            raise EngineError(f"onnxruntime here has no {PROVIDERS[kind]}; {_advice()}, or choose --device cpu")
+        if kind != "cpu" and hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()  # CUDA's libraries from Python packages, where those are installed
         self.model, self.device, self.reason = model, device, reason
-        self._cuda = kind == "cuda"
+        self._kind, self._number = kind, int(number or 0)
+        self._bound = None if kind == "cpu" else "cuda"  # where inputs and outputs are bound to; None: they are not
         self._threads = threads if threads is not None else int(os.environ.get("GDN_THREADS", "0")) or os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self._threads)
-        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
-        self._dtype = np.float16 if model.card.precision == "fp16" else np.float32
+        self._sessions: dict[Graph, onnxruntime.InferenceSession] = {}
+        self._resident: dict[Graph, Resident[Any]] = {}
         self._session("generator")
 
     def _session(self, name: Graph) -> onnxruntime.InferenceSession:
@@ -50,9 +67,9 @@ class OnnxRuntimeEngine(GraphEngine):
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = 1
             options.log_severity_level = 3
-            provider = PROVIDERS[self.device.split(":")[0]]
+            provider = PROVIDERS[self._kind]
             try:
-                session = onnxruntime.InferenceSession(content, options, providers=[provider])
+                session = onnxruntime.InferenceSession(content, options, providers=self._providers(name))
             except Exception as error:  # onnxruntime raises its own unrelated classes
                 path = self.model.folder / f"{name}.onnx"
                 raise EngineError(f"{path}: onnxruntime cannot load it ({str(error).splitlines()[0][:160]})") from None
@@ -61,31 +78,96 @@ class OnnxRuntimeEngine(GraphEngine):
             self._sessions[name] = session
         return self._sessions[name]
 
-    def _run(self, graph: Graph, feed: dict[str, Array]) -> list[Array]:
-        session = self._session(graph)
-        typed = {k: np.asarray(v, dtype=self._dtype, order="C") for k, v in feed.items()}
-        n = len(next(iter(typed.values())))
-        if self._cuda or n <= CHUNK:
-            return [np.asarray(f, dtype=np.float32) for f in _checked(session, typed)]
+    def _providers(self, graph: Graph) -> list[Any]:
+        """The provider and its options. TensorRT leaves what it cannot do to CUDA."""
+        card = {"device_id": self._number}
+        if self._kind == "cpu":
+            return [PROVIDERS["cpu"]]
+        if self._kind == "cuda":
+            return [(PROVIDERS["cuda"], card)]
+        cached: dict[str, Any] = {}
+        with contextlib.suppress(OSError):  # its plans lie where ours do: in a folder that only its owner enters
+            cached = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(plan_folder() / RUNTIMES_OWN)}
+        shapes = _profile(self.model, graph)
+        return [(PROVIDERS["tensorrt"], card | cached | shapes), (PROVIDERS["cuda"], card)]
 
-        parts = self._pool.map(lambda first: _checked(session, rows(typed, first, CHUNK)), range(0, n, CHUNK))
-        return [output.astype(np.float32, copy=False) for output in joined(parts)]
+    def _run(self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]) -> list[Array]:
+        session, kind = self._session(graph), dtype_of(self.model, graph)
+        n = len(next(iter(feed.values())))
+        if self._bound is not None:
+            most = MOST[kind_of(graph)] if self._kind == "tensorrt" else n  # of the plan's profile
+            return joined(self._run_bound(graph, rows(feed, first, most), outputs) for first in range(0, n, most))
+        typed = {k: np.asarray(v, dtype=kind, order="C") for k, v in feed.items()}
+        if n <= CHUNK:
+            return [np.asarray(f, dtype=np.float32) for f in _checked(lambda: session.run(outputs, typed), n)]
+
+        def part(first: int) -> list[Any]:
+            return _checked(lambda: session.run(outputs, rows(typed, first, CHUNK)), CHUNK)
+
+        return [output.astype(np.float32, copy=False) for output in joined(self._pool.map(part, range(0, n, CHUNK)))]
+
+    def _run_bound(self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]) -> list[Array]:
+        """One batch, inputs and outputs in the card's memory; only what changed goes there, only what is asked for comes back."""
+        session, kind = self._sessions[graph], dtype_of(self.model, graph)
+        place, number = self._bound, self._number
+
+        def upload(name: str, array: Array, former: Any) -> Any:
+            typed = np.array(array, dtype=kind, order="C")  # its own: in host memory onnxruntime would work on the caller's
+            if former is not None and former.shape() == list(typed.shape):
+                former.update_inplace(typed)
+                return former
+            return onnxruntime.OrtValue.ortvalue_from_numpy(typed, place, number)
+
+        def work() -> list[Any]:
+            resident = self._resident.setdefault(graph, Resident(upload))
+            binding = session.io_binding()
+            for name, array in feed.items():
+                binding.bind_ortvalue_input(name, resident.of(name, array))
+            for name in outputs:
+                binding.bind_output(name, place, number)
+            session.run_with_iobinding(binding)
+            return list(binding.copy_outputs_to_cpu())
+
+        return [np.array(f, dtype=np.float32) for f in _checked(work, len(next(iter(feed.values()))))]
 
     def _has_encoder(self) -> bool:
         return self.model.file("encoder.onnx") is not None
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self._pool.shutdown()
+        self._resident.clear()
         self._sessions.clear()
 
 
-def _checked(session: onnxruntime.InferenceSession, feed: dict[str, Any]) -> list[Any]:
+def _advice() -> str:
+    """What to install. Both packages hold one module: the one that came last has overwritten the other."""
+    return "pip uninstall onnxruntime onnxruntime-gpu, then pip install 'onnxruntime-gpu[cuda,cudnn]'"
+
+
+def _profile(model: Model, graph: Graph) -> dict[str, str]:
+    """TensorRT's shapes of a graph's inputs, in the words of onnxruntime's options: least, usual and largest batch."""
+    patch, latent, kind = model.card.patch, model.card.latent, kind_of(graph)
+    image = f"{model.card.channels}x{patch}x{patch}"
+    named = {
+        "generator": {"z": f"x{latent}"},
+        "tangent": {"z": f"x{latent}", "t": f"x{{k}}x{latent}"},
+        "encoder": {"image": f"x{image}", "sigma": ""},
+        "gradient": {"z": f"x{latent}", "scale": "", "factor": ""} | dict.fromkeys(("y", "w", "shift"), f"x{image}"),
+    }[kind]
+    sizes = {"min": (1, 1), "opt": (BATCH[kind][0], 1), "max": (MOST[kind], 32)}
+    return {
+        f"trt_profile_{word}_shapes": ",".join(f"{name}:{n}{rest.format(k=k)}" for name, rest in named.items())
+        for word, (n, k) in sizes.items()
+    }
+
+
+def _checked(work: Any, n: int) -> list[Any]:
     """The outputs. Raises OutOfMemory where that is what onnxruntime's own unrelated classes mean, else EngineError."""
     try:
-        outputs: list[Any] = session.run(None, feed)
+        outputs: list[Any] = work()
     except Exception as error:
         if is_out_of_memory(error):
-            raise OutOfMemory(f"onnxruntime: memory ran out for a batch of {len(next(iter(feed.values())))}") from None
+            raise OutOfMemory(f"onnxruntime: memory ran out for a batch of {n}") from None
         words = " ".join(str(error).split())[:160]
         raise EngineError(f"onnxruntime cannot run the model's graph ({words}); export the model again") from None
     return outputs

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from gdn.frames.files import writing
 from gdn.search.bank import cache_folder
 
 MAGIC = b"gdn plan 1\n"
+RUNTIMES_OWN = "onnxruntime"  # folder of the plans that onnxruntime's TensorRT provider keeps by its own rules
 LONGEST_HEADER = 2**16
 log = logging.getLogger("gdn")
 
@@ -133,6 +135,7 @@ def kept_plans() -> list[Kept]:
 def clear_plans() -> list[Kept]:
     """Remove every plan; returns what was removed."""
     removed = []
+    shutil.rmtree(cache_folder() / "plans" / RUNTIMES_OWN, ignore_errors=True)
     for one in kept_plans():
         with contextlib.suppress(OSError):
             one.path.unlink()

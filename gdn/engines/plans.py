@@ -11,12 +11,20 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
-from gdn.engines.base import EngineError, Graph
+from gdn.engines.base import EngineError, Graph, kind_of
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
-GRAPHS: tuple[Graph, ...] = ("generator", "gradient", "tangent", "encoder")
-BATCH = {"generator": (256, 64), "gradient": (64, 64), "tangent": (64, 64), "encoder": (64, 64)}  # search, refinement
-MOST = {"generator": 1024, "gradient": 256, "tangent": 64, "encoder": 256}
+GRAPHS: tuple[Graph, ...] = (
+    "generator", "gradient", "tangent", "encoder", "exact-generator", "exact-gradient", "exact-tangent",
+)  # fmt: skip
+BATCH: dict[str, tuple[int, int]] = {
+    "generator": (256, 64),
+    "gradient": (64, 64),
+    "tangent": (64, 64),
+    "encoder": (64, 64),
+}  # search, refinement
+MOST: dict[str, int] = {"generator": 1024, "gradient": 256, "tangent": 64, "encoder": 256}
+CAPTURED: dict[str, int] = {"generator": 256}  # the batch that runs as a CUDA graph: that in which a bank is made
 TANGENTS = (1, 1, 32)  # for each latent: least, usual, most
 
 
@@ -57,9 +65,9 @@ def load_library(name: str | None = None) -> Library:
 
 def profiles_of(graph: Graph) -> list[Profile]:
     """Profiles of a graph: of the search's batch and of refinement's, one where they are the same."""
-    search, refinement = BATCH[graph]
+    search, refinement = BATCH[kind_of(graph)]
     sizes = [search] if search == refinement else [search, refinement]
-    return [Profile(1, best, MOST[graph]) for best in sizes]
+    return [Profile(1, best, MOST[kind_of(graph)]) for best in sizes]
 
 
 def build_plan(library: Library, onnx: bytes, graph: Graph) -> bytes:

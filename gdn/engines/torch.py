@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from gdn.engines import autograd
-from gdn.engines.base import EngineError, Graph, GraphEngine, OutOfMemory, is_out_of_memory
+from gdn.engines.base import EngineError, Graph, GraphEngine, OutOfMemory, is_out_of_memory, kind_of
 from gdn.engines.folded import PullBack, PushForward
 from gdn.engines.observation import Array
+from gdn.engines.resident import Resident
 from gdn.models import Model
 
 if TYPE_CHECKING:
@@ -40,21 +41,42 @@ class TorchEngine(GraphEngine):
         scale = Recipe.model_validate(model.card.recipe).network.intensity_scale
         graphs = _graphs(generator, encoder, scale, model.card.vacuum)
         self._graphs = {graph: module.to(device).eval() for graph, module in graphs.items()}
+        self._resident: dict[Graph, Resident[torch.Tensor]] = {}
 
     @torch.no_grad()
-    def _run(self, graph: Graph, feed: dict[str, Array]) -> list[Array]:
-        # ascontiguousarray would make a vector of a scalar, which torch takes as it is.
+    def _run(self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]) -> list[Array]:
         try:
-            tensors = [torch.from_numpy(np.require(a, np.float32, "C")).to(self.device) for a in feed.values()]
-            found = self._graphs[graph](*tensors)
-            return [t.cpu().numpy() for t in (found if isinstance(found, tuple) else (found,))]
+            tensors = [self._tensor(graph, name, a) for name, a in feed.items()]
+            found = self._graphs[kind_of(graph)](*tensors)
+            named = dict(zip(("x", "dz"), found, strict=True)) if isinstance(found, tuple) else dict.fromkeys(outputs, found)
+            return [named[name].cpu().numpy() for name in outputs]
         except RuntimeError as error:  # of the CPU's allocator torch has no class of its own
             if not is_out_of_memory(error):
                 raise
         raise OutOfMemory(f"torch: memory ran out for a batch of {len(next(iter(feed.values())))}")
 
+    def _tensor(self, graph: Graph, name: str, array: Array) -> torch.Tensor:
+        """An input as the graph takes it; on a card what cannot have changed is there already."""
+        if self.device == "cpu":
+            return _shared(array)
+        place = self._resident.setdefault(graph, Resident(lambda _, new, former: _shared(new).to(self.device)))
+        return place.of(name, array)
+
     def _has_encoder(self) -> bool:
         return "encoder" in self._graphs
+
+
+def _shared(array: Array) -> torch.Tensor:
+    """A tensor on an array's own memory. torch warns of an array that may not be written: it is only read here."""
+    # ascontiguousarray would make a vector of a scalar, which torch takes as it is.
+    array = np.require(array, np.float32, "C")
+    if not array.flags.writeable:
+        array = array.view()
+        try:
+            array.flags.writeable = True
+        except ValueError:  # its memory is another's, truly read-only
+            array = array.copy()
+    return torch.from_numpy(array)
 
 
 def _graphs(generator: Generator, encoder: Encoder | None, scale: float, vacuum: float) -> dict[Graph, torch.nn.Module]:

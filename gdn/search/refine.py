@@ -119,10 +119,14 @@ class Point:
 
 
 class Objective:
-    """The objective of latents and nuisances theta (n, d + k) for the tiles that `data` holds, one each."""
+    """The objective of latents and nuisances theta (n, d + k) for the tiles that `data` holds, one each.
+
+    Of a half-precision model values, gradients and images are in single precision, products of the Jacobian in half: a
+    direction may be rounded, what is made of it not.
+    """
 
     def __init__(self, engine: Engine, data: TileData) -> None:
-        self.engine, self.data = engine, data
+        self.engine, self.exact, self.data = engine, engine.exact, data
         axis = np.linspace(-1, 1, data.counts.shape[1], dtype=np.float32)
         self._plane = np.stack(np.meshgrid(axis, axis, indexing="ij"))  # v, u
 
@@ -148,7 +152,7 @@ class Objective:
     def mean_and_value(self, theta: Array) -> tuple[Array, NDArray[np.float64]]:
         """mu (n, h, w) and the objective (n,) of theta: one forward pass."""
         z, nuisance = self.split(theta)
-        mu = self.mean(self.engine.generate(z), nuisance)
+        mu = self.mean(self.exact.generate(z), nuisance)
         return mu, self.value(mu, theta)
 
     def gradient(self, theta: Array) -> tuple[NDArray[np.float64], Array]:
@@ -162,16 +166,16 @@ class Objective:
         scale, shift = self._scale_and_shift(nuisance)
         warp = self._warp(nuisance)
         if warp is None:
-            found = self.engine.value_and_gradient(z, self.data, scale, shift)
+            found = self.exact.value_and_gradient(z, self.data, scale, shift)
             mu = scale[:, None, None] * found.images + shift
             v, likelihood, dz = mean_derivative(mu, self.data), found.value, found.gradient
             derivatives = self.nuisance_derivatives(found.images, mu, nuisance)
         else:  # the warp lies between generator and likelihood: two passes instead of a fused one
-            x = self.engine.generate(z)
+            x = self.exact.generate(z)
             warped = warp.forward(x)
             mu = np.asarray(scale[:, None, None] * warped + shift, dtype=np.float32)
             v, likelihood = mean_derivative(mu, self.data), negative_log_likelihood(mu, self.data)
-            _, dz = self.engine.pull_back(z, warp.transpose(scale[:, None, None] * v))
+            dz = self.exact.pull_back(z, warp.transpose(scale[:, None, None] * v))
             pose = scale[:, None, None, None] * warp.derivatives(x)
             derivatives = np.concatenate([self.nuisance_derivatives(warped, mu, nuisance), pose], 1)
         own = np.einsum("nij,nkij->nk", v, derivatives)
@@ -191,7 +195,7 @@ class Objective:
         """J^T v (n, d + k) for `cotangent` v (n, h, w)."""
         z, nuisance = self.split(theta)
         scaled = self._scale_and_shift(nuisance)[0][:, None, None] * cotangent
-        _, dz = self.engine.pull_back(z, scaled if point.warp is None else point.warp.transpose(scaled))
+        dz = self.engine.pull_back(z, scaled if point.warp is None else point.warp.transpose(scaled))
         return np.concatenate([dz, np.einsum("nij,nkij->nk", cotangent, point.derivatives)], 1)
 
     def nuisance_derivatives(self, warped: Array, mu: Array, nuisance: Array) -> Array:

@@ -101,20 +101,20 @@ def export_model(
         dtype = torch.float16 if fp16 else torch.float32
         inputs = _example(about, 2, dtype)
         graph = PullBack(fold(generator, n.intensity_scale)).to(dtype) if fp16 else reference
-        export_graph(graph.generator, inputs[:1], ["z"], ["x"], work / "generator.onnx")
-        export_graph(graph, inputs, GRADIENT_INPUTS, ["x", "dz"], work / "gradient.onnx")
-        tangents = _tangents(inputs[0])
-        export_graph(PushForward(graph.generator), (inputs[0], tangents), ["z", "t"], ["jt"], work / "tangent.onnx")
+        _write_graphs(graph, inputs, work)
         mean = None
         if encoder is not None:
             mean = round_to_half(EncoderMean(encoder.eval().float().cpu(), generator)).eval()
             exported = EncoderMean(encoder, generator).to(dtype) if fp16 else mean
             export_graph(exported, (inputs[1], inputs[3]), ["image", "sigma"], ["z"], work / "encoder.onnx")
             mean = mean.float()
-        if not fp16:
-            for path in work.glob("*.onnx"):
-                store_half(path)
+        if fp16:  # what may not be rounded: objectives, gradients, final images
+            _write_graphs(reference, _example(about, 2, torch.float32), work, "exact-")
+        for path in work.glob("exact-*.onnx" if fp16 else "*.onnx"):
+            store_half(path)
         errors = _compare(work, reference.float(), mean, about, "fp16" if fp16 else "fp32")
+        if fp16:
+            errors |= {f"exact {k}": v for k, v in _compare(work, reference, None, about, "fp32", "exact-").items()}
         _copy_history(history, work)
         _write_card(work, out.name, recipe, training, "fp16" if fp16 else "fp32", errors)
         load_model(work)
@@ -123,6 +123,14 @@ def export_model(
         return ExportReport(out, errors["generator"], errors["gradient"], errors.get("encoder"), size)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _write_graphs(graph: PullBack, inputs: tuple[Tensor, ...], work: Path, prefix: str = "") -> None:
+    """The generator and the products of its Jacobian."""
+    export_graph(graph.generator, inputs[:1], ["z"], ["x"], work / f"{prefix}generator.onnx")
+    export_graph(graph, inputs, GRADIENT_INPUTS, ["x", "dz"], work / f"{prefix}gradient.onnx")
+    push, along = PushForward(graph.generator), (inputs[0], _tangents(inputs[0]))
+    export_graph(push, along, ["z", "t"], ["jt"], work / f"{prefix}tangent.onnx")
 
 
 def _copy_history(history: Path | None, work: Path) -> None:
@@ -160,7 +168,9 @@ def _write_weights(path: Path, generator: Generator, encoder: Encoder | None) ->
     path.chmod(0o666 & ~mask)  # the library writes it for its owner's eyes only
 
 
-def _compare(work: Path, reference: PullBack, mean: nn.Module | None, about: dict[str, Any], precision: str) -> dict[str, float]:
+def _compare(
+    work: Path, reference: PullBack, mean: nn.Module | None, about: dict[str, Any], precision: str, prefix: str = ""
+) -> dict[str, float]:
     """Largest differences of onnxruntime's outputs from torch's on random latents."""
     import onnxruntime
 
@@ -177,8 +187,8 @@ def _compare(work: Path, reference: PullBack, mean: nn.Module | None, about: dic
         return [f.astype(np.float32) for f in found]
 
     feed = dict(zip(GRADIENT_INPUTS, inputs, strict=True))
-    errors = {"generator": float(np.abs(run("generator.onnx", {"z": inputs[0]})[0] - x.numpy()).max())}
-    got_x, got_dz = run("gradient.onnx", feed)
+    errors = {"generator": float(np.abs(run(f"{prefix}generator.onnx", {"z": inputs[0]})[0] - x.numpy()).max())}
+    got_x, got_dz = run(f"{prefix}gradient.onnx", feed)
     # The median over latents: where a ReLU's input is zero to the last bit, the two runtimes may take
     # different sides of the kink, and that latent's gradient jumps without either being wrong.
     apart = np.linalg.norm(got_dz - dz.numpy(), axis=1) / np.linalg.norm(dz.numpy(), axis=1)
@@ -187,7 +197,7 @@ def _compare(work: Path, reference: PullBack, mean: nn.Module | None, about: dic
     t = _tangents(inputs[0])
     with torch.no_grad():
         pushed = PushForward(reference.generator)(inputs[0].float(), t.float()).numpy().reshape(CHECKED, -1)
-    got = run("tangent.onnx", {"z": inputs[0], "t": t})[0].reshape(CHECKED, -1)
+    got = run(f"{prefix}tangent.onnx", {"z": inputs[0], "t": t})[0].reshape(CHECKED, -1)
     errors["tangent"] = float(np.median(np.linalg.norm(got - pushed, axis=1) / np.linalg.norm(pushed, axis=1)))
     errors["generator"] = max(errors["generator"], float(np.abs(got_x - x.numpy()).max()))
     if mean is not None:

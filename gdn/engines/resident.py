@@ -1,0 +1,53 @@
+"""Inputs that stay on a device: an array that nobody may write, and that was uploaded before, is not uploaded again.
+
+Refinement gives a graph the same counts and weights many times over. Which array is which is told by where it lies in
+memory; the array is held, so that its memory cannot become another's.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+from numpy.typing import NDArray
+
+KEPT = 4  # arrays of each input: of a batch of tiles and of the one before, and the blank ones of a pull-back
+
+Placed = TypeVar("Placed")
+Where = tuple[int, tuple[int, ...], tuple[int, ...], str]
+
+
+class Resident(Generic[Placed]):
+    """What of each input lies on the device. `place(name, array, former)` uploads an array, where it can into the place of a
+    `former` one."""
+
+    def __init__(self, place: Callable[[str, NDArray[Any], Placed | None], Placed]) -> None:
+        self._place = place
+        self._kept: dict[str, OrderedDict[Where, tuple[NDArray[Any], Placed]]] = {}
+        self._passing: dict[str, Placed] = {}
+        self.uploads = 0
+
+    def of(self, name: str, array: NDArray[Any]) -> Placed:
+        """The place of an input's array."""
+        if array.flags.writeable:
+            self.uploads += 1
+            former = self._passing.pop(name, None)  # gone, should placing fail
+            self._passing[name] = self._place(name, array, former)
+            return self._passing[name]
+        kept = self._kept.setdefault(name, OrderedDict())
+        where = (array.ctypes.data, array.shape, array.strides, array.dtype.str)
+        if where not in kept:
+            self.uploads += 1
+            former = kept.popitem(last=False)[1][1] if len(kept) >= KEPT else None
+            kept[where] = (array, self._place(name, array, former))
+        kept.move_to_end(where)
+        return kept[where][1]
+
+    def drain(self) -> Iterator[Placed]:
+        """Everything placed; afterwards nothing is."""
+        yield from self._passing.values()
+        for kept in self._kept.values():
+            yield from (placed for _, placed in kept.values())
+        self._passing.clear()
+        self._kept.clear()
