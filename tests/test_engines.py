@@ -334,3 +334,14 @@ def test_half_precision_searches_and_single_decides(tiny_model: Path, tmp_path: 
         assert psnr(images[0] / images[0].max(), images[1] / images[0].max()) > 60
     with open_engine(half, "torch", "cpu", 1) as by_torch:
         assert by_torch.exact.generate(z).dtype == np.float32
+
+
+def test_what_keeps_a_provider_from_starting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gdn.engines.onnxruntime import _missing
+
+    def load(path: str) -> None:
+        raise OSError(f"{'libcublasLt.so.13' if 'cuda' in path else path}: cannot open shared object file")
+
+    monkeypatch.setattr("ctypes.CDLL", load)
+    assert _missing("cuda").startswith("libcublasLt.so.13 (pip install")
+    assert _missing("tensorrt") == "a card that this onnxruntime supports, and NVIDIA's driver"

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,6 +38,21 @@ def test_every_shipped_graph_is_parsed_and_built_at_its_profiles(name: str, grap
     plan = build_plan(library, onnx_bytes(model, graph), graph)
     assert len(plan) > 2**20
     assert len(profiles_of("generator")) == 2
+
+
+def without_made_up_names(plan: bytes) -> Counter[bytes]:
+    """The words of a plan in any order, but for the numbers in names that the compiler makes up for its own tensors."""
+    return Counter(re.split(rb"\s+", re.sub(rb"__mye\d+(\.\d+)?", b"#", plan)))
+
+
+@needs_rtx
+@pytest.mark.parametrize("graph", ["generator", "gradient", "tangent", "encoder"])
+def test_building_again_gives_the_same_but_for_names_that_the_compiler_makes_up(graph: Any) -> None:
+    # Not the same bytes: tensorrt_rtx numbers its internal tensors as its threads come to them (docs/gpu.md).
+    library, onnx = load_library("tensorrt_rtx"), onnx_bytes(find_model("pt-ceo2-64"), graph)
+    first, second = (build_plan(library, onnx, graph) for _ in range(2))
+    assert len(first) == len(second)
+    assert without_made_up_names(first) == without_made_up_names(second)
 
 
 @needs_rtx

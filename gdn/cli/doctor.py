@@ -18,6 +18,7 @@ PACKAGES = (
     "numpy",
     "scipy",
     "onnxruntime",
+    "onnxruntime-gpu",
     "tifffile",
     "imagecodecs",
     "torch",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -51,6 +53,7 @@ class OnnxRuntimeEngine(GraphEngine):
         if PROVIDERS[kind] not in onnxruntime.get_available_providers():
             raise EngineError(f"onnxruntime here has no {PROVIDERS[kind]}; {_advice()}, or choose --device cpu")
         if kind != "cpu" and hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.set_default_logger_severity(4)  # of what is missing it prints half a page; we say it in a line
             onnxruntime.preload_dlls()  # CUDA's libraries from Python packages, where those are installed
         self.model, self.device, self.reason = model, device, reason
         self._kind, self._number = kind, int(number or 0)
@@ -74,7 +77,7 @@ class OnnxRuntimeEngine(GraphEngine):
                 path = self.model.folder / f"{name}.onnx"
                 raise EngineError(f"{path}: onnxruntime cannot load it ({str(error).splitlines()[0][:160]})") from None
             if session.get_providers()[0] != provider:
-                raise EngineError(f"onnxruntime fell back to {session.get_providers()[0]}; --device {self.device} cannot be had")
+                raise EngineError(f"onnxruntime fell back to the CPU: --device {self.device} needs {_missing(self._kind)}")
             self._sessions[name] = session
         return self._sessions[name]
 
@@ -142,6 +145,18 @@ class OnnxRuntimeEngine(GraphEngine):
 def _advice() -> str:
     """What to install. Both packages hold one module: the one that came last has overwritten the other."""
     return "pip uninstall onnxruntime onnxruntime-gpu, then pip install 'onnxruntime-gpu[cuda,cudnn]'"
+
+
+def _missing(kind: str) -> str:
+    """What keeps a provider from starting: a library that it names when loaded, or else the card and its driver."""
+    path = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{kind}.so"
+    try:
+        ctypes.CDLL(str(path))
+    except OSError as error:
+        name = str(error).split(":")[0]
+        if name.startswith("lib"):
+            return f"{name} (pip install 'onnxruntime-gpu[cuda,cudnn]'{', and TensorRT' if kind == 'tensorrt' else ''})"
+    return "a card that this onnxruntime supports, and NVIDIA's driver"
 
 
 def _profile(model: Model, graph: Graph) -> dict[str, str]:
