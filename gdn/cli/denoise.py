@@ -119,7 +119,7 @@ def denoise(
         False, "--strict", help="Exit code 1 if the generator cannot explain a frame (p < 0.01).", rich_help_panel=TRUST
     ),
     engine: str = typer.Option("auto", help="auto, onnxruntime, torch, tensorrt.", rich_help_panel=MACHINE),
-    device: str = typer.Option("auto", help="auto, cpu, cuda, tensorrt (onnxruntime's own); what is asked for is never replaced.", rich_help_panel=MACHINE),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, tensorrt; never replaced if asked for.", rich_help_panel=MACHINE),
     require_gpu: bool = typer.Option(False, "--require-gpu", help="An error rather than the CPU.", rich_help_panel=MACHINE),
     threads: int | None = typer.Option(None, min=1, help="CPU threads [default: all cores].", rich_help_panel=MACHINE),
     no_cache: bool = typer.Option(
