@@ -59,7 +59,7 @@ def _frame(side: int, p: float = 0.4) -> tuple[np.ndarray, FrameResult, Trust]:
 
 
 def _ledger(frames: int, side: int) -> Ledger:
-    ledger = Ledger(pictures=True)
+    ledger = Ledger(keep=True)
     for n in range(frames):
         frame, result, trust = _frame(side, 0.001 if n == 1 else 0.4)
         ledger(Path(f"frame {n} <&>.tif"), 0, frame, result, trust)
@@ -133,7 +133,7 @@ def test_a_result_without_an_estimate_has_its_place() -> None:
 
     words = ["the original method has no spread"]
     bare = Trust(np.full_like(frame, np.nan), {}, False, None, [], None, Expected(float("nan")), words)
-    ledger = Ledger(pictures=True)
+    ledger = Ledger(keep=True)
     ledger(Path("a.tif"), 0, frame, replace(result, estimate=None), bare)
     assert "the original method has no spread" in page(Run("t", []), ledger)
     assert ledger.words() == []

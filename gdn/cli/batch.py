@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be 
     from gdn.report.files import Job
     from gdn.report.outputs import Outputs, Style
     from gdn.search.bank import Bank
+    from gdn.search.family import Family
 
 POLL_SECONDS = 2.0
 
@@ -27,11 +28,11 @@ POLL_SECONDS = 2.0
 @dataclass(frozen=True)
 class Run:
     """How the engine, the bank and the job of a file are made, once they are needed; what is done with files whose results
-    are there: skipped if complete (`resume`), made again (`overwrite`), or refused."""
+    are there: skipped if complete (`resume`), made again (`overwrite`), or refused. It can be pickled, for a cluster."""
 
     models: list[Model]
     open_engine: Callable[[Model], Engine]
-    open_bank: Callable[[Engine, Callable[[int, int], None]], Bank]
+    open_bank: Callable[..., Bank]  # of an engine; `progress`, a function of images done and all
     job: partial[Job]  # wants the engine and the bank
     read: Callable[[Path], FrameFile]
     sampling: float | None
@@ -42,6 +43,17 @@ class Run:
     as_json: bool = False
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a file: a row for each frame; or it was complete already; or what was wrong with it, with the number of
+    the system's error if it was one."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    skipped: bool = False
+    failure: str | None = None
+    errno: int | None = None
+
+
 @dataclass
 class Tally:
     """What became of a batch."""
@@ -49,6 +61,15 @@ class Tally:
     files: int = 0
     skipped: int = 0
     failures: list[str] = field(default_factory=list)
+
+    def add(self, outcome: Outcome, as_json: bool) -> None:
+        """Count a file and print its rows."""
+        self.files += 1
+        self.skipped += outcome.skipped
+        if outcome.failure is not None:
+            self.failures.append(outcome.failure)
+        for row in outcome.rows:
+            print(json.dumps(row) if as_json else _line(row), flush=True)
 
 
 def gather(names: list[str]) -> list[Path]:
@@ -125,20 +146,20 @@ def process(files: Iterator[tuple[Path, Outputs]], total: int | None, run: Run) 
         Family(
             run.models,
             run.open_engine,
-            lambda e: run.open_bank(e, lambda n, of: update(tally.files, text=f"bank of restarts: {n} of {of}")),
+            lambda e: run.open_bank(e, progress=lambda n, of: update(tally.files, text=f"bank of restarts: {n} of {of}")),
         ) as family,
     ):
         for path, outputs in files:
             count = f"{tally.files + 1}" + ("" if total is None else f"/{total}")
             update(tally.files, text=f"{path.name} ({count})")
             try:
-                _one(path, outputs, run, family, tally, partial(_say, update, tally.files, f"{path.name} ({count})"))
+                outcome = attempt(path, outputs, run, family, partial(_say, update, tally.files, f"{path.name} ({count})"))
             except KeyboardInterrupt:
                 rest = "" if total is None else f" of {total}"
                 print(f"gdn: interrupted in {path}, which is discarded; {tally.files}{rest} files are done. "
                       "The same command with --resume goes on from there", file=sys.stderr)  # fmt: skip
                 raise
-            tally.files += 1
+            tally.add(outcome, run.as_json)
     return tally
 
 
@@ -148,8 +169,8 @@ def _say(update: Any, files: int, text: str, share: float, frames: int = 1) -> N
     update(files + share, text=f"{text}{within}")
 
 
-def _one(path: Path, outputs: Outputs, run: Run, family: Any, tally: Tally, progress: Callable[[float, int], None]) -> None:
-    """Denoise one file; what is wrong with it goes into the tally."""
+def attempt(path: Path, outputs: Outputs, run: Run, family: Family, progress: Callable[[float, int], None]) -> Outcome:
+    """Denoise one file. Raises EngineError or CacheError where no file could be done."""
     from gdn.engines.base import EngineError
     from gdn.report.files import denoise_file
     from gdn.report.outputs import check_absent
@@ -159,21 +180,18 @@ def _one(path: Path, outputs: Outputs, run: Run, family: Any, tally: Tally, prog
         frames = run.read(path)
         job = run.job(*family.fitting(frames.frame_shape, frames.sampling(run.sampling)))
         if run.resume and job.is_done(path, outputs):
-            tally.skipped += 1
-            return
+            return Outcome(skipped=True)
         if not (run.overwrite or run.resume):
             check_absent(outputs, job.judging.intervals)
-        rows = denoise_file(frames, outputs, job, lambda share: progress(share, frames.count))
+        return Outcome(denoise_file(frames, outputs, job, lambda share: progress(share, frames.count)))
     except (ValueError, OSError, MemoryError, EngineError) as error:
         if isinstance(error, EngineError | CacheError) and not family.opened:
             raise  # bad usage: no file could be done
-        tally.failures.append(_failure(path, error))
-        return
-    for row in rows:
-        print(json.dumps(row) if run.as_json else _line(row), flush=True)
+        return Outcome(failure=failure_words(path, error), errno=getattr(error, "errno", None))
 
 
-def _failure(path: Path, error: Exception) -> str:
+def failure_words(path: Path, error: Exception) -> str:
+    """One line for a file that failed."""
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename or path}: {error.strerror}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from gdn.cli.batch import Run, gather, plan, process, watched
-from gdn.cli.common import UsageFault, writable_folder
+from gdn.cli.common import UsageFault, need, writable_folder
 from gdn.cli.config import NAME, load, text_of
 from gdn.cli.help import INPUT, MACHINE, OUTPUT, SEARCH, TRUST, Grouped
 from gdn.models import AUTO
@@ -122,6 +122,9 @@ def denoise(
     device: str = typer.Option("auto", help="auto, cpu, cuda, tensorrt; never replaced if asked for.", rich_help_panel=MACHINE),
     require_gpu: bool = typer.Option(False, "--require-gpu", help="An error rather than the CPU.", rich_help_panel=MACHINE),
     threads: int | None = typer.Option(None, min=1, help="CPU threads [default: all cores].", rich_help_panel=MACHINE),
+    cluster: str | None = typer.Option(
+        None, metavar="ADDRESS|local:N", help="Share the files out among Dask workers (docs/scaling.md).", rich_help_panel=MACHINE
+    ),
     no_cache: bool = typer.Option(
         False, "--no-cache", help="Neither read nor write the bank of restarts on disk.", rich_help_panel=MACHINE
     ),
@@ -146,11 +149,11 @@ def denoise(
       gdn denoise movie.tif --sum --sampling 0.061
       gdn denoise --watch /data/today -o clean
       gdn denoise night1 -o clean --resume          (goes on where it stopped)
+      gdn denoise night1 -o clean --cluster tcp://head:8786
     """
     from gdn.engines.base import EngineError
     from gdn.engines.choose import check, open_engine
     from gdn.frames.files import writing
-    from gdn.frames.formats import read_frames
     from gdn.frames.noise import parse_noise
     from gdn.models import ModelError
     from gdn.report.files import Job
@@ -160,7 +163,6 @@ def denoise(
     from gdn.search.family import members
     from gdn.search.original import parse_steps
     from gdn.search.tiles import settings_for
-    from gdn.trust.fit import REFUSED
     from gdn.trust.judge import JudgeSettings, levels_of
 
     if sampling is not None and not 0 < sampling < 1000:
@@ -169,6 +171,10 @@ def denoise(
         raise UsageFault(f"--method {method}: gdn or original")
     if bool(files) == (watch is not None):
         raise UsageFault("denoise what? Give FILES, or --watch DIR, and not both")
+    if cluster is not None:
+        need("distributed", "cluster")
+        if watch is not None:
+            raise UsageFault("--watch waits for files on this machine: not together with --cluster")
     if watch is not None and not watch.is_dir():
         raise UsageFault(f"--watch {watch}: no such folder")
     paths = gather(files) if files else []
@@ -186,21 +192,17 @@ def denoise(
         writable_folder(output)
     ledger = Ledger(report)
 
-    def read(path: Path) -> FrameFile:
-        frames = read_frames(path, dataset)
-        return frames.summed() if summed else frames
-
     # The original method draws its own few restarts.
     count = restarts if original is None else 1
     run = Run(
         models,
-        lambda found: open_engine(found, engine, device, threads, require_gpu),
-        lambda opened, progress: bank_for(opened, seed, count, use_cache=not no_cache, progress=progress),
+        partial(open_engine, engine=engine, device=device, threads=threads, require_gpu=require_gpu),
+        partial(bank_for, seed=seed, count=count, use_cache=not no_cache),
         partial(
             Job, seed=seed, settings=settings, noise=noise_model, noise_text=noise, sampling_angstrom=sampling, original=original,
             judging=judging, style=style, dataset=dataset, summed=summed, witness=ledger,
         ),
-        read, sampling, output, style, resume, overwrite, as_json,
+        partial(read_as, dataset=dataset, summed=summed), sampling, output, style, resume, overwrite, as_json,
     )  # fmt: skip
     place = output or watch or paths[0].parent
     with writing(place / NAME) as temporary:
@@ -208,6 +210,10 @@ def denoise(
     try:
         if watch is not None:
             tally = process(watched(watch, run, idle), None, run)
+        elif cluster is not None:
+            from gdn.cluster.denoise import process_on
+
+            tally = process_on(cluster, plan(paths, run), run, ledger)
         else:
             tally = process(iter(plan(paths, run)), len(paths), run)
     except (EngineError, CacheError) as error:
@@ -221,12 +227,19 @@ def denoise(
         print(f"gdn: {tally.skipped} of {tally.files} files were complete already", file=sys.stderr)
     for words in ledger.words():
         print(f"gdn: {words}", file=sys.stderr)
-    if report and ledger.entries:  # after --resume with nothing left to do the former page stays
+    if report and ledger.frames:  # after --resume with nothing left to do the former page stays
         _report(place / "report.html", ledger, run, judging, seed, count, tally.skipped)
-    unlike = sum(e.row["explained_p"] is not None and e.row["explained_p"] < REFUSED for e in ledger.entries)
-    if strict and unlike:
-        print(f"gdn: --strict: the generator cannot explain {unlike} of {len(ledger.entries)} frames", file=sys.stderr)
-    return 1 if failures or (strict and unlike) else 0
+    if strict and ledger.unlike:
+        print(f"gdn: --strict: the generator cannot explain {ledger.unlike} of {ledger.frames} frames", file=sys.stderr)
+    return 1 if failures or (strict and ledger.unlike) else 0
+
+
+def read_as(path: Path, dataset: str | None, summed: bool) -> FrameFile:
+    """The frames of a file, or their sum."""
+    from gdn.frames.formats import read_frames
+
+    frames = read_frames(path, dataset)
+    return frames.summed() if summed else frames
 
 
 def _report(path: Path, ledger: Ledger, run: Run, judging: JudgeSettings, seed: int, restarts: int, skipped: int) -> None:
@@ -247,5 +260,5 @@ def _report(path: Path, ledger: Ledger, run: Run, judging: JudgeSettings, seed: 
     ]
     if skipped:
         facts.insert(0, ("not on this page", f"{skipped} files whose results were complete before this run (--resume)"))
-    html.write_report(path, html.Run(f"gdn: {len(ledger.entries)} frames", facts), ledger)
+    html.write_report(path, html.Run(f"gdn: {ledger.frames} frames", facts), ledger)
     print(f"gdn: report: {path}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import typer
@@ -21,6 +22,9 @@ def simulate(
     seed: int = typer.Option(..., min=0, help="Seed of the whole dataset."),
     frames: int = typer.Option(0, min=0, help="Also render this many 850x850 px frames at 0.0612 Å/px as TIFF."),
     workers: int = typer.Option(1, min=1, max=1024, help="Processes of one thread each."),
+    cluster: str | None = typer.Option(
+        None, metavar="ADDRESS|local:N", help="Share the structures out among Dask workers (docs/scaling.md)."
+    ),
 ) -> int:
     """Simulate Pt on CeO2: random structures, multislice exit waves (abTEM), and rendered frames.
 
@@ -31,13 +35,22 @@ def simulate(
     Examples:
       gdn simulate data --count 1000 --seed 1 --workers 2
       gdn simulate data --count 1000 --seed 1 --frames 40      (adds frames to it)
+      gdn simulate data --count 20000 --seed 1 --cluster tcp://head:8786
     """
     need("abtem", "train")
     from gdn.training.simulation import SimulationPlan
     from gdn.training.simulation import simulate as run
 
     writable_folder(out)
-    with progress_bar("simulating", count + frames) as update:
-        paths = run(SimulationPlan(out, count, seed, frames, workers), update)
+    if cluster is not None:
+        need("distributed", "cluster")
+    with ExitStack() as stack:
+        runner = None
+        if cluster is not None:
+            from gdn.cluster.simulate import runner_on
+
+            runner = stack.enter_context(runner_on(cluster))
+        update = stack.enter_context(progress_bar("simulating", count + frames))
+        paths = run(SimulationPlan(out.resolve(), count, seed, frames, workers), update, runner)
     print(f"{out}: {len(paths)} exit waves, {frames} frames")
     return 0

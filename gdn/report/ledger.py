@@ -17,7 +17,8 @@ from gdn.report.charts import histogram, ranked
 from gdn.report.figure import gray_picture, overlay
 from gdn.search.denoise import FrameResult
 from gdn.search.estimate import Estimate
-from gdn.trust.heldout import Comparison, pooled
+from gdn.trust.fit import REFUSED
+from gdn.trust.heldout import Comparison, Pool
 from gdn.trust.judge import Trust
 
 PICTURES = 40  # frames with pictures in a report; all are in its table
@@ -42,18 +43,24 @@ class Entry:
 
 @dataclass
 class Ledger:
-    """Sees every frame of a run (`gdn.report.files.Witness`). `pictures`: keep them, for a report."""
+    """Sees every frame of a run (`gdn.report.files.Witness`). `keep`: its entries, for a report, the first PICTURES of them
+    with pictures where `pictures`; else only what can be said of all of them together."""
 
-    pictures: bool = False
+    keep: bool = False
+    pictures: bool = True
     entries: list[Entry] = field(default_factory=list)
+    pools: dict[str, Pool] = field(default_factory=dict)
+    frames: int = 0
+    scored: int = 0
+    unlike: int = 0
 
     def __call__(self, source: Path, index: int, frame: Array, result: FrameResult, trust: Trust) -> None:
         """Remember a frame."""
-        show = self.pictures and len(self.entries) < PICTURES
+        show = self.keep and self.pictures and self.frames < PICTURES
         noise = result.noise
         level = f"read noise {noise.read_noise:.3g}" if noise.kind == "gaussian" else f"{result.dose:.3g} e/px in vacuum"
         about = f"{noise.kind}, {level}, gain {noise.gain:.3g}, offset {noise.offset:.3g} ({noise.how})"
-        self.entries.append(
+        self.add(
             Entry(
                 f"{source.name} [{index}]", trust.row() | {"dose": result.dose, "objective": result.objective}, about,
                 trust.own.square**0.5, trust.scores, None if trust.atoms is None else trust.atoms.missing, trust.calibrated,
@@ -61,21 +68,27 @@ class Ledger:
             )
         )  # fmt: skip
 
+    def add(self, entry: Entry) -> None:
+        """Remember what was seen of a frame."""
+        self.frames += 1
+        self.scored += bool(entry.scores)
+        self.unlike += entry.row["explained_p"] is not None and entry.row["explained_p"] < REFUSED
+        for one in entry.scores:
+            self.pools.setdefault(one.against, Pool()).add(one)
+        if self.keep:
+            self.entries.append(entry)
+
     def pooled(self) -> list[Comparison]:
         """The scores over all frames that have them."""
-        scores = [c for e in self.entries for c in e.scores]
-        names = dict.fromkeys(c.against for c in scores)
-        return [pooled([c for c in scores if c.against == name]) for name in names]
+        return [pool.result() for pool in self.pools.values()]
 
     def words(self) -> list[str]:
         """What to say after a run of several frames."""
         said = []
-        count = sum(bool(e.scores) for e in self.entries)
-        if count > 1:
-            said = [f"{count} frames, counts held out: {sentence(c)}" for c in self.pooled()]
-        unlike = [e for e in self.entries if e.row["explained_p"] is not None and e.row["explained_p"] < 0.01]
-        if unlike and len(self.entries) > 1:
-            said.append(f"{len(unlike)} of {len(self.entries)} frames are unlike all the generator was trained for (p < 0.01)")
+        if self.scored > 1:
+            said = [f"{self.scored} frames, counts held out: {sentence(c)}" for c in self.pooled()]
+        if self.unlike and self.frames > 1:
+            said.append(f"{self.unlike} of {self.frames} frames are unlike all the generator was trained for (p < {REFUSED:g})")
         return said
 
 

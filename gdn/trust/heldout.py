@@ -95,25 +95,42 @@ class Comparison:
         return float(DECIBEL * np.hypot(self.error, ratio * own_error) / (self.own * max(1 + ratio, 1e-3)))
 
 
+class Pool:
+    """The comparison over several frames, each with equal weight, as they come: takes no more memory for more frames."""
+
+    SUMMED = ("difference", "expected", "measured", "nats")
+    ROOTED = ("error", "expected_error", "measured_error", "nats_error")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first: Comparison | None = None
+        self._sums = dict.fromkeys((*self.SUMMED, *self.ROOTED), 0.0)
+
+    def add(self, one: Comparison) -> None:
+        """Add a frame's."""
+        self._first = self._first or one
+        self.count += 1
+        for name in self.SUMMED:
+            self._sums[name] += getattr(one, name)
+        for name in self.ROOTED:
+            self._sums[name] += getattr(one, name) ** 2
+
+    def result(self) -> Comparison:
+        """Raises ValueError for none."""
+        if self._first is None:
+            raise ValueError("no comparison to pool")
+        found = {name: self._sums[name] for name in self.SUMMED}
+        found |= {name: self._sums[name] ** 0.5 for name in self.ROOTED}
+        means = {name: value / (1 if name.startswith("nats") else self.count) for name, value in found.items()}
+        return replace(self._first, width=float("inf"), **means)  # type: ignore[arg-type]  # none of them is the name
+
+
 def pooled(comparisons: Sequence[Comparison]) -> Comparison:
     """The comparison over several frames, each with equal weight. Raises ValueError for none."""
-    if not comparisons:
-        raise ValueError("no comparison to pool")
-    n = len(comparisons)
-
-    def root(name: str) -> float:
-        return float(np.sqrt(sum(getattr(c, name) ** 2 for c in comparisons)))
-
-    def total(name: str) -> float:
-        return float(sum(getattr(c, name) for c in comparisons))
-
-    return replace(
-        comparisons[0],
-        difference=total("difference") / n, error=root("error") / n, width=float("inf"),
-        expected=total("expected") / n, expected_error=root("expected_error") / n,
-        measured=total("measured") / n, measured_error=root("measured_error") / n,
-        nats=total("nats"), nats_error=root("nats_error"),
-    )  # fmt: skip
+    pool = Pool()
+    for one in comparisons:
+        pool.add(one)
+    return pool.result()
 
 
 @dataclass(frozen=True)

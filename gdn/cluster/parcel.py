@@ -1,0 +1,136 @@
+"""What travels to a worker once: the models and their banks, checked by hash there. It goes as a Dask worker plugin, so that
+workers that come later, or come back, get it too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from distributed import WorkerPlugin
+
+from gdn.engines.base import Engine
+from gdn.models import Model, ModelError, load_model, shipped_models
+from gdn.search.bank import Bank
+
+LARGEST = 512 * 2**20  # bytes of banks that travel; beyond that each worker makes its own, of the same latents
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+
+
+def settle_memory() -> None:
+    """Let glibc keep what it has fetched, whatever environment the worker was started with (see `connect.nanny_environment`)."""
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, AttributeError):
+            libc = ctypes.CDLL("libc.so.6")
+            libc.mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
+            libc.mallopt(M_TRIM_THRESHOLD, 256 * 2**20)
+
+
+@dataclass(frozen=True)
+class PackedModel:
+    """A model folder's files, and the model's hash."""
+
+    name: str
+    hash: str
+    files: dict[str, bytes]
+
+    @staticmethod
+    def of(model: Model) -> PackedModel:
+        """Pack a verified model."""
+        names = ["model.json", *model.card.files]
+        return PackedModel(model.card.name, model.hash, {name: (model.folder / name).read_bytes() for name in names})
+
+    def unpacked(self, folder: Path) -> Model:
+        """The model: this installation's own if it is the same, else written below `folder`. Raises ModelError."""
+        own = shipped_models().get(self.name)
+        if own is not None:
+            with contextlib.suppress(ModelError):
+                found = load_model(own)
+                if found.hash == self.hash:
+                    return found
+        place = folder / f"gdn-{self.hash[:16]}" / self.name
+        place.mkdir(parents=True, exist_ok=True)
+        for name, content in self.files.items():
+            (place / name).write_bytes(content)
+        found = load_model(place)
+        if found.hash != self.hash:
+            raise ModelError(f"{place}: not the model that was sent")
+        return found
+
+
+@dataclass(frozen=True)
+class PackedBank:
+    """A bank's images and their hash."""
+
+    seed: int
+    latent: int
+    shape: tuple[int, ...]
+    images: bytes
+    sha256: str
+
+    @staticmethod
+    def of(bank: Bank) -> PackedBank:
+        """Pack a bank."""
+        images = np.ascontiguousarray(bank.images)
+        content = images.tobytes()
+        return PackedBank(bank.seed, bank.dimension, images.shape, content, hashlib.sha256(content).hexdigest())
+
+    def unpacked(self) -> Bank:
+        """The bank. Raises ValueError where it is not what was sent."""
+        if hashlib.sha256(self.images).hexdigest() != self.sha256:
+            raise ValueError("the bank of restarts arrived damaged")
+        return Bank(self.seed, self.latent, np.frombuffer(self.images, np.float16).reshape(self.shape), cached=True)
+
+
+class Parcel(WorkerPlugin):
+    """Models, banks and what else a run needs (`content`) on a worker; `lock`: one item at a time in a process."""
+
+    def __init__(self, name: str, models: list[PackedModel], banks: dict[str, PackedBank], content: Any, folder: str) -> None:
+        self.name, self.models, self.banks, self.content, self.folder = name, models, banks, content, folder
+        self.closing: list[Callable[[], object]] = []
+
+    def setup(self, worker: Any) -> None:
+        """On the worker."""
+        settle_memory()
+        self.worker, self.lock, self.opened = worker, threading.RLock(), {}  # type: ignore[var-annotated]
+        self.closing = []
+
+    def teardown(self, worker: Any) -> None:
+        """On the worker, when the run is over."""
+        for close in self.closing:
+            close()
+
+    def received(self) -> list[Model]:
+        """The models, unpacked when first asked for. Raises ModelError."""
+        if "models" not in self.opened:
+            self.opened["models"] = [one.unpacked(Path(self.worker.local_directory)) for one in self.models]
+        return list(self.opened["models"])
+
+    def bank(self, engine: Engine, make: Callable[[Engine], Bank]) -> Bank:
+        """The bank of an engine's model: as sent, or made here."""
+        sent = self.banks.get(engine.model.hash)
+        return make(engine) if sent is None else sent.unpacked()
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """One item at a time, in the folder in which the command was given. Raises OSError where that is not to be seen here."""
+        with self.lock, contextlib.chdir(self.folder):
+            yield
+
+
+def own_card(device: str, worker_name: Any) -> str:
+    """The CUDA device of a worker on a machine with several: `cuda` becomes `cuda:N` by the worker's number, unless what it may
+    see was set from outside (dask-cuda, SLURM)."""
+    if device != "cuda" or "CUDA_VISIBLE_DEVICES" in os.environ or not isinstance(worker_name, int):
+        return device
+    cards = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    return f"cuda:{worker_name % cards}" if cards > 1 else device
