@@ -91,8 +91,10 @@ def split(binned: Array, alpha: float, beta: float, seed: int, depth: int = 0) -
     another `depth`, or the draws would be those that made it."""
     rng = np.random.default_rng([seed, 0x7E1D, *([depth] if depth else [])])
     keep = 1 - HELD_OUT
-    if alpha == 1 and beta == 0 and np.abs(binned - np.round(binned)).max() < 1e-3 and binned.min() > -0.5:
-        first = rng.binomial(np.round(binned).astype(np.int64), keep).astype(np.float32)
+    if alpha == 1 and beta == 0 and _are_counts(binned):
+        first = np.empty_like(binned, dtype=np.float32)
+        for rows in strips((binned.shape[0], binned.shape[1]), STRIP_PIXELS):  # whole numbers take twice the frame's memory
+            first[rows] = rng.binomial(np.round(binned[rows]).astype(np.int64), keep)
         return Split(first, binned - first, keep, alpha, 0.0, 0.0)
     # y1 = k (y + c n), y2 = (1 - k) (y - n / c) with variance v of y: independent where c^2 = (1 - k) / k.
     variance = np.maximum(alpha * np.maximum(gaussian_filter(binned, 2.0), 0) + beta, 1e-6)
@@ -102,6 +104,12 @@ def split(binned: Array, alpha: float, beta: float, seed: int, depth: int = 0) -
     second = (HELD_OUT * (binned - draw / c)).astype(np.float32)
     # Var y1 = k^2 v (1 + c^2) = k v, and so for the second: a thinned Poisson law with thinned read noise.
     return Split(first, second, keep, alpha, keep * beta, HELD_OUT * beta)
+
+
+def _are_counts(binned: Array) -> bool:
+    """Whether these are whole numbers and none is negative."""
+    parts = (binned[rows] for rows in strips((binned.shape[0], binned.shape[1]), STRIP_PIXELS))
+    return all(np.abs(part - np.round(part)).max() < 1e-3 and part.min() > -0.5 for part in parts)
 
 
 def plain_filter(counts: Array, sigma: Array, width: float | None) -> Array:
