@@ -33,9 +33,7 @@ from gdn.evaluation.suite import STUDY_VACUUM, SUITE, Noise, parse_suite
 from gdn.frames.sampling import bin_sum
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.search.bank import Bank, bank_for
-from gdn.search.binned import Binned
 from gdn.search.denoise import FrameResult, denoise_frame
-from gdn.search.estimate import estimate
 from gdn.search.tiles import SearchSettings
 from gdn.training.imaging import read_wave, render
 from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
@@ -45,7 +43,7 @@ from gdn.trust.calibration import LEVELS, Calibration, calibration_of, frame_sco
 from gdn.trust.evidence import verdicts
 from gdn.trust.features import tile_features
 from gdn.trust.fit import explained, noise_level
-from gdn.trust.heldout import held_out_scores, split_frame
+from gdn.trust.heldout import from_part, held_out_scores, recorded_frame
 from gdn.trust.judge import expected_error
 from gdn.trust.spectrum import ring_features
 from gdn.trust.spread import spread_of
@@ -193,10 +191,9 @@ def _scores(case: Case, noisy: np.ndarray, result: FrameResult, law: Calibration
     assert found is not None
     own = expected_error(spread_of(found, law).one, found.dose, law)
     truth = _truth(case, result)
-    parts = split_frame(noisy, result, case.number)
-    scores = held_out_scores(found, parts, engine, bank, SearchSettings(), own)
-    mine = estimate(Binned(parts.first, parts.alpha, parts.beta), engine, bank, SearchSettings()).image / parts.share
-    whole = parts.first / np.float32(parts.share)
+    halves = from_part(found, recorded_frame(noisy, result), case.number, engine, bank, SearchSettings())
+    scores, mine = held_out_scores(halves, own), halves.mine
+    whole = halves.parts.first / np.float32(halves.parts.share)
     rows = []
     for c in scores:
         other = c.other(whole)

@@ -32,7 +32,7 @@ from gdn.trust.columns import Columns, find_columns, lattice_sites, without
 from gdn.trust.evidence import Evidence, verdicts, weigh
 from gdn.trust.features import deviance_moments, misfit, names
 from gdn.trust.fit import explained
-from gdn.trust.heldout import Comparison, Expected, compare, frame_to_frame, held_out_scores, pooled, split_frame
+from gdn.trust.heldout import Comparison, Expected, compare, frame_to_frame, from_part, held_out_scores, pooled, recorded_frame
 from gdn.trust.judge import JudgeSettings, expected_error, judge, next_frame
 from gdn.trust.spectrum import ring_features
 from gdn.trust.spread import spread_of
@@ -176,10 +176,14 @@ def test_parts_of_a_frame_are_independent_on_the_generators_grid() -> None:
     products = []
     for seed in range(12):
         counts = np.random.default_rng(seed).poisson(2.0, (300, 300)).astype(np.float32)
-        parts = split_frame(counts, _bare_result(grids), seed)
+        parts, again = recorded_frame(counts, _bare_result(grids)).split(seed)
+        # The first part is a frame of its own: thinned again, its parts are independent too.
+        twice = again.split(seed)[0]
+        c, d = twice.first - twice.first.mean(), twice.second - twice.second.mean()
+        products.append(float((c * d).mean()) / (1.5 * grids.area))
         a, b = parts.first - parts.first.mean(), parts.second - parts.second.mean()
         products.append(float((a * b).mean()) / (2.0 * grids.area))
-    assert abs(np.mean(products)) < 4 * np.std(products) / np.sqrt(12) + 1e-3
+    assert abs(np.mean(products)) < 4 * np.std(products) / np.sqrt(24) + 1e-3
     assert abs(np.mean(products)) < 0.01  # thinning the sums instead: -0.02
 
 
@@ -318,8 +322,9 @@ def test_a_demo_frame_is_explained_and_noise_of_another_kind_is_not(running, cal
 def test_held_out_scores_of_a_demo_frame_say_what_is_true(running) -> None:
     engine, bank, result, truth = running
     frame = demo_frames()[0]
-    parts = split_frame(DEMO_NOISE.apply(frame.image, 3), result, 0)
-    blur, flat = held_out_scores(result.estimate, parts, engine, bank, SearchSettings(), Expected(5e-4, 1e-4))
+    recorded = recorded_frame(DEMO_NOISE.apply(frame.image, 3), result)
+    halves = from_part(result.estimate, recorded, 0, engine, bank, SearchSettings())
+    blur, flat = held_out_scores(halves, Expected(5e-4, 1e-4))
     assert (blur.against, flat.against) == ("best blur", "constant")
     assert blur.verdict == flat.verdict == "better"
     # The next frame of the same object: fresh counts of the same truth.

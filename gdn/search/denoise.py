@@ -14,7 +14,7 @@ from gdn.frames.sampling import Grids, bin_sum, grids_for, unbin
 from gdn.search.bank import Bank
 from gdn.search.binned import Binned
 from gdn.search.estimate import Estimate, estimate
-from gdn.search.heldout import Choice
+from gdn.search.heldout import Choice, Recorded
 from gdn.search.progress import Clock, Progress, Watch
 from gdn.search.tiles import SearchSettings
 
@@ -64,7 +64,8 @@ def denoise_frame(
     valid = None if defects.bad is None else bin_sum((~defects.bad).astype(np.float32), grids) / np.float32(grids.area)
     warnings = defects.notes + _warnings(model, float(counts.mean()), grids, engine.model.card.patch)
     watch.clock.mark("prepare")
-    found = estimate(Binned(counts, model.alpha, model.beta * grids.area, valid), engine, bank, settings, watch)
+    recorded = Recorded(model.electrons(whole), model.alpha, model.beta, grids)
+    found = estimate(Binned(counts, model.alpha, model.beta * grids.area, valid), engine, bank, settings, watch, recorded)
     area = grids.area
     result = model.units(unbin(found.image, grids) / area)
     doubt = np.maximum(unbin(found.raw_spread, grids), 0) / area * model.gain

@@ -15,7 +15,7 @@ from gdn.engines.observation import Array
 from gdn.frames.tiling import Tiling, tile_frame
 from gdn.search.bank import Bank
 from gdn.search.binned import Binned
-from gdn.search.heldout import Choice, choose, plain_filter, split
+from gdn.search.heldout import Choice, Recorded, choose, plain_filter, split
 from gdn.search.progress import Watch
 from gdn.search.residual import shrunk_residual
 from gdn.search.tiles import SearchSettings
@@ -70,8 +70,16 @@ class Estimate:
         return float(np.sqrt((self.added**2).mean())) / max(float(self.generated.std()), 1e-12)
 
 
-def estimate(binned: Binned, engine: Engine, bank: Bank, settings: SearchSettings, watch: Watch | None = None) -> Estimate:
-    """Search every tile of a binned frame, blend, and add what counts held out let through."""
+def estimate(
+    binned: Binned,
+    engine: Engine,
+    bank: Bank,
+    settings: SearchSettings,
+    watch: Watch | None = None,
+    recorded: Recorded | None = None,
+) -> Estimate:
+    """Search every tile of a binned frame, blend, and add what counts held out let through: those `recorded`, or, where
+    there are none, the binned ones."""
     watch = watch or Watch()
     patch = engine.model.card.patch
     tiling = tile_frame((binned.counts.shape[0], binned.counts.shape[1]), patch, settings.stride or patch // 2)
@@ -81,7 +89,7 @@ def estimate(binned: Binned, engine: Engine, bank: Bank, settings: SearchSetting
     image, spread = pool.mixture.image_and_spread()
     fit = _tile_fit(pool)
     del pool
-    choice = _choose(engine, bank, binned, tiling, settings) if settings.residual else Choice(threshold=np.inf)
+    choice = _choose(engine, bank, binned, tiling, settings, recorded) if settings.residual else Choice(threshold=np.inf)
     added = _beyond(binned, image, choice)
     watch.clock.mark("beyond")
     return Estimate(binned, tiling, image, added, spread, spread_within, choice, fit)
@@ -96,9 +104,11 @@ def _tile_fit(pool: Pool) -> TileFit:
     return TileFit(found.objective, energy, dose, np.concatenate(pool.objectives), np.concatenate(pool.tile), share)
 
 
-def _choose(engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, settings: SearchSettings) -> Choice:
+def _choose(
+    engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, settings: SearchSettings, recorded: Recorded | None
+) -> Choice:
     """Amounts of residual and plain filter, chosen with the encoder's image of thinned counts."""
-    parts = split(binned.counts, binned.alpha, binned.beta, bank.seed)
+    parts = split(binned.counts, binned.alpha, binned.beta, bank.seed) if recorded is None else recorded.split(bank.seed)[0]
     quick = replace(settings, symmetries=min(4, settings.symmetries), brief_candidates=0)
     return choose(parts, proposed(engine, bank, Binned(parts.first, parts.alpha, parts.beta, binned.valid), tiling, quick))
 

@@ -9,13 +9,14 @@ noise that is neither is split approximately). What is estimated from the first 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from gdn.engines.observation import Array, TileData, negative_log_likelihood
+from gdn.frames.sampling import Grids, bin_sum
 from gdn.search.memory import strips
 from gdn.search.residual import shrunk_residual
 
@@ -31,7 +32,7 @@ MARGIN = 3.0  # nats that more freedom must gain
 
 @dataclass(frozen=True)
 class Split:
-    """A binned frame as two independent ones. `first` and `second` (rows, columns) in electrons; their
+    """A frame as two independent ones. `first` and `second` (rows, columns) in electrons; their
     means are `share` and 1 - `share` of the frame's, their noise laws (`alpha`, `beta`) and (`alpha`, `other_beta`)."""
 
     first: Array
@@ -60,12 +61,40 @@ class Choice:
         return self.filter > self.generator + MARGIN
 
 
-def split(binned: Array, alpha: float, beta: float, seed: int) -> Split:
-    """Thin a binned frame (rows, columns) float32 in electrons. The same seed gives the same split."""
-    rng = np.random.default_rng([seed, 0x7E1D])
+@dataclass(frozen=True)
+class Recorded:
+    """A frame's `electrons` (rows, columns) as they were recorded, on its own grid, where a pixel's variance is
+    alpha mean + beta; `depth`, how often they were thinned already.
+
+    Counts are thinned where they were recorded and then summed on the generator's grid: sums over parts of pixels have less
+    than Poisson's variance, and thinning them would leave the two sets correlated.
+    """
+
+    electrons: Array
+    alpha: float
+    beta: float
+    grids: Grids
+    depth: int = 0
+
+    def split(self, seed: int) -> tuple[Split, Recorded]:
+        """The two sets on the generator's grid, and the first as recorded, to be thinned again."""
+        parts = split(self.electrons, self.alpha, self.beta, seed, self.depth)
+        binned = replace(
+            parts, first=bin_sum(parts.first, self.grids), second=bin_sum(parts.second, self.grids),
+            beta=parts.beta * self.grids.area, other_beta=parts.other_beta * self.grids.area,
+        )  # fmt: skip
+        return binned, Recorded(parts.first, parts.alpha, parts.beta, self.grids, self.depth + 1)
+
+
+def split(binned: Array, alpha: float, beta: float, seed: int, depth: int = 0) -> Split:
+    """Thin a frame (rows, columns) float32 in electrons. The same seed gives the same split; what was thinned before needs
+    another `depth`, or the draws would be those that made it."""
+    rng = np.random.default_rng([seed, 0x7E1D, *([depth] if depth else [])])
     keep = 1 - HELD_OUT
-    if alpha == 1 and beta == 0 and np.abs(binned - np.round(binned)).max() < 1e-3 and binned.min() > -0.5:
-        first = rng.binomial(np.round(binned).astype(np.int64), keep).astype(np.float32)
+    if alpha == 1 and beta == 0 and _are_counts(binned):
+        first = np.empty_like(binned, dtype=np.float32)
+        for rows in strips((binned.shape[0], binned.shape[1]), STRIP_PIXELS):  # whole numbers take twice the frame's memory
+            first[rows] = rng.binomial(np.round(binned[rows]).astype(np.int64), keep)
         return Split(first, binned - first, keep, alpha, 0.0, 0.0)
     # y1 = k (y + c n), y2 = (1 - k) (y - n / c) with variance v of y: independent where c^2 = (1 - k) / k.
     variance = np.maximum(alpha * np.maximum(gaussian_filter(binned, 2.0), 0) + beta, 1e-6)
@@ -75,6 +104,12 @@ def split(binned: Array, alpha: float, beta: float, seed: int) -> Split:
     second = (HELD_OUT * (binned - draw / c)).astype(np.float32)
     # Var y1 = k^2 v (1 + c^2) = k v, and so for the second: a thinned Poisson law with thinned read noise.
     return Split(first, second, keep, alpha, keep * beta, HELD_OUT * beta)
+
+
+def _are_counts(binned: Array) -> bool:
+    """Whether these are whole numbers and none is negative."""
+    parts = (binned[rows] for rows in strips((binned.shape[0], binned.shape[1]), STRIP_PIXELS))
+    return all(np.abs(part - np.round(part)).max() < 1e-3 and part.min() > -0.5 for part in parts)
 
 
 def plain_filter(counts: Array, sigma: Array, width: float | None) -> Array:

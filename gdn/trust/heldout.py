@@ -1,6 +1,6 @@
 """A score without ground truth: counts the estimate has not seen, gdn against a plain filter and a flat image.
 
-The recorded counts are split into two independent parts (`split_frame`); images are made of the first and compared
+The recorded counts are split into two independent parts (`Recorded.split`); images are made of the first and compared
 on the second. For two images a, b and counts y of mean x, all in electrons, the mean of (b^2 - a^2) - 2 (b - a) y over
 pixels is an unbiased estimate of the mean of (b - x)^2 - (a - x)^2, because E y = x (the cross term of Stein 1981 without
 its derivative: y is independent of a and b), with variance 4 sum (b - a)^2 Var(y) / n^2. The unbiased estimate of either
@@ -19,12 +19,11 @@ from scipy.ndimage import gaussian_filter
 from gdn.engines.base import Engine
 from gdn.engines.observation import FLOOR, Array
 from gdn.frames.pixels import filled
-from gdn.frames.sampling import bin_sum
 from gdn.search.bank import Bank
 from gdn.search.binned import Binned
 from gdn.search.denoise import FrameResult
 from gdn.search.estimate import Estimate, estimate
-from gdn.search.heldout import Split, split
+from gdn.search.heldout import Recorded, Split
 from gdn.search.memory import strips
 from gdn.search.progress import Watch
 from gdn.search.tiles import SearchSettings
@@ -184,35 +183,39 @@ def _likelihood_gain(a: Values, b: Values, y: Values, held: Binned) -> tuple[flo
     return float(gain.sum()), float((slope**2 * variance).sum())
 
 
-def split_frame(frame: Array, result: FrameResult, seed: int) -> Split:
-    """Two independent parts of a `frame` (as recorded) on the generator's grid.
-
-    The recorded counts are thinned and then summed: sums over parts of pixels have less than Poisson's variance, and
-    thinning them would leave their parts correlated.
-    """
-    noise, grids = result.noise, result.grids
+def recorded_frame(frame: Array, result: FrameResult) -> Recorded:
+    """The electrons of a `frame` (as recorded), by the noise model of its result."""
+    noise = result.noise
     whole = frame if result.bad is None else filled(frame, result.bad)
-    parts = split(noise.electrons(whole), noise.alpha, noise.beta, seed)
-    return replace(
-        parts, first=bin_sum(parts.first, grids), second=bin_sum(parts.second, grids),
-        beta=parts.beta * grids.area, other_beta=parts.other_beta * grids.area,
-    )  # fmt: skip
+    return Recorded(noise.electrons(whole), noise.alpha, noise.beta, result.grids)
 
 
-def held_out_scores(
-    found: Estimate, parts: Split, engine: Engine, bank: Bank, settings: SearchSettings, own: Expected
-) -> list[Comparison]:
+@dataclass(frozen=True)
+class Halves:
+    """gdn's image `mine` of the first of two `parts` of a frame's counts, as of all of them."""
+
+    parts: Split
+    mine: Array
+
+
+def from_part(found: Estimate, recorded: Recorded, seed: int, engine: Engine, bank: Bank, settings: SearchSettings) -> Halves:
+    """Run gdn on one part of the counts."""
+    parts, again = recorded.split(seed)
+    first = Binned(parts.first, parts.alpha, parts.beta, found.binned.valid)
+    image = estimate(first, engine, bank, replace(settings, laplace="none"), Watch(spread=False), again).image
+    return Halves(parts, image / np.float32(parts.share))
+
+
+def held_out_scores(halves: Halves, own: Expected) -> list[Comparison]:
     """gdn minus the best Gaussian blur, and minus the flat image, on a part of the frame's counts.
 
-    gdn runs on the other of the two `parts` (`split_frame`). The blur's width is the one that does best on the held-out
-    counts themselves, which favours the blur. `own`: expected of the whole frame's result.
+    gdn runs on the other part (`from_part`). The blur's width is the one that does best on the held-out counts themselves,
+    which favours the blur. `own`: expected of the whole frame's result.
     """
-    quiet = replace(settings, laplace="none")
-    first = Binned(parts.first, parts.alpha, parts.beta, found.binned.valid)
-    mine = estimate(first, engine, bank, quiet, Watch(spread=False)).image / np.float32(parts.share)
+    parts = halves.parts
     held = Binned(parts.second, parts.alpha, parts.other_beta)
     whole = parts.first / np.float32(parts.share)
-    return _against(mine, whole, held, 1 - parts.share, own.with_share(parts.share))
+    return _against(halves.mine, whole, held, 1 - parts.share, own.with_share(parts.share))
 
 
 def frame_to_frame(found: Estimate, following: Binned, own: Expected) -> list[Comparison]:

@@ -16,7 +16,7 @@ from gdn.search.tiles import SearchSettings
 from gdn.trust.atoms import RATE, Atoms, find_atoms
 from gdn.trust.calibration import LEVELS, Calibration
 from gdn.trust.fit import REFUSED, Explained, explained
-from gdn.trust.heldout import Comparison, Expected, frame_to_frame, held_out_scores, split_frame
+from gdn.trust.heldout import Comparison, Expected, frame_to_frame, from_part, held_out_scores, recorded_frame
 from gdn.trust.spread import spread_of
 
 
@@ -120,7 +120,8 @@ def judge(
     del spread  # of a large frame a few hundred megabytes, and another search is to come
     scores = []
     if settings.score:
-        scores = held_out_scores(found, split_frame(frame, result, settings.seed), engine, bank, search, own)
+        halves = from_part(found, recorded_frame(frame, result), settings.seed, engine, bank, search)
+        scores = held_out_scores(halves, own)
     atoms = find_atoms(found, result.grids, law.columns, settings.rate) if settings.atoms and law else None
     warnings = [*result.warnings, *_words(law, search, fit, scores, settings)]
     return Trust(one, levels, calibrated, fit, scores, atoms, own, warnings)
