@@ -286,8 +286,9 @@ def test_frames_edges_cut_some_images_and_what_lies_beyond_does_not_count() -> N
     import torch
 
     from gdn.training.losses import random_windows, reconstruction
+    from gdn.training.randomness import Draws
 
-    inside = random_windows(400, 32, 0.5, "cpu", torch.Generator().manual_seed(0))
+    inside = random_windows(400, 32, 0.5, Draws.single(0, "cpu"))
     assert inside.shape == (400, 1, 32, 32)
     seen = inside.mean((1, 2, 3))
     assert 0.4 < float((seen < 1).float().mean()) < 0.55  # half, less those of which no side was cut
@@ -295,7 +296,7 @@ def test_frames_edges_cut_some_images_and_what_lies_beyond_does_not_count() -> N
         rows, columns = one.any(1), one.any(0)
         assert torch.equal(one, (rows[:, None] & columns[None]).float())  # a rectangle
         assert min(int(rows.sum()), int(columns.sum())) >= 0.2 * 32 - 1
-    assert random_windows(5, 16, 0.0, "cpu", torch.Generator()).min() == 1
+    assert random_windows(5, 16, 0.0, Draws.single(0, "cpu")).min() == 1
     target, images = torch.zeros(400, 1, 32, 32), torch.randn(400, 1, 32, 32)
     changed = torch.where(inside == 1, images, 1e3)
     variance = torch.ones(400)
@@ -309,6 +310,7 @@ def test_low_doses_count_for_more_where_less_is_called_unknown() -> None:
     """The weight of a noisy image against a clean one grows as `unknown_share` falls."""
     import torch
 
+    from gdn.training.randomness import Draws
     from gdn.training.recipe import Recipe, load_recipe
     from gdn.training.state import State
     from gdn.training.steps import LOSSES
@@ -320,6 +322,6 @@ def test_low_doses_count_for_more_where_less_is_called_unknown() -> None:
         content["loss"] |= {"noisy_share": 1.0, "unknown_share": share, "cut_share": 0.5}
         state = State(recipe := Recipe.model_validate(content), "cpu")
         real = 0.2 * torch.randn(8, 1, 32, 32, generator=torch.Generator().manual_seed(1))
-        rng = torch.Generator().manual_seed(2)
-        fits.append(LOSSES["range"](state, recipe, real, torch.zeros(8, 2), "cpu", rng)["fit"].item())
+        draws = Draws.single(2, "cpu")
+        fits.append(LOSSES["range"](state, recipe, real, torch.zeros(8, 2), "cpu", draws)["fit"].item())
     assert fits[1] > 1.5 * fits[0]

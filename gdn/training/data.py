@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates, spline_filter
 
 from gdn.training.imaging import Optics, Wave, oversampled, read_wave
+from gdn.training.randomness import Shards, shard_count
 from gdn.training.recipe import Recipe
 from gdn.training.simulation import seed_of_path, split_of
 
@@ -106,8 +107,22 @@ def _task(arguments: Task) -> tuple[Patches, Patches]:
     return images.astype(np.float16), labels
 
 
+class _Shard:
+    """Patches of some structures: `paths`, rendered into a reservoir of their own that mixes them."""
+
+    def __init__(self, number: int, paths: list[Path], reservoir: int) -> None:
+        self.number, self.paths, self.size = number, paths, reservoir
+        self.counter, self.drawn, self.owed = 0, 0, 0.0
+        self.reservoir: tuple[Patches, Patches] | None = None
+        self.pending: deque[Any] = deque()
+
+
 class WaveStream:
-    """Patches of the waves in `folder`; `share` = (rank, world) gives each process its own structures."""
+    """Patches of the waves in `folder`; `share` = (rank, world) gives each process its own structures.
+
+    The training structures are dealt to the shards of a batch, and those to the processes: what a batch holds does not
+    depend on how many processes there are. Raises ValueError.
+    """
 
     def __init__(self, folder: Path, recipe: Recipe, workers: int = 0, share: tuple[int, int] = (0, 1)) -> None:
         self._recipe = recipe
@@ -118,63 +133,76 @@ class WaveStream:
             raise ValueError(
                 f"{folder}: {len(self.train)} training and {len(self.held_out)} validation waves; make more with 'gdn simulate'"
             )
-        self._mine = self.train[share[0] :: share[1]]
-        self._rank, self._counter, self._drawn = share[0], 0, 0
-        self._reservoir: tuple[Patches, Patches] | None = None
+        self.shards = Shards(shard_count(recipe.optimiser.batch, len(self.train)), *share)
+        count, stream = self.shards.count, recipe.stream
+        size = max(stream.patches_per_image, stream.reservoir // count)
+        self._mine = [_Shard(number, self.train[number::count], size) for number in self.shards.mine]
         self._pool: Any = None
-        self._pending: deque[Any] = deque()
         if workers > 0:
             from multiprocessing import get_context
 
             self._pool = get_context("spawn").Pool(workers)
 
-    def _arguments(self, kind: int, counter: int, paths: list[Path]) -> Task:
+    @property
+    def structures(self) -> list[Path]:
+        """Those that this process trains on."""
+        return [path for shard in self._mine for path in shard.paths]
+
+    def _arguments(self, kind: int, shard: int, counter: int, paths: list[Path]) -> Task:
         r = self._recipe
-        key = [r.stream.seed, kind, self._rank, counter]
+        key = [r.stream.seed, kind, shard, counter]
         return paths, key, r.stream.patches_per_image, r.network.patch, r.network.sampling_angstrom, r.stream.augment
 
-    def _next_image(self) -> tuple[Patches, Patches]:
+    def _next_image(self, shard: _Shard) -> tuple[Patches, Patches]:
         if self._pool is None:
-            self._counter += 1
-            return _task(self._arguments(0, self._counter, self._mine))
-        while len(self._pending) < 4 * self._pool._processes:
-            self._counter += 1
-            self._pending.append(self._pool.apply_async(_task, (self._arguments(0, self._counter, self._mine),)))
-        result: tuple[Patches, Patches] = self._pending.popleft().get()
+            shard.counter += 1
+            return _task(self._arguments(0, shard.number, shard.counter, shard.paths))
+        while len(shard.pending) < -(-4 * self._pool._processes // len(self._mine)):
+            shard.counter += 1
+            arguments = self._arguments(0, shard.number, shard.counter, shard.paths)
+            shard.pending.append(self._pool.apply_async(_task, (arguments,)))
+        result: tuple[Patches, Patches] = shard.pending.popleft().get()
         return result
 
     def draw(self, n: int) -> Batch:
-        """See `PatchStream`. A reservoir mixes structures; the oldest places are overwritten at random."""
+        """See `PatchStream`: so many of each shard, in their order."""
+        edges = [n * i // len(self._mine) for i in range(len(self._mine) + 1)]
+        parts = [self._of(shard, b - a) for shard, a, b in zip(self._mine, edges, edges[1:], strict=False)]
+        images, labels = (np.concatenate(group) for group in zip(*parts, strict=True))
+        return Batch(self._to_network(images), labels)
+
+    def _of(self, shard: _Shard, n: int) -> tuple[Patches, Patches]:
+        """`n` patches of a shard. A reservoir mixes its structures; the oldest places are overwritten at random."""
         stream = self._recipe.stream
-        rng = np.random.default_rng([stream.seed, 2, self._rank, self._drawn])
-        if self._reservoir is None:
-            found = [self._next_image() for _ in range(-(-stream.reservoir // stream.patches_per_image))]
-            self._reservoir = np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
-            self._owed = 0.0
-        images, labels = self._reservoir
-        self._owed += n * stream.fresh_share
-        while self._owed >= stream.patches_per_image:
-            self._owed -= stream.patches_per_image
+        rng = np.random.default_rng([stream.seed, 2, shard.number, shard.drawn])
+        if shard.reservoir is None:
+            found = [self._next_image(shard) for _ in range(-(-shard.size // stream.patches_per_image))]
+            shard.reservoir = np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
+        images, labels = shard.reservoir
+        shard.owed += n * stream.fresh_share
+        while shard.owed >= stream.patches_per_image:
+            shard.owed -= stream.patches_per_image
             places = rng.choice(len(images), stream.patches_per_image, replace=False)
-            images[places], labels[places] = self._next_image()
-        self._drawn += n
+            images[places], labels[places] = self._next_image(shard)
+        shard.drawn += n
         index = rng.integers(0, len(images), n)
         chosen = images[index].astype(np.float32)
-        if stream.augment:
+        if stream.augment and n:
             # The square's symmetries are exact ones of the imaging: a patch seen again is turned.
             turns = zip(chosen, rng.integers(0, 4, n), rng.choice([-1, 1], n), strict=True)
             chosen = np.stack([np.rot90(p, k)[:, :: int(f)] for p, k, f in turns])
-        return Batch(self._to_network(chosen), labels[index])
+        return chosen, labels[index]
 
     def skip(self, images: int) -> None:
-        """Continue where a run of `images` drawn patches left off, without repeating its renderings."""
-        self._drawn = images
-        self._counter = int(images * self._recipe.stream.fresh_share) + 10**6
+        """Continue where a run of `images` patches, of all processes, left off, without repeating its renderings."""
+        for shard in self._mine:
+            shard.drawn = images // self.shards.count
+            shard.counter = int(shard.drawn * self._recipe.stream.fresh_share) + 10**6
 
     def validation(self, n: int) -> Patches:
         """See `PatchStream`."""
         per = self._recipe.stream.patches_per_image
-        images = [_task(self._arguments(1, i, self.held_out))[0] for i in range(-(-n // per))]
+        images = [_task(self._arguments(1, 0, i, self.held_out))[0] for i in range(-(-n // per))]
         return self._to_network(np.concatenate(images)[:n].astype(np.float32))
 
     def _to_network(self, x: Patches) -> Patches:
@@ -191,13 +219,14 @@ class ArrayStream:
     """Images of an .npz (`train` and `test`, (n, h, w) or (n, h, w, 3) uint8), padded or cut to the patch."""
 
     def __init__(self, path: Path, recipe: Recipe, share: tuple[int, int] = (0, 1)) -> None:
-        self._recipe, self._drawn, self._rank = recipe, 0, share[0]
+        self._recipe, self._drawn = recipe, 0
         try:
             with np.load(path, allow_pickle=False) as data:
-                self._train = self._prepare(data["train"])[share[0] :: share[1]]
+                self._train = self._prepare(data["train"])
                 self._test = self._prepare(data["test"])
         except (OSError, KeyError, ValueError) as error:
             raise ValueError(f"{path}: needs arrays 'train' and 'test' of uint8 images ({error})") from None
+        self.shards = Shards(shard_count(recipe.optimiser.batch, len(self._train)), *share)
 
     def _prepare(self, images: NDArray[Any]) -> Patches:
         x = images[..., None] if images.ndim == 3 else images
@@ -217,12 +246,18 @@ class ArrayStream:
 
     def draw(self, n: int) -> Batch:
         """See `PatchStream`."""
-        rng = np.random.default_rng([self._recipe.stream.seed, 3, self._rank, self._drawn])
-        self._drawn += n
-        return Batch(self._train[rng.integers(0, len(self._train), n)], np.zeros((n, LABELS), np.float32))
+        mine, count = self.shards.mine, self.shards.count
+        edges = [n * i // len(mine) for i in range(len(mine) + 1)]
+        parts = []
+        for number, a, b in zip(mine, edges, edges[1:], strict=False):
+            rng = np.random.default_rng([self._recipe.stream.seed, 3, number, self._drawn])
+            own = len(range(number, len(self._train), count))
+            parts.append(number + count * rng.integers(0, own, b - a))
+        self._drawn += n * self.shards.world
+        return Batch(self._train[np.concatenate(parts)], np.zeros((n, LABELS), np.float32))
 
     def skip(self, images: int) -> None:
-        """Continue after `images` drawn patches."""
+        """Continue after `images` patches, of all processes."""
         self._drawn = images
 
     def validation(self, n: int) -> Patches:

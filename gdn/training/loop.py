@@ -22,6 +22,7 @@ from gdn import __version__
 from gdn.training import distributed, monitor
 from gdn.training.data import ArrayStream, WaveStream, open_stream
 from gdn.training.networks import freeze_statistics
+from gdn.training.randomness import Draws
 from gdn.training.recipe import Recipe
 from gdn.training.state import State
 from gdn.training.status import status
@@ -61,12 +62,13 @@ def train(recipe: Recipe, options: RunOptions) -> State:
         state = State(recipe, device)
         if (options.run / "checkpoint.pt").exists():
             state.load(options.run / "checkpoint.pt", device)
-            stream.skip(state.images // world)
+            stream.skip(state.images)
             if rank == 0:
                 monitor.cut_stats(options.run, state.images)
         elif options.start_from is not None:
             state.start_from(options.start_from)
         distributed.same_weights(*state.modules().values())
+        distributed.synchronise_norms(state.generator, state.discriminator, state.encoder)
         _run(state, recipe, options, stream, device, rank, world)
         return state
     finally:
@@ -92,25 +94,25 @@ def _run(
             if state.encoder is not None:
                 freeze_statistics(state.encoder)
         # Each step's noise follows from the seed and the place in the run, so that a resume repeats it.
-        rng = torch.Generator(device).manual_seed(hash((recipe.stream.seed, state.images, rank)) % 2**63)
+        draws = Draws((recipe.stream.seed, state.images), stream.shards, device)
         batch = stream.draw(per_process)
         real = torch.from_numpy(batch.images).to(device, memory_format=torch.channels_last)
-        row = step(state, recipe, real, torch.from_numpy(batch.labels).to(device), device, rng)
+        row = step(state, recipe, real, torch.from_numpy(batch.labels).to(device), device, draws)
         state.images += per_process * world
         state.seconds = before + time.monotonic() - started
         steps += 1
         sums = {name: sums.get(name, 0.0) + value for name, value in row.items()}
-        spent = options.minutes is not None and time.monotonic() - started > 60 * options.minutes
+        spent = distributed.any_true(options.minutes is not None and time.monotonic() - started > 60 * options.minutes)
         if state.images >= next_status or spent or state.images >= recipe.optimiser.images:
-            _check_finite(sums, state.images)
+            means = distributed.mean_of({name: value / steps for name, value in sums.items()})
+            _check_finite(means, state.images)
             if rank == 0:
-                means = {name: value / steps for name, value in sums.items()}
                 _report(state, recipe, options, means, held_out, fixed, device)
             next_status, sums, steps = state.images + options.status_every, {}, 0
         if rank == 0 and time.monotonic() - last_save > 60 * options.checkpoint_minutes:
             state.save(options.run / "checkpoint.pt")
             last_save = time.monotonic()
-        if distributed.any_true(spent):
+        if spent:
             break
     if rank == 0:
         state.save(options.run / "checkpoint.pt")

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gdn.training.randomness import Draws
+
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, smoothing: float) -> Tensor:
     """Binary cross-entropy with one-sided label smoothing (Salimans et al. 2016): real -> `smoothing`."""
@@ -47,29 +49,29 @@ def reconstruction(images: Tensor, target: Tensor, variance: Tensor, inside: Ten
     return (inside * (images - target) ** 2).sum((1, 2, 3)) / (2 * variance)
 
 
-def random_windows(n: int, size: int, share: float, device: str, rng: torch.Generator) -> Tensor:
+def random_windows(n: int, size: int, share: float, draws: Draws) -> Tensor:
     """Windows (n, 1, size, size), 1 inside and 0 outside: of a `share` of them every other side, at random, is cut by up
     to 0.4 of the size, as the edge of a frame cuts a tile."""
-    cut = 0.4 * size * torch.rand(n, 4, generator=rng, device=device)
-    cut *= torch.rand(n, 4, generator=rng, device=device) < 0.5
-    cut[torch.rand(n, generator=rng, device=device) >= share] = 0
-    place = torch.arange(size, device=device) + 0.5
+    cut = 0.4 * size * draws.uniform(n, 4)
+    cut *= draws.uniform(n, 4) < 0.5
+    cut[draws.uniform(n) >= share] = 0
+    place = torch.arange(size, device=draws.device) + 0.5
     top, bottom, left, right = (c[:, None] for c in cut.unbind(1))
     rows = (place > top) & (place < size - bottom)
     columns = (place > left) & (place < size - right)
     return (rows[:, None, :, None] & columns[:, None, None, :]).float()
 
 
-def sample_noise(images: Tensor, dose: Tensor, scale: float, rng: torch.Generator) -> Tensor:
+def sample_noise(images: Tensor, dose: Tensor, scale: float, draws: Draws) -> Tensor:
     """Poisson counts of `images` (network units, x = 1 + scale t) at `dose` (n,) electrons per pixel, back
     in network units. Above 50 counts the normal law of equal variance stands in: its skewness is lost
     in the noise, and it is ten times cheaper."""
     x = (1 + scale * images).clamp_min(0.02)
     expected = x * dose[:, None, None, None]
-    noise = torch.randn(expected.shape, generator=rng, device=expected.device)
+    noise = draws.normal(*expected.shape)
     counts = torch.where(
         expected < 50,
-        torch.poisson(expected.clamp_max(60), generator=rng),
+        draws.poisson(expected.clamp_max(60)),
         expected + expected.sqrt() * noise,
     )
     return (counts / dose[:, None, None, None] - 1) / scale

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gdn.training import losses, monitor
 from gdn.training.networks import Generator
+from gdn.training.randomness import Draws
 from gdn.training.recipe import Recipe
 from gdn.training.state import State
 from gdn.training.steps import encode, with_prior
@@ -57,8 +58,8 @@ def _own_statistics(state: State, recipe: Recipe, held_out: Tensor, fixed: Tenso
     if state.encoder is None:
         recompute_statistics(state.average, state.average, fixed)
         return
-    rng = torch.Generator(device).manual_seed(2)
-    latents = with_prior(state, recipe, encode(state.encoder, recipe, held_out, device, rng).z, rng)
+    draws = Draws.single(2, device)
+    latents = with_prior(state, recipe, encode(state.encoder, recipe, held_out, device, draws).z, draws)
     recompute_statistics(state.average, state.average.decode, latents)
 
 
@@ -81,7 +82,7 @@ def _seen(recipe: Recipe, clean: Tensor, dose: float, device: str) -> tuple[Tens
     """`clean` through the noise of `dose` electrons per generated pixel, the same every time, and its sigma."""
     scale = recipe.network.intensity_scale
     doses = torch.full((len(clean),), dose, device=device)
-    return losses.sample_noise(clean, doses, scale, torch.Generator(device).manual_seed(1)), doses.rsqrt() / scale
+    return losses.sample_noise(clean, doses, scale, Draws.single(1, device)), doses.rsqrt() / scale
 
 
 def _diversity(images: Tensor, data: Tensor) -> float:

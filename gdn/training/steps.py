@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gdn.training import distributed, losses
 from gdn.training.networks import Encoder, Generator
+from gdn.training.randomness import Draws
 from gdn.training.recipe import Recipe
 from gdn.training.state import State
 
@@ -32,16 +33,16 @@ def autocast(recipe: Recipe, device: str) -> torch.autocast:
     return torch.autocast(device.split(":")[0], torch.bfloat16, enabled=recipe.optimiser.bf16)
 
 
-def random_dose(recipe: Recipe, n: int, device: str, rng: torch.Generator) -> Tensor:
+def random_dose(recipe: Recipe, n: int, draws: Draws) -> Tensor:
     """Electrons per generated pixel (n,), uniform in the logarithm."""
     low, high = recipe.loss.log10_dose
-    return 10 ** (low + (high - low) * torch.rand(n, generator=rng, device=device))
+    return 10 ** (low + (high - low) * draws.uniform(n))
 
 
-def _gan_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, rng: torch.Generator) -> Row:
+def _gan_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: Draws) -> Row:
     """Adversarial step of the study: discriminator first, then the generator on the same latents."""
     assert isinstance(state.generator, Generator)
-    z = torch.randn(len(real), recipe.network.latent, generator=rng, device=device)
+    z = draws.normal(len(real), recipe.network.latent)
     with autocast(recipe, device):
         fake = state.generator(z)
     row = _discriminator_step(state, recipe, real, fake, device)
@@ -92,39 +93,37 @@ class Encoded:
     inside: Tensor
 
 
-def encode(encoder: Encoder, recipe: Recipe, real: Tensor, device: str, rng: torch.Generator) -> Encoded:
+def encode(encoder: Encoder, recipe: Recipe, real: Tensor, device: str, draws: Draws) -> Encoded:
     """Latents of `real`, part of it seen through noise, part clean, part of it cut as a frame's edge cuts a tile."""
     n, loss, scale = len(real), recipe.loss, recipe.network.intensity_scale
-    dose = random_dose(recipe, n, device, rng)
-    dose[int(n * loss.noisy_share) :] = 1e6  # practically clean
-    noisy = losses.sample_noise(real, dose, scale, rng)
-    inside = (
-        losses.random_windows(n, real.shape[-1], loss.cut_share, device, rng) if loss.cut_share else real.new_ones(n, 1, 1, 1)
-    )
+    dose = random_dose(recipe, n, draws)
+    dose[~draws.first(n, loss.noisy_share)] = 1e6  # practically clean
+    noisy = losses.sample_noise(real, dose, scale, draws)
+    inside = losses.random_windows(n, real.shape[-1], loss.cut_share, draws) if loss.cut_share else real.new_ones(n, 1, 1, 1)
     # Zero is the vacuum: what the encoder is shown beyond a frame's edge.
     noisy = noisy * inside
     with autocast(recipe, device):
         mean, log_variance = encoder(noisy, dose.rsqrt() / scale)
     mean, log_variance = mean.float(), log_variance.float()
-    z = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=rng, device=device)
+    z = mean + (0.5 * log_variance).exp() * draws.normal(*mean.shape)
     return Encoded(dose, mean, log_variance, z, inside)
 
 
-def with_prior(state: State, recipe: Recipe, e: Tensor, rng: torch.Generator) -> Tensor:
+def with_prior(state: State, recipe: Recipe, e: Tensor, draws: Draws) -> Tensor:
     """Encoded latents and random ones in one batch, so that they share batch-norm statistics."""
     n_prior = int(len(e) * recipe.loss.prior_share) if recipe.loss.adversarial_weight else 0
-    u = torch.randn(n_prior, e.shape[1], generator=rng, device=e.device)
+    u = draws.normal(n_prior, e.shape[1])
     assert isinstance(state.generator, Generator)
     return torch.cat([e, state.generator.to_latents(u)])
 
 
-def _range_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, rng: torch.Generator) -> Row:
+def _range_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: Draws) -> Row:
     """Evidence lower bound on clean images, seen clean or through noise, and a small adversarial term."""
     n, loss, scale = len(real), recipe.loss, recipe.network.intensity_scale
     assert state.encoder is not None
     assert isinstance(state.generator, Generator)
-    seen = encode(state.encoder, recipe, real, device, rng)
-    latents = with_prior(state, recipe, seen.z, rng)
+    seen = encode(state.encoder, recipe, real, device, draws)
+    latents = with_prior(state, recipe, seen.z, draws)
     with autocast(recipe, device):
         images = state.generator.decode(latents).float()
     # What d latents fitted to counts cannot know (DESIGN section 3) is not asked of the noisy half.
@@ -143,18 +142,19 @@ def _range_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, de
         total = total + loss.condition_weight * row["condition"] / pixels
     if len(latents) > n:
         fake = images[n:]
-        row |= _discriminator_step(state, recipe, real[: len(fake)], fake, device)
-        row["g_loss"] = _generator_loss(state, recipe, real[: len(fake)], fake, device)
+        some = real[draws.first(n, loss.prior_share)][: len(fake)]
+        row |= _discriminator_step(state, recipe, some, fake, device)
+        row["g_loss"] = _generator_loss(state, recipe, some, fake, device)
         total = total + loss.adversarial_weight * row["g_loss"]
     state.opt_g.zero_grad(set_to_none=True)
     total.backward()
     return row
 
 
-def _unet_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, rng: torch.Generator) -> Row:
+def _unet_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: Draws) -> Row:
     """Squared error of the clean patch from its noisy copy, vacuum units."""
-    dose = random_dose(recipe, len(real), device, rng)
-    noisy = losses.sample_noise(real, dose, recipe.network.intensity_scale, rng)
+    dose = random_dose(recipe, len(real), draws)
+    noisy = losses.sample_noise(real, dose, recipe.network.intensity_scale, draws)
     with autocast(recipe, device):
         found = state.generator(noisy)
     loss = ((found.float() - real) ** 2).mean() * recipe.network.intensity_scale**2
@@ -167,7 +167,7 @@ def _unet_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, dev
 LOSSES = {"gan": _gan_losses, "range": _range_losses, "unet": _unet_losses}
 
 
-def step(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, rng: torch.Generator) -> dict[str, float]:
+def step(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: Draws) -> dict[str, float]:
     """One update of all networks on one batch; returns the scalars worth recording.
 
     `labels` (n, 2): standardised defocus and thickness of each patch, zeros where the stream knows none.
@@ -177,7 +177,7 @@ def step(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str
     for group, rate in zip(state.opt_g.param_groups, rates, strict=False):
         group["lr"] = rate * factor
     state.opt_d.param_groups[0]["lr"] = recipe.optimiser.lr_discriminator * factor
-    row = LOSSES[recipe.loss.kind](state, recipe, real, labels, device, rng)
+    row = LOSSES[recipe.loss.kind](state, recipe, real, labels, device, draws)
     distributed.average_gradients(state.generator, state.encoder)
     state.opt_g.step()
     _update_average(state, recipe, len(real) * distributed.world_size())

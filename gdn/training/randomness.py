@@ -1,0 +1,90 @@
+"""Random draws of a step that do not depend on how many processes share its batch.
+
+A batch is made of shards, each with structures, a reservoir and a generator of random numbers of its own. A process has some of
+them, all if it is alone; a row's draws are those of its shard, whoever has it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+MOST = 8  # shards: as many processes can share a batch
+
+
+def shard_count(batch: int, structures: int) -> int:
+    """Shards of a batch: a power of two that divides it, with a structure for each at least."""
+    count = math.gcd(batch, MOST)
+    while count > max(1, structures):
+        count //= 2
+    return count
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Which of a batch's `count` shards process `rank` of `world` has: those that lie side by side in the batch."""
+
+    count: int
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if self.count % self.world:
+            allowed = [n for n in range(1, self.count + 1) if self.count % n == 0]
+            raise ValueError(f"{self.world} processes cannot share this batch evenly; start {' or '.join(map(str, allowed))}")
+
+    @property
+    def mine(self) -> range:
+        """Numbers of this process's shards."""
+        each = self.count // self.world
+        return range(self.rank * each, (self.rank + 1) * each)
+
+
+class Draws:
+    """The random numbers of one step on `device`, of the shards `numbers` among `count`; `key` says which step."""
+
+    def __init__(self, key: tuple[int, ...], shards: Shards, device: str) -> None:
+        self.device, self.shards = device, shards
+        self._generators = [torch.Generator(device).manual_seed(hash((*key, number)) % 2**63) for number in shards.mine]
+
+    @staticmethod
+    def single(seed: int, device: str) -> Draws:
+        """The draws of one generator."""
+        found = Draws((), Shards(1), device)
+        found._generators = [torch.Generator(device).manual_seed(seed)]
+        return found
+
+    def _parts(self, n: int) -> list[int]:
+        """How many of `n` rows each shard has: the batch's rows in order."""
+        count, world = self.shards.count, self.shards.world
+        edges = [n * world * number // count for number in (*self.shards.mine, self.shards.mine.stop)]
+        return [b - a for a, b in itertools.pairwise(edges)]
+
+    def _joined(self, n: int, draw: Callable[[int, torch.Generator], Tensor]) -> Tensor:
+        parts = zip(self._parts(n), self._generators, strict=True)
+        return torch.cat([draw(rows, generator) for rows, generator in parts])
+
+    def normal(self, n: int, *shape: int) -> Tensor:
+        """Standard normal (n, *shape)."""
+        return self._joined(n, lambda rows, g: torch.randn(rows, *shape, generator=g, device=self.device))
+
+    def uniform(self, n: int, *shape: int) -> Tensor:
+        """Uniform in [0, 1), (n, *shape)."""
+        return self._joined(n, lambda rows, g: torch.rand(rows, *shape, generator=g, device=self.device))
+
+    def poisson(self, mean: Tensor) -> Tensor:
+        """Poisson counts of `mean` (n, ...)."""
+        pieces = zip(mean.split(self._parts(len(mean))), self._generators, strict=True)
+        return torch.cat([torch.poisson(piece, generator=g) for piece, g in pieces])
+
+    def first(self, n: int, share: float) -> Tensor:
+        """Which of `n` rows (bool) belong to the `share` of the batch: every so many, wherever the batch is cut."""
+        offset = self.shards.rank * n
+        place = torch.arange(offset, offset + n + 1, dtype=torch.float64)
+        steps = (place * share + 1e-9).floor()
+        return (steps[1:] > steps[:-1]).to(self.device)
