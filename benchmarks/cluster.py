@@ -16,7 +16,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import psutil
 import tifffile
@@ -44,31 +47,55 @@ def processes(count: int) -> Iterator[tuple[str, psutil.Process]]:
                 process.wait()
 
 
-def stub(number: int) -> int:
-    """A task that costs nothing."""
-    return number
+def stub(name: str, task: Any) -> Any:
+    """A file that costs nothing, with rows and entries as large as a real one's."""
+    from gdn.cli.batch import Outcome
+    from gdn.cluster.denoise import Answer
+    from gdn.report.ledger import Entry
+    from gdn.trust.heldout import Comparison
+
+    noise = {"kind": "poisson", "gain": 1.0, "offset": 0.0, "dose": 0.45, "read_noise": 0.0}
+    row = {
+        "input": str(task.path), "frame": 0, "output": str(task.outputs.denoised), "spread": str(task.outputs.spread),
+        "model": "stub", "engine": "stub", "restarts": 256, "seed": 0, "noise": noise, "objective": -1.0, "seconds": 0.0,
+        "explained_p": 0.5, "heldout_gain_db": 8.0, "heldout_gain_se_db": 1.0, "atoms": None, "warnings": [],
+    }  # fmt: skip
+    scores = [Comparison(other, 1e-3, 1e-4, 1e-3, 100.0, 10.0) for other in ("best blur", "constant")]
+    return Answer(Outcome([row]), [Entry(str(task.path), row, "stub", 0.1, scores, None, True)])
 
 
 def tasks(count: int, most: int) -> None:
-    """Overhead per item and memory of client and scheduler while `count` stub items go through, `most` in a chunk."""
-    from gdn.cluster.connect import connected
-    from gdn.cluster.flow import Flow
+    """Overhead a file and memory of client and scheduler while `count` files go through a stub, `most` in a chunk."""
+    from gdn.cli.batch import Run
+    from gdn.cluster import denoise, flow
+    from gdn.report.ledger import Ledger
+    from gdn.report.outputs import Style, outputs_for
 
-    me = psutil.Process()
-    with processes(2) as (address, scheduler), connected(address) as client:
-        flow: Flow[int, int] = Flow(client, stub, count, most=most)
-        marks, begun = [], time.perf_counter()
-        for done, _ in enumerate(flow.run(iter(range(count))), 1):
-            if done in (count // 100, count // 10, count // 2, count):
-                marks.append((done, me.memory_info().rss / 2**20, scheduler.memory_info().rss / 2**20))
+    me, marks = psutil.Process(), []
+    begun = time.perf_counter()
+    with processes(2) as (address, scheduler), tempfile.TemporaryDirectory() as folder:
+
+        class Watching(Ledger):
+            def add(self, entry: Any) -> None:
+                super().add(entry)
+                if self.frames in (1, count // 100, count // 10, count // 2, count):
+                    marks.append((self.frames, me.memory_info().rss / 2**20, scheduler.memory_info().rss / 2**20))
+
+        files = [(path, outputs_for(path, Path(folder))) for path in (Path(folder, f"f{n:06d}.tif") for n in range(count))]
+        bank = partial(print, count=256)
+        run = Run([], print, bank, partial(print), print, None, Path(folder), Style(), overwrite=True, as_json=True)  # type: ignore[arg-type]
+        with (
+            mock.patch.object(denoise, "denoise_task", stub), mock.patch.object(flow, "MOST", most),
+            Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere),
+        ):  # fmt: skip
+            begun = time.perf_counter()
+            tally = denoise.process_on(address, files, run, Watching())
         took = time.perf_counter() - begun
-        print(
-            f"\n{count} stub items, at most {most} in a chunk: {1e3 * took / count:.2f} ms each, {flow.peak} chunks in flight\n"
-        )
-        print("| done | client MiB | scheduler MiB |")
-        print("|--:|--:|--:|")
-        for number, mine, its in marks:
-            print(f"| {number} | {mine:.0f} | {its:.0f} |")
+    print(f"\n{tally.files} files through a stub, at most {most} in a chunk: {1e3 * took / count:.2f} ms each\n")
+    print("| done | client MiB | scheduler MiB |")
+    print("|--:|--:|--:|")
+    for number, mine, its in marks:
+        print(f"| {number} | {mine:.0f} | {its:.0f} |")
 
 
 def efficiency(count: int) -> None:

@@ -48,6 +48,10 @@ class Stub:
     def _images(self, n: int) -> np.ndarray:
         return np.broadcast_to(self.image, (n, self.patch, self.patch)).copy()
 
+    @property
+    def exact(self) -> Stub:
+        return self
+
     def generate(self, z: np.ndarray) -> np.ndarray:
         return self._images(len(z))
 
@@ -58,8 +62,8 @@ class Stub:
         x = self._images(len(z))
         return Evaluation(negative_log_likelihood(scale[:, None, None] * x + shift, data), np.zeros_like(z), x)
 
-    def pull_back(self, z: np.ndarray, cotangent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self._images(len(z)), np.zeros_like(z)
+    def pull_back(self, z: np.ndarray, cotangent: np.ndarray) -> np.ndarray:
+        return np.zeros_like(z)
 
     def push_forward(self, z: np.ndarray, tangents: np.ndarray) -> np.ndarray:
         return np.zeros((*tangents.shape[:2], self.patch, self.patch), np.float32)
@@ -101,18 +105,19 @@ def child(name: str, inputs: Path, out: Path) -> None:
 
     options = CASES[name][3]
     trace: list[float] = []
-    one = batch._one
+    one = batch.attempt
 
-    def watched(*given: Any) -> None:
-        one(*given)
+    def watched(*given: Any) -> Any:
+        outcome = one(*given)
         trace.append(resident_mib())
+        return outcome
 
     command = ["denoise", str(inputs), "-o", str(out), *QUICK, *options]
-    stub = mock.patch("gdn.engines.choose.open_engine", lambda model, *_: Stub(model)) if "stub" in name else mock.MagicMock()
+    stub = mock.patch("gdn.engines.choose.open_engine", lambda model, **_: Stub(model)) if "stub" in name else mock.MagicMock()
     before = resident_mib()
     begun = time.perf_counter()
     code = -1
-    with stub, mock.patch.object(batch, "_one", watched):
+    with stub, mock.patch.object(batch, "attempt", watched):
         try:
             main(command)
         except SystemExit as end:

@@ -285,7 +285,10 @@ def test_what_is_in_flight_is_bounded_and_chunks_follow_the_cost() -> None:
 
     from gdn.cluster.flow import IN_FLIGHT, MOST, Flow, Lost
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as here, Client(here) as client:
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as here,
+        Client(here) as client,
+    ):
         drawn: list[int] = []
 
         def numbers() -> Iterator[int]:
@@ -418,3 +421,53 @@ def test_the_slurm_example_makes_a_job() -> None:
     assert done.returncode == 0, done.stderr
     assert "#SBATCH --cpus-per-task=8" in done.stdout
     assert "distributed.cli.dask_worker" in done.stdout
+
+
+class Unable:
+    """Work that some workers cannot do."""
+
+    def __init__(self, unable: set[str], perhaps_item: bool = False) -> None:
+        self.unable, self.perhaps_item = unable, perhaps_item
+
+    def __call__(self, n: int) -> int:
+        from distributed import get_worker
+
+        from gdn.cluster.flow import Unfit
+
+        if str(get_worker().name) in self.unable or (self.perhaps_item and n == 3):
+            raise Unfit("not here", self.perhaps_item)
+        time.sleep(0.02)
+        return n
+
+
+def test_who_cannot_do_it_gets_no_more_and_who_comes_later_does(capsys: pytest.CaptureFixture[str]) -> None:
+    from distributed import Client, LocalCluster
+
+    from gdn.cluster.connect import ClusterError
+    from gdn.cluster.flow import Flow, Lost
+
+    with (
+        LocalCluster(n_workers=3, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as here,
+        Client(here) as client,
+    ):
+        flow: Flow[int, int] = Flow(client, Unable({"0"}), 40, target=0.05)
+        assert sorted(flow.run(range(40))) == [(n, n) for n in range(40)]
+        assert list(flow.unfit.values()) == ["not here"]
+        assert capsys.readouterr().err.count("is left out (not here)") == 1
+        with pytest.raises(ClusterError, match=r"no worker can do this \(not here\)"):
+            list(Flow(client, Unable({"0", "1", "2"}), 40).run(range(40)))
+        # An item that no two workers can do is given up, and the second of them is not blamed.
+        flow = Flow(client, Unable(set(), perhaps_item=True), 8, target=0.05)
+        found = dict(flow.run(range(8)))
+        assert found.pop(3) == Lost("not here")
+        assert found == {n: n for n in range(8) if n != 3}
+        assert len(flow.unfit) == 1
+        # What was given to the only workers that can goes to one that comes after they are gone.
+        flow = Flow(client, Unable({"0"}), 40, target=0.05)
+        steps = flow.run(range(40))
+        found = dict(next(steps) for _ in range(10))
+        able = [a for a, about in client.scheduler_info(n_workers=-1)["workers"].items() if about["name"] != 0]
+        client.retire_workers(able)
+        here.scale(4)
+        found |= dict(steps)
+        assert found == {n: n for n in range(40)}

@@ -70,7 +70,7 @@ def _local(address: str) -> LocalCluster:
     threads = max(1, (os.cpu_count() or 1) // int(count))
     # No memory limit: gdn looks at what the machine has free, and a nanny that kills a worker only repeats its work.
     return LocalCluster(
-        n_workers=int(count), threads_per_worker=threads, processes=True, memory_limit=0, dashboard_address=None,
+        n_workers=int(count), threads_per_worker=threads, processes=True, memory_limit=0, dashboard_address="127.0.0.1:0",
         silence_logs=50,
     )  # fmt: skip
 

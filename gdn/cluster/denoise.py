@@ -24,7 +24,7 @@ from gdn.report.outputs import Outputs, check_absent
 from gdn.search.bank import CacheError
 from gdn.search.family import Family
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)  # of the worker's disk, not the file
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # a disk's fault, not a file's
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _denoised(parcel: Parcel, task: Task) -> Answer:
     mine = replace(run, job=partial(run.job, witness=ledger))
     outcome = attempt(task.path, task.outputs, mine, family, _unwatched)
     if outcome.errno in NO_ROOM:
-        raise Unfit(str(outcome.failure))
+        raise Unfit(str(outcome.failure), perhaps_item=True)
     return Answer(outcome, ledger.entries)
 
 

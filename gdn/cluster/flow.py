@@ -38,7 +38,12 @@ def say(words: str) -> None:
 
 
 class Unfit(RuntimeError):
-    """A worker that cannot do this work, whatever the item; says why."""
+    """A worker that cannot do this work, whatever the item; says why. `perhaps_item`: if another cannot do this item either,
+    it is the item's fault."""
+
+    def __init__(self, reason: str, perhaps_item: bool = False) -> None:
+        super().__init__(reason)
+        self.perhaps_item = perhaps_item
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Part(Generic[Value]):
     values: list[Value]
     seconds: float
     worker: str
-    unfit: str | None = None
+    unfit: Unfit | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,14 @@ class Lost:
     """An item that nobody could do."""
 
     reason: str
+
+
+@dataclass(frozen=True)
+class _Chunk(Generic[Item]):
+    """Items with the attempts made; `allowed`: the only workers that may have it (None: all)."""
+
+    items: list[tuple[Item, int]]
+    allowed: frozenset[str] | None = None
 
 
 def run_chunk(work: Callable[[Item], Value], items: list[Item]) -> Part[Value]:
@@ -67,7 +80,7 @@ def run_chunk(work: Callable[[Item], Value], items: list[Item]) -> Part[Value]:
         try:
             values.append(work(item))
         except Unfit as error:
-            return Part(values, time.perf_counter() - begun, worker, str(error))
+            return Part(values, time.perf_counter() - begun, worker, error)
     return Part(values, time.perf_counter() - begun, worker)
 
 
@@ -75,14 +88,16 @@ class Flow(Generic[Item, Value]):
     """Shares items out and yields (item, value or Lost) as they are done. `unfit`: workers that get nothing more, and why."""
 
     def __init__(
-        self, client: Client, work: Callable[[Item], Value], total: int, target: float = TARGET_SECONDS, most: int = MOST,
+        self, client: Client, work: Callable[[Item], Value], total: int, target: float = TARGET_SECONDS, most: int | None = None,
     ) -> None:  # fmt: skip
-        self._client, self._work, self._total, self._target, self._most = client, work, total, target, most
+        self._client, self._work, self._total, self._target, self._most = client, work, total, target, most or MOST
         self._again: deque[tuple[Item, int]] = deque()  # with the attempts made
-        self._running: dict[Future[Any], list[tuple[Item, int]]] = {}
+        self._running: dict[Future[Any], _Chunk[Item]] = {}
         self._cost: float | None = None  # seconds an item
         self._done = 0
         self._known: tuple[float, list[str]] = (-np.inf, [])
+        self._fit_seen: float | None = None  # when a worker last was there that can do this
+        self._alone = False
         self.unfit: dict[str, str] = {}
         self.peak = 0  # chunks in flight at once
 
@@ -92,10 +107,10 @@ class Flow(Generic[Item, Value]):
         try:
             while True:
                 self._submit(source)
-                if not self._running:
+                if not self._running and not self._again:
                     return
                 for future in self._finished():
-                    yield from self._gathered(future, self._running.pop(future))
+                    yield from self._gathered(future, self._running.pop(future).items)
         finally:
             if self._running:
                 self._client.cancel(list(self._running), force=True)
@@ -103,18 +118,36 @@ class Flow(Generic[Item, Value]):
     def _submit(self, source: Iterator[Item]) -> None:
         """Fill up what is in flight."""
         fit = [address for address in self._workers() if address not in self.unfit]
+        if fit and self._done:
+            self._fit_seen = time.monotonic()
         if not fit and self.unfit and not self._running:
-            reasons = "; ".join(dict.fromkeys(self.unfit.values()))
-            raise ClusterError(f"no worker can do this ({reasons})")
+            if self._fit_seen is None or time.monotonic() - self._fit_seen > LOST_SECONDS:
+                raise ClusterError(f"no worker can do this ({'; '.join(dict.fromkeys(self.unfit.values()))})")
+            time.sleep(LOOK_SECONDS)  # one that could has died: its nanny, or the batch system, may bring another
+            self._known = (-np.inf, [])
+            return
         while len(self._running) < IN_FLIGHT * max(1, len(fit)):
-            chunk = self._chunk(source, len(fit))
-            if not chunk:
+            items = self._chunk(source, len(fit))
+            if not items:
                 return
-            where = {"workers": fit} if self.unfit else {}
+            allowed = frozenset(fit) if self.unfit else None
+            where = {} if allowed is None else {"workers": list(allowed)}
             # Not pure: the same file may be asked for twice, and is then to be done twice.
-            future = self._client.submit(run_chunk, self._work, [item for item, _ in chunk], pure=False, **where)
-            self._running[future] = chunk
+            future = self._client.submit(run_chunk, self._work, [item for item, _ in items], pure=False, **where)
+            self._running[future] = _Chunk(items, allowed)
             self.peak = max(self.peak, len(self._running))
+
+    def _stranded(self) -> None:
+        """Queue again what only workers may have that are no more; say so if there is none at all."""
+        here = set(self._workers())
+        for future, chunk in list(self._running.items()):
+            if chunk.allowed is not None and not chunk.allowed & here:
+                del self._running[future]
+                self._client.cancel([future], force=True)
+                self._again.extend(chunk.items)
+        if not here and not self._alone:
+            say("there is no worker just now: waiting for one")
+        self._alone = not here
 
     def _workers(self) -> list[str]:
         """Addresses, asked for now and then: others may have come."""
@@ -134,7 +167,7 @@ class Flow(Generic[Item, Value]):
     def _finished(self) -> list[Future[Any]]:
         """Futures that have ended; waits for one."""
         last = time.monotonic()
-        while True:
+        while self._running:
             try:
                 done = wait(list(self._running), timeout=1.0, return_when="FIRST_COMPLETED").done
             except TimeoutError:
@@ -145,8 +178,10 @@ class Flow(Generic[Item, Value]):
                 last = time.monotonic()
                 if done:
                     return list(done)
+                self._stranded()
             elif self._client.status == "closed" or time.monotonic() - last > LOST_SECONDS:
                 raise ClusterError("the scheduler is gone; the same command with --resume goes on once it is back")
+        return []
 
     def _gathered(self, future: Future[Any], chunk: list[tuple[Item, int]]) -> Iterator[tuple[Item, Value | Lost]]:
         """What a chunk came to; what it did not do is queued again."""
@@ -168,10 +203,21 @@ class Flow(Generic[Item, Value]):
             each = part.seconds / len(part.values)
             self._cost = each if self._cost is None else 0.7 * self._cost + 0.3 * each
         if part.unfit is not None:
-            if part.worker not in self.unfit:
-                self.unfit[part.worker] = part.unfit
-                say(f"worker {part.worker} is left out ({part.unfit})")
-            self._again.extend(chunk[len(part.values) :])
+            yield from self._left(chunk[len(part.values) :], part.unfit, part.worker)
+
+    def _left(self, rest: list[tuple[Item, int]], unfit: Unfit, worker: str) -> Iterator[tuple[Item, Value | Lost]]:
+        """What a worker left of its chunk, because it cannot do it, or the first item cannot be done."""
+        item, attempts = rest[0]
+        if unfit.perhaps_item and attempts:
+            self._done += 1
+            yield item, Lost(str(unfit))
+            self._again.extend(rest[1:])
+            return
+        if worker not in self.unfit:
+            self.unfit[worker] = str(unfit)
+            say(f"worker {worker} is left out ({unfit})")
+        self._again.append((item, attempts + unfit.perhaps_item))
+        self._again.extend(rest[1:])
 
     def _repeat(self, chunk: list[tuple[Item, int]], reason: str) -> Iterator[tuple[Item, Value | Lost]]:
         """Queue again; an item that was tried often enough, or that alone killed its workers, is lost."""
