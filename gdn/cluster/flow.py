@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
+import cloudpickle
 import numpy as np
 from distributed import CancelledError, Client, Future, KilledWorker, get_worker, wait
 
@@ -72,8 +73,10 @@ class _Chunk(Generic[Item]):
     allowed: frozenset[str] | None = None
 
 
-def run_chunk(work: Callable[[Item], Value], items: list[Item]) -> Part[Value]:
-    """On a worker: every item in turn."""
+def run_chunk(packed: bytes) -> Part[Any]:
+    """On a worker: every item in turn. Work and items come as bytes: Dask would look into lists for futures, and its scheduler
+    keeps every object of them for good."""
+    work, items = cloudpickle.loads(packed)
     begun, values = time.perf_counter(), []
     worker = get_worker().address
     for item in items:
@@ -133,7 +136,8 @@ class Flow(Generic[Item, Value]):
             allowed = frozenset(fit) if self.unfit else None
             where = {} if allowed is None else {"workers": list(allowed)}
             # Not pure: the same file may be asked for twice, and is then to be done twice.
-            future = self._client.submit(run_chunk, self._work, [item for item, _ in items], pure=False, **where)
+            packed = cloudpickle.dumps((self._work, [item for item, _ in items]))
+            future = self._client.submit(run_chunk, packed, pure=False, **where)
             self._running[future] = _Chunk(items, allowed)
             self.peak = max(self.peak, len(self._running))
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from gdn.engines.observation import Array, TileData, negative_log_likelihood
@@ -67,32 +68,38 @@ class Recorded:
     alpha mean + beta; `depth`, how often they were thinned already.
 
     Counts are thinned where they were recorded and then summed on the generator's grid: sums over parts of pixels have less
-    than Poisson's variance, and thinning them would leave the two sets correlated.
+    than Poisson's variance, and thinning them would leave the two sets correlated. Whole numbers are kept as such, in a quarter
+    of the memory: a large frame has several of these at a time.
     """
 
-    electrons: Array
+    electrons: Array | NDArray[np.uint8] | NDArray[np.uint16]
     alpha: float
     beta: float
     grids: Grids
     depth: int = 0
 
+    def __post_init__(self) -> None:
+        if self.electrons.dtype == np.float32 and _are_counts(self.electrons, self.alpha, self.beta):
+            object.__setattr__(self, "electrons", _small(self.electrons))
+
     def split(self, seed: int) -> tuple[Split, Recorded]:
         """The two sets on the generator's grid, and the first as recorded, to be thinned again."""
         parts = split(self.electrons, self.alpha, self.beta, seed, self.depth)
         binned = replace(
-            parts, first=bin_sum(parts.first, self.grids), second=bin_sum(parts.second, self.grids),
+            parts, first=bin_sum(parts.first.astype(np.float32, copy=False), self.grids),
+            second=bin_sum(parts.second.astype(np.float32, copy=False), self.grids),
             beta=parts.beta * self.grids.area, other_beta=parts.other_beta * self.grids.area,
         )  # fmt: skip
         return binned, Recorded(parts.first, parts.alpha, parts.beta, self.grids, self.depth + 1)
 
 
-def split(binned: Array, alpha: float, beta: float, seed: int, depth: int = 0) -> Split:
-    """Thin a frame (rows, columns) float32 in electrons. The same seed gives the same split; what was thinned before needs
-    another `depth`, or the draws would be those that made it."""
+def split(binned: Any, alpha: float, beta: float, seed: int, depth: int = 0) -> Split:
+    """Thin a frame (rows, columns) in electrons, float32, or whole numbers, of which the parts have the type. The same seed
+    gives the same split; what was thinned before needs another `depth`, or the draws would be those that made it."""
     rng = np.random.default_rng([seed, 0x7E1D, *([depth] if depth else [])])
     keep = 1 - HELD_OUT
-    if alpha == 1 and beta == 0 and _are_counts(binned):
-        first = np.empty_like(binned, dtype=np.float32)
+    if _are_counts(binned, alpha, beta):
+        first = np.empty_like(binned)
         for rows in strips((binned.shape[0], binned.shape[1]), STRIP_PIXELS):  # whole numbers take twice the frame's memory
             first[rows] = rng.binomial(np.round(binned[rows]).astype(np.int64), keep)
         return Split(first, binned - first, keep, alpha, 0.0, 0.0)
@@ -106,10 +113,23 @@ def split(binned: Array, alpha: float, beta: float, seed: int, depth: int = 0) -
     return Split(first, second, keep, alpha, keep * beta, HELD_OUT * beta)
 
 
-def _are_counts(binned: Array) -> bool:
-    """Whether these are whole numbers and none is negative."""
+def _are_counts(binned: Any, alpha: float, beta: float) -> bool:
+    """Whether these are whole numbers, none negative, under Poisson's law."""
+    if alpha != 1 or beta != 0 or binned.dtype != np.float32:
+        return alpha == 1 and beta == 0
     parts = (binned[rows] for rows in strips((binned.shape[0], binned.shape[1]), STRIP_PIXELS))
     return all(np.abs(part - np.round(part)).max() < 1e-3 and part.min() > -0.5 for part in parts)
+
+
+def _small(counts: Any) -> Any:
+    """Whole numbers in the smallest type that holds them, strip by strip; as they are if none does."""
+    most = counts.max()
+    if most > np.iinfo(np.uint16).max:
+        return counts
+    found = np.empty(counts.shape, np.uint8 if most <= np.iinfo(np.uint8).max else np.uint16)
+    for rows in strips((counts.shape[0], counts.shape[1]), STRIP_PIXELS):
+        found[rows] = np.round(counts[rows])
+    return found
 
 
 def plain_filter(counts: Array, sigma: Array, width: float | None) -> Array:
