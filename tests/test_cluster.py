@@ -26,6 +26,8 @@ from test_cli import gdn, one_line
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="needs the extra 'cluster'"),
     pytest.mark.slow,
+    # Dask leaves sockets and files to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
 ]
 OPTIONS = ("--sampling", "0.2", "--no-score", "--model", "pt-ceo2-64", "--restarts", "32", "--threads", "1")
 COUNT, COPIES = 6, 4

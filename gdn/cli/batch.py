@@ -153,13 +153,14 @@ def process(files: Iterator[tuple[Path, Outputs]], total: int | None, run: Run) 
             count = f"{tally.files + 1}" + ("" if total is None else f"/{total}")
             update(tally.files, text=f"{path.name} ({count})")
             try:
-                outcome = attempt(path, outputs, run, family, partial(_say, update, tally.files, f"{path.name} ({count})"))
+                tally.add(
+                    attempt(path, outputs, run, family, partial(_say, update, tally.files, f"{path.name} ({count})")), run.as_json
+                )
             except KeyboardInterrupt:
                 rest = "" if total is None else f" of {total}"
                 print(f"gdn: interrupted in {path}, which is discarded; {tally.files}{rest} files are done. "
                       "The same command with --resume goes on from there", file=sys.stderr)  # fmt: skip
                 raise
-            tally.add(outcome, run.as_json)
     return tally
 
 

@@ -123,7 +123,9 @@ class Flow(Generic[Item, Value]):
         fit = [address for address in self._workers() if address not in self.unfit]
         if fit and self._done:
             self._fit_seen = time.monotonic()
-        if not fit and self.unfit and not self._running:
+        if not fit and self.unfit and self._running:
+            return  # what is under way may come back yet, from nobody else
+        if not fit and self.unfit:
             if self._fit_seen is None or time.monotonic() - self._fit_seen > LOST_SECONDS:
                 raise ClusterError(f"no worker can do this ({'; '.join(dict.fromkeys(self.unfit.values()))})")
             time.sleep(LOOK_SECONDS)  # one that could has died: its nanny, or the batch system, may bring another
