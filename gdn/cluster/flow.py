@@ -7,6 +7,7 @@ own fault (a worker that died, that lacks a package, whose disk is full) is done
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import time
@@ -17,7 +18,6 @@ from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import cloudpickle
-import numpy as np
 from distributed import CancelledError, Client, Future, KilledWorker, get_worker, wait
 
 from gdn.cluster.connect import ClusterError, workers_of
@@ -98,7 +98,7 @@ class Flow(Generic[Item, Value]):
         self._running: dict[Future[Any], _Chunk[Item]] = {}
         self._cost: float | None = None  # seconds an item
         self._done = 0
-        self._known: tuple[float, list[str]] = (-np.inf, [])
+        self._known: tuple[float, list[str]] = (-math.inf, [])
         self._fit_seen: float | None = None  # when a worker last was there that can do this
         self._alone = False
         self.unfit: dict[str, str] = {}
@@ -129,7 +129,7 @@ class Flow(Generic[Item, Value]):
             if self._fit_seen is None or time.monotonic() - self._fit_seen > LOST_SECONDS:
                 raise ClusterError(f"no worker can do this ({'; '.join(dict.fromkeys(self.unfit.values()))})")
             time.sleep(LOOK_SECONDS)  # one that could has died: its nanny, or the batch system, may bring another
-            self._known = (-np.inf, [])
+            self._known = (-math.inf, [])
             return
         while len(self._running) < IN_FLIGHT * max(1, len(fit)):
             items = self._chunk(source, len(fit))

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ LARGEST = 512 * 2**20  # bytes of banks that travel; beyond that each worker mak
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
+@cache
 def settle_memory() -> None:
     """Let glibc keep what it has fetched, whatever environment the worker was started with (see `connect.nanny_environment`)."""
     if sys.platform.startswith("linux"):

@@ -166,8 +166,7 @@ class WaveStream:
 
     def draw(self, n: int) -> Batch:
         """See `PatchStream`: so many of each shard, in their order."""
-        edges = [n * i // len(self._mine) for i in range(len(self._mine) + 1)]
-        parts = [self._of(shard, b - a) for shard, a, b in zip(self._mine, edges, edges[1:], strict=False)]
+        parts = [self._of(shard, rows) for shard, rows in zip(self._mine, self.shards.parts(n), strict=True)]
         images, labels = (np.concatenate(group) for group in zip(*parts, strict=True))
         return Batch(self._to_network(images), labels)
 
@@ -247,12 +246,11 @@ class ArrayStream:
     def draw(self, n: int) -> Batch:
         """See `PatchStream`."""
         mine, count = self.shards.mine, self.shards.count
-        edges = [n * i // len(mine) for i in range(len(mine) + 1)]
         parts = []
-        for number, a, b in zip(mine, edges, edges[1:], strict=False):
+        for number, rows in zip(mine, self.shards.parts(n), strict=True):
             rng = np.random.default_rng([self._recipe.stream.seed, 3, number, self._drawn])
             own = len(range(number, len(self._train), count))
-            parts.append(number + count * rng.integers(0, own, b - a))
+            parts.append(number + count * rng.integers(0, own, rows))
         self._drawn += n * self.shards.world
         return Batch(self._train[np.concatenate(parts)], np.zeros((n, LABELS), np.float32))
 

@@ -44,6 +44,11 @@ class Shards:
         each = self.count // self.world
         return range(self.rank * each, (self.rank + 1) * each)
 
+    def parts(self, n: int) -> list[int]:
+        """How many of this process's `n` rows of a batch each of its shards has, in their order."""
+        each = len(self.mine)
+        return [b - a for a, b in itertools.pairwise(n * i // each for i in range(each + 1))]
+
 
 class Draws:
     """The random numbers of one step on `device`, of the shards `numbers` among `count`; `key` says which step."""
@@ -59,14 +64,8 @@ class Draws:
         found._generators = [torch.Generator(device).manual_seed(seed)]
         return found
 
-    def _parts(self, n: int) -> list[int]:
-        """How many of `n` rows each shard has: the batch's rows in order."""
-        count, world = self.shards.count, self.shards.world
-        edges = [n * world * number // count for number in (*self.shards.mine, self.shards.mine.stop)]
-        return [b - a for a, b in itertools.pairwise(edges)]
-
     def _joined(self, n: int, draw: Callable[[int, torch.Generator], Tensor]) -> Tensor:
-        parts = zip(self._parts(n), self._generators, strict=True)
+        parts = zip(self.shards.parts(n), self._generators, strict=True)
         return torch.cat([draw(rows, generator) for rows, generator in parts])
 
     def normal(self, n: int, *shape: int) -> Tensor:
@@ -79,7 +78,7 @@ class Draws:
 
     def poisson(self, mean: Tensor) -> Tensor:
         """Poisson counts of `mean` (n, ...)."""
-        pieces = zip(mean.split(self._parts(len(mean))), self._generators, strict=True)
+        pieces = zip(mean.split(self.shards.parts(len(mean))), self._generators, strict=True)
         return torch.cat([torch.poisson(piece, generator=g) for piece, g in pieces])
 
     def first(self, n: int, share: float) -> Tensor:
