@@ -14,6 +14,7 @@ from distributed import Client, LocalCluster
 WAIT_SECONDS = 600.0  # for the first worker of a cluster that is starting
 NANNY = "distributed.nanny.pre-spawn-environ"
 TRIM = "MALLOC_TRIM_THRESHOLD_"
+WORKER_LOG = "DASK_LOGGING__DISTRIBUTED"  # as Dask reads its configuration from the environment
 
 
 class ClusterError(RuntimeError):
@@ -56,8 +57,9 @@ def _quiet() -> None:
 
 def nanny_environment() -> dict[str, str]:
     """What Dask's nannies set before they start a worker, without their threshold for giving memory back: with it glibc
-    returns and fetches the memory of every FFT, and multislice takes twice the CPU."""
-    found: dict[str, Any] = dict(dask.config.get(NANNY, default={}))
+    returns and fetches the memory of every FFT, and multislice takes twice the CPU. Workers log nothing: Dask quiets them
+    only until they close, and what a closing connection logs then comes with a traceback."""
+    found: dict[str, Any] = {WORKER_LOG: "critical", **dask.config.get(NANNY, default={})}
     found.pop(TRIM, None)
     return {name: str(value) for name, value in found.items()}
 
