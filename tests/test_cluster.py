@@ -353,8 +353,6 @@ def deadly(n: int) -> int:
 
 
 def test_nannies_do_not_give_memory_back_at_once() -> None:
-    import logging
-
     from gdn.cluster.connect import TRIM, connected, nanny_environment
     from gdn.cluster.parcel import settle_memory
 
@@ -363,9 +361,7 @@ def test_nannies_do_not_give_memory_back_at_once() -> None:
     settle_memory()
     with connected("local:1") as client:
         (seen,) = client.run(lambda name=TRIM: os.environ.get(name)).values()
-        (logged,) = client.run(lambda: logging.getLogger("distributed.batched").getEffectiveLevel()).values()
     assert seen is None
-    assert logged == logging.CRITICAL  # the logger itself: Dask's handlers are loud again when a worker closes
 
 
 def test_models_and_banks_that_are_not_what_was_sent_are_refused(tmp_path: Path) -> None:

@@ -6,15 +6,15 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import dask.config
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Nanny, Worker
 
 WAIT_SECONDS = 600.0  # for the first worker of a cluster that is starting
 NANNY = "distributed.nanny.pre-spawn-environ"
 TRIM = "MALLOC_TRIM_THRESHOLD_"
-WORKER_LOG = "DASK_LOGGING__DISTRIBUTED"  # as Dask reads its configuration from the environment
 
 
 class ClusterError(RuntimeError):
@@ -57,11 +57,23 @@ def _quiet() -> None:
 
 def nanny_environment() -> dict[str, str]:
     """What Dask's nannies set before they start a worker, without their threshold for giving memory back: with it glibc
-    returns and fetches the memory of every FFT, and multislice takes twice the CPU. Workers log nothing: Dask quiets them
-    only until they close, and what a closing connection logs then comes with a traceback."""
-    found: dict[str, Any] = {WORKER_LOG: "critical", **dask.config.get(NANNY, default={})}
+    returns and fetches the memory of every FFT, and multislice takes twice the CPU."""
+    found: dict[str, Any] = dict(dask.config.get(NANNY, default={}))
     found.pop(TRIM, None)
     return {name: str(value) for name, value in found.items()}
+
+
+class LocalWorker(Worker):
+    """A worker of `local:N`. It speaks to the user's terminal, until it closes: of connections that end then, and of a cluster
+    that is closed while it is still starting, Dask prints tracebacks."""
+
+    async def close(self, *args: Any, **kwargs: Any) -> str | None:
+        """See `distributed.Worker.close`."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)  # not sys.stderr: logging and multiprocessing have that already
+        os.close(nowhere)
+        said: str | None = await super().close(*args, **kwargs)
+        return said
 
 
 def _local(address: str) -> LocalCluster:
@@ -73,7 +85,7 @@ def _local(address: str) -> LocalCluster:
     # No memory limit: gdn looks at what the machine has free, and a nanny that kills a worker only repeats its work.
     return LocalCluster(
         n_workers=int(count), threads_per_worker=threads, processes=True, memory_limit=0, dashboard_address="127.0.0.1:0",
-        silence_logs=50,
+        silence_logs=50, worker_class=partial(Nanny, worker_class=LocalWorker),
     )  # fmt: skip
 
 

@@ -244,7 +244,7 @@ def deaths_noted(client: Client) -> Iterator[None]:
         about = event[1]
         if isinstance(about, dict) and about.get("action") == "remove-worker" and not about.get("expected"):
             count = len(about.get("processing-tasks") or ())
-            say(f"worker {about.get('worker')} died; what it had in hand is done again ({count} chunks)")
+            say(f"worker {about.get('worker')} died; what it had in hand is done again ({count} chunk{'s' * (count != 1)})")
 
     client.subscribe_topic("all", seen)
     try:
