@@ -68,6 +68,9 @@ class Stub:
     def push_forward(self, z: np.ndarray, tangents: np.ndarray) -> np.ndarray:
         return np.zeros((*tangents.shape[:2], self.patch, self.patch), np.float32)
 
+    def step(self, z: np.ndarray, nuisance: np.ndarray, data: Any, damping: float, prior: np.ndarray) -> Any:
+        return np.zeros((len(z), z.shape[1] + nuisance.shape[1]), np.float32), np.zeros(len(z))
+
     def encode(self, images: np.ndarray, sigma: np.ndarray) -> np.ndarray:
         return np.zeros((len(images), self.latent), np.float32)
 

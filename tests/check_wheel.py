@@ -20,6 +20,7 @@ NEEDED = [
     "gdn/models/pt-ceo2-128/model.json",
     "gdn/models/pt-ceo2-128/weights.safetensors",
     "gdn/models/pt-ceo2-128/tangent.onnx",
+    "gdn/models/pt-ceo2-128/step.onnx",
     "gdn/evaluation/unets/poisson1/unet.onnx",
     "gdn/evaluation/unets/blind/unet.json",
     "gdn/training/recipes/range-128-fine.toml",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import needs_training
 
-from gdn.engines.base import EngineError, jacobian
+from gdn.engines.base import EngineError, jacobian, onnx_bytes
 from gdn.engines.choose import candidates, check, open_engine
 from gdn.engines.observation import TileData, negative_log_likelihood
 from gdn.evaluation.metrics import psnr
@@ -114,6 +114,54 @@ def test_engines_agree(tiny_model: Path) -> None:
         ea, eb = (e.encode(tiles.counts / 19, np.full(5, 0.23, np.float32)) for e in (a, b))
         assert ea is not None
         np.testing.assert_allclose(ea, eb, atol=1e-3)
+        for mine, theirs in zip(stepped(a, z, tiles), stepped(b, z, tiles), strict=True):
+            np.testing.assert_allclose(mine, theirs, atol=1e-3 * np.abs(theirs).max())
+
+
+@needs_training
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+@pytest.mark.parametrize("residual", [0, 2])
+def test_a_step_is_conjugate_gradients_on_autograds_curvature(residual: int, alpha: float) -> None:
+    """In float64, against H = J^T W J + P made of autograd's Jacobian of the mean, and the textbook's recurrence."""
+    import torch
+
+    from gdn.engines.step import GaussNewton
+    from gdn.training.folding import fold
+
+    generator = random_generator("grid", residual)
+    n, d, beta, damping = 2, generator.latent, 0.7, 30.0
+    folded = fold(generator, 0.8)
+    module = GaussNewton(folded, 32).double()
+    tiles = data(n, 32)
+    y, w = (torch.tensor(a[:, None]).double() for a in (tiles.counts, tiles.weights))
+    z, nuisance = torch.randn(n, d).double(), torch.tensor([[2.8, 0.1, 0.03, -0.02], [3.1, -0.1, 0, 0.04]]).double()
+    prior = torch.tensor([0.0, 100, 2500, 2500]).double().repeat(n, 1)
+    one = [torch.tensor(v).double() for v in (alpha, beta, damping)]
+    direction, promised = module(z, nuisance, y, w, *one, prior)
+    axis = torch.linspace(-1, 1, 32).double()
+
+    def mean(theta: torch.Tensor) -> torch.Tensor:
+        dose, contrast = torch.exp(theta[d]), torch.exp(theta[d + 1])
+        x = folded(theta[None, :d])[0, 0]
+        return (dose * (contrast * (x - 1) + 1 + theta[d + 2] * axis[:, None] + theta[d + 3] * axis[None])).flatten()
+
+    for i in range(n):
+        theta = torch.cat([z[i], nuisance[i]])
+        mu, j = mean(theta), torch.autograd.functional.jacobian(mean, theta)
+        weight = w[i].flatten() / (alpha * mu + beta)
+        own = torch.cat([torch.ones(d), prior[i]])
+        extra = torch.cat([torch.full((d,), damping), torch.zeros(4)])
+        h = (j.T * weight) @ j + torch.diag(own + extra)
+        gradient = j.T @ (weight * (mu - y[i].flatten())) + own * theta
+        scale = torch.cat([own[:d] + damping, torch.diag(h)[d:]])
+        p, r = torch.zeros_like(theta), -gradient
+        s = r / scale
+        for _ in range(3):
+            length = (r @ (r / scale)) / (s @ h @ s)
+            p, new = p + length * s, r - length * h @ s
+            s, r = new / scale + (new @ (new / scale)) / (r @ (r / scale)) * s, new
+        torch.testing.assert_close(direction[i], p, rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(promised[i], p @ h @ p, rtol=1e-6, atol=1e-8)
 
 
 @needs_training
@@ -270,7 +318,13 @@ def outputs(engine: Any, n: int) -> list[np.ndarray]:
     for scale in (2, 3):
         one = engine.value_and_gradient(z, tiles, np.full(n, scale, np.float32), shift)
         found += [one.value, one.gradient, one.images]
-    return [*found, engine.encode(images, np.full(n, 0.3, np.float32))]
+    return [*found, engine.encode(images, np.full(n, 0.3, np.float32)), *stepped(engine, z, tiles)]
+
+
+def stepped(engine: Any, z: np.ndarray, tiles: TileData, damping: float = 50.0) -> Any:
+    """A step from doses and contrasts that are not those of the counts."""
+    nuisance = np.tile(np.array([2.7, 0.1, 0.02, -0.03], np.float32), (len(z), 1))
+    return engine.step(z, nuisance, tiles, damping, np.tile(np.array([0, 100, 2500, 2500], np.float32), (len(z), 1)))
 
 
 def test_bound_memory_gives_what_unbound_gives() -> None:
@@ -282,20 +336,23 @@ def test_bound_memory_gives_what_unbound_gives() -> None:
         gradient = bound._resident["gradient"]  # type: ignore[attr-defined]
         named = 8 * 4 - 2 - 2  # eight inputs of four calls; counts and weights, zeros and ones crossed only once each
         assert gradient.uploads == named
+        again = stepped(bound, restart_latents(0, range(5), 128), data(5, 64))
+        assert np.isfinite(again[0]).all()
+        assert bound._resident["step"].uploads == 8 + 8  # type: ignore[attr-defined]
 
 
 def test_profiles_of_onnxruntimes_tensorrt_name_every_free_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GDN_CACHE_DIR", str(tmp_path))
     with open_engine(find_model("pt-ceo2-128"), "onnxruntime", "cpu", threads=1) as engine:
         engine._kind = "tensorrt"  # type: ignore[attr-defined]
-        for graph in ("generator", "gradient", "tangent", "encoder"):
+        for graph in ("generator", "gradient", "tangent", "step", "encoder"):
             (provider, options), (other, _) = engine._providers(graph)  # type: ignore[attr-defined]
             assert (provider, other) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
             assert Path(options["trt_engine_cache_path"]).parent == tmp_path / "plans"
             import onnxruntime
 
-            path = engine.model.file(f"{graph}.onnx")
-            inputs = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).get_inputs()
+            content = onnx_bytes(engine.model, graph)
+            inputs = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).get_inputs()
             for word, batch in (("min", 1), ("max", None)):
                 named = dict(part.split(":") for part in options[f"trt_profile_{word}_shapes"].split(","))
                 assert set(named) == {i.name for i in inputs if i.shape}
@@ -328,6 +385,10 @@ def test_half_precision_searches_and_single_decides(tiny_model: Path, tmp_path: 
         z = restart_latents(0, range(3), single.card.latent)
         np.testing.assert_allclose(narrow.exact.generate(z), full.generate(z), atol=1e-5)
         assert 1e-5 < np.abs(narrow.generate(z) - full.generate(z)).max() < 1e-2
+        for tiles in (data(3, 32), TileData(data(3, 32).counts * np.float32(1e4), np.ones((3, 32, 32), np.float32), 1.0, 0.0)):
+            mine, theirs = stepped(narrow, z, tiles)[0], stepped(full, z, tiles)[0]
+            apart = np.linalg.norm(mine - theirs, axis=1) / np.linalg.norm(theirs, axis=1)
+            assert (apart < 0.05).all()  # also where a gradient is far beyond what half can hold
         # The image of a search in half is one that single precision makes, to its last bits.
         noisy = np.random.default_rng(0).poisson(5, (96, 96)).astype(np.float32)
         images = [denoise_frame(noisy, 0.2, e, bank_for(e, 0, 16), SearchSettings()).image for e in (full, narrow)]

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from conftest import noisy_frame
 
-from gdn.engines.base import GraphEngine, OutOfMemory, is_out_of_memory
+from gdn.engines.base import OutOfMemory, is_out_of_memory
 from gdn.engines.choose import open_engine
+from gdn.engines.graph_engine import GraphEngine
 from gdn.models import find_model
 from gdn.search import memory
 from gdn.search.bank import bank_for

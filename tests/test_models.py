@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gdn.engines.base import Engine, EngineError
+from gdn.engines.base import Engine, EngineError, onnx_bytes
 from gdn.engines.choose import open_engine
 from gdn.engines.observation import TileData
 from gdn.models import ModelError, find_model, load_model, sha256_of
+from gdn.models.graphs import SHARED, weights_of
 
 
 @pytest.fixture
@@ -33,6 +34,54 @@ def test_the_shipped_model_is_whole_and_small() -> None:
     assert sum(p.stat().st_size for p in model.folder.iterdir()) < 16 * 2**20
     assert {"weights.safetensors", "generator.onnx", "gradient.onnx", "encoder.onnx"} <= set(model.card.files)
     assert model.card.vacuum == 1.0
+
+
+def test_graphs_share_the_generators_weights(folder: Path) -> None:
+    """Each weight lies in a model once, whole graphs are put together without ONNX's package, and what ONNX's package and
+    onnxruntime make of them is the same."""
+    onnx = pytest.importorskip("onnx")
+    model = load_model(folder)
+    held = {t.name for t in onnx.load(folder / "generator.onnx").graph.initializer if t.name.startswith(SHARED)}
+    for graph in ("gradient", "tangent", "step"):
+        assert (folder / f"{graph}.onnx").stat().st_size < 0.1 * (folder / "generator.onnx").stat().st_size
+        whole = onnx.load_from_string(onnx_bytes(model, graph))
+        onnx.checker.check_model(whole)
+        names = [t.name for t in whole.graph.initializer]
+        assert held < set(names)
+        assert len(names) == len(set(names))
+
+
+def test_a_model_of_schema_2_with_whole_graphs_is_read(folder: Path) -> None:
+    z = np.random.default_rng(0).standard_normal((3, 128)).astype(np.float32)
+    cotangent = np.random.default_rng(1).standard_normal((3, 64, 64)).astype(np.float32)
+    with open_engine(load_model(folder), threads=1) as engine:
+        expected = engine.pull_back(z, cotangent)
+    for graph in ("gradient", "tangent", "encoder"):
+        put(folder, f"{graph}.onnx", onnx_bytes(find_model("pt-ceo2-64"), graph))
+    card = json.loads((folder / "model.json").read_text())
+    del card["shared_weights"], card["files"]["step.onnx"]
+    (folder / "model.json").write_text(json.dumps(card | {"schema_version": 2}))
+    with open_engine(load_model(folder), threads=1) as engine:
+        np.testing.assert_allclose(engine.pull_back(z, cotangent), expected, rtol=1e-5, atol=1e-5)
+        assert engine.step(z, np.zeros((3, 4), np.float32), blank_tiles(3), 1.0, np.zeros((3, 4), np.float32)) is None
+
+
+def blank_tiles(n: int) -> TileData:
+    return TileData(np.ones((n, 64, 64), np.float32), np.ones((n, 64, 64), np.float32), 1.0, 0.0)
+
+
+@pytest.mark.parametrize("content", [b"\xff" * 12, b"\x3a\xff\xff\xff\xff\x0f", b"\x0f\x01", b"\x39\x00", b"\x3a\x02\x2a\x09"])
+def test_a_generator_whose_weights_cannot_be_found_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match="not an ONNX graph"):
+        weights_of(content)
+
+
+def test_a_graph_whose_weights_are_not_there_is_refused(folder: Path) -> None:
+    put(folder, "generator.onnx", find_model("pt-ceo2-128").file("generator.onnx").read_bytes())  # type: ignore[union-attr]
+    words = r"gradient\.onnx: onnxruntime cannot load it"
+    with pytest.raises(EngineError, match=words) as caught, open_engine(load_model(folder), threads=1) as engine:
+        engine.pull_back(np.zeros((1, 128), np.float32), np.zeros((1, 64, 64), np.float32))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_changed_byte_is_refused(folder: Path) -> None:
@@ -71,7 +120,7 @@ def test_pickles_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema_version": 9}, "schema 9, this version reads 2"),
+        ({"schema_version": 9}, "schema 9, this version reads 2 to 3"),
         ({"latent": -1}, "latent"),
         ({"surprise": 1}, "surprise"),
         ({"files": {}}, "lists no weights.safetensors"),

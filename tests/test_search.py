@@ -15,6 +15,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.stats import poisson
 
+from gdn.engines.base import ITERATIONS
 from gdn.engines.choose import open_engine
 from gdn.engines.observation import TileData, mean_derivative, negative_log_likelihood
 from gdn.models import find_model
@@ -441,6 +442,35 @@ def test_gauss_newton_lowers_the_objective_and_the_error(turned_starts: Any, pos
         return float(((c.mean / 19 - truth) ** 2).mean())
 
     assert error(found) < error(starts)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "torch"])
+def test_a_step_in_one_graph_is_the_step_by_products(turned_starts: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    if name == "torch":
+        pytest.importorskip("torch")
+    data, starts, _ = turned_starts
+    with open_engine(find_model("pt-ceo2-64"), name, "cpu", threads=1) as engine:
+        whole = [newton(engine, data, starts, 2, ITERATIONS, damping) for damping in (0.0, 100.0)]
+        monkeypatch.setattr(type(engine), "step", lambda *_: None)  # as of a model that has no such graph
+        parts = [newton(engine, data, starts, 2, ITERATIONS, damping) for damping in (0.0, 100.0)]
+    for mine, theirs in zip(whole, parts, strict=True):
+        assert (mine.objective < starts.objective).all()
+        np.testing.assert_allclose(mine.objective, theirs.objective, atol=0.05)
+        np.testing.assert_allclose(mine.mean, theirs.mean, rtol=2e-3)
+        np.testing.assert_allclose(mine.z, theirs.z, atol=2e-3 * np.abs(theirs.z).max())
+
+
+def test_a_step_starts_from_where_a_candidate_stands(turned_starts: Any) -> None:
+    data, starts, _ = turned_starts
+    unknown = refinement.start(starts.z, starts.tile, starts.symmetry, 19, np.zeros(4, bool))
+    unknown = replace(unknown, nuisance=starts.nuisance)
+    with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
+        found = [newton(engine, data, some, 1, ITERATIONS) for some in (starts, unknown)]
+        still = newton(engine, data, unknown, 0, ITERATIONS)
+    np.testing.assert_allclose(found[0].objective, found[1].objective, atol=1e-3)
+    np.testing.assert_array_equal(found[0].z, found[1].z)
+    np.testing.assert_allclose(still.objective, starts.objective, atol=1e-3)
+    np.testing.assert_allclose(still.mean, starts.mean, rtol=1e-5)
 
 
 def test_a_step_that_breaks_its_promise_is_shortened_or_not_taken(turned_starts: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def without_made_up_names(plan: bytes) -> Counter[bytes]:
 
 
 @needs_rtx
-@pytest.mark.parametrize("graph", ["generator", "gradient", "tangent", "encoder"])
+@pytest.mark.parametrize("graph", ["generator", "gradient", "tangent", "step", "encoder"])
 def test_building_again_gives_the_same_but_for_names_that_the_compiler_makes_up(graph: Any) -> None:
     # Not the same bytes: tensorrt_rtx numbers its internal tensors as its threads come to them (docs/gpu.md).
     library, onnx = load_library("tensorrt_rtx"), onnx_bytes(find_model("pt-ceo2-64"), graph)
@@ -320,7 +320,9 @@ def evaluated(engine: Any, model: Model, n: int) -> list[np.ndarray]:
     shift, scale = np.zeros_like(images), np.full(n, 2, np.float32)
     result = engine.value_and_gradient(z, TileData(3 * images, np.ones_like(images), 1.0, 0.5), scale, shift)
     codes = engine.encode(images, np.full(n, 0.3, np.float32))
-    return [images, result.gradient, engine.push_forward(z, z[:, None]), codes]
+    nuisance, prior = np.zeros((2, n, 4), np.float32)
+    step = engine.step(z, nuisance, TileData(3 * images, np.ones_like(images), 1.0, 0.5), 100.0, prior)
+    return [images, result.gradient, engine.push_forward(z, z[:, None]), codes, *step]
 
 
 def test_fake_device_gives_what_onnxruntime_gives_in_any_batch(fake: SimpleNamespace) -> None:
@@ -335,7 +337,7 @@ def test_fake_device_gives_what_onnxruntime_gives_in_any_batch(fake: SimpleNames
         assert max(generator.batches) == MOST["generator"]
         assert generator.profiles == [1, 0]  # refinement's profile for one, the search's for seventy
     assert fake.device.blocks == {}
-    assert len(kept_plans()) == 4
+    assert len(kept_plans()) == 5
 
 
 @pytest.mark.parametrize(
@@ -403,6 +405,27 @@ def test_fake_device_counts_cross_to_it_once_and_only_wanted_outputs_come_back(f
         again = engine.value_and_gradient(z, data, scale, shift)
         np.testing.assert_array_equal(first.gradient, again.gradient)
     assert fake.device.blocks == {}
+
+
+def test_fake_device_no_image_comes_back_of_a_step(fake: SimpleNamespace) -> None:
+    from gdn.search.newton import newton
+    from gdn.search.refine import evaluate, start
+
+    model = find_model("pt-ceo2-64")
+    n, tile = 6, 6 * 4 * model.card.patch**2
+    z = restart_latents(0, range(n), model.card.latent)
+    with fake.open(model) as engine, open_engine(model, "onnxruntime", "cpu", threads=1) as reference:
+        counts = np.random.default_rng(0).poisson(5 * engine.generate(z)).astype(np.float32)
+        data = TileData(counts, np.ones_like(counts), 1.0, 0.0)
+        starts = [start(0.9 * z, np.arange(n), np.zeros(n, int), 5, np.zeros(n, bool)) for _ in range(2)]
+        mine, theirs = (evaluate(e, data, s) for e, s in zip((engine, reference), starts, strict=True))
+        fake.device.sent.clear()
+        fake.device.fetched.clear()
+        mine, theirs = (newton(e, data, c, 1, 3, 100.0) for e, c in ((engine, mine), (reference, theirs)))
+        np.testing.assert_allclose(mine.mean, theirs.mean, rtol=1e-3, atol=1e-3)
+        assert fake.device.sent.count(tile) == 2  # counts and weights
+        assert fake.device.fetched.count(tile) == 1  # of what the step led to
+        assert max(fake.device.sent + fake.device.fetched) == tile
 
 
 def test_tiles_cannot_be_written_where_a_device_may_hold_them() -> None:

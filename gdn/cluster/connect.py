@@ -67,13 +67,12 @@ class LocalWorker(Worker):
     """A worker of `local:N`. It speaks to the user's terminal, until it closes: of connections that end then, and of a cluster
     that is closed while it is still starting, Dask prints tracebacks."""
 
-    async def close(self, *args: Any, **kwargs: Any) -> str | None:
+    async def close(self, *args: Any, **kwargs: Any) -> Any:
         """See `distributed.Worker.close`."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 2)  # not sys.stderr: logging and multiprocessing have that already
         os.close(nowhere)
-        said: str | None = await super().close(*args, **kwargs)
-        return said
+        return await super().close(*args, **kwargs)
 
 
 def _local(address: str) -> LocalCluster:

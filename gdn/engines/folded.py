@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gdn.engines.operations import Ladder
+from gdn.engines.compositions import Ladder
 
 
 class FoldedGenerator(nn.Module):
@@ -40,11 +40,11 @@ class PullBack(nn.Module):
         self, z: Tensor, y: Tensor, w: Tensor, scale: Tensor, shift: Tensor, factor: Tensor, alpha: Tensor, beta: Tensor
     ) -> tuple[Tensor, Tensor]:
         g = self.generator
-        values = g.chain.values(z)
-        x = g.vacuum + g.intensity_scale * values[-1][-1]
+        at = g.chain.trace(z)
+        x = g.vacuum + g.intensity_scale * at.y
         mu = scale.reshape(-1, 1, 1, 1) * x + shift
         residual = w * (mu - y) / torch.clamp(alpha * mu + beta, min=1e-6)
-        dz = g.chain.back_from(values, residual * factor.reshape(-1, 1, 1, 1) * g.intensity_scale)
+        dz = g.chain.back(at, residual * factor.reshape(-1, 1, 1, 1) * g.intensity_scale)
         return x, dz
 
 
@@ -56,5 +56,5 @@ class PushForward(nn.Module):
         self.generator = generator
 
     def forward(self, z: Tensor, t: Tensor) -> Tensor:
-        pushed = self.generator.chain.push(z, z, t.reshape(-1, t.shape[2]))
-        return self.generator.intensity_scale * pushed
+        chain = self.generator.chain
+        return self.generator.intensity_scale * chain.push(chain.trace(z), t.reshape(-1, t.shape[2]))

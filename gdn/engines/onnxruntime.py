@@ -16,7 +16,6 @@ import onnxruntime
 from gdn.engines.base import (
     EngineError,
     Graph,
-    GraphEngine,
     OutOfMemory,
     dtype_of,
     is_out_of_memory,
@@ -25,6 +24,7 @@ from gdn.engines.base import (
     onnx_bytes,
     rows,
 )  # fmt: skip
+from gdn.engines.graph_engine import GraphEngine
 from gdn.engines.observation import Array
 from gdn.engines.plan_cache import RUNTIMES_OWN, plan_folder
 from gdn.engines.plans import BATCH, MOST
@@ -133,9 +133,6 @@ class OnnxRuntimeEngine(GraphEngine):
 
         return [np.array(f, dtype=np.float32) for f in _checked(work, len(next(iter(feed.values()))))]
 
-    def _has_encoder(self) -> bool:
-        return self.model.file("encoder.onnx") is not None
-
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self._pool.shutdown()
         self._resident.clear()
@@ -166,6 +163,7 @@ def _profile(model: Model, graph: Graph) -> dict[str, str]:
     named = {
         "generator": {"z": f"x{latent}"},
         "tangent": {"z": f"x{latent}", "t": f"x{{k}}x{latent}"},
+        "step": {"z": f"x{latent}"} | dict.fromkeys(("nuisance", "prior"), "x4") | dict.fromkeys(("y", "w"), f"x{image}"),
         "encoder": {"image": f"x{image}", "sigma": ""},
         "gradient": {"z": f"x{latent}", "scale": "", "factor": ""} | dict.fromkeys(("y", "w", "shift"), f"x{image}"),
     }[kind]

@@ -15,15 +15,16 @@ from gdn.engines.base import EngineError, Graph, kind_of
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
 GRAPHS: tuple[Graph, ...] = (
-    "generator", "gradient", "tangent", "encoder", "exact-generator", "exact-gradient", "exact-tangent",
+    "generator", "gradient", "tangent", "step", "encoder", "exact-generator", "exact-gradient", "exact-tangent",
 )  # fmt: skip
 BATCH: dict[str, tuple[int, int]] = {
     "generator": (256, 64),
     "gradient": (64, 64),
     "tangent": (64, 64),
+    "step": (64, 64),
     "encoder": (64, 64),
 }  # search, refinement
-MOST: dict[str, int] = {"generator": 1024, "gradient": 256, "tangent": 64, "encoder": 256}
+MOST: dict[str, int] = {"generator": 1024, "gradient": 256, "tangent": 64, "step": 64, "encoder": 256}
 CAPTURED: dict[str, int] = {"generator": 256}  # the batch that runs as a CUDA graph: that in which a bank is made
 TANGENTS = (1, 1, 32)  # for each latent: least, usual, most
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 from types import TracebackType
 
-from gdn.engines.base import EngineError, Graph, GraphEngine, dtype_of, joined, kind_of, onnx_bytes, rows
+from gdn.engines.base import EngineError, Graph, dtype_of, joined, kind_of, onnx_bytes, rows
 from gdn.engines.devices import Device, open_device
+from gdn.engines.graph_engine import GraphEngine
 from gdn.engines.observation import Array
 from gdn.engines.plan_cache import PlanKey, plan_for
 from gdn.engines.plans import MOST, Library, build_plan, load_library, profiles_of
@@ -57,9 +58,6 @@ class TensorRTEngine(GraphEngine):
             self._runners[graph] = Runner(graph, plan, self._library, self._opened)
         n, most = len(next(iter(feed.values()))), MOST[kind_of(graph)]
         return joined(self._runners[graph].run(rows(feed, first, most), outputs) for first in range(0, n, most))
-
-    def _has_encoder(self) -> bool:
-        return self.model.file("encoder.onnx") is not None
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         for runner in self._runners.values():

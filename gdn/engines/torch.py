@@ -8,10 +8,12 @@ import numpy as np
 import torch
 
 from gdn.engines import autograd
-from gdn.engines.base import EngineError, Graph, GraphEngine, OutOfMemory, is_out_of_memory, kind_of
+from gdn.engines.base import OUTPUTS, EngineError, Graph, OutOfMemory, is_out_of_memory, kind_of
 from gdn.engines.folded import PullBack, PushForward
+from gdn.engines.graph_engine import GraphEngine
 from gdn.engines.observation import Array
 from gdn.engines.resident import Resident
+from gdn.engines.step import GaussNewton
 from gdn.models import Model
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class TorchEngine(GraphEngine):
         try:
             tensors = [self._tensor(graph, name, a) for name, a in feed.items()]
             found = self._graphs[kind_of(graph)](*tensors)
-            named = dict(zip(("x", "dz"), found, strict=True)) if isinstance(found, tuple) else dict.fromkeys(outputs, found)
+            named = dict(zip(OUTPUTS[kind_of(graph)], found if isinstance(found, tuple) else (found,), strict=True))
             return [named[name].cpu().numpy() for name in outputs]
         except RuntimeError as error:  # of the CPU's allocator torch has no class of its own
             if not is_out_of_memory(error):
@@ -62,8 +64,8 @@ class TorchEngine(GraphEngine):
         place = self._resident.setdefault(graph, Resident(lambda _, new, former: _shared(new).to(self.device)))
         return place.of(name, array)
 
-    def _has_encoder(self) -> bool:
-        return "encoder" in self._graphs
+    def _has(self, graph: Graph) -> bool:
+        return kind_of(graph) in self._graphs
 
 
 def _shared(array: Array) -> torch.Tensor:
@@ -80,7 +82,7 @@ def _shared(array: Array) -> torch.Tensor:
 
 
 def _graphs(generator: Generator, encoder: Encoder | None, scale: float, vacuum: float) -> dict[Graph, torch.nn.Module]:
-    """The four graphs: folded where the generator has that form, by autograd where not."""
+    """The graphs: folded where the generator has that form, by autograd where not."""
     from gdn.training.export import EncoderMean
     from gdn.training.folding import fold
     from gdn.training.graphs import round_to_half
@@ -90,6 +92,8 @@ def _graphs(generator: Generator, encoder: Encoder | None, scale: float, vacuum:
         folded = fold(generator, scale, vacuum)
         round_to_half(folded)
         graphs = {"generator": folded, "gradient": PullBack(folded), "tangent": PushForward(folded)}
+        if generator.network.channels == 1:
+            graphs["step"] = GaussNewton(folded, generator.network.patch)
     else:
         images = autograd.Images(generator.eval(), scale, vacuum)
         graphs = {"generator": images, "gradient": autograd.PullBack(images), "tangent": autograd.PushForward(images)}

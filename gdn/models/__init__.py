@@ -15,7 +15,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-MODEL_SCHEMA: Final = 2  # 2: gradient graph with `factor` and a shift image; a tangent graph
+MODEL_SCHEMA: Final = 3  # 2: gradient graph with `factor` and a shift image; a tangent graph. 3: a step graph; shared weights
+READ: Final = (2, 3)
 DEFAULT_MODEL = "pt-ceo2-128"
 FAMILY = ("pt-ceo2-128", "pt-ceo2-64")  # what AUTO chooses from, by the size of the frame
 AUTO = "auto"
@@ -38,7 +39,7 @@ class ModelCard(BaseModel):
     """Contents of `model.json`. Intensities: the graphs put out x with the vacuum at `vacuum`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    schema_version: Literal[2]
+    schema_version: Literal[2, 3]
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
     latent: int = Field(ge=1, le=65536)
     patch: int = Field(ge=8, le=4096)
@@ -50,6 +51,7 @@ class ModelCard(BaseModel):
     recipe: dict[str, Any]
     training: dict[str, Any] = Field(description="images and structures seen, seconds, last statistics")
     metrics: dict[str, Any] = Field(default_factory=dict, description="figures on the test split")
+    shared_weights: bool = Field(default=False, description="the graphs take what they share with generator.onnx from there")
     files: dict[str, str] = Field(description="name -> sha256 of every other file of the folder")
 
 
@@ -104,9 +106,9 @@ def load_model(folder: Path) -> Model:
         if len(text) > 2**20:
             raise ModelError(f"{path}: larger than 1 MiB; not a model.json of this program")
         content = json.loads(text)
-        if isinstance(content, dict) and content.get("schema_version") != MODEL_SCHEMA:
+        if isinstance(content, dict) and content.get("schema_version") not in READ:
             raise ModelError(
-                f"{path}: schema {content.get('schema_version')!r}, this version reads {MODEL_SCHEMA}; export it again"
+                f"{path}: schema {content.get('schema_version')!r}, this version reads {READ[0]} to {READ[-1]}; export it again"
             )
         card = ModelCard.model_validate(content)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gdn.engines.base import Engine
+from gdn.engines.base import ITERATIONS, Engine
 from gdn.engines.observation import Array, TileData, information
-from gdn.search.refine import PRIOR_SIGMA, Candidates, Objective, Point, in_batches
-from gdn.search.symmetry import turn_back
+from gdn.search.refine import INTENSITY, PRIOR_SIGMA, Candidates, Objective, Point, in_batches
+from gdn.search.symmetry import turn, turn_back
 
 FRACTIONS = (1.0, 0.5, 0.25, 0.1)  # of a step, tried in turn
 AGREEMENT = 0.5  # share of the quadratic model's decrease that a step must show
@@ -51,24 +51,46 @@ def newton(
     counts already, and only what is far better known than that should move it.
 
     A step is shortened until the objective falls by half of what its quadratic model promises; if it never does, the
-    candidate stays as it was.
+    candidate stays as it was. Where the engine has a graph of the whole step, nothing but latents goes to it and comes back.
     """
 
     def work(turned: TileData, part: Candidates) -> Candidates:
         objective = Objective(engine, turned)
         theta = np.concatenate([part.z, part.nuisance], 1)
-        mu, value = np.empty_like(turned.counts), np.empty(len(theta))
+        mu, value = _standing(objective, theta, part)
         for _ in range(steps):
-            point = objective.at(theta)
-            theta, mu, value = _stepped(
-                objective, theta, point, conjugate_gradients(objective, theta, point, iterations, damping)
-            )
-        if steps == 0:
-            mu, value = objective.mean_and_value(theta)
+            step = _whole_step(objective, theta, iterations, damping)
+            if step is None:
+                point = objective.at(theta)
+                mu, value = point.mu, point.value
+                step = conjugate_gradients(objective, theta, point, iterations, damping)
+            theta, mu, value = _stepped(objective, theta, mu, value, step)
         z, nuisance = objective.split(theta)
         return replace(part, z=z, nuisance=nuisance, objective=value, mean=turn_back(mu, part.symmetry))
 
     return in_batches(data, candidates, batch, work)
+
+
+def _standing(objective: Objective, theta: Array, part: Candidates) -> tuple[Array, NDArray[np.float64]]:
+    """Mean and objective of candidates: as they were evaluated, if they were, and not in half precision."""
+    if objective.exact is objective.engine and part.mean.shape[1:] == objective.data.counts.shape[1:]:
+        return turn(part.mean, part.symmetry), part.objective
+    return objective.mean_and_value(theta)
+
+
+def _whole_step(objective: Objective, theta: Array, iterations: int, damping: float) -> Step | None:
+    """The step by the engine's own graph, for candidates without a pose and the graph's number of iterations."""
+    z, nuisance = objective.split(theta)
+    if iterations != ITERATIONS or nuisance.shape[1] != INTENSITY:
+        return None
+    prior = np.tile(_precision(INTENSITY), (len(theta), 1))
+    found = objective.engine.step(z, nuisance, objective.data, damping, prior)
+    return None if found is None else Step(*found)
+
+
+def _precision(k: int) -> Array:
+    """The prior's precision of the first k nuisances."""
+    return np.asarray(PRIOR_SIGMA[:k].astype(np.float64) ** -2, dtype=np.float32)
 
 
 def conjugate_gradients(
@@ -83,8 +105,7 @@ def conjugate_gradients(
     precision = np.full_like(theta, 1 + damping)
     weight = information(point.mu, objective.data)
     k = point.derivatives.shape[1]
-    prior = (PRIOR_SIGMA[:k].astype(np.float64) ** -2).astype(np.float32)
-    precision[:, -k:] = prior
+    precision[:, -k:] = _precision(k)
     diagonal = precision.copy()
     diagonal[:, -k:] += np.einsum("nij,nkij->nk", weight, point.derivatives**2)
     direction, image = np.zeros_like(theta), np.zeros_like(theta)
@@ -106,9 +127,11 @@ def conjugate_gradients(
     return Step(direction, _dot(direction, image))
 
 
-def _stepped(objective: Objective, theta: Array, point: Point, step: Step) -> tuple[Array, Array, NDArray[np.float64]]:
+def _stepped(
+    objective: Objective, theta: Array, mu: Array, value: NDArray[np.float64], step: Step
+) -> tuple[Array, Array, NDArray[np.float64]]:
     """theta, mean and objective after the largest of FRACTIONS of the step that keeps what it promises."""
-    theta, mu, value = theta.copy(), point.mu.copy(), point.value.copy()
+    theta, mu, value = theta.copy(), mu.copy(), value.copy()
     open_ = np.arange(len(theta))
     for fraction in FRACTIONS:
         trial = theta[open_] + np.float32(fraction) * step.direction[open_]

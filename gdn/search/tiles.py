@@ -8,7 +8,7 @@ from typing import Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from gdn.engines.base import Engine
+from gdn.engines.base import ITERATIONS, Engine
 from gdn.engines.observation import FLOOR, Array, TileData, information
 from gdn.search.bank import Bank
 from gdn.search.likelihood import bank_scores, pixel_sigma
@@ -35,7 +35,7 @@ class SearchSettings:
     brief_steps: int = 1
     full_candidates: int = SYMMETRIES
     full_steps: int = 1
-    iterations: int = 3  # of conjugate gradients in each step; 0: Adam
+    iterations: int = ITERATIONS  # of conjugate gradients in each step; 0: Adam
     damping: float = 100.0  # nats; without it refinement fits noise at low dose (docs/latent-search.md)
     rate: float = 0.08  # of Adam
     temperature: float = 40.0  # nats

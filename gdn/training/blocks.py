@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gdn.engines.operations import cut, halves
+from gdn.engines.compositions import cut, halves
 
 
 def widths(patch: int, coarse: int, base: int, cap: int) -> list[int]:

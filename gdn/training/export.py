@@ -15,10 +15,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gdn import __version__
+from gdn.engines.base import OUTPUTS
 from gdn.engines.folded import PullBack, PushForward
+from gdn.engines.step import INPUTS as STEP_INPUTS
+from gdn.engines.step import GaussNewton
 from gdn.models import MODEL_SCHEMA, ModelCard, Specimen, load_model, sha256_of
+from gdn.models.graphs import complete_graph
 from gdn.training.folding import fold
-from gdn.training.graphs import export_graph, replace_folder, round_to_half, store_half
+from gdn.training.graphs import export_graph, replace_folder, round_to_half, share_weights, store
 from gdn.training.networks import Encoder, Generator
 from gdn.training.recipe import Recipe
 
@@ -72,6 +76,13 @@ def _tangents(z: Tensor) -> Tensor:
     return torch.randn(len(z), 3, z.shape[1], generator=rng).to(z.dtype)
 
 
+def _step_example(card: dict[str, Any], n: int) -> tuple[Tensor, ...]:
+    """Inputs of the step graph, single precision always."""
+    z, y, w, *_, alpha, beta = _example(card, n, torch.float32)
+    nuisance = torch.tensor([np.log(19.0), 0.0, 0.0, 0.0], dtype=torch.float32).repeat(n, 1)
+    return z, nuisance, y, w, alpha, beta, torch.tensor(100.0), torch.tensor([0.0, 100.0, 2500.0, 2500.0]).repeat(n, 1)
+
+
 GRADIENT_INPUTS = ["z", "y", "w", "scale", "shift", "factor", "alpha", "beta"]
 
 
@@ -108,10 +119,14 @@ def export_model(
             exported = EncoderMean(encoder, generator).to(dtype) if fp16 else mean
             export_graph(exported, (inputs[1], inputs[3]), ["image", "sigma"], ["z"], work / "encoder.onnx")
             mean = mean.float()
+        if n.channels == 1:  # frames have one
+            step = GaussNewton(graph.generator, n.patch)
+            export_graph(step, _step_example(about, 2), list(STEP_INPUTS), list(OUTPUTS["step"]), work / "step.onnx")
         if fp16:  # what may not be rounded: objectives, gradients, final images
             _write_graphs(reference, _example(about, 2, torch.float32), work, "exact-")
-        for path in work.glob("exact-*.onnx" if fp16 else "*.onnx"):
-            store_half(path)
+        for path in work.glob("*.onnx"):
+            store(path, halve=not fp16 or path.name.startswith("exact-"))
+        share_weights(work)
         errors = _compare(work, reference.float(), mean, about, "fp16" if fp16 else "fp32")
         if fp16:
             errors |= {f"exact {k}": v for k, v in _compare(work, reference, None, about, "fp32", "exact-").items()}
@@ -182,13 +197,14 @@ def _compare(
     def run(name: str, feed: dict[str, Tensor]) -> list[np.ndarray[Any, Any]]:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # of half precision the CPU has not every kernel: it says so of each
-        session = onnxruntime.InferenceSession(str(work / name), options, providers=["CPUExecutionProvider"])
+        content = complete_graph(work, name, shared=True)
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         found: list[np.ndarray[Any, Any]] = session.run(None, {k: v.numpy() for k, v in feed.items()})
         return [f.astype(np.float32) for f in found]
 
     feed = dict(zip(GRADIENT_INPUTS, inputs, strict=True))
-    errors = {"generator": float(np.abs(run(f"{prefix}generator.onnx", {"z": inputs[0]})[0] - x.numpy()).max())}
-    got_x, got_dz = run(f"{prefix}gradient.onnx", feed)
+    errors = {"generator": float(np.abs(run(f"{prefix}generator", {"z": inputs[0]})[0] - x.numpy()).max())}
+    got_x, got_dz = run(f"{prefix}gradient", feed)
     # The median over latents: where a ReLU's input is zero to the last bit, the two runtimes may take
     # different sides of the kink, and that latent's gradient jumps without either being wrong.
     apart = np.linalg.norm(got_dz - dz.numpy(), axis=1) / np.linalg.norm(dz.numpy(), axis=1)
@@ -197,15 +213,23 @@ def _compare(
     t = _tangents(inputs[0])
     with torch.no_grad():
         pushed = PushForward(reference.generator)(inputs[0].float(), t.float()).numpy().reshape(CHECKED, -1)
-    got = run(f"{prefix}tangent.onnx", {"z": inputs[0], "t": t})[0].reshape(CHECKED, -1)
+    got = run(f"{prefix}tangent", {"z": inputs[0], "t": t})[0].reshape(CHECKED, -1)
     errors["tangent"] = float(np.median(np.linalg.norm(got - pushed, axis=1) / np.linalg.norm(pushed, axis=1)))
+    if not prefix and about["channels"] == 1:
+        example = _step_example(about, CHECKED)
+        with torch.no_grad():
+            direction = GaussNewton(reference.generator, about["patch"])(*example)[0].numpy()
+        got = run("step", dict(zip(STEP_INPUTS, example, strict=True)))[0]
+        errors["step"] = float(np.median(np.linalg.norm(got - direction, axis=1) / np.linalg.norm(direction, axis=1)))
     errors["generator"] = max(errors["generator"], float(np.abs(got_x - x.numpy()).max()))
     if mean is not None:
         image, sigma = inputs[1] / 19, torch.full_like(inputs[3], 0.23)
         with torch.no_grad():
             z = mean(image.float(), sigma.float()).numpy()
-        errors["encoder"] = float(np.abs(run("encoder.onnx", {"image": image, "sigma": sigma})[0] - z).max())
-    worst = max(errors["generator"], errors["gradient"], errors["tangent"], 0.01 * errors["gradient_p90"])
+        errors["encoder"] = float(np.abs(run("encoder", {"image": image, "sigma": sigma})[0] - z).max())
+    worst = max(
+        errors["generator"], errors["gradient"], errors["tangent"], errors.get("step", 0.0), 0.01 * errors["gradient_p90"]
+    )
     if not worst < TOLERANCE[precision]:
         shown = ", ".join(f"{name} {value:.2g}" for name, value in errors.items())
         raise ValueError(f"the exported graphs differ from torch ({shown}; allowed {TOLERANCE[precision]:g}); not kept")
@@ -219,7 +243,8 @@ def _write_card(
     n = recipe.network
     card = ModelCard(
         schema_version=MODEL_SCHEMA, name=name, latent=n.latent, patch=n.patch, channels=n.channels,
-        sampling_angstrom=n.sampling_angstrom, specimen=Specimen(material="Pt nanoparticles on CeO2", voltage_kv=300.0),
+        sampling_angstrom=n.sampling_angstrom, shared_weights=True,
+        specimen=Specimen(material="Pt nanoparticles on CeO2", voltage_kv=300.0),
         precision="fp16" if precision == "fp16" else "fp32", recipe=recipe.model_dump(mode="json"),
         training=training | {"gdn": __version__, "torch": torch.__version__, "export_error": errors}, files=files,
     )  # fmt: skip

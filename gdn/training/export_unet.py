@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gdn import __version__
 from gdn.models import sha256_of
-from gdn.training.graphs import OPSET, quiet_onnx_export, replace_folder, round_to_half, store_half
+from gdn.training.graphs import OPSET, quiet_onnx_export, replace_folder, round_to_half, store
 from gdn.training.recipe import Recipe
 from gdn.training.state import State
 from gdn.training.unet import UNet
@@ -84,7 +84,7 @@ def _write_graph(graph: nn.Module, path: Path, multiple: int) -> None:
         )  # fmt: skip
     assert program is not None
     program.save(str(path))
-    store_half(path)
+    store(path)
 
 
 def _compare(graph: nn.Module, path: Path) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gdn.engines.operations import halves
+from gdn.engines.compositions import halves
 
 BOUND = 1.5  # largest |log scale| of one layer
 

@@ -5,20 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gdn.engines.compositions import Chain, Coupling, Ladder
 from gdn.engines.folded import FoldedGenerator
-from gdn.engines.operations import (
-    Affine,
-    Chain,
-    Conv,
-    Coupling,
-    Full,
-    Ladder,
-    Operation,
-    Relu,
-    Reshape,
-    Tanh,
-    Up,
-)
+from gdn.engines.operations import Affine, Conv, Full, Operation, Relu, Reshape, Tanh, Up
 from gdn.training import flow
 from gdn.training.blocks import GridStem, LinearStem, MappingStem, Rung
 from gdn.training.networks import Generator

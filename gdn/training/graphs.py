@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 import warnings
@@ -15,7 +16,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from gdn.models.graphs import SHARED
+
 OPSET = 20
+LARGE = 256  # numbers: smaller weights stay as the exporter wrote them
 
 
 @contextmanager
@@ -42,11 +46,10 @@ def export_graph(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str]
     program.save(str(path))
 
 
-def store_half(path: Path) -> None:
-    """Keep large float32 weights as float16 with a Cast behind: half the size, float32 arithmetic.
-
-    The weights must already be float16-exact, so that nothing changes. The exporter's notes on where each
-    operation came from, up to a third of the file, go.
+def store(path: Path, halve: bool = True) -> None:
+    """Write a graph as a model keeps it: without the exporter's notes on where each operation came from, up to half of the
+    file; every large weight named after what it holds, so that graphs can share it; with `halve` float32 weights
+    that float16 holds exactly as that, with a Cast behind: half the size, float32 arithmetic, and nothing changes.
     """
     model = onnx.load(str(path))
     graph = model.graph
@@ -54,18 +57,40 @@ def store_half(path: Path) -> None:
     for node in graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
-    casts = []
+    given: dict[str, str] = {}  # the exporter's names -> ours
+    casts, kept = [], {}
     for tensor in list(graph.initializer):
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < 256:
+        if np.prod(tensor.dims) < LARGE or tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
             continue
-        half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name + "_half")
-        casts.append(helper.make_node("Cast", [half.name], [tensor.name], to=TensorProto.FLOAT))
+        values, old = numpy_helper.to_array(tensor), tensor.name
+        narrow = values.astype(np.float16) if halve and (values == values.astype(np.float16)).all() else values
+        name = f"{SHARED}{hashlib.sha256(str((narrow.shape, narrow.dtype)).encode() + narrow.tobytes()).hexdigest()[:24]}"
         graph.initializer.remove(tensor)
-        graph.initializer.append(half)
+        kept[name] = numpy_helper.from_array(narrow, name)
+        if narrow.dtype == values.dtype:
+            given[old] = name
+        else:
+            casts.append(helper.make_node("Cast", [name], [old], to=TensorProto.FLOAT))
+    graph.initializer.extend(kept.values())
+    for node in graph.node:
+        node.input[:] = [given.get(name, name) for name in node.input]
     for node in reversed(casts):
         graph.node.insert(0, node)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
+
+
+def share_weights(folder: Path) -> None:
+    """Leave out of every other graph of a folder the weights that generator.onnx holds: see `gdn.models.graphs`."""
+    held = {tensor.name for tensor in onnx.load(str(folder / "generator.onnx")).graph.initializer}
+    for path in folder.glob("*.onnx"):
+        if path.name == "generator.onnx":
+            continue
+        model = onnx.load(str(path))
+        own = [tensor for tensor in model.graph.initializer if tensor.name not in held or not tensor.name.startswith(SHARED)]
+        del model.graph.initializer[:]
+        model.graph.initializer.extend(own)
+        onnx.save(model, str(path))
 
 
 def round_to_half(module: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gdn.engines.operations import halves
+from gdn.engines.compositions import halves
 from gdn.training.blocks import STEMS, PlaneWaves, Residual, Rung, Style, widths
 from gdn.training.flow import Coupling, Flow
 from gdn.training.recipe import Network

@@ -1,0 +1,84 @@
+"""Graphs that share their weights: what a graph has in common with generator.onnx is kept there alone.
+
+A model's graphs are products of one generator and its Jacobian, with the same weights. In a serialised message of protocol
+buffers a field that is not repeated may come in pieces, which are merged, lists being joined
+(Protocol Buffers' documentation, "Encoding"): a graph is made whole by appending a piece that holds the generator's weights and
+nothing else. Neither ONNX's package nor another copy of the weights is needed for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+GRAPH = 7  # field of ModelProto
+INITIALIZER = 5  # field of GraphProto
+NAME = 8  # field of TensorProto
+SHARED = "weight_"  # how the names of weights begin that graphs may share; the rest of a name is a hash of the values
+_BYTES = 2  # wire type: a length, then so many bytes
+_FIXED = {1: 8, 5: 4}  # wire types of fixed size
+
+
+def complete_graph(folder: Path, graph: str, shared: bool) -> bytes:
+    """A model folder's graph as it is run. Raises ValueError where a file is no graph, OSError where there is none."""
+    own = (folder / f"{graph}.onnx").read_bytes()
+    if not shared or graph == "generator":
+        return own
+    return own + weights_of((folder / "generator.onnx").read_bytes())
+
+
+def weights_of(content: bytes) -> bytes:
+    """A piece of a ModelProto with the weights of `content`, a whole one, that graphs may share, and nothing else."""
+    view, weights = memoryview(content), bytearray()
+    for number, _, payload in _fields(view):
+        if number == GRAPH:
+            for inner, whole, tensor in _fields(payload):
+                if inner == INITIALIZER and _name(tensor).startswith(SHARED.encode()):
+                    weights += whole
+    return bytes([GRAPH << 3 | _BYTES]) + _varint(len(weights)) + bytes(weights)
+
+
+def _name(tensor: memoryview) -> bytes:
+    return next((bytes(payload) for number, _, payload in _fields(tensor) if number == NAME), b"")
+
+
+def _fields(view: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
+    """The fields of a message: number, the field as it stands, and what it holds (of a length and bytes: the bytes)."""
+    at = 0
+    while at < len(view):
+        begin = at
+        key, at = _read_varint(view, at)
+        kind, first = key & 7, at
+        if kind == _BYTES:
+            size, first = _read_varint(view, at)
+            at = first + size
+        elif kind == 0:
+            at = _read_varint(view, at)[1]
+        elif kind in _FIXED:
+            at += _FIXED[kind]
+        else:
+            raise ValueError("not an ONNX graph")
+        if at > len(view):
+            raise ValueError("not an ONNX graph, or cut off")
+        yield key >> 3, view[begin:at], view[first:at]
+
+
+def _read_varint(view: memoryview, at: int) -> tuple[int, int]:
+    """A number in groups of seven bits, the lowest first, and where it ends."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(view):
+            break
+        byte = view[at]
+        value, at = value | (byte & 0x7F) << shift, at + 1
+        if byte < 0x80:
+            return value, at
+    raise ValueError("not an ONNX graph, or cut off")
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value >= 0x80:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*found, value])
