@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -20,15 +19,13 @@ from gdn.engines.folded import PullBack, PushForward
 from gdn.engines.step import INPUTS as STEP_INPUTS
 from gdn.engines.step import GaussNewton
 from gdn.models import MODEL_SCHEMA, ModelCard, Specimen, load_model, sha256_of
-from gdn.models.graphs import complete_graph
+from gdn.training.export_check import GRADIENT_INPUTS, compare, example, step_example, tangents
 from gdn.training.folding import fold
 from gdn.training.graphs import export_graph, replace_folder, round_to_half, share_weights, store
 from gdn.training.networks import Encoder, Generator
 from gdn.training.recipe import Recipe
 
 GRID_WIDTH = 1200  # px
-CHECKED = 64  # random latents compared with torch
-TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2}  # largest difference allowed, vacuum units
 
 
 @dataclass(frozen=True)
@@ -58,34 +55,6 @@ class EncoderMean(nn.Module):
         return torch.cat([self.flow.inverse(mean[:, : self.stem_latent])[0], mean[:, self.stem_latent :]], 1)
 
 
-def _example(card: dict[str, Any], n: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """Inputs of the gradient graph: random latents and Poisson counts."""
-    rng = torch.Generator().manual_seed(11)
-    shape = (n, card["channels"], card["patch"], card["patch"])
-    z = torch.randn(n, card["latent"], generator=rng)
-    y = torch.poisson(torch.full(shape, 19.0), generator=rng)
-    scale = torch.full((n,), 19.0)
-    # `factor` is another tensor with other values: one tensor given twice would become one input.
-    parameters = (scale, torch.zeros(shape), scale - 2, torch.tensor(1.0), torch.tensor(0.0))
-    return tuple(t.to(dtype) for t in (z, y, torch.ones(shape), *parameters))
-
-
-def _tangents(z: Tensor) -> Tensor:
-    """Three random directions for each latent, (n, 3, d)."""
-    rng = torch.Generator().manual_seed(12)
-    return torch.randn(len(z), 3, z.shape[1], generator=rng).to(z.dtype)
-
-
-def _step_example(card: dict[str, Any], n: int) -> tuple[Tensor, ...]:
-    """Inputs of the step graph, single precision always."""
-    z, y, w, *_, alpha, beta = _example(card, n, torch.float32)
-    nuisance = torch.tensor([np.log(19.0), 0.0, 0.0, 0.0], dtype=torch.float32).repeat(n, 1)
-    return z, nuisance, y, w, alpha, beta, torch.tensor(100.0), torch.tensor([0.0, 100.0, 2500.0, 2500.0]).repeat(n, 1)
-
-
-GRADIENT_INPUTS = ["z", "y", "w", "scale", "shift", "factor", "alpha", "beta"]
-
-
 def export_model(
     generator: Generator,
     encoder: Encoder | None,
@@ -110,7 +79,7 @@ def export_model(
         round_to_half(folded)
         reference = PullBack(folded)
         dtype = torch.float16 if fp16 else torch.float32
-        inputs = _example(about, 2, dtype)
+        inputs = example(about, 2, dtype)
         graph = PullBack(fold(generator, n.intensity_scale)).to(dtype) if fp16 else reference
         _write_graphs(graph, inputs, work)
         mean = None
@@ -121,15 +90,15 @@ def export_model(
             mean = mean.float()
         if n.channels == 1:  # frames have one
             step = GaussNewton(graph.generator, n.patch)
-            export_graph(step, _step_example(about, 2), list(STEP_INPUTS), list(OUTPUTS["step"]), work / "step.onnx")
+            export_graph(step, step_example(about, 2), list(STEP_INPUTS), list(OUTPUTS["step"]), work / "step.onnx")
         if fp16:  # what may not be rounded: objectives, gradients, final images
-            _write_graphs(reference, _example(about, 2, torch.float32), work, "exact-")
+            _write_graphs(reference, example(about, 2, torch.float32), work, "exact-")
         for path in work.glob("*.onnx"):
             store(path, halve=not fp16 or path.name.startswith("exact-"))
         share_weights(work)
-        errors = _compare(work, reference.float(), mean, about, "fp16" if fp16 else "fp32")
+        errors = compare(work, reference.float(), mean, about, "fp16" if fp16 else "fp32")
         if fp16:
-            errors |= {f"exact {k}": v for k, v in _compare(work, reference, None, about, "fp32", "exact-").items()}
+            errors |= {f"exact {k}": v for k, v in compare(work, reference, None, about, "fp32", "exact-").items()}
         _copy_history(history, work)
         _write_card(work, out.name, recipe, training, "fp16" if fp16 else "fp32", errors)
         load_model(work)
@@ -144,7 +113,7 @@ def _write_graphs(graph: PullBack, inputs: tuple[Tensor, ...], work: Path, prefi
     """The generator and the products of its Jacobian."""
     export_graph(graph.generator, inputs[:1], ["z"], ["x"], work / f"{prefix}generator.onnx")
     export_graph(graph, inputs, GRADIENT_INPUTS, ["x", "dz"], work / f"{prefix}gradient.onnx")
-    push, along = PushForward(graph.generator), (inputs[0], _tangents(inputs[0]))
+    push, along = PushForward(graph.generator), (inputs[0], tangents(inputs[0]))
     export_graph(push, along, ["z", "t"], ["jt"], work / f"{prefix}tangent.onnx")
 
 
@@ -181,59 +150,6 @@ def _write_weights(path: Path, generator: Generator, encoder: Encoder | None) ->
     mask = os.umask(0)
     os.umask(mask)
     path.chmod(0o666 & ~mask)  # the library writes it for its owner's eyes only
-
-
-def _compare(
-    work: Path, reference: PullBack, mean: nn.Module | None, about: dict[str, Any], precision: str, prefix: str = ""
-) -> dict[str, float]:
-    """Largest differences of onnxruntime's outputs from torch's on random latents."""
-    import onnxruntime
-
-    dtype = torch.float16 if precision == "fp16" else torch.float32
-    inputs = _example(about, CHECKED, dtype)
-    with torch.no_grad():
-        x, dz = reference(*(t.float() for t in inputs))
-
-    def run(name: str, feed: dict[str, Tensor]) -> list[np.ndarray[Any, Any]]:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # of half precision the CPU has not every kernel: it says so of each
-        content = complete_graph(work, name, shared=True)
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        found: list[np.ndarray[Any, Any]] = session.run(None, {k: v.numpy() for k, v in feed.items()})
-        return [f.astype(np.float32) for f in found]
-
-    feed = dict(zip(GRADIENT_INPUTS, inputs, strict=True))
-    errors = {"generator": float(np.abs(run(f"{prefix}generator", {"z": inputs[0]})[0] - x.numpy()).max())}
-    got_x, got_dz = run(f"{prefix}gradient", feed)
-    # The median over latents: where a ReLU's input is zero to the last bit, the two runtimes may take
-    # different sides of the kink, and that latent's gradient jumps without either being wrong.
-    apart = np.linalg.norm(got_dz - dz.numpy(), axis=1) / np.linalg.norm(dz.numpy(), axis=1)
-    errors["gradient"] = float(np.median(apart))
-    errors["gradient_p90"] = float(np.percentile(apart, 90))
-    t = _tangents(inputs[0])
-    with torch.no_grad():
-        pushed = PushForward(reference.generator)(inputs[0].float(), t.float()).numpy().reshape(CHECKED, -1)
-    got = run(f"{prefix}tangent", {"z": inputs[0], "t": t})[0].reshape(CHECKED, -1)
-    errors["tangent"] = float(np.median(np.linalg.norm(got - pushed, axis=1) / np.linalg.norm(pushed, axis=1)))
-    if not prefix and about["channels"] == 1:
-        example = _step_example(about, CHECKED)
-        with torch.no_grad():
-            direction = GaussNewton(reference.generator, about["patch"])(*example)[0].numpy()
-        got = run("step", dict(zip(STEP_INPUTS, example, strict=True)))[0]
-        errors["step"] = float(np.median(np.linalg.norm(got - direction, axis=1) / np.linalg.norm(direction, axis=1)))
-    errors["generator"] = max(errors["generator"], float(np.abs(got_x - x.numpy()).max()))
-    if mean is not None:
-        image, sigma = inputs[1] / 19, torch.full_like(inputs[3], 0.23)
-        with torch.no_grad():
-            z = mean(image.float(), sigma.float()).numpy()
-        errors["encoder"] = float(np.abs(run("encoder", {"image": image, "sigma": sigma})[0] - z).max())
-    worst = max(
-        errors["generator"], errors["gradient"], errors["tangent"], errors.get("step", 0.0), 0.01 * errors["gradient_p90"]
-    )
-    if not worst < TOLERANCE[precision]:
-        shown = ", ".join(f"{name} {value:.2g}" for name, value in errors.items())
-        raise ValueError(f"the exported graphs differ from torch ({shown}; allowed {TOLERANCE[precision]:g}); not kept")
-    return errors
 
 
 def _write_card(
