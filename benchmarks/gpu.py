@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from flops import graphs_of, operations
 from search_speed import against_original
 from tiles import frame_tiles
-from torch.utils.flop_counter import FlopCounterMode
 
 from gdn.engines.base import Engine, EngineError
 from gdn.engines.choose import Choice, _open, has_driver
@@ -80,24 +80,13 @@ class Reference:
     """The model's graphs by torch on the CPU in double precision."""
 
     def __init__(self, model: Model) -> None:
-        from gdn.engines.torch import _graphs
-        from gdn.training.recipe import Recipe
-        from gdn.training.state import networks_of_model
-
-        generator, encoder = networks_of_model(model.folder)[:2]
-        scale = Recipe.model_validate(model.card.recipe).network.intensity_scale
-        self.graphs = {name: graph.double() for name, graph in _graphs(generator, encoder, scale, model.card.vacuum).items()}
+        self.graphs = {name: graph.double() for name, graph in graphs_of(model).items()}
         z = torch.zeros((1, model.card.latent), dtype=torch.float64)
         tile, nothing, one = torch.ones((1, 1, *[model.card.patch] * 2)), torch.zeros((1, 4)), torch.tensor(1.0)
         step = (z, *(t.double() for t in (nothing, tile, tile, one, one, one, nothing)))
-        self.operations, self.step_operations = self._counted("generator", z), self._counted("step", *step)  # of one image
-
-    @torch.no_grad()
-    def _counted(self, graph: Any, *inputs: torch.Tensor) -> float:
-        """Operations of a graph."""
-        with FlopCounterMode(display=False) as count:
-            self.graphs[graph](*inputs)
-        return float(count.get_total_flops())
+        self.operations, self.step_operations = (
+            operations(self.graphs[g], *of) for g, of in (("generator", (z,)), ("step", step))
+        )
 
     @torch.no_grad()
     def step(self, z: np.ndarray, nuisance: np.ndarray, data: TileData, damping: float, prior: np.ndarray) -> np.ndarray:

@@ -23,8 +23,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import tifffile
+import torch
+from flops import graphs_of, operations
 from suite import clean_frames
 from tiles import TileSet, tile_set
 
@@ -121,7 +122,7 @@ def whole_command(folder: Path, clean: np.ndarray, sampling: float, frames: int,
         counts = rng.poisson(np.broadcast_to(wide, (count, *wide.shape))).astype(np.uint8)
         meta = {"unit": "nm", "axes": "TYX" if count > 1 else "YX"}
         tifffile.imwrite(folder / f"{name}.tif", counts if count > 1 else counts[0], imagej=True, resolution=scale, metadata=meta)
-    command = [sys.executable, "-m", "gdn", "denoise", "--model", model, "-o", str(folder / "out")]
+    command = [sys.executable, "-m", "gdn", "denoise", "--model", model, "--overwrite", "-o", str(folder / "out")]
     run([*command, str(folder / "one.tif")])
     single = [run([*command, str(folder / "one.tif")]) for _ in range(3)]
     stack = run([*command, str(folder / "stack.tif")])
@@ -158,9 +159,7 @@ def filters(clean: np.ndarray, sampling: float) -> None:
 
 def rates(engine: Engine) -> None:
     """Generator passes against this CPU's matrix product, float32, all threads, in this run."""
-    path = engine.model.file("generator.onnx")
-    assert path is not None
-    flops = 2 * multiplications(path)
+    flops = operations(graphs_of(engine.model)["generator"], torch.zeros((1, engine.model.card.latent)))
     z = np.random.default_rng(0).standard_normal((64, engine.model.card.latent)).astype(np.float32)
     a = np.random.default_rng(1).standard_normal((2048, 2048)).astype(np.float32)
 
@@ -177,22 +176,6 @@ def rates(engine: Engine) -> None:
         f"\none pass is {flops / 1e6:.0f} Mflop; generator {passes / 1e9:.0f} Gflop/s, matrix product {matrix / 1e9:.0f} Gflop/s:"
         f" {passes / matrix:.0%}"
     )
-
-
-def multiplications(path: Path) -> int:
-    """Multiply-adds of one image through the convolutions of an ONNX graph."""
-    graph = onnx.shape_inference.infer_shapes(onnx.load(str(path))).graph
-    weights = {t.name: tuple(t.dims) for t in graph.initializer}
-    cast = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Cast"}
-    sides = {v.name: v.type.tensor_type.shape.dim[-1].dim_value for v in graph.value_info if v.type.tensor_type.shape.dim}
-    sides |= {v.name: v.type.tensor_type.shape.dim[-1].dim_value for v in graph.output}
-    total = 0
-    for node in graph.node:
-        if node.op_type in ("Conv", "ConvTranspose"):
-            shape = weights[cast.get(node.input[1], node.input[1])]
-            side = sides[node.output[0] if node.op_type == "Conv" else node.input[0]]
-            total += int(np.prod(shape)) * side**2
-    return total
 
 
 def main() -> None:
