@@ -34,6 +34,7 @@ from gdn.models import DEFAULT_MODEL, Model, find_model
 from gdn.search.bank import bank_for, restart_latents
 from gdn.search.denoise import denoise_frame
 from gdn.search.likelihood import BankPart, bank_scores
+from gdn.search.newton import prior_precision
 from gdn.search.original import OriginalSettings
 from gdn.search.tiles import SearchSettings
 
@@ -84,9 +85,8 @@ class Reference:
         z = torch.zeros((1, model.card.latent), dtype=torch.float64)
         tile, nothing, one = torch.ones((1, 1, *[model.card.patch] * 2)), torch.zeros((1, 4)), torch.tensor(1.0)
         step = (z, *(t.double() for t in (nothing, tile, tile, one, one, one, nothing)))
-        self.operations, self.step_operations = (
-            operations(self.graphs[g], *of) for g, of in (("generator", (z,)), ("step", step))
-        )
+        self.operations = operations(self.graphs["generator"], z)  # of one image
+        self.step_operations = operations(self.graphs["step"], *step)
 
     @torch.no_grad()
     def step(self, z: np.ndarray, nuisance: np.ndarray, data: TileData, damping: float, prior: np.ndarray) -> np.ndarray:
@@ -128,7 +128,7 @@ def tiles_of(engine: Engine, count: int) -> tuple[Any, ...]:
     images = engine.generate(other)
     data = TileData(np.random.default_rng(0).poisson(9 * images).astype(np.float32), np.ones_like(images), 1.0, 0.5)
     nuisance = np.tile(np.array([np.log(9), 0, 0, 0], np.float32), (count, 1))
-    return z, nuisance, data, SearchSettings().damping, np.tile(np.array([0, 100, 2500, 2500], np.float32), (count, 1))
+    return z, nuisance, data, SearchSettings().damping, np.tile(prior_precision(nuisance.shape[1]), (count, 1))
 
 
 def correctness(engine: Engine, reference: Reference) -> dict[str, float]:

@@ -34,10 +34,11 @@ from gdn.engines.choose import open_engine
 from gdn.evaluation.comparators import COMPARATORS, Case, available
 from gdn.evaluation.suite import STUDY_VACUUM, Noise
 from gdn.models import DEFAULT_MODEL, find_model
-from gdn.search.bank import Bank, bank_for
+from gdn.search.bank import Bank, bank_for, restart_latents
+from gdn.search.newton import conjugate_gradients, prior_precision
 from gdn.search.original import OriginalSettings, search_original
-from gdn.search.refine import evaluate, start
-from gdn.search.tiles import best_of_each, propose, search, settings_for
+from gdn.search.refine import Objective, evaluate, start
+from gdn.search.tiles import SearchSettings, best_of_each, propose, search, settings_for
 
 FRAME = 1200
 
@@ -136,6 +137,33 @@ def whole_command(folder: Path, clean: np.ndarray, sampling: float, frames: int,
     return {"frame": seconds, "stack": stack[0] / frames, "rss": max(stack[1], *(m for _, m in single))}
 
 
+def step_in_one_graph(engine: Engine, whole: TileSet) -> None:
+    """The Gauss-Newton step's graph against a graph for each product of the Jacobian, eight tiles in turn."""
+    index = np.arange(min(8, len(whole.clean)))
+    data = whole.data.take(index)
+    dose = float(data.counts.mean())
+    starts = start(restart_latents(0, index, engine.model.card.latent), index, 0 * index, dose, index >= 0)
+    objective, theta = Objective(engine, data), np.concatenate([starts.z, starts.nuisance], 1)
+    settings = SearchSettings()
+    prior = np.tile(prior_precision(starts.nuisance.shape[1]), (len(index), 1))
+
+    def by_products() -> object:
+        return conjugate_gradients(objective, theta, objective.at(theta), settings.iterations, settings.damping)
+
+    def by_graph() -> object:
+        return engine.step(starts.z, starts.nuisance, data, settings.damping, prior)
+
+    seconds: dict[Callable[[], object], list[float]] = {by_products: [], by_graph: []}
+    for repeat in range(12):
+        for call, taken in seconds.items():
+            begun = time.perf_counter()
+            call()
+            taken += [time.perf_counter() - begun] if repeat >= 2 else []
+    ratios = np.array(seconds[by_graph]) / np.array(seconds[by_products])
+    low, middle, high = np.quantile(ratios, [0, 0.5, 1])
+    print(f"\na Gauss-Newton step in one graph takes {middle:.2f} ({low:.2f} to {high:.2f}) of the time of one by products")
+
+
 def filters(clean: np.ndarray, sampling: float) -> None:
     """Seconds per megapixel of filters on the same noisy frame, poisson:1 of the study."""
     from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
@@ -197,6 +225,7 @@ def main() -> None:
         found = against_original(engine, bank, tiles, OriginalSettings(*options.original_steps))
         show(found)
         rates(engine)
+        step_in_one_graph(engine, whole)
     with tempfile.TemporaryDirectory() as folder:
         level = np.float32(options.level)
         command = whole_command(Path(folder), frame.image * level, frame.sampling_angstrom, options.stack, options.model)

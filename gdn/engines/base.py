@@ -66,12 +66,15 @@ def dtype_of(model: Model, graph: Graph) -> np.dtype[Any]:
 def onnx_bytes(model: Model, graph: Graph) -> bytes:
     """The graph's ONNX file, whose hash the model has vouched for. Handed over as bytes, so that a graph cannot name files
     outside itself. Raises EngineError where the model has none."""
-    if model.file(f"{graph}.onnx") is None:
+    path = model.file(f"{graph}.onnx")
+    if path is None:
         raise EngineError(f"{model.folder}: has no {graph}.onnx; export the model again")
+    if model.card.schema_version < 3:  # its graphs are whole
+        return path.read_bytes()
     try:
-        return complete_graph(model.folder, graph, model.card.shared_weights)
+        return complete_graph(model.folder, graph)
     except ValueError as error:
-        raise EngineError(f"{model.folder / graph}.onnx: {error}; export the model again") from None
+        raise EngineError(f"{model.folder / 'generator.onnx'}: {error}; export the model again") from None
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,6 @@ class ModelCard(BaseModel):
     recipe: dict[str, Any]
     training: dict[str, Any] = Field(description="images and structures seen, seconds, last statistics")
     metrics: dict[str, Any] = Field(default_factory=dict, description="figures on the test split")
-    shared_weights: bool = Field(default=False, description="the graphs take what they share with generator.onnx from there")
     files: dict[str, str] = Field(description="name -> sha256 of every other file of the folder")
 
 

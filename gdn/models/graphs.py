@@ -19,12 +19,10 @@ _BYTES = 2  # wire type: a length, then so many bytes
 _FIXED = {1: 8, 5: 4}  # wire types of fixed size
 
 
-def complete_graph(folder: Path, graph: str, shared: bool) -> bytes:
-    """A model folder's graph as it is run. Raises ValueError where a file is no graph, OSError where there is none."""
+def complete_graph(folder: Path, graph: str) -> bytes:
+    """A model folder's graph as it is run. Raises ValueError where generator.onnx is no graph, OSError for a missing file."""
     own = (folder / f"{graph}.onnx").read_bytes()
-    if not shared or graph == "generator":
-        return own
-    return own + weights_of((folder / "generator.onnx").read_bytes())
+    return own if graph == "generator" else own + weights_of((folder / "generator.onnx").read_bytes())
 
 
 def weights_of(content: bytes) -> bytes:

@@ -51,7 +51,7 @@ def newton(
     counts already, and only what is far better known than that should move it.
 
     A step is shortened until the objective falls by half of what its quadratic model promises; if it never does, the
-    candidate stays as it was. Where the engine has a graph of the whole step, nothing but latents goes to it and comes back.
+    candidate stays as it was. Where the engine has a graph of the whole step, no image comes back from it.
     """
 
     def work(turned: TileData, part: Candidates) -> Candidates:
@@ -83,12 +83,12 @@ def _whole_step(objective: Objective, theta: Array, iterations: int, damping: fl
     z, nuisance = objective.split(theta)
     if iterations != ITERATIONS or nuisance.shape[1] != INTENSITY:
         return None
-    prior = np.tile(_precision(INTENSITY), (len(theta), 1))
+    prior = np.tile(prior_precision(INTENSITY), (len(theta), 1))
     found = objective.engine.step(z, nuisance, objective.data, damping, prior)
     return None if found is None else Step(*found)
 
 
-def _precision(k: int) -> Array:
+def prior_precision(k: int) -> Array:
     """The prior's precision of the first k nuisances."""
     return np.asarray(PRIOR_SIGMA[:k].astype(np.float64) ** -2, dtype=np.float32)
 
@@ -105,7 +105,7 @@ def conjugate_gradients(
     precision = np.full_like(theta, 1 + damping)
     weight = information(point.mu, objective.data)
     k = point.derivatives.shape[1]
-    precision[:, -k:] = _precision(k)
+    precision[:, -k:] = prior_precision(k)
     diagonal = precision.copy()
     diagonal[:, -k:] += np.einsum("nij,nkij->nk", weight, point.derivatives**2)
     direction, image = np.zeros_like(theta), np.zeros_like(theta)

@@ -159,7 +159,7 @@ def _write_card(
     n = recipe.network
     card = ModelCard(
         schema_version=MODEL_SCHEMA, name=name, latent=n.latent, patch=n.patch, channels=n.channels,
-        sampling_angstrom=n.sampling_angstrom, shared_weights=True,
+        sampling_angstrom=n.sampling_angstrom,
         specimen=Specimen(material="Pt nanoparticles on CeO2", voltage_kv=300.0),
         precision="fp16" if precision == "fp16" else "fp32", recipe=recipe.model_dump(mode="json"),
         training=training | {"gdn": __version__, "torch": torch.__version__, "export_error": errors}, files=files,

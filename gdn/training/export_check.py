@@ -84,7 +84,7 @@ def _run(work: Path, graph: str, feed: dict[str, Tensor]) -> list[np.ndarray[Any
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # of half precision the CPU has not every kernel: it says so of each
-    content = complete_graph(work, graph, shared=True)
+    content = complete_graph(work, graph)
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     found: list[np.ndarray[Any, Any]] = session.run(None, {k: v.numpy() for k, v in feed.items()})
     return [f.astype(np.float32) for f in found]
