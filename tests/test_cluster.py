@@ -285,7 +285,8 @@ def test_a_full_disk_on_one_worker(many: Path, frames: Path, cluster: Cluster) -
 def test_what_is_in_flight_is_bounded_and_chunks_follow_the_cost() -> None:
     from distributed import Client, LocalCluster
 
-    from gdn.cluster.flow import IN_FLIGHT, MOST, Flow, Lost
+    from gdn.cluster.chunk import Lost
+    from gdn.cluster.flow import IN_FLIGHT, MOST, Flow
 
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as here,
@@ -325,16 +326,19 @@ def odd_only(n: int) -> int:
     return n
 
 
-def test_an_item_that_kills_its_workers_is_lost_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("address", ["local:1", "local:2"])
+def test_an_item_that_kills_its_workers_is_lost_alone(tmp_path: Path, address: str) -> None:
+    # With one worker some other item has always been in hand with it.
     script = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
 from test_cluster import deadly
 from distributed import Client, LocalCluster
+from gdn.cluster.chunk import Lost
 from gdn.cluster.connect import connected
-from gdn.cluster.flow import Flow, Lost, deaths_noted
+from gdn.cluster.flow import Flow, deaths_noted
 if __name__ == "__main__":
-    with connected("local:2") as client, deaths_noted(client):
+    with connected({address!r}) as client, deaths_noted(client):
         for item, value in Flow(client, deadly, 8, target=0.001).run(range(8)):
             print(item, value.reason if isinstance(value, Lost) else value)
 """
@@ -434,7 +438,7 @@ class Unable:
     def __call__(self, n: int) -> int:
         from distributed import get_worker
 
-        from gdn.cluster.flow import Unfit
+        from gdn.cluster.chunk import Unfit
 
         if str(get_worker().name) in self.unable or (self.perhaps_item and n == 3):
             raise Unfit("not here", self.perhaps_item)
@@ -445,8 +449,9 @@ class Unable:
 def test_who_cannot_do_it_gets_no_more_and_who_comes_later_does(capsys: pytest.CaptureFixture[str]) -> None:
     from distributed import Client, LocalCluster
 
+    from gdn.cluster.chunk import Lost
     from gdn.cluster.connect import ClusterError
-    from gdn.cluster.flow import Flow, Lost
+    from gdn.cluster.flow import Flow
 
     with (
         LocalCluster(n_workers=3, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as here,

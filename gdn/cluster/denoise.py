@@ -14,8 +14,9 @@ from distributed import Client, get_worker
 
 from gdn.cli.batch import Outcome, Run, Tally, attempt, failure_words
 from gdn.cli.common import UsageFault, progress_bar
+from gdn.cluster.chunk import Lost, Unfit
 from gdn.cluster.connect import ClusterError, connected
-from gdn.cluster.flow import Flow, Lost, Unfit, deaths_noted, say
+from gdn.cluster.flow import Flow, deaths_noted, say
 from gdn.cluster.parcel import LARGEST, PackedBank, PackedModel, Parcel, own_card
 from gdn.engines.base import EngineError
 from gdn.models import ModelError

@@ -1,7 +1,8 @@
 """Work shared out in chunks sized by what it costs, a bounded number of them in flight.
 
 Neither client nor scheduler holds more than the chunks in flight, however many items there are. What fails without an item's
-own fault (a worker that died, that lacks a package, whose disk is full) is done again elsewhere.
+own fault (a worker that died, that lacks a package, whose disk is full) is done again elsewhere. Whose fault a death was is
+not known where a worker had more than one item: those are suspects then, and each is done by a worker that has nothing else.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import cloudpickle
-from distributed import CancelledError, Client, Future, KilledWorker, get_worker, wait
+from distributed import CancelledError, Client, Future, KilledWorker, wait
 
+from gdn.cluster.chunk import Chunk, Item, Lost, Part, Unfit, Value, run_chunk
 from gdn.cluster.connect import ClusterError, workers_of
 
 TARGET_SECONDS = 20.0  # of a chunk
@@ -28,63 +29,12 @@ IN_FLIGHT = 2  # chunks for each worker: one at work and one that waits
 ATTEMPTS = 3  # of an item
 LOST_SECONDS = float(os.environ.get("GDN_CLUSTER_LOST_SECONDS", "60"))  # without a scheduler
 LOOK_SECONDS = 1.0  # between looks at which workers there are
-
-Item = TypeVar("Item")
-Value = TypeVar("Value")
+DIED = "the workers that had it died"
 
 
 def say(words: str) -> None:
     """A line for the user."""
     print(f"gdn: {words}", file=sys.stderr, flush=True)
-
-
-class Unfit(RuntimeError):
-    """A worker that cannot do this work, whatever the item; says why. `perhaps_item`: if another cannot do this item either,
-    it is the item's fault."""
-
-    def __init__(self, reason: str, perhaps_item: bool = False) -> None:
-        super().__init__(reason)
-        self.perhaps_item = perhaps_item
-
-
-@dataclass(frozen=True)
-class Part(Generic[Value]):
-    """What a worker made of a chunk: values of its first items, in order, and the seconds they took; why it did not do the
-    rest."""
-
-    values: list[Value]
-    seconds: float
-    worker: str
-    unfit: Unfit | None = None
-
-
-@dataclass(frozen=True)
-class Lost:
-    """An item that nobody could do."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class _Chunk(Generic[Item]):
-    """Items with the attempts made; `allowed`: the only workers that may have it (None: all)."""
-
-    items: list[tuple[Item, int]]
-    allowed: frozenset[str] | None = None
-
-
-def run_chunk(packed: bytes) -> Part[Any]:
-    """On a worker: every item in turn. Work and items come as bytes: Dask would look into lists for futures, and its scheduler
-    keeps every object of them for good."""
-    work, items = cloudpickle.loads(packed)
-    begun, values = time.perf_counter(), []
-    worker = get_worker().address
-    for item in items:
-        try:
-            values.append(work(item))
-        except Unfit as error:
-            return Part(values, time.perf_counter() - begun, worker, error)
-    return Part(values, time.perf_counter() - begun, worker)
 
 
 class Flow(Generic[Item, Value]):
@@ -95,12 +45,14 @@ class Flow(Generic[Item, Value]):
     ) -> None:  # fmt: skip
         self._client, self._work, self._total, self._target, self._most = client, work, total, target, most or MOST
         self._again: deque[tuple[Item, int]] = deque()  # with the attempts made
-        self._running: dict[Future[Any], _Chunk[Item]] = {}
+        self._suspects: deque[tuple[Item, int]] = deque()  # in hand as workers died
+        self._running: dict[Future[Any], Chunk[Item]] = {}
         self._cost: float | None = None  # seconds an item
         self._done = 0
         self._known: tuple[float, list[str]] = (-math.inf, [])
         self._fit_seen: float | None = None  # when a worker last was there that can do this
-        self._alone = False
+        self._heard = math.inf  # when the scheduler last was there
+        self._deserted = False
         self.unfit: dict[str, str] = {}
         self.peak = 0  # chunks in flight at once
 
@@ -110,10 +62,10 @@ class Flow(Generic[Item, Value]):
         try:
             while True:
                 self._submit(source)
-                if not self._running and not self._again:
+                if not self._running and not self._again and not self._suspects:
                     return
                 for future in self._finished():
-                    yield from self._gathered(future, self._running.pop(future).items)
+                    yield from self._gathered(future, self._running.pop(future))
         finally:
             if self._running:
                 self._client.cancel(list(self._running), force=True)
@@ -131,29 +83,49 @@ class Flow(Generic[Item, Value]):
             time.sleep(LOOK_SECONDS)  # one that could has died: its nanny, or the batch system, may bring another
             self._known = (-math.inf, [])
             return
+        if self._suspects or any(chunk.alone for chunk in self._running.values()):
+            self._examine()
+            return
         while len(self._running) < IN_FLIGHT * max(1, len(fit)):
             items = self._chunk(source, len(fit))
             if not items:
                 return
-            allowed = frozenset(fit) if self.unfit else None
-            where = {} if allowed is None else {"workers": list(allowed)}
-            # Not pure: the same file may be asked for twice, and is then to be done twice.
-            packed = cloudpickle.dumps((self._work, [item for item, _ in items]))
-            future = self._client.submit(run_chunk, packed, pure=False, **where)
-            self._running[future] = _Chunk(items, allowed)
-            self.peak = max(self.peak, len(self._running))
+            self._start(Chunk(items, frozenset(fit) if self.unfit else None))
+
+    def _examine(self) -> None:
+        """One suspect to each worker that has nothing else; other work waits until all are done."""
+        if any(not chunk.alone for chunk in self._running.values()):
+            return
+        self._known = (-math.inf, [])  # not one that has just died
+        busy = frozenset[str]().union(*(chunk.allowed or () for chunk in self._running.values()))
+        for address in self._workers():
+            if self._suspects and address not in busy and address not in self.unfit:
+                self._start(Chunk([self._suspects.popleft()], frozenset([address]), alone=True))
+        if not self._running:
+            self._heard = min(self._heard, time.monotonic())
+            self._scheduler_there()
+            self._stranded()
+            time.sleep(LOOK_SECONDS)
+
+    def _start(self, chunk: Chunk[Item]) -> None:
+        where = {} if chunk.allowed is None else {"workers": list(chunk.allowed)}
+        packed = cloudpickle.dumps((self._work, [item for item, _ in chunk.items]))
+        # Not pure: the same file may be asked for twice, and is then to be done twice.
+        self._running[self._client.submit(run_chunk, packed, pure=False, **where)] = chunk
+        self.peak = max(self.peak, len(self._running))
 
     def _stranded(self) -> None:
         """Queue again what only workers may have that are no more; say so if there is none at all."""
         here = set(self._workers())
         for future, chunk in list(self._running.items()):
             if chunk.allowed is not None and not chunk.allowed & here:
-                del self._running[future]
                 self._client.cancel([future], force=True)
-                self._again.extend(chunk.items)
-        if not here and not self._alone:
+                if not chunk.alone:  # that ends as cancelled, and is judged
+                    del self._running[future]
+                    self._again.extend(chunk.items)
+        if not here and not self._deserted:
             say("there is no worker just now: waiting for one")
-        self._alone = not here
+        self._deserted = not here
 
     def _workers(self) -> list[str]:
         """Addresses, asked for now and then: others may have come."""
@@ -172,7 +144,7 @@ class Flow(Generic[Item, Value]):
 
     def _finished(self) -> list[Future[Any]]:
         """Futures that have ended; waits for one."""
-        last = time.monotonic()
+        self._heard = time.monotonic()
         while self._running:
             try:
                 done = wait(list(self._running), timeout=1.0, return_when="FIRST_COMPLETED").done
@@ -180,36 +152,49 @@ class Flow(Generic[Item, Value]):
                 done = set()
             except CancelledError:
                 done = {f for f in self._running if f.status == "cancelled"}
-            if self._client.status == "running":
-                last = time.monotonic()
+            if self._scheduler_there():
                 if done:
                     return list(done)
                 self._stranded()
-            elif self._client.status == "closed" or time.monotonic() - last > LOST_SECONDS:
-                raise ClusterError("the scheduler is gone; the same command with --resume goes on once it is back")
         return []
 
-    def _gathered(self, future: Future[Any], chunk: list[tuple[Item, int]]) -> Iterator[tuple[Item, Value | Lost]]:
+    def _scheduler_there(self) -> bool:
+        """Whether it is. Raises ClusterError when it has been gone for too long."""
+        if self._client.status == "running":
+            self._heard = time.monotonic()
+            return True
+        if self._client.status == "closed" or time.monotonic() - self._heard > LOST_SECONDS:
+            raise ClusterError("the scheduler is gone; the same command with --resume goes on once it is back")
+        return False
+
+    def _gathered(self, future: Future[Any], chunk: Chunk[Item]) -> Iterator[tuple[Item, Value | Lost]]:
         """What a chunk came to; what it did not do is queued again."""
         try:
             part: Part[Value] = future.result()
-        except (KilledWorker, CancelledError) as error:
-            words = "the workers that had it died" if isinstance(error, KilledWorker) else "it was cancelled"
-            yield from self._repeat(chunk, words)
+        except KilledWorker:
+            if chunk.alone:
+                yield from self._repeat(chunk, DIED, certain=True)
+            else:
+                if not self._suspects:
+                    say("workers die again and again: what they had in hand is done one by one, to see of what")
+                self._suspects.extend(chunk.items)
+            return
+        except CancelledError:
+            yield from self._repeat(chunk, DIED if chunk.alone else "it was cancelled")
             return
         except Exception as error:  # of another machine: gdn or a package missing there, or a fault of ours
             yield from self._repeat(chunk, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
             return
         finally:
             future.release()
-        for (item, _), value in zip(chunk, part.values, strict=False):
+        for (item, _), value in zip(chunk.items, part.values, strict=False):
             self._done += 1
             yield item, value
         if part.values:
             each = part.seconds / len(part.values)
             self._cost = each if self._cost is None else 0.7 * self._cost + 0.3 * each
         if part.unfit is not None:
-            yield from self._left(chunk[len(part.values) :], part.unfit, part.worker)
+            yield from self._left(chunk.items[len(part.values) :], part.unfit, part.worker)
 
     def _left(self, rest: list[tuple[Item, int]], unfit: Unfit, worker: str) -> Iterator[tuple[Item, Value | Lost]]:
         """What a worker left of its chunk, because it cannot do it, or the first item cannot be done."""
@@ -225,15 +210,14 @@ class Flow(Generic[Item, Value]):
         self._again.append((item, attempts + unfit.perhaps_item))
         self._again.extend(rest[1:])
 
-    def _repeat(self, chunk: list[tuple[Item, int]], reason: str) -> Iterator[tuple[Item, Value | Lost]]:
-        """Queue again; an item that was tried often enough, or that alone killed its workers, is lost."""
-        for item, attempts in chunk:
-            alone_killed = len(chunk) == 1 and "died" in reason
-            if alone_killed or attempts + 1 >= ATTEMPTS:
+    def _repeat(self, chunk: Chunk[Item], reason: str, certain: bool = False) -> Iterator[tuple[Item, Value | Lost]]:
+        """Queue again; an item that was tried often enough is lost, or whose fault it is for certain."""
+        for item, attempts in chunk.items:
+            if certain or attempts + 1 >= ATTEMPTS:
                 self._done += 1
                 yield item, Lost(reason)
             else:
-                self._again.append((item, attempts + 1))
+                (self._suspects if chunk.alone else self._again).append((item, attempts + 1))
 
 
 @contextlib.contextmanager

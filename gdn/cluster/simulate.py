@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from distributed import Client
 
 from gdn.cli.common import UsageFault
+from gdn.cluster.chunk import Lost, Unfit
 from gdn.cluster.connect import ClusterError, connected
-from gdn.cluster.flow import Flow, Lost, Unfit, deaths_noted
+from gdn.cluster.flow import Flow, deaths_noted
 from gdn.cluster.parcel import settle_memory
 
 Task = Callable[[], None]
