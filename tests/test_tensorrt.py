@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import re
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,12 +52,37 @@ def without_made_up_names(plan: bytes) -> Counter[bytes]:
 @needs_rtx
 @pytest.mark.parametrize("graph", ["generator", "gradient", "tangent", "step", "encoder"])
 def test_building_again_gives_the_same_but_for_names_that_the_compiler_makes_up(graph: Any) -> None:
-    # Not the same bytes: tensorrt_rtx numbers its internal tensors as its threads come to them (docs/gpu.md).
+    # Not the same bytes: it numbers its internal tensors as its threads come to them, by where they lie in memory.
     library, onnx = load_library("tensorrt_rtx"), onnx_bytes(find_model("pt-ceo2-64"), graph)
     first, second = (build_plan(library, onnx, graph) for _ in range(2))
-    assert len(first) == len(second)
+    assert abs(len(first) - len(second)) < 1e-3 * len(first)  # numbers have more digits or fewer
     words, others = without_made_up_names(first), without_made_up_names(second)
-    assert (words & others).total() > 0.999 * words.total()
+    assert (words & others).total() > 0.99 * words.total()
+
+
+@needs_rtx
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("setarch") is None, reason="needs setarch to fix addresses")
+def test_building_again_at_the_same_addresses_gives_the_same_bytes(tmp_path: Path) -> None:
+    script = tmp_path / "build.py"
+    script.write_text("""
+import hashlib
+from gdn.engines.base import onnx_bytes
+from gdn.engines.plans import build_plan, load_library
+from gdn.models import find_model
+plan = build_plan(load_library("tensorrt_rtx"), onnx_bytes(find_model("pt-ceo2-64"), "gradient"), "gradient")
+print(hashlib.sha256(plan).hexdigest())
+""")
+    fixed = ["setarch", platform.machine(), "--addr-no-randomize", sys.executable, str(script)]
+    seen: Counter[str] = Counter()
+    for _ in range(20):  # its threads may still come in another order, on a machine with other work
+        done = subprocess.run(fixed, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONHASHSEED": "0"})
+        if "personality" in done.stderr:
+            pytest.skip("addresses cannot be fixed here")
+        assert done.returncode == 0, done.stderr
+        seen[done.stdout] += 1
+        if max(seen.values()) > 1:
+            return
+    raise AssertionError(f"20 builds, 20 different plans: {seen}")
 
 
 @needs_rtx
