@@ -143,6 +143,62 @@ def test_streams_repeat_whatever_the_workers(dataset: Path, tiny_recipe: Path) -
     assert np.abs(drawn[0]).max() < 1
 
 
+def test_imaging_conditions_are_drawn_from_the_recipe(dataset: Path, tiny_recipe: Path) -> None:
+    from gdn.training.data import open_stream
+    from gdn.training.imaging import Optics
+    from gdn.training.recipe import Imaging, Recipe, load_recipe
+
+    # Stored data sets repeat: by default the numbers are drawn as they always were.
+    usual = Optics.random(np.random.default_rng(3))
+    rng = np.random.default_rng(3)
+    assert (usual.defocus_nm, usual.spherical_um) == (rng.integers(0, 21), rng.uniform(-13, 3))
+    assert [usual.astigmatism_nm, usual.astigmatism_degrees] == [abs(rng.normal(0, 1)), rng.uniform(0, 180)]
+    wide = load_recipe("wide-64").imaging
+    drawn = [Optics.random(np.random.default_rng(seed), wide) for seed in range(200)]
+    assert min(o.defocus_nm for o in drawn) < -10
+    assert min(o.blur_angstrom for o in drawn) < 0.3
+    largest = []
+    for imaging in (Imaging(), Imaging(most_contrast=0.1)):
+        recipe = Recipe.model_validate(load_recipe(str(tiny_recipe)).model_dump() | {"imaging": imaging.model_dump()})
+        stream = open_stream(dataset, recipe, 0)
+        images = recipe.network.intensity_scale * stream.draw(32).images
+        largest.append(np.abs(images).max((1, 2, 3)))
+        stream.close()
+    assert largest[0].max() > 0.15
+    np.testing.assert_allclose(largest[1], np.minimum(largest[0], 0.1), atol=1e-3)  # patches are kept in half precision
+
+
+def test_a_model_is_calibrated_on_frames_imaged_as_its_training_images_were(dataset: Path) -> None:
+    from gdn.evaluation.calibration_run import Task, clean_view
+    from gdn.models import find_model
+
+    card = find_model("pt-ceo2-64").card
+    path = min((dataset / "waves").glob("*.npz"))
+    seen = []
+    for blur in (0.05, 0.8):
+        changed = card.model_copy(update={"recipe": card.recipe | {"imaging": {"blur_angstrom": [blur, blur]}}})
+        image = clean_view(Task(0, path, 0, Path("unused"), 0), changed, np.random.default_rng(0))
+        seen.append(np.abs(np.diff(image)).mean())
+    assert seen[0] > 1.5 * seen[1] > 0
+
+
+def test_a_smaller_generator_takes_the_weights_of_a_larger_one() -> None:
+    from gdn.training.recipe import Recipe, load_recipe
+    from gdn.training.state import State, _load_common
+
+    def half_as_large(name: str, **changes: int) -> State:
+        content = load_recipe(name).model_dump()
+        content["network"] |= {"base_channels": 4, "channel_cap": 8, "rung_width": 8, **changes}
+        return State(Recipe.model_validate(content), "cpu")
+
+    large, small = half_as_large("range-128-fine"), half_as_large("wide-64")
+    _load_common(small.generator, large.generator)
+    _load_common(small.encoder, large.encoder)
+    mine = dict(small.generator.named_parameters())
+    for name, its in large.generator.named_parameters():
+        assert (mine[name] == its).all()
+
+
 def test_a_run_leaves_what_it_promises_and_resumes(tmp_path: Path, dataset: Path, tiny_recipe: Path) -> None:
     run = tmp_path / "run"
     arguments = ["train", "--recipe", tiny_recipe, "--data", dataset, "-o", run, "--threads", "1", "--status-every", "64"]

@@ -24,11 +24,12 @@ from gdn.evaluation.spectrum_law import fit_spectrum, lesson_of
 from gdn.evaluation.suite import STUDY_VACUUM, Noise
 from gdn.frames.files import writing
 from gdn.frames.sampling import bin_sum
-from gdn.models import load_model, sha256_of
+from gdn.models import ModelCard, load_model, sha256_of
 from gdn.search.bank import Bank, bank_for
 from gdn.search.denoise import FrameResult, denoise_frame
 from gdn.search.tiles import SearchSettings
 from gdn.training.imaging import read_wave, render
+from gdn.training.recipe import Imaging
 from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path, split_of
 from gdn.trust.calibration import FILE, Calibration
 
@@ -66,7 +67,7 @@ def calibrate_folder(
     tasks = [Task(n, paths[n % len(paths)], n // len(paths), folder, seed) for n in range(frames)]
     total = frames + len(lessons)
     card = load_model(folder).card
-    teach = partial(lesson_of, sampling_angstrom=card.sampling_angstrom, patch=card.patch)
+    teach = partial(lesson_of, sampling_angstrom=card.sampling_angstrom, patch=card.patch, ranges=imaging_of(card))
     with _mapping(workers) as mapped:
         found = _counted(mapped(observed, tasks), lambda n: progress(n, total))
         taught = _counted(mapped(teach, lessons, range(len(lessons))), lambda n: progress(frames + n, total))
@@ -136,9 +137,15 @@ def random_noise(rng: np.random.Generator) -> Noise:
     return Noise("gaussian", float(10 ** rng.uniform(*LOG10_GAUSSIAN)))
 
 
-def clean_view(task: Task, patch_angstrom: float, rng: np.random.Generator) -> Array:
+def imaging_of(card: ModelCard) -> Imaging:
+    """The conditions that a model's training images were taken under: those of the frames it is calibrated for."""
+    return Imaging.model_validate(card.recipe.get("imaging", {}))
+
+
+def clean_view(task: Task, card: ModelCard, rng: np.random.Generator) -> Array:
     """The clean frame, study units: cut to at most LARGEST_FIELD patches, at a random place."""
-    optics = frame_optics(seed_of_path(task.path), task.view)
+    patch_angstrom = card.patch * card.sampling_angstrom
+    optics = frame_optics(seed_of_path(task.path), task.view, imaging_of(card))
     image = np.maximum(render(read_wave(task.path), optics, FRAME_SAMPLING, FRAME_SHAPE), 0) * np.float32(STUDY_VACUUM)
     least = patch_angstrom / FRAME_SAMPLING
     side = min(min(FRAME_SHAPE), round(rng.uniform(least, LARGEST_FIELD * least)))
@@ -150,8 +157,7 @@ def observed(task: Task) -> Observation:
     """Denoise one frame as a user would, told nothing, and compare with the truth."""
     rng = np.random.default_rng([task.seed, task.number, 0xCA1])
     engine, bank = _running(task.model)
-    card = engine.model.card
-    clean = clean_view(task, card.patch * card.sampling_angstrom, rng)
+    clean = clean_view(task, engine.model.card, rng)
     noisy = random_noise(rng).apply(clean, int(rng.integers(2**31)))
     result = denoise_frame(noisy, FRAME_SAMPLING, engine, bank, SearchSettings())
     return observe_result(seed_of_path(task.path), result, clean, task.number)

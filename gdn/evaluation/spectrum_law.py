@@ -19,6 +19,7 @@ from gdn.engines.observation import Array
 from gdn.evaluation.small_network import Plan, fit_network
 from gdn.search.binned import Binned
 from gdn.training.imaging import Optics, Wave, read_wave, render
+from gdn.training.recipe import Imaging
 from gdn.trust.calibration import Scaling, SpectrumLaw
 from gdn.trust.spectrum import ring_features
 
@@ -40,7 +41,7 @@ class Lesson:
     wrong: NDArray[np.bool_]
 
 
-def lesson_of(path: Path, seed: int, sampling_angstrom: float, patch: int) -> Lesson:
+def lesson_of(path: Path, seed: int, sampling_angstrom: float, patch: int, ranges: Imaging = Imaging()) -> Lesson:
     """Pairs of a right and a wrong frame of one wave, of the same size and noise."""
     rng = np.random.default_rng([seed, 0x5BEC])
     wave = read_wave(path)
@@ -50,21 +51,22 @@ def lesson_of(path: Path, seed: int, sampling_angstrom: float, patch: int) -> Le
         factor = float(np.exp(rng.choice([-1, 1]) * rng.uniform(*LOG_FACTOR)))
         largest = int(FIELD_ANGSTROM / (sampling_angstrom * max(1.0, 1 / factor)))
         side = int(rng.integers(min(patch, largest), largest + 1))
-        right = _view(wave, sampling_angstrom, side, rng)
+        right = _view(wave, sampling_angstrom, side, rng, ranges)
         if rng.random() < STRANGE:
             wrong = strange_image(side, sampling_angstrom, float(right.std()), rng)
         else:
-            wrong = _view(wave, sampling_angstrom / factor, side, rng)
+            wrong = _view(wave, sampling_angstrom / factor, side, rng, ranges)
         poisson = rng.random() < 0.6
         rows += [ring_features(noisy(image, level, poisson, rng), sampling_angstrom) for image in (right, wrong)]
     return Lesson(np.array(rows), np.tile([False, True], VIEWS))
 
 
-def _view(wave: Wave, sampling: float, side: int, rng: np.random.Generator) -> Array:
+def _view(wave: Wave, sampling: float, side: int, rng: np.random.Generator, ranges: Imaging) -> Array:
     """A square of the wave at random conditions, somewhere in it, vacuum 1."""
     room = wave.cell_angstrom - FIELD_ANGSTROM
     corner = room / 2 + rng.uniform(0, max(FIELD_ANGSTROM - side * sampling, 0), 2)
-    return np.asarray(np.maximum(render(wave, Optics.random(rng), sampling, (side, side), (corner[0], corner[1])), 0))
+    optics = Optics.random(rng, ranges)
+    return np.asarray(np.maximum(render(wave, optics, sampling, (side, side), (corner[0], corner[1])), 0))
 
 
 def strange_image(side: int, sampling: float, contrast: float, rng: np.random.Generator) -> Array:

@@ -17,7 +17,7 @@ from scipy.ndimage import map_coordinates, spline_filter
 
 from gdn.training.imaging import Optics, Wave, oversampled, read_wave
 from gdn.training.randomness import Shards, shard_count
-from gdn.training.recipe import Recipe
+from gdn.training.recipe import Imaging, Recipe
 from gdn.training.simulation import seed_of_path, split_of
 
 Patches = NDArray[np.float32]
@@ -95,15 +95,21 @@ def _labels(wave: Wave, optics: Optics, centre: tuple[float, float], width: floa
     return np.array([(optics.defocus_nm - 10) / 6, (mass - 2.6) / 1.6], np.float32)
 
 
-Task = tuple[list[Path], list[int], int, int, float, bool]
+Task = tuple[list[Path], list[int], int, int, float, bool, Imaging]
 
 
 def _task(arguments: Task) -> tuple[Patches, Patches]:
     """One rendered image's worth of patches; a pure function of its arguments."""
-    paths, key, n, patch, sampling, augment = arguments
+    paths, key, n, patch, sampling, augment, imaging = arguments
     rng = np.random.default_rng(key)
     path = paths[rng.integers(len(paths))]
-    images, labels = wave_patches(path, Optics.random(rng), rng, n, patch, sampling, augment)
+    optics, (least, most) = Optics.random(rng, imaging), imaging.magnification
+    if least < most:
+        sampling /= rng.uniform(least, most)
+    images, labels = wave_patches(path, optics, rng, n, patch, sampling, augment)
+    if imaging.most_contrast:
+        # The search leaves contrast free, so that a generator need not make all of it.
+        images = 1 + (images - 1) * np.minimum(1, imaging.most_contrast / np.abs(images - 1).max((1, 2), keepdims=True))
     return images.astype(np.float16), labels
 
 
@@ -151,7 +157,7 @@ class WaveStream:
     def _arguments(self, kind: int, shard: int, counter: int, paths: list[Path]) -> Task:
         r = self._recipe
         key = [r.stream.seed, kind, shard, counter]
-        return paths, key, r.stream.patches_per_image, r.network.patch, r.network.sampling_angstrom, r.stream.augment
+        return paths, key, r.stream.patches_per_image, r.network.patch, r.network.sampling_angstrom, r.stream.augment, r.imaging
 
     def _next_image(self, shard: _Shard) -> tuple[Patches, Patches]:
         if self._pool is None:

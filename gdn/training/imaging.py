@@ -18,6 +18,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from gdn.training.recipe import Imaging
+
 ComplexArray = NDArray[np.complex64]
 FloatArray = NDArray[np.float32]
 
@@ -45,20 +47,20 @@ class Optics:
     blur_angstrom: float = 0.45
 
     @staticmethod
-    def random(rng: np.random.Generator) -> Optics:
-        """The range of one aberration-corrected microscope: defocus 0-20 nm in 1 nm steps."""
+    def random(rng: np.random.Generator, ranges: Imaging = Imaging()) -> Optics:
+        """Conditions drawn from `ranges`, by default those of one aberration-corrected microscope at underfocus."""
         return Optics(
-            defocus_nm=float(rng.integers(0, 21)),
-            spherical_um=rng.uniform(-13, 3),
-            astigmatism_nm=abs(rng.normal(0, 1.0)),
+            defocus_nm=float(rng.integers(ranges.defocus_nm[0], ranges.defocus_nm[1] + 1)),
+            spherical_um=rng.uniform(*ranges.spherical_um),
+            astigmatism_nm=abs(rng.normal(0, ranges.astigmatism_nm)),
             astigmatism_degrees=rng.uniform(0, 180),
-            coma_nm=abs(rng.normal(0, 20)),
+            coma_nm=abs(rng.normal(0, ranges.coma_nm)),
             coma_degrees=rng.uniform(0, 360),
-            trefoil_nm=abs(rng.normal(0, 20)),
+            trefoil_nm=abs(rng.normal(0, ranges.trefoil_nm)),
             trefoil_degrees=rng.uniform(0, 120),
-            focal_spread_nm=rng.uniform(2.5, 4.5),
-            source_mrad=rng.uniform(0.05, 0.25),
-            blur_angstrom=rng.uniform(0.42, 0.6),
+            focal_spread_nm=rng.uniform(*ranges.focal_spread_nm),
+            source_mrad=rng.uniform(*ranges.source_mrad),
+            blur_angstrom=rng.uniform(*ranges.blur_angstrom),
         )
 
 

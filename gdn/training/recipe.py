@@ -102,6 +102,22 @@ class Stream(_Section):
     augment: bool = Field(True, description="random rotation, reflection and shift of every patch")
 
 
+class Imaging(_Section):
+    """Imaging conditions of the rendered images: ranges, and where there is one number the deviation of a half-normal. The
+    defaults are one aberration-corrected microscope at underfocus."""
+
+    defocus_nm: tuple[int, int] = Field((0, 20), description="in steps of 1 nm; positive is underfocus")
+    spherical_um: tuple[float, float] = (-13, 3)
+    astigmatism_nm: float = Field(1.0, ge=0)
+    coma_nm: float = Field(20.0, ge=0)
+    trefoil_nm: float = Field(20.0, ge=0)
+    focal_spread_nm: tuple[float, float] = (2.5, 4.5)
+    source_mrad: tuple[float, float] = (0.05, 0.25)
+    blur_angstrom: tuple[float, float] = (0.42, 0.6)
+    magnification: tuple[float, float] = Field((1.0, 1.0), description="other lattice constants, and a sampling not well known")
+    most_contrast: float = Field(0.0, ge=0, description="a patch of more (largest |x - 1|) is scaled to it; 0: none is")
+
+
 class Recipe(_Section):
     """All settings of a run."""
 
@@ -111,6 +127,7 @@ class Recipe(_Section):
     optimiser: Optimiser = Optimiser()
     loss: Loss = Loss()
     stream: Stream = Stream()
+    imaging: Imaging = Imaging()
 
 
 def shipped_recipes() -> list[str]:

@@ -33,6 +33,7 @@ from gdn.training.imaging import (
     render,
     write_wave,
 )
+from gdn.training.recipe import Imaging
 from gdn.training.structures import Structure, random_structure
 
 GRID = 768  # px of the multislice grid on the 64 Å cell
@@ -146,9 +147,9 @@ def _simulate_one(out: Path, index: int, seed: int) -> None:
     write_wave(wave_path(out, index, seed), replace(wave, record=record))
 
 
-def frame_optics(seed: int, view: int) -> Optics:
+def frame_optics(seed: int, view: int, ranges: Imaging = Imaging()) -> Optics:
     """Imaging conditions of rendered frame `view` of structure `seed`."""
-    return Optics.random(np.random.default_rng([seed, view, 0x0B]))
+    return Optics.random(np.random.default_rng([seed, view, 0x0B]), ranges)
 
 
 def _render_one(out: Path, index: int, seed: int, view: int) -> None:
