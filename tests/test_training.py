@@ -168,6 +168,23 @@ def test_imaging_conditions_are_drawn_from_the_recipe(dataset: Path, tiny_recipe
     np.testing.assert_allclose(largest[1], np.minimum(largest[0], 0.1), atol=1e-3)  # patches are kept in half precision
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("defocus_nm = [20, 0]", "smaller number comes first"),
+        ("blur_angstrom = [-1, 1]", "not below it"),
+        ("fog = 1", "imaging.fog"),
+    ],
+)
+def test_imaging_that_cannot_be_is_refused(tmp_path: Path, line: str, words: str) -> None:
+    from gdn.training.recipe import load_recipe
+
+    (tmp_path / "mine.toml").write_text(f'name = "mine"\n[imaging]\n{line}\n')
+    with pytest.raises(ValueError, match=words) as caught:
+        load_recipe(str(tmp_path / "mine.toml"))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_model_is_calibrated_on_frames_imaged_as_its_training_images_were(dataset: Path) -> None:
     from gdn.evaluation.calibration_run import Task, clean_view
     from gdn.models import find_model

@@ -109,7 +109,8 @@ def _task(arguments: Task) -> tuple[Patches, Patches]:
     images, labels = wave_patches(path, optics, rng, n, patch, sampling, augment)
     if imaging.most_contrast:
         # The search leaves contrast free, so that a generator need not make all of it.
-        images = 1 + (images - 1) * np.minimum(1, imaging.most_contrast / np.abs(images - 1).max((1, 2), keepdims=True))
+        largest = np.maximum(np.abs(images - 1).max((1, 2), keepdims=True), imaging.most_contrast)
+        images = 1 + (images - 1) * (imaging.most_contrast / largest)
     return images.astype(np.float16), labels
 
 

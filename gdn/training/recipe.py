@@ -117,6 +117,15 @@ class Imaging(_Section):
     magnification: tuple[float, float] = Field((1.0, 1.0), description="other lattice constants, and a sampling not well known")
     most_contrast: float = Field(0.0, ge=0, description="a patch of more (largest |x - 1|) is scaled to it; 0: none is")
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for name, value in self:
+            if isinstance(value, tuple) and value[0] > value[1]:
+                raise ValueError(f"{name} {list(value)}: the smaller number comes first")
+        if self.magnification[0] <= 0 or min(*self.focal_spread_nm, *self.source_mrad, *self.blur_angstrom) < 0:
+            raise ValueError("magnification is above 0; focal_spread_nm, source_mrad and blur_angstrom are not below it")
+        return self
+
 
 class Recipe(_Section):
     """All settings of a run."""
