@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +18,6 @@ SHARED = ROOT.parent / "shared" / "data"
 
 
 def have_torch() -> bool:
-    import importlib.util
-
     return importlib.util.find_spec("torch") is not None
 
 
@@ -95,16 +97,38 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, dataset: Path, tiny_recip
     return run
 
 
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Path:
-    """The tiny run, exported."""
-    from gdn.training.export import export_model
-    from gdn.training.state import networks_of_run
+@dataclass(frozen=True)
+class Exported:
+    """A model folder and what the command said that made it."""
 
-    out = tmp_path_factory.mktemp("models") / "tiny"
-    generator, encoder, recipe, training = networks_of_run(tiny_run)
-    export_model(generator, encoder, recipe, training, out)
-    return out
+    folder: Path
+    said: str
+
+
+def _export(source: Path, folder: Path, *options: str) -> Exported:
+    command = [sys.executable, "-m", "gdn", "export", str(source), "-o", str(folder), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    return Exported(folder, done.stdout)
+
+
+@pytest.fixture(scope="session")
+def tiny_export(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Exported:
+    """The tiny run, exported by the command: half a minute, so once for all tests."""
+    return _export(tiny_run, tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_export: Exported) -> Path:
+    """The tiny run's model."""
+    return tiny_export.folder
+
+
+@pytest.fixture(scope="session")
+def tiny_half(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Exported:
+    """That model in half precision; with plans of its graphs where tensorrt_rtx is there to build them."""
+    plans = () if importlib.util.find_spec("tensorrt_rtx") is None else ("--engine", "tensorrt")
+    return _export(tiny_model, tmp_path_factory.mktemp("models") / "half", "--fp16", *plans)
 
 
 def noisy_frame(shape: tuple[int, int] = (220, 240), seed: int = 0, dose: float = 0.45) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import needs_training
+from conftest import Exported, needs_training
 
 from gdn.engines.base import EngineError, jacobian, onnx_bytes
 from gdn.engines.choose import candidates, check, open_engine
@@ -371,13 +371,8 @@ def test_a_provider_of_onnxruntime_is_asked_for_with_it() -> None:
 
 
 @needs_training
-def test_half_precision_searches_and_single_decides(tiny_model: Path, tmp_path: Path) -> None:
-    from gdn.training.export import export_model
-    from gdn.training.state import networks_of_model
-
-    generator, encoder, recipe = networks_of_model(tiny_model)
-    export_model(generator, encoder, recipe, {}, tmp_path / "half", fp16=True)
-    single, half = load_model(tiny_model), load_model(tmp_path / "half")
+def test_half_precision_searches_and_single_decides(tiny_model: Path, tiny_half: Exported) -> None:
+    single, half = load_model(tiny_model), load_model(tiny_half.folder)
     with open_engine(single, "onnxruntime", "cpu", 1) as full, open_engine(half, "onnxruntime", "cpu", 1) as narrow:
         assert full.exact is full
         for mine, theirs in zip(outputs(narrow.exact, 3), outputs(full, 3), strict=True):

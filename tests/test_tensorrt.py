@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, needs_training
+from conftest import ROOT, Exported, needs_training
 from test_cli import gdn, one_line
 
 from gdn.engines.base import EngineError, OutOfMemory, onnx_bytes
@@ -87,15 +87,13 @@ print(hashlib.sha256(plan).hexdigest())
 
 @needs_rtx
 @needs_training
-def test_half_precision_graphs_are_built(tiny_run: Path, tmp_path: Path) -> None:
-    done = gdn("export", tiny_run, "-o", tmp_path / "half", "--fp16", "--engine", "tensorrt")
-    assert done.returncode == 0, done.stderr
-    model = load_model(tmp_path / "half")
+def test_half_precision_graphs_are_built(tiny_half: Exported, tmp_path: Path) -> None:
+    model = load_model(tiny_half.folder)
     assert model.card.precision == "fp16"
-    built = [line for line in done.stdout.splitlines() if "tensorrt" in line]
+    built = [line for line in tiny_half.said.splitlines() if "tensorrt" in line]
     assert [line.split(":")[0] for line in built] == [g for g in GRAPHS if model.file(f"{g}.onnx") is not None]
     assert sum(line.startswith("exact-") for line in built) == 3
-    again = gdn("export", tmp_path / "half", "-o", tmp_path / "full", "--engine", "tensorrt")
+    again = gdn("export", tiny_half.folder, "-o", tmp_path / "full", "--engine", "tensorrt")
     assert again.returncode == 0, again.stderr
     assert sum("tensorrt" in line for line in again.stdout.splitlines()) == len(built) - 3
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, SHARED, needs_shared, needs_training
+from conftest import ROOT, SHARED, Exported, needs_shared, needs_training
 
 from gdn.training.imaging import Optics, oversampled, read_wave, render, write_wave
 from gdn.training.simulation import seed_of_path, split_of, structure_seed
@@ -308,22 +308,19 @@ def test_dry_run_prints_settings() -> None:
     assert json.loads(result.stdout)["network"]["latent"] == 50
 
 
-def test_export_checks_and_reports(tmp_path: Path, tiny_run: Path) -> None:
-    result = gdn("export", tiny_run, "-o", tmp_path / "m")
-    assert result.returncode == 0, result.stderr
-    assert "differ by at most" in result.stdout
-    from gdn.models import load_model
-
-    card = load_model(tmp_path / "m").card
-    assert (card.latent, card.patch, card.precision) == (16, 32, "fp32")
-    assert gdn("export", tmp_path / "m", "-o", tmp_path / "half", "--fp16").returncode == 0
+def test_export_checks_and_reports(tmp_path: Path, tiny_export: Exported, tiny_half: Exported) -> None:
     import onnx
 
-    graph = onnx.load(str(tmp_path / "half" / "generator.onnx"))
+    from gdn.models import load_model
+
+    assert "differ by at most" in tiny_export.said
+    card = load_model(tiny_export.folder).card
+    assert (card.latent, card.patch, card.precision) == (16, 32, "fp32")
+    graph = onnx.load(str(tiny_half.folder / "generator.onnx"))
     assert graph.opset_import[0].version == 20
     assert graph.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
     assert graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param
-    assert load_model(tmp_path / "half").card.precision == "fp16"
+    assert load_model(tiny_half.folder).card.precision == "fp16"
     assert gdn("export", tmp_path, "-o", tmp_path / "x").returncode == 2
 
 
