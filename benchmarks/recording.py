@@ -38,13 +38,19 @@ BANDS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.95, 1.25)  # 1/Å
 BLURS = 2.0 ** np.arange(0, 4.1, 0.25)  # px
 
 
-def errors(results: Stack, frames: Stack) -> NDArray[np.float64]:
-    """Mean squared error of each frame's result, in squared units of the frames."""
-    n = len(frames)
-    total = frames.sum(0, dtype=np.float64)
-    noise = np.mean([_noise(frames[i] - frames[j]) for i in range(n) for j in range(i)]) / 2
-    found = [np.mean((results[i] - (total - frames[i]) / (n - 1)) ** 2) for i in range(n)]
-    return np.array(found) - noise / (n - 1)
+class Recording:
+    """The `frames`, the mean of all `others` for each of them, and the variance of that mean's noise."""
+
+    def __init__(self, frames: Stack) -> None:
+        n = len(frames)
+        self.frames = frames
+        self.others = (frames.sum(0, dtype=np.float64) - frames) / (n - 1)
+        pairs = [_noise(frames[i] - frames[j]) for i in range(n) for j in range(i)]
+        self.noise = float(np.mean(pairs)) / 2 / (n - 1)
+
+    def errors(self, results: Stack) -> NDArray[np.float64]:
+        """Mean squared error of each frame's result, in squared units of the frames."""
+        return np.asarray(((results - self.others) ** 2).mean((1, 2)) - self.noise)
 
 
 def _noise(difference: Stack, width: float = 3.0) -> float:
@@ -53,10 +59,10 @@ def _noise(difference: Stack, width: float = 3.0) -> float:
     return float(np.mean(rough**2) / (1 - 3 / (4 * np.pi * width**2)))  # 1 - 2 g(0) + sum of g^2
 
 
-def blurs(frames: Stack) -> Stack:
-    """The Gaussian blur whose width is best by `errors`."""
-    tried = (np.stack([gaussian_filter(x, s) for x in frames]) for s in BLURS)
-    return min(tried, key=lambda results: errors(results, frames).mean())
+def blurs(recording: Recording) -> Stack:
+    """The Gaussian blur whose width is best by `Recording.errors`."""
+    tried = (np.stack([gaussian_filter(x, s) for x in recording.frames]) for s in BLURS)
+    return min(tried, key=lambda results: recording.errors(results).mean())
 
 
 def main() -> int:
@@ -70,33 +76,33 @@ def main() -> int:
     source = read_frames(options.stack)
     frames = np.stack([source.read(number, whole=True) for number in range(source.count)])
     flat = np.broadcast_to(frames.mean((1, 2), keepdims=True), frames.shape)
-    level, base = frames.mean(), errors(flat, frames)
+    recording = Recording(frames)
+    level, base = frames.mean(), recording.errors(flat)
     print(f"| {options.stack.name}, {len(frames)} frames | rms error, % of the mean | dB over constant (sd) |\n|---|--:|--:|")
     generated: dict[str, Stack] = {}
-    for name, results in methods(frames, options.sampling, options.models, options.restarts, generated):
-        found = errors(results, frames)
+    for name, results in methods(recording, options.sampling, options.models, options.restarts, generated):
+        found = recording.errors(results)
         gain = 10 * np.log10(base / found)
         print(f"| {name} | {100 * np.sqrt(found.mean()) / level:.2f} | {gain.mean():+.2f} ({gain.std(ddof=1):.2f}) |", flush=True)
     spans = [f"{low:g}-{high:g}" for low, high in pairwise(BANDS)]
     print(f"\n| signal left, %, in 1/Å | {' | '.join(spans)} |\n|---|{'--:|' * len(spans)}")
     for name, images in generated.items():
-        shares = unexplained(images, frames, options.sampling)
+        shares = unexplained(images, recording, options.sampling)
         print(f"| generator of {name} alone | {' | '.join(f'{100 * share:.0f}' for share in shares)} |")
     return 0
 
 
-def unexplained(images: Stack, frames: Stack, sampling: float) -> list[float]:
+def unexplained(images: Stack, recording: Recording, sampling: float) -> list[float]:
     """The share of the signal's power in each of BANDS that `images` leave: 1 - (2 cross - own) / signal, each summed over
     frames, from spectra under a Hann window; signal and cross are against the mean of the other frames."""
-    rows, columns = frames.shape[1:]
+    rows, columns = images.shape[1:]
     window = np.hanning(rows)[:, None] * np.hanning(columns)
     k = np.hypot(np.fft.fftfreq(rows, sampling)[:, None], np.fft.fftfreq(columns, sampling))
 
     def spectra(stack: Stack) -> NDArray[np.complex128]:
         return np.fft.fft2((stack - stack.mean((1, 2), keepdims=True)) * window)
 
-    data, own = spectra(frames), spectra(images)
-    others = (data.sum(0) - data) / (len(frames) - 1)
+    data, others, own = (spectra(stack) for stack in (recording.frames, recording.others, images))
     found = []
     for low, high in pairwise(BANDS):
         within = (k >= low) & (k < high)
@@ -106,10 +112,11 @@ def unexplained(images: Stack, frames: Stack, sampling: float) -> list[float]:
 
 
 def methods(
-    frames: Stack, sampling: float, models: list[str], restarts: int, generated: dict[str, Stack]
+    recording: Recording, sampling: float, models: list[str], restarts: int, generated: dict[str, Stack]
 ) -> Iterator[tuple[str, Stack]]:
     """Every method's results; `generated` takes what each model's generator alone makes."""
-    yield "best blur", blurs(frames)
+    frames = recording.frames
+    yield "best blur", blurs(recording)
     gain, offset, dose = 1.0, 0.0, 1.0
     for name in models:
         with open_engine(find_model(name), "onnxruntime") as engine:
@@ -122,14 +129,14 @@ def methods(
         yield f"gdn, {name}", np.stack([result.image for result in found])
     level = dose / STUDY_VACUUM  # of the study's units, which comparators take
 
-    def by(method: Callable[[Case], Stack], spacing: float) -> Stack:
+    def by(method: Callable[[Case], Stack]) -> Stack:
         scaled = (frames - np.float32(offset)) / np.float32(gain * level)
-        cases = (Case(x, x, Noise("poisson", level), spacing) for x in scaled)
+        cases = (Case(x, x, Noise("poisson", level), sampling) for x in scaled)
         return np.stack([method(case) for case in cases]) * np.float32(gain * level) + np.float32(offset)
 
     if available("bm3d-binned"):
-        yield "BM3D of counts summed 4x4", by(bm3d_binned, sampling)
-    yield "U-Net (blind)", by(unet_comparator(shipped_unet("unet-blind")), sampling)
+        yield "BM3D of counts summed 4x4", by(bm3d_binned)
+    yield "U-Net (blind)", by(unet_comparator(shipped_unet("unet-blind")))
 
 
 if __name__ == "__main__":

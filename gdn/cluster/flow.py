@@ -51,7 +51,7 @@ class Flow(Generic[Item, Value]):
         self._done = 0
         self._known: tuple[float, list[str]] = (-math.inf, [])
         self._fit_seen: float | None = None  # when a worker last was there that can do this
-        self._heard = math.inf  # when the scheduler last was there
+        self._heard = time.monotonic()  # when the scheduler last was there
         self._deserted = False
         self.unfit: dict[str, str] = {}
         self.peak = 0  # chunks in flight at once
@@ -102,7 +102,6 @@ class Flow(Generic[Item, Value]):
             if self._suspects and address not in busy and address not in self.unfit:
                 self._start(Chunk([self._suspects.popleft()], frozenset([address]), alone=True))
         if not self._running:
-            self._heard = min(self._heard, time.monotonic())
             self._scheduler_there()
             self._stranded()
             time.sleep(LOOK_SECONDS)
@@ -173,7 +172,8 @@ class Flow(Generic[Item, Value]):
             part: Part[Value] = future.result()
         except KilledWorker:
             if chunk.alone:
-                yield from self._repeat(chunk, DIED, certain=True)
+                self._done += 1
+                yield chunk.items[0][0], Lost(DIED)
             else:
                 if not self._suspects:
                     say("workers die again and again: what they had in hand is done one by one, to see of what")
@@ -210,10 +210,10 @@ class Flow(Generic[Item, Value]):
         self._again.append((item, attempts + unfit.perhaps_item))
         self._again.extend(rest[1:])
 
-    def _repeat(self, chunk: Chunk[Item], reason: str, certain: bool = False) -> Iterator[tuple[Item, Value | Lost]]:
-        """Queue again; an item that was tried often enough is lost, or whose fault it is for certain."""
+    def _repeat(self, chunk: Chunk[Item], reason: str) -> Iterator[tuple[Item, Value | Lost]]:
+        """Queue again; an item that was tried often enough is lost."""
         for item, attempts in chunk.items:
-            if certain or attempts + 1 >= ATTEMPTS:
+            if attempts + 1 >= ATTEMPTS:
                 self._done += 1
                 yield item, Lost(reason)
             else:
