@@ -1,0 +1,1 @@
+"""Structures, exit waves and images: what networks are trained on."""

@@ -1,0 +1,110 @@
+"""Clean patches of any crystal in any mode, on the device that trains: random lattices and multislice of real structures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gdn.simulation.conditions import Draws, any_lens, random_cuts
+from gdn.simulation.lattices import CELL, WAVELENGTHS, RandomLattices
+from gdn.simulation.multislice import Beam, exit_wave, scattering_maps
+from gdn.simulation.renderer import intensity_spectra, patches, pixel_averaged, spectra_of, stem_image
+from gdn.simulation.scattering import wavelength_angstrom
+from gdn.training.imaging import WAVE_BAND
+from gdn.training.structures import Structure
+
+PIXEL_ANGSTROM = (0.25, 0.45)  # of a patch: whole-number binning comes to about 0.35
+SHARES = (0.62, 0.82)  # cumulated: HRTEM, annular dark field, the rest bright field
+ENERGIES_EV = (300e3, 300e3, 200e3, 80e3)
+
+
+class WavePool:
+    """Exit waves and scattering maps of up to `size` structures on one device; once full, new ones replace the oldest."""
+
+    def __init__(self, size: int, device: str, grid: int = 640) -> None:
+        m = 2 * int(WAVE_BAND * CELL) + 1
+        self.waves = torch.zeros(size, m, m, dtype=torch.complex64, device=device)
+        self.maps = torch.zeros(size, 2, m, m, dtype=torch.complex64, device=device)
+        self.wavelength = torch.zeros(size, device=device)
+        self.count, self.device, self.grid = 0, device, grid
+
+    @property
+    def filled(self) -> int:
+        """How many places are taken."""
+        return min(self.count, len(self.waves))
+
+    def add(self, structure: Structure, energy_ev: float, absorption: float = 0.0) -> None:
+        """Send electrons through one more structure."""
+        at = self.count % len(self.waves)
+        thermal = float(structure.parameters.get("thermal_angstrom", 0.08))
+        beam = Beam(energy_ev, self.grid, thermal_angstrom=thermal, absorption=absorption)
+        self.waves[at] = exit_wave(structure, beam, WAVE_BAND, self.device)
+        self.maps[at] = scattering_maps(structure, thermal, WAVE_BAND, self.device)
+        self.wavelength[at] = wavelength_angstrom(energy_ev)
+        self.count += 1
+
+
+@dataclass
+class AnyCrystal:
+    """A source of clean patches: half of the images of random lattices, half of the pool's structures, once it has any.
+
+    `draws` are the random numbers of everything; `batch` images are made at a time, `per_image` patches cut from each.
+    """
+
+    draws: Draws
+    batch: int
+    patch: int
+    per_image: int = 2
+    pool: WavePool | None = None
+
+    def __post_init__(self) -> None:
+        self._lattices = RandomLattices(self.draws, self.batch)
+
+    @torch.no_grad()
+    def draw(self) -> Tensor:
+        """(batch * per_image, 1, patch, patch) float32, mean 1, not negative."""
+        d, n = self.draws, self.batch
+        if self.pool is not None and self.pool.filled and bool(d.chance(0.5, 1)):
+            index = d.integers(self.pool.filled, n)
+            waves, maps, wavelength = self.pool.waves[index], self.pool.maps[index], self.pool.wavelength[index]
+        else:
+            potential = self._lattices.potential()
+            waves, maps = self._lattices.waves(potential), self._lattices.scattering(potential)
+            wavelength = d.choice(WAVELENGTHS, n)
+        # A batch is sorted by mode, so that each image is formed in one way only.
+        counts = [int(s * n) for s in SHARES]
+        hrtem = intensity_spectra(waves[: counts[0]], any_lens(d, wavelength[: counts[0]]), CELL)
+        dark = self._dark_field(maps[counts[0] : counts[1], 0])
+        bright = self._bright_field(maps[counts[1] :, 1])
+        return self._cut(torch.cat([hrtem, dark, bright]))
+
+    def _seen(self, maps: Tensor) -> Tensor:
+        """What a random probe sees of `maps` (n, m, m), scaled to about unit peak: (n, g, g)."""
+        d, n = self.draws, len(maps)
+        tail = d.uniform(0, 0.4, n) * d.chance(0.5, n)
+        seen = stem_image(maps, d.uniform(0.2, 0.65, n), tail, CELL)
+        top = seen.flatten(1)[:, ::16].quantile(0.998, dim=1)
+        return seen / (top[:, None, None] + 1e-12)
+
+    def _dark_field(self, maps: Tensor) -> Tensor:
+        d, n = self.draws, len(maps)
+        seen = self._seen(maps) ** d.uniform(0.8, 1.3, n)[:, None, None]
+        return spectra_of(d.log_uniform(0.01, 1, n)[:, None, None] + seen, CELL)
+
+    def _bright_field(self, maps: Tensor) -> Tensor:
+        d, n = self.draws, len(maps)
+        thick = d.log_uniform(0.2, 2.5, n)[:, None, None]
+        dip = (1 - torch.exp(-thick * self._seen(maps))) / (1 - torch.exp(-thick))
+        return spectra_of(1 - d.uniform(0.1, 0.75, n)[:, None, None] * dip, CELL)
+
+    def _cut(self, spectra: Tensor) -> Tensor:
+        d, n = self.draws, len(spectra)
+        pixel = d.log_uniform(*PIXEL_ANGSTROM, n)
+        images = torch.arange(n, device=d.device).repeat(self.per_image)
+        cuts = random_cuts(d, images, self.patch, pixel.repeat(self.per_image), CELL)
+        found = patches(pixel_averaged(spectra, pixel, CELL), cuts, self.patch, CELL).clamp_min(1e-3)
+        found = found / found.mean((1, 2), keepdim=True)
+        good = torch.isfinite(found).flatten(1).all(1) & (found.flatten(1).std(1) > 1e-4)
+        return torch.where(good[:, None, None], found, torch.ones_like(found))[:, None]
