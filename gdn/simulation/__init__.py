@@ -1,0 +1,1 @@
+"""Random specimens of any common crystal, for simulated micrographs."""
