@@ -102,7 +102,7 @@ FAMILIES: dict[str, Family] = {
     "fluorite": Family("cubic", [_FCC, _QUARTERS], [CATIONS, ["O", "F", "Cl"]], 0.08),
     "perovskite": Family("cubic", [_ONE, _CENTRE, _PEROVSKITE_X], [LARGE_CATIONS, CATIONS, ["O"]], 0.12),
     "rutile": Family("tetragonal", _rutile(0.305), [CATIONS, ["O", "F"]], 0.06),
-    "spinel": Family("cubic", _spinel(0.38), [CATIONS, CATIONS, ["O", "S"]], 0.07),
+    "spinel": Family("cubic", _spinel(0.385), [CATIONS, CATIONS, ["O", "S"]], 0.07),
     "cscl": Family("cubic", [_ONE, _CENTRE], [METALS, METALS], 0.05),
     "graphene": Family("hexagonal", [_GRAPHITE], [["C"]], 0.4, True),
     "hbn": Family("hexagonal", [_HCP, _HCP * [1, 1, -1] + [0, 0, 1]], [["B"], ["N"]], 0.2, True),

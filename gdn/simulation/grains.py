@@ -39,7 +39,7 @@ def draw_compound(rng: np.random.Generator, family: str) -> dict[str, Any]:
     scale = 1.0
     if invented:
         substitutes = tuple(pool[rng.integers(len(pool))] for pool in FAMILIES[family].pools)
-        scale = float(np.clip(sum(RADII[e] for e in substitutes) / sum(RADII[e] for e in elements), 0.88, 1.2))
+        scale = float(np.clip(sum(RADII[e] for e in substitutes) / sum(RADII[e] for e in elements), 0.65, 1.6))
         elements = substitutes
     jitter = 0.005 if FAMILIES[family].layered else 0.03
     scale *= rng.uniform(1 - jitter, 1 + jitter)
@@ -146,12 +146,11 @@ def amorphous(
     """Random atoms in the box at `density` (1/Å³), no two closer than `spacing` Å; `elements` is sampled for each atom."""
     wanted = int(density * np.prod(high - low))
     points = np.zeros((0, 3))
-    for _ in range(3):
-        fresh = rng.uniform(low, high, (int(1.3 * (wanted - len(points))), 3))
-        points = np.concatenate([points, fresh])
-        points = np.delete(points, cKDTree(points).query_pairs(spacing, output_type="ndarray")[:, 1], 0)[:wanted]
+    for _ in range(8):
         if len(points) >= wanted:
             break
+        points = np.concatenate([points, rng.uniform(low, high, (int(2 * (wanted - len(points))), 3))])
+        points = np.delete(points, cKDTree(points).query_pairs(spacing, output_type="ndarray")[:, 1], 0)[:wanted]
     return np.array([ATOMIC_NUMBERS[e] for e in elements])[rng.integers(len(elements), size=len(points))], points
 
 

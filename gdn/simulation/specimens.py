@@ -120,7 +120,7 @@ def _build(rng: np.random.Generator, p: dict[str, Any]) -> Atoms:
     film = p["film_shape"]
     if film and len(atoms[0]):
         z = atoms[1][:, 2]
-        # The film reaches 1 Å into the specimen's outermost layer: its atoms there are dropped where the two overlap.
+        # 1 Å of clearance, so that the film's atoms come about a bond length from the specimen's outermost ones.
         surface = z.min() - 1 if film["below"] else z.max() + 1
         atoms = join(atoms, _build_film(rng, film, surface), 1.7)
     return atoms
