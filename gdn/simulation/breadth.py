@@ -23,10 +23,10 @@ ENERGIES_EV = (300e3, 300e3, 200e3, 80e3)
 class WavePool:
     """Exit waves and scattering maps of up to `size` structures on one device; once full, new ones replace the oldest."""
 
-    def __init__(self, size: int, device: str, grid: int = 640) -> None:
+    def __init__(self, size: int, device: str, grid: int = 640, maps: bool = True) -> None:
         m = 2 * int(WAVE_BAND * CELL) + 1
         self.waves = torch.zeros(size, m, m, dtype=torch.complex64, device=device)
-        self.maps = torch.zeros(size, 2, m, m, dtype=torch.complex64, device=device)
+        self.maps = torch.zeros(size if maps else 0, 2, m, m, dtype=torch.complex64, device=device)
         self.wavelength = torch.zeros(size, device=device)
         self.count, self.device, self.grid = 0, device, grid
 
@@ -41,7 +41,8 @@ class WavePool:
         thermal = float(structure.parameters.get("thermal_angstrom", 0.08))
         beam = Beam(energy_ev, self.grid, thermal_angstrom=thermal, absorption=absorption)
         self.waves[at] = exit_wave(structure, beam, WAVE_BAND, self.device)
-        self.maps[at] = scattering_maps(structure, thermal, WAVE_BAND, self.device)
+        if len(self.maps):
+            self.maps[at] = scattering_maps(structure, thermal, WAVE_BAND, self.device)
         self.wavelength[at] = wavelength_angstrom(energy_ev)
         self.count += 1
 

@@ -74,6 +74,22 @@ class State:
         torch.save(content, temporary)
         temporary.replace(path)
 
+    def save_weights(self, path: Path) -> None:
+        """Write the averaged generator and the encoder alone, in half precision, as a model folder has them."""
+        from safetensors.torch import save_file
+
+        named: list[tuple[str, nn.Module | None]] = [("generator", self.average), ("encoder", self.encoder)]
+        # Batch norm's buffers stay float32: their variances underflow in half precision.
+        tensors = {
+            f"{prefix}.{name}": value.half().contiguous() if name in dict(module.named_parameters()) else value.contiguous()
+            for prefix, module in named
+            if module is not None
+            for name, value in module.state_dict().items()
+        }
+        temporary = path.with_suffix(".part")
+        save_file(tensors, str(temporary))
+        temporary.replace(path)
+
     def start_from(self, folder: Path) -> None:
         """Take generator and encoder of a model folder; a flow that the model lacks starts as the identity.
 

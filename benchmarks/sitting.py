@@ -1,0 +1,139 @@
+"""One sitting at a borrowed device: structures on its CPU cores, waves and images on the device while it trains there.
+
+    python benchmarks/sitting.py --seconds 480 --recipe restore -o OUT
+    python benchmarks/sitting.py --seconds 200 --recipe pt-ceo2-128 --from MODEL -o OUT
+    python benchmarks/sitting.py --seconds 20 --recipe restore --toy -o OUT        (any CPU: does every line run?)
+
+Needs torch, numpy, scipy, safetensors, pillow and pydantic. It keeps to its clock, and leaves whole files whenever it is
+stopped: OUT/restore.safetensors and restore.json, which `gdn export OUT` makes a model of, or a run folder of `gdn train`;
+stats.jsonl, a sheet of patches and, on the last line, its throughput.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gdn.simulation.breadth import ENERGIES_EV, WavePool
+from gdn.simulation.specimens import random_specimen
+from gdn.simulation.workers import StructureWorkers
+from gdn.training.restorer import RestorerShape
+from gdn.training.restoring import RestorerRecipe, RestorerRun, train_restorer
+
+TEST_REMAINDER = 2  # seeds with remainder 0 and 1 by 10 are test and validation (gdn.training.simulation.split_of)
+
+
+def training_seeds(seed: int) -> Iterator[int]:
+    """Seeds of the train split, without end; another sequence for every `seed`."""
+    rng = np.random.default_rng([seed, 0x517])
+    while True:
+        value = int(rng.integers(2**48))
+        if value % 10 >= TEST_REMAINDER:
+            yield value
+
+
+def matrix_rate(device: str, n: int = 8192) -> float:
+    """Measured rate of a bf16 matrix product on random data, TFLOP/s."""
+    if device == "cpu":
+        return float("nan")
+    a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(3):
+        a @ b
+    torch.cuda.synchronize()
+    begun = time.perf_counter()
+    for _ in range(10):
+        a @ b
+    torch.cuda.synchronize()
+    return 10 * 2 * n**3 / (time.perf_counter() - begun) / 1e12
+
+
+def feeder(workers: StructureWorkers, seed: int) -> Callable[[WavePool], None]:
+    """Adds finished structures to a pool, many at the start and few later: waves take their time from training."""
+    rng = np.random.default_rng([seed, 0xFEED])
+
+    def feed(pool: WavePool) -> None:
+        for structure in workers.ready(16 if pool.count < 400 else 4):
+            if len(structure.numbers):
+                pool.add(structure, float(rng.choice(ENERGIES_EV)), float(rng.choice([0.0, rng.uniform(0, 0.08)])))
+
+    return feed
+
+
+def restore(options: argparse.Namespace, device: str) -> Iterator[dict[str, Any]]:
+    """A sitting for the general restoring network."""
+    from safetensors.torch import load_file
+
+    recipe = RestorerRecipe(seed=options.seed)
+    if options.toy:
+        recipe = RestorerRecipe(RestorerShape((8, 16), (1, 1)), patch=48, images=4, pool=4, warmup_steps=5, seed=options.seed)
+    start = None
+    if options.start is not None:
+        path = options.start / "weights.safetensors"
+        start = load_file(str(path if path.is_file() else options.start / "restore.safetensors"))
+    workers = StructureWorkers(random_specimen, training_seeds(options.seed), 0 if options.toy else options.workers)
+    try:
+        run = RestorerRun(recipe, device, start, compiled=not options.eager)
+        left = options.seconds - (time.monotonic() - options.begun) - options.reserve
+        yield from train_restorer(run, options.out, left, feeder(workers, options.seed), options.status)
+        print(json.dumps(throughput(run.patches, run.patches / run.recipe.reuse, run.drawing, left)), flush=True)
+    finally:
+        workers.close()
+
+
+def generator(options: argparse.Namespace, device: str) -> Iterator[dict[str, Any]]:
+    """A sitting for a generator: `gdn train` with waves that stay on the device."""
+    from gdn.training.resident import ResidentRun
+
+    workers = None
+    try:
+        run = ResidentRun(options.recipe, options.start, device, options.seed, options.toy)
+        workers = StructureWorkers(run.make, training_seeds(options.seed), 0 if options.toy else options.workers)
+        left = options.seconds - (time.monotonic() - options.begun) - options.reserve
+        yield from run.train(options.out, left, workers, options.status)
+        print(json.dumps(throughput(run.patches, run.patches, run.drawing, left)), flush=True)
+    finally:
+        if workers is not None:
+            workers.close()
+
+
+def throughput(trained: float, drawn: float, drawing: float, seconds: float) -> dict[str, float]:
+    """Patches a second of training as a whole and of the drawing alone, and the share of the time that goes into images."""
+    return {
+        "patches_a_second": round(trained / seconds, 1),
+        "drawn_a_second": round(drawn / max(drawing, 1e-9), 1),
+        "drawing_share": round(drawing / seconds, 3),
+    }
+
+
+def main() -> None:
+    """Parse, train until the time is up, print what came."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, required=True, help="of the clock, start included")
+    parser.add_argument("--recipe", default="restore", help="restore, or a recipe of gdn train for a generator")
+    parser.add_argument("--from", dest="start", type=Path, help="model folder, or what a sitting left")
+    parser.add_argument("-o", dest="out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=14, help="processes that make structures")
+    parser.add_argument("--status", type=float, default=40.0, help="seconds between snapshots")
+    parser.add_argument("--eager", action="store_true", help="without torch.compile")
+    parser.add_argument("--toy", action="store_true", help="small networks and pools")
+    options = parser.parse_args()
+    options.begun, options.reserve = time.monotonic(), 0.0 if options.toy else 6.0
+    options.out.mkdir(parents=True, exist_ok=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+        print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {matrix_rate(device):.0f} TFLOP/s bf16", flush=True)
+    for row in (restore if options.recipe == "restore" else generator)(options, device):
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Training a generator from exit waves that stay on the training device, for as long as a clock allows.
+
+What `gdn.training.loop` does from stored waves. Progress is a share of the time, counted in the recipe's images, so that its
+rates and lengths keep their meaning on a device of any speed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gdn.simulation import conditions
+from gdn.simulation.breadth import WavePool
+from gdn.simulation.lattices import CELL
+from gdn.simulation.renderer import Lens, intensity_spectra, patches, pixel_averaged
+from gdn.simulation.workers import StructureWorkers
+from gdn.training import monitor
+from gdn.training.imaging import WAVELENGTH_300KV_ANGSTROM, Optics
+from gdn.training.networks import freeze_statistics
+from gdn.training.randomness import Draws, Shards
+from gdn.training.recipe import Recipe, load_recipe
+from gdn.training.state import State
+from gdn.training.status import status
+from gdn.training.steps import step
+from gdn.training.structures import Structure, random_structure
+
+BATCH, RATE = 256, 1e-3  # a card's; the recipe's own where there is none
+POOL, HELD_OUT_STRUCTURES, HELD_OUT = 3000, 24, 256
+ENERGY_EV = 300e3
+
+
+class ResidentRun:
+    """One run of `recipe` (name or file) on `device`; starts from the weights of the model folder `start`.
+
+    Raises ValueError for an unknown recipe, and for weights of another shape.
+    """
+
+    def __init__(self, recipe: str, start: Path | None, device: str, seed: int = 0, toy: bool = False) -> None:
+        self.recipe, self.device, self.toy = _on_device(load_recipe(recipe), device, toy), device, toy
+        self.state = State(self.recipe, device)
+        if start is not None:
+            self.state.start_from(start)
+        self.draws = conditions.Draws.seeded(seed, device)
+        self.rng = np.random.default_rng([seed, 0x5E])
+        grid = 384 if toy else 768
+        self.pool = WavePool(4 if toy else POOL, device, grid, maps=False)
+        self._validation = WavePool(2 if toy else HELD_OUT_STRUCTURES, device, grid, maps=False)
+        self.patches, self.drawing = 0, 0.0
+
+    @staticmethod
+    def make(seed: int) -> Structure:
+        """The specimen of these recipes."""
+        return random_structure(seed)
+
+    def draw(self, n: int, pool: WavePool, draws: conditions.Draws, rng: np.random.Generator) -> Tensor:
+        """`n` patches (n, 1, p, p) in network units, of random structures of `pool` under the recipe's conditions."""
+        network, imaging, per = self.recipe.network, self.recipe.imaging, self.recipe.stream.patches_per_image
+        count = -(-n // per)
+        index = draws.integers(pool.filled, count)
+        lens = Lens.of([Optics.random(rng, imaging) for _ in range(count)], WAVELENGTH_300KV_ANGSTROM, self.device)
+        pixel = network.sampling_angstrom / draws.uniform(*imaging.magnification, count)
+        spectra = torch.cat(
+            [
+                pixel_averaged(intensity_spectra(pool.waves[i], lens.take(j), CELL), pixel[j], CELL)
+                for i, j in zip(index.split(64), torch.arange(count, device=self.device).split(64), strict=True)
+            ]
+        )
+        images = torch.arange(count, device=self.device).repeat(per)[:n]
+        cuts = conditions.random_cuts(draws, images, network.patch, pixel[images], CELL)
+        found = patches(spectra, cuts, network.patch, CELL)[:, None]
+        return ((found - 1) / network.intensity_scale).clamp(-0.999, 0.999)
+
+    @cached_property
+    def held_out(self) -> Tensor:
+        """Patches of validation structures, the same in every run."""
+        rng = np.random.default_rng(0xE1)
+        while self._validation.count < len(self._validation.waves):
+            structure = self.make(10 * int(rng.integers(2**40)) + 1)  # the validation split
+            if len(structure.numbers):
+                self._validation.add(structure, ENERGY_EV)
+        count = 16 if self.toy else HELD_OUT
+        return self.draw(count, self._validation, conditions.Draws.seeded(0xE1, self.device), np.random.default_rng(0xE2))
+
+    def train(self, out: Path, seconds: float, workers: StructureWorkers, status_every: float = 60.0) -> Iterator[dict[str, Any]]:
+        """Train for `seconds`; yields each status row once the files that belong to it are written into `out`."""
+        begun = last = time.monotonic()
+        length, batch = self.recipe.optimiser.images, self.recipe.optimiser.batch
+        fixed = torch.randn(64, self.recipe.network.latent, generator=torch.Generator().manual_seed(7)).to(self.device)
+        row: dict[str, float] = {}
+        while (done := (time.monotonic() - begun) / seconds) < 1:
+            for structure in workers.ready(16 if self.pool.count < 400 else 2):
+                if len(structure.numbers):
+                    self.pool.add(structure, ENERGY_EV)
+            if self.pool.filled < min(64, len(self.pool.waves)):
+                continue
+            self.state.images = int(done * length)
+            for module in self.state.modules().values():
+                module.train()
+                if done >= self.recipe.optimiser.freeze_norm_from:
+                    freeze_statistics(module)
+            drawing = time.monotonic()
+            real = self.draw(batch, self.pool, self.draws, self.rng).contiguous(memory_format=torch.channels_last)
+            if self.device == "cuda":
+                torch.cuda.synchronize()
+            self.drawing += time.monotonic() - drawing
+            draws = Draws((self.recipe.stream.seed, self.patches), Shards(1), self.device)
+            row = step(self.state, self.recipe, real, real.new_zeros(len(real), 2), self.device, draws)
+            self.patches += batch
+            if time.monotonic() - last > status_every:
+                last = time.monotonic()
+                yield self._snapshot(out, fixed, row, last - begun)
+        yield self._snapshot(out, fixed, row, time.monotonic() - begun)
+
+    def _snapshot(self, out: Path, fixed: Tensor, row: dict[str, float], seconds: float) -> dict[str, Any]:
+        """Write averaged weights, recipe, statistics and a grid of held-out patches beside random samples."""
+        found, samples = status(self.state, self.recipe, self.held_out, fixed, self.device)
+        row = {"images": self.patches, "seconds": seconds, "structures": self.pool.count} | row | found
+        row = {name: round(v, 4) if isinstance(v, float) else v for name, v in row.items()}
+        self.state.save_weights(out / "weights.safetensors")
+        content = {"recipe": self.recipe.model_dump(mode="json"), "training": row}
+        part = out / "recipe.json.part"
+        part.write_text(json.dumps(content, indent=1) + "\n")
+        part.replace(out / "recipe.json")
+        with (out / "stats.jsonl").open("a") as stream:
+            stream.write(json.dumps(row) + "\n")
+        shown = self.held_out[:64].float().cpu().numpy()
+        monitor.save_grid(out / "grid.png", shown, samples[: len(shown)].float().cpu().numpy())
+        return row
+
+
+def _on_device(recipe: Recipe, device: str, toy: bool) -> Recipe:
+    """The recipe with a card's batch and rates, or with a toy's."""
+    content = recipe.model_dump()
+    if device == "cuda":
+        content["optimiser"] |= {"batch": BATCH, "lr_generator": RATE, "lr_encoder": RATE, "ema_images": 100_000}
+        content["optimiser"] |= {"images": 2_000_000, "warmup_images": 40_000}
+    if toy:
+        content["optimiser"] |= {"batch": 4}
+    return Recipe.model_validate(content)

@@ -1,0 +1,204 @@
+"""Training the restorer: squared error of the clean patch from noisy frames made on the training device."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gdn.simulation.breadth import AnyCrystal, WavePool
+from gdn.simulation.conditions import Draws
+from gdn.training.detectors import observe
+from gdn.training.restorer import SLOTS, Restorer, RestorerShape, moments
+
+HELD_OUT_SEED = 2**40
+HELD_OUT_DOSES = (5.0, 15.0, 100.0)  # electrons a pixel
+
+
+@dataclass(frozen=True)
+class RestorerRecipe:
+    """Settings of a run; lengths in seconds of the clock or in steps, since a borrowed device gives time, not images."""
+
+    shape: RestorerShape = field(default_factory=RestorerShape)
+    patch: int = 128
+    images: int = 64  # formed at a time
+    per_image: int = 2  # patches cut from each
+    reuse: int = 2  # steps, each with fresh noise, on each batch of clean patches
+    rate: float = 1e-3
+    warmup_steps: int = 200
+    decay_from: float = 0.4  # share of the time after which the rate falls (cosine)
+    average: float = 0.998  # of the weights, a step
+    weight_decay: float = 1e-4
+    pool: int = 4000  # structures resident on the device
+    seed: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self) | {"shape": self.shape.record()}
+
+
+def error_weight(clean: Tensor, noise: Tensor) -> Tensor:
+    """What the squared error of each patch (n, 1, 1, 1) is multiplied by, so that every dose and contrast counts alike.
+
+    `clean` and `noise` (n, 1, h, w) in standardised units. A restorer's error lies between the noise's and the signal's
+    variance, near their geometric mean: over the study's noise suite it falls as dose^-1/2.
+    """
+    signal = clean.var((1, 2, 3), keepdim=True)
+    return 1 / ((noise.var((1, 2, 3), keepdim=True) * signal).sqrt() + 0.02 * signal + 1e-4)
+
+
+def loss(network: Callable[[Tensor, Tensor], Tensor], clean: Tensor, draws: Draws, device: str) -> Tensor:
+    """Weighted squared error (scalar) of one batch of `clean` patches (n, 1, p, p) seen through fresh noise."""
+    seen = observe(clean, draws)
+    mean, deviation = moments(seen.frames, seen.mask)
+    standard, target = (seen.frames - mean) / deviation, (clean - mean) / deviation
+    with torch.autocast(device, torch.bfloat16):
+        found = network(standard.contiguous(memory_format=torch.channels_last), seen.mask)
+    weight = error_weight(target, standard[:, :1] - target).clamp(max=30)
+    return (weight * ((found.float() - target) ** 2).mean((1, 2, 3), keepdim=True)).mean()
+
+
+def rate_factor(recipe: RestorerRecipe, step: int, done: float) -> float:
+    """Linear warm-up in steps, then constant, then a cosine fall to 1 % over the last share of the time."""
+    warm = min(1.0, (step + 1) / recipe.warmup_steps)
+    through = min(1.0, max(0.0, (done - recipe.decay_from) / (1 - recipe.decay_from)))
+    return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * through)))
+
+
+class RestorerRun:
+    """Networks, optimiser and source of one run on one device."""
+
+    def __init__(
+        self, recipe: RestorerRecipe, device: str, start: dict[str, Tensor] | None = None, compiled: bool = True
+    ) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.device = recipe, device
+        self.network = Restorer(recipe.shape).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if start is not None:
+            self.network.load_state_dict({name: value.float() for name, value in start.items()})
+        self.average = Restorer(recipe.shape).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average.load_state_dict(self.network.state_dict())
+        self.average.requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), recipe.rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay, fused=device == "cuda"
+        )
+        self.draws = Draws.seeded(recipe.seed, device)
+        self.pool = WavePool(recipe.pool, device)
+        self.source = AnyCrystal(self.draws, recipe.images, recipe.patch, recipe.per_image, self.pool)
+        self._standard = torch.compile(self.network.restore) if device == "cuda" and compiled else self.network.restore
+        self.steps, self.patches, self.drawing = 0, 0, 0.0
+
+    def clean(self) -> Tensor:
+        """A batch of clean patches; the time that it takes is counted."""
+        begun = time.monotonic()
+        found = self.source.draw().contiguous(memory_format=torch.channels_last)
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        self.drawing += time.monotonic() - begun
+        return found
+
+    def step(self, clean: Tensor, done: float) -> Tensor:
+        """One update, at the share `done` of the run; returns its loss."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.rate * rate_factor(self.recipe, self.steps, done)
+        value = loss(self._standard, clean, self.draws, self.device)
+        self.optimiser.zero_grad(set_to_none=True)
+        value.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        if not torch.isfinite(norm):
+            self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.step()
+        self.steps, self.patches = self.steps + 1, self.patches + len(clean)
+        kept = min(self.recipe.average, 1 - 1 / (self.steps + 1))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - kept)
+        return value.detach()
+
+    @torch.no_grad()
+    def held_out(self) -> tuple[dict[str, float], Tensor]:
+        """dB gained over a constant at each dose on images that training does not draw, and (clean, noisy, restored) patches."""
+        draws = Draws.seeded(HELD_OUT_SEED, self.device)
+        source = AnyCrystal(draws, min(64, self.recipe.images), self.recipe.patch, 1, self.pool)
+        row: dict[str, float] = {}
+        shown = torch.zeros(0)
+        for dose in HELD_OUT_DOSES:
+            clean = torch.cat([source.draw() for _ in range(4)])
+            frames = torch.zeros(len(clean), SLOTS, *clean.shape[2:], device=self.device)
+            mask = torch.zeros_like(frames)
+            frames[:, :1], mask[:, 0] = torch.poisson(clean * dose, generator=draws.generator) / dose, 1
+            found = torch.cat([self._apply(f, m) for f, m in zip(frames.split(64), mask.split(64), strict=True)])
+            error, contrast = ((found - clean) ** 2).mean((1, 2, 3)), clean.var((1, 2, 3), correction=0)
+            row[f"gain_db_{dose:.0f}"] = round(float((10 * torch.log10(contrast / error)).clamp(-5, 50).mean()), 3)
+            if dose == HELD_OUT_DOSES[1]:
+                shown = torch.stack([clean[:, 0], frames[:, 0], found[:, 0]], 1)[:: max(1, len(clean) // 24)]
+        return row, shown.cpu()
+
+    def _apply(self, frames: Tensor, mask: Tensor) -> Tensor:
+        with torch.autocast(self.device, torch.bfloat16):
+            mean, deviation = moments(frames, mask)
+            return mean + deviation * self.average.restore((frames - mean) / deviation, mask).float()
+
+
+def train_restorer(
+    run: RestorerRun, out: Path, seconds: float, feed: Callable[[WavePool], None], status_every: float = 60.0
+) -> Iterator[dict[str, Any]]:
+    """Train for `seconds`, yielding each status row once the snapshot that belongs to it is written; `feed` adds structures."""
+    begun = last = time.monotonic()
+    mean = torch.zeros((), device=run.device)
+    while (spent := time.monotonic() - begun) < seconds:
+        feed(run.pool)
+        clean = run.clean()
+        for _ in range(run.recipe.reuse):
+            value = run.step(clean, spent / seconds)
+            mean = value if run.steps == 1 else 0.98 * mean + 0.02 * value
+        if time.monotonic() - last > status_every:
+            last = time.monotonic()
+            yield snapshot(run, out, last - begun, float(mean))
+    yield snapshot(run, out, time.monotonic() - begun, float(mean))
+
+
+def snapshot(run: RestorerRun, out: Path, seconds: float, mean_loss: float) -> dict[str, Any]:
+    """Write weights, settings and a sheet of patches under their names, each whole; returns the status row."""
+    from safetensors.torch import save_file
+
+    row, shown = run.held_out()
+    row |= {"loss": round(mean_loss, 5), "seconds": round(seconds, 1), "steps": run.steps, "patches": run.patches}
+    row |= {"structures": run.pool.count, "drawing_share": round(run.drawing / max(seconds, 1e-9), 3)}
+    weights = {name: value.half().contiguous() for name, value in run.average.state_dict().items()}
+    part = out / "restore.safetensors.part"
+    save_file(weights, str(part))
+    part.replace(out / "restore.safetensors")
+    about = {"recipe": run.recipe.record(), "sampling_angstrom": 0.35, "slots": SLOTS, "statistics": row}
+    part = out / "restore.json.part"
+    part.write_text(json.dumps(about, indent=1) + "\n")
+    part.replace(out / "restore.json")
+    with (out / "stats.jsonl").open("a") as stream:
+        stream.write(json.dumps(row) + "\n")
+    save_sheet(out / "sheet.png", shown.numpy())
+    return row
+
+
+def save_sheet(path: Path, triples: Any) -> None:
+    """Triples (n, 3, p, p) of clean, noisy and restored patches as a picture, eight triples a row."""
+    from PIL import Image
+
+    def gray(image: Any, low: float, high: float) -> Any:
+        return (np.clip((image - low) / (high - low + 1e-9), 0, 1) * 255).astype(np.uint8)
+
+    cells = []
+    for clean, noisy, restored in np.asarray(triples, dtype=np.float32):
+        low, high = np.percentile(clean, [0.5, 99.5])
+        few, many = np.percentile(noisy, [0.5, 99.5])
+        cells.append(np.vstack([gray(clean, low, high), gray(noisy, few, many), gray(restored, low, high)]))
+    rows = [np.hstack(cells[i : i + 8]) for i in range(0, len(cells) - len(cells) % 8, 8)] or [np.hstack(cells)]
+    part = path.with_suffix(".part")
+    Image.fromarray(np.vstack(rows)).save(part, format="PNG")
+    part.replace(path)
