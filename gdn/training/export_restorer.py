@@ -36,7 +36,8 @@ def export_restorer(weights: Path, about: dict[str, Any], out: Path) -> float:
     `sampling_angstrom`, and what the record is to say: `recipe`, `seeds`, counts. Raises ValueError where they do not belong
     together or the graph disagrees with torch.
     """
-    network = round_to_half(_network(weights, about)).eval()
+    network = _network(weights, about)
+    round_to_half(network.eval())
     work = out.with_name(f".{out.name}.part")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
