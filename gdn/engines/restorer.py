@@ -16,7 +16,7 @@ from gdn.models import RestorerModel
 from gdn.models.graphs import restorer_graph
 
 LARGEST = 1024  # px, longest side of what is restored at once
-OVERLAP = 192  # px, of neighbouring windows: half of it is as far as the network's view matters
+OVERLAP = 192  # px, of neighbouring windows
 TURNS = (1, 2, 4, 8)  # of the square's symmetries that results may be averaged over
 
 
@@ -65,11 +65,12 @@ class RestorerSession:
         if turns not in TURNS:
             raise ValueError(f"turns {turns}: 1, 2, 4 or 8")
         valid = np.ones(frames.shape, np.float32) if mask is None else np.asarray(mask, dtype=np.float32)
-        stack = np.stack([np.asarray(frames, dtype=np.float32) * valid, valid])
+        mean, deviation = _moments(frames[0], valid[0])
+        stack = np.stack([(np.asarray(frames - mean, dtype=np.float32) / deviation) * valid, valid])
         total = np.zeros(frames.shape[1:], np.float64)
         for turn in range(turns):
             total += _turned_back(self._padded(_turned(stack, turn)), turn)
-        return np.asarray(total / turns, dtype=np.float32)
+        return np.asarray(mean + deviation * (total / turns), dtype=np.float32)
 
     def _padded(self, stack: Array) -> Array:
         """The image of `stack` (2, n, rows, columns), frames and masks, of any size."""
@@ -129,6 +130,14 @@ def open_restorer(
     return session
 
 
+def _moments(frame: Array, valid: Array) -> tuple[np.float32, np.float32]:
+    """Mean and standard deviation of the valid pixels, as `gdn.training.restorer.moments` has them."""
+    values = frame[valid > 0] if (valid == 0).any() else frame
+    mean = float(values.mean(dtype=np.float64)) if values.size else 0.0
+    variance = float(values.var(dtype=np.float64)) if values.size else 0.0
+    return np.float32(mean), np.float32((variance + 1e-12 * mean**2 + 1e-24) ** 0.5)
+
+
 def _provider(device: str) -> tuple[str, Any]:
     """The device taken, and onnxruntime's provider of it. Raises EngineError."""
     import onnxruntime
@@ -145,14 +154,16 @@ def _provider(device: str) -> tuple[str, Any]:
 
 
 def _windows(length: int, largest: int, overlap: int, multiple: int) -> list[tuple[slice, NDArray[np.float32]]]:
-    """Windows over an axis, all of one size, with smooth weights: evenly spread, `overlap` px shared by neighbours at least."""
+    """Windows over an axis, all of one size, with smooth weights: evenly spread, about `overlap` px shared by neighbours."""
     size = max(largest // multiple * multiple, 2 * multiple)
     if length <= size:
         return [(slice(0, length), np.ones(length, np.float32))]
     shared = min(overlap, size // 2)
     count = -(-(length - size) // (size - shared)) + 1
     starts = [round(i * (length - size) / (count - 1) / multiple) * multiple for i in range(count)]
-    ramp = np.sin(np.pi / 2 * (np.arange(shared) + 0.5) / shared).astype(np.float32) ** 2
+    # What lies beyond a window's edge the network does not know: a quarter of what is shared does not count at all.
+    place = np.clip(2 * (np.arange(shared) + 0.5) / shared - 0.5, 0, 1)
+    ramp = np.asarray(np.sin(np.pi / 2 * place) ** 2, dtype=np.float32)
     found = []
     for number, start in enumerate(starts):
         weight = np.ones(size, np.float32)

@@ -7,7 +7,9 @@ form of <a_i, a_j> and <a_i, y>, without bias because y is independent of every 
 Breiman 1996, on thinned counts: Leiner et al. 2023). The same weights then mix the images of all counts.
 
 Bands are smooth windows of the mirrored frame's cosine transform that sum to one. The error of a mixture is at most the sum of
-the bands' (Jensen), so that bands may be decided one by one.
+the bands' (Jensen), so that bands may be decided one by one. Counts held out say less of each band than of all: weights that
+are the same in all bands are found first, then those of each band from there. Weights move by the share 1 - MARGIN / gain:
+free ones gain a nat or two on noise alone.
 """
 
 from __future__ import annotations
@@ -23,12 +25,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from gdn.engines.observation import Array
-from gdn.search.heldout import Choice, Recorded, Split
+from gdn.search.heldout import MARGIN, Choice, Recorded, Split
 
 Values = NDArray[np.float64]
 
 CENTRES = (0.05, 0.15, 0.3, 0.45, 0.65, 0.9)  # 1/Å: from the particle's outline over lattice spacings to where images end
-MARGIN = 2.0  # nats: what a band's free weights gain on noise alone; beyond it they move from the prior ones
 DISAGREEMENT = 2.0  # px, over which squared differences of candidates are averaged
 OWN = ("generator", "filter")  # candidates that are always there
 
@@ -111,20 +112,24 @@ def choose_mixing(
     scale = (1 - parts.share) / parts.share  # of the first part's electrons to the second's
     target = _cosines(parts.second) / scale - before
     variance = max(parts.alpha * float(parts.second.mean()) + parts.other_beta, 1e-12) / scale**2
-    weights, gain, alone, contrast = [], [], [], []
+    forms, contrast = [], []
     for window in bands((parts.first.shape[0], parts.first.shape[1]), sampling):
-        weighted = (offsets * window).reshape(len(images), -1)
-        gram = weighted @ offsets.reshape(len(images), -1).T / (2 * variance)
-        linear = weighted @ target.ravel() / (2 * variance)
-        best = _least_on_simplex(gram, linear)
-        found = _gain(best, gram, linear)
-        shrunk = prior + max(0.0, 1 - MARGIN / found) * (best - prior) if found > 0 else prior
-        weights.append(shrunk)
-        gain.append(_gain(shrunk, gram, linear))
-        alone.append([_gain(one, gram, linear) for one in np.eye(len(images))])
+        weighted = (offsets * window).reshape(len(images), -1) / (2 * variance)
+        forms.append((weighted @ offsets.reshape(len(images), -1).T, weighted @ target.ravel()))
         contrast.append(float((window * before**2).sum() - window[0, 0] * before[0, 0] ** 2))
+    everywhere = _moved(prior, np.sum([gram for gram, _ in forms], 0), np.sum([linear for _, linear in forms], 0))
+    weights = [_moved(everywhere, gram, linear) for gram, linear in forms]
+    gain = [_gain(one, *form) for one, form in zip(weights, forms, strict=True)]
+    alone = [[_gain(one, *form) for one in np.eye(len(images))] for form in forms]
     total = max(sum(contrast), 1e-30)
     return Mixing(names, np.array(weights), prior, np.array(gain), np.array(alone), np.array(contrast) / total)
+
+
+def _moved(start: Values, gram: Values, linear: Values) -> Values:
+    """Weights moved from `start` towards the best ones, the less so the less those gain beyond MARGIN."""
+    best = _least_on_simplex(gram, linear)
+    gain = _gain(best, gram, linear) - _gain(start, gram, linear)
+    return start + (1 - MARGIN / gain) * (best - start) if gain > MARGIN else start
 
 
 def _gain(weights: Values, gram: Values, linear: Values) -> float:

@@ -16,11 +16,20 @@ from gdn import __version__
 from gdn.models import MODEL_SCHEMA, RestorerCard, Specimen, load_any, sha256_of
 from gdn.models.graphs import restorer_graph
 from gdn.training.graphs import OPSET, quiet_onnx_export, replace_folder, round_to_half
-from gdn.training.restorer import SLOTS, Restorer, RestorerShape
+from gdn.training.restorer import SLOTS, Restorer, RestorerShape, moments
 
 WEIGHTS, ABOUT = "restore.safetensors", "restore.json"  # what a training of a restorer leaves
 TOLERANCE = 1e-4  # largest difference from torch, as a share of the largest difference of the image from its mean
 SIZES = ((4, 6), (9, 5), (16, 16))  # sides of the images compared, in multiples of the least
+
+
+class _Standardised(Restorer):
+    """The network alone: frames come and images leave in standardised units. Whoever runs it standardises the whole frame, of
+    which the network may see one window at a time."""
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """See Restorer.restore."""
+        return self.restore(frames, mask)
 
 
 def is_restorer(source: Path) -> bool:
@@ -81,11 +90,13 @@ def _write_weights(network: Restorer, path: Path) -> None:
 def _write_graph(network: Restorer, path: Path) -> None:
     """ONNX of frames whose sides are any multiples of the least, without the weights: those go by their names in torch."""
     multiple = network.shape.multiple
+    alone = _Standardised(network.shape).eval()
+    alone.load_state_dict(network.state_dict())
     rows, columns = (multiple * torch.export.Dim(name, min=2, max=4096) for name in ("rows", "columns"))
     inputs = _example(network, (4, 6))
     with quiet_onnx_export():
         program = torch.onnx.export(
-            network, inputs, dynamo=True, opset_version=OPSET, input_names=["frames", "mask"], output_names=["clean"],
+            alone, inputs, dynamo=True, opset_version=OPSET, input_names=["frames", "mask"], output_names=["clean"],
             dynamic_shapes=({2: rows, 3: columns}, {2: rows, 3: columns}), verbose=False, optimize=False,
         )  # fmt: skip
     assert program is not None
@@ -124,7 +135,9 @@ def _compare(network: Restorer, work: Path) -> float:
     for size in SIZES:
         frames, mask = _example(network, size)
         expected = network(frames, mask).numpy()
-        image = session.run(None, {"frames": frames.numpy(), "mask": mask.numpy()})[0]
+        mean, deviation = (value.numpy() for value in moments(frames, mask))
+        feed = {"frames": (frames.numpy() - mean) / deviation, "mask": mask.numpy()}
+        image = mean + deviation * session.run(None, feed)[0]
         scale = max(float(np.abs(expected - expected.mean()).max()), 1e-3 * float(np.abs(expected).max()))
         found.append(float(np.abs(image - expected).max()) / scale)
     return max(found)
