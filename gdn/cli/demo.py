@@ -62,31 +62,32 @@ def demo(
     methods = tuple(name for name in DEFAULT_AGAINST if available(name))
     rows: list[dict[str, Any]] = []
     pictures, words = [], []
-    with Family(
-        models,
-        lambda one: open_engine(one, engine),
-        lambda running: bank_for(running, seed, restarts),
-        lambda one: open_restorer(one, engine),
-    ) as family:
-        with progress_bar(f"bank of {restarts} restarts", restarts):
-            running, bank = family.fitting(frames[0].image.shape, frames[0].sampling_angstrom)
-            others = family.restorers()
-        with progress_bar("denoising", len(frames)) as update:
-            for number, frame in enumerate(frames):
-                update(number, text=frame.file)
-                found = evaluate_frame(frame, DEMO_NOISE, running, bank, seed + number, methods, others=others)
-                rows += found.rows
-                assert found.result is not None
-                law = calibration_of(running.model)
-                noisy = found.images["noisy"]
-                trust = judge(
-                    noisy, found.result, running, bank, SearchSettings(), law, JudgeSettings(atoms=True, intervals=(90,)), others
-                )
-                pictures.append(_write(output, frame, found, trust))
-                words.append(_trust_words(frame, found, trust))
-                if as_json:
-                    for row in found.rows:
-                        print(json.dumps(row), flush=True)
+    with (
+        progress_bar("denoising", len(frames)) as update,
+        Family(
+            models,
+            lambda one: open_engine(one, engine),
+            lambda made: bank_for(made, seed, restarts, progress=lambda n, of: update(0, text=f"bank of restarts: {n} of {of}")),
+            lambda one: open_restorer(one, engine),
+        ) as family,
+    ):
+        running, bank = family.fitting(frames[0].image.shape, frames[0].sampling_angstrom)
+        others = family.restorers()
+        for number, frame in enumerate(frames):
+            update(number, text=frame.file)
+            found = evaluate_frame(frame, DEMO_NOISE, running, bank, seed + number, methods, others=others)
+            rows += found.rows
+            assert found.result is not None
+            law = calibration_of(running.model)
+            noisy = found.images["noisy"]
+            trust = judge(
+                noisy, found.result, running, bank, SearchSettings(), law, JudgeSettings(atoms=True, intervals=(90,)), others
+            )
+            pictures.append(_write(output, frame, found, trust))
+            words.append(_trust_words(frame, found, trust))
+            if as_json:
+                for row in found.rows:
+                    print(json.dumps(row), flush=True)
     picture = output / "demo.png"
     save_panels(picture, pictures, frames[0].sampling_angstrom)
     print(f"picture: {picture}; frames and results as TIFF beside it", file=sys.stderr)

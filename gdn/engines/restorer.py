@@ -15,7 +15,7 @@ from gdn.engines.observation import Array
 from gdn.models import RestorerModel
 from gdn.models.graphs import restorer_graph
 
-LARGEST = 1024  # px, longest side of what is restored at once
+LARGEST = 768  # px, longest side of what is restored at once: 1 GiB for the network of 7 million weights
 OVERLAP = 192  # px, of neighbouring windows
 TURNS = (1, 2, 4, 8)  # of the square's symmetries that results may be averaged over
 

@@ -20,7 +20,7 @@ from gdn.search.denoise import FrameResult
 from gdn.search.heldout import HELD_OUT, Choice, Electrons, Recorded, split
 from gdn.search.progress import Clock, Progress
 
-TURNS = 1  # symmetries of the square averaged over
+TURNS, TURNS_ALONE = 1, 8  # symmetries of the square averaged over, beside a generator and alone (docs/restorer.md)
 SMOOTH_ANGSTROM = 0.8  # over which the squared difference of two images is averaged
 
 
@@ -89,7 +89,7 @@ def restore_frame(
     electrons = model.electrons(whole)
     mask = None if defects.bad is None else (~defects.bad).astype(np.float32)
     clock.mark("prepare")
-    image = restored(electrons, sampling_angstrom, session, mask=mask)
+    image = restored(electrons, sampling_angstrom, session, TURNS_ALONE, mask)
     clock.mark("restore")
     progress(0.4)
     doubt = _spread(electrons, sampling_angstrom, session, model, seed) * np.float32(model.gain)
