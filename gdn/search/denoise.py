@@ -100,12 +100,12 @@ def binned_frame(
 
 def _doubts(choice: Choice, residual_share: float, mixing: Mixing | None) -> list[str]:
     """Warnings that the generator does not hold this frame."""
-    found = []
     if mixing is not None and mixing.changed:
         shares = ", ".join(f"{name} {mixing.share(name):.0%}" for name in mixing.names)
-        if sum(mixing.share(name) for name in mixing.names if name != OWN[0]) > 0.5:
-            found.append(f"counts held out are explained better by other means than the generator; of the contrast: {shares}")
-        return found
+        if mixing.share(OWN[0]) < 0.5 or residual_share > 0.5:
+            return [f"the generator explains little of this frame; counts held out mix its contrast from {shares}"]
+        return []
+    found = []
     if choice.filter_wins:
         found.append(
             f"a plain filter explains held-out counts better than the generator; {choice.share:.0%} of the result is the filter's"
