@@ -83,7 +83,7 @@ def tasks(count: int, most: int) -> None:
 
         files = [(path, outputs_for(path, Path(folder))) for path in (Path(folder, f"f{n:06d}.tif") for n in range(count))]
         bank = partial(print, count=256)
-        run = Run([], print, bank, partial(print), print, None, Path(folder), Style(), overwrite=True, as_json=True)  # type: ignore[arg-type]
+        run = Run([], print, bank, print, partial(print), print, None, Path(folder), Style(), overwrite=True, as_json=True)  # type: ignore[arg-type]
         with (
             mock.patch.object(denoise, "denoise_task", stub), mock.patch.object(flow, "MOST", most),
             Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere),

@@ -119,7 +119,7 @@ def test_pickles_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema_version": 9}, "schema 9, this version reads 2 to 3"),
+        ({"schema_version": 9}, "schema 9, this version reads 2 to 4"),
         ({"latent": -1}, "latent"),
         ({"surprise": 1}, "surprise"),
         ({"files": {}}, "lists no weights.safetensors"),

@@ -15,8 +15,9 @@ from gdn.cli.common import UsageFault, expand, progress_bar
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
     from gdn.engines.base import Engine
+    from gdn.engines.restorer import RestorerSession
     from gdn.frames.source import FrameFile
-    from gdn.models import Model
+    from gdn.models import Model, RestorerModel
     from gdn.report.files import Job
     from gdn.report.outputs import Outputs, Style
     from gdn.search.bank import Bank
@@ -30,10 +31,11 @@ class Run:
     """How the engine, the bank and the job of a file are made, once they are needed; what is done with files whose results
     are there: skipped if complete (`resume`), made again (`overwrite`), or refused. It can be pickled, for a cluster."""
 
-    models: list[Model]
+    models: list[Model | RestorerModel]
     open_engine: Callable[[Model], Engine]
     open_bank: Callable[..., Bank]  # of an engine; `progress`, a function of images done and all
-    job: partial[Job]  # wants the engine and the bank
+    open_restorer: Callable[[RestorerModel], RestorerSession]
+    job: partial[Job]  # wants the engine, the bank and the restorers beside them
     read: Callable[[Path], FrameFile]
     sampling: float | None
     folder: Path | None
@@ -147,6 +149,7 @@ def process(files: Iterator[tuple[Path, Outputs]], total: int | None, run: Run) 
             run.models,
             run.open_engine,
             lambda e: run.open_bank(e, progress=lambda n, of: update(tally.files, text=f"bank of restarts: {n} of {of}")),
+            run.open_restorer,
         ) as family,
     ):
         for path, outputs in files:
@@ -179,7 +182,8 @@ def attempt(path: Path, outputs: Outputs, run: Run, family: Family, progress: Ca
 
     try:
         frames = run.read(path)
-        job = run.job(*family.fitting(frames.frame_shape, frames.sampling(run.sampling)))
+        engine, bank, others = family.at_work(frames.frame_shape, frames.sampling(run.sampling))
+        job = run.job(engine, bank, others=others)
         if run.resume and job.is_done(path, outputs):
             return Outcome(skipped=True)
         if not (run.overwrite or run.resume):

@@ -9,9 +9,9 @@ from typing import Any
 
 import typer
 
-from gdn.cli.common import progress_bar, writable_folder
+from gdn.cli.common import UsageFault, progress_bar, writable_folder
 from gdn.cli.help import Grouped
-from gdn.models import DEFAULT_MODEL
+from gdn.models import AUTO
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +23,7 @@ def demo(
     output: Path = typer.Option(
         Path("gdn-demo"), "-o", "--output", metavar="DIR", help="Folder for frames, results and the picture."
     ),
-    model: str = typer.Option(DEFAULT_MODEL, metavar="NAME|DIR", help="Shipped model or model folder."),
+    model: str = typer.Option(AUTO, metavar="NAME|DIR", help="Shipped model or model folder; auto as in 'gdn denoise'."),
     restarts: int = typer.Option(256, min=1, max=1_000_000, help="Random latents scored against every tile."),
     seed: int = typer.Option(0, min=0, help="Seed of noise and restarts."),
     engine: str = typer.Option("auto", help="auto, onnxruntime, torch, tensorrt."),
@@ -39,40 +39,55 @@ def demo(
       gdn demo -o out --restarts 4096 --json
     """
     from gdn.engines.choose import open_engine
+    from gdn.engines.restorer import open_restorer
     from gdn.evaluation.comparators import available
     from gdn.evaluation.demo import DEMO_NOISE, demo_frames
     from gdn.evaluation.evaluate import DEFAULT_AGAINST, evaluate_frame, table
-    from gdn.models import find_model
+    from gdn.models import ModelError
     from gdn.report.figure import save_panels
     from gdn.search.bank import bank_for
+    from gdn.search.family import Family, members
     from gdn.search.tiles import SearchSettings
     from gdn.trust.calibration import calibration_of
     from gdn.trust.judge import JudgeSettings, judge
 
+    try:
+        models = members(model)
+    except ModelError as error:
+        raise UsageFault(str(error)) from None
+    if all(one.card.kind == "restorer" for one in models):
+        raise UsageFault(f"--model {model}: the demonstration shows a generator; 'gdn denoise' takes a restorer alone")
     writable_folder(output)
     frames = demo_frames()
     methods = tuple(name for name in DEFAULT_AGAINST if available(name))
     rows: list[dict[str, Any]] = []
     pictures, words = [], []
-    with open_engine(find_model(model), engine) as running:
-        with progress_bar(f"bank of {restarts} restarts", restarts) as update:
-            bank = bank_for(running, seed, restarts, progress=update)
-        with progress_bar("denoising", len(frames)) as update:
-            for number, frame in enumerate(frames):
-                update(number, text=frame.file)
-                found = evaluate_frame(frame, DEMO_NOISE, running, bank, seed + number, methods)
-                rows += found.rows
-                assert found.result is not None
-                law = calibration_of(running.model)
-                noisy = found.images["noisy"]
-                trust = judge(
-                    noisy, found.result, running, bank, SearchSettings(), law, JudgeSettings(atoms=True, intervals=(90,))
-                )
-                pictures.append(_write(output, frame, found, trust))
-                words.append(_trust_words(frame, found, trust))
-                if as_json:
-                    for row in found.rows:
-                        print(json.dumps(row), flush=True)
+    with (
+        progress_bar("denoising", len(frames)) as update,
+        Family(
+            models,
+            lambda one: open_engine(one, engine),
+            lambda made: bank_for(made, seed, restarts, progress=lambda n, of: update(0, text=f"bank of restarts: {n} of {of}")),
+            lambda one: open_restorer(one, engine),
+        ) as family,
+    ):
+        running, bank = family.fitting(frames[0].image.shape, frames[0].sampling_angstrom)
+        others = family.restorers()
+        for number, frame in enumerate(frames):
+            update(number, text=frame.file)
+            found = evaluate_frame(frame, DEMO_NOISE, running, bank, seed + number, methods, others=others)
+            rows += found.rows
+            assert found.result is not None
+            law = calibration_of(running.model)
+            noisy = found.images["noisy"]
+            trust = judge(
+                noisy, found.result, running, bank, SearchSettings(), law, JudgeSettings(atoms=True, intervals=(90,)), others
+            )
+            pictures.append(_write(output, frame, found, trust))
+            words.append(_trust_words(frame, found, trust))
+            if as_json:
+                for row in found.rows:
+                    print(json.dumps(row), flush=True)
     picture = output / "demo.png"
     save_panels(picture, pictures, frames[0].sampling_angstrom)
     print(f"picture: {picture}; frames and results as TIFF beside it", file=sys.stderr)

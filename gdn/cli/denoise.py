@@ -17,6 +17,7 @@ from gdn.models import AUTO
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
     from gdn.frames.source import FrameFile
+    from gdn.models import Model, RestorerModel
     from gdn.report.ledger import Ledger
     from gdn.trust.judge import JudgeSettings
 
@@ -83,7 +84,8 @@ def denoise(
     model: str = typer.Option(
         AUTO,
         metavar="NAME|DIR",
-        help="Shipped model or model folder; auto: the largest field that the frame covers.",
+        help="Shipped model or model folder; auto: the generator of the largest field that the frame covers, mixed with the "
+        "restorer as counts held out have it; a name: that model alone; several, with commas: those.",
         rich_help_panel=SEARCH,
     ),
     noise: str = typer.Option(
@@ -153,6 +155,7 @@ def denoise(
     """
     from gdn.engines.base import EngineError
     from gdn.engines.choose import check, open_engine
+    from gdn.engines.restorer import open_restorer
     from gdn.frames.files import writing
     from gdn.frames.noise import parse_noise
     from gdn.models import ModelError
@@ -186,6 +189,7 @@ def denoise(
         style = Style(kind, dtype)
         models = members(model)
         check(engine, device)
+        _check_alone(models, method, atoms, judging.intervals)
     except (ModelError, EngineError, ValueError) as error:
         raise UsageFault(str(error)) from None
     if output is not None:
@@ -198,6 +202,7 @@ def denoise(
         models,
         partial(open_engine, engine=engine, device=device, threads=threads, require_gpu=require_gpu),
         partial(bank_for, seed=seed, count=count, use_cache=not no_cache),
+        partial(open_restorer, engine=engine, device=device, threads=threads, require_gpu=require_gpu),
         partial(
             Job, seed=seed, settings=settings, noise=noise_model, noise_text=noise, sampling_angstrom=sampling, original=original,
             judging=judging, style=style, dataset=dataset, summed=summed, witness=ledger,
@@ -232,6 +237,16 @@ def denoise(
     if strict and ledger.unlike:
         print(f"gdn: --strict: the generator cannot explain {ledger.unlike} of {ledger.frames} frames", file=sys.stderr)
     return 1 if failures or (strict and ledger.unlike) else 0
+
+
+def _check_alone(models: list[Model | RestorerModel], method: str, atoms: bool, intervals: tuple[int, ...]) -> None:
+    """Raises ValueError where restorers alone are asked for what only a generator can do."""
+    if any(model.card.kind == "generator" for model in models):
+        return
+    asked = [name for name, wanted in (("--method original", method == "original"), ("--atoms", atoms)) if wanted]
+    asked += ["--intervals"] if intervals else []
+    if asked or len(models) > 1:
+        raise ValueError(f"{', '.join(asked) or 'several restorers'}: not by a restorer alone; add a generator: --model auto")
 
 
 def read_as(path: Path, dataset: str | None, summed: bool) -> FrameFile:

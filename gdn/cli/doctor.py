@@ -93,10 +93,31 @@ def examine(model: str, engine: str, device: str, require_gpu: bool = False) -> 
             image = opened.generate(restart_latents(0, range(1), card.latent))
             report["engine"] = f"{opened.name} on {opened.device}: {opened.reason}"
             report["self-test"] = f"one restart gives an image of mean {float(image.mean()):.3f} (vacuum is {card.vacuum:g})"
+        report["restorer"] = _restorer(device)
         report["ready"] = True
     except (ModelError, EngineError) as error:
         report["ready"] = f"no: {error}"
     return report
+
+
+def _restorer(device: str) -> str:
+    """The shipped restorer and what it makes of a flat frame. Raises ModelError, EngineError."""
+    import numpy as np
+
+    from gdn.engines.restorer import open_restorer
+    from gdn.models import RESTORER, RestorerModel, load_any, shipped_models
+
+    folder = shipped_models().get(RESTORER)
+    if folder is None:
+        return "none is shipped: --model auto is generators alone"
+    found = load_any(folder)
+    assert isinstance(found, RestorerModel)
+    with open_restorer(found, "auto", device) as session:
+        mean = float(session.restore(np.ones((1, 64, 64), np.float32)).mean())
+    return (
+        f"{found.card.name}: {found.card.sampling_angstrom} Å, sha256 {found.hash[:12]}, on {session.device}; "
+        f"a flat frame of 1 gives {mean:.3f}"
+    )
 
 
 def _version(package: str) -> str:

@@ -38,7 +38,7 @@ def evaluate(
     model: str = typer.Option(
         AUTO,
         metavar="NAME|DIR",
-        help="Shipped model or model folder; auto: the largest field that the frame covers.",
+        help="Shipped model or model folder; auto: the generator of the largest field that the frame covers, and the restorer.",
         rich_help_panel=SEARCH,
     ),
     restarts: int = typer.Option(
@@ -68,6 +68,7 @@ def evaluate(
     """
     from gdn.engines.base import EngineError
     from gdn.engines.choose import check, open_engine
+    from gdn.engines.restorer import open_restorer
     from gdn.evaluation.evaluate import evaluate_frame, table
     from gdn.evaluation.suite import SUITE, parse_suite
     from gdn.models import ModelError
@@ -89,7 +90,12 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     failures = 0
     with (
-        Family(models, lambda m: open_engine(m, engine, device), lambda e: bank_for(e, seed, restarts)) as family,
+        Family(
+            models,
+            lambda m: open_engine(m, engine, device),
+            lambda e: bank_for(e, seed, restarts),
+            lambda m: open_restorer(m, engine, device),
+        ) as family,
         progress_bar("evaluating", len(paths) * len(noises)) as update,
     ):
         for number, path in enumerate(paths):
@@ -101,11 +107,11 @@ def evaluate(
                 continue
             for frame in frames:
                 try:
-                    running, bank = family.fitting(frame.image.shape, frame.sampling_angstrom)
+                    running, bank, others = family.at_work(frame.image.shape, frame.sampling_angstrom)
                 except (EngineError, CacheError) as error:
                     raise UsageFault(str(error)) from None
                 for n, one in enumerate(noises):
-                    found = evaluate_frame(frame, one, running, bank, seed + frame.frame, methods, original=original)
+                    found = evaluate_frame(frame, one, running, bank, seed + frame.frame, methods, None, original, others)
                     rows += found.rows
                     update(number * len(noises) + n + 1, text=f"{path.name} {one}")
                     if as_json:

@@ -21,7 +21,11 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    source: Path = typer.Argument(..., metavar="RUN|MODEL", help="Run folder of 'gdn train', or a model folder."),
+    source: Path = typer.Argument(
+        ...,
+        metavar="RUN|MODEL",
+        help="Run folder of 'gdn train', a model folder, or a folder of restore.safetensors and restore.json.",
+    ),
     output: Path = typer.Option(..., "-o", "--output", metavar="DIR", help="Model folder to write; its name is the model's."),
     fp16: bool = typer.Option(
         False,
@@ -40,13 +44,15 @@ def export(
 ) -> int:
     """Make a model folder: folded ONNX graphs, compared with torch before anything is kept.
 
-    Of a run of the recipe unet it makes a comparator's folder for 'gdn evaluate --unet'.
+    Of a run of the recipe unet it makes a comparator's folder for 'gdn evaluate --unet'; of restore.safetensors and
+    restore.json, which a training of a restorer leaves, a restorer's folder.
 
     \b
     Examples:
       gdn export runs/range -o models/mine --calibrate data --workers 2
       gdn export models/mine -o models/mine --calibrate data      (calibrates in place)
       gdn export runs/range -o models/half --fp16 --engine tensorrt
+      gdn export sitting -o models/restore                        (a restorer)
     """
     if engine not in ("onnx", "tensorrt"):
         raise UsageFault(f"--engine {engine}: onnx or tensorrt")
@@ -57,6 +63,11 @@ def export(
         _calibrate(output, calibrate, frames, workers)
         if library is not None:
             _plans(output, library)
+        return 0
+    from gdn.training.export_restorer import is_restorer
+
+    if is_restorer(source):
+        _restorer(source, output)
         return 0
     from gdn.training.export import export_model
     from gdn.training.export_unet import export_unet, is_unet
@@ -86,6 +97,21 @@ def export(
     if library is not None:
         _plans(output, library)
     return 0
+
+
+def _restorer(source: Path, output: Path) -> None:
+    """Make a restorer's folder."""
+    import json
+
+    from gdn.training.export_restorer import ABOUT, WEIGHTS, export_restorer
+
+    try:
+        about = json.loads((source / ABOUT).read_text(encoding="utf-8"))
+        error = export_restorer(source / WEIGHTS, about, output)
+    except ValueError as fault:
+        raise UsageFault(f"{source}: {fault}") from None
+    size = sum(path.stat().st_size for path in output.iterdir())
+    print(f"{output}: a restorer, {size / 2**20:.1f} MiB; onnxruntime differs from torch by at most {error:.2g} of the contrast")
 
 
 def _library() -> Library:

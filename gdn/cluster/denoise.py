@@ -19,7 +19,7 @@ from gdn.cluster.connect import ClusterError, connected
 from gdn.cluster.flow import Flow, deaths_noted, say
 from gdn.cluster.parcel import LARGEST, PackedBank, PackedModel, Parcel, own_card
 from gdn.engines.base import EngineError
-from gdn.models import ModelError
+from gdn.models import Model, ModelError
 from gdn.report.ledger import PICTURES, Entry, Ledger
 from gdn.report.outputs import Outputs, check_absent
 from gdn.search.bank import CacheError
@@ -79,7 +79,12 @@ def _opened(parcel: Parcel) -> tuple[Run, Family]:
         threads = parcel.worker.state.nthreads
         given = run.open_engine.keywords  # type: ignore[attr-defined]
         change = {"device": own_card(given["device"], parcel.worker.name), "threads": given["threads"] or threads}
-        family = Family(parcel.received(), partial(run.open_engine, **change), partial(parcel.bank, make=run.open_bank))
+        family = Family(
+            parcel.received(),
+            partial(run.open_engine, **change),
+            partial(parcel.bank, make=run.open_bank),
+            partial(run.open_restorer, **change),
+        )
         parcel.closing.append(lambda: family.__exit__(None, None, None))
         parcel.opened["family"] = replace(run, overwrite=True), family
     found: tuple[Run, Family] = parcel.opened["family"]
@@ -149,8 +154,9 @@ def _parcel(name: str, run: Run) -> Parcel:
     """Models and banks of a run. Banks are made here, by the engine that was asked for; where this machine has none of its
     kind (a head node without the workers' card), or they are large, each worker makes its own of the same latents."""
     banks: dict[str, PackedBank] = {}
-    small = run.open_bank.keywords["count"] * sum(2 * m.card.patch**2 for m in run.models) <= LARGEST  # type: ignore[attr-defined]
-    for model in run.models if small else ():
+    generators = [model for model in run.models if isinstance(model, Model)]
+    small = run.open_bank.keywords["count"] * sum(2 * m.card.patch**2 for m in generators) <= LARGEST  # type: ignore[attr-defined]
+    for model in generators if small else ():
         try:
             with run.open_engine(model) as engine:
                 banks[model.hash] = PackedBank.of(run.open_bank(engine))

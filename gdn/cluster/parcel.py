@@ -20,7 +20,7 @@ import numpy as np
 from distributed import WorkerPlugin
 
 from gdn.engines.base import Engine
-from gdn.models import Model, ModelError, load_model, shipped_models
+from gdn.models import Model, ModelError, RestorerModel, load_any, shipped_models
 from gdn.search.bank import Bank
 
 LARGEST = 512 * 2**20  # bytes of banks that travel; beyond that each worker makes its own, of the same latents
@@ -46,24 +46,24 @@ class PackedModel:
     files: dict[str, bytes]
 
     @staticmethod
-    def of(model: Model) -> PackedModel:
+    def of(model: Model | RestorerModel) -> PackedModel:
         """Pack a verified model."""
         names = ["model.json", *model.card.files]
         return PackedModel(model.card.name, model.hash, {name: (model.folder / name).read_bytes() for name in names})
 
-    def unpacked(self, folder: Path) -> Model:
+    def unpacked(self, folder: Path) -> Model | RestorerModel:
         """The model: this installation's own if it is the same, else written below `folder`. Raises ModelError."""
         own = shipped_models().get(self.name)
         if own is not None:
             with contextlib.suppress(ModelError):
-                found = load_model(own)
+                found = load_any(own)
                 if found.hash == self.hash:
                     return found
         place = folder / f"gdn-{self.hash[:16]}" / self.name
         place.mkdir(parents=True, exist_ok=True)
         for name, content in self.files.items():
             (place / name).write_bytes(content)
-        found = load_model(place)
+        found = load_any(place)
         if found.hash != self.hash:
             raise ModelError(f"{place}: not the model that was sent")
         return found
@@ -111,7 +111,7 @@ class Parcel(WorkerPlugin):
         for close in self.closing:
             close()
 
-    def received(self) -> list[Model]:
+    def received(self) -> list[Model | RestorerModel]:
         """The models, unpacked when first asked for. Raises ModelError."""
         if "models" not in self.opened:
             self.opened["models"] = [one.unpacked(Path(self.worker.local_directory)) for one in self.models]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from gdn.engines.base import Engine
+from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.comparators import COMPARATORS, Case
 from gdn.evaluation.metrics import Image, column_score, psnr, ssim
 from gdn.evaluation.suite import Noise
 from gdn.search.bank import Bank
 from gdn.search.denoise import FrameResult, denoise_frame
+from gdn.search.mixture import Candidate
 from gdn.search.original import OriginalSettings, original_frame
+from gdn.search.restored import restore_frame
 from gdn.search.tiles import SearchSettings
 
 DEFAULT_AGAINST = ("noisy", "constant", "blur", "bm3d-binned")
@@ -43,14 +46,16 @@ class Evaluation:
 def evaluate_frame(
     clean: CleanFrame,
     noise: Noise,
-    engine: Engine,
-    bank: Bank,
+    engine: Engine | RestorerSession,
+    bank: Bank | None,
     seed: int,
     against: tuple[str, ...] = DEFAULT_AGAINST,
     settings: SearchSettings | None = None,
     original: OriginalSettings | None = None,
+    others: Sequence[Candidate] = (),
 ) -> Evaluation:
-    """One frame at one noise: a row for every method of `against` and for gdn."""
+    """One frame at one noise: a row for every method of `against` and for gdn, mixed with `others`; by a restorer alone
+    where that is the `engine`."""
     case = Case(clean.image, noise.apply(clean.image, seed), noise, clean.sampling_angstrom)
     done = Evaluation()
 
@@ -62,6 +67,7 @@ def evaluate_frame(
         done.rows.append(_row(clean, noise, method, case, image, seconds))
 
     def run_original() -> Image:
+        assert not isinstance(engine, RestorerSession)
         steps = original or OriginalSettings()
         return original_frame(case.noisy, case.sampling_angstrom, engine, seed, steps).image
 
@@ -72,7 +78,12 @@ def evaluate_frame(
             add(method, lambda name=method: COMPARATORS[name](case))  # type: ignore[misc]
 
     def run() -> Image:
-        done.result = denoise_frame(case.noisy, case.sampling_angstrom, engine, bank, settings or SearchSettings())
+        search = settings or SearchSettings()
+        if isinstance(engine, RestorerSession):
+            done.result = restore_frame(case.noisy, case.sampling_angstrom, engine, seed)
+            return done.result.image
+        assert bank is not None
+        done.result = denoise_frame(case.noisy, case.sampling_angstrom, engine, bank, search, others=others)
         return done.result.image
 
     add("gdn", run)

@@ -1,4 +1,4 @@
-"""Model folders: `model.json`, `weights.safetensors`, `generator.onnx` and their companions.
+"""Model folders: `model.json`, `weights.safetensors`, and the graphs of a generator or of a restorer.
 
 A folder is believed only if its schema is known, its file names stay inside it and every hash is
 right. Nothing in it is unpickled.
@@ -15,10 +15,12 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-MODEL_SCHEMA: Final = 3  # 2: gradient graph with `factor` and a shift image; a tangent graph. 3: a step graph; shared weights
-READ: Final = (2, 3)
+# 2: gradient graph with `factor` and a shift image; a tangent graph. 3: a step graph; shared weights. 4: kinds of models
+MODEL_SCHEMA: Final = 4
+READ: Final = (2, 3, 4)
 DEFAULT_MODEL = "pt-ceo2-128"
 FAMILY = ("pt-ceo2-128", "pt-ceo2-64")  # what AUTO chooses from, by the size of the frame
+RESTORER = "restore"  # the shipped restorer, if there is one
 AUTO = "auto"
 _LARGEST_FILE = 64 * 2**20  # bytes; a generator of this program has at most 16 MiB
 
@@ -28,38 +30,55 @@ class ModelError(ValueError):
 
 
 class Specimen(BaseModel):
-    """What the generator has seen."""
+    """What the model has seen: `material`, and its microscope's voltage; None where that was not one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     material: str
-    voltage_kv: float = Field(gt=0)
+    voltage_kv: float | None = Field(default=None, gt=0)
 
 
-class ModelCard(BaseModel):
-    """Contents of `model.json`. Intensities: the graphs put out x with the vacuum at `vacuum`."""
+class Card(BaseModel):
+    """What `model.json` holds of every kind of model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    schema_version: Literal[2, 3]
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
-    latent: int = Field(ge=1, le=65536)
-    patch: int = Field(ge=8, le=4096)
-    channels: Literal[1, 3] = 1
     sampling_angstrom: float = Field(gt=0, lt=100)
-    vacuum: float = 1.0
     specimen: Specimen
-    precision: Literal["fp32", "fp16"] = "fp32"
     recipe: dict[str, Any]
     training: dict[str, Any] = Field(description="images and structures seen, seconds, last statistics")
     metrics: dict[str, Any] = Field(default_factory=dict, description="figures on the test split")
     files: dict[str, str] = Field(description="name -> sha256 of every other file of the folder")
 
 
+class ModelCard(Card):
+    """`model.json` of a generator. Intensities: the graphs put out x with the vacuum at `vacuum`."""
+
+    schema_version: Literal[2, 3, 4]
+    kind: Literal["generator"] = "generator"
+    latent: int = Field(ge=1, le=65536)
+    patch: int = Field(ge=8, le=4096)
+    channels: Literal[1, 3] = 1
+    vacuum: float = 1.0
+    precision: Literal["fp32", "fp16"] = "fp32"
+
+
+class RestorerCard(Card):
+    """`model.json` of a restorer: `shape` of the network as training writes it, `slots` frames in, whose sides are
+    multiples of `multiple` px; frames are binned by the whole number that comes nearest to `sampling_angstrom`."""
+
+    schema_version: Literal[4]
+    kind: Literal["restorer"]
+    shape: dict[str, list[int]]
+    slots: int = Field(ge=1, le=64)
+    multiple: int = Field(ge=1, le=1024)
+
+
 @dataclass(frozen=True)
-class Model:
-    """A verified model folder."""
+class Verified:
+    """A verified model folder of either kind."""
 
     folder: Path
-    card: ModelCard
+    card: Card
 
     @property
     def hash(self) -> str:
@@ -70,6 +89,26 @@ class Model:
     def file(self, name: str) -> Path | None:
         """Path of a listed file, or None if the model has no such file."""
         return self.folder / name if name in self.card.files else None
+
+
+@dataclass(frozen=True)
+class Model(Verified):
+    """A generator's folder."""
+
+    card: ModelCard
+
+
+@dataclass(frozen=True)
+class RestorerModel(Verified):
+    """A restorer's folder."""
+
+    card: RestorerCard
+
+
+NEEDED = {
+    "generator": ("weights.safetensors", "generator.onnx"),
+    "restorer": ("weights.safetensors", "restorer.onnx"),
+}  # files that no folder of a kind lacks
 
 
 def sha256_of(path: Path) -> str:
@@ -85,21 +124,47 @@ def shipped_models() -> dict[str, Path]:
 
 
 def find_model(name_or_folder: str) -> Model:
-    """A shipped model by name, or a model folder. Raises ModelError."""
+    """A shipped generator by name, or a generator's folder. Raises ModelError."""
+    return _generator(find_any(name_or_folder))
+
+
+def find_any(name_or_folder: str) -> Model | RestorerModel:
+    """A shipped model of either kind by name, or a model folder. Raises ModelError."""
     shipped = shipped_models()
     if name_or_folder in shipped:
-        return load_model(shipped[name_or_folder])
+        return load_any(shipped[name_or_folder])
     folder = Path(name_or_folder)
     if not folder.exists():
         raise ModelError(f"{name_or_folder}: no such model; shipped: {', '.join(shipped) or 'none'}; or give a model folder")
-    return load_model(folder)
+    return load_any(folder)
 
 
 def load_model(folder: Path) -> Model:
-    """Read and verify a model folder. Raises ModelError for anything that is not exactly right."""
-    path = folder / "model.json"
+    """Read and verify a generator's folder. Raises ModelError for anything that is not exactly right."""
+    return _generator(load_any(folder))
+
+
+def _generator(model: Model | RestorerModel) -> Model:
+    if isinstance(model, RestorerModel):
+        raise ModelError(f"{model.folder}: a restorer; a generator is wanted here ({', '.join(FAMILY)}, or a folder)")
+    return model
+
+
+def load_any(folder: Path) -> Model | RestorerModel:
+    """Read and verify a model folder of either kind. Raises ModelError for anything that is not exactly right."""
+    card = _read_card(folder / "model.json")
+    for name, expected in card.files.items():
+        _verify(folder, name, expected)
+    for needed in NEEDED[card.kind]:
+        if needed not in card.files:
+            raise ModelError(f"{folder / 'model.json'}: lists no {needed}; export the model again")
+    return Model(folder, card) if isinstance(card, ModelCard) else RestorerModel(folder, card)
+
+
+def _read_card(path: Path) -> ModelCard | RestorerCard:
+    """The card in a `model.json`, of the kind that it names. Raises ModelError."""
     if not path.is_file():
-        raise ModelError(f"{folder}: not a model folder (it has no model.json); make one with 'gdn export'")
+        raise ModelError(f"{path.parent}: not a model folder (it has no model.json); make one with 'gdn export'")
     try:
         text = path.read_text(encoding="utf-8")
         if len(text) > 2**20:
@@ -109,18 +174,13 @@ def load_model(folder: Path) -> Model:
             raise ModelError(
                 f"{path}: schema {content.get('schema_version')!r}, this version reads {READ[0]} to {READ[-1]}; export it again"
             )
-        card = ModelCard.model_validate(content)
+        restorer = isinstance(content, dict) and content.get("kind") == "restorer"
+        return RestorerCard.model_validate(content) if restorer else ModelCard.model_validate(content)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ModelError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
     except ValidationError as error:
         first = error.errors()[0]
         raise ModelError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    for name, expected in card.files.items():
-        _verify(folder, name, expected)
-    for needed in ("weights.safetensors", "generator.onnx"):
-        if needed not in card.files:
-            raise ModelError(f"{path}: lists no {needed}; export the model again")
-    return Model(folder, card)
 
 
 def _verify(folder: Path, name: str, expected: str) -> None:

@@ -1,4 +1,5 @@
-"""Graphs that share their weights: what a graph has in common with generator.onnx is kept there alone.
+"""Graphs that share their weights: what a graph has in common with generator.onnx is kept there alone, and a restorer's
+graph holds none, for weights.safetensors has them all.
 
 A model's graphs are products of one generator and its Jacobian, with the same weights. In a serialised message of protocol
 buffers a field that is not repeated may come in pieces, which are merged, lists being joined
@@ -11,9 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 GRAPH = 7  # field of ModelProto
 INITIALIZER = 5  # field of GraphProto
-NAME = 8  # field of TensorProto
+DIMS, DATA_TYPE, NAME, RAW_DATA = 1, 2, 8, 9  # fields of TensorProto
+FLOAT = 1  # data type of TensorProto
 SHARED = "weight_"  # how the names of weights begin that graphs may share; the rest of a name is a hash of the values
 _BYTES = 2  # wire type: a length, then so many bytes
 _FIXED = {1: 8, 5: 4}  # wire types of fixed size
@@ -33,7 +37,33 @@ def weights_of(content: bytes) -> bytes:
             for inner, whole, tensor in _fields(payload):
                 if inner == INITIALIZER and _name(tensor).startswith(SHARED.encode()):
                     weights += whole
-    return bytes([GRAPH << 3 | _BYTES]) + _varint(len(weights)) + bytes(weights)
+    return _field(GRAPH, bytes(weights))
+
+
+def restorer_graph(folder: Path) -> bytes:
+    """A restorer's graph with the weights of weights.safetensors in single precision. Raises ValueError where those are no
+    weights, OSError for a missing file."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        tensors = load((folder / "weights.safetensors").read_bytes())
+    except SafetensorError as error:
+        raise ValueError(f"weights.safetensors: no weights ({' '.join(str(error).split())})") from None
+    weights = b"".join(_field(INITIALIZER, _tensor(name, value)) for name, value in tensors.items())
+    return (folder / "restorer.onnx").read_bytes() + _field(GRAPH, weights)
+
+
+def _tensor(name: str, value: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> bytes:
+    """A TensorProto of single-precision numbers."""
+    dims = b"".join(bytes([DIMS << 3]) + _varint(n) for n in value.shape)
+    raw = np.ascontiguousarray(value, dtype="<f4").tobytes()
+    return dims + bytes([DATA_TYPE << 3, FLOAT]) + _field(NAME, name.encode()) + _field(RAW_DATA, raw)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field of a length and so many bytes."""
+    return bytes([number << 3 | _BYTES]) + _varint(len(content)) + content
 
 
 def _name(tensor: memoryview) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -17,6 +17,7 @@ import numpy as np
 from gdn import __version__
 from gdn.engines.base import Engine
 from gdn.engines.observation import Array
+from gdn.engines.restorer import RestorerSession
 from gdn.frames.files import result_writer, writing
 from gdn.frames.noise import NoiseModel
 from gdn.frames.pixels import filled
@@ -27,10 +28,11 @@ from gdn.search.bank import Bank
 from gdn.search.denoise import FrameResult, denoise_frame
 from gdn.search.estimate import Estimate
 from gdn.search.original import OriginalSettings, original_frame
+from gdn.search.restored import RestorerCandidate, restore_frame
 from gdn.search.tiles import SearchSettings
 from gdn.trust.calibration import Calibration, calibration_of
 from gdn.trust.heldout import Comparison
-from gdn.trust.judge import JudgeSettings, Trust, judge, next_frame, score_record
+from gdn.trust.judge import JudgeSettings, Trust, judge, next_frame, score_record, unjudged
 
 NO_PIXELS: Array = np.zeros((0, 0), np.float32)
 
@@ -40,10 +42,11 @@ Witness = Callable[[Path, int, Array, FrameResult, Trust], None]  # sees every f
 
 @dataclass(frozen=True)
 class Job:
-    """What every file of a run shares. `sampling_angstrom` overrides the files' own."""
+    """What every file of a run shares. `sampling_angstrom` overrides the files' own. A restorer alone is an `engine` without
+    a bank; beside a generator it is one of the `others`, the candidates of a mixture."""
 
-    engine: Engine
-    bank: Bank
+    engine: Engine | RestorerSession
+    bank: Bank | None
     seed: int
     settings: SearchSettings
     noise: NoiseModel | None
@@ -55,26 +58,35 @@ class Job:
     dataset: str | None = None
     summed: bool = False
     witness: Witness | None = None
+    others: Sequence[RestorerCandidate] = ()
 
     def denoise(self, frame: Array, sampling_angstrom: float, progress: Callable[[float], None]) -> FrameResult:
         """One frame by this job's method."""
+        if isinstance(self.engine, RestorerSession):
+            return restore_frame(frame, sampling_angstrom, self.engine, self.seed, self.noise, progress)
         if self.original is not None:
             missing = ~np.isfinite(frame)
             frame = filled(frame, missing) if missing.any() else frame
             return original_frame(frame, sampling_angstrom, self.engine, self.seed, self.original, self.noise, progress)
-        return denoise_frame(frame, sampling_angstrom, self.engine, self.bank, self.settings, self.noise, progress)
+        assert self.bank is not None
+        return denoise_frame(
+            frame, sampling_angstrom, self.engine, self.bank, self.settings, self.noise, progress, self.others
+        )  # fmt: skip
 
     def judge(self, frame: Array, result: FrameResult) -> Trust:
         """How far to trust this job's result of a frame."""
         begun = time.perf_counter()
-        found = judge(frame, result, self.engine, self.bank, self.settings, self.calibration, self.judging)
+        if isinstance(self.engine, RestorerSession):
+            return unjudged(result)
+        assert self.bank is not None
+        found = judge(frame, result, self.engine, self.bank, self.settings, self.calibration, self.judging, self.others)
         result.seconds["judge"] = round(time.perf_counter() - begun, 4)
         return found
 
     @cached_property
     def calibration(self) -> Calibration | None:
         """The model's, read once."""
-        return calibration_of(self.engine.model)
+        return None if isinstance(self.engine, RestorerSession) else calibration_of(self.engine.model)
 
     def provenance(self, outputs: Outputs) -> str:
         """One line for the images' own metadata."""
@@ -84,6 +96,7 @@ class Job:
     def key(self, source: Path) -> str:
         """Hash of all that determines the results of a file."""
         about = self.search_record() | {
+            "others": [other.session.model.hash for other in self.others],
             "sampling": self.sampling_angstrom, "style": asdict(self.style), "dataset": self.dataset, "summed": self.summed,
         }  # fmt: skip
         return job_key(source, self.engine.model.hash, self.engine.name, about)
@@ -95,6 +108,8 @@ class Job:
 
     def search_record(self) -> dict[str, Any]:
         """Method, seed and settings, for the JSON record and the resume key."""
+        if self.bank is None:
+            return {"method": "restorer", "seed": self.seed, "noise": self.noise_text, "restarts": 0}
         common: dict[str, Any] = {
             "method": "gdn" if self.original is None else "original",
             "seed": self.seed,
@@ -200,7 +215,7 @@ def _row(source: Path, index: int, outputs: Outputs, job: Job, judged: Judged) -
             "dose": result.dose,
             "read_noise": noise.read_noise,
         },
-        "objective": result.objective,
+        "objective": result.objective if np.isfinite(result.objective) else None,
         "seconds": round(sum(result.seconds.values()), 3),
     } | judged.trust.row()
 
@@ -214,6 +229,7 @@ def _record(
             "noise_how": r.noise.how, "tiles": r.tiles, "objectives": [round(o, 3) for o in r.objectives],
             "best_from_bank_share": round(r.bank_share, 4), "residual_share": round(r.residual_share, 4),
             "held_out": _finite(asdict(r.held_out)), "stages": r.seconds,
+            "mixture": None if r.mixing is None else r.mixing.record(),
             "next_frame_scores": [score_record(c) for c in judged.following],
         }
         | judged.trust.detail()
@@ -237,6 +253,7 @@ def _record(
             "sha256": engine.model.hash,
             "sampling_angstrom": engine.model.card.sampling_angstrom,
         },
+        "others": [{"name": other.name, "sha256": other.session.model.hash} for other in job.others],
         "engine": {"name": engine.name, "device": engine.device, "reason": engine.reason},
         "search": job.search_record(),
         "versions": {

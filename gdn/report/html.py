@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -105,5 +106,10 @@ def _section(number: int, entry: Entry) -> str:
     return (
         f'<section id="f{number}"><h2>{escape(entry.name)}</h2>{warnings}<div class="p">{figures}</div>'
         f'<div class="p">{"".join(entry.charts)}</div><p>Noise: {escape(entry.noise)}. {calibrated} '
-        f"Objective: {entry.row['objective']:.1f} nats a tile.</p><ul>{scores}</ul></section>"
+        f"Objective: {_nats(entry.row['objective'])}.</p><ul>{scores}</ul></section>"
     )
+
+
+def _nats(objective: float) -> str:
+    """An objective in words; a restorer alone has none."""
+    return f"{objective:.1f} nats a tile" if math.isfinite(objective) else "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +16,7 @@ from gdn.search.bank import Bank
 from gdn.search.binned import Binned
 from gdn.search.estimate import Estimate, estimate
 from gdn.search.heldout import Choice, Recorded
+from gdn.search.mixture import OWN, Candidate, Mixing
 from gdn.search.progress import Clock, Progress, Watch
 from gdn.search.tiles import SearchSettings
 
@@ -41,6 +43,7 @@ class FrameResult:
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     bad: Mask | None = None  # pixels of the frame that were left out
+    mixing: Mixing | None = None  # the candidates' weights, where there were others than generator and filter
 
     def on_frame(self, binned: Array) -> Array:
         """An image in electrons per binned pixel on the frame's grid, in the frame's units without the offset."""
@@ -55,8 +58,10 @@ def denoise_frame(
     settings: SearchSettings,
     noise: NoiseModel | None = None,
     progress: Progress = lambda share: None,
+    others: Sequence[Candidate] = (),
 ) -> FrameResult:
-    """Denoise one frame (rows, columns) float32. Raises ValueError where the noise model contradicts it."""
+    """Denoise one frame (rows, columns) float32, mixed with `others` as counts held out have it. Raises ValueError where the
+    noise model contradicts it."""
     watch = Watch(Clock(), progress)
     defects = find_defects(frame)
     whole = frame if defects.bad is None else filled(frame, defects.bad)
@@ -65,7 +70,8 @@ def denoise_frame(
     warnings = defects.notes + _warnings(model, float(counts.mean()), grids, engine.model.card.patch)
     watch.clock.mark("prepare")
     recorded = Recorded(model.electrons(whole), model.alpha, model.beta, grids)
-    found = estimate(Binned(counts, model.alpha, model.beta * grids.area, valid), engine, bank, settings, watch, recorded)
+    binned = Binned(counts, model.alpha, model.beta * grids.area, valid)
+    found = estimate(binned, engine, bank, settings, watch, recorded, others)
     area = grids.area
     result = model.units(unbin(found.image, grids) / area)
     doubt = np.maximum(unbin(found.raw_spread, grids), 0) / area * model.gain
@@ -75,7 +81,7 @@ def denoise_frame(
     return FrameResult(
         result, doubt.astype(np.float32), model, grids, found.dose / area, float(fit.objective.mean()),
         [float(o) for o in fit.objective], fit.bank_share, share, found.choice, len(fit.objective), found,
-        watch.clock.seconds, warnings + _doubts(found.choice, share), defects.bad,
+        watch.clock.seconds, warnings + _doubts(found.choice, share, found.mixing), defects.bad, found.mixing,
     )  # fmt: skip
 
 
@@ -92,8 +98,13 @@ def binned_frame(
     return model, grids, binned
 
 
-def _doubts(choice: Choice, residual_share: float) -> list[str]:
+def _doubts(choice: Choice, residual_share: float, mixing: Mixing | None) -> list[str]:
     """Warnings that the generator does not hold this frame."""
+    if mixing is not None and mixing.changed:
+        shares = ", ".join(f"{name} {mixing.share(name):.0%}" for name in mixing.names)
+        if mixing.share(OWN[0]) < 0.5 or residual_share > 0.5:
+            return [f"the generator explains little of this frame; counts held out mix its contrast from {shares}"]
+        return []
     found = []
     if choice.filter_wins:
         found.append(

@@ -1,10 +1,11 @@
-"""The estimate on the generator's grid: search, blend, and what is added where the generator ends.
+"""The estimate on the generator's grid: search, blend, what is added where the generator ends, and other candidates.
 
 All images are float32 (rows, columns) in electrons per binned pixel.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from gdn.frames.tiling import Tiling, tile_frame
 from gdn.search.bank import Bank
 from gdn.search.binned import Binned
 from gdn.search.heldout import Choice, Recorded, choose, plain_filter, split
+from gdn.search.mixture import OWN, Candidate, Mixing, choose_mixing, mixed
 from gdn.search.progress import Watch
 from gdn.search.residual import shrunk_residual
 from gdn.search.tiles import SearchSettings
@@ -36,9 +38,19 @@ class TileFit:
 
 
 @dataclass(frozen=True)
+class Mixed:
+    """The `image` of the mixture of all candidates, how far those are apart (`disagreement`), and the weights."""
+
+    image: Array
+    disagreement: Array
+    mixing: Mixing
+
+
+@dataclass(frozen=True)
 class Estimate:
     """`generated` by the generator alone and what was `added` to it; standard deviations over `restarts` and
-    overlapping tiles, and within each of them (`laplace`; zero where it was not asked for)."""
+    overlapping tiles, and within each of them (`laplace`; zero where it was not asked for). `mixed` with other candidates,
+    where counts held out gave those a share (`mixing` also where they did not)."""
 
     binned: Binned
     tiling: Tiling
@@ -48,21 +60,33 @@ class Estimate:
     laplace: Array
     choice: Choice
     fit: TileFit
+    mixing: Mixing | None = None
+    mixed: Mixed | None = None
 
     @property
     def image(self) -> Array:
         """The result."""
-        return self.generated + self.added
+        return self.image_rows(slice(None))
 
     @property
     def dose(self) -> float:
         """Electrons per binned pixel in vacuum: the median over tiles."""
         return float(np.median(self.fit.dose))
 
+    def image_rows(self, rows: slice) -> Array:
+        """Some rows of the result."""
+        return self.generated[rows] + self.added[rows] if self.mixed is None else self.mixed.image[rows]
+
+    def disagreement(self, rows: slice = slice(None)) -> Array:
+        """Standard deviation over restarts, overlapping tiles, and the candidates of a mixture; of some rows."""
+        if self.mixed is None:
+            return self.restarts[rows]
+        return np.asarray(np.hypot(self.restarts[rows], self.mixed.disagreement[rows]), dtype=np.float32)
+
     @property
     def raw_spread(self) -> Array:
         """Standard deviation, not calibrated. What the residual added has no backing by the generator: its size is doubt."""
-        return np.asarray(np.sqrt(self.restarts**2 + self.laplace**2 + self.added**2), dtype=np.float32)
+        return np.asarray(np.sqrt(self.disagreement() ** 2 + self.laplace**2 + self.added**2), dtype=np.float32)
 
     @property
     def residual_share(self) -> float:
@@ -77,9 +101,10 @@ def estimate(
     settings: SearchSettings,
     watch: Watch | None = None,
     recorded: Recorded | None = None,
+    others: Sequence[Candidate] = (),
 ) -> Estimate:
     """Search every tile of a binned frame, blend, and add what counts held out let through: those `recorded`, or, where
-    there are none, the binned ones."""
+    there are none, the binned ones. `others` are candidates of a mixture, which work on `recorded` counts."""
     watch = watch or Watch()
     patch = engine.model.card.patch
     tiling = tile_frame((binned.counts.shape[0], binned.counts.shape[1]), patch, settings.stride or patch // 2)
@@ -89,10 +114,17 @@ def estimate(
     image, spread = pool.mixture.image_and_spread()
     fit = _tile_fit(pool)
     del pool
-    choice = _choose(engine, bank, binned, tiling, settings, recorded) if settings.residual else Choice(threshold=np.inf)
+    choice, mixing = Choice(threshold=np.inf), None
+    if settings.residual:
+        choice, mixing = _choose(engine, bank, binned, tiling, settings, recorded, others)
     added = _beyond(binned, image, choice)
     watch.clock.mark("beyond")
-    return Estimate(binned, tiling, image, added, spread, spread_within, choice, fit)
+    result = None
+    if mixing is not None and mixing.changed and recorded is not None:
+        images = [*_own(binned.counts, image, binned.alpha, binned.beta, choice), *(other(recorded) for other in others)]
+        result = Mixed(*mixed(images, mixing, recorded.grids.binned_sampling), mixing)
+        watch.clock.mark("mixture")
+    return Estimate(binned, tiling, image, added, spread, spread_within, choice, fit, mixing, result)
 
 
 def _tile_fit(pool: Pool) -> TileFit:
@@ -105,12 +137,34 @@ def _tile_fit(pool: Pool) -> TileFit:
 
 
 def _choose(
-    engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, settings: SearchSettings, recorded: Recorded | None
-) -> Choice:
-    """Amounts of residual and plain filter, chosen with the encoder's image of thinned counts."""
-    parts = split(binned.counts, binned.alpha, binned.beta, bank.seed) if recorded is None else recorded.split(bank.seed)[0]
+    engine: Engine,
+    bank: Bank,
+    binned: Binned,
+    tiling: Tiling,
+    settings: SearchSettings,
+    recorded: Recorded | None,
+    others: Sequence[Candidate],
+) -> tuple[Choice, Mixing | None]:
+    """Amounts of residual and plain filter, and the weights of other candidates, chosen with the encoder's image of thinned
+    counts."""
+    if recorded is None:
+        parts, first = split(binned.counts, binned.alpha, binned.beta, bank.seed), None
+    else:
+        parts, first = recorded.split(bank.seed)
     quick = replace(settings, symmetries=min(4, settings.symmetries), brief_candidates=0)
-    return choose(parts, proposed(engine, bank, Binned(parts.first, parts.alpha, parts.beta, binned.valid), tiling, quick))
+    guess = proposed(engine, bank, Binned(parts.first, parts.alpha, parts.beta, binned.valid), tiling, quick)
+    choice = choose(parts, guess)
+    if first is None or not others:
+        return choice, None
+    images = [*_own(parts.first, guess, parts.alpha, parts.beta, choice), *(other(first) for other in others)]
+    names = (*OWN, *(other.name for other in others))
+    return choice, choose_mixing(parts, images, names, choice, first.grids.binned_sampling)
+
+
+def _own(counts: Array, image: Array, alpha: float, beta: float, choice: Choice) -> tuple[Array, Array]:
+    """The generator's `image` with its shrunk residual, and the plain filter's."""
+    sigma = np.sqrt(np.maximum(alpha * image + beta, 1e-6)).astype(np.float32)
+    return image + shrunk_residual(counts - image, sigma, choice.threshold), plain_filter(counts, sigma, choice.width)
 
 
 def _beyond(binned: Binned, image: Array, choice: Choice) -> Array:

@@ -1,4 +1,4 @@
-"""Which of the shipped generators a frame gets: the largest patch that the frame covers.
+"""Which of the shipped generators a frame gets: the largest patch that the frame covers; and the restorers beside it.
 
 A large patch sees more of the crystal and gives the better image (docs/comparison.md), but a tile that lies partly beyond
 the frame is foreign to the encoder and costs more than that (docs/latent-search.md). Engines and banks are opened when
@@ -7,46 +7,79 @@ the first frame needs them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
 from gdn.engines.base import Engine
+from gdn.engines.restorer import RestorerSession
 from gdn.frames.sampling import grids_for
-from gdn.models import AUTO, FAMILY, Model, find_model
+from gdn.models import AUTO, FAMILY, RESTORER, Model, RestorerModel, find_any, shipped_models
 from gdn.search.bank import Bank
+from gdn.search.restored import RestorerCandidate
+
+OpenRestorer = Callable[[RestorerModel], RestorerSession]
 
 
-def members(name_or_folder: str) -> list[Model]:
-    """The models that `--model` stands for, largest field first: the family for 'auto', else one. Raises ModelError."""
-    names = FAMILY if name_or_folder == AUTO else (name_or_folder,)
-    return sorted((find_model(name) for name in names), key=_field, reverse=True)
+def members(names_or_folders: str) -> list[Model | RestorerModel]:
+    """The models that `--model` stands for, those of the largest field first, restorers last: the family and the shipped
+    restorer for 'auto', else those named, separated by commas. Raises ModelError."""
+    names = [name.strip() for name in names_or_folders.split(",")]
+    if names == [AUTO]:
+        names = [*FAMILY, *([RESTORER] if RESTORER in shipped_models() else [])]
+    return sorted((find_any(name) for name in names), key=_field, reverse=True)
 
 
-def _field(model: Model) -> float:
-    return model.card.patch * model.card.sampling_angstrom
+def _field(model: Model | RestorerModel) -> float:
+    return model.card.patch * model.card.sampling_angstrom if isinstance(model, Model) else 0.0
 
 
 class Family:
-    """Engines and banks of one or several models, one of them for each frame. A context manager.
+    """Engines and banks of one or several generators, one of them for each frame, and the restorers among the models. A
+    context manager.
 
-    `open_engine` and `open_bank` make them; what they raise comes out of `fitting`.
+    `open_engine`, `open_bank` and `open_restorer` make them; what they raise comes out of `fitting` and `restorers`.
     """
 
-    def __init__(self, models: list[Model], open_engine: Callable[[Model], Engine], open_bank: Callable[[Engine], Bank]) -> None:
-        self._models, self._open_engine, self._open_bank = models, open_engine, open_bank
+    def __init__(
+        self,
+        models: Sequence[Model | RestorerModel],
+        open_engine: Callable[[Model], Engine],
+        open_bank: Callable[[Engine], Bank],
+        open_restorer: OpenRestorer = RestorerSession,
+    ) -> None:
+        self._generators = [model for model in models if isinstance(model, Model)]
+        self._restorers = [model for model in models if isinstance(model, RestorerModel)]
+        self._open_engine, self._open_bank, self._open_restorer = open_engine, open_bank, open_restorer
         self._opened: dict[str, tuple[Engine, Bank]] = {}
+        self._sessions: list[RestorerSession] = []
         self._stack = ExitStack()
 
     @property
     def opened(self) -> bool:
         """Whether any of the models has been opened."""
-        return bool(self._opened)
+        return bool(self._opened or self._sessions)
+
+    def restorers(self) -> list[RestorerCandidate]:
+        """The restorers, as candidates beside the generator."""
+        if not self._sessions:
+            self._sessions = [self._stack.enter_context(self._open_restorer(model)) for model in self._restorers]
+        return [RestorerCandidate(session) for session in self._sessions]
+
+    def at_work(
+        self, shape: tuple[int, int], sampling_angstrom: float
+    ) -> tuple[Engine | RestorerSession, Bank | None, list[RestorerCandidate]]:
+        """What works on frames of `shape` (rows, columns) px of `sampling_angstrom` Å: engine, bank and the restorers beside
+        them; or a restorer alone, where there is no generator."""
+        restorers = self.restorers()
+        if not self._generators:
+            return restorers[0].session, None, []
+        return *self.fitting(shape, sampling_angstrom), restorers
 
     def fitting(self, shape: tuple[int, int], sampling_angstrom: float) -> tuple[Engine, Bank]:
         """Engine and bank for frames of `shape` (rows, columns) px of `sampling_angstrom` Å."""
-        model = chosen(self._models, shape, sampling_angstrom)
+        model = chosen(self._generators, shape, sampling_angstrom)
         if model.card.name not in self._opened:
             engine = self._stack.enter_context(self._open_engine(model))
             self._opened[model.card.name] = engine, self._open_bank(engine)

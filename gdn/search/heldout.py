@@ -22,6 +22,7 @@ from gdn.search.memory import strips
 from gdn.search.residual import shrunk_residual
 
 Key = TypeVar("Key")
+Electrons = Array | NDArray[np.uint8] | NDArray[np.uint16]
 
 HELD_OUT = 0.25
 THRESHOLDS = (np.inf, 2.5, 2.0, 1.7, 1.4)  # of the residual's shrinkage; inf adds nothing
@@ -72,7 +73,7 @@ class Recorded:
     of the memory: a large frame has several of these at a time.
     """
 
-    electrons: Array | NDArray[np.uint8] | NDArray[np.uint16]
+    electrons: Electrons
     alpha: float
     beta: float
     grids: Grids

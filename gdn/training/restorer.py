@@ -30,7 +30,7 @@ class RestorerShape:
     @property
     def multiple(self) -> int:
         """The sides of a frame are multiples of this, px."""
-        return SHUFFLE * 2 ** (len(self.widths) - 1)
+        return SHUFFLE << (len(self.widths) - 1)
 
     def record(self) -> dict[str, list[int]]:
         """JSON-ready."""

@@ -25,6 +25,7 @@ from gdn.search.denoise import FrameResult
 from gdn.search.estimate import Estimate, estimate
 from gdn.search.heldout import Recorded, Split
 from gdn.search.memory import strips
+from gdn.search.mixture import Candidate
 from gdn.search.progress import Watch
 from gdn.search.tiles import SearchSettings
 
@@ -198,11 +199,19 @@ class Halves:
     mine: Array
 
 
-def from_part(found: Estimate, recorded: Recorded, seed: int, engine: Engine, bank: Bank, settings: SearchSettings) -> Halves:
-    """Run gdn on one part of the counts."""
+def from_part(
+    found: Estimate,
+    recorded: Recorded,
+    seed: int,
+    engine: Engine,
+    bank: Bank,
+    settings: SearchSettings,
+    others: Sequence[Candidate] = (),
+) -> Halves:
+    """Run gdn on one part of the counts, with all candidates of the mixture."""
     parts, again = recorded.split(seed)
     first = Binned(parts.first, parts.alpha, parts.beta, found.binned.valid)
-    image = estimate(first, engine, bank, replace(settings, laplace="none"), Watch(spread=False), again).image
+    image = estimate(first, engine, bank, replace(settings, laplace="none"), Watch(spread=False), again, others).image
     return Halves(parts, image / np.float32(parts.share))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from gdn.engines.observation import Array
 from gdn.search.bank import Bank
 from gdn.search.denoise import FrameResult
 from gdn.search.estimate import Estimate
+from gdn.search.mixture import Candidate
 from gdn.search.tiles import SearchSettings
 from gdn.trust.atoms import RATE, Atoms, find_atoms
 from gdn.trust.calibration import LEVELS, Calibration
@@ -93,6 +95,11 @@ def score_record(c: Comparison) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def unjudged(result: FrameResult) -> Trust:
+    """A result without an estimate on a generator's grid: nothing can be said of it."""
+    return Trust(result.spread, {}, False, None, [], None, Expected(float("nan")), result.warnings)
+
+
 def judge(
     frame: Array,
     result: FrameResult,
@@ -101,14 +108,15 @@ def judge(
     search: SearchSettings,
     calibration: Calibration | None,
     settings: JudgeSettings,
+    others: Sequence[Candidate] = (),
 ) -> Trust:
-    """Judge the result of a `frame` (rows, columns), as recorded.
+    """Judge the result of a `frame` (rows, columns), as recorded; `others` as `denoise_frame` was given them.
 
     The calibration holds for the default estimate; others keep the raw spread.
     """
     found = result.estimate
     if found is None:
-        return Trust(result.spread, {}, False, None, [], None, Expected(float("nan")), result.warnings)
+        return unjudged(result)
     law = calibration if search.estimate == "mean" else None
     spread = spread_of(found, law)
     own = expected_error(spread.one, found.dose, law)
@@ -120,7 +128,7 @@ def judge(
     del spread  # of a large frame a few hundred megabytes, and another search is to come
     scores = []
     if settings.score:
-        halves = from_part(found, recorded_frame(frame, result), settings.seed, engine, bank, search)
+        halves = from_part(found, recorded_frame(frame, result), settings.seed, engine, bank, search, others)
         scores = held_out_scores(halves, own)
     atoms = find_atoms(found, result.grids, law.columns, settings.rate) if settings.atoms and law else None
     warnings = [*result.warnings, *_words(law, search, fit, scores, settings)]

@@ -43,10 +43,11 @@ def pixel_features(found: Estimate, first: int = 0, last: int | None = None, con
     dose, total = found.dose, len(found.generated)
     last = total if last is None else last
     low, high = max(0, first - HALO), min(total, last + HALO)
-    whole = found.generated[low:high] + found.added[low:high]
+    whole = found.image_rows(slice(low, high))
     image = whole.astype(np.float64) / dose
     noise = np.sqrt(np.maximum(found.binned.alpha * whole + found.binned.beta, 1e-6)) / dose
-    restarts, added = (np.asarray(part[low:high] / dose, dtype=np.float64) for part in (found.restarts, found.added))
+    apart = found.disagreement(slice(low, high))
+    restarts, added = (np.asarray(part / dose, dtype=np.float64) for part in (apart, found.added[low:high]))
     contrast = contrast_of(found) if contrast is None else contrast
     busy = [_deviation(image, s) for s in SURROUNDINGS]
     amounts = [

@@ -1,0 +1,118 @@
+"""A restorer's image of a frame: binned by a whole number, restored, interpolated back.
+
+All images are float32 (rows, columns). As a candidate of the mixture (`gdn.search.mixture`) it is summed on the
+generator's grid; alone (`--model restore`) it is the result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from gdn.engines.observation import Array
+from gdn.engines.restorer import RestorerSession
+from gdn.frames.noise import NoiseModel, noise_of
+from gdn.frames.pixels import filled, find_defects
+from gdn.frames.sampling import Grids, bin_sum, unbin
+from gdn.search.denoise import FrameResult
+from gdn.search.heldout import HELD_OUT, Choice, Electrons, Recorded, split
+from gdn.search.progress import Clock, Progress
+
+TURNS, TURNS_ALONE = 1, 8  # symmetries of the square averaged over, beside a generator and alone (docs/restorer.md)
+SMOOTH_ANGSTROM = 0.8  # over which the squared difference of two images is averaged
+
+
+@dataclass(frozen=True)
+class RestorerCandidate:
+    """The restorer as one of the mixture's candidates (`gdn.search.mixture.Candidate`)."""
+
+    session: RestorerSession
+    turns: int = TURNS
+
+    @property
+    def name(self) -> str:
+        """That of its model."""
+        return self.session.model.card.name
+
+    def __call__(self, recorded: Recorded) -> Array:
+        """Its image of recorded counts, in electrons per pixel of the generator's grid."""
+        sampling = recorded.grids.sampling_angstrom
+        return bin_sum(restored(recorded.electrons, sampling, self.session, self.turns), recorded.grids)
+
+
+def binning(sampling_angstrom: float, target_angstrom: float) -> int:
+    """The whole number of pixels that comes nearest to the target; 1 for a frame sampled more coarsely."""
+    return max(1, round(target_angstrom / sampling_angstrom))
+
+
+def restored(
+    electrons: Electrons, sampling_angstrom: float, session: RestorerSession, turns: int = TURNS, mask: Array | None = None
+) -> Array:
+    """The restorer's image of `electrons`, in electrons per recorded pixel, on their grid. `mask`: 1 where a pixel is good."""
+    factor = binning(sampling_angstrom, session.model.card.sampling_angstrom)
+    whole, valid = binned_by(electrons, factor), None
+    if mask is not None:
+        valid = (binned_by(mask, factor) > factor**2 / 2).astype(np.float32)[None]
+    image = session.restore(whole[None], valid, turns)
+    rows, columns = electrons.shape
+    grids = Grids((factor * image.shape[0], factor * image.shape[1]), (image.shape[0], image.shape[1]), sampling_angstrom)
+    return np.asarray(unbin(image, grids)[:rows, :columns] / np.float32(grids.area), dtype=np.float32)
+
+
+def binned_by(image: Electrons, factor: int) -> Array:
+    """Sums over squares of `factor` px; what an incomplete square lacks is mirrored."""
+    rows, columns = image.shape
+    padded = np.pad(image, ((0, -rows % factor), (0, -columns % factor)), mode="symmetric")
+    blocks = padded.reshape(padded.shape[0] // factor, factor, padded.shape[1] // factor, factor)
+    return np.asarray(blocks.sum((1, 3), dtype=np.float32))
+
+
+def restore_frame(
+    frame: Array,
+    sampling_angstrom: float,
+    session: RestorerSession,
+    seed: int = 0,
+    noise: NoiseModel | None = None,
+    progress: Progress = lambda share: None,
+) -> FrameResult:
+    """Denoise one frame (rows, columns) float32 by the restorer alone. Raises ValueError where the noise model contradicts it.
+
+    The spread is what noise alone does to the image, as two independent parts of the counts show it, not calibrated: an
+    error that both have in common is not in it.
+    """
+    clock = Clock()
+    defects = find_defects(frame)
+    whole = frame if defects.bad is None else filled(frame, defects.bad)
+    model = noise_of(whole, noise)
+    electrons = model.electrons(whole)
+    mask = None if defects.bad is None else (~defects.bad).astype(np.float32)
+    clock.mark("prepare")
+    image = restored(electrons, sampling_angstrom, session, TURNS_ALONE, mask)
+    clock.mark("restore")
+    progress(0.4)
+    doubt = _spread(electrons, sampling_angstrom, session, model, seed) * np.float32(model.gain)
+    clock.mark("spread")
+    progress(1.0)
+    factor = binning(sampling_angstrom, session.model.card.sampling_angstrom)
+    shape = (electrons.shape[0], electrons.shape[1])
+    grids = Grids(shape, (-(-shape[0] // factor), -(-shape[1] // factor)), sampling_angstrom)
+    return FrameResult(
+        model.units(image), doubt, model, grids, float(electrons.mean()), float("nan"), [], 0.0, 0.0, Choice(threshold=np.inf),
+        0, None, clock.seconds, [*defects.notes, "the restorer alone: its spread is not calibrated, and nothing is scored"],
+        defects.bad,
+    )  # fmt: skip
+
+
+def _spread(electrons: Array, sampling: float, session: RestorerSession, noise: NoiseModel, seed: int) -> Array:
+    """Standard deviation that noise gives the image, from the images of two independent parts of the counts: with shares
+    s and 1 - s the variance of their difference is 1 / s + 1 / (1 - s) times that of the image of all counts."""
+    parts = split(electrons, noise.alpha, noise.beta, seed)
+    first, second = (
+        restored(part, sampling, session) / np.float32(share)
+        for part, share in ((parts.first, 1 - HELD_OUT), (parts.second, HELD_OUT))
+    )
+    factor = 1 / (1 - HELD_OUT) + 1 / HELD_OUT
+    square = gaussian_filter((first - second) ** 2 / factor, SMOOTH_ANGSTROM / sampling)
+    return np.asarray(np.sqrt(np.maximum(square, 0)), dtype=np.float32)
