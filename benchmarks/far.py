@@ -1,9 +1,9 @@
 """The far set: 32 clean frames by code that shares nothing but physics with the training simulation. For reporting only.
 
-**Never choose a setting, a weight or a threshold by these frames.** Twelve of Pt on CeO2 (four with bright columns, four dark, four
-between, by their defocus) and twenty of other crystals, in HRTEM, HAADF and ABF at 80, 200 and 300 kV. Structures are ase's
-(`far_specimens.py`), waves abTEM's (`far_imaging.py`). HRTEM is scaled to a vacuum level of 0.45; HAADF and ABF to a mean of 0.45,
-or less where more than 0.1 % of the pixels would pass 1.
+**Never choose a setting, a weight or a threshold by these frames.** Twelve of Pt on CeO2 (four with bright columns, four dark,
+four between, by their defocus) and twenty of other crystals, in HRTEM, HAADF and ABF at 80, 200 and 300 kV. Structures are
+ase's (`far_specimens.py`), waves abTEM's (`far_imaging.py`). HRTEM is scaled to a vacuum level of 0.45; HAADF and ABF to a
+mean of 0.45, or less where more than 1 % of the pixels would pass 1.
 
 One `NAME.npz` a frame: `image` (float32), `sampling_angstrom`, `columns` (n, 2) as x, y in pixels with their `weights` (summed
 atomic number) and `elements` (heaviest atomic number), `vacancies`, `vacancy_peers`, `adatoms`, `adatom_peers` (n, 2) alike, and
@@ -152,16 +152,17 @@ CUBE = [((1, 0, 0), 1.0)]
 TRUNCATED = [((1, 0, 0), 1.0), ((1, 1, 1), 0.95)]
 OTHER = [
     other("au-decahedron", "Au, five-fold twin on carbon", "HRTEM",
-          particle(decahedron("Au", 4.078, 4, 5, 1), (0, 0, 1), (0, 1, 0), 30, 17),
+          particle(decahedron("Au", 4.078, 6, 6, 1), (0, 0, 1), (0, 1, 0), 30, 17),
           0.08, (760, 760), Lens(300.0, -8.0), "dark", "scintillator"),
     other("ag-icosahedron", "Ag, icosahedron", "HAADF",
-          particle(icosahedron("Ag", 4.086, 10), (0.0, 1.0, 1.618), (1, 0, 0), 0, 5),
+          particle(icosahedron("Ag", 4.086, 15), (0.0, 1.0, 1.618), (1, 0, 0), 0, 5),
           0.2, (600, 600), Probe(200.0, 20.0)),
     other("pd-octahedron", "Pd on carbon", "HRTEM", particle(octahedron("Pd", 3.891, 12, 3), (1, 1, 0), (0, 0, 1), 40, 40),
           0.1, (700, 700), Lens(200.0, 500.0, 4.0, 0.3, 2.0, 50.0, 50.0), "", "fibre", SCHERZER_NM),
     other("si-110", "Si [110]", "HRTEM", periodic(silicon(), (1, 1, 0), 80, degrees=12),
           0.05, (800, 800), Lens(300.0, -15.0), "bright", "direct"),
-    other("si-gold", "Si [110] with Au in its channels", "HAADF", silicon_with_gold(50, 6, 25), 0.08, (700, 700), Probe(200.0, 24.0)),
+    other("si-gold", "Si [110] with Au in its channels", "HAADF", silicon_with_gold(50, 6, 25),
+          0.08, (700, 700), Probe(200.0, 24.0)),
     other("gan-abf", "GaN [11-20]", "ABF", periodic(GAN, (1, 0, 0), 70, (0, 0, 1), 8), 0.06, (700, 700), Probe(200.0, 25.0)),
     other("gan-edge", "GaN [1-100], edge", "HRTEM", edge(GAN, (0, 1, 0), (0, 0, 1), 60, 1.0, 35),
           0.0612, (850, 850), Lens(300.0, -5.0), "dark", "scintillator"),
@@ -174,7 +175,8 @@ OTHER = [
           0.2, (620, 620), Lens(200.0, 1.0, 3.5), "dark", "scintillator"),
     other("fe3o4", "Fe3O4 particle", "HRTEM", particle(polyhedron(magnetite(), 26, TRUNCATED), (1, 1, 0), (0, 0, 1), 20, -33),
           0.08, (800, 800), Lens(300.0, -5.0), "intermediate", "scintillator"),
-    other("tio2-abf", "TiO2 rutile [001]", "ABF", periodic(rutile(), (0, 0, 1), 90, (0, 1, 0), 30), 0.05, (800, 800), Probe(300.0, 22.0)),
+    other("tio2-abf", "TiO2 rutile [001]", "ABF", periodic(rutile(), (0, 0, 1), 90, (0, 1, 0), 30),
+          0.05, (800, 800), Probe(300.0, 22.0)),
     other("mgo", "MgO cubes", "HRTEM", edge(magnesia(), (0, 0, 1), (0, 1, 0), 40, 3.0, 15),
           0.07, (760, 760), Lens(80.0, -10.0, 3.0, vibration_angstrom=(0.2, 0.2)), "bright", "direct"),
     other("mos2-vacancies", "MoS2 with S2 vacancies", "HAADF", molybdenum_sulphide(vacancies=8, degrees=7),
@@ -190,7 +192,8 @@ OTHER = [
           0.1, (640, 640), Lens(200.0, 1200.0, 5.0, 0.4, 3.0, 50.0, 50.0), "", "scintillator", SCHERZER_NM),
     other("fe-bcc", "Fe [111]", "HRTEM", periodic(iron(), (1, 1, 1), 50, (1, -1, 0), 20),
           0.05, (760, 760), Lens(300.0, -10.0, vibration_angstrom=(0.15, 0.15)), "bright", "fibre"),
-    other("ti-hcp", "Ti [11-20]", "HAADF", periodic(close_packed(), (1, 0, 0), 100, (0, 0, 1), -27), 0.0612, (820, 820), Probe(300.0, 26.0)),
+    other("ti-hcp", "Ti [11-20]", "HAADF", periodic(close_packed(), (1, 0, 0), 100, (0, 0, 1), -27),
+          0.0612, (820, 820), Probe(300.0, 26.0)),
 ]  # fmt: skip
 
 FRAMES = [*CERIA, *OTHER]
@@ -213,18 +216,36 @@ def contrast_name(value: float) -> str:
     return "bright" if value > BETWEEN else "dark" if value < -BETWEEN else "intermediate"
 
 
-def chosen_focus(values: NDArray[np.float64], wanted: str, rng: np.random.Generator) -> int:
-    """Index of the focus: one of those that show the wanted columns strongly, or the one of least contrast between two signs;
-    "" takes that of the strongest contrast."""
-    if wanted == "intermediate":
-        return int(np.abs(values).argmin())
-    if not wanted:
-        return int(np.abs(values).argmax())
-    signed = values if wanted == "bright" else -values
-    return int(rng.choice(np.flatnonzero(signed >= STRONG * signed.max())))
+def chosen_focus(contrast_at: Callable[[float], float], frame: Frame, rng: np.random.Generator) -> float:
+    """Defocus, nm: one of those that show the wanted columns strongly; for intermediate ones the place where the contrast changes
+    its sign; "" takes that of the strongest contrast."""
+    foci = np.array(frame.foci_nm[::2], float)
+    values = np.array([contrast_at(focus) for focus in foci])
+    if frame.contrast == "intermediate":
+        return sign_change(contrast_at, foci, values)
+    if not frame.contrast:
+        return float(foci[np.abs(values).argmax()])
+    signed = values if frame.contrast == "bright" else -values
+    return float(rng.choice(foci[signed >= STRONG * signed.max()]) + rng.uniform(-0.4, 0.4))
 
 
-def hrtem_image(frame: Frame, made: Specimen, heavy: NDArray[np.float64], rng: np.random.Generator) -> tuple[Image, dict[str, Any]]:
+def sign_change(contrast_at: Callable[[float], float], foci: NDArray[np.float64], values: NDArray[np.float64]) -> float:
+    """The first focus at which the contrast changes its sign, by three secants; the one of least contrast if it never does."""
+    crossings = np.flatnonzero(values[1:] * values[:-1] < 0)
+    if not len(crossings):
+        return float(foci[np.abs(values).argmin()])
+    low, high = ((float(foci[i]), float(values[i])) for i in (crossings[0], crossings[0] + 1))
+    focus = low[0]
+    for _ in range(3):
+        focus = low[0] - low[1] * (high[0] - low[0]) / (high[1] - low[1])
+        found = focus, contrast_at(focus)
+        low, high = (found, high) if found[1] * low[1] > 0 else (low, found)
+    return focus
+
+
+def hrtem_image(
+    frame: Frame, made: Specimen, heavy: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[Image, dict[str, Any]]:
     """The frame at the focus that shows the contrast asked for, vacuum 1, and what was chosen. `heavy`: places in px."""
     assert isinstance(frame.optics, Lens)
     waves = exit_waves(made.atoms, frame.optics, int(rng.integers(2**31)))
@@ -233,9 +254,7 @@ def hrtem_image(frame: Frame, made: Specimen, heavy: NDArray[np.float64], rng: n
         image = hrtem(waves, frame.optics, defocus)
         return framed(image, frame.box_angstrom, frame.sampling_angstrom, frame.shape, frame.camera)
 
-    series = np.array([column_contrast(seen(f), heavy, frame.sampling_angstrom) for f in frame.foci_nm[::2]])
-    index = chosen_focus(series, frame.contrast, rng)
-    focus = float(frame.foci_nm[::2][index]) + rng.uniform(-0.4, 0.4) * (frame.contrast != "intermediate")
+    focus = chosen_focus(lambda f: column_contrast(seen(f), heavy, frame.sampling_angstrom), frame, rng)
     image = seen(focus)
     return image, {"defocus_nm": round(focus, 2), "column_contrast": column_contrast(image, heavy, frame.sampling_angstrom)}
 
@@ -255,7 +274,7 @@ def make(frame: Frame, number: int = 0) -> dict[str, Any]:
     else:
         assert isinstance(frame.optics, Probe)
         image = framed(stem(made.atoms, frame.optics, frame.mode), box, sampling, frame.shape, frame.camera)
-        image = image * np.float32(min(VACUUM / image.mean(), 1 / np.percentile(image, 99.9)))
+        image = image * np.float32(min(VACUUM / image.mean(), 1 / np.percentile(image, 99)))
         found["column_contrast"] = column_contrast(image, heavy, sampling) / VACUUM
     record = {
         "name": frame.name, "group": frame.group, "specimen": frame.specimen, "mode": frame.mode, "number": number,

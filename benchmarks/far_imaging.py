@@ -1,12 +1,12 @@
 """Images of the far set's specimens: HRTEM by abTEM's multislice, HAADF and ABF by an incoherent model, and cameras.
 
-HRTEM: Kirkland's potentials (training uses Lobato's), four frozen phonons, 2 Å slices, abTEM's contrast transfer function with its
-envelopes of focal spread and source angle, a small anisotropic vibration, the camera.
+HRTEM: Kirkland's potentials (training uses Lobato's), four frozen phonons, 2 Å slices, abTEM's contrast transfer function with
+its envelopes of focal spread and source angle, a small anisotropic vibration, the camera.
 
 HAADF and ABF (documented here, not multislice): each atom scatters like a Gaussian spot; HAADF of weight Z^1.7 (Pennycook's
 exponent with screening) and of the width of its vibration, ABF of Z^0.8 and wider, as light columns are seen there. Deeper atoms
-count less, exp(-depth / 250 Å). The sum is convolved with abTEM's probe and the source's Gaussian. ABF is exp(-object): the beam less
-what is scattered out of the ring. There is no channelling, no cross-talk and no focus series.
+count less, exp(-depth / 250 Å). The sum is convolved with abTEM's probe and the source's Gaussian. ABF is exp(-object): the
+beam less what is scattered out of the ring. There is no channelling, no cross-talk and no focus series.
 
 Lengths in Å, angles in mrad, arrays [y, x]; intensities with the incident beam 1.
 """
@@ -27,8 +27,9 @@ Image = NDArray[np.float64]
 PHONONS = 4
 SLICE_ANGSTROM = 2.0
 POTENTIAL_ANGSTROM = 0.09  # Å per point of the grid of the waves, at most
-VIBRATION_ANGSTROM = {1: 0.10, 6: 0.06, 8: 0.085, 14: 0.075, 16: 0.08, 22: 0.075, 26: 0.07, 34: 0.10, 35: 0.16, 47: 0.09, 48: 0.11,
-                      55: 0.17, 58: 0.07, 78: 0.065, 79: 0.085, 82: 0.14}  # fmt: skip # rms along one axis at room temperature
+# Root mean square along one axis at room temperature, by atomic number.
+VIBRATION_ANGSTROM = {6: 0.06, 8: 0.085, 14: 0.075, 16: 0.08, 22: 0.075, 26: 0.07, 34: 0.10, 35: 0.16, 47: 0.09, 48: 0.11,
+                      55: 0.17, 58: 0.07, 78: 0.065, 79: 0.085, 82: 0.14}  # fmt: skip
 USUAL_VIBRATION_ANGSTROM = 0.08
 DEPTH_ANGSTROM = 250.0
 SINGLE = {"scheduler": "single-threaded", "progress_bar": False}

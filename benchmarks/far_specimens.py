@@ -177,7 +177,9 @@ def spaced(rng: np.random.Generator, places: Values, count: int, box: float, mar
     return np.array(found, int)
 
 
-def without_columns(made: Specimen, rng: np.random.Generator, box: float, element: int, count: int, left: float = 0.0) -> Specimen:
+def without_columns(
+    made: Specimen, rng: np.random.Generator, box: float, element: int, count: int, left: float = 0.0
+) -> Specimen:
     """`count` columns of `element` emptied but for a share `left` of their atoms."""
     centre, weight, heaviest, label = columns_of(made.atoms)
     alike = np.flatnonzero((heaviest == element) & (weight > 0.8 * np.median(weight[heaviest == element])))
@@ -258,7 +260,7 @@ def polyhedron(cell: Atoms, radius: float, normals: list[tuple[Any, float]]) -> 
 
 
 def platinum_on_ceria(facet: Any, diameter: float, thickness: float, degrees: float, film: float = 0.0) -> Builder:
-    """A Pt particle (Wulff's shape, about a third cut off) on the `facet` of a CeO2 slab, cube on cube, both seen along [1-10]."""
+    """A Pt particle (Wulff's shape, a part cut off) on the `facet` of a CeO2 slab, cube on cube, both seen along [1-10]."""
     axes = frame_of((1, -1, 0), facet)
 
     def build(rng: np.random.Generator, box: float) -> Specimen:
