@@ -3,7 +3,7 @@
 **Never choose a setting, a weight or a threshold by these frames.** Twelve of Pt on CeO2 (four with bright columns, four dark,
 four between, by their defocus) and twenty of other crystals, in HRTEM, HAADF and ABF at 80, 200 and 300 kV. Structures are
 ase's (`far_specimens.py`), waves abTEM's (`far_imaging.py`). HRTEM is scaled to a vacuum level of 0.45; HAADF and ABF to a
-mean of 0.45, or less where more than 1 % of the pixels would pass 1.
+mean of 0.45, or less where more than 1 % of the pixels would pass 1, or any 1.5.
 
 One `NAME.npz` a frame: `image` (float32), `sampling_angstrom`, `columns` (n, 2) as x, y in pixels with their `weights` (summed
 atomic number) and `elements` (heaviest atomic number), `vacancies`, `vacancy_peers`, `adatoms`, `adatom_peers` (n, 2) alike, and
@@ -56,6 +56,7 @@ Image = NDArray[np.float32]
 
 SEED = 0xFA12
 VACUUM = 0.45  # also the mean of HAADF and ABF
+BRIGHTEST = 1.5  # of HAADF, where single columns stand out
 MARGIN_ANGSTROM = 5.0  # of the box around the frame: there the periodic neighbour shows
 FOCI_NM = tuple(range(-12, 21))
 BETWEEN = 0.03  # of the vacuum level: columns of less mean contrast are neither bright nor dark
@@ -274,7 +275,7 @@ def make(frame: Frame, number: int = 0) -> dict[str, Any]:
     else:
         assert isinstance(frame.optics, Probe)
         image = framed(stem(made.atoms, frame.optics, frame.mode), box, sampling, frame.shape, frame.camera)
-        image = image * np.float32(min(VACUUM / image.mean(), 1 / np.percentile(image, 99)))
+        image = image * np.float32(min(VACUUM / image.mean(), 1 / np.percentile(image, 99), BRIGHTEST / image.max()))
         found["column_contrast"] = column_contrast(image, heavy, sampling) / VACUUM
     record = {
         "name": frame.name, "group": frame.group, "specimen": frame.specimen, "mode": frame.mode, "number": number,
