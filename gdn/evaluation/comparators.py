@@ -1,6 +1,6 @@
 """What gdn is measured against. Each takes a noisy frame in the study's units and returns an image.
 
-`blur` is given the truth to choose its sigma by: it bounds every Gaussian blur from above.
+`blur` and `bm3d-binned` are given the truth to choose their sigma and their binning by: a comparator is shown at its best.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from gdn.evaluation.metrics import Image, psnr
 from gdn.evaluation.suite import STUDY_VACUUM, Noise
 from gdn.evaluation.unet import UNETS, shipped_unet, unet_frame
 from gdn.frames.sampling import bin_sum, grids_for, unbin
+
+BINNINGS = (1, 2, 3, 4, 6, 8, 10, 12)  # px a side, tried for BM3D
+BINNED_ANGSTROM = (0.2, 0.8)  # Å: the least and the largest binned pixel among them
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,18 @@ def inverse_anscombe(y: Image) -> Image:
     return np.asarray(np.where(y > 2 * np.sqrt(0.375), x, 0), dtype=np.float32)
 
 
-def bm3d_binned(case: Case) -> Image:
-    """Counts binned 4x4, Anscombe, BM3D at unit noise, inverse, band-limited interpolation back."""
+def binnings(sampling_angstrom: float) -> list[int]:
+    """The BINNINGS whose binned pixel is one that a crystal can be seen at; 4 ... 12 at the study's 0.0612 Å/px."""
+    low, high = BINNED_ANGSTROM
+    return [n for n in BINNINGS if low <= round(n * sampling_angstrom, 9) <= high]
+
+
+def bm3d_at(case: Case, binning: int) -> Image:
+    """Counts summed `binning` x `binning`, Anscombe, BM3D at unit noise, inverse, band-limited interpolation back."""
     import bm3d
 
-    grids = grids_for((case.noisy.shape[0], case.noisy.shape[1]), case.sampling_angstrom, 4 * case.sampling_angstrom)
+    sampling = case.sampling_angstrom
+    grids = grids_for((case.noisy.shape[0], case.noisy.shape[1]), sampling, binning * sampling)
     if case.noise.kind == "gaussian":
         binned = bin_sum(case.noisy, grids) / np.float32(grids.area)
         found = bm3d.bm3d(binned, sigma_psd=case.noise.level / np.sqrt(grids.area))
@@ -72,6 +82,12 @@ def bm3d_binned(case: Case) -> Image:
     low, span = float(stable.min()), float(np.ptp(stable))
     found = bm3d.bm3d((stable - low) / span, sigma_psd=1 / span) * span + low
     return unbin(inverse_anscombe(np.asarray(found, dtype=np.float32)) / np.float32(case.noise.level * grids.area), grids)
+
+
+def bm3d_binned(case: Case) -> Image:
+    """The best of `bm3d_at` over `binnings`, chosen with the truth in hand, as the blur's sigma is."""
+    tried = (bm3d_at(case, binning) for binning in binnings(case.sampling_angstrom))
+    return max(tried, key=lambda image: psnr(case.clean, image))
 
 
 def unet_comparator(folder: Path) -> Comparator:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from scipy.spatial import cKDTree
 
-from gdn.trust.columns import find_extrema
+from gdn.trust.columns import locate_extrema
 
 Image = NDArray[np.float32]
 
@@ -42,11 +42,14 @@ def ssim(clean: Image, other: Image) -> float:
 
 @dataclass(frozen=True)
 class ColumnScore:
-    """Agreement of two sets of atom columns."""
+    """Agreement of two sets of atom columns. Of those matched: `bias_pm`, the length of their mean displacement in pm, and
+    `rms_pm`, the root of their mean squared distance in pm."""
 
     precision: float
     recall: float
     f1: float
+    bias_pm: float = math.nan
+    rms_pm: float = math.nan
 
 
 def column_score(clean: Image, other: Image, sampling_angstrom: float) -> ColumnScore:
@@ -59,14 +62,24 @@ def column_score(clean: Image, other: Image, sampling_angstrom: float) -> Column
     dark = bool(np.abs(np.percentile(centred, 0.5)) > np.abs(np.percentile(centred, 99.5)))
     contrast = 0.15 * float(np.percentile(np.abs(centred), 99.5))
     if contrast < 0.004:  # vacuum: nothing to find, at less than 1 % of the vacuum level
-        return ColumnScore(float("nan"), float("nan"), float("nan"))
-    a, b = (find_extrema(i, sampling_angstrom, dark, contrast) for i in (clean, other))
+        return ColumnScore(math.nan, math.nan, math.nan)
+    a, b = (locate_extrema(i, sampling_angstrom, dark, contrast) for i in (clean, other))
     if not len(a) or not len(b):
-        empty = float("nan") if not len(a) and not len(b) else 0.0
+        empty = math.nan if not len(a) and not len(b) else 0.0
         return ColumnScore(empty, empty, empty)
-    # Mutual nearest neighbours: a column is matched once.
+    moved = matched_displacements(a, b)
+    precision, recall = len(moved) / len(b), len(moved) / len(a)
+    f1 = 2 * precision * recall / max(precision + recall, 1e-12)
+    if not len(moved):
+        return ColumnScore(precision, recall, f1)
+    bias, rms = np.hypot(*moved.mean(0)), np.sqrt((moved**2).sum(1).mean())
+    return ColumnScore(precision, recall, f1, 100 * float(bias), 100 * float(rms))
+
+
+def matched_displacements(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """b - a (m, 2), Å, of the places of `a` and `b` (n, 2), Å, that are each other's nearest and within 0.5 Å."""
     distance, index = cKDTree(a).query(b, distance_upper_bound=MATCH_ANGSTROM)
     _, back = cKDTree(b).query(a)
-    matched = sum(1 for i, (d, j) in enumerate(zip(distance, index, strict=True)) if np.isfinite(d) and back[j] == i)
-    precision, recall = matched / len(b), matched / len(a)
-    return ColumnScore(precision, recall, 2 * precision * recall / max(precision + recall, 1e-12))
+    near = np.flatnonzero(np.isfinite(distance))
+    near = near[back[index[near]] == near]
+    return np.asarray(b[near] - a[index[near]])

@@ -64,6 +64,13 @@ def find_extrema(image: NDArray[np.floating], sampling_angstrom: float, dark: bo
     return np.asarray(_peaks(image, sampling_angstrom, dark, contrast)[0] * sampling_angstrom, dtype=np.float64)
 
 
+def locate_extrema(image: NDArray[np.floating], sampling_angstrom: float, dark: bool, contrast: float) -> Values:
+    """`find_extrema`, each at the vertex of the paraboloid through its neighbours: to a fraction of a pixel."""
+    pixels, sharp = _peaks(image, sampling_angstrom, dark, contrast)
+    places = pixels + _vertex(sharp, pixels) if len(pixels) else np.zeros((0, 2))
+    return np.asarray(places * sampling_angstrom, dtype=np.float64)
+
+
 def _peaks(image: NDArray[np.floating], sampling: float, dark: bool, contrast: float) -> tuple[NDArray[np.int64], Values]:
     """Pixels (n, 2) of the extrema, and the smoothed image in which they are maxima."""
     sign = -1.0 if dark else 1.0

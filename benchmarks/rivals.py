@@ -1,0 +1,303 @@
+"""gdn beside what a reader has at hand, on the far set (`far.py`): a constant, the best blur, BM3D at its best binning, tk_r_em.
+
+Each frame is made noisy with a recorded seed and restored by each method; a line of JSON for each frame and method is appended
+to `--json`, and what is there is not done again (`--again` does it again; the last line counts). The tables are printed from that
+file.
+
+tk_r_em (Lobato, Friedrich and Van Aert 2023) is run by `tk_worker.py` with the Python that `--tk` names, on counts summed over
+the whole number of pixels nearest to 0.35 Å, without any truth: `sfr_hrtem` on HRTEM frames and `sfr_hrstem` on HAADF and ABF,
+its networks for atomic resolution; mean over eight orientations; interpolated back. gdn runs as in `gdn denoise --model auto`.
+
+    python benchmarks/far.py -o /data/far
+    python benchmarks/rivals.py --far /data/far --tk /opt/tk/bin/python --json /data/far/rivals.jsonl
+
+In the tables: SSIM, column F1, bias and rms error of the matched columns' positions as `gdn.evaluation.metrics` has them (against
+the extrema of the clean image); in periodic fields the share of the columns drawn that the clean image has not; vacancies filled
+and adatoms lost (less than half of the clean image's difference from the like sites is left), vacancies and adatoms made (more
+than half of it where there is none).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import far
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, map_coordinates
+
+from gdn.engines.choose import open_engine
+from gdn.evaluation.comparators import COMPARATORS, Case
+from gdn.evaluation.metrics import Image, column_score, psnr, ssim
+from gdn.evaluation.suite import Noise, parse_suite
+from gdn.frames.sampling import bin_sum, grids_for, unbin
+from gdn.models import AUTO
+from gdn.search.bank import bank_for
+from gdn.search.denoise import denoise_frame
+from gdn.search.family import Family, members
+from gdn.search.tiles import SearchSettings
+
+Row = dict[str, Any]
+Method = Callable[[Case, Row], Image]
+
+METHODS = ("constant", "blur", "bm3d-binned", "tk_r_em", "gdn")
+TK_ANGSTROM = 0.35
+TK_NETWORKS = {"HRTEM": "sfr_hrtem", "HAADF": "sfr_hrstem", "ABF": "sfr_hrstem"}
+GROUPS = {"pt-ceo2": "far: Pt/CeO2", "other": "far: other crystals"}
+SMOOTH_ANGSTROM = 0.3
+INNER_ANGSTROM = 2.0  # from the edge, of the sites that are looked at
+
+
+class TkRem:
+    """tk_r_em in a process of its own, which is ended with the context."""
+
+    def __init__(self, python: str) -> None:
+        worker = Path(__file__).with_name("tk_worker.py")
+        self._process = subprocess.Popen(
+            [python, str(worker)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self._folder = tempfile.TemporaryDirectory()
+
+    def __enter__(self) -> TkRem:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._folder.cleanup()
+
+    def __call__(self, case: Case, record: Row) -> Image:
+        """Bin, restore, interpolate back."""
+        sampling = case.sampling_angstrom
+        binning = max(1, round(TK_ANGSTROM / sampling))
+        grids = grids_for((case.noisy.shape[0], case.noisy.shape[1]), sampling, binning * sampling)
+        paths = [Path(self._folder.name) / f"{name}.npy" for name in ("input", "output")]
+        np.save(paths[0], bin_sum(case.noisy, grids) / np.float32(grids.area))
+        asked = {"model": TK_NETWORKS[record["mode"]], "input": str(paths[0]), "output": str(paths[1])}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        if self._process.stdout.readline().strip() != "done":
+            raise RuntimeError("tk_worker.py failed: run it by hand with the Python of --tk to see why")
+        return unbin(np.load(paths[1]), grids)
+
+
+def gdn_method(stack: ExitStack, model: str, restarts: int) -> Method:
+    """What `gdn denoise --model MODEL` does."""
+    family = stack.enter_context(
+        Family(members(model), partial(open_engine, threads=1), partial(bank_for, seed=0, count=restarts))
+    )
+
+    def run(case: Case, record: Row) -> Image:
+        engine, bank = family.fitting((case.noisy.shape[0], case.noisy.shape[1]), case.sampling_angstrom)
+        return denoise_frame(case.noisy, case.sampling_angstrom, engine, bank, SearchSettings()).image
+
+    return run
+
+
+def opened(names: list[str], stack: ExitStack, options: argparse.Namespace) -> dict[str, Method]:
+    """The methods by name; what they need is closed by `stack`. Raises ValueError for a name that there is not."""
+    found: dict[str, Method] = {}
+    for name in names:
+        if name == "gdn":
+            found[options.label] = gdn_method(stack, options.model, options.restarts)
+        elif name == "tk_r_em":
+            if options.tk is None:
+                raise ValueError("--methods tk_r_em needs --tk, the Python of an environment that has it")
+            found[name] = stack.enter_context(TkRem(options.tk))
+        elif name in COMPARATORS:
+            found[name] = lambda case, record, method=COMPARATORS[name]: method(case)
+        else:
+            raise ValueError(f"--methods {name}: choose from {', '.join([*COMPARATORS, 'tk_r_em', 'gdn'])}")
+    return found
+
+
+def at_sites(image: Image, places: NDArray[np.float32], sampling: float) -> NDArray[np.float64]:
+    """The image smoothed by 0.3 Å at places (n, 2), x and y px; those within 2 Å of its edge are left out."""
+    margin = INNER_ANGSTROM / sampling
+    inner = ((places > margin) & (places < np.array(image.shape)[::-1] - 1 - margin)).all(1)
+    smooth = gaussian_filter(image.astype(np.float64), SMOOTH_ANGSTROM / sampling)
+    return np.asarray(map_coordinates(smooth, places[inner][:, ::-1].T, order=1))
+
+
+def defects(clean: Image, image: Image, frame: Row) -> Row:
+    """How many of the frame's defects the image has lost, and how many it has at the like sites, which have none."""
+    found: Row = {}
+    for name, peers in (("vacancies", "vacancy_peers"), ("adatoms", "adatom_peers")):
+        if not len(frame[name]):
+            continue
+        usual, here, there = (
+            at_sites(clean, frame[peers], frame["sampling_angstrom"]),
+            *(at_sites(i, frame[name], frame["sampling_angstrom"]) for i in (clean, image)),
+        )
+        others = at_sites(image, frame[peers], frame["sampling_angstrom"])
+        step = here - np.median(usual)
+        lost = (there - np.median(others)) / step < 0.5
+        made = (others - np.median(others)) / np.median(step) > 0.5
+        found[name] = {"there": len(step), "lost": int(lost.sum()), "like": len(others), "made": int(made.sum())}
+    return found
+
+
+def measured(frame: Row, noise: Noise, name: str, method: Method) -> Row:
+    """One line of the file."""
+    record, sampling, seed = frame["record"], frame["sampling_angstrom"], int(frame["record"]["number"])
+    clean = frame["image"]
+    case = Case(clean, noise.apply(clean, seed), noise, sampling)
+    begun = time.perf_counter()
+    image = method(case, record)
+    seconds = time.perf_counter() - begun
+    score = vars(column_score(clean, image, sampling))
+    return {
+        "frame": record["name"], "group": record["group"], "mode": record["mode"], "contrast": record["contrast"],
+        "periodic": record["periodic"], "noise": str(noise), "noise_seed": seed, "method": name,
+        "psnr_db": round(psnr(clean, image), 3), "ssim": round(ssim(clean, image), 4),
+        "columns": {key: None if np.isnan(value) else round(value, 4) for key, value in score.items()},
+        "defects": defects(clean, image, frame), "seconds": round(seconds, 2),
+    }  # fmt: skip
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Append the lines that are missing."""
+    frames = [far.read(options.far / f"{f.name}.npz") for _, f in far.selected(options.only)]
+    done = set() if options.again else {(r["frame"], r["noise"], r["method"]) for r in rows_of(options.json)}
+    with ExitStack() as stack:
+        methods = opened(options.methods.split(","), stack, options)
+        stream = stack.enter_context(options.json.open("a", encoding="utf-8"))
+        for noise in parse_suite(options.noise):
+            for frame in frames:
+                for name, method in methods.items():
+                    if (frame["record"]["name"], str(noise), name) in done:
+                        continue
+                    row = measured(frame, noise, name, method)
+                    stream.write(json.dumps(row) + "\n")
+                    stream.flush()
+                    print(f"{row['frame']} {noise} {name}: {row['psnr_db']:.2f} dB, {row['seconds']:.1f} s", file=sys.stderr)
+
+
+def rows_of(path: Path) -> list[Row]:
+    """The last line of each frame, noise and method."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return list({(r["frame"], r["noise"], r["method"]): r for r in map(json.loads, lines)}.values())
+
+
+def mean_of(rows: list[Row], key: str) -> str:
+    """Mean of one of the column scores over the frames that have it."""
+    values = [r["columns"][key] for r in rows if r["columns"][key] is not None]
+    return f"{np.mean(values):.{2 if key == 'f1' else 1}f}" if values else "-"
+
+
+def invented(rows: list[Row]) -> str:
+    """Mean share of the columns drawn that the clean image has not, in periodic fields, per cent."""
+    values = [1 - r["columns"]["precision"] for r in rows if r["periodic"] and r["columns"]["recall"]]
+    return f"{100 * np.mean(values):.1f}" if values else "-"
+
+
+def defect_count(rows: list[Row], kind: str, lost: bool) -> str:
+    """'3/16': defects lost or made, of those there or of the like sites, summed over frames."""
+    found = [r["defects"][kind] for r in rows if kind in r["defects"]]
+    part, whole = ("lost", "there") if lost else ("made", "like")
+    return f"{sum(f[part] for f in found)}/{sum(f[whole] for f in found)}" if found else "-"
+
+
+def halves(rows: list[Row]) -> Iterator[str]:
+    """One table for each noise and half."""
+    for noise, group in dict.fromkeys((r["noise"], r["group"]) for r in rows):
+        here = [r for r in rows if (r["noise"], r["group"]) == (noise, group)]
+        count = len({r["frame"] for r in here})
+        yield (
+            f"| {GROUPS[group]}, {noise}, n = {count} | PSNR dB (sd) | worst | SSIM | column F1 | bias pm | rms pm | invented %"
+            " | vacancies filled | made | adatoms lost | made | s/frame |\n|---|" + "--:|" * 12
+        )
+        for method in dict.fromkeys(r["method"] for r in here):
+            mine = [r for r in here if r["method"] == method]
+            db = np.array([r["psnr_db"] for r in mine])
+            cells = [
+                f"{method}{f' ({len(mine)} frames)' if len(mine) < count else ''}",
+                f"{db.mean():.2f} ({db.std(ddof=1) if len(db) > 1 else 0:.2f})", f"{db.min():.2f}",
+                f"{np.mean([r['ssim'] for r in mine]):.3f}", *(mean_of(mine, key) for key in ("f1", "bias_pm", "rms_pm")),
+                invented(mine), *(defect_count(mine, kind, lost) for kind in ("vacancies", "adatoms") for lost in (True, False)),
+                f"{np.mean([r['seconds'] for r in mine]):.1f}",
+            ]  # fmt: skip
+            yield f"| {' | '.join(cells)} |"
+        yield ""
+
+
+def leads(rows: list[Row], methods: list[str]) -> Iterator[str]:
+    """The last method's gain over each of the others on the same frames, by half."""
+    last = methods[-1]
+    by = {(r["noise"], r["group"], r["frame"], r["method"]): r["psnr_db"] for r in rows}
+    yield f"| {last} minus, dB: mean (least), ahead on | " + " | ".join(methods[:-1]) + " |\n|---|" + "--:|" * (len(methods) - 1)
+    for noise, group in dict.fromkeys((r["noise"], r["group"]) for r in rows):
+        cells = []
+        for method in methods[:-1]:
+            frames = [k[2] for k in by if k[:2] == (noise, group) and k[3] == last and (noise, group, k[2], method) in by]
+            gain = np.array([by[noise, group, f, last] - by[noise, group, f, method] for f in frames])
+            cells.append(f"{gain.mean():+.2f} ({gain.min():+.2f}), {(gain > 0).sum()} of {len(gain)}" if len(gain) else "-")
+        yield f"| {GROUPS[group]}, {noise} | {' | '.join(cells)} |"
+    yield ""
+
+
+def classes(rows: list[Row], methods: list[str]) -> Iterator[str]:
+    """Mean PSNR by kind of image: contrast class of Pt/CeO2, mode of the others."""
+    yield "| PSNR dB, SSIM | n | " + " | ".join(methods) + " |\n|---|" + "--:|" * (1 + len(methods))
+    kinds = dict.fromkeys((r["noise"], r["group"], r["contrast" if r["group"] == "pt-ceo2" else "mode"]) for r in rows)
+    for noise, group, kind in kinds:
+        mine = [r for r in rows if (r["noise"], r["group"]) == (noise, group) and kind in (r["contrast"], r["mode"])]
+        mine = [r for r in mine if r["contrast" if group == "pt-ceo2" else "mode"] == kind]
+        cells = [
+            f"{np.mean([r['psnr_db'] for r in m]):.2f}, {np.mean([r['ssim'] for r in m]):.3f}" if m else "-"
+            for m in ([r for r in mine if r["method"] == name] for name in methods)
+        ]
+        yield f"| {GROUPS[group]}, {kind}, {noise} | {len({r['frame'] for r in mine})} | {' | '.join(cells)} |"
+    yield ""
+
+
+def single_frames(rows: list[Row], methods: list[str]) -> Iterator[str]:
+    """PSNR of every frame."""
+    by = {(r["frame"], r["noise"], r["method"]): r["psnr_db"] for r in rows}
+    yield "| PSNR dB | " + " | ".join(methods) + " |\n|---|" + "--:|" * len(methods)
+    for frame, noise in dict.fromkeys((r["frame"], r["noise"]) for r in rows):
+        cells = [f"{by[frame, noise, m]:.2f}" if (frame, noise, m) in by else "-" for m in methods]
+        yield f"| {frame}, {noise} | {' | '.join(cells)} |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--far", type=Path, required=True, help="folder that far.py wrote")
+    parser.add_argument("--json", type=Path, required=True, help="lines are appended here, and the tables printed from it")
+    parser.add_argument("--only", default="", metavar="NAMES", help="of frames, with commas")
+    parser.add_argument("--methods", default=",".join(METHODS), help="of the comparators, tk_r_em and gdn; '' only prints")
+    parser.add_argument("--noise", default="poisson:1")
+    parser.add_argument("--tk", metavar="PYTHON", help="of the environment of tk_r_em")
+    parser.add_argument("--model", default=AUTO, help="of gdn's row")
+    parser.add_argument("--label", default="gdn", help="name of gdn's row, to tell models apart")
+    parser.add_argument("--restarts", type=int, default=256)
+    parser.add_argument("--again", action="store_true", help="also what is there already")
+    options = parser.parse_args()
+    try:
+        if options.methods:
+            measure(options)
+    except ValueError as error:
+        parser.error(str(error))
+    rows = rows_of(options.json)
+    names = list(dict.fromkeys(r["method"] for r in rows))
+    methods = sorted(names, key=lambda name: METHODS.index(name) if name in METHODS else len(METHODS))
+    rows = sorted(rows, key=lambda r: (r["group"] != "pt-ceo2", methods.index(r["method"])))
+    print(*halves(rows), *leads(rows, methods), *classes(rows, methods), *single_frames(rows, methods), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
