@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from gdn.simulation.breadth import ENERGIES_EV, WavePool
+from gdn.simulation.scattering import HEAVIEST
 from gdn.simulation.specimens import random_specimen
 from gdn.simulation.workers import StructureWorkers
 from gdn.training.restorer import RestorerShape
@@ -59,8 +60,8 @@ def feeder(workers: StructureWorkers, seed: int) -> Callable[[WavePool], None]:
     rng = np.random.default_rng([seed, 0xFEED])
 
     def feed(pool: WavePool) -> None:
-        for structure in workers.ready(16 if pool.count < 400 else 4):
-            if len(structure.numbers):
+        for structure in workers.ready(16 if pool.count < 160 else 1):
+            if len(structure.numbers) and structure.numbers.max() <= HEAVIEST:
                 pool.add(structure, float(rng.choice(ENERGIES_EV)), float(rng.choice([0.0, rng.uniform(0, 0.08)])))
 
     return feed

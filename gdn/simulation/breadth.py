@@ -38,7 +38,7 @@ class WavePool:
     def add(self, structure: Structure, energy_ev: float, absorption: float = 0.0) -> None:
         """Send electrons through one more structure."""
         at = self.count % len(self.waves)
-        thermal = float(structure.parameters.get("thermal_angstrom", 0.08))
+        thermal = round(float(structure.parameters.get("thermal_angstrom", 0.08)) / 0.02) * 0.02
         beam = Beam(energy_ev, self.grid, thermal_angstrom=thermal, absorption=absorption)
         self.waves[at] = exit_wave(structure, beam, WAVE_BAND, self.device)
         if len(self.maps):

@@ -32,7 +32,7 @@ class RestorerRecipe:
     images: int = 64  # formed at a time
     per_image: int = 2  # patches cut from each
     reuse: int = 2  # steps, each with fresh noise, on each batch of clean patches
-    rate: float = 1e-3
+    rate: float = 7e-4
     warmup_steps: int = 200
     decay_from: float = 0.4  # share of the time after which the rate falls (cosine)
     average: float = 0.998  # of the weights, a step
