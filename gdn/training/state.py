@@ -40,7 +40,7 @@ class State:
     """Networks, optimisers and counters of a run."""
 
     def __init__(self, recipe: Recipe, device: str) -> None:
-        n = recipe.network
+        n, self.recipe = recipe.network, recipe
         torch.manual_seed(recipe.stream.seed)
         self.generator, self.average = _network(recipe), _network(recipe)
         # A U-Net has no adversary; the place in the checkpoint is kept.
@@ -73,6 +73,17 @@ class State:
         temporary = path.with_suffix(".part")
         torch.save(content, temporary)
         temporary.replace(path)
+
+    def take(self, path: Path) -> None:
+        """Load the averaged generator and the encoder from what `save_weights` or an export wrote."""
+        from safetensors.torch import load_file
+
+        tensors = load_file(str(path))
+        named: list[tuple[str, nn.Module | None]] = [("generator", self.average), ("encoder", self.encoder)]
+        for prefix, module in named:
+            if module is not None:
+                own = {k.removeprefix(prefix + "."): v for k, v in tensors.items() if k.startswith(prefix + ".")}
+                module.load_state_dict(own)
 
     def save_weights(self, path: Path) -> None:
         """Write the averaged generator and the encoder alone, in half precision, as a model folder has them."""
@@ -119,19 +130,13 @@ class State:
 def networks_of_model(folder: Path) -> tuple[Generator, Encoder | None, Recipe]:
     """Networks with the stored training weights of a model folder. Raises ModelError."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     model = load_model(folder)
     path = folder / "weights.safetensors"
     try:
         recipe = Recipe.model_validate(model.card.recipe)
         state = State(recipe, "cpu")
-        tensors = load_file(str(path))
-        named: list[tuple[str, nn.Module | None]] = [("generator", state.average), ("encoder", state.encoder)]
-        for prefix, module in named:
-            if module is not None:
-                own = {k.removeprefix(prefix + "."): v for k, v in tensors.items() if k.startswith(prefix + ".")}
-                module.load_state_dict(own)
+        state.take(path)
     except (ValueError, RuntimeError, OSError, SafetensorError) as error:
         words = " ".join(str(error).split())[:160]
         raise ModelError(f"{path}: not the weights of this model's recipe ({words}); export it again") from None
@@ -142,7 +147,9 @@ def networks_of_model(folder: Path) -> tuple[Generator, Encoder | None, Recipe]:
 def networks_of_run(
     run: Path, report: Callable[[str], None] = lambda line: None
 ) -> tuple[Generator, Encoder | None, Recipe, dict[str, Any]]:
-    """Averaged generator and encoder of a run's last checkpoint, and what to record of its training."""
+    """Averaged generator and encoder of a run's last checkpoint, or of a sitting, and what to record of its training."""
+    if not (run / "checkpoint.pt").is_file() and (run / "weights.safetensors").is_file():
+        return _networks_of_sitting(run, report)
     if not (run / "checkpoint.pt").is_file():
         raise ValueError(f"{run}: no checkpoint.pt in it; 'gdn train -o {run}' makes one")
     recipe = Recipe.model_validate(json.loads((run / "recipe.json").read_text())["recipe"])
@@ -154,3 +161,19 @@ def networks_of_run(
     if not isinstance(state.average, Generator):
         raise ValueError(f"{run}: a U-Net, not a generator; 'gdn export' makes a comparator of it")
     return state.average.eval(), None if state.encoder is None else state.encoder.eval(), recipe, training
+
+
+def _networks_of_sitting(run: Path, report: Callable[[str], None]) -> tuple[Generator, Encoder | None, Recipe, dict[str, Any]]:
+    """Networks of what `benchmarks/sitting.py` leaves: weights.safetensors and recipe.json. Raises ValueError."""
+    try:
+        content = json.loads((run / "recipe.json").read_text())
+        state = State(Recipe.model_validate(content["recipe"]), "cpu")
+        statistics = dict(content["training"])
+        state.take(run / "weights.safetensors")
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        words = " ".join(str(error).split())[:160]
+        raise ValueError(f"{run}: not what a sitting leaves ({words}); copy it again") from None
+    training = {"images": statistics["images"], "seconds": round(statistics["seconds"]), "statistics": statistics}
+    report(f"{run}: weights after {training['images']:,} images")
+    assert isinstance(state.average, Generator)
+    return state.average.eval(), None if state.encoder is None else state.encoder.eval(), state.recipe, training
