@@ -19,11 +19,12 @@ import json
 import time
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.build import bulk
 from far_imaging import Lens, Probe, exit_waves, framed, hrtem, stem, to_pixels
 from far_specimens import (
     Builder,
@@ -78,7 +79,6 @@ class Frame:
     contrast: str = ""
     camera: str = "scintillator"
     foci_nm: tuple[int, ...] = FOCI_NM
-    seed: int = field(default=0)
 
     @property
     def box_angstrom(self) -> float:
@@ -123,32 +123,10 @@ CERIA = [
 ]
 
 SCHERZER_NM = tuple(range(35, 90, 2))  # for lenses that are not corrected
-GAN, ZNO, TITANIUM = (
-    wurtzite("Ga", "N", 3.189, 5.185), wurtzite("Zn", "O", 3.250, 5.207), ("Ti", 2.951, 4.684)
-)  # fmt: skip
-
-
-def close_packed() -> Any:
-    """Hexagonal titanium."""
-    from ase.build import bulk
-
-    return bulk(TITANIUM[0], "hcp", a=TITANIUM[1], c=TITANIUM[2])
-
-
-def iron() -> Any:
-    """Body-centred iron."""
-    from ase.build import bulk
-
-    return bulk("Fe", "bcc", a=2.866, cubic=True)
-
-
-def magnesia() -> Any:
-    """Rock-salt MgO."""
-    from ase.build import bulk
-
-    return bulk("MgO", "rocksalt", a=4.212, cubic=True)
-
-
+GAN, ZNO = wurtzite("Ga", "N", 3.189, 5.185), wurtzite("Zn", "O", 3.250, 5.207)
+TITANIUM = bulk("Ti", "hcp", a=2.951, c=4.684)
+IRON = bulk("Fe", "bcc", a=2.866, cubic=True)
+MAGNESIA = bulk("MgO", "rocksalt", a=4.212, cubic=True)
 CUBE = [((1, 0, 0), 1.0)]
 TRUNCATED = [((1, 0, 0), 1.0), ((1, 1, 1), 0.95)]
 OTHER = [
@@ -178,7 +156,7 @@ OTHER = [
           0.08, (800, 800), Lens(300.0, -5.0), "intermediate", "scintillator"),
     other("tio2-abf", "TiO2 rutile [001]", "ABF", periodic(rutile(), (0, 0, 1), 90, (0, 1, 0), 30),
           0.05, (800, 800), Probe(300.0, 22.0)),
-    other("mgo", "MgO cubes", "HRTEM", edge(magnesia(), (0, 0, 1), (0, 1, 0), 40, 3.0, 15),
+    other("mgo", "MgO cubes", "HRTEM", edge(MAGNESIA, (0, 0, 1), (0, 1, 0), 40, 3.0, 15),
           0.07, (760, 760), Lens(80.0, -10.0, 3.0, vibration_angstrom=(0.2, 0.2)), "bright", "direct"),
     other("mos2-vacancies", "MoS2 with S2 vacancies", "HAADF", molybdenum_sulphide(vacancies=8, degrees=7),
           0.1, (640, 640), Probe(80.0, 30.0, 0.5)),
@@ -191,9 +169,9 @@ OTHER = [
     other("cdse", "CdSe nanocrystal on carbon", "HRTEM",
           particle(polyhedron(zincblende(), 20, TRUNCATED), (1, 1, 0), (0, 0, 1), 30, 50),
           0.1, (640, 640), Lens(200.0, 1200.0, 5.0, 0.4, 3.0, 50.0, 50.0), "", "scintillator", SCHERZER_NM),
-    other("fe-bcc", "Fe [111]", "HRTEM", periodic(iron(), (1, 1, 1), 50, (1, -1, 0), 20),
+    other("fe-bcc", "Fe [111]", "HRTEM", periodic(IRON, (1, 1, 1), 50, (1, -1, 0), 20),
           0.05, (760, 760), Lens(300.0, -10.0, vibration_angstrom=(0.15, 0.15)), "bright", "fibre"),
-    other("ti-hcp", "Ti [11-20]", "HAADF", periodic(close_packed(), (1, 0, 0), 100, (0, 0, 1), -27),
+    other("ti-hcp", "Ti [11-20]", "HAADF", periodic(TITANIUM, (1, 0, 0), 100, (0, 0, 1), -27),
           0.0612, (820, 820), Probe(300.0, 26.0)),
 ]  # fmt: skip
 
@@ -321,7 +299,7 @@ def selected(only: str) -> list[tuple[int, Frame]]:
     return [(number, frame) for number, frame in enumerate(FRAMES) if not asked or frame.name in asked]
 
 
-def sheet(folder: Path, path: Path, crop: Callable[[Image], Image] = lambda image: image) -> None:
+def sheet(folder: Path, path: Path) -> None:
     """All frames on one picture, to be looked at."""
     import matplotlib as mpl
 
@@ -335,7 +313,7 @@ def sheet(folder: Path, path: Path, crop: Callable[[Image], Image] = lambda imag
         if (folder / f"{frame.name}.npz").exists():
             found = read(folder / f"{frame.name}.npz")
             record, image = found["record"], found["image"]
-            axis.imshow(crop(image), cmap="gray", vmin=np.percentile(image, 0.2), vmax=np.percentile(image, 99.8))
+            axis.imshow(image, cmap="gray", vmin=np.percentile(image, 0.2), vmax=np.percentile(image, 99.8))
             words = f"{record['mode']} {found['sampling_angstrom']:g} Å/px, {record.get('defocus_nm', '')} nm"
             span = f"{image.min():.2f}-{image.max():.2f}, sd {image.std():.3f}"
             axis.set_title(f"{frame.name}: {record['contrast']} {record['column_contrast']:+.2f}\n{words}; {span}", fontsize=9)
