@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from gdn.engines.choose import open_engine
+from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.comparators import COMPARATORS, Case
 from gdn.evaluation.metrics import Image, column_score, psnr, ssim
 from gdn.evaluation.suite import Noise, parse_suite
@@ -45,6 +46,7 @@ from gdn.models import AUTO
 from gdn.search.bank import bank_for
 from gdn.search.denoise import denoise_frame
 from gdn.search.family import Family, members
+from gdn.search.restored import restore_frame
 from gdn.search.tiles import SearchSettings
 
 Row = dict[str, Any]
@@ -101,8 +103,12 @@ def gdn_method(stack: ExitStack, model: str, restarts: int) -> Method:
     )
 
     def run(case: Case, record: Row) -> Image:
-        engine, bank = family.fitting((case.noisy.shape[0], case.noisy.shape[1]), case.sampling_angstrom)
-        return denoise_frame(case.noisy, case.sampling_angstrom, engine, bank, SearchSettings()).image
+        shape = (case.noisy.shape[0], case.noisy.shape[1])
+        worker, bank, others = family.at_work(shape, case.sampling_angstrom)
+        if isinstance(worker, RestorerSession):
+            return restore_frame(case.noisy, case.sampling_angstrom, worker).image
+        assert bank is not None
+        return denoise_frame(case.noisy, case.sampling_angstrom, worker, bank, SearchSettings(), others=others).image
 
     return run
 

@@ -12,6 +12,7 @@ stats.jsonl, a sheet of patches and, on the last line, its throughput.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,6 @@ import numpy as np
 import torch
 
 from gdn.simulation.breadth import ENERGIES_EV, WavePool
-from gdn.simulation.scattering import HEAVIEST
 from gdn.simulation.specimens import random_specimen
 from gdn.simulation.workers import StructureWorkers
 from gdn.training.restorer import RestorerShape
@@ -55,25 +55,36 @@ def matrix_rate(device: str, n: int = 8192) -> float:
     return 10 * 2 * n**3 / (time.perf_counter() - begun) / 1e12
 
 
-def feeder(workers: StructureWorkers, seed: int) -> Callable[[WavePool], None]:
-    """Adds finished structures to a pool, many at the start and few later: waves take their time from training."""
+def feeder(workers: StructureWorkers, seed: int, every: int) -> Callable[[WavePool], None]:
+    """Adds finished structures to a pool, many at the start and later one every so many calls: waves take their time from
+    training."""
     rng = np.random.default_rng([seed, 0xFEED])
+    calls = itertools.count()
 
     def feed(pool: WavePool) -> None:
+        if next(calls) % every and pool.count >= 16:
+            return
         for structure in workers.ready(16 if pool.count < 160 else 1):
-            if len(structure.numbers) and structure.numbers.max() <= HEAVIEST:
+            if len(structure.numbers):
                 pool.add(structure, float(rng.choice(ENERGIES_EV)), float(rng.choice([0.0, rng.uniform(0, 0.08)])))
 
     return feed
+
+
+def restorer_recipe(options: argparse.Namespace, device: str) -> RestorerRecipe:
+    """A card's settings, or, where there is none, those of a small batch: a CPU has few steps to spend."""
+    if options.toy:
+        return RestorerRecipe(RestorerShape((8, 16), (1, 1)), patch=48, images=4, pool=4, warmup_steps=5, seed=options.seed)
+    if device == "cpu":
+        return RestorerRecipe(patch=96, images=4, pool=400, rate=3e-4, average=0.996, decay_from=0.3, seed=options.seed)
+    return RestorerRecipe(seed=options.seed)
 
 
 def restore(options: argparse.Namespace, device: str) -> Iterator[dict[str, Any]]:
     """A sitting for the general restoring network."""
     from safetensors.torch import load_file
 
-    recipe = RestorerRecipe(seed=options.seed)
-    if options.toy:
-        recipe = RestorerRecipe(RestorerShape((8, 16), (1, 1)), patch=48, images=4, pool=4, warmup_steps=5, seed=options.seed)
+    recipe = restorer_recipe(options, device)
     start = None
     if options.start is not None:
         path = options.start / "weights.safetensors"
@@ -82,7 +93,9 @@ def restore(options: argparse.Namespace, device: str) -> Iterator[dict[str, Any]
     try:
         run = RestorerRun(recipe, device, start, compiled=not options.eager)
         left = options.seconds - (time.monotonic() - options.begun) - options.reserve
-        yield from train_restorer(run, options.out, left, feeder(workers, options.seed), options.status)
+        yield from train_restorer(
+            run, options.out, left, feeder(workers, options.seed, 1 if device == "cuda" or options.toy else 25), options.status
+        )
         print(json.dumps(throughput(run.patches, run.patches / run.recipe.reuse, run.drawing, left)), flush=True)
     finally:
         workers.close()
