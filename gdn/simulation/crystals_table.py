@@ -20,8 +20,7 @@ def _words(text: str) -> list[str]:
 
 _SYMBOLS = _words(
     "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb Mo "
-    "Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb "
-    "Bi Po At Rn Fr Ra Ac Th Pa U"
+    "Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi"
 )
 ATOMIC_NUMBERS = {symbol: number for number, symbol in enumerate(_SYMBOLS, 1)}
 
@@ -32,7 +31,7 @@ RADII = {
     **{"Ni": 1.24, "Cu": 1.32, "Zn": 1.22, "Ga": 1.22, "Ge": 1.2, "As": 1.19, "Se": 1.2, "Br": 1.2, "Sr": 1.95, "Y": 1.9},
     **{"Zr": 1.75, "Nb": 1.64, "Mo": 1.54, "Ru": 1.46, "Rh": 1.42, "Pd": 1.39, "Ag": 1.45, "Cd": 1.44, "In": 1.42},
     **{"Sn": 1.39, "Sb": 1.39, "Te": 1.38, "I": 1.39, "Cs": 2.44, "Ba": 2.15, "La": 2.07, "Ce": 2.04, "Gd": 1.96},
-    **{"Hf": 1.75, "Ta": 1.7, "W": 1.62, "Re": 1.51, "Ir": 1.41, "Pt": 1.36, "Au": 1.36, "Pb": 1.46, "Bi": 1.48, "U": 1.96},
+    **{"Hf": 1.75, "Ta": 1.7, "W": 1.62, "Re": 1.51, "Ir": 1.41, "Pt": 1.36, "Au": 1.36, "Pb": 1.46, "Bi": 1.48},
     "B": 0.84,
 }
 METALS = _words("Al Ti V Cr Mn Fe Co Ni Cu Zn Zr Nb Mo Ru Rh Pd Ag Sn Gd Hf Ta W Re Ir Pt Au Pb")
@@ -118,7 +117,7 @@ COMPOUNDS: dict[str, str] = {
     "zincblende": "Ga-As 5.653, In-P 5.869, Cd-Se 6.077, Cd-Te 6.482, Zn-S 5.409, In-As 6.058, Si-C 4.360, Ga-P 5.451",
     "wurtzite": "Ga-N 3.189 5.186, Zn-O 3.250 5.207, Cd-S 4.136 6.714, Al-N 3.111 4.979, Cd-Se 4.299 7.010",
     "rocksalt": "Mg-O 4.212, Na-Cl 5.640, Ni-O 4.177, Pb-Te 6.462, Pb-S 5.936, Ti-N 4.241, Co-O 4.261",
-    "fluorite": "Ce-O 5.411, Zr-O 5.090, Ca-F 5.463, U-O 5.471",
+    "fluorite": "Ce-O 5.411, Zr-O 5.090, Ca-F 5.463",
     "perovskite": "Sr-Ti-O 3.905, Ba-Ti-O 4.000 4.034, La-Al-O 3.790, Cs-Pb-Br 5.870, K-Ta-O 3.989, La-Mn-O 3.880, "
     "Pb-Ti-O 3.904 4.152, Ba-Zr-O 4.193, Sr-Ru-O 3.930",
     "rutile": "Ti-O 4.594 2.959, Sn-O 4.738 3.187, Ru-O 4.492 3.107",
