@@ -144,7 +144,8 @@ class RestorerRun:
     def _apply(self, frames: Tensor, mask: Tensor) -> Tensor:
         with torch.autocast(self.device, torch.bfloat16):
             mean, deviation = moments(frames, mask)
-            return mean + deviation * self.average.restore((frames - mean) / deviation, mask).float()
+            found: Tensor = mean + deviation * self.average.restore((frames - mean) / deviation, mask).float()
+            return found
 
 
 def train_restorer(
