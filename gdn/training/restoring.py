@@ -177,7 +177,13 @@ def snapshot(run: RestorerRun, out: Path, seconds: float, mean_loss: float) -> d
     part = out / "restore.safetensors.part"
     save_file(weights, str(part))
     part.replace(out / "restore.safetensors")
-    about = {"recipe": run.recipe.record(), "sampling_angstrom": 0.35, "slots": SLOTS, "statistics": row}
+    about = {
+        "shape": run.recipe.shape.record(),
+        "recipe": run.recipe.record(),
+        "sampling_angstrom": 0.35,
+        "slots": SLOTS,
+        "statistics": row,
+    }
     part = out / "restore.json.part"
     part.write_text(json.dumps(about, indent=1) + "\n")
     part.replace(out / "restore.json")

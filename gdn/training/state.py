@@ -91,11 +91,12 @@ class State:
         temporary.replace(path)
 
     def start_from(self, folder: Path) -> None:
-        """Take generator and encoder of a model folder; a flow that the model lacks starts as the identity.
+        """Take generator and encoder of a model or run folder; a flow that they lack starts as the identity.
 
         Raises ValueError if their shapes differ.
         """
-        generator, encoder, _ = networks_of_model(folder)
+        is_run = (folder / "recipe.json").exists() and not (folder / "model.json").exists()
+        generator, encoder = (networks_of_run if is_run else networks_of_model)(folder)[:2]
         try:
             _load_common(self.generator, generator)
             _load_common(self.average, generator)
@@ -118,13 +119,18 @@ class State:
 
 def networks_of_model(folder: Path) -> tuple[Generator, Encoder | None, Recipe]:
     """Networks with the stored training weights of a model folder. Raises ModelError."""
+    state, recipe = _read_weights(folder / "weights.safetensors", load_model(folder).card.recipe)
+    assert isinstance(state.average, Generator)
+    return state.average.eval(), None if state.encoder is None else state.encoder.eval(), recipe
+
+
+def _read_weights(path: Path, settings: dict[str, Any]) -> tuple[State, Recipe]:
+    """What `State.save_weights` wrote, for the recipe of those `settings`. Raises ModelError."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    model = load_model(folder)
-    path = folder / "weights.safetensors"
     try:
-        recipe = Recipe.model_validate(model.card.recipe)
+        recipe = Recipe.model_validate(settings)
         state = State(recipe, "cpu")
         tensors = load_file(str(path))
         named: list[tuple[str, nn.Module | None]] = [("generator", state.average), ("encoder", state.encoder)]
@@ -135,17 +141,27 @@ def networks_of_model(folder: Path) -> tuple[Generator, Encoder | None, Recipe]:
     except (ValueError, RuntimeError, OSError, SafetensorError) as error:
         words = " ".join(str(error).split())[:160]
         raise ModelError(f"{path}: not the weights of this model's recipe ({words}); export it again") from None
-    assert isinstance(state.average, Generator)
-    return state.average.eval(), None if state.encoder is None else state.encoder.eval(), recipe
+    return state, recipe
 
 
 def networks_of_run(
     run: Path, report: Callable[[str], None] = lambda line: None
 ) -> tuple[Generator, Encoder | None, Recipe, dict[str, Any]]:
-    """Averaged generator and encoder of a run's last checkpoint, and what to record of its training."""
+    """Averaged generator and encoder of a run's last checkpoint, or of the weights that a sitting (`benchmarks/sitting.py`)
+    left, and what to record of its training."""
+    content = json.loads((run / "recipe.json").read_text())
+    weights = run / "weights.safetensors"
+    if weights.is_file() and not (run / "checkpoint.pt").is_file():
+        state, recipe = _read_weights(weights, content["recipe"])
+        if not isinstance(state.average, Generator):
+            raise ValueError(f"{run}: a U-Net, not a generator")
+        statistics = content.get("training", {})
+        training = {"images": statistics.get("images", 0), "seconds": round(statistics.get("seconds", 0))}
+        encoder = None if state.encoder is None else state.encoder.eval()
+        return state.average.eval(), encoder, recipe, training | {"statistics": statistics}
     if not (run / "checkpoint.pt").is_file():
         raise ValueError(f"{run}: no checkpoint.pt in it; 'gdn train -o {run}' makes one")
-    recipe = Recipe.model_validate(json.loads((run / "recipe.json").read_text())["recipe"])
+    recipe = Recipe.model_validate(content["recipe"])
     state = State(recipe, "cpu")
     state.load(run / "checkpoint.pt", "cpu")
     lines = (run / "stats.jsonl").read_text().splitlines() if (run / "stats.jsonl").exists() else []
