@@ -5,8 +5,8 @@
     python benchmarks/sitting.py --seconds 20 --recipe restore --toy -o OUT        (any CPU: does every line run?)
 
 Needs torch, numpy, scipy, safetensors, pillow and pydantic. It keeps to its clock, and leaves whole files whenever it is
-stopped: OUT/restore.safetensors and restore.json, which `gdn export OUT` makes a model of, or a run folder of `gdn train`;
-stats.jsonl, a sheet of patches and, on the last line, its throughput.
+stopped: restore.safetensors and restore.json, or of a generator weights.safetensors and recipe.json, which `gdn export OUT -o
+MODEL` makes a model of and `--from OUT` goes on from; stats.jsonl, a sheet of patches and, on the last line, its throughput.
 """
 
 from __future__ import annotations
@@ -80,6 +80,11 @@ def restorer_recipe(options: argparse.Namespace, device: str) -> RestorerRecipe:
     return RestorerRecipe(seed=options.seed)
 
 
+def time_left(options: argparse.Namespace) -> float:
+    """Seconds for training: what the start has left of the clock, but at least one, so that there is something to write."""
+    return max(1.0, options.seconds - (time.monotonic() - options.begun) - options.reserve)
+
+
 def restore(options: argparse.Namespace, device: str) -> Iterator[dict[str, Any]]:
     """A sitting for the general restoring network."""
     from safetensors.torch import load_file
@@ -92,7 +97,7 @@ def restore(options: argparse.Namespace, device: str) -> Iterator[dict[str, Any]
     workers = StructureWorkers(random_specimen, training_seeds(options.seed), 0 if options.toy else options.workers)
     try:
         run = RestorerRun(recipe, device, start, compiled=not options.eager)
-        left = options.seconds - (time.monotonic() - options.begun) - options.reserve
+        left = time_left(options)
         yield from train_restorer(
             run, options.out, left, feeder(workers, options.seed, 1 if device == "cuda" or options.toy else 25), options.status
         )
@@ -109,7 +114,7 @@ def generator(options: argparse.Namespace, device: str) -> Iterator[dict[str, An
     try:
         run = ResidentRun(options.recipe, options.start, device, options.seed, options.toy)
         workers = StructureWorkers(run.make, training_seeds(options.seed), 0 if options.toy else options.workers)
-        left = options.seconds - (time.monotonic() - options.begun) - options.reserve
+        left = time_left(options)
         yield from run.train(options.out, left, workers, options.status)
         print(json.dumps(throughput(run.patches, run.patches, run.drawing, left)), flush=True)
     finally:

@@ -47,6 +47,10 @@ def _column(values: Tensor) -> Tensor:
     return values[:, None, None]
 
 
+def _row(values: Tensor) -> Tensor:
+    return values[:, None]
+
+
 class RandomLattices:
     """Draws `batch` fields at a time from a generator of random numbers."""
 
@@ -63,7 +67,7 @@ class RandomLattices:
     def _smooth_noise(self, width: Tensor) -> Tensor:
         """(n, GRID, GRID) of unit deviation, cut off at about `width` (n,) 1/Å."""
         white = torch.fft.rfft2(self.draws.normal(self.batch, GRID, GRID))
-        found = torch.fft.irfft2(white * torch.exp(-self._k2 / (2 * _column(width) ** 2)), s=(GRID, GRID))
+        found: Tensor = torch.fft.irfft2(white * torch.exp(-self._k2 / (2 * _column(width) ** 2)), s=(GRID, GRID))
         return found / found.std((1, 2), keepdim=True)
 
     def _half_plane(self) -> tuple[Tensor, Tensor]:
@@ -128,7 +132,6 @@ class RandomLattices:
     def _spectrum(self, lattice: Columns, inside: Tensor, thickness: Tensor) -> Tensor:
         """(n, GRID, GRID / 2 + 1) of the columns of `lattice` where `inside`, each as strong as the crystal is thick there."""
         d, n = self.draws, self.batch
-        per_field = lambda values: values[:, None]  # noqa: E731
         displaced, vacant = d.choice([0.0, 0.03, 0.08], n), d.choice([0.0, 0.01, 0.05], n)
         rough, uneven = d.choice([0.0, 0.1, 0.3], n), d.choice([0.0, 0.1, 0.3], n)
         strained = d.uniform(0, 0.25, n) * d.chance(0.4, n)
@@ -142,10 +145,10 @@ class RandomLattices:
             flat = pixel[..., 1] * GRID + pixel[..., 0]
             near = (pixel + d.integers(19, *pixel.shape) - 9).clamp(0, GRID - 1)
             surface = ~inside.flatten(1).gather(1, near[..., 1] * GRID + near[..., 0])
-            kept = here & inside.flatten(1).gather(1, flat) & (d.uniform(0, 1, *here.shape) > per_field(vacant))
-            kept &= ~(surface & (d.uniform(0, 1, *here.shape) < per_field(rough)))
-            weight = kept * per_field(lattice.weights[:, m] * lattice.area.sqrt()) * thickness.flatten(1).gather(1, flat)
-            weight = weight * (1 + per_field(uneven) * d.normal(*here.shape)).clamp(min=0.1)
+            kept = here & inside.flatten(1).gather(1, flat) & (d.uniform(0, 1, *here.shape) > _row(vacant))
+            kept &= ~(surface & (d.uniform(0, 1, *here.shape) < _row(rough)))
+            weight = kept * _row(lattice.weights[:, m] * lattice.area.sqrt()) * thickness.flatten(1).gather(1, flat)
+            weight = weight * (1 + _row(uneven) * d.normal(*here.shape)).clamp(min=0.1)
             shift = torch.stack([f.flatten(1).gather(1, flat) for f in fields], -1)
             place = place + shift + _column(displaced) * d.normal(*place.shape)
             damping = torch.exp(-2 * math.pi**2 * _column(lattice.widths[:, m]) ** 2 * self._k2)
@@ -184,7 +187,7 @@ class RandomLattices:
             film += inside * thickness * _column(inner)
         glass = self._smooth_noise(d.uniform(0.25, 0.6, n)) * _column(d.uniform(0.01, 0.12, n) * d.chance(0.4, n))
         film += glass * torch.where(_column(d.chance(0.5, n)), torch.ones_like(film), (film > 0).float())
-        found = torch.fft.irfft2(columns, s=(GRID, GRID)) + film
+        found: Tensor = torch.fft.irfft2(columns, s=(GRID, GRID)) + film
         top = found.flatten(1)[:, ::16].abs().quantile(0.995, dim=1) + 1e-6
         return found / _column(top)
 

@@ -37,7 +37,8 @@ def _k_squared(grid: int, cell: float, device: str) -> Tensor:
     """(grid, grid // 2 + 1) float64."""
     k = torch.fft.fftfreq(grid, cell / grid, dtype=torch.float64, device=device)
     half = torch.fft.rfftfreq(grid, cell / grid, dtype=torch.float64, device=device)
-    return k[:, None] ** 2 + half[None, :] ** 2
+    squares: Tensor = k[:, None] ** 2 + half[None, :] ** 2
+    return squares
 
 
 @cache
@@ -86,7 +87,8 @@ def slices(structure: Structure, beam: Beam, device: str) -> Tensor:
         places = torch.as_tensor(structure.positions[chosen][:, [1, 0]] * (beam.grid / cell), dtype=torch.float32, device=device)
         points = splat(places, torch.as_tensor(layer[chosen], device=device), places.new_ones(len(places)), count, beam.grid)
         spectrum += torch.fft.rfft2(points) * _potential(int(number), beam.grid, cell, beam.thermal_angstrom, device)
-    return torch.fft.irfft2(spectrum, s=(beam.grid, beam.grid))
+    found: Tensor = torch.fft.irfft2(spectrum, s=(beam.grid, beam.grid))
+    return found
 
 
 @cache

@@ -126,7 +126,8 @@ def pixel_averaged(spectra: Tensor, pixel: Tensor, cell: float) -> Tensor:
 
 def cell_images(spectra: Tensor, n: int = FINE) -> Tensor:
     """Whole periodic cells (images, n, n) float32 of `spectra`; sample [i, j] lies at ((i, j) * cell / n) Å."""
-    return torch.fft.ifft2(crop(spectra, n)).real * n**2
+    images: Tensor = torch.fft.ifft2(crop(spectra, n)).real * n**2
+    return images
 
 
 @cache

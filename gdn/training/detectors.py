@@ -82,7 +82,8 @@ def _correlated(noise: Tensor, draws: Draws) -> Tensor:
     gauss = torch.exp(-2 * (math.pi * width) ** 2 * k2)
     tailed = (1 + (2 * math.pi * width) ** 2 * k2) ** -0.75
     transfer = torch.where(_wide(draws.chance(0.5, n)), gauss, tailed)
-    return torch.fft.irfft2(torch.fft.rfft2(noise) * transfer, s=(h, w))
+    blurred: Tensor = torch.fft.irfft2(torch.fft.rfft2(noise) * transfer, s=(h, w))
+    return blurred
 
 
 def _scan_lines(n: int, h: int, dose: Tensor, draws: Draws) -> Tensor:

@@ -144,7 +144,8 @@ class RestorerRun:
     def _apply(self, frames: Tensor, mask: Tensor) -> Tensor:
         with torch.autocast(self.device, torch.bfloat16):
             mean, deviation = moments(frames, mask)
-            return mean + deviation * self.average.restore((frames - mean) / deviation, mask).float()
+            found: Tensor = mean + deviation * self.average.restore((frames - mean) / deviation, mask).float()
+            return found
 
 
 def train_restorer(
@@ -176,7 +177,13 @@ def snapshot(run: RestorerRun, out: Path, seconds: float, mean_loss: float) -> d
     part = out / "restore.safetensors.part"
     save_file(weights, str(part))
     part.replace(out / "restore.safetensors")
-    about = {"recipe": run.recipe.record(), "sampling_angstrom": 0.35, "slots": SLOTS, "statistics": row}
+    about = {
+        "shape": run.recipe.shape.record(),
+        "recipe": run.recipe.record(),
+        "sampling_angstrom": 0.35,
+        "slots": SLOTS,
+        "statistics": row,
+    }
     part = out / "restore.json.part"
     part.write_text(json.dumps(about, indent=1) + "\n")
     part.replace(out / "restore.json")

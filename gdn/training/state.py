@@ -102,11 +102,12 @@ class State:
         temporary.replace(path)
 
     def start_from(self, folder: Path) -> None:
-        """Take generator and encoder of a model folder; a flow that the model lacks starts as the identity.
+        """Take generator and encoder of a model or run folder; a flow that they lack starts as the identity.
 
         Raises ValueError if their shapes differ.
         """
-        generator, encoder, _ = networks_of_model(folder)
+        is_run = (folder / "recipe.json").exists() and not (folder / "model.json").exists()
+        generator, encoder = (networks_of_run if is_run else networks_of_model)(folder)[:2]
         try:
             _load_common(self.generator, generator)
             _load_common(self.average, generator)
@@ -129,30 +130,43 @@ class State:
 
 def networks_of_model(folder: Path) -> tuple[Generator, Encoder | None, Recipe]:
     """Networks with the stored training weights of a model folder. Raises ModelError."""
+    state, recipe = _read_weights(folder / "weights.safetensors", load_model(folder).card.recipe)
+    assert isinstance(state.average, Generator)
+    return state.average.eval(), None if state.encoder is None else state.encoder.eval(), recipe
+
+
+def _read_weights(path: Path, settings: dict[str, Any]) -> tuple[State, Recipe]:
+    """What `State.save_weights` wrote, for the recipe of those `settings`. Raises ModelError."""
     from safetensors import SafetensorError
 
-    model = load_model(folder)
-    path = folder / "weights.safetensors"
     try:
-        recipe = Recipe.model_validate(model.card.recipe)
+        recipe = Recipe.model_validate(settings)
         state = State(recipe, "cpu")
         state.take(path)
     except (ValueError, RuntimeError, OSError, SafetensorError) as error:
         words = " ".join(str(error).split())[:160]
         raise ModelError(f"{path}: not the weights of this model's recipe ({words}); export it again") from None
-    assert isinstance(state.average, Generator)
-    return state.average.eval(), None if state.encoder is None else state.encoder.eval(), recipe
+    return state, recipe
 
 
 def networks_of_run(
     run: Path, report: Callable[[str], None] = lambda line: None
 ) -> tuple[Generator, Encoder | None, Recipe, dict[str, Any]]:
-    """Averaged generator and encoder of a run's last checkpoint, or of a sitting, and what to record of its training."""
-    if not (run / "checkpoint.pt").is_file() and (run / "weights.safetensors").is_file():
-        return _networks_of_sitting(run, report)
+    """Averaged generator and encoder of a run's last checkpoint, or of the weights that a sitting (`benchmarks/sitting.py`)
+    left, and what to record of its training."""
+    content = json.loads((run / "recipe.json").read_text())
+    weights = run / "weights.safetensors"
+    if weights.is_file() and not (run / "checkpoint.pt").is_file():
+        state, recipe = _read_weights(weights, content["recipe"])
+        if not isinstance(state.average, Generator):
+            raise ValueError(f"{run}: a U-Net, not a generator")
+        statistics = content.get("training", {})
+        training = {"images": statistics.get("images", 0), "seconds": round(statistics.get("seconds", 0))}
+        encoder = None if state.encoder is None else state.encoder.eval()
+        return state.average.eval(), encoder, recipe, training | {"statistics": statistics}
     if not (run / "checkpoint.pt").is_file():
         raise ValueError(f"{run}: no checkpoint.pt in it; 'gdn train -o {run}' makes one")
-    recipe = Recipe.model_validate(json.loads((run / "recipe.json").read_text())["recipe"])
+    recipe = Recipe.model_validate(content["recipe"])
     state = State(recipe, "cpu")
     state.load(run / "checkpoint.pt", "cpu")
     lines = (run / "stats.jsonl").read_text().splitlines() if (run / "stats.jsonl").exists() else []
@@ -161,19 +175,3 @@ def networks_of_run(
     if not isinstance(state.average, Generator):
         raise ValueError(f"{run}: a U-Net, not a generator; 'gdn export' makes a comparator of it")
     return state.average.eval(), None if state.encoder is None else state.encoder.eval(), recipe, training
-
-
-def _networks_of_sitting(run: Path, report: Callable[[str], None]) -> tuple[Generator, Encoder | None, Recipe, dict[str, Any]]:
-    """Networks of what `benchmarks/sitting.py` leaves: weights.safetensors and recipe.json. Raises ValueError."""
-    try:
-        content = json.loads((run / "recipe.json").read_text())
-        state = State(Recipe.model_validate(content["recipe"]), "cpu")
-        statistics = dict(content["training"])
-        state.take(run / "weights.safetensors")
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        words = " ".join(str(error).split())[:160]
-        raise ValueError(f"{run}: not what a sitting leaves ({words}); copy it again") from None
-    training = {"images": statistics["images"], "seconds": round(statistics["seconds"]), "statistics": statistics}
-    report(f"{run}: weights after {training['images']:,} images")
-    assert isinstance(state.average, Generator)
-    return state.average.eval(), None if state.encoder is None else state.encoder.eval(), state.recipe, training

@@ -1,0 +1,106 @@
+"""`benchmarks/sitting.py` at toy size on a CPU: what it leaves is whole, run to its end or stopped at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'gdn[train]'")
+
+from gdn.training.recipe import Recipe  # noqa: E402
+from gdn.training.restorer import Restorer, RestorerShape  # noqa: E402
+from gdn.training.state import State  # noqa: E402
+
+MODEL = ROOT / "gdn" / "models" / "pt-ceo2-128"
+RECIPES = {"restore": ("restore.json", []), "pt-ceo2-128": ("recipe.json", ["--from", str(MODEL)])}
+PATIENCE = 400  # seconds: on a loaded machine torch alone takes half a minute to import
+
+
+def start_sitting(recipe: str, out: Path, seconds: float, status: float) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "benchmarks" / "sitting.py"), "--toy", "--recipe", recipe, *RECIPES[recipe][1]]
+    command += ["--seconds", str(seconds), "--status", str(status), "-o", str(out)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def check_whole(out: Path, recipe: str) -> list[dict[str, float]]:
+    """Everything under a final name loads, weights into the networks that they are of; returns the status rows."""
+    from PIL import Image
+    from safetensors.torch import load_file
+
+    content = json.loads((out / RECIPES[recipe][0]).read_text())
+    if recipe == "restore":
+        shape = RestorerShape(**{name: tuple(value) for name, value in content["shape"].items()})
+        weights = load_file(str(out / "restore.safetensors"))
+        Restorer(shape).load_state_dict(weights)
+        assert {value.dtype for value in weights.values()} == {torch.float16}
+    else:
+        State(Recipe.model_validate(content["recipe"]), "cpu").start_from(out)
+        weights = load_file(str(out / "weights.safetensors"))
+    assert all(torch.isfinite(value).all() for value in weights.values())
+    for picture in out.glob("*.png"):
+        with Image.open(picture) as image:
+            image.load()
+    rows = out / "stats.jsonl"  # written after the weights
+    return [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_a_sitting_leaves_weights_settings_statistics_and_its_throughput(tmp_path, recipe):
+    out = tmp_path / "out"
+    said, errors = start_sitting(recipe, out, 10, 60).communicate(timeout=PATIENCE)
+    rows = check_whole(out, recipe)
+    assert rows, errors
+    assert rows[-1]["patches" if recipe == "restore" else "images"] >= 0
+    assert {"patches_a_second", "drawn_a_second", "drawing_share"} == set(json.loads(said.splitlines()[-1]))
+    assert [json.loads(line) for line in said.splitlines()[:-1]] == rows
+    assert list(out.glob("*.png"))
+    assert not list(out.glob("*.part"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "number"), [("restore", signal.SIGTERM), ("restore", signal.SIGKILL), ("pt-ceo2-128", signal.SIGKILL)]
+)
+def test_a_sitting_stopped_at_any_moment_leaves_whole_files(tmp_path, recipe, number):
+    out = tmp_path / "out"
+    process = start_sitting(recipe, out, 100 * PATIENCE, 0.05)  # one snapshot after another
+    try:
+        until = time.monotonic() + PATIENCE
+        while not (out / RECIPES[recipe][0]).exists():
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < until, "no snapshot came"
+            time.sleep(0.05)
+        wait = random.uniform(0, 4)
+        print(f"stopped {wait:.3f} s after the first snapshot")  # shown if the test fails
+        time.sleep(wait)
+        process.send_signal(number)
+        process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == -number
+    check_whole(out, recipe)
+
+
+@pytest.mark.slow
+def test_a_sitting_goes_on_from_what_another_left(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    start_sitting("restore", first, 1, 60).communicate(timeout=PATIENCE)
+    command = [sys.executable, str(ROOT / "benchmarks" / "sitting.py"), "--toy", "--seconds", "1", "--from", str(first)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*command, "-o", str(second)], capture_output=True, text=True, timeout=PATIENCE, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    check_whole(second, "restore")
