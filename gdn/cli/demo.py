@@ -72,7 +72,7 @@ def demo(
         ) as family,
     ):
         running, bank = family.fitting(frames[0].image.shape, frames[0].sampling_angstrom)
-        others = family.restorers()
+        others = family.others()
         for number, frame in enumerate(frames):
             update(number, text=frame.file)
             found = evaluate_frame(frame, DEMO_NOISE, running, bank, seed + number, methods, others=others)

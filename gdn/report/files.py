@@ -27,8 +27,9 @@ from gdn.report.outputs import Outputs, Style, is_done, job_key
 from gdn.search.bank import Bank
 from gdn.search.denoise import FrameResult, denoise_frame
 from gdn.search.estimate import Estimate
+from gdn.search.mixture import Candidate
 from gdn.search.original import OriginalSettings, original_frame
-from gdn.search.restored import RestorerCandidate, restore_frame
+from gdn.search.restored import restore_frame
 from gdn.search.tiles import SearchSettings
 from gdn.trust.calibration import Calibration, calibration_of
 from gdn.trust.heldout import Comparison
@@ -58,7 +59,7 @@ class Job:
     dataset: str | None = None
     summed: bool = False
     witness: Witness | None = None
-    others: Sequence[RestorerCandidate] = ()
+    others: Sequence[Candidate] = ()
 
     def denoise(self, frame: Array, sampling_angstrom: float, progress: Callable[[float], None]) -> FrameResult:
         """One frame by this job's method."""
@@ -96,7 +97,7 @@ class Job:
     def key(self, source: Path) -> str:
         """Hash of all that determines the results of a file."""
         about = self.search_record() | {
-            "others": [other.session.model.hash for other in self.others],
+            "others": [other.identity for other in self.others],
             "sampling": self.sampling_angstrom, "style": asdict(self.style), "dataset": self.dataset, "summed": self.summed,
         }  # fmt: skip
         return job_key(source, self.engine.model.hash, self.engine.name, about)
@@ -253,7 +254,7 @@ def _record(
             "sha256": engine.model.hash,
             "sampling_angstrom": engine.model.card.sampling_angstrom,
         },
-        "others": [{"name": other.name, "sha256": other.session.model.hash} for other in job.others],
+        "others": [{"name": other.name, "identity": other.identity} for other in job.others],
         "engine": {"name": engine.name, "device": engine.device, "reason": engine.reason},
         "search": job.search_record(),
         "versions": {

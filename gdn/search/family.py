@@ -17,6 +17,8 @@ from gdn.engines.restorer import RestorerSession
 from gdn.frames.sampling import grids_for
 from gdn.models import AUTO, FAMILY, RESTORER, Model, RestorerModel, find_any, shipped_models
 from gdn.search.bank import Bank
+from gdn.search.filtered import CollaborativeCandidate
+from gdn.search.mixture import Candidate
 from gdn.search.restored import RestorerCandidate
 
 OpenRestorer = Callable[[RestorerModel], RestorerSession]
@@ -69,13 +71,16 @@ class Family:
 
     def at_work(
         self, shape: tuple[int, int], sampling_angstrom: float
-    ) -> tuple[Engine | RestorerSession, Bank | None, list[RestorerCandidate]]:
-        """What works on frames of `shape` (rows, columns) px of `sampling_angstrom` Å: engine, bank and the restorers beside
+    ) -> tuple[Engine | RestorerSession, Bank | None, list[Candidate]]:
+        """What works on frames of `shape` (rows, columns) px of `sampling_angstrom` Å: engine, bank and the candidates beside
         them; or a restorer alone, where there is no generator."""
-        restorers = self.restorers()
         if not self._generators:
-            return restorers[0].session, None, []
-        return *self.fitting(shape, sampling_angstrom), restorers
+            return self.restorers()[0].session, None, []
+        return *self.fitting(shape, sampling_angstrom), self.others()
+
+    def others(self) -> list[Candidate]:
+        """The candidates beside the generator: the collaborative filter, and the restorers."""
+        return [CollaborativeCandidate(), *self.restorers()]
 
     def fitting(self, shape: tuple[int, int], sampling_angstrom: float) -> tuple[Engine, Bank]:
         """Engine and bank for frames of `shape` (rows, columns) px of `sampling_angstrom` Å."""

@@ -41,6 +41,10 @@ class Candidate(Protocol):
     def name(self) -> str:
         """As the record has it."""
 
+    @property
+    def identity(self) -> str:
+        """What its images depend on beside the counts: a model's hash, a filter's settings."""
+
     def __call__(self, recorded: Recorded) -> Array:
         """The expected counts on `recorded.grids.binned_shape`; the same for the same counts."""
 

@@ -36,6 +36,11 @@ class RestorerCandidate:
         """That of its model."""
         return self.session.model.card.name
 
+    @property
+    def identity(self) -> str:
+        """sha256 of its model's files."""
+        return self.session.model.hash
+
     def __call__(self, recorded: Recorded) -> Array:
         """Its image of recorded counts, in electrons per pixel of the generator's grid."""
         sampling = recorded.grids.sampling_angstrom
