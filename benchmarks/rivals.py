@@ -103,12 +103,12 @@ def gdn_method(stack: ExitStack, model: str, restarts: int) -> Method:
     )
 
     def run(case: Case, record: Row) -> Image:
-        shape = (case.noisy.shape[0], case.noisy.shape[1])
-        worker, bank, others = family.at_work(shape, case.sampling_angstrom)
-        if isinstance(worker, RestorerSession):
-            return restore_frame(case.noisy, case.sampling_angstrom, worker).image
-        assert bank is not None
-        return denoise_frame(case.noisy, case.sampling_angstrom, worker, bank, SearchSettings(), others=others).image
+        team = family.at_work(case.noisy, case.sampling_angstrom)
+        if isinstance(team.engine, RestorerSession):
+            return restore_frame(case.noisy, case.sampling_angstrom, team.engine).image
+        assert team.bank is not None
+        settings = SearchSettings()
+        return denoise_frame(case.noisy, case.sampling_angstrom, team.engine, team.bank, settings, others=team.others).image
 
     return run
 

@@ -182,8 +182,7 @@ def attempt(path: Path, outputs: Outputs, run: Run, family: Family, progress: Ca
 
     try:
         frames = run.read(path)
-        engine, bank, others = family.at_work(frames.frame_shape, frames.sampling(run.sampling))
-        job = run.job(engine, bank, others=others)
+        job = _job(frames, run, family)
         if run.resume and job.is_done(path, outputs):
             return Outcome(skipped=True)
         if not (run.overwrite or run.resume):
@@ -193,6 +192,15 @@ def attempt(path: Path, outputs: Outputs, run: Run, family: Family, progress: Ca
         if isinstance(error, EngineError | CacheError) and not family.opened:
             raise  # bad usage: no file could be done
         return Outcome(failure=failure_words(path, error), errno=getattr(error, "errno", None))
+
+
+def _job(frames: FrameFile, run: Run, family: Family) -> Job:
+    """The job of a file, with the models that fit it."""
+    given, sampling = run.job.keywords, frames.sampling(run.sampling)
+    if given.get("original") is not None:
+        return run.job(*family.fitting(frames.frame_shape, sampling))
+    team = family.at_work(frames.read(0), sampling, given.get("settings"), given.get("noise"))
+    return run.job(team.engine, team.bank, others=team.others, nats=team.nats)
 
 
 def failure_words(path: Path, error: Exception) -> str:

@@ -39,7 +39,7 @@ def demo(
       gdn demo -o out --restarts 4096 --json
     """
     from gdn.engines.choose import open_engine
-    from gdn.engines.restorer import open_restorer
+    from gdn.engines.restorer import RestorerSession, open_restorer
     from gdn.evaluation.comparators import available
     from gdn.evaluation.demo import DEMO_NOISE, demo_frames
     from gdn.evaluation.evaluate import DEFAULT_AGAINST, evaluate_frame, table
@@ -71,10 +71,12 @@ def demo(
             lambda one: open_restorer(one, engine),
         ) as family,
     ):
-        running, bank = family.fitting(frames[0].image.shape, frames[0].sampling_angstrom)
-        others = family.others()
         for number, frame in enumerate(frames):
             update(number, text=frame.file)
+            team = family.at_work(DEMO_NOISE.apply(frame.image, seed + number), frame.sampling_angstrom)
+            running, bank, others = team.engine, team.bank, team.others
+            assert not isinstance(running, RestorerSession)
+            assert bank is not None
             found = evaluate_frame(frame, DEMO_NOISE, running, bank, seed + number, methods, others=others)
             rows += found.rows
             assert found.result is not None

@@ -106,12 +106,14 @@ def evaluate(
                 failures += 1
                 continue
             for frame in frames:
-                try:
-                    running, bank, others = family.at_work(frame.image.shape, frame.sampling_angstrom)
-                except (EngineError, CacheError) as error:
-                    raise UsageFault(str(error)) from None
                 for n, one in enumerate(noises):
-                    found = evaluate_frame(frame, one, running, bank, seed + frame.frame, methods, None, original, others)
+                    try:
+                        team = family.at_work(one.apply(frame.image, seed + frame.frame), frame.sampling_angstrom)
+                    except (EngineError, CacheError) as error:
+                        raise UsageFault(str(error)) from None
+                    found = evaluate_frame(
+                        frame, one, team.engine, team.bank, seed + frame.frame, methods, None, original, team.others
+                    )
                     rows += found.rows
                     update(number * len(noises) + n + 1, text=f"{path.name} {one}")
                     if as_json:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 MODEL_SCHEMA: Final = 4
 READ: Final = (2, 3, 4)
 DEFAULT_MODEL = "pt-ceo2-128"
-FAMILY = ("pt-ceo2-128", "pt-ceo2-64")  # what AUTO chooses from, by the size of the frame
+FAMILY = ("pt-ceo2-128", "pt-ceo2-wide-128", "pt-ceo2-64")  # what AUTO chooses from, by the size of the frame
 RESTORER = "restore"  # the shipped restorer, if there is one
 AUTO = "auto"
 _LARGEST_FILE = 64 * 2**20  # bytes; a generator of this program has at most 16 MiB

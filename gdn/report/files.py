@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -60,6 +60,7 @@ class Job:
     summed: bool = False
     witness: Witness | None = None
     others: Sequence[Candidate] = ()
+    nats: Mapping[str, float] = field(default_factory=dict)  # by which each generator explains counts held out
 
     def denoise(self, frame: Array, sampling_angstrom: float, progress: Callable[[float], None]) -> FrameResult:
         """One frame by this job's method."""
@@ -254,6 +255,7 @@ def _record(
             "sha256": engine.model.hash,
             "sampling_angstrom": engine.model.card.sampling_angstrom,
         },
+        "generators_nats": dict(job.nats),
         "others": [{"name": other.name, "identity": other.identity} for other in job.others],
         "engine": {"name": engine.name, "device": engine.device, "reason": engine.reason},
         "search": job.search_record(),

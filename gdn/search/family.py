@@ -9,17 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from gdn.engines.base import Engine
+from gdn.engines.observation import Array
 from gdn.engines.restorer import RestorerSession
+from gdn.frames.noise import NoiseModel
 from gdn.frames.sampling import grids_for
 from gdn.models import AUTO, FAMILY, RESTORER, Model, RestorerModel, find_any, shipped_models
 from gdn.search.bank import Bank
 from gdn.search.filtered import CollaborativeCandidate
 from gdn.search.mixture import Candidate
 from gdn.search.restored import RestorerCandidate
+from gdn.search.tiles import SearchSettings
+from gdn.search.which import best_generator
 
 OpenRestorer = Callable[[RestorerModel], RestorerSession]
 
@@ -35,6 +40,17 @@ def members(names_or_folders: str) -> list[Model | RestorerModel]:
 
 def _field(model: Model | RestorerModel) -> float:
     return model.card.patch * model.card.sampling_angstrom if isinstance(model, Model) else 0.0
+
+
+@dataclass(frozen=True)
+class Team:
+    """What works on a recording: `engine` and `bank` of a generator (or a restorer alone, without a bank), the candidates
+    beside it, and by how much each generator in question explains counts held out of the first frame, nats by name."""
+
+    engine: Engine | RestorerSession
+    bank: Bank | None
+    others: list[Candidate]
+    nats: dict[str, float]
 
 
 class Family:
@@ -70,13 +86,18 @@ class Family:
         return [RestorerCandidate(session) for session in self._sessions]
 
     def at_work(
-        self, shape: tuple[int, int], sampling_angstrom: float
-    ) -> tuple[Engine | RestorerSession, Bank | None, list[Candidate]]:
-        """What works on frames of `shape` (rows, columns) px of `sampling_angstrom` Å: engine, bank and the candidates beside
-        them; or a restorer alone, where there is no generator."""
+        self, frame: Array, sampling_angstrom: float, settings: SearchSettings | None = None, noise: NoiseModel | None = None
+    ) -> Team:
+        """What works on a recording with such a `frame` (rows, columns) of `sampling_angstrom` Å: of several generators of the
+        largest fitting field the one that explains it best, with `settings` and `noise`; or a restorer alone, where there is
+        no generator."""
         if not self._generators:
-            return self.restorers()[0].session, None, []
-        return *self.fitting(shape, sampling_angstrom), self.others()
+            return Team(self.restorers()[0].session, None, [], {})
+        rivals = [self._open(model) for model in fitting_models(self._generators, frame.shape, sampling_angstrom)]
+        number, nats = 0, dict[str, float]()
+        if len(rivals) > 1:
+            number, nats = best_generator(frame, sampling_angstrom, rivals, settings or SearchSettings(), noise)
+        return Team(*rivals[number], self.others(), nats)
 
     def others(self) -> list[Candidate]:
         """The candidates beside the generator: the collaborative filter, and the restorers."""
@@ -84,7 +105,9 @@ class Family:
 
     def fitting(self, shape: tuple[int, int], sampling_angstrom: float) -> tuple[Engine, Bank]:
         """Engine and bank for frames of `shape` (rows, columns) px of `sampling_angstrom` Å."""
-        model = chosen(self._generators, shape, sampling_angstrom)
+        return self._open(fitting_models(self._generators, shape, sampling_angstrom)[0])
+
+    def _open(self, model: Model) -> tuple[Engine, Bank]:
         if model.card.name not in self._opened:
             engine = self._stack.enter_context(self._open_engine(model))
             self._opened[model.card.name] = engine, self._open_bank(engine)
@@ -97,9 +120,14 @@ class Family:
         self._stack.close()
 
 
-def chosen(models: list[Model], shape: tuple[int, int], sampling_angstrom: float) -> Model:
-    """The first of `models`, largest field first, whose patch lies within the frame; the smallest if none does."""
-    within = (
-        m for m in models if min(grids_for(shape, sampling_angstrom, m.card.sampling_angstrom).binned_shape) >= m.card.patch
-    )
-    return next(within, models[-1])
+def fitting_models(models: list[Model], shape: tuple[int, ...], sampling_angstrom: float) -> list[Model]:
+    """Those of `models`, largest field first, that have the largest field whose patch lies within the frame; the smallest if
+    none does."""
+
+    def covers(model: Model) -> bool:
+        grids = grids_for((shape[0], shape[1]), sampling_angstrom, model.card.sampling_angstrom)
+        return min(grids.binned_shape) >= model.card.patch
+
+    within = [model for model in models if covers(model)]
+    field = _field(within[0] if within else models[-1])
+    return [model for model in models if _field(model) == field]

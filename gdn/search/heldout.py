@@ -157,6 +157,14 @@ def choose(parts: Split, guess: Array) -> Choice:
     return Choice(threshold, share, width, own, other)
 
 
+def explained_nats(parts: Split, guess: Array) -> float:
+    """Nats by which a generator's image `guess` of the first part, with what of its residual stands out clearly, explains
+    the second part better than the first's mean does."""
+    noise = np.sqrt(np.maximum(parts.alpha * guess + parts.beta, 1e-6)).astype(np.float32)
+    image = guess + shrunk_residual(parts.first - guess, noise)
+    return _score(np.full_like(guess, parts.first.mean()), parts) - _score(image, parts)
+
+
 def _first_of_best(
     images: Iterable[tuple[Key, Array]], gain: Callable[[Array], float], margin: float
 ) -> tuple[Key, Array, float]:
