@@ -356,8 +356,8 @@ def test_denoise_with_a_restorer_beside_a_generator(frame_file: Path, restorer: 
     assert result.returncode == 0, result.stderr
     record = json.loads((tmp_path / "frame.json").read_text())
     assert record["model"]["name"] == "pt-ceo2-64"
-    assert [other["name"] for other in record["others"]] == ["restore"]
-    assert set(record["frames"][0]["mixture"]["shares"]) == set(NAMES)
+    assert [other["name"] for other in record["others"]] == ["collaborative", "restore"]
+    assert set(record["frames"][0]["mixture"]["shares"]) == {*NAMES, "collaborative"}
     again = gdn("denoise", frame_file, *FAST, "--model", "pt-ceo2-64", "--resume", "-o", tmp_path)
     assert "complete already" not in again.stderr  # another mixture is another result
 

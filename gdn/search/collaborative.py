@@ -34,9 +34,10 @@ def collaborative_filter(noisy: Array) -> Array:
     """The expected image of `noisy`, noise of deviation 1; the mean where it is smaller than LEAST px. Deterministic."""
     if min(noisy.shape) < LEAST:
         return np.full_like(noisy, noisy.mean())
-    padded = np.pad(noisy.astype(np.float32), BLOCK, mode="symmetric")
+    level = np.float32(noisy.mean())  # blocks are compared about zero, where single precision is finest
+    padded = np.pad(noisy.astype(np.float32) - level, BLOCK, mode="symmetric")
     pilot = _pass(padded, np.asarray(gaussian_filter(padded, SMOOTH)), GROUPS[0], wiener=False)
-    return _pass(padded, pilot, GROUPS[1], wiener=True)[BLOCK:-BLOCK, BLOCK:-BLOCK]
+    return _pass(padded, pilot, GROUPS[1], wiener=True)[BLOCK:-BLOCK, BLOCK:-BLOCK] + level
 
 
 def _pass(noisy: Array, pilot: Array, group: int, wiener: bool) -> Array:
@@ -51,7 +52,7 @@ def _pass(noisy: Array, pilot: Array, group: int, wiener: bool) -> Array:
             gain = power / (power + 1)
         else:
             gain = (np.abs(spectrum) > THRESHOLD).astype(np.float32)
-            gain[:, 0, 0, 0] = 1
+        gain[:, 0, 0, 0] = 1  # the group's mean is as good as known
         found = scipy.fft.idctn(spectrum * gain, axes=(1, 2, 3), norm="ortho")
         # A group counts by the inverse of the noise that is left in it (Dabov et al. 2007, eqs. 10 and 11).
         share = _WINDOW / np.maximum((gain**2).sum((1, 2, 3)), 1)[:, None, None, None]

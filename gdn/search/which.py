@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from gdn.engines.base import Engine
 from gdn.engines.observation import Array
 from gdn.frames.noise import NoiseModel
@@ -48,6 +50,8 @@ def best_generator(
 ) -> tuple[int, dict[str, float]]:
     """Number of the generator that explains `frame` best, and the held-out nats of each by its name; 0 and none for a frame
     that none can be tried on: whoever denoises it says why."""
+    if not np.nanstd(frame) > 0:
+        return 0, {}
     try:
         nats = [held_out_nats(frame, sampling_angstrom, engine, bank, settings, noise) for engine, bank in generators]
     except ValueError:
