@@ -25,13 +25,14 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from gdn.engines.choose import open_engine
+from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.comparators import Case, available, binnings, bm3d_at, unet_comparator
 from gdn.evaluation.suite import STUDY_VACUUM, Noise
 from gdn.evaluation.unet import shipped_unet
 from gdn.frames.formats import read_frames
-from gdn.models import find_model
 from gdn.search.bank import bank_for
 from gdn.search.denoise import denoise_frame
+from gdn.search.family import Family, members
 from gdn.search.tiles import SearchSettings
 
 Stack = NDArray[np.float32]  # (frames, rows, columns)
@@ -120,9 +121,14 @@ def methods(
     yield "best blur", blurs(recording)
     gain, offset, dose = 1.0, 0.0, 1.0
     for name in models:
-        with open_engine(find_model(name), "onnxruntime") as engine:
-            bank = bank_for(engine, 0, restarts)
-            found = [denoise_frame(x, sampling, engine, bank, SearchSettings()) for x in frames]
+        with Family(
+            members(name), partial(open_engine, engine="onnxruntime"), partial(bank_for, seed=0, count=restarts)
+        ) as family:
+            team = family.at_work(frames[0], sampling)
+            assert not isinstance(team.engine, RestorerSession)
+            assert team.bank is not None
+            engine, bank, settings = team.engine, team.bank, SearchSettings()
+            found = [denoise_frame(x, sampling, engine, bank, settings, others=team.others) for x in frames]
         model = found[0].noise
         gain, offset, dose = model.gain, model.offset, found[0].dose
         made = (result.on_frame(result.estimate.generated) for result in found if result.estimate is not None)

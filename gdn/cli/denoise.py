@@ -84,8 +84,8 @@ def denoise(
     model: str = typer.Option(
         AUTO,
         metavar="NAME|DIR",
-        help="Shipped model or model folder; auto: the generator of the largest field that the frame covers, mixed with the "
-        "restorer as counts held out have it; a name: that model alone; several, with commas: those.",
+        help="Shipped model or model folder; auto: of the generators of the largest field that the frame covers the one that "
+        "explains it best, mixed with filters as counts held out have it; a name: that one; several, with commas: of those.",
         rich_help_panel=SEARCH,
     ),
     noise: str = typer.Option(

@@ -43,12 +43,14 @@ def collaborative_filter(noisy: Array) -> Array:
 def _pass(noisy: Array, pilot: Array, group: int, wiener: bool) -> Array:
     """One pass: blocks matched in `pilot`, which with `wiener` also says how much of each coefficient is signal."""
     total, weight = np.zeros(noisy.size), np.full(noisy.size, 1e-12)
-    offset = np.arange(BLOCK)
+    offset, columns = np.arange(BLOCK), noisy.shape[1]
     for y, x in _matches(pilot, group):
-        index = (y[:, :, None, None] + offset[:, None]) * noisy.shape[1] + x[:, :, None, None] + offset
-        spectrum = _transform(noisy.ravel()[index])
+        # Rows of the strip alone: a large image has many strips.
+        here = slice(int(y.min()) * columns, (int(y.max()) + BLOCK) * columns)
+        index = (y[:, :, None, None] + offset[:, None]) * columns + x[:, :, None, None] + offset - here.start
+        spectrum = _transform(noisy.ravel()[here][index])
         if wiener:
-            power = _transform(pilot.ravel()[index]) ** 2
+            power = _transform(pilot.ravel()[here][index]) ** 2
             gain = power / (power + 1)
         else:
             gain = (np.abs(spectrum) > THRESHOLD).astype(np.float32)
@@ -56,8 +58,9 @@ def _pass(noisy: Array, pilot: Array, group: int, wiener: bool) -> Array:
         found = scipy.fft.idctn(spectrum * gain, axes=(1, 2, 3), norm="ortho")
         # A group counts by the inverse of the noise that is left in it (Dabov et al. 2007, eqs. 10 and 11).
         share = _WINDOW / np.maximum((gain**2).sum((1, 2, 3)), 1)[:, None, None, None]
-        total += np.bincount(index.ravel(), (found * share).ravel(), noisy.size)
-        weight += np.bincount(index.ravel(), np.broadcast_to(share, index.shape).ravel(), noisy.size)
+        length = here.stop - here.start
+        total[here] += np.bincount(index.ravel(), (found * share).ravel(), length)
+        weight[here] += np.bincount(index.ravel(), np.broadcast_to(share, index.shape).ravel(), length)
     return np.asarray((total / weight).reshape(noisy.shape), dtype=np.float32)
 
 
