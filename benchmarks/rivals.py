@@ -299,7 +299,8 @@ def main() -> int:
         parser.error(str(error))
     rows = rows_of(options.json)
     names = list(dict.fromkeys(r["method"] for r in rows))
-    methods = sorted(names, key=lambda name: METHODS.index(name) if name in METHODS else len(METHODS))
+    # Models that have a label of their own come before gdn, which comes last.
+    methods = sorted(names, key=lambda name: METHODS.index(name) if name in METHODS else METHODS.index("gdn") - 0.5)
     rows = sorted(rows, key=lambda r: (r["group"] != "pt-ceo2", methods.index(r["method"])))
     print(*halves(rows), *leads(rows, methods), *classes(rows, methods), *single_frames(rows, methods), sep="\n")
     return 0
