@@ -1,7 +1,7 @@
 """One sitting at a borrowed device: structures on its CPU cores, waves and images on the device while it trains there.
 
     python benchmarks/sitting.py --seconds 480 --recipe restore -o OUT
-    python benchmarks/sitting.py --seconds 200 --recipe pt-ceo2-128 --from MODEL -o OUT
+    python benchmarks/sitting.py --seconds 200 --recipe pt-ceo2-wide-128 --from MODEL -o OUT
     python benchmarks/sitting.py --seconds 20 --recipe restore --toy -o OUT        (any CPU: does every line run?)
 
 Needs torch, numpy, scipy, safetensors, pillow and pydantic. It keeps to its clock, and leaves whole files whenever it is
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -131,7 +132,7 @@ def throughput(trained: float, drawn: float, drawing: float, seconds: float) -> 
     }
 
 
-def main() -> None:
+def main() -> int:
     """Parse, train until the time is up, print what came."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, required=True, help="of the clock, start included")
@@ -150,9 +151,14 @@ def main() -> None:
     if device == "cuda":
         torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
         print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {matrix_rate(device):.0f} TFLOP/s bf16", flush=True)
-    for row in (restore if options.recipe == "restore" else generator)(options, device):
-        print(json.dumps(row), flush=True)
+    try:
+        for row in (restore if options.recipe == "restore" else generator)(options, device):
+            print(json.dumps(row), flush=True)
+    except ValueError as error:  # an unknown recipe, weights of another shape
+        print(f"sitting: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -21,7 +21,7 @@ from gdn.training.restorer import Restorer, RestorerShape  # noqa: E402
 from gdn.training.state import State  # noqa: E402
 
 MODEL = ROOT / "gdn" / "models" / "pt-ceo2-128"
-RECIPES = {"restore": ("restore.json", []), "pt-ceo2-128": ("recipe.json", ["--from", str(MODEL)])}
+RECIPES = {"restore": ("restore.json", []), "pt-ceo2-wide-128": ("recipe.json", ["--from", str(MODEL)])}
 PATIENCE = 400  # seconds: on a loaded machine torch alone takes half a minute to import
 
 
@@ -70,7 +70,7 @@ def test_a_sitting_leaves_weights_settings_statistics_and_its_throughput(tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("recipe", "number"), [("restore", signal.SIGTERM), ("restore", signal.SIGKILL), ("pt-ceo2-128", signal.SIGKILL)]
+    ("recipe", "number"), [("restore", signal.SIGTERM), ("restore", signal.SIGKILL), ("pt-ceo2-wide-128", signal.SIGKILL)]
 )
 def test_a_sitting_stopped_at_any_moment_leaves_whole_files(tmp_path, recipe, number):
     out = tmp_path / "out"
