@@ -152,4 +152,6 @@ def _prepare_folder(recipe: Recipe, run: Path, rank: int) -> None:
     if rank == 0:
         (run / "grids").mkdir(parents=True, exist_ok=True)
         content = {"gdn": __version__, "torch": torch.__version__, "recipe": recipe.model_dump(mode="json")}
-        path.write_text(json.dumps(content, indent=1) + "\n")
+        part = path.with_suffix(".part")  # another process of the run may be reading it
+        part.write_text(json.dumps(content, indent=1) + "\n")
+        part.replace(path)
