@@ -25,9 +25,12 @@ NEEDED = [
     "gdn/evaluation/unets/blind/unet.json",
     "gdn/training/recipes/range-128-fine.toml",
     "gdn/evaluation/demo_waves/frame1.npz",
+    "gdn/models/pt-ceo2-wide-128/weights.safetensors",
+    "gdn/models/pt-ceo2-wide-128/calibration.json",
+    "gdn/simulation/lobato.npy",
     "gdn/py.typed",
 ]
-SUFFIXES = (".py", ".toml", ".json", ".jsonl", ".onnx", ".safetensors", ".npz", ".png", "py.typed")
+SUFFIXES = (".py", ".toml", ".json", ".jsonl", ".onnx", ".safetensors", ".npz", ".npy", ".png", "py.typed")
 
 
 def main(path: str) -> int:
