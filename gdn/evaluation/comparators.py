@@ -17,6 +17,7 @@ from gdn.evaluation.metrics import Image, psnr
 from gdn.evaluation.suite import STUDY_VACUUM, Noise
 from gdn.evaluation.unet import UNETS, shipped_unet, unet_frame
 from gdn.frames.sampling import bin_sum, grids_for, unbin
+from gdn.search.filtered import restored_mean, stabilised
 
 BINNINGS = (1, 2, 3, 4, 6, 8, 10, 12)  # px a side, tried for BM3D
 BINNED_ANGSTROM = (0.2, 0.8)  # Å: the least and the largest binned pixel among them
@@ -50,14 +51,12 @@ def blur(case: Case) -> Image:
 
 def anscombe(x: Image) -> Image:
     """2 sqrt(x + 3/8): Poisson counts to nearly unit variance (Anscombe 1948)."""
-    return np.asarray(2 * np.sqrt(np.maximum(x, 0) + 0.375), dtype=np.float32)
+    return stabilised(np.maximum(x, 0), 1.0, 0.0)
 
 
 def inverse_anscombe(y: Image) -> Image:
     """Closed-form unbiased inverse (Mäkitalo & Foi 2011, eq. 10)."""
-    d = np.maximum(y.astype(np.float64), 1e-3)
-    x = d**2 / 4 + np.sqrt(1.5) / 4 / d - 11 / 8 / d**2 + 5 * np.sqrt(1.5) / 8 / d**3 - 1 / 8
-    return np.asarray(np.where(y > 2 * np.sqrt(0.375), x, 0), dtype=np.float32)
+    return restored_mean(y, 1.0, 0.0)
 
 
 def binnings(sampling_angstrom: float) -> list[int]:

@@ -16,7 +16,7 @@ from gdn.engines.observation import Array
 from gdn.frames.tiling import Tiling, tile_frame
 from gdn.search.bank import Bank
 from gdn.search.binned import Binned
-from gdn.search.heldout import Choice, Recorded, choose, plain_filter, split
+from gdn.search.heldout import Choice, Recorded, choose, noise_deviation, plain_filter, split
 from gdn.search.mixture import OWN, Candidate, Mixing, choose_mixing, mixed
 from gdn.search.progress import Watch
 from gdn.search.residual import shrunk_residual
@@ -163,13 +163,13 @@ def _choose(
 
 def _own(counts: Array, image: Array, alpha: float, beta: float, choice: Choice) -> tuple[Array, Array]:
     """The generator's `image` with its shrunk residual, and the plain filter's."""
-    sigma = np.sqrt(np.maximum(alpha * image + beta, 1e-6)).astype(np.float32)
+    sigma = noise_deviation(image, alpha, beta)
     return image + shrunk_residual(counts - image, sigma, choice.threshold), plain_filter(counts, sigma, choice.width)
 
 
 def _beyond(binned: Binned, image: Array, choice: Choice) -> Array:
     """What is added to the generator's `image`: its shrunk residual, and the chosen share of the plain filter."""
-    sigma = np.sqrt(np.maximum(binned.alpha * image + binned.beta, 1e-6)).astype(np.float32)
+    sigma = noise_deviation(image, binned.alpha, binned.beta)
     added = shrunk_residual(binned.counts - image, sigma, choice.threshold)
     if choice.share == 0:
         return added

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from gdn.engines.observation import Array
-from gdn.frames.sampling import Grids, bin_sum, unbin
+from gdn.frames.sampling import bin_sum
 from gdn.search.collaborative import collaborative_filter
 from gdn.search.heldout import Recorded
-from gdn.search.restored import binned_by, binning
+from gdn.search.restored import binned_by, binning, unbinned_by
 
 SAMPLING_ANGSTROM = 0.5  # of the pixels that are filtered: counts of blocks of 4 Å are compared
 
@@ -58,7 +58,5 @@ class CollaborativeCandidate:
         factor = binning(sampling, self.sampling_angstrom)
         counts, beta = binned_by(electrons, factor), recorded.beta * factor**2
         image = restored_mean(collaborative_filter(stabilised(counts, recorded.alpha, beta)), recorded.alpha, beta)
-        rows, columns = electrons.shape
-        grids = Grids((factor * image.shape[0], factor * image.shape[1]), (image.shape[0], image.shape[1]), sampling)
-        whole = unbin(image, grids)[:rows, :columns] / np.float32(grids.area)
+        whole = unbinned_by(image, factor, (electrons.shape[0], electrons.shape[1]), sampling)
         return bin_sum(whole, recorded.grids)

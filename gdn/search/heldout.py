@@ -133,6 +133,11 @@ def _small(counts: Any) -> Any:
     return found
 
 
+def noise_deviation(image: Array, alpha: float, beta: float) -> Array:
+    """Standard deviation of counts of mean `image`, float32."""
+    return np.asarray(np.sqrt(np.maximum(alpha * image + beta, 1e-6)), dtype=np.float32)
+
+
 def plain_filter(counts: Array, sigma: Array, width: float | None) -> Array:
     """The plain filter's image of `counts`: a Gaussian of `width` px, or windowed shrinkage about the mean."""
     if width is not None:
@@ -143,7 +148,7 @@ def plain_filter(counts: Array, sigma: Array, width: float | None) -> Array:
 
 def choose(parts: Split, guess: Array) -> Choice:
     """Threshold, share and filter of least held-out loss. `guess` is a generator's image of the first part."""
-    noise = np.sqrt(np.maximum(parts.alpha * guess + parts.beta, 1e-6)).astype(np.float32)
+    noise = noise_deviation(guess, parts.alpha, parts.beta)
     level = _score(np.full_like(guess, parts.first.mean()), parts)
 
     def gain(image: Array) -> float:
@@ -160,7 +165,7 @@ def choose(parts: Split, guess: Array) -> Choice:
 def explained_nats(parts: Split, guess: Array) -> float:
     """Nats by which a generator's image `guess` of the first part, with what of its residual stands out clearly, explains
     the second part better than the first's mean does."""
-    noise = np.sqrt(np.maximum(parts.alpha * guess + parts.beta, 1e-6)).astype(np.float32)
+    noise = noise_deviation(guess, parts.alpha, parts.beta)
     image = guess + shrunk_residual(parts.first - guess, noise)
     return _score(np.full_like(guess, parts.first.mean()), parts) - _score(image, parts)
 

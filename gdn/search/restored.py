@@ -60,10 +60,8 @@ def restored(
     whole, valid = binned_by(electrons, factor), None
     if mask is not None:
         valid = (binned_by(mask, factor) > factor**2 / 2).astype(np.float32)[None]
-    image = session.restore(whole[None], valid, turns)
-    rows, columns = electrons.shape
-    grids = Grids((factor * image.shape[0], factor * image.shape[1]), (image.shape[0], image.shape[1]), sampling_angstrom)
-    return np.asarray(unbin(image, grids)[:rows, :columns] / np.float32(grids.area), dtype=np.float32)
+    shape = (electrons.shape[0], electrons.shape[1])
+    return unbinned_by(session.restore(whole[None], valid, turns), factor, shape, sampling_angstrom)
 
 
 def binned_by(image: Electrons, factor: int) -> Array:
@@ -72,6 +70,12 @@ def binned_by(image: Electrons, factor: int) -> Array:
     padded = np.pad(image, ((0, -rows % factor), (0, -columns % factor)), mode="symmetric")
     blocks = padded.reshape(padded.shape[0] // factor, factor, padded.shape[1] // factor, factor)
     return np.asarray(blocks.sum((1, 3), dtype=np.float32))
+
+
+def unbinned_by(image: Array, factor: int, shape: tuple[int, int], sampling_angstrom: float) -> Array:
+    """The way back from `binned_by`: the image of `shape`, per recorded pixel, whose sums over squares of `factor` px are `image`."""
+    grids = Grids((factor * image.shape[0], factor * image.shape[1]), (image.shape[0], image.shape[1]), sampling_angstrom)
+    return np.asarray(unbin(image, grids)[: shape[0], : shape[1]] / np.float32(grids.area), dtype=np.float32)
 
 
 def restore_frame(

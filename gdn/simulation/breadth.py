@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gdn.simulation.conditions import Draws, any_lens, random_cuts
 from gdn.simulation.lattices import CELL, WAVELENGTHS, RandomLattices
-from gdn.simulation.multislice import Beam, exit_wave, scattering_maps
+from gdn.simulation.multislice import Beam, band_size, exit_wave, scattering_maps
 from gdn.simulation.renderer import intensity_spectra, patches, pixel_averaged, spectra_of, stem_image
 from gdn.simulation.scattering import wavelength_angstrom
 from gdn.training.imaging import WAVE_BAND
@@ -24,7 +24,7 @@ class WavePool:
     """Exit waves and scattering maps of up to `size` structures on one device; once full, new ones replace the oldest."""
 
     def __init__(self, size: int, device: str, grid: int = 640, maps: bool = True) -> None:
-        m = 2 * int(WAVE_BAND * CELL) + 1
+        m = band_size(WAVE_BAND, CELL)
         self.waves = torch.zeros(size, m, m, dtype=torch.complex64, device=device)
         self.maps = torch.zeros(size if maps else 0, 2, m, m, dtype=torch.complex64, device=device)
         self.wavelength = torch.zeros(size, device=device)

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from gdn.simulation.conditions import Draws
-from gdn.simulation.multislice import crop
-from gdn.training.imaging import IMAGE_BAND, WAVE_BAND
+from gdn.simulation.multislice import band_size, crop
+from gdn.simulation.renderer import over_pixels
+from gdn.training.imaging import WAVE_BAND
 
 CELL = 64.0
 GRID = 320  # px: 0.2 Å
@@ -43,10 +44,6 @@ class Columns:
     area: Tensor
 
 
-def _column(values: Tensor) -> Tensor:
-    return values[:, None, None]
-
-
 def _row(values: Tensor) -> Tensor:
     return values[:, None]
 
@@ -67,40 +64,40 @@ class RandomLattices:
     def _smooth_noise(self, width: Tensor) -> Tensor:
         """(n, GRID, GRID) of unit deviation, cut off at about `width` (n,) 1/Å."""
         white = torch.fft.rfft2(self.draws.normal(self.batch, GRID, GRID))
-        found: Tensor = torch.fft.irfft2(white * torch.exp(-self._k2 / (2 * _column(width) ** 2)), s=(GRID, GRID))
+        found: Tensor = torch.fft.irfft2(white * torch.exp(-self._k2 / (2 * over_pixels(width) ** 2)), s=(GRID, GRID))
         return found / found.std((1, 2), keepdim=True)
 
     def _half_plane(self) -> tuple[Tensor, Tensor]:
         """A support with a stepped edge, and its thickness, a wedge in three of five."""
         d, n = self.draws, self.batch
         turn, edge = d.uniform(0, 2 * math.pi, n), d.uniform(-18, 20, n)
-        c, s = _column(turn.cos()), _column(turn.sin())
+        c, s = over_pixels(turn.cos()), over_pixels(turn.sin())
         depth, along = c * self._x + s * self._y, c * self._y - s * self._x
         for _ in range(2):
-            depth = depth - _column(d.choice([0.0, 0.0, 1.6, 3.0], n)) * (along > _column(d.uniform(-25, 25, n)))
-        wedge = ((_column(edge) - depth) / _column(d.log_uniform(2, 55, n))).clamp(0.15, 1)
-        return depth < _column(edge), torch.where(_column(d.chance(0.6, n)), wedge, torch.ones_like(wedge))
+            depth = depth - over_pixels(d.choice([0.0, 0.0, 1.6, 3.0], n)) * (along > over_pixels(d.uniform(-25, 25, n)))
+        wedge = ((over_pixels(edge) - depth) / over_pixels(d.log_uniform(2, 55, n))).clamp(0.15, 1)
+        return depth < over_pixels(edge), torch.where(over_pixels(d.chance(0.6, n)), wedge, torch.ones_like(wedge))
 
     def _particle(self) -> tuple[Tensor, Tensor]:
         """A polygon of four to eight facets, and its thickness, a dome in three of five."""
         d, n = self.draws, self.batch
-        x, y = self._x - _column(d.uniform(-14, 14, n)), self._y - _column(d.uniform(-14, 14, n))
+        x, y = self._x - over_pixels(d.uniform(-14, 14, n)), self._y - over_pixels(d.uniform(-14, 14, n))
         radius, turn, facets = d.log_uniform(5, 26, n), d.uniform(0, 2 * math.pi, n), d.choice([4.0, 5.0, 6.0, 8.0], n)
         inside = torch.ones(n, GRID, GRID, dtype=torch.bool, device=d.device)
         for j in range(8):
             angle = turn + 2 * math.pi * j / facets + 0.1 * d.normal(n)
-            height = _column(angle.cos()) * x + _column(angle.sin()) * y
-            inside &= (height < _column(radius * d.uniform(0.75, 1.1, n))) | _column(facets <= j)
-        dome = (1 - (x**2 + y**2) / (1.3 * _column(radius)) ** 2).clamp(0.05, 1).sqrt()
-        return inside, torch.where(_column(d.chance(0.6, n)), dome, torch.ones_like(dome))
+            height = over_pixels(angle.cos()) * x + over_pixels(angle.sin()) * y
+            inside &= (height < over_pixels(radius * d.uniform(0.75, 1.1, n))) | over_pixels(facets <= j)
+        dome = (1 - (x**2 + y**2) / (1.3 * over_pixels(radius)) ** 2).clamp(0.05, 1).sqrt()
+        return inside, torch.where(over_pixels(d.chance(0.6, n)), dome, torch.ones_like(dome))
 
     def _region(self, kind: Tensor) -> tuple[Tensor, Tensor]:
         """Where a crystal of `kind` (n,) is, bool, and its relative thickness, both (n, GRID, GRID)."""
         d, n = self.draws, self.batch
         half, wedge = self._half_plane()
         particle, dome = self._particle()
-        tilted = 1 + 0.3 * (_column(d.normal(n)) * self._x + _column(d.normal(n)) * self._y) / CELL
-        kind = _column(kind)
+        tilted = 1 + 0.3 * (over_pixels(d.normal(n)) * self._x + over_pixels(d.normal(n)) * self._y) / CELL
+        kind = over_pixels(kind)
         inside = torch.where(kind == FULL, torch.ones_like(half), torch.where(kind == HALF, half, particle)) & (kind != NOTHING)
         return inside, torch.where(kind == FULL, tilted.clamp(0.05, 2), torch.where(kind == HALF, wedge, dome))
 
@@ -135,7 +132,7 @@ class RandomLattices:
         displaced, vacant = d.choice([0.0, 0.03, 0.08], n), d.choice([0.0, 0.01, 0.05], n)
         rough, uneven = d.choice([0.0, 0.1, 0.3], n), d.choice([0.0, 0.1, 0.3], n)
         strained = d.uniform(0, 0.25, n) * d.chance(0.4, n)
-        fields = [_column(strained) * self._smooth_noise(d.uniform(0.01, 0.03, n)) for _ in range(2)]
+        fields = [over_pixels(strained) * self._smooth_noise(d.uniform(0.01, 0.03, n)) for _ in range(2)]
         total = torch.zeros(n, GRID, GRID // 2 + 1, dtype=torch.complex64, device=d.device)
         for m in range(BASIS):
             place = torch.einsum("pk,nkd->npd", self._cells, lattice.vectors)
@@ -150,8 +147,8 @@ class RandomLattices:
             weight = kept * _row(lattice.weights[:, m] * lattice.area.sqrt()) * thickness.flatten(1).gather(1, flat)
             weight = weight * (1 + _row(uneven) * d.normal(*here.shape)).clamp(min=0.1)
             shift = torch.stack([f.flatten(1).gather(1, flat) for f in fields], -1)
-            place = place + shift + _column(displaced) * d.normal(*place.shape)
-            damping = torch.exp(-2 * math.pi**2 * _column(lattice.widths[:, m]) ** 2 * self._k2)
+            place = place + shift + over_pixels(displaced) * d.normal(*place.shape)
+            damping = torch.exp(-2 * math.pi**2 * over_pixels(lattice.widths[:, m]) ** 2 * self._k2)
             total += torch.fft.rfft2(self._points(place, weight)) * damping
         return total
 
@@ -178,40 +175,35 @@ class RandomLattices:
         taken = torch.zeros(n, GRID, GRID, dtype=torch.bool, device=d.device)
         for j in reversed(range(REGIONS)):  # the last lies in front, over the others or in their place
             inside, thickness = self._region(kinds[:, j])
-            inside = inside & (_column(d.chance(0.3, n)) | ~taken)
+            inside = inside & (over_pixels(d.chance(0.3, n)) | ~taken)
             taken = taken | inside
             amorphous = d.chance(0.08, n)
             strength = d.uniform(0.3, 1.2, n) * ~amorphous
-            columns += self._spectrum(self._lattice(), inside, thickness * _column(strength))
+            columns += self._spectrum(self._lattice(), inside, thickness * over_pixels(strength))
             inner = torch.where(amorphous, d.uniform(0.2, 0.6, n), d.uniform(0, 0.15, n))
-            film += inside * thickness * _column(inner)
-        glass = self._smooth_noise(d.uniform(0.25, 0.6, n)) * _column(d.uniform(0.01, 0.12, n) * d.chance(0.4, n))
-        film += glass * torch.where(_column(d.chance(0.5, n)), torch.ones_like(film), (film > 0).float())
+            film += inside * thickness * over_pixels(inner)
+        glass = self._smooth_noise(d.uniform(0.25, 0.6, n)) * over_pixels(d.uniform(0.01, 0.12, n) * d.chance(0.4, n))
+        film += glass * torch.where(over_pixels(d.chance(0.5, n)), torch.ones_like(film), (film > 0).float())
         found: Tensor = torch.fft.irfft2(columns, s=(GRID, GRID)) + film
         top = found.flatten(1)[:, ::16].abs().quantile(0.995, dim=1) + 1e-6
-        return found / _column(top)
+        return found / over_pixels(top)
 
     def waves(self, potential: Tensor) -> Tensor:
         """Exit waves (n, m, m), complex64 spectra as `multislice.exit_wave` makes them, of projected `potential`."""
         d, n = self.draws, self.batch
-        phase = potential * _column(d.log_uniform(0.1, 2.5, n))
-        absorbed = _column(d.uniform(0, 0.3, n)) * phase
+        phase = potential * over_pixels(d.log_uniform(0.1, 2.5, n))
+        absorbed = over_pixels(d.uniform(0, 0.3, n)) * phase
         weak = torch.polar(torch.exp(-absorbed.clamp(-3, 3)), phase)
         # Channelling: the amplitude that a column scatters turns with thickness while its width stays.
-        turned = phase.clamp_min(0) * _column(d.uniform(0.8, 2.5, n))
-        channelled = 1 + (torch.polar(torch.exp(-absorbed.clamp(0, 3)), turned) - 1) * _column(d.uniform(0.4, 1.0, n))
-        wave = torch.where(_column(d.chance(0.35, n)), channelled, weak)
-        m = 2 * int(WAVE_BAND * CELL) + 1
+        turned = phase.clamp_min(0) * over_pixels(d.uniform(0.8, 2.5, n))
+        channelled = 1 + (torch.polar(torch.exp(-absorbed.clamp(0, 3)), turned) - 1) * over_pixels(d.uniform(0.4, 1.0, n))
+        wave = torch.where(over_pixels(d.chance(0.35, n)), channelled, weak)
+        m = band_size(WAVE_BAND, CELL)
         return crop(torch.fft.fft2(wave), m) * (m / GRID) ** 2
 
     def scattering(self, potential: Tensor) -> Tensor:
         """Maps (n, 2, m, m), complex64 spectra as `multislice.scattering_maps` makes them: dark and bright field."""
         d, n = self.draws, self.batch
-        dark = potential.clamp_min(0) ** _column(d.uniform(0.8, 1.6, n))
-        m = 2 * int(WAVE_BAND * CELL) + 1
+        dark = potential.clamp_min(0) ** over_pixels(d.uniform(0.8, 1.6, n))
+        m = band_size(WAVE_BAND, CELL)
         return crop(torch.fft.fft2(torch.stack([dark, potential.clamp_min(0)], 1)), m) * (m / GRID) ** 2
-
-
-def band_pixels(cell: float) -> int:
-    """Side of the image spectra of a `cell` in Å."""
-    return 2 * int(IMAGE_BAND * cell) + 1

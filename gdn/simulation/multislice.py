@@ -113,7 +113,7 @@ def exit_wave(structure: Structure, beam: Beam, band: float, device: str = "cpu"
     `gdn.training.imaging.Wave`. Raises ValueError for an element beyond Bi.
     """
     cell, grid = float(structure.cell[0]), beam.grid
-    n = 2 * int(band * cell) + 1
+    n = band_size(band, cell)
     if not len(structure.numbers):
         empty = torch.zeros(n, n, dtype=torch.complex64, device=device)
         empty[0, 0] = n**2
@@ -138,7 +138,7 @@ def scattering_maps(structure: Structure, thermal_angstrom: float, band: float, 
     """What an incoherent STEM image is made of: spectra (2, n, n) complex64 of the columns, every atom a Gaussian of its
     thermal motion times its atomic number to the powers `ELEMENT_STRENGTHS`; [0, 0] is the mean per Å^2 times n^2."""
     cell = float(structure.cell[0])
-    n = 2 * int(band * cell) + 1
+    n = band_size(band, cell)
     grid = 4 * n
     places = torch.as_tensor(structure.positions[:, [1, 0]] * (grid / cell), dtype=torch.float32, device=device)
     numbers = torch.as_tensor(structure.numbers, dtype=torch.float32, device=device)
@@ -152,6 +152,11 @@ def scattering_maps(structure: Structure, thermal_angstrom: float, band: float, 
         points = splat(places, layer, numbers**power, 1, grid)[0]
         found.append(crop(torch.fft.fft2(points), n) / window.real * damping * (n / cell) ** 2)
     return torch.stack(found)
+
+
+def band_size(band: float, cell: float) -> int:
+    """Side, px, of a spectrum that holds all |k| <= `band` 1/Å of a cell of `cell` Å along each axis."""
+    return 2 * int(band * cell) + 1
 
 
 def crop(spectrum: Tensor, n: int) -> Tensor:

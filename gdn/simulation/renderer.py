@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gdn.simulation.multislice import crop
+from gdn.simulation.multislice import band_size, crop
 from gdn.training.imaging import IMAGE_BAND, Optics
 
 GRID = 300  # px of the cell on which the intensity is formed
@@ -68,20 +68,21 @@ def _frequencies(n: int, cell: float, device: str) -> tuple[Tensor, Tensor]:
     return torch.complex(k[None, :].expand(n, n), k[:, None].expand(n, n)), k[:, None] ** 2 + k[None, :] ** 2
 
 
-def _over_pixels(values: Tensor) -> Tensor:
+def over_pixels(values: Tensor) -> Tensor:
+    """One value an image, (n,), as (n, 1, 1)."""
     return values[:, None, None]
 
 
 def _path(lens: Lens, alpha: Tensor, a2: Tensor) -> Tensor:
     """Path difference in Å at the angles `alpha`, without defocus."""
-    path = 0.25 * _over_pixels(lens.spherical) * a2**2
+    path = 0.25 * over_pixels(lens.spherical) * a2**2
     towards = torch.conj(alpha)
     for size, azimuth, order in (
         (lens.astigmatism, lens.astigmatism_azimuth, 2),
         (lens.coma, lens.coma_azimuth, 1),
         (lens.trefoil, lens.trefoil_azimuth, 3),
     ):
-        term = (_over_pixels(torch.polar(size, order * azimuth)) * towards**order).real
+        term = (over_pixels(torch.polar(size, order * azimuth)) * towards**order).real
         path = path + (term * a2 if order == 1 else term / order)
     return path
 
@@ -95,33 +96,33 @@ def intensity_spectra(waves: Tensor, lens: Lens, cell: float, grid: int = GRID) 
     n = waves.shape[-1]
     nodes, weights = np.polynomial.hermite.hermgauss(FOCI)
     k, _ = _frequencies(n, cell, str(waves.device))
-    wave, spherical = _over_pixels(lens.wavelength), _over_pixels(lens.spherical)
+    wave, spherical = over_pixels(lens.wavelength), over_pixels(lens.spherical)
     alpha = wave * k
     a2 = alpha.real**2 + alpha.imag**2
     path, angle = _path(lens, alpha, a2), a2.sqrt()
     total = torch.zeros(len(waves), grid, grid, device=waves.device)
     for node, weight in zip(nodes, weights / weights.sum(), strict=True):
-        c1 = -_over_pixels(lens.defocus + float(np.sqrt(2) * node) * lens.focal_spread)
+        c1 = -over_pixels(lens.defocus + float(np.sqrt(2) * node) * lens.focal_spread)
         slope = angle * (c1 + spherical * a2)  # d(path)/d(alpha), rotationally symmetric part, Å
-        envelope = torch.exp(-((np.pi * _over_pixels(lens.source) / wave * slope) ** 2))
+        envelope = torch.exp(-((np.pi * over_pixels(lens.source) / wave * slope) ** 2))
         focused = waves * torch.polar(envelope, -2 * np.pi / wave * (path + 0.5 * c1 * a2))
         psi = torch.fft.ifft2(crop(focused, grid)) * (grid / n) ** 2
         total += float(weight) * (psi.real**2 + psi.imag**2)
-    m = 2 * int(IMAGE_BAND * cell) + 1
+    m = band_size(IMAGE_BAND, cell)
     return _blurred(crop(torch.fft.fft2(total), m) / grid**2, lens.blur, lens.camera, cell)
 
 
 def _blurred(spectra: Tensor, blur: Tensor, camera: Tensor, cell: float) -> Tensor:
     _, k2 = _frequencies(spectra.shape[-1], cell, str(spectra.device))
-    gauss = torch.exp(-2 * (np.pi * _over_pixels(blur)) ** 2 * k2)
-    return spectra * gauss * (1 + (2 * np.pi * _over_pixels(camera)) ** 2 * k2) ** -0.75
+    gauss = torch.exp(-2 * (np.pi * over_pixels(blur)) ** 2 * k2)
+    return spectra * gauss * (1 + (2 * np.pi * over_pixels(camera)) ** 2 * k2) ** -0.75
 
 
 def pixel_averaged(spectra: Tensor, pixel: Tensor, cell: float) -> Tensor:
     """`spectra` (images, m, m) of images averaged over pixels of `pixel` (images,) Å, the pixel's box replaced by the Gaussian
     of equal second moment, so that the image may be turned afterwards."""
     _, k2 = _frequencies(spectra.shape[-1], cell, str(spectra.device))
-    return spectra * torch.exp(-2 * np.pi**2 / 12 * _over_pixels(pixel) ** 2 * k2)
+    return spectra * torch.exp(-2 * np.pi**2 / 12 * over_pixels(pixel) ** 2 * k2)
 
 
 def cell_images(spectra: Tensor, n: int = FINE) -> Tensor:
@@ -156,19 +157,19 @@ def patches(spectra: Tensor, cuts: Cuts, patch: int, cell: float) -> Tensor:
     fine = crop(spectra, n) * _spline_inverse(n, device)
     coefficients = torch.fft.ifft2(fine).real * n**2
     grid = torch.arange(patch, device=device) - (patch - 1) / 2
-    c, s = _over_pixels(cuts.angle.cos()), _over_pixels(cuts.angle.sin())
-    y = grid[None, :, None] * _over_pixels(cuts.pixel)
-    x = grid[None, None, :] * _over_pixels(cuts.pixel * cuts.flip)
+    c, s = over_pixels(cuts.angle.cos()), over_pixels(cuts.angle.sin())
+    y = grid[None, :, None] * over_pixels(cuts.pixel)
+    x = grid[None, None, :] * over_pixels(cuts.pixel * cuts.flip)
     step = cell / n
-    rows = (_over_pixels(cuts.centre[:, 0]) + c * y - s * x) / step
-    columns = (_over_pixels(cuts.centre[:, 1]) + s * y + c * x) / step
+    rows = (over_pixels(cuts.centre[:, 0]) + c * y - s * x) / step
+    columns = (over_pixels(cuts.centre[:, 1]) + s * y + c * x) / step
     return _spline_values(coefficients, cuts.image, rows, columns)
 
 
 def _spline_values(coefficients: Tensor, image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Periodic cubic splines with `coefficients` (images, n, n) at `rows`, `columns` (patches, h, w) of `image` (patches,)."""
     n = coefficients.shape[-1]
-    flat, base = coefficients.flatten(), _over_pixels(image * n * n)
+    flat, base = coefficients.flatten(), over_pixels(image * n * n)
     weights_y, first_y = _weights(rows)
     weights_x, first_x = _weights(columns)
     at_y = [(first_y + i) % n * n for i in range(4)]
@@ -202,8 +203,8 @@ def stem_image(maps: Tensor, probe: Tensor, tail: Tensor, cell: float) -> Tensor
     """Columns as an incoherent probe sees them: `maps` (images, m, m) spectra, a Gaussian probe of `probe` (images,) Å of which
     the share `tail` is three times as wide. Real images (images, GRID, GRID), not negative."""
     _, k2 = _frequencies(maps.shape[-1], cell, str(maps.device))
-    narrow = torch.exp(-2 * (np.pi * _over_pixels(probe)) ** 2 * k2)
-    seen = maps * ((1 - _over_pixels(tail)) * narrow + _over_pixels(tail) * narrow**9)
+    narrow = torch.exp(-2 * (np.pi * over_pixels(probe)) ** 2 * k2)
+    seen = maps * ((1 - over_pixels(tail)) * narrow + over_pixels(tail) * narrow**9)
     n = maps.shape[-1]
     return F.relu(torch.fft.ifft2(crop(seen, GRID)).real * (GRID / n) ** 2)
 
@@ -211,4 +212,4 @@ def stem_image(maps: Tensor, probe: Tensor, tail: Tensor, cell: float) -> Tensor
 def spectra_of(images: Tensor, cell: float) -> Tensor:
     """Fourier coefficients (images, m, m) of real cells (images, g, g), mean value at [0, 0], as far as IMAGE_BAND."""
     g = images.shape[-1]
-    return crop(torch.fft.fft2(images), 2 * int(IMAGE_BAND * cell) + 1) / g**2
+    return crop(torch.fft.fft2(images), band_size(IMAGE_BAND, cell)) / g**2
