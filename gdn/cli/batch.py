@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,11 +182,13 @@ def attempt(path: Path, outputs: Outputs, run: Run, family: Family, progress: Ca
 
     try:
         frames = run.read(path)
-        job = _job(frames, run, family)
-        if run.resume and job.is_done(path, outputs):
+        jobs = _possible_jobs(frames, run, family)
+        # The choice among generators follows from what is in each one's key: none need be made again to know a file done.
+        if run.resume and any(job.is_done(path, outputs) for job in jobs):
             return Outcome(skipped=True)
         if not (run.overwrite or run.resume):
-            check_absent(outputs, job.judging.intervals)
+            check_absent(outputs, jobs[0].judging.intervals)
+        job = _best_job(jobs, frames, run)
         return Outcome(denoise_file(frames, outputs, job, lambda share: progress(share, frames.count)))
     except (ValueError, OSError, MemoryError, EngineError) as error:
         if isinstance(error, EngineError | CacheError) and not family.opened:
@@ -194,13 +196,26 @@ def attempt(path: Path, outputs: Outputs, run: Run, family: Family, progress: Ca
         return Outcome(failure=failure_words(path, error), errno=getattr(error, "errno", None))
 
 
-def _job(frames: FrameFile, run: Run, family: Family) -> Job:
-    """The job of a file, with the models that fit it."""
-    given, sampling = run.job.keywords, frames.sampling(run.sampling)
-    if given.get("original") is not None:
-        return run.job(*family.fitting(frames.frame_shape, sampling))
-    team = family.at_work(frames.read(0), sampling, given.get("settings"), given.get("noise"))
-    return run.job(team.engine, team.bank, others=team.others, nats=team.nats)
+def _possible_jobs(frames: FrameFile, run: Run, family: Family) -> list[Job]:
+    """The jobs that a file may become: one for each generator in question."""
+    sampling = frames.sampling(run.sampling)
+    if run.job.keywords.get("original") is not None:
+        return [run.job(*family.fitting(frames.frame_shape, sampling))]
+    teams = family.teams(frames.frame_shape, sampling)
+    rivals = tuple(team.engine.model.hash for team in teams)
+    return [run.job(team.engine, team.bank, others=team.others, rivals=rivals) for team in teams]
+
+
+def _best_job(jobs: list[Job], frames: FrameFile, run: Run) -> Job:
+    """Of a file's possible jobs that of the generator which explains its first frame best."""
+    from gdn.engines.restorer import RestorerSession
+    from gdn.search.which import best_generator
+
+    generators = [(job.engine, job.bank) for job in jobs if not isinstance(job.engine, RestorerSession) and job.bank is not None]
+    if len(generators) < 2:
+        return jobs[0]
+    number, nats = best_generator(frames.read(0), frames.sampling(run.sampling), generators, jobs[0].settings, jobs[0].noise)
+    return replace(jobs[number], nats=nats)
 
 
 def failure_words(path: Path, error: Exception) -> str:

@@ -60,6 +60,7 @@ class Job:
     summed: bool = False
     witness: Witness | None = None
     others: Sequence[Candidate] = ()
+    rivals: Sequence[str] = ()  # hashes of the generators among which the first frame decides
     nats: Mapping[str, float] = field(default_factory=dict)  # by which each generator explains counts held out
 
     def denoise(self, frame: Array, sampling_angstrom: float, progress: Callable[[float], None]) -> FrameResult:
@@ -98,7 +99,7 @@ class Job:
     def key(self, source: Path) -> str:
         """Hash of all that determines the results of a file."""
         about = self.search_record() | {
-            "others": [other.identity for other in self.others],
+            "others": [other.identity for other in self.others], "rivals": list(self.rivals),
             "sampling": self.sampling_angstrom, "style": asdict(self.style), "dataset": self.dataset, "summed": self.summed,
         }  # fmt: skip
         return job_key(source, self.engine.model.hash, self.engine.name, about)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
@@ -45,12 +45,13 @@ def _field(model: Model | RestorerModel) -> float:
 @dataclass(frozen=True)
 class Team:
     """What works on a recording: `engine` and `bank` of a generator (or a restorer alone, without a bank), the candidates
-    beside it, and by how much each generator in question explains counts held out of the first frame, nats by name."""
+    beside it, and, where there was a choice, by how much each generator explains counts held out of the first frame, nats by
+    name."""
 
     engine: Engine | RestorerSession
     bank: Bank | None
     others: list[Candidate]
-    nats: dict[str, float]
+    nats: dict[str, float] = field(default_factory=dict)
 
 
 class Family:
@@ -88,16 +89,24 @@ class Family:
     def at_work(
         self, frame: Array, sampling_angstrom: float, settings: SearchSettings | None = None, noise: NoiseModel | None = None
     ) -> Team:
-        """What works on a recording with such a `frame` (rows, columns) of `sampling_angstrom` Å: of several generators of the
-        largest fitting field the one that explains it best, with `settings` and `noise`; or a restorer alone, where there is
-        no generator."""
+        """What works on a recording with such a `frame` (rows, columns) of `sampling_angstrom` Å: of the `teams` the one whose
+        generator explains it best, with `settings` and `noise`."""
+        teams = self.teams((frame.shape[0], frame.shape[1]), sampling_angstrom)
+        generators = [
+            (team.engine, team.bank) for team in teams if not isinstance(team.engine, RestorerSession) and team.bank is not None
+        ]
+        if len(generators) < 2:
+            return teams[0]
+        number, nats = best_generator(frame, sampling_angstrom, generators, settings or SearchSettings(), noise)
+        return replace(teams[number], nats=nats)
+
+    def teams(self, shape: tuple[int, int], sampling_angstrom: float) -> list[Team]:
+        """What may work on frames of `shape` (rows, columns) px of `sampling_angstrom` Å: one team for each generator of the
+        largest fitting field; or a restorer alone, where there is no generator."""
         if not self._generators:
-            return Team(self.restorers()[0].session, None, [], {})
-        rivals = [self._open(model) for model in fitting_models(self._generators, frame.shape, sampling_angstrom)]
-        number, nats = 0, dict[str, float]()
-        if len(rivals) > 1:
-            number, nats = best_generator(frame, sampling_angstrom, rivals, settings or SearchSettings(), noise)
-        return Team(*rivals[number], self.others(), nats)
+            return [Team(self.restorers()[0].session, None, [])]
+        others = self.others()
+        return [Team(*self._open(model), others) for model in fitting_models(self._generators, shape, sampling_angstrom)]
 
     def others(self) -> list[Candidate]:
         """The candidates beside the generator: the collaborative filter, and the restorers."""
@@ -129,5 +138,5 @@ def fitting_models(models: list[Model], shape: tuple[int, ...], sampling_angstro
         return min(grids.binned_shape) >= model.card.patch
 
     within = [model for model in models if covers(model)]
-    field = _field(within[0] if within else models[-1])
-    return [model for model in models if _field(model) == field]
+    largest = _field(within[0] if within else models[-1])
+    return [model for model in models if _field(model) == largest]

@@ -73,7 +73,7 @@ def binned_by(image: Electrons, factor: int) -> Array:
 
 
 def unbinned_by(image: Array, factor: int, shape: tuple[int, int], sampling_angstrom: float) -> Array:
-    """The way back from `binned_by`: the image of `shape`, per recorded pixel, whose sums over squares of `factor` px are `image`."""
+    """The way back from `binned_by`: the image per recorded pixel, of `shape`, that sums to `image` over squares."""
     grids = Grids((factor * image.shape[0], factor * image.shape[1]), (image.shape[0], image.shape[1]), sampling_angstrom)
     return np.asarray(unbin(image, grids)[: shape[0], : shape[1]] / np.float32(grids.area), dtype=np.float32)
 

@@ -13,28 +13,20 @@ import numpy as np
 
 from gdn.engines.base import Engine
 from gdn.engines.observation import Array
-from gdn.frames.noise import NoiseModel
+from gdn.frames.noise import NoiseModel, noise_of
 from gdn.frames.pixels import filled, find_defects
+from gdn.frames.sampling import Grids, grids_for
 from gdn.frames.tiling import tile_frame
 from gdn.search.bank import Bank
 from gdn.search.binned import Binned
-from gdn.search.denoise import binned_frame
-from gdn.search.heldout import MARGIN, Recorded, explained_nats
+from gdn.search.heldout import MARGIN, Recorded, Split, explained_nats
 from gdn.search.tiles import SearchSettings
 from gdn.search.whole import proposed
 
 
-def held_out_nats(
-    frame: Array, sampling_angstrom: float, engine: Engine, bank: Bank, settings: SearchSettings, noise: NoiseModel | None
-) -> float:
-    """Nats by which the generator's proposal explains counts held out of `frame` (rows, columns) better than its mean does.
-
-    Raises ValueError where the noise model contradicts the frame.
-    """
-    defects = find_defects(frame)
-    whole = frame if defects.bad is None else filled(frame, defects.bad)
-    model, grids, _ = binned_frame(whole, sampling_angstrom, engine, noise)
-    parts, _ = Recorded(model.electrons(whole), model.alpha, model.beta, grids).split(bank.seed)
+def held_out_nats(parts: Split, engine: Engine, bank: Bank, settings: SearchSettings) -> float:
+    """Nats by which the generator's proposal for the first of two `parts` of a frame's counts explains the second better than
+    the first's mean does."""
     patch = engine.model.card.patch
     tiling = tile_frame((parts.first.shape[0], parts.first.shape[1]), patch, settings.stride or patch // 2)
     quick = replace(settings, symmetries=1, brief_candidates=0)
@@ -52,10 +44,22 @@ def best_generator(
     that none can be tried on: whoever denoises it says why."""
     if not np.nanstd(frame) > 0:
         return 0, {}
+    defects = find_defects(frame)
+    whole = frame if defects.bad is None else filled(frame, defects.bad)
     try:
-        nats = [held_out_nats(frame, sampling_angstrom, engine, bank, settings, noise) for engine, bank in generators]
+        model = noise_of(whole, noise)
     except ValueError:
         return 0, {}
+    electrons = model.electrons(whole)
+    if electrons.mean() <= 0:
+        return 0, {}
+    parts: dict[Grids, Split] = {}  # the generators of a family share one grid
+    nats = []
+    for engine, bank in generators:
+        grids = grids_for((frame.shape[0], frame.shape[1]), sampling_angstrom, engine.model.card.sampling_angstrom)
+        if grids not in parts:
+            parts[grids] = Recorded(electrons, model.alpha, model.beta, grids).split(bank.seed)[0]
+        nats.append(held_out_nats(parts[grids], engine, bank, settings))
     best = max(range(len(nats)), key=lambda i: nats[i])
     names = [engine.model.card.name for engine, _ in generators]
     found = {name: round(value, 1) for name, value in zip(names, nats, strict=True)}
