@@ -38,7 +38,7 @@ def evaluate(
     model: str = typer.Option(
         AUTO,
         metavar="NAME|DIR",
-        help="Shipped model or model folder; auto: the generator of the largest field that the frame covers, and the restorer.",
+        help="Shipped model or model folder; auto as in 'gdn denoise'.",
         rich_help_panel=SEARCH,
     ),
     restarts: int = typer.Option(
