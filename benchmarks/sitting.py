@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gdn.simulation.breadth import ENERGIES_EV, WavePool
-from gdn.simulation.specimens import random_specimen
+from gdn.simulation.breadth import ENERGIES_EV, WavePool, any_structure
 from gdn.simulation.workers import StructureWorkers
 from gdn.training.restorer import RestorerShape
 from gdn.training.restoring import RestorerRecipe, RestorerRun, train_restorer
@@ -77,7 +76,7 @@ def restorer_recipe(options: argparse.Namespace, device: str) -> RestorerRecipe:
     if options.toy:
         return RestorerRecipe(RestorerShape((8, 16), (1, 1)), patch=48, images=4, pool=4, warmup_steps=5, seed=options.seed)
     if device == "cpu":
-        return RestorerRecipe(patch=96, images=4, pool=400, rate=3e-4, average=0.996, decay_from=0.3, seed=options.seed)
+        return RestorerRecipe(patch=96, images=4, batch=12, pool=400, rate=1e-3, average=0.996, seed=options.seed)
     return RestorerRecipe(seed=options.seed)
 
 
@@ -95,7 +94,7 @@ def restore(options: argparse.Namespace, device: str) -> Iterator[dict[str, Any]
     if options.start is not None:
         path = options.start / "weights.safetensors"
         start = load_file(str(path if path.is_file() else options.start / "restore.safetensors"))
-    workers = StructureWorkers(random_specimen, training_seeds(options.seed), 0 if options.toy else options.workers)
+    workers = StructureWorkers(any_structure, training_seeds(options.seed), 0 if options.toy else options.workers)
     try:
         run = RestorerRun(recipe, device, start, compiled=not options.eager)
         left = time_left(options)

@@ -88,9 +88,22 @@ class Restorer(nn.Module):
             x = layer(F.avg_pool2d(x, 2) if i else x)
             kept.append(x)
         for i in reversed(range(len(self.up))):
-            wide = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-            x = self.up[i](torch.cat([wide, kept[i]], 1))
+            x = self.up[i](torch.cat([doubled(x), kept[i]], 1))
         return F.pixel_shuffle(self.leave(F.silu(x)), SHUFFLE)
+
+
+def doubled(x: Tensor) -> Tensor:
+    """(n, c, h, w) -> (n, c, 2h, 2w), bilinear, the edge repeated beyond itself.
+
+    What `F.interpolate(x, scale_factor=2, mode="bilinear")` gives, from shifted copies: the compiled backward pass of that
+    function adds atomically, and took a third of a training step on an H100.
+    """
+    for dim in (2, 3):
+        size = x.shape[dim]
+        before = torch.cat([x.narrow(dim, 0, 1), x.narrow(dim, 0, size - 1)], dim)
+        after = torch.cat([x.narrow(dim, 1, size - 1), x.narrow(dim, size - 1, 1)], dim)
+        x = torch.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], dim + 1).flatten(dim, dim + 1)
+    return x
 
 
 def moments(frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gdn.simulation.breadth import AnyCrystal, WavePool
 from gdn.simulation.conditions import Draws
 from gdn.training.detectors import observe
+from gdn.training.muon import Muon
 from gdn.training.restorer import SLOTS, Restorer, RestorerShape, moments
 
 HELD_OUT_SEED = 2**40
@@ -30,13 +31,13 @@ class RestorerRecipe:
     shape: RestorerShape = field(default_factory=RestorerShape)
     patch: int = 128
     images: int = 64  # formed at a time
-    per_image: int = 2  # patches cut from each
-    reuse: int = 2  # steps, each with fresh noise, on each batch of clean patches
-    rate: float = 7e-4
+    per_image: int = 3  # patches cut from each
+    batch: int = 96  # patches a step
+    reuse: int = 4  # passes over each set of clean patches, turned or reflected anew, with fresh noise
+    rate: float = 1.5e-3  # Muon's; AdamW's, of entry, exit and biases, is half
     warmup_steps: int = 200
-    decay_from: float = 0.4  # share of the time after which the rate falls (cosine)
-    average: float = 0.998  # of the weights, a step
-    weight_decay: float = 1e-4
+    decay_from: float = 0.3  # share of the time after which the rate falls (cosine)
+    average: float = 0.999  # of the weights, a step
     pool: int = 4000  # structures resident on the device
     seed: int = 0
 
@@ -73,6 +74,15 @@ def rate_factor(recipe: RestorerRecipe, step: int, done: float) -> float:
     return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * through)))
 
 
+def split_weights(network: Restorer) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The convolutions between entry and exit, for Muon, and all other weights."""
+    inner: list[nn.Parameter] = []
+    outer: list[nn.Parameter] = []
+    for name, weight in network.named_parameters():
+        (inner if weight.ndim == 4 and not name.startswith(("enter", "leave")) else outer).append(weight)
+    return inner, outer
+
+
 class RestorerRun:
     """Networks, optimiser and source of one run on one device."""
 
@@ -87,35 +97,55 @@ class RestorerRun:
         self.average = Restorer(recipe.shape).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average.load_state_dict(self.network.state_dict())
         self.average.requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), recipe.rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay, fused=device == "cuda"
+        inner, outer = split_weights(self.network)
+        self.optimisers: tuple[tuple[torch.optim.Optimizer, float], ...] = (  # and the share of the rate that each takes
+            (Muon(inner, recipe.rate), 1.0),
+            (torch.optim.AdamW(outer, recipe.rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=device == "cuda"), 0.5),
         )
         self.draws = Draws.seeded(recipe.seed, device)
+        self._turns = np.random.default_rng([recipe.seed, 0xD4])
         self.pool = WavePool(recipe.pool, device)
         self.source = AnyCrystal(self.draws, recipe.images, recipe.patch, recipe.per_image, self.pool)
-        self._standard = torch.compile(self.network.restore) if device == "cuda" and compiled else self.network.restore
+        self._standard = self.network.restore
+        if device == "cuda" and compiled:  # launched as CUDA graphs: a card is faster than the CPU that feeds it
+            self._standard = torch.compile(self.network.restore, mode="reduce-overhead", dynamic=False)
         self.steps, self.patches, self.drawing = 0, 0, 0.0
 
     def clean(self) -> Tensor:
-        """A batch of clean patches; the time that it takes is counted."""
+        """A set of clean patches; the time that it takes is counted."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
         begun = time.monotonic()
-        found = self.source.draw().contiguous(memory_format=torch.channels_last)
+        found = self.source.draw()
         if self.device == "cuda":
             torch.cuda.synchronize()
         self.drawing += time.monotonic() - begun
         return found
 
+    def batches(self, clean: Tensor) -> Iterator[Tensor]:
+        """The batches of all passes over a set of clean patches (n, 1, p, p), each turned and reflected as a whole."""
+        for _ in range(self.recipe.reuse):
+            order = torch.randperm(len(clean), generator=self.draws.generator, device=clean.device)
+            for chosen in order.split(self.recipe.batch):
+                turns = int(self._turns.integers(8))
+                found = torch.rot90(clean[chosen], turns % 4, (2, 3))
+                yield (found.flip(3) if turns >= 4 else found).contiguous(memory_format=torch.channels_last)
+
     def step(self, clean: Tensor, done: float) -> Tensor:
         """One update, at the share `done` of the run; returns its loss."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.recipe.rate * rate_factor(self.recipe, self.steps, done)
+        factor = self.recipe.rate * rate_factor(self.recipe, self.steps, done)
         value = loss(self._standard, clean, self.draws, self.device)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         value.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        if not torch.isfinite(norm):
-            self.optimiser.zero_grad(set_to_none=True)
-        self.optimiser.step()
+        for optimiser, share in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = factor * share
+            if self.device == "cuda":  # AdamW withholds the step itself, as under a gradient scaler: a look would hold the CPU up
+                optimiser.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+            elif not torch.isfinite(norm):
+                continue
+            optimiser.step()
         self.steps, self.patches = self.steps + 1, self.patches + len(clean)
         kept = min(self.recipe.average, 1 - 1 / (self.steps + 1))
         with torch.no_grad():
@@ -156,8 +186,7 @@ def train_restorer(
     mean = torch.zeros((), device=run.device)
     while (spent := time.monotonic() - begun) < seconds:
         feed(run.pool)
-        clean = run.clean()
-        for _ in range(run.recipe.reuse):
+        for clean in run.batches(run.clean()):
             value = run.step(clean, spent / seconds)
             mean = value if run.steps == 1 else 0.98 * mean + 0.02 * value
         if time.monotonic() - last > status_every:
