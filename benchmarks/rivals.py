@@ -55,7 +55,10 @@ Method = Callable[[Case, Row], Image]
 METHODS = ("constant", "blur", "bm3d-binned", "tk_r_em", "gdn")
 TK_ANGSTROM = 0.35
 TK_NETWORKS = {"HRTEM": "sfr_hrtem", "HAADF": "sfr_hrstem", "ABF": "sfr_hrstem"}
-GROUPS = {"pt-ceo2": "far: Pt/CeO2", "other": "far: other crystals"}
+GROUPS = {
+    "pt-ceo2": "far: Pt/CeO2", "other": "far: other crystals",
+    "own": "validation: own conditions", "bright": "validation: bright columns", "crystals": "validation: other crystals",
+}  # fmt: skip
 SMOOTH_ANGSTROM = 0.3
 INNER_ANGSTROM = 2.0  # from the edge, of the sites that are looked at
 
@@ -174,9 +177,20 @@ def measured(frame: Row, noise: Noise, name: str, method: Method) -> Row:
     }  # fmt: skip
 
 
+def frames_of(folder: Path, only: str) -> list[Row]:
+    """The frames of a folder that far.py or near.py wrote, in their order, or those named. Raises ValueError."""
+    asked = set(filter(None, only.split(",")))
+    frames = sorted((far.read(path) for path in folder.glob("*.npz")), key=lambda frame: int(frame["record"]["number"]))
+    if missing := asked - {frame["record"]["name"] for frame in frames}:
+        raise ValueError(f"{folder}: no frame {', '.join(sorted(missing))}; far.py and near.py make them")
+    if not frames:
+        raise ValueError(f"{folder}: holds no frames; far.py and near.py make them")
+    return [frame for frame in frames if not asked or frame["record"]["name"] in asked]
+
+
 def measure(options: argparse.Namespace) -> None:
     """Append the lines that are missing."""
-    frames = [far.read(options.far / f"{f.name}.npz") for _, f in far.selected(options.only)]
+    frames = frames_of(options.far, options.only)
     done = set() if options.again else {(r["frame"], r["noise"], r["method"]) for r in rows_of(options.json)}
     with ExitStack() as stack:
         methods = opened(options.methods.split(","), stack, options)

@@ -85,8 +85,8 @@ class AnyCrystal:
         # A batch is sorted by mode, so that each image is formed in one way only.
         counts = [int(s * n) for s in SHARES]
         hrtem = intensity_spectra(waves[: counts[0]], any_lens(d, wavelength[: counts[0]]), CELL)
-        dark = self._dark_field(maps[counts[0] : counts[1], 0])
-        bright = self._bright_field(maps[counts[1] :, 1])
+        dark = self.dark_field(maps[counts[0] : counts[1], 0])
+        bright = self.bright_field(maps[counts[1] :, 1])
         return self._cut(torch.cat([hrtem, dark, bright]))
 
     def _seen(self, maps: Tensor) -> Tensor:
@@ -97,12 +97,14 @@ class AnyCrystal:
         top = seen.flatten(1)[:, ::16].quantile(0.998, dim=1)
         return seen / (top[:, None, None] + 1e-12)
 
-    def _dark_field(self, maps: Tensor) -> Tensor:
+    def dark_field(self, maps: Tensor) -> Tensor:
+        """Spectra (n, m, m) of annular dark-field images of scattering maps (n, m, m)."""
         d, n = self.draws, len(maps)
         seen = self._seen(maps) ** d.uniform(0.8, 1.3, n)[:, None, None]
         return spectra_of(d.log_uniform(0.01, 1, n)[:, None, None] + seen, CELL)
 
-    def _bright_field(self, maps: Tensor) -> Tensor:
+    def bright_field(self, maps: Tensor) -> Tensor:
+        """Spectra (n, m, m) of annular bright-field images of scattering maps (n, m, m)."""
         d, n = self.draws, len(maps)
         thick = d.log_uniform(0.2, 2.5, n)[:, None, None]
         dip = (1 - torch.exp(-thick * self._seen(maps))) / (1 - torch.exp(-thick))

@@ -1,0 +1,172 @@
+"""Validation frames: clean frames of our own simulation, of seeds that nothing is trained on. For choosing settings.
+
+What the far set (`far.py`) must never be used for, these frames are for. `own`: Pt on CeO2 under the imaging of the recipe
+`range-128` (dark columns); `bright`: the same under that of `pt-ceo2-wide-128` with bright columns; `crystals`: other
+specimens of `gdn.simulation.specimens` in HRTEM, HAADF and ABF. All seeds are of the validation split. Files and units are those
+of far.py, without column positions, so that `rivals.py` takes the folder:
+
+    python benchmarks/near.py -o near [--own 10 --bright 10 --crystals 20] [--sheet near.png]
+    python benchmarks/rivals.py --far near --methods blur,bm3d-binned,gdn --json near/rows.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import far
+import numpy as np
+import torch
+
+from gdn.simulation.breadth import ENERGIES_EV, AnyCrystal, WavePool
+from gdn.simulation.conditions import Draws, any_lens, random_cuts
+from gdn.simulation.lattices import CELL
+from gdn.simulation.renderer import Lens, intensity_spectra, patches, pixel_averaged
+from gdn.simulation.specimens import random_specimen
+from gdn.training.imaging import WAVELENGTH_300KV_ANGSTROM, Optics
+from gdn.training.recipe import load_recipe
+from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE
+from gdn.training.structures import Structure, random_structure
+
+SEED = 0x9EA2
+VALIDATION = 1  # seeds of this remainder by 10
+MODES = ("HRTEM", "HRTEM", "HRTEM", "HAADF", "ABF")
+SAMPLINGS = (0.07, 0.1, 0.14, 0.2)  # Å/px
+SIDES = (400, 850)  # px
+
+
+def seeds(group: str) -> Iterator[tuple[int, np.random.Generator]]:
+    """Validation seeds of a group, each with random numbers of its own, without end."""
+    rng = np.random.default_rng([SEED, *group.encode()])
+    while True:
+        value = 10 * int(rng.integers(2**40)) + VALIDATION
+        yield value, np.random.default_rng([SEED, value])
+
+
+def cut(spectra: torch.Tensor, sampling: float, side: int, draws: Draws) -> far.Image:
+    """One frame of side x side px out of a periodic cell's spectrum (1, m, m)."""
+    pixel = torch.tensor([sampling])
+    cuts = random_cuts(draws, torch.zeros(1, dtype=torch.int64), side, pixel, CELL)
+    return np.asarray(patches(pixel_averaged(spectra, pixel, CELL), cuts, side, CELL)[0].clamp_min(0).numpy(), dtype=np.float32)
+
+
+def pool_of(structure: Structure, energy_ev: float, maps: bool) -> WavePool:
+    """The waves of one structure."""
+    pool = WavePool(1, "cpu", 768, maps)
+    pool.add(structure, energy_ev)
+    return pool
+
+
+def ours(group: str, count: int) -> Iterator[tuple[far.Image, float, dict[str, Any]]]:
+    """Frames of Pt on CeO2 whose columns are dark (`own`) or bright (`bright`)."""
+    imaging = load_recipe("range-128" if group == "own" else "pt-ceo2-wide-128").imaging
+    made = 0
+    for seed, rng in seeds(group):
+        if made == count:
+            return
+        structure, draws = random_structure(seed), Draws.seeded(seed, "cpu")
+        if len(structure.numbers) == 0:
+            continue
+        waves = pool_of(structure, ENERGIES_EV[0], maps=False).waves
+        lens = Lens.of([Optics.random(rng, imaging)], WAVELENGTH_300KV_ANGSTROM, "cpu")
+        image = cut(intensity_spectra(waves, lens, CELL), FRAME_SAMPLING, FRAME_SHAPE[0], draws)
+        heavy = structure.positions[structure.numbers == structure.numbers.max(), :2]
+        whole = cell(intensity_spectra(waves, lens, CELL))
+        at = (heavy[:, ::-1] / CELL * whole.shape[0]).astype(int) % whole.shape[0]
+        bright = float(np.median(whole[at[:, 0], at[:, 1]])) > float(np.median(whole))
+        if bright == (group == "bright"):
+            made += 1
+            yield image * np.float32(far.VACUUM), FRAME_SAMPLING, {"mode": "HRTEM", "seed": seed, "contrast": group}
+
+
+def cell(spectra: torch.Tensor) -> far.Image:
+    """The whole cell, 0.1 Å/px."""
+    from gdn.simulation.renderer import cell_images
+
+    return np.asarray(cell_images(spectra)[0].numpy())
+
+
+def crystals(count: int) -> Iterator[tuple[far.Image, float, dict[str, Any]]]:
+    """Frames of any crystal in any mode."""
+    made = 0
+    for seed, rng in seeds("crystals"):
+        if made == count:
+            return
+        structure, draws = random_specimen(seed), Draws.seeded(seed, "cpu")
+        if len(structure.numbers) == 0 or structure.parameters["kind"] == "amorphous":
+            continue
+        mode, energy = MODES[made % len(MODES)], float(rng.choice(ENERGIES_EV))
+        pool, source = pool_of(structure, energy, maps=True), AnyCrystal(draws, 1, 128)
+        if mode == "HRTEM":
+            spectra = intensity_spectra(pool.waves, any_lens(draws, pool.wavelength), CELL)
+        else:
+            spectra = source.dark_field(pool.maps[:, 0]) if mode == "HAADF" else source.bright_field(pool.maps[:, 1])
+        sampling = float(rng.choice(SAMPLINGS))
+        side = int(min(rng.integers(*SIDES), 0.6 * CELL / sampling))
+        image = cut(spectra, sampling, side, draws)
+        if image.std() < 0.02 * image.mean():
+            continue
+        made += 1
+        scale = (
+            far.VACUUM
+            if mode == "HRTEM"
+            else min(far.VACUUM / image.mean(), 1 / np.percentile(image, 99), far.BRIGHTEST / image.max())
+        )
+        about = {"mode": mode, "seed": seed, "contrast": "", "specimen": str(structure.parameters["kind"]), "energy_ev": energy}
+        yield image * np.float32(scale), sampling, about
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    for name, count in (("own", 10), ("bright", 10), ("crystals", 20)):
+        parser.add_argument(f"--{name}", type=int, default=count, help="frames")
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="also draw all frames")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    empty = np.zeros((0, 2), np.float32)
+    number = 0
+    for group, frames in (
+        ("own", ours("own", options.own)),
+        ("bright", ours("bright", options.bright)),
+        ("crystals", crystals(options.crystals)),
+    ):
+        for i, (image, sampling, about) in enumerate(frames, 1):
+            number += 1
+            record = {"name": f"{group}-{i}", "group": group, "number": number, "periodic": False, **about}
+            places = dict.fromkeys(("columns", "vacancies", "vacancy_peers", "adatoms", "adatom_peers"), empty)
+            content = {
+                "image": image,
+                "sampling_angstrom": np.float64(sampling),
+                "record": np.array(json.dumps(record)),
+                **places,
+            }
+            far.write(options.output / f"{record['name']}.npz", content)
+            print(record["name"], image.shape, sampling, about, flush=True)
+    if options.sheet:
+        sheet(options.output, options.sheet)
+    return 0
+
+
+def sheet(folder: Path, path: Path) -> None:
+    """All frames on one picture."""
+    from PIL import Image
+
+    cells = []
+    for file in sorted(folder.glob("*.npz")):
+        image = far.read(file)["image"]
+        low, high = np.percentile(image, [0.3, 99.7])
+        picture = Image.fromarray((np.clip((image - low) / (high - low + 1e-9), 0, 1) * 255).astype(np.uint8))
+        cells.append(np.asarray(picture.resize((240, 240))))
+    rows = [
+        np.hstack(cells[i : i + 8] + [np.zeros((240, 240), np.uint8)] * (8 - len(cells[i : i + 8])))
+        for i in range(0, len(cells), 8)
+    ]
+    Image.fromarray(np.vstack(rows)).save(path)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
