@@ -17,20 +17,24 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gdn.engines.base import Engine
 from gdn.engines.choose import open_engine
+from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.comparators import available
 from gdn.evaluation.evaluate import DEFAULT_AGAINST, CleanFrame, evaluate_frame, summary, table
 from gdn.evaluation.metrics import Image, psnr
 from gdn.evaluation.suite import STUDY_VACUUM, SUITE, Noise, parse_suite
 from gdn.evaluation.unet import UNETS
-from gdn.models import DEFAULT_MODEL, find_model
-from gdn.search.bank import bank_for
+from gdn.models import AUTO, find_model
+from gdn.search.bank import Bank, bank_for
+from gdn.search.family import Family, Team, members
 from gdn.search.original import OriginalSettings, parse_steps
 from gdn.training.imaging import Wave, read_wave, render, write_wave
 from gdn.training.simulation import (
@@ -87,6 +91,13 @@ def contrast_of(wave: Wave, image: Image) -> str:
     return contrast_class(column_contrast(image / np.float32(STUDY_VACUUM), places[inside], FRAME_SAMPLING))
 
 
+def generator_of(team: Team) -> tuple[Engine, Bank]:
+    """Engine and bank of a team. Raises ValueError for a restorer alone."""
+    if team.bank is None or isinstance(team.engine, RestorerSession):
+        raise ValueError("this benchmark needs a generator; rivals.py takes a restorer alone")
+    return team.engine, team.bank
+
+
 @dataclass(frozen=True)
 class Job:
     """One frame through the whole suite, in a process of its own."""
@@ -106,10 +117,16 @@ def one_frame(job: Job) -> tuple[list[Row], list[Row]]:
     """Rows of the table, and how alike the results of one frame are at different doses."""
     rows: list[Row] = []
     images: dict[str, dict[str, Image]] = {}
-    with open_engine(find_model(job.model), threads=job.threads) as engine:
-        bank = bank_for(engine, 0, job.restarts)
+    with Family(
+        members(job.model), partial(open_engine, threads=job.threads), partial(bank_for, seed=0, count=job.restarts),
+        partial(RestorerSession, threads=job.threads),
+    ) as family:  # fmt: skip
         for noise in job.noises:
-            done = evaluate_frame(job.frame, noise, engine, bank, job.number, job.methods, original=job.original)
+            team = family.at_work(noise.apply(job.frame.image, job.number), job.frame.sampling_angstrom)
+            engine, bank = generator_of(team)
+            done = evaluate_frame(
+                job.frame, noise, engine, bank, job.number, job.methods, original=job.original, others=team.others
+            )
             rows += [row | {"contrast": job.contrast} for row in done.rows]
             if noise.kind == "poisson":
                 for method in (m for m in (*job.methods, "gdn") if m != "noisy"):
@@ -206,7 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--noise", default=SUITE)
-    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--model", default=AUTO)
     parser.add_argument("--restarts", type=int, default=256)
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))

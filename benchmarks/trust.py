@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,21 +20,25 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import far
 import numpy as np
 from content import kind_map
 from scipy.spatial import cKDTree
-from suite import stored_waves
+from suite import generator_of, stored_waves
 from trust_tables import show
 
 from gdn.engines.base import Engine
 from gdn.engines.choose import open_engine
+from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.metrics import MATCH_ANGSTROM
 from gdn.evaluation.observe import observe_columns, reference_columns
 from gdn.evaluation.suite import STUDY_VACUUM, SUITE, Noise, parse_suite
 from gdn.frames.sampling import bin_sum
-from gdn.models import DEFAULT_MODEL, find_model
+from gdn.models import AUTO
 from gdn.search.bank import Bank, bank_for
 from gdn.search.denoise import FrameResult, denoise_frame
+from gdn.search.family import Family, members
+from gdn.search.mixture import Candidate
 from gdn.search.tiles import SearchSettings
 from gdn.training.imaging import read_wave, render
 from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
@@ -62,42 +67,71 @@ class Setting:
     score_frames: int
     wrong: int
     side: int
+    far: bool
 
 
 @dataclass(frozen=True)
 class Case:
-    """A clean frame of a wave, study units, and what lies where in it (binned grid)."""
+    """A clean frame, study units, of `sampling` Å/px; `columns` (n, 2), y and x in Å from its corner; `kinds` says what lies
+    where on a grid of some shape and sampling."""
 
-    path: Path
+    name: str
     clean: np.ndarray
+    sampling: float
     number: int
+    columns: np.ndarray
+    kinds: Callable[[tuple[int, ...], float], np.ndarray]
+
+
+def of_wave(path: Path, number: int, side: int) -> Case:
+    """The middle, side x side px, of the frame of a test structure."""
+    wave, seed = read_wave(path), seed_of_path(path)
+    image = np.maximum(render(wave, frame_optics(seed, 0), FRAME_SAMPLING, FRAME_SHAPE), 0)
+    first = (FRAME_SHAPE[0] - side) // 2
+    cut = slice(first, first + side)
+    clean = np.ascontiguousarray(image[cut, cut]) * np.float32(STUDY_VACUUM)
+    corner = (wave.cell_angstrom - np.array(clean.shape) * FRAME_SAMPLING) / 2
+    kinds = partial(kind_map, random_structure(seed), corner)
+    return Case(path.stem, clean, FRAME_SAMPLING, number, wave.columns[:, ::-1] - corner, kinds)
+
+
+def of_far(path: Path) -> Case:
+    """A frame of the far set; all of it is of one kind, its half of the set."""
+    frame = far.read(path)
+    record, sampling = frame["record"], frame["sampling_angstrom"]
+    kind = f"far {record['group']}"
+    return Case(
+        record["name"], frame["image"], sampling, int(record["number"]), (frame["columns"][:, ::-1] + 0.5) * sampling,
+        lambda shape, _: np.full(shape, kind),
+    )  # fmt: skip
 
 
 def one_structure(setting: Setting, job: tuple[int, Path]) -> list[Row]:
     """Every row of one structure."""
     number, path = job
-    image = np.maximum(render(read_wave(path), frame_optics(seed_of_path(path), 0), FRAME_SAMPLING, FRAME_SHAPE), 0)
-    first = (FRAME_SHAPE[0] - setting.side) // 2
-    cut = slice(first, first + setting.side)
-    case = Case(path, np.ascontiguousarray(image[cut, cut]) * np.float32(STUDY_VACUUM), number)
+    case = of_far(path) if setting.far else of_wave(path, number, setting.side)
     rows = []
-    with open_engine(find_model(setting.model), threads=1) as engine:
-        bank = bank_for(engine, 0, 256)
-        law = calibration_of(engine.model)
-        assert law is not None, f"{setting.model} is not calibrated"
+    with Family(
+        members(setting.model), partial(open_engine, threads=1), partial(bank_for, seed=0, count=256),
+        partial(RestorerSession, threads=1),
+    ) as family:  # fmt: skip
         for noise in setting.noises:
-            noisy = noise.apply(case.clean, number)
-            result = denoise_frame(noisy, FRAME_SAMPLING, engine, bank, SearchSettings())
-            row: Row = {"structure": path.stem, "noise": str(noise), "side": setting.side}
+            noisy = noise.apply(case.clean, case.number)
+            team = family.at_work(noisy, case.sampling)
+            engine, bank = generator_of(team)
+            law = calibration_of(engine.model)
+            assert law is not None, f"{engine.model.card.name} is not calibrated"
+            result = denoise_frame(noisy, case.sampling, engine, bank, SearchSettings(), others=team.others)
+            row: Row = {"structure": case.name, "noise": str(noise), "side": case.clean.shape[0]}
             row |= _coverage(case, result, law) | _fit(result, law, "p") | _columns(case, result, law)
             if str(noise) in setting.scored and number < setting.score_frames:
-                row["scores"] = _scores(case, noisy, result, law, engine, bank)
+                row["scores"] = _scores(case, noisy, result, law, engine, bank, team.others)
             if number < setting.wrong:
                 for factor in WRONG:
-                    other = denoise_frame(noisy, FRAME_SAMPLING * factor, engine, bank, SearchSettings())
+                    other = denoise_frame(noisy, case.sampling * factor, engine, bank, SearchSettings(), others=team.others)
                     row |= _fit(other, law, f"p at {factor:.2f}")
             rows.append(row)
-    print(f"{path.stem} done", file=sys.stderr, flush=True)
+    print(f"{case.name} done", file=sys.stderr, flush=True)
     return rows
 
 
@@ -111,9 +145,7 @@ def _coverage(case: Case, result: FrameResult, law: Calibration) -> Row:
     assert found is not None
     error = np.abs(found.image - _truth(case, result))
     widths = spread_of(found, law).half_widths
-    wave, structure = read_wave(case.path), random_structure(seed_of_path(case.path))
-    corner = (wave.cell_angstrom - np.array(case.clean.shape) * FRAME_SAMPLING) / 2
-    kinds = kind_map(structure, corner, error.shape, float(np.mean(result.grids.binned_sampling)))
+    kinds = case.kinds(error.shape, float(np.mean(result.grids.binned_sampling)))
     inside = {
         str(kind): [int((error <= width)[kinds == kind].sum()) for width in widths] + [int((kinds == kind).sum())]
         for kind in np.unique(kinds)
@@ -161,9 +193,7 @@ def _matched(case: Case, result: FrameResult, present: np.ndarray, found: Any, t
     """Matches of the columns called present: with the clean image's columns, and with columns of the structure."""
     image, clean = (np.asarray(part / found.dose, dtype=np.float32) for part in (found.image, truth))
     reference = reference_columns(clean, image, sampling)
-    wave = read_wave(case.path)
-    corner = (wave.cell_angstrom - np.array(case.clean.shape) * FRAME_SAMPLING) / 2
-    real = wave.columns[:, ::-1] - corner - sampling / 2
+    real = case.columns - sampling / 2
     counts = {}
     for name, places in (("image", reference.yx), ("structure", real)):
         if not len(present) or not len(places):
@@ -185,13 +215,15 @@ def _judged_among(natural: np.ndarray, planted: np.ndarray) -> dict[str, int]:
     return {v: called.count(v) for v in ("present", "cannot tell", "absent")}
 
 
-def _scores(case: Case, noisy: np.ndarray, result: FrameResult, law: Calibration, engine: Engine, bank: Bank) -> list[Row]:
+def _scores(
+    case: Case, noisy: np.ndarray, result: FrameResult, law: Calibration, engine: Engine, bank: Bank, others: list[Candidate]
+) -> list[Row]:
     """The held-out comparisons, and the true differences of the same images."""
     found = result.estimate
     assert found is not None
     own = expected_error(spread_of(found, law).one, found.dose, law)
     truth = _truth(case, result)
-    halves = from_part(found, recorded_frame(noisy, result), case.number, engine, bank, SearchSettings())
+    halves = from_part(found, recorded_frame(noisy, result), case.number, engine, bank, SearchSettings(), others)
     scores, mine = held_out_scores(halves, own), halves.mine
     whole = halves.parts.first / np.float32(halves.parts.share)
     rows = []
@@ -213,10 +245,11 @@ def main() -> None:
     parser.add_argument("--scored", default="poisson:10,poisson:1", help="noises at which held-out scores are checked")
     parser.add_argument("--score-frames", type=int, default=60, help="frames on which they are")
     parser.add_argument("--wrong", type=int, default=20, help="frames that are also denoised with a wrong sampling")
-    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--model", default=AUTO)
     parser.add_argument("--side", type=int, default=850, help="px of the frames")
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))
+    parser.add_argument("--far", type=Path, help="folder of far.py: its frames instead of test structures, for reporting only")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rows", type=Path, help="also write every row as a JSON line")
     parser.add_argument("--table", type=Path, metavar="ROWS", help="only print the tables of rows written before")
@@ -232,8 +265,14 @@ def main() -> None:
             options.score_frames,
             options.wrong,
             options.side,
+            options.far is not None,
         )
-        jobs = list(enumerate(stored_waves(options.data, options.split, options.frames)))
+        paths = (
+            stored_waves(options.data, options.split, options.frames)
+            if options.far is None
+            else sorted(options.far.glob("*.npz"))
+        )
+        jobs = list(enumerate(paths))
         with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
             rows = [row for found in pool.map(partial(one_structure, setting), jobs) for row in found]
         if options.rows:

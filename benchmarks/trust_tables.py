@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 Row = dict[str, Any]
-KINDS = ("particle", "support", "edge", "vacuum")
+KINDS = ("particle", "support", "edge", "vacuum", "far pt-ceo2", "far other")
 VERDICTS = ("present", "cannot tell", "absent")
 
 
@@ -37,7 +37,11 @@ def coverage(rows: list[Row], kind: str | None, noise: str | None = None) -> tup
 def coverage_table(rows: list[Row]) -> str:
     """A line for each kind of content, and for each noise."""
     lines = ["| truth inside, % (s.e.) | n | " + " | ".join(f"{v} %" for v in rows[0]["levels"]) + " |", "|---|--:|" + "--:|" * 4]
-    groups = [(k, k, None) for k in KINDS] + [("all", None, None)] + [(n, None, n) for n in _noises(rows)]
+    groups = (
+        [(k, k, None) for k in KINDS if any(k in r["inside"] for r in rows)]
+        + [("all", None, None)]
+        + [(n, None, n) for n in _noises(rows)]
+    )
     for name, kind, noise in groups:
         share, error, n = coverage(rows, kind, noise)
         lines.append(f"| {name} | {n} | " + " | ".join(f"{s:.1f} ({e:.1f})" for s, e in zip(share, error, strict=True)) + " |")

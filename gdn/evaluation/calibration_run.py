@@ -27,6 +27,8 @@ from gdn.frames.sampling import bin_sum
 from gdn.models import ModelCard, load_model, sha256_of
 from gdn.search.bank import Bank, bank_for
 from gdn.search.denoise import FrameResult, denoise_frame
+from gdn.search.family import usual_candidates
+from gdn.search.mixture import Candidate
 from gdn.search.tiles import SearchSettings
 from gdn.training.imaging import read_wave, render
 from gdn.training.recipe import Imaging
@@ -120,13 +122,13 @@ def _one_thread() -> None:
         os.environ[name] = "1"
 
 
-_open: dict[Path, tuple[Engine, Bank]] = {}  # one engine a process
+_open: dict[Path, tuple[Engine, Bank, list[Candidate]]] = {}  # one engine a process
 
 
-def _running(folder: Path) -> tuple[Engine, Bank]:
+def _running(folder: Path) -> tuple[Engine, Bank, list[Candidate]]:
     if folder not in _open:
         engine = open_engine(load_model(folder), threads=1)
-        _open[folder] = engine, bank_for(engine, 0, RESTARTS)
+        _open[folder] = engine, bank_for(engine, 0, RESTARTS), usual_candidates(threads=1)
     return _open[folder]
 
 
@@ -156,10 +158,10 @@ def clean_view(task: Task, card: ModelCard, rng: np.random.Generator) -> Array:
 def observed(task: Task) -> Observation:
     """Denoise one frame as a user would, told nothing, and compare with the truth."""
     rng = np.random.default_rng([task.seed, task.number, 0xCA1])
-    engine, bank = _running(task.model)
+    engine, bank, others = _running(task.model)
     clean = clean_view(task, engine.model.card, rng)
     noisy = random_noise(rng).apply(clean, int(rng.integers(2**31)))
-    result = denoise_frame(noisy, FRAME_SAMPLING, engine, bank, SearchSettings())
+    result = denoise_frame(noisy, FRAME_SAMPLING, engine, bank, SearchSettings(), others=others)
     return observe_result(seed_of_path(task.path), result, clean, task.number)
 
 

@@ -38,6 +38,13 @@ def members(names_or_folders: str) -> list[Model | RestorerModel]:
     return sorted((find_any(name) for name in names), key=_field, reverse=True)
 
 
+def usual_candidates(threads: int | None = None) -> list[Candidate]:
+    """What stands beside every generator where nothing else is asked for: the collaborative filter, and the shipped restorer."""
+    shipped = [find_any(RESTORER)] if RESTORER in shipped_models() else []
+    sessions = [RestorerSession(model, threads=threads) for model in shipped if isinstance(model, RestorerModel)]
+    return [CollaborativeCandidate(), *(RestorerCandidate(session) for session in sessions)]
+
+
 def _field(model: Model | RestorerModel) -> float:
     return model.card.patch * model.card.sampling_angstrom if isinstance(model, Model) else 0.0
 
