@@ -27,17 +27,12 @@ from gdn.simulation.breadth import ENERGIES_EV, WavePool, any_structure
 from gdn.simulation.workers import StructureWorkers
 from gdn.training.restorer import RestorerShape
 from gdn.training.restoring import RestorerRecipe, RestorerRun, train_restorer
-
-TEST_REMAINDER = 2  # seeds with remainder 0 and 1 by 10 are test and validation (gdn.training.simulation.split_of)
+from gdn.training.structures import seeds_of
 
 
 def training_seeds(seed: int) -> Iterator[int]:
     """Seeds of the train split, without end; another sequence for every `seed`."""
-    rng = np.random.default_rng([seed, 0x517])
-    while True:
-        value = int(rng.integers(2**48))
-        if value % 10 >= TEST_REMAINDER:
-            yield value
+    return seeds_of("train", np.random.default_rng([seed, 0x517]))
 
 
 def matrix_rate(device: str, n: int = 8192) -> float:

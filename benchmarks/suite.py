@@ -32,6 +32,7 @@ from gdn.evaluation.unet import UNETS
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.search.bank import bank_for
 from gdn.search.original import OriginalSettings, parse_steps
+from gdn.training.dataset import structure_seed
 from gdn.training.imaging import Wave, read_wave, render, write_wave
 from gdn.training.simulation import (
     FRAME_SAMPLING,
@@ -39,11 +40,9 @@ from gdn.training.simulation import (
     exit_wave,
     frame_optics,
     seed_of_path,
-    split_of,
-    structure_seed,
     wave_path,
 )
-from gdn.training.structures import random_structure
+from gdn.training.structures import random_structure, split_of
 
 Row = dict[str, Any]
 

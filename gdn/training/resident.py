@@ -21,20 +21,20 @@ from gdn.simulation import conditions
 from gdn.simulation.breadth import WavePool
 from gdn.simulation.lattices import CELL
 from gdn.simulation.renderer import Lens, intensity_spectra, patches, pixel_averaged
+from gdn.simulation.scattering import wavelength_angstrom
 from gdn.simulation.workers import StructureWorkers
 from gdn.training import monitor
-from gdn.training.imaging import WAVELENGTH_300KV_ANGSTROM, Optics
+from gdn.training.imaging import Optics
 from gdn.training.networks import freeze_statistics
 from gdn.training.randomness import Draws, Shards
 from gdn.training.recipe import Recipe, load_recipe
 from gdn.training.state import State
 from gdn.training.status import status
 from gdn.training.steps import step
-from gdn.training.structures import Structure, random_structure
+from gdn.training.structures import Structure, random_structure, seeds_of
 
 BATCH, RATE = 256, 1e-3  # a card's; the recipe's own where there is none
 POOL, HELD_OUT_STRUCTURES, HELD_OUT = 3000, 24, 256
-ENERGY_EV = 300e3
 
 
 class ResidentRun:
@@ -49,6 +49,7 @@ class ResidentRun:
         if start is not None:
             self.state.start_from(start)
         self.draws = conditions.Draws.seeded(seed, device)
+        self.energy_ev = 1e3 * self.recipe.specimen.energies_kv[0]
         self.rng = np.random.default_rng([seed, 0x5E])
         grid = 384 if toy else 768
         self.pool = WavePool(4 if toy else POOL, device, grid, maps=False)
@@ -65,7 +66,7 @@ class ResidentRun:
         network, imaging, per = self.recipe.network, self.recipe.imaging, self.recipe.stream.patches_per_image
         count = -(-n // per)
         index = draws.integers(pool.filled, count)
-        lens = Lens.of([Optics.random(rng, imaging) for _ in range(count)], WAVELENGTH_300KV_ANGSTROM, self.device)
+        lens = Lens.of([Optics.random(rng, imaging) for _ in range(count)], wavelength_angstrom(self.energy_ev), self.device)
         pixel = network.sampling_angstrom / draws.uniform(*imaging.magnification, count)
         spectra = torch.cat(
             [
@@ -81,11 +82,11 @@ class ResidentRun:
     @cached_property
     def held_out(self) -> Tensor:
         """Patches of validation structures, the same in every run."""
-        rng = np.random.default_rng(0xE1)
+        seeds = seeds_of("validation", np.random.default_rng(0xE1))
         while self._validation.count < len(self._validation.waves):
-            structure = self.make(10 * int(rng.integers(2**40)) + 1)  # the validation split
+            structure = self.make(next(seeds))
             if len(structure.numbers):
-                self._validation.add(structure, ENERGY_EV)
+                self._validation.add(structure, self.energy_ev)
         count = 16 if self.toy else HELD_OUT
         return self.draw(count, self._validation, conditions.Draws.seeded(0xE1, self.device), np.random.default_rng(0xE2))
 
@@ -98,7 +99,7 @@ class ResidentRun:
         while (done := (time.monotonic() - begun) / seconds) < 1:
             for structure in workers.ready(16 if self.pool.count < 400 else 2):
                 if len(structure.numbers):
-                    self.pool.add(structure, ENERGY_EV)
+                    self.pool.add(structure, self.energy_ev)
             if self.pool.filled < min(64, len(self.pool.waves)):
                 continue
             self.state.images = int(done * length)

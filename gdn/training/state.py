@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gdn.models import ModelError, load_model
+from gdn.models import ModelError, Specimen, load_model
 from gdn.training.networks import Discriminator, Encoder, Generator, initialise
 from gdn.training.recipe import Recipe
 from gdn.training.unet import UNet
@@ -130,9 +130,17 @@ class State:
 
 def networks_of_model(folder: Path) -> tuple[Generator, Encoder | None, Recipe]:
     """Networks with the stored training weights of a model folder. Raises ModelError."""
-    state, recipe = _read_weights(folder / "weights.safetensors", load_model(folder).card.recipe)
+    card = load_model(folder).card
+    settings = {"specimen": _specimen_of(card.specimen)} | card.recipe
+    state, recipe = _read_weights(folder / "weights.safetensors", settings)
     assert isinstance(state.average, Generator)
     return state.average.eval(), None if state.encoder is None else state.encoder.eval(), recipe
+
+
+def _specimen_of(known: Specimen) -> dict[str, Any]:
+    """What a recipe from before it had a section for it would say of a model's specimen."""
+    voltage = {} if known.voltage_kv is None else {"energies_kv": (known.voltage_kv,)}
+    return {"description": known.material} | voltage
 
 
 def _read_weights(path: Path, settings: dict[str, Any]) -> tuple[State, Recipe]:
