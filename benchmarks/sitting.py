@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gdn.simulation.breadth import ENERGIES_EV, WavePool, any_structure
+from gdn.simulation.breadth import WavePool, any_structure
 from gdn.simulation.workers import StructureWorkers
 from gdn.training.restorer import RestorerShape
 from gdn.training.restoring import RestorerRecipe, RestorerRun, train_restorer
@@ -61,7 +61,7 @@ def feeder(workers: StructureWorkers, seed: int, every: int) -> Callable[[WavePo
             return
         for structure in workers.ready(16 if pool.count < 160 else 1):
             if len(structure.numbers):
-                pool.add(structure, float(rng.choice(ENERGIES_EV)), float(rng.choice([0.0, rng.uniform(0, 0.08)])))
+                pool.add_randomly(structure, rng)
 
     return feed
 
@@ -108,7 +108,7 @@ def generator(options: argparse.Namespace, device: str) -> Iterator[dict[str, An
     workers = None
     try:
         run = ResidentRun(options.recipe, options.start, device, options.seed, options.toy)
-        workers = StructureWorkers(run.make, training_seeds(options.seed), 0 if options.toy else options.workers)
+        workers = StructureWorkers(run.source.make, training_seeds(options.seed), 0 if options.toy else options.workers)
         left = time_left(options)
         yield from run.train(options.out, left, workers, options.status)
         print(json.dumps(throughput(run.patches, run.patches, run.drawing, left)), flush=True)

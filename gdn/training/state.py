@@ -36,6 +36,21 @@ def _load_common(mine: nn.Module, its: nn.Module) -> None:
         raise RuntimeError
 
 
+@torch.no_grad()
+def _rescale(generator: Generator, encoder: Encoder | None, ratio: float) -> None:
+    """Make the same of images whose network units are `ratio` times the former ones, as nearly as two layers can: tanh and the
+    encoder's whitening are linear only for small contrast and little noise."""
+    last = generator.layers[-1]
+    assert isinstance(last, nn.ConvTranspose2d)
+    assert last.bias is not None
+    last.weight *= ratio
+    last.bias *= ratio
+    if encoder is not None:
+        first = encoder.trunk[0]
+        assert isinstance(first, nn.Conv2d)
+        first.weight[:, : generator.channels] /= ratio
+
+
 class State:
     """Networks, optimisers and counters of a run."""
 
@@ -102,12 +117,15 @@ class State:
         temporary.replace(path)
 
     def start_from(self, folder: Path) -> None:
-        """Take generator and encoder of a model or run folder; a flow that they lack starts as the identity.
+        """Take generator and encoder of a model or run folder; a flow that they lack starts as the identity, and where their
+        intensity scale is another one, first and last layer are scaled.
 
         Raises ValueError if their shapes differ.
         """
         is_run = (folder / "recipe.json").exists() and not (folder / "model.json").exists()
-        generator, encoder = (networks_of_run if is_run else networks_of_model)(folder)[:2]
+        generator, encoder, its = (networks_of_run if is_run else networks_of_model)(folder)[:3]
+        if (ratio := its.network.intensity_scale / self.recipe.network.intensity_scale) != 1:
+            _rescale(generator, encoder, ratio)
         try:
             _load_common(self.generator, generator)
             _load_common(self.average, generator)
