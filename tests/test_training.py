@@ -372,6 +372,27 @@ def test_start_from_a_model(tmp_path: Path, tiny_model: Path, tiny_recipe: Path,
     assert "another shape" in wrong.stderr
 
 
+def test_start_from_what_a_sitting_left(tmp_path: Path, tiny_run: Path, tiny_recipe: Path, dataset: Path) -> None:
+    from gdn.training.recipe import load_recipe
+    from gdn.training.state import State
+
+    sitting = tmp_path / "sitting"
+    sitting.mkdir()
+    state = State(load_recipe(str(tiny_recipe)), "cpu")
+    state.load(tiny_run / "checkpoint.pt", "cpu")
+    state.save_weights(sitting / "weights.safetensors")
+    content = json.loads((tiny_run / "recipe.json").read_text()) | {"training": {"images": 256, "seconds": 3.1}}
+    (sitting / "recipe.json").write_text(json.dumps(content))
+    arguments = ["train", "--recipe", tiny_recipe, "--data", dataset, "--images", "16", "--threads", "1", "--from", sitting]
+    done = gdn(*arguments, "-o", tmp_path / "a")
+    assert done.returncode == 0, done.stderr
+    (sitting / "recipe.json").write_text("{}")
+    wrong = gdn(*arguments, "-o", tmp_path / "b")
+    assert wrong.returncode == 1
+    assert "not the settings of a run" in wrong.stderr
+    assert len(wrong.stderr.strip().splitlines()) == 1
+
+
 def shared_training(processes: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """`gdn train` by torchrun, over gloo."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "gdn"]

@@ -122,8 +122,7 @@ class State:
 
         Raises ValueError if their shapes differ.
         """
-        is_run = (folder / "recipe.json").exists() and not (folder / "model.json").exists()
-        generator, encoder, its = (networks_of_run if is_run else networks_of_model)(folder)[:3]
+        generator, encoder, its = (networks_of_run if is_run(folder) else networks_of_model)(folder)[:3]
         if (ratio := its.network.intensity_scale / self.recipe.network.intensity_scale) != 1:
             _rescale(generator, encoder, ratio)
         try:
@@ -144,6 +143,11 @@ class State:
         self.opt_g.load_state_dict(content["opt_g"])
         self.opt_d.load_state_dict(content["opt_d"])
         self.images, self.seconds = content["images"], content["seconds"]
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `folder` is a run's, or what a sitting left, and no model's."""
+    return (folder / "recipe.json").exists() and not (folder / "model.json").exists()
 
 
 def networks_of_model(folder: Path) -> tuple[Generator, Encoder | None, Recipe]:
@@ -179,8 +183,12 @@ def networks_of_run(
     run: Path, report: Callable[[str], None] = lambda line: None
 ) -> tuple[Generator, Encoder | None, Recipe, dict[str, Any]]:
     """Averaged generator and encoder of a run's last checkpoint, or of the weights that a sitting (`benchmarks/sitting.py`)
-    left, and what to record of its training."""
-    content = json.loads((run / "recipe.json").read_text())
+    left, and what to record of its training. Raises ValueError."""
+    try:
+        content = dict(json.loads((run / "recipe.json").read_text(encoding="utf-8")))
+        content["recipe"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{run / 'recipe.json'}: not the settings of a run ({error})") from None
     weights = run / "weights.safetensors"
     if weights.is_file() and not (run / "checkpoint.pt").is_file():
         state, recipe = _read_weights(weights, content["recipe"])
