@@ -36,21 +36,6 @@ def _load_common(mine: nn.Module, its: nn.Module) -> None:
         raise RuntimeError
 
 
-@torch.no_grad()
-def _rescale(generator: Generator, encoder: Encoder | None, ratio: float) -> None:
-    """Make the same of images whose network units are `ratio` times the former ones, as nearly as two layers can: tanh and the
-    encoder's whitening are linear only for small contrast and little noise."""
-    last = generator.layers[-1]
-    assert isinstance(last, nn.ConvTranspose2d)
-    assert last.bias is not None
-    last.weight *= ratio
-    last.bias *= ratio
-    if encoder is not None:
-        first = encoder.trunk[0]
-        assert isinstance(first, nn.Conv2d)
-        first.weight[:, : generator.channels] /= ratio
-
-
 class State:
     """Networks, optimisers and counters of a run."""
 
@@ -117,14 +102,12 @@ class State:
         temporary.replace(path)
 
     def start_from(self, folder: Path) -> None:
-        """Take generator and encoder of a model or run folder; a flow that they lack starts as the identity, and where their
-        intensity scale is another one, first and last layer are scaled.
+        """Take generator and encoder of a model or run folder; a flow that they lack starts as the identity. Where their
+        intensity scale is another one, they are taken as they are: what is encoded and decoded keeps its network units.
 
         Raises ValueError if their shapes differ.
         """
-        generator, encoder, its = (networks_of_run if is_run(folder) else networks_of_model)(folder)[:3]
-        if (ratio := its.network.intensity_scale / self.recipe.network.intensity_scale) != 1:
-            _rescale(generator, encoder, ratio)
+        generator, encoder = (networks_of_run if is_run(folder) else networks_of_model)(folder)[:2]
         try:
             _load_common(self.generator, generator)
             _load_common(self.average, generator)
