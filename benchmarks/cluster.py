@@ -131,7 +131,8 @@ def efficiency(count: int) -> None:
 
 WAVE = """
 import time
-from gdn.training.simulation import exit_wave, structure_seed
+from gdn.training.dataset import structure_seed
+from gdn.training.simulation import exit_wave
 from gdn.training.structures import random_structure
 some = [random_structure(structure_seed(3, i)) for i in range({count})]
 exit_wave(some[0])

@@ -27,7 +27,7 @@ from gdn.engines.torch import TorchEngine
 from gdn.evaluation.evaluate import CleanFrame
 from gdn.evaluation.metrics import psnr, ssim
 from gdn.evaluation.suite import STUDY_VACUUM, parse_suite
-from gdn.models import MODEL_SCHEMA, Model, ModelCard, Specimen, find_model, sha256_of, shipped_models
+from gdn.models import MODEL_SCHEMA, Model, ModelCard, find_model, sha256_of, shipped_models
 from gdn.search.bank import bank_for
 from gdn.search.denoise import denoise_frame
 from gdn.search.tiles import SearchSettings
@@ -122,7 +122,7 @@ def open_networks(source: str) -> tuple[Generator, Encoder | None, Recipe, dict[
     n = recipe.network
     card = ModelCard(
         schema_version=MODEL_SCHEMA, name=recipe.name, latent=n.latent, patch=n.patch, sampling_angstrom=n.sampling_angstrom,
-        specimen=Specimen(material="Pt nanoparticles on CeO2", voltage_kv=300), recipe=recipe.model_dump(mode="json"),
+        specimen=recipe.specimen.card(), recipe=recipe.model_dump(mode="json"),
         training=training, files={"checkpoint.pt": sha256_of(path / "checkpoint.pt")},
     )  # fmt: skip
     return generator, encoder, recipe, training, Model(path, card)

@@ -13,8 +13,8 @@ import numpy as np
 
 from gdn.training.data import wave_patches
 from gdn.training.imaging import Optics, read_wave, render
-from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, exit_wave, seed_of_path, split_of
-from gdn.training.structures import random_structure
+from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, exit_wave, seed_of_path
+from gdn.training.structures import random_structure, split_of
 
 
 def rates(paths: list[Path]) -> None:

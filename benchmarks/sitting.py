@@ -23,21 +23,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from gdn.simulation.breadth import ENERGIES_EV, WavePool, any_structure
+from gdn.simulation.breadth import WavePool, any_structure
 from gdn.simulation.workers import StructureWorkers
 from gdn.training.restorer import RestorerShape
 from gdn.training.restoring import RestorerRecipe, RestorerRun, train_restorer
-
-TEST_REMAINDER = 2  # seeds with remainder 0 and 1 by 10 are test and validation (gdn.training.simulation.split_of)
+from gdn.training.structures import seeds_of
 
 
 def training_seeds(seed: int) -> Iterator[int]:
     """Seeds of the train split, without end; another sequence for every `seed`."""
-    rng = np.random.default_rng([seed, 0x517])
-    while True:
-        value = int(rng.integers(2**48))
-        if value % 10 >= TEST_REMAINDER:
-            yield value
+    return seeds_of("train", np.random.default_rng([seed, 0x517]))
 
 
 def matrix_rate(device: str, n: int = 8192) -> float:
@@ -66,7 +61,7 @@ def feeder(workers: StructureWorkers, seed: int, every: int) -> Callable[[WavePo
             return
         for structure in workers.ready(16 if pool.count < 160 else 1):
             if len(structure.numbers):
-                pool.add(structure, float(rng.choice(ENERGIES_EV)), float(rng.choice([0.0, rng.uniform(0, 0.08)])))
+                pool.add_randomly(structure, rng)
 
     return feed
 
@@ -113,7 +108,7 @@ def generator(options: argparse.Namespace, device: str) -> Iterator[dict[str, An
     workers = None
     try:
         run = ResidentRun(options.recipe, options.start, device, options.seed, options.toy)
-        workers = StructureWorkers(run.make, training_seeds(options.seed), 0 if options.toy else options.workers)
+        workers = StructureWorkers(run.source.make, training_seeds(options.seed), 0 if options.toy else options.workers)
         left = time_left(options)
         yield from run.train(options.out, left, workers, options.status)
         print(json.dumps(throughput(run.patches, run.patches, run.drawing, left)), flush=True)

@@ -36,6 +36,7 @@ from gdn.models import AUTO, find_model
 from gdn.search.bank import Bank, bank_for
 from gdn.search.family import Family, Team, members
 from gdn.search.original import OriginalSettings, parse_steps
+from gdn.training.dataset import structure_seed
 from gdn.training.imaging import Wave, read_wave, render, write_wave
 from gdn.training.simulation import (
     FRAME_SAMPLING,
@@ -43,11 +44,9 @@ from gdn.training.simulation import (
     exit_wave,
     frame_optics,
     seed_of_path,
-    split_of,
-    structure_seed,
     wave_path,
 )
-from gdn.training.structures import random_structure
+from gdn.training.structures import random_structure, split_of
 
 Row = dict[str, Any]
 

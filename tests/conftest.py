@@ -56,6 +56,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 TINY = """
 schema_version = 1
 name = "tiny"
+[specimen]
+description = "nothing in particular"
 [network]
 latent = 16
 patch = 32

@@ -32,7 +32,7 @@ from gdn.simulation.renderer import (  # noqa: E402
 from gdn.simulation.scattering import HEAVIEST, projected_potential, wavelength_angstrom  # noqa: E402
 from gdn.simulation.specimens import random_specimen  # noqa: E402
 from gdn.training.detectors import SLOTS, observe  # noqa: E402
-from gdn.training.imaging import WAVE_BAND, WAVELENGTH_300KV_ANGSTROM, Optics, Wave, oversampled  # noqa: E402
+from gdn.training.imaging import WAVE_BAND, Optics, Wave, oversampled  # noqa: E402
 from gdn.training.restorer import Restorer, RestorerShape  # noqa: E402
 from gdn.training.structures import CELL_ANGSTROM, Structure, random_structure  # noqa: E402
 
@@ -40,6 +40,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from multislice import abtem_image, contrast_error, cut_to, torch_image  # noqa: E402
 
 CELL = CELL_ANGSTROM
+WAVELENGTH = wavelength_angstrom(300e3)
 OPTICS = [
     Optics(),
     Optics(defocus_nm=-12, spherical_um=2, astigmatism_nm=3, astigmatism_degrees=35, blur_angstrom=0.1),
@@ -76,7 +77,7 @@ def one_atom(number: int) -> Structure:
 def test_images_are_those_of_the_numpy_renderer():
     wave = Wave(small_wave().numpy(), CELL, np.zeros((0, 2), np.float32), np.zeros(0, np.float32), {})
     pixels = [0.2, 0.4, 0.35, 0.1]
-    spectra = intensity_spectra(small_wave().expand(len(OPTICS), -1, -1), Lens.of(OPTICS, WAVELENGTH_300KV_ANGSTROM), CELL)
+    spectra = intensity_spectra(small_wave().expand(len(OPTICS), -1, -1), Lens.of(OPTICS, WAVELENGTH), CELL)
     images = cell_images(pixel_averaged(spectra, torch.tensor(pixels), CELL), 256)
     for image, optics, pixel in zip(images, OPTICS, pixels, strict=True):
         expected = oversampled(wave, optics, 256, pixel)
@@ -85,7 +86,7 @@ def test_images_are_those_of_the_numpy_renderer():
 
 
 def test_a_camera_s_transfer_function_leaves_the_mean_and_lowers_the_contrast():
-    lens = Lens.of([Optics()] * 2, WAVELENGTH_300KV_ANGSTROM)
+    lens = Lens.of([Optics()] * 2, WAVELENGTH)
     lens = replace(lens, camera=torch.tensor([0.0, 0.3]))
     sharp, soft = cell_images(intensity_spectra(small_wave().expand(2, -1, -1), lens, CELL))
     assert float(soft.mean()) == pytest.approx(float(sharp.mean()), abs=1e-5)
@@ -95,7 +96,7 @@ def test_a_camera_s_transfer_function_leaves_the_mean_and_lowers_the_contrast():
 def test_patches_are_those_of_scipy_s_splines():
     from scipy.ndimage import map_coordinates, spline_filter
 
-    spectra = intensity_spectra(small_wave().expand(2, -1, -1), Lens.of(OPTICS[:2], WAVELENGTH_300KV_ANGSTROM), CELL)
+    spectra = intensity_spectra(small_wave().expand(2, -1, -1), Lens.of(OPTICS[:2], WAVELENGTH), CELL)
     cuts = Cuts(
         image=torch.tensor([0, 1, 1]),
         centre=torch.tensor([[30.0, 35.0], [32.0, 32.0], [3.0, 61.0]]),
@@ -126,7 +127,7 @@ def test_random_cuts_stay_clear_of_the_cell_s_edge():
 
 
 def test_the_spectrum_of_a_cell_is_the_one_it_was_made_of():
-    spectra = intensity_spectra(small_wave()[None], Lens.of(OPTICS[:1], WAVELENGTH_300KV_ANGSTROM), CELL)
+    spectra = intensity_spectra(small_wave()[None], Lens.of(OPTICS[:1], WAVELENGTH), CELL)
     torch.testing.assert_close(spectra_of(cell_images(spectra), CELL), spectra, atol=1e-6, rtol=1e-4)
 
 
@@ -195,8 +196,19 @@ def test_the_potential_of_an_atom_sums_to_its_scattering_at_rest():
         assert (row, column) == (round(33.1 * 6), round(20.3 * 6))  # axis 0 is y
 
 
-def test_the_wavelength_is_the_renderer_s():
-    assert wavelength_angstrom(300e3) == pytest.approx(WAVELENGTH_300KV_ANGSTROM, rel=1e-4)
+@pytest.mark.parametrize(("kilovolts", "expected"), [(300, 0.0196875), (200, 0.0250793), (80, 0.0417572)])
+def test_the_wavelength_is_the_tables(kilovolts, expected):
+    assert wavelength_angstrom(1e3 * kilovolts) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_stored_wave_is_imaged_at_its_own_voltage():
+    spectrum = small_wave()
+    columns, weights = np.zeros((0, 2), np.float32), np.zeros(0, np.float32)
+    for record, kilovolts in (({}, 300), ({"energy_kv": 80.0}, 80)):
+        image = oversampled(Wave(spectrum.numpy(), CELL, columns, weights, record), Optics(), 256, 0.4)
+        lens = Lens.of([Optics()], wavelength_angstrom(1e3 * kilovolts))
+        other = cell_images(pixel_averaged(intensity_spectra(spectrum[None], lens, CELL), torch.tensor([0.4]), CELL), 256)
+        np.testing.assert_allclose(image, other[0].numpy(), atol=2e-4)
 
 
 def test_an_element_beyond_bismuth_is_refused():

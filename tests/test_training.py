@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, SHARED, Exported, needs_shared, needs_training
+from pydantic import ValidationError
 
+from gdn.training.dataset import open_dataset, structure_seed
 from gdn.training.imaging import Optics, oversampled, read_wave, render, write_wave
-from gdn.training.simulation import seed_of_path, split_of, structure_seed
-from gdn.training.structures import CELL_ANGSTROM, random_structure
+from gdn.training.simulation import seed_of_path
+from gdn.training.structures import CELL_ANGSTROM, random_structure, split_of
 
 pytestmark = needs_training
 
@@ -122,6 +125,43 @@ def test_simulate_in_parallel_resumes_and_repeats(tmp_path: Path) -> None:
         np.testing.assert_allclose(one.spectrum / scale, two.spectrum / scale, atol=1e-5)
         assert one.record == two.record
         assert one.record["seed"] == seed_of_path(p)
+
+
+def test_a_data_set_is_of_one_voltage_and_the_trainer_refuses_another(tmp_path: Path, dataset: Path, tiny_recipe: Path) -> None:
+    from gdn.training.data import open_stream
+    from gdn.training.recipe import Recipe, load_recipe
+
+    def of(**specimen: object) -> Recipe:
+        return Recipe.model_validate(load_recipe(str(tiny_recipe)).model_dump() | {"specimen": specimen})
+
+    data = shutil.copytree(dataset, tmp_path / "data")
+    open_stream(data, of()).close()  # as old ones, it has no dataset.json: 300 kV
+    (data / "dataset.json").write_text('{"schema": 1, "seed": 9, "count": 5}')
+    open_stream(data, of(energies_kv=[300])).close()
+    open_dataset(data, 9, 5, 300.0)
+    with pytest.raises(ValueError, match=r"made at 300 kV, asked for 200 kV.*--energy-kv 300"):
+        open_dataset(data, 9, 5, 200.0)
+    with pytest.raises(ValueError, match=r"made at 300 kV, the recipe is of 200 kV; set energies_kv = \[300\]"):
+        open_stream(data, of(energies_kv=[200]))
+    with pytest.raises(ValueError, match=r"holds Pt on CeO2, the recipe is of any crystal.*sitting"):
+        open_stream(data, of(source="any", energies_kv=[300, 80]))
+    (data / "dataset.json").write_text("[]")
+    with pytest.raises(ValueError, match="simulate it again"):
+        open_stream(data, of())
+    with pytest.raises(ValidationError, match="has one"):
+        of(energies_kv=[300, 80])
+
+
+def test_a_model_says_the_specimen_of_its_recipe(tiny_model: Path) -> None:
+    from gdn.models import Specimen, find_model, load_model
+    from gdn.training.recipe import Specimen as RecipeSpecimen
+    from gdn.training.state import networks_of_model
+
+    assert load_model(tiny_model).card.specimen == Specimen(material="nothing in particular", voltage_kv=300)
+    old = find_model("pt-ceo2-64")
+    assert "specimen" not in old.card.recipe
+    assert networks_of_model(old.folder)[2].specimen.card() == old.card.specimen
+    assert RecipeSpecimen(description="any", source="any", energies_kv=(300, 80)).card().voltage_kv is None
 
 
 def test_streams_repeat_whatever_the_workers(dataset: Path, tiny_recipe: Path) -> None:
@@ -330,6 +370,27 @@ def test_start_from_a_model(tmp_path: Path, tiny_model: Path, tiny_recipe: Path,
     wrong = gdn(*arguments, "-o", tmp_path / "b", "--from", tiny_model, "--latent", "32")
     assert wrong.returncode == 1
     assert "another shape" in wrong.stderr
+
+
+def test_start_from_what_a_sitting_left(tmp_path: Path, tiny_run: Path, tiny_recipe: Path, dataset: Path) -> None:
+    from gdn.training.recipe import load_recipe
+    from gdn.training.state import State
+
+    sitting = tmp_path / "sitting"
+    sitting.mkdir()
+    state = State(load_recipe(str(tiny_recipe)), "cpu")
+    state.load(tiny_run / "checkpoint.pt", "cpu")
+    state.save_weights(sitting / "weights.safetensors")
+    content = json.loads((tiny_run / "recipe.json").read_text()) | {"training": {"images": 256, "seconds": 3.1}}
+    (sitting / "recipe.json").write_text(json.dumps(content))
+    arguments = ["train", "--recipe", tiny_recipe, "--data", dataset, "--images", "16", "--threads", "1", "--from", sitting]
+    done = gdn(*arguments, "-o", tmp_path / "a")
+    assert done.returncode == 0, done.stderr
+    (sitting / "recipe.json").write_text("{}")
+    wrong = gdn(*arguments, "-o", tmp_path / "b")
+    assert wrong.returncode == 1
+    assert "not the settings of a run" in wrong.stderr
+    assert len(wrong.stderr.strip().splitlines()) == 1
 
 
 def shared_training(processes: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

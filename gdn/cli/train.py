@@ -36,7 +36,11 @@ def train(
     ),
     resume: bool = typer.Option(False, "--resume", help="Insist on an existing run.", rich_help_panel=OUTPUT),
     start: str | None = typer.Option(
-        None, "--from", metavar="MODEL", help="Start from the weights of a model.", rich_help_panel=NETWORK
+        None,
+        "--from",
+        metavar="MODEL|RUN",
+        help="Start from the weights of a model, of a run, or of what a sitting left.",
+        rich_help_panel=NETWORK,
     ),
     latent: int | None = typer.Option(None, min=1, help="Override the recipe's latent size.", rich_help_panel=NETWORK),
     patch: int | None = typer.Option(None, help="Override the patch: 32, 64, 128, 256 or 512 px.", rich_help_panel=NETWORK),
@@ -86,16 +90,20 @@ def train(
             print(_line(row), flush=True)
 
         options = RunOptions(
-            folder, data, device, workers, threads, minutes, status_every, report=report, start_from=_model_folder(start)
+            folder, data, device, workers, threads, minutes, status_every, report=report, start_from=_start_folder(start)
         )
         state = run_training(chosen, options)
     print(f"{folder}: {state.images:,} images seen; 'gdn export {folder} -o MODEL' makes a model of it")
     return 0
 
 
-def _model_folder(start: str | None) -> Path | None:
-    from gdn.models import ModelError, find_model
+def _start_folder(start: str | None) -> Path | None:
+    """The folder of what to start from: a model by name or folder, a run, or what a sitting left. Raises UsageFault."""
+    from gdn.models import ModelError, find_model, shipped_models
+    from gdn.training.state import is_run
 
+    if start is not None and start not in shipped_models() and is_run(Path(start)):
+        return Path(start)
     try:
         return None if start is None else find_model(start).folder
     except ModelError as error:

@@ -32,7 +32,8 @@ from gdn.search.mixture import Candidate
 from gdn.search.tiles import SearchSettings
 from gdn.training.imaging import read_wave, render
 from gdn.training.recipe import Imaging
-from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path, split_of
+from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
+from gdn.training.structures import split_of
 from gdn.trust.calibration import FILE, Calibration
 
 SPLIT = "validation"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gdn.simulation.conditions import Draws, any_lens, random_cuts
-from gdn.simulation.lattices import CELL, WAVELENGTHS, RandomLattices
+from gdn.simulation.lattices import CELL, RandomLattices
 from gdn.simulation.multislice import Beam, band_size, exit_wave, scattering_maps
 from gdn.simulation.renderer import intensity_spectra, patches, pixel_averaged, spectra_of, stem_image
 from gdn.simulation.scattering import wavelength_angstrom
@@ -17,7 +17,7 @@ from gdn.simulation.specimens import random_specimen
 from gdn.training.imaging import WAVE_BAND
 from gdn.training.structures import Structure, random_structure
 
-PIXEL_ANGSTROM = (0.25, 0.45)  # of a patch: whole-number binning comes to about 0.35
+PIXEL_ANGSTROM = (0.25, 0.45)  # of a restorer's patch: whole-number binning comes to about 0.35
 SHARES = (0.62, 0.82)  # cumulated: HRTEM, annular dark field, the rest bright field
 ENERGIES_EV = (300e3, 300e3, 200e3, 80e3)
 
@@ -54,12 +54,17 @@ class WavePool:
         self.wavelength[at] = wavelength_angstrom(energy_ev)
         self.count += 1
 
+    def add_randomly(self, structure: Structure, rng: np.random.Generator, energies_ev: tuple[float, ...] = ENERGIES_EV) -> None:
+        """Add one more structure, at one of `energies_ev`, in half of the cases with absorption."""
+        self.add(structure, float(rng.choice(energies_ev)), float(rng.choice([0.0, rng.uniform(0, 0.08)])))
+
 
 @dataclass
 class AnyCrystal:
     """A source of clean patches: half of the images of random lattices, half of the pool's structures, once it has any.
 
-    `draws` are the random numbers of everything; `batch` images are made at a time, `per_image` patches cut from each.
+    `draws` are the random numbers of everything; `batch` images are made at a time, `per_image` patches cut from each. A pixel
+    is between the two of `pixel_angstrom`, uniform in the logarithm; beams of random lattices have one of `energies_ev`.
     """
 
     draws: Draws
@@ -67,9 +72,12 @@ class AnyCrystal:
     patch: int
     per_image: int = 2
     pool: WavePool | None = None
+    pixel_angstrom: tuple[float, float] = PIXEL_ANGSTROM
+    energies_ev: tuple[float, ...] = ENERGIES_EV
 
     def __post_init__(self) -> None:
         self._lattices = RandomLattices(self.draws, self.batch)
+        self._wavelengths = [wavelength_angstrom(energy) for energy in self.energies_ev]
 
     @torch.no_grad()
     def draw(self) -> Tensor:
@@ -81,7 +89,7 @@ class AnyCrystal:
         else:
             potential = self._lattices.potential()
             waves, maps = self._lattices.waves(potential), self._lattices.scattering(potential)
-            wavelength = d.choice(WAVELENGTHS, n)
+            wavelength = d.choice(self._wavelengths, n)
         # A batch is sorted by mode, so that each image is formed in one way only.
         counts = [int(s * n) for s in SHARES]
         hrtem = intensity_spectra(waves[: counts[0]], any_lens(d, wavelength[: counts[0]]), CELL)
@@ -112,7 +120,7 @@ class AnyCrystal:
 
     def _cut(self, spectra: Tensor) -> Tensor:
         d, n = self.draws, len(spectra)
-        pixel = d.log_uniform(*PIXEL_ANGSTROM, n)
+        pixel = d.log_uniform(*self.pixel_angstrom, n)
         images = torch.arange(n, device=d.device).repeat(self.per_image)
         cuts = random_cuts(d, images, self.patch, pixel.repeat(self.per_image), CELL)
         found = patches(pixel_averaged(spectra, pixel, CELL), cuts, self.patch, CELL).clamp_min(1e-3)

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates, spline_filter
 
+from gdn.training.dataset import check_specimen
 from gdn.training.imaging import Optics, Wave, oversampled, read_wave
 from gdn.training.randomness import Shards, shard_count
 from gdn.training.recipe import Imaging, Recipe
-from gdn.training.simulation import seed_of_path, split_of
+from gdn.training.simulation import seed_of_path
+from gdn.training.structures import split_of
 
 Patches = NDArray[np.float32]
 LABELS = 2  # standardised defocus and thickness
@@ -279,4 +281,5 @@ def open_stream(data: Path, recipe: Recipe, workers: int = 0, share: tuple[int, 
         return ArrayStream(data, recipe, share)
     if not (data / "waves").is_dir():
         raise ValueError(f"{data}: neither a folder of 'gdn simulate' (it has no waves/) nor an .npz of images")
+    check_specimen(data, recipe.specimen)
     return WaveStream(data, recipe, workers, share)

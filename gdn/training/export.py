@@ -18,7 +18,7 @@ from gdn.engines.base import OUTPUTS
 from gdn.engines.folded import PullBack, PushForward
 from gdn.engines.step import INPUTS as STEP_INPUTS
 from gdn.engines.step import GaussNewton
-from gdn.models import MODEL_SCHEMA, ModelCard, Specimen, load_model, sha256_of
+from gdn.models import MODEL_SCHEMA, ModelCard, load_model, sha256_of
 from gdn.training.export_check import GRADIENT_INPUTS, compare, example, step_example, tangents
 from gdn.training.folding import fold
 from gdn.training.graphs import export_graph, replace_folder, round_to_half, share_weights, store
@@ -160,7 +160,7 @@ def _write_card(
     card = ModelCard(
         schema_version=MODEL_SCHEMA, name=name, latent=n.latent, patch=n.patch, channels=n.channels,
         sampling_angstrom=n.sampling_angstrom,
-        specimen=Specimen(material="Pt nanoparticles on CeO2", voltage_kv=300.0),
+        specimen=recipe.specimen.card(),
         precision="fp16" if precision == "fp16" else "fp32", recipe=recipe.model_dump(mode="json"),
         training=training | {"gdn": __version__, "torch": torch.__version__, "export_error": errors}, files=files,
     )  # fmt: skip

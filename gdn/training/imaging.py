@@ -18,12 +18,13 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from gdn.simulation.scattering import wavelength_angstrom
 from gdn.training.recipe import Imaging
 
 ComplexArray = NDArray[np.complex64]
 FloatArray = NDArray[np.float32]
 
-WAVELENGTH_300KV_ANGSTROM = 0.0196875  # relativistic electron wavelength at 300 kV
+ENERGY_KV = 300.0  # of waves stored before their record said it
 WAVE_BAND = 1.6  # 1/Å kept of the exit wave; the focal spread damps what lies beyond to below 1e-3
 IMAGE_BAND = 1.45  # 1/Å kept of the intensity; the blur leaves less than 2 % there
 _GRID = 300  # px on which the intensity is formed: products alias only beyond IMAGE_BAND
@@ -32,7 +33,7 @@ _MARGIN_ANGSTROM = 2.0  # next to the cell's edge the periodic neighbour shows
 
 @dataclass(frozen=True)
 class Optics:
-    """Imaging conditions at 300 kV. Positive defocus is underfocus."""
+    """Imaging conditions of a lens, whatever the beam. Positive defocus is underfocus."""
 
     defocus_nm: float = 6.0
     spherical_um: float = -5.0
@@ -77,6 +78,11 @@ class Wave:
     columns: FloatArray
     weights: FloatArray
     record: dict[str, Any]
+
+    @property
+    def energy_kv(self) -> float:
+        """Of the electrons that left the specimen."""
+        return float(self.record.get("energy_kv", ENERGY_KV))
 
 
 def write_wave(path: Path, wave: Wave) -> None:
@@ -126,10 +132,10 @@ def _frequencies(n: int, cell: float) -> tuple[NDArray[np.float64], NDArray[np.f
     return k[:, None], k[None, :]
 
 
-def transfer(optics: Optics, n: int, cell: float, focus_offset_nm: float = 0.0) -> ComplexArray:
-    """Lens transfer (n, n) with the envelope of the source angle (Kirkland 2010, eqs. 3.9 and 3.38)."""
+def transfer(optics: Optics, n: int, cell: float, wavelength: float, focus_offset_nm: float = 0.0) -> ComplexArray:
+    """Lens transfer (n, n) for electrons of `wavelength` Å, with the envelope of the source angle (Kirkland 2010, eqs. 3.9
+    and 3.38)."""
     ky, kx = _frequencies(n, cell)
-    wavelength = WAVELENGTH_300KV_ANGSTROM
     alpha = wavelength * (kx + 1j * ky)
     a2 = np.abs(alpha) ** 2
     c1 = -10 * (optics.defocus_nm + focus_offset_nm)
@@ -152,10 +158,11 @@ def intensity_spectrum(wave: Wave, optics: Optics) -> NDArray[np.complex64]:
     """
     n = wave.spectrum.shape[0]
     nodes, weights = np.polynomial.hermite.hermgauss(5)
+    wavelength = wavelength_angstrom(1e3 * wave.energy_kv)
     intensity = np.zeros((_GRID, _GRID), np.float32)
     for node, weight in zip(nodes, weights / weights.sum(), strict=True):
         offset = np.sqrt(2) * node * optics.focal_spread_nm
-        exit_wave = wave.spectrum * transfer(optics, n, wave.cell_angstrom, offset)
+        exit_wave = wave.spectrum * transfer(optics, n, wave.cell_angstrom, wavelength, offset)
         psi = scipy.fft.ifft2(band_crop(exit_wave, _GRID)) * (_GRID / n) ** 2
         intensity += np.float32(weight) * (psi.real**2 + psi.imag**2)
     keep = 2 * int(IMAGE_BAND * wave.cell_angstrom) + 1

@@ -5,9 +5,11 @@ from __future__ import annotations
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gdn import models
 
 RECIPE_SCHEMA = 1
 
@@ -127,11 +129,33 @@ class Imaging(_Section):
         return self
 
 
+class Specimen(_Section):
+    """What the images are of. The defaults are what all recipes were of before there was this section."""
+
+    description: str = Field("Pt nanoparticles on CeO2", min_length=1, description="as model.json has it")
+    source: Literal["pt-ceo2", "any"] = Field("pt-ceo2", description="what 'gdn simulate' makes, or any crystal in any mode")
+    energies_kv: tuple[Annotated[float, Field(gt=0, le=3000)], ...] = Field(
+        (300.0,), min_length=1, description="of the beam; where there are several, each structure has one of them"
+    )
+
+    @model_validator(mode="after")
+    def _one_energy(self) -> Self:
+        if self.source == "pt-ceo2" and len(self.energies_kv) > 1:
+            raise ValueError(f"energies_kv {list(self.energies_kv)}: the source 'pt-ceo2' has one")
+        return self
+
+    def card(self) -> models.Specimen:
+        """The same as `model.json` has it: no voltage where there are several."""
+        several = len(set(self.energies_kv)) > 1
+        return models.Specimen(material=self.description, voltage_kv=None if several else self.energies_kv[0])
+
+
 class Recipe(_Section):
     """All settings of a run."""
 
     schema_version: Literal[1] = 1
     name: str
+    specimen: Specimen = Specimen()
     network: Network = Network()
     optimiser: Optimiser = Optimiser()
     loss: Loss = Loss()

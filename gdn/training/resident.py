@@ -17,24 +17,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gdn.simulation import conditions
-from gdn.simulation.breadth import WavePool
-from gdn.simulation.lattices import CELL
-from gdn.simulation.renderer import Lens, intensity_spectra, patches, pixel_averaged
 from gdn.simulation.workers import StructureWorkers
 from gdn.training import monitor
-from gdn.training.imaging import WAVELENGTH_300KV_ANGSTROM, Optics
 from gdn.training.networks import freeze_statistics
 from gdn.training.randomness import Draws, Shards
 from gdn.training.recipe import Recipe, load_recipe
+from gdn.training.sources import SOURCES
 from gdn.training.state import State
 from gdn.training.status import status
 from gdn.training.steps import step
-from gdn.training.structures import Structure, random_structure
+from gdn.training.structures import seeds_of
 
 BATCH, RATE = 256, 1e-3  # a card's; the recipe's own where there is none
 POOL, HELD_OUT_STRUCTURES, HELD_OUT = 3000, 24, 256
-ENERGY_EV = 300e3
+CPU_STEPS_A_STRUCTURE = 8
 
 
 class ResidentRun:
@@ -48,46 +44,34 @@ class ResidentRun:
         self.state = State(self.recipe, device)
         if start is not None:
             self.state.start_from(start)
-        self.draws = conditions.Draws.seeded(seed, device)
-        self.rng = np.random.default_rng([seed, 0x5E])
-        grid = 384 if toy else 768
-        self.pool = WavePool(4 if toy else POOL, device, grid, maps=False)
-        self._validation = WavePool(2 if toy else HELD_OUT_STRUCTURES, device, grid, maps=False)
-        self.patches, self.drawing = 0, 0.0
-
-    @staticmethod
-    def make(seed: int) -> Structure:
-        """The specimen of these recipes."""
-        return random_structure(seed)
-
-    def draw(self, n: int, pool: WavePool, draws: conditions.Draws, rng: np.random.Generator) -> Tensor:
-        """`n` patches (n, 1, p, p) in network units, of random structures of `pool` under the recipe's conditions."""
-        network, imaging, per = self.recipe.network, self.recipe.imaging, self.recipe.stream.patches_per_image
-        count = -(-n // per)
-        index = draws.integers(pool.filled, count)
-        lens = Lens.of([Optics.random(rng, imaging) for _ in range(count)], WAVELENGTH_300KV_ANGSTROM, self.device)
-        pixel = network.sampling_angstrom / draws.uniform(*imaging.magnification, count)
-        spectra = torch.cat(
-            [
-                pixel_averaged(intensity_spectra(pool.waves[i], lens.take(j), CELL), pixel[j], CELL)
-                for i, j in zip(index.split(64), torch.arange(count, device=self.device).split(64), strict=True)
-            ]
-        )
-        images = torch.arange(count, device=self.device).repeat(per)[:n]
-        cuts = conditions.random_cuts(draws, images, network.patch, pixel[images], CELL)
-        found = patches(spectra, cuts, network.patch, CELL)[:, None]
-        return ((found - 1) / network.intensity_scale).clamp(-0.999, 0.999)
+        source = SOURCES[self.recipe.specimen.source]
+        seeds = seeds_of("train", np.random.default_rng([seed, 0x5E]))
+        self.source = source(self.recipe, 4 if toy else POOL, device, seeds, toy)
+        self._held_out_seeds = seeds_of("validation", np.random.default_rng(0xE1))
+        size = 2 if toy else HELD_OUT_STRUCTURES
+        self._held_out_source = source(self.recipe, size, device, self._held_out_seeds, toy)
+        self.patches, self.drawing, self._calls = 0, 0.0, 0
 
     @cached_property
     def held_out(self) -> Tensor:
         """Patches of validation structures, the same in every run."""
-        rng = np.random.default_rng(0xE1)
-        while self._validation.count < len(self._validation.waves):
-            structure = self.make(10 * int(rng.integers(2**40)) + 1)  # the validation split
+        source = self._held_out_source
+        while source.pool.count < len(source.pool.waves):
+            structure = source.make(next(self._held_out_seeds))
             if len(structure.numbers):
-                self._validation.add(structure, ENERGY_EV)
-        count = 16 if self.toy else HELD_OUT
-        return self.draw(count, self._validation, conditions.Draws.seeded(0xE1, self.device), np.random.default_rng(0xE2))
+                source.add(structure)
+        return source.draw(16 if self.toy else HELD_OUT)
+
+    def _feed(self, workers: StructureWorkers) -> None:
+        """Add finished structures to the pool, many at the start; later a CPU, whose waves cost the time of training steps, adds
+        a few only."""
+        pool, self._calls = self.source.pool, self._calls + 1
+        enough = 400 if self.device == "cuda" else 64
+        if self.device != "cuda" and pool.count >= enough and self._calls % CPU_STEPS_A_STRUCTURE:
+            return
+        for structure in workers.ready(16 if pool.count < enough else 2):
+            if len(structure.numbers):
+                self.source.add(structure)
 
     def train(self, out: Path, seconds: float, workers: StructureWorkers, status_every: float = 60.0) -> Iterator[dict[str, Any]]:
         """Train for `seconds`; yields each status row once the files that belong to it are written into `out`."""
@@ -96,10 +80,9 @@ class ResidentRun:
         fixed = torch.randn(64, self.recipe.network.latent, generator=torch.Generator().manual_seed(7)).to(self.device)
         row: dict[str, float] = {}
         while (done := (time.monotonic() - begun) / seconds) < 1:
-            for structure in workers.ready(16 if self.pool.count < 400 else 2):
-                if len(structure.numbers):
-                    self.pool.add(structure, ENERGY_EV)
-            if self.pool.filled < min(64, len(self.pool.waves)):
+            self._feed(workers)
+            if self.source.pool.filled < min(64, len(self.source.pool.waves)):
+                time.sleep(0.01)  # the processes may share this core
                 continue
             self.state.images = int(done * length)
             for module in self.state.modules().values():
@@ -107,7 +90,7 @@ class ResidentRun:
                 if done >= self.recipe.optimiser.freeze_norm_from:
                     freeze_statistics(module)
             drawing = time.monotonic()
-            real = self.draw(batch, self.pool, self.draws, self.rng).contiguous(memory_format=torch.channels_last)
+            real = self.source.draw(batch).contiguous(memory_format=torch.channels_last)
             if self.device == "cuda":
                 torch.cuda.synchronize()
             self.drawing += time.monotonic() - drawing
@@ -122,7 +105,7 @@ class ResidentRun:
     def _snapshot(self, out: Path, fixed: Tensor, row: dict[str, float], seconds: float) -> dict[str, Any]:
         """Write averaged weights, recipe, statistics and a grid of held-out patches beside random samples."""
         found, samples = status(self.state, self.recipe, self.held_out, fixed, self.device)
-        row = {"images": self.patches, "seconds": seconds, "structures": self.pool.count} | row | found
+        row = {"images": self.patches, "seconds": seconds, "structures": self.source.pool.count} | row | found
         row = {name: round(v, 4) if isinstance(v, float) else v for name, v in row.items()}
         self.state.save_weights(out / "weights.safetensors")
         content = {"recipe": self.recipe.model_dump(mode="json"), "training": row}

@@ -5,7 +5,6 @@ A dataset is a folder: `dataset.json`, `waves/<seed>.npz` and, when asked for, `
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Callable, Iterable
@@ -20,9 +19,11 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from gdn import __version__
-from gdn.frames.files import write_tiff, writing
+from gdn.frames.files import write_tiff
 from gdn.frames.source import Calibration
+from gdn.training.dataset import open_dataset, structure_seed
 from gdn.training.imaging import (
+    ENERGY_KV,
     WAVE_BAND,
     FloatArray,
     Optics,
@@ -34,12 +35,11 @@ from gdn.training.imaging import (
     write_wave,
 )
 from gdn.training.recipe import Imaging
-from gdn.training.structures import Structure, random_structure
+from gdn.training.structures import Structure, random_structure, split_of
 
 GRID = 768  # px of the multislice grid on the 64 Å cell
 SLICE_ANGSTROM = 2.0
 THERMAL_ANGSTROM = 0.08  # rms displacement, one value for Pt, Ce and O
-DATASET_SCHEMA = 1
 FRAME_SHAPE, FRAME_SAMPLING = (850, 850), 0.0612  # the study's frame
 
 Progress = Callable[[int, int], None]
@@ -48,23 +48,14 @@ Runner = Callable[[list[Callable[[], None]]], Iterable[None]]  # once for each t
 
 @dataclass(frozen=True)
 class SimulationPlan:
-    """What a dataset holds: `count` structures and `frames` rendered frames, all from `seed`."""
+    """What a dataset holds: `count` structures and `frames` rendered frames, all from `seed`, of a beam of `energy_kv`."""
 
     out: Path
     count: int
     seed: int
     frames: int = 0
     workers: int = 1
-
-
-def structure_seed(seed: int, index: int) -> int:
-    """Seed of structure `index` of the dataset with `seed`: 48 bits, so that datasets do not collide."""
-    return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(16))
-
-
-def split_of(seed: int) -> str:
-    """'test' (one in ten), 'validation' (one in ten) or 'train', from the structure's seed alone."""
-    return {0: "test", 1: "validation"}.get(seed % 10, "train")
+    energy_kv: float = ENERGY_KV
 
 
 def _projected_columns(structure: Structure) -> tuple[FloatArray, FloatArray]:
@@ -92,11 +83,12 @@ def _smear(potential: NDArray[np.float32], cell: float) -> NDArray[np.float32]:
     return potential
 
 
-def exit_wave(structure: Structure) -> Wave:
-    """Multislice a 300 kV plane wave through `structure` (abTEM, Lobato potentials, 2 Å slices)."""
+def exit_wave(structure: Structure, energy_kv: float = ENERGY_KV) -> Wave:
+    """Multislice a plane wave of `energy_kv` through `structure` (abTEM, Lobato potentials, 2 Å slices)."""
     n = 2 * int(WAVE_BAND * structure.cell[0]) + 1
     record = {"simulation": "abTEM", "grid": GRID, "slice_angstrom": SLICE_ANGSTROM, "thermal_angstrom": THERMAL_ANGSTROM}
     record |= {"structure": _plain(structure.parameters), "atoms": len(structure.numbers), "gdn": __version__}
+    record["energy_kv"] = energy_kv
     columns, weights = _projected_columns(structure)
     if not len(structure.numbers):
         empty = np.zeros((n, n), np.complex64)
@@ -112,7 +104,7 @@ def exit_wave(structure: Structure) -> Wave:
     potential: Any = abtem.Potential(atoms, gpts=(GRID, GRID), slice_thickness=SLICE_ANGSTROM, parametrization="lobato")
     slices = potential.build().compute(**options)
     slices._array = _smear(np.array(slices.array), float(structure.cell[0]))
-    plane: Any = abtem.PlaneWave(energy=300e3, gpts=(GRID, GRID))
+    plane: Any = abtem.PlaneWave(energy=1e3 * energy_kv, gpts=(GRID, GRID))
     wave = plane.multislice(slices).compute(**options)
     spectrum = band_crop(scipy.fft.fft2(np.asarray(wave.array)), n) * (n / GRID) ** 2
     k = np.fft.fftfreq(n, structure.cell[0] / n)
@@ -139,10 +131,10 @@ def seed_of_path(path: Path) -> int:
     return int(path.stem.split("_")[1])
 
 
-def _simulate_one(out: Path, index: int, seed: int) -> None:
+def _simulate_one(out: Path, index: int, seed: int, energy_kv: float) -> None:
     from dataclasses import replace
 
-    wave = exit_wave(random_structure(seed))
+    wave = exit_wave(random_structure(seed), energy_kv)
     record = wave.record | {"seed": seed, "index": index, "split": split_of(seed)}
     write_wave(wave_path(out, index, seed), replace(wave, record=record))
 
@@ -157,7 +149,8 @@ def _render_one(out: Path, index: int, seed: int, view: int) -> None:
     wave = read_wave(wave_path(out, index, seed))
     optics = frame_optics(seed, view)
     image = render(wave, optics, FRAME_SAMPLING, FRAME_SHAPE)
-    description = {"structure_seed": seed, "view": view, "split": split_of(seed), "optics": as_record(optics)}
+    description: dict[str, Any] = {"structure_seed": seed, "view": view, "split": split_of(seed), "energy_kv": wave.energy_kv}
+    description["optics"] = as_record(optics)
     write_tiff(path, image, Calibration(sampling_angstrom=FRAME_SAMPLING), description)
 
 
@@ -179,12 +172,14 @@ def simulate(plan: SimulationPlan, progress: Progress = lambda done, total: None
     times as long.
 
     Safe to kill at any moment and to repeat: files appear under their names only when complete.
-    Raises ValueError if the folder holds a dataset made with another seed.
+    Raises ValueError if the folder holds a dataset made with another seed or voltage.
     """
-    _check_dataset(plan)
+    open_dataset(plan.out, plan.seed, plan.count, plan.energy_kv)
     seeds = [structure_seed(plan.seed, i) for i in range(plan.count)]
     tasks: list[Callable[[], None]] = [
-        partial(_simulate_one, plan.out, i, s) for i, s in enumerate(seeds) if not wave_path(plan.out, i, s).exists()
+        partial(_simulate_one, plan.out, i, s, plan.energy_kv)
+        for i, s in enumerate(seeds)
+        if not wave_path(plan.out, i, s).exists()
     ]
     views = [(f % plan.count, f // plan.count) for f in range(plan.frames)]
     renders: list[Callable[[], None]] = [
@@ -222,22 +217,3 @@ def _run(tasks: list[Callable[[], None]], workers: int) -> Any:
             del os.environ["OMP_NUM_THREADS"]
         else:
             os.environ["OMP_NUM_THREADS"] = before
-
-
-def _check_dataset(plan: SimulationPlan) -> None:
-    """Create the folder, or refuse one that belongs to another seed."""
-    for name in ("waves", "frames"):
-        (plan.out / name).mkdir(parents=True, exist_ok=True)
-    for stale in plan.out.glob("waves/*.part"):
-        stale.unlink(missing_ok=True)
-    path = plan.out / "dataset.json"
-    if path.exists():
-        found = json.loads(path.read_text())
-        if (found.get("schema"), found.get("seed")) != (DATASET_SCHEMA, plan.seed):
-            raise ValueError(
-                f"{path}: made with seed {found.get('seed')} (schema {found.get('schema')}), asked for seed"
-                f" {plan.seed}; choose another folder or the same seed"
-            )
-    text = json.dumps({"schema": DATASET_SCHEMA, "seed": plan.seed, "count": plan.count, "gdn": __version__}, indent=1)
-    with writing(path) as temporary:
-        temporary.write_text(text + "\n")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gdn.models import ModelError, load_model
+from gdn.models import ModelError, Specimen, load_model
 from gdn.training.networks import Discriminator, Encoder, Generator, initialise
 from gdn.training.recipe import Recipe
 from gdn.training.unet import UNet
@@ -102,12 +102,12 @@ class State:
         temporary.replace(path)
 
     def start_from(self, folder: Path) -> None:
-        """Take generator and encoder of a model or run folder; a flow that they lack starts as the identity.
+        """Take generator and encoder of a model or run folder; a flow that they lack starts as the identity. Where their
+        intensity scale is another one, they are taken as they are: what is encoded and decoded keeps its network units.
 
         Raises ValueError if their shapes differ.
         """
-        is_run = (folder / "recipe.json").exists() and not (folder / "model.json").exists()
-        generator, encoder = (networks_of_run if is_run else networks_of_model)(folder)[:2]
+        generator, encoder = (networks_of_run if is_run(folder) else networks_of_model)(folder)[:2]
         try:
             _load_common(self.generator, generator)
             _load_common(self.average, generator)
@@ -128,11 +128,24 @@ class State:
         self.images, self.seconds = content["images"], content["seconds"]
 
 
+def is_run(folder: Path) -> bool:
+    """Whether `folder` is a run's, or what a sitting left, and no model's."""
+    return (folder / "recipe.json").exists() and not (folder / "model.json").exists()
+
+
 def networks_of_model(folder: Path) -> tuple[Generator, Encoder | None, Recipe]:
     """Networks with the stored training weights of a model folder. Raises ModelError."""
-    state, recipe = _read_weights(folder / "weights.safetensors", load_model(folder).card.recipe)
+    card = load_model(folder).card
+    settings = {"specimen": _specimen_of(card.specimen)} | card.recipe
+    state, recipe = _read_weights(folder / "weights.safetensors", settings)
     assert isinstance(state.average, Generator)
     return state.average.eval(), None if state.encoder is None else state.encoder.eval(), recipe
+
+
+def _specimen_of(known: Specimen) -> dict[str, Any]:
+    """What a recipe from before it had a section for it would say of a model's specimen."""
+    voltage = {} if known.voltage_kv is None else {"energies_kv": (known.voltage_kv,)}
+    return {"description": known.material} | voltage
 
 
 def _read_weights(path: Path, settings: dict[str, Any]) -> tuple[State, Recipe]:
@@ -153,8 +166,12 @@ def networks_of_run(
     run: Path, report: Callable[[str], None] = lambda line: None
 ) -> tuple[Generator, Encoder | None, Recipe, dict[str, Any]]:
     """Averaged generator and encoder of a run's last checkpoint, or of the weights that a sitting (`benchmarks/sitting.py`)
-    left, and what to record of its training."""
-    content = json.loads((run / "recipe.json").read_text())
+    left, and what to record of its training. Raises ValueError."""
+    try:
+        content = dict(json.loads((run / "recipe.json").read_text(encoding="utf-8")))
+        content["recipe"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{run / 'recipe.json'}: not the settings of a run ({error})") from None
     weights = run / "weights.safetensors"
     if weights.is_file() and not (run / "checkpoint.pt").is_file():
         state, recipe = _read_weights(weights, content["recipe"])

@@ -7,13 +7,15 @@ A structure is a pure function of its seed, so a stored seed repeats it exactly.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.float64]  # (n, 3), Å
+Split = Literal["test", "validation", "train"]
 
 CELL_ANGSTROM = 64.0  # lateral size of the periodic simulation cell
 CEO2_A, PT_A = 5.411, 3.924  # lattice constants, Å
@@ -39,6 +41,20 @@ class Structure:
     positions: Vectors
     cell: Vectors
     parameters: dict[str, Any] = field(default_factory=dict)
+
+
+def split_of(seed: int) -> Split:
+    """'test' (one in ten), 'validation' (one in ten) or 'train', from the structure's seed alone."""
+    last = seed % 10
+    return "test" if last == 0 else "validation" if last == 1 else "train"
+
+
+def seeds_of(split: Split, rng: np.random.Generator) -> Iterator[int]:
+    """Seeds of `split`, without end, drawn from `rng`: 48 bits, as those of a data set."""
+    while True:
+        seed = int(rng.integers(2**48))
+        if split_of(seed) == split:
+            yield seed
 
 
 def unit(vector: Any) -> Vectors:
