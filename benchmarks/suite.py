@@ -24,11 +24,10 @@ from typing import Any
 import numpy as np
 
 from gdn.engines.choose import open_engine
-from gdn.evaluation.comparators import available
+from gdn.evaluation.comparators import add_unets, available
 from gdn.evaluation.evaluate import DEFAULT_AGAINST, CleanFrame, evaluate_frame, summary, table
 from gdn.evaluation.metrics import Image, psnr
 from gdn.evaluation.suite import STUDY_VACUUM, SUITE, Noise, parse_suite
-from gdn.evaluation.unet import UNETS
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.search.bank import bank_for
 from gdn.search.original import OriginalSettings, parse_steps
@@ -46,6 +45,7 @@ from gdn.training.simulation import (
 from gdn.training.structures import random_structure
 
 Row = dict[str, Any]
+UNETS = add_unets(Path(__file__).resolve().parent / "unets")  # here: the workers import this module too
 
 
 def waves_of(folder: Path, split: str, dataset_seed: int = 1) -> Iterator[Path]:

@@ -218,7 +218,7 @@ def test_a_unet_trains_exports_and_compares(tmp_path: Path, dataset: Path, frame
     command = [*gdn, "evaluate", frame_file, *options]
     compared = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert compared.returncode == 0, compared.stderr
-    assert "| poisson:1 | mine |" in compared.stdout
+    assert "| poisson:1 | unet-mine |" in compared.stdout
 
 
 def test_generators_of_a_kind_are_alike_and_noise_is_not() -> None:
