@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import needs_training
+from conftest import gdn, needs_training
 from scipy.ndimage import gaussian_filter, shift
-from test_cli import gdn, one_line
+from test_cli import one_line
 
 from gdn.cli.common import UsageFault
 from gdn.cli.evaluate import _methods
