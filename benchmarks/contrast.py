@@ -16,12 +16,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from content import CLASSES
-from suite import Job, class_table, clean_frame, contrast_of, one_frame, waves_of
+from suite import UNETS, Job, class_table, clean_frame, contrast_of, one_frame, waves_of
 
 from gdn.evaluation.comparators import available
 from gdn.evaluation.evaluate import CleanFrame
 from gdn.evaluation.suite import parse_suite
-from gdn.evaluation.unet import UNETS
 from gdn.models import DEFAULT_MODEL
 from gdn.training.imaging import read_wave
 

@@ -28,7 +28,6 @@ from gdn.engines.choose import open_engine
 from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.comparators import Case, available, binnings, bm3d_at, unet_comparator
 from gdn.evaluation.suite import STUDY_VACUUM, Noise
-from gdn.evaluation.unet import shipped_unet
 from gdn.frames.formats import read_frames
 from gdn.search.bank import bank_for
 from gdn.search.denoise import denoise_frame
@@ -37,6 +36,7 @@ from gdn.search.tiles import SearchSettings
 
 Stack = NDArray[np.float32]  # (frames, rows, columns)
 BANDS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.95, 1.25)  # 1/Å
+BLIND = Path(__file__).resolve().parent / "unets" / "blind"
 BLURS = 2.0 ** np.arange(0, 4.1, 0.25)  # px
 
 
@@ -145,7 +145,7 @@ def methods(
         tried = {n: by(partial(bm3d_at, binning=n)) for n in binnings(sampling)}
         best = min(tried, key=lambda n: recording.errors(tried[n]).mean())
         yield f"BM3D of counts summed {best}x{best}", tried[best]
-    yield "U-Net (blind)", by(unet_comparator(shipped_unet("unet-blind")))
+    yield "U-Net (blind)", by(unet_comparator(BLIND))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from gdn.engines.choose import open_engine
 from gdn.engines.restorer import RestorerSession
-from gdn.evaluation.comparators import COMPARATORS, Case
+from gdn.evaluation.comparators import COMPARATORS, Case, add_unets
 from gdn.evaluation.metrics import Image, column_score, psnr, ssim
 from gdn.evaluation.suite import Noise, parse_suite
 from gdn.frames.sampling import bin_sum, grids_for, unbin
@@ -52,6 +52,7 @@ from gdn.search.tiles import SearchSettings
 Row = dict[str, Any]
 Method = Callable[[Case, Row], Image]
 
+add_unets(Path(__file__).resolve().parent / "unets")
 METHODS = ("constant", "blur", "bm3d-binned", "tk_r_em", "gdn")
 TK_ANGSTROM = 0.35
 TK_NETWORKS = {"HRTEM": "sfr_hrtem", "HAADF": "sfr_hrstem", "ABF": "sfr_hrstem"}

@@ -27,11 +27,10 @@ import numpy as np
 from gdn.engines.base import Engine
 from gdn.engines.choose import open_engine
 from gdn.engines.restorer import RestorerSession
-from gdn.evaluation.comparators import available
+from gdn.evaluation.comparators import add_unets, available
 from gdn.evaluation.evaluate import DEFAULT_AGAINST, CleanFrame, evaluate_frame, summary, table
 from gdn.evaluation.metrics import Image, psnr
 from gdn.evaluation.suite import STUDY_VACUUM, SUITE, Noise, parse_suite
-from gdn.evaluation.unet import UNETS
 from gdn.models import AUTO, find_model
 from gdn.search.bank import Bank, bank_for
 from gdn.search.family import Family, Team, members
@@ -49,6 +48,7 @@ from gdn.training.simulation import (
 from gdn.training.structures import random_structure, split_of
 
 Row = dict[str, Any]
+UNETS = add_unets(Path(__file__).resolve().parent / "unets")  # here: the workers import this module too
 
 
 def waves_of(folder: Path, split: str, dataset_seed: int = 1) -> Iterator[Path]:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from conftest import noisy_frame
-from test_cli import FAST, gdn, left_behind, one_line
+from conftest import gdn, noisy_frame
+from test_cli import FAST, left_behind, one_line
 from test_formats import needs_formats, write_hspy, write_mrc
 
 QUICK = [*FAST, "--sampling", "0.1", "--no-score"]
@@ -104,7 +104,7 @@ def test_watching_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "scope"
     folder.mkdir()
     tifffile.imwrite(folder / "a.tif", noisy_frame((100, 100), 0))
-    command = [sys.executable, "-m", "gdn", "denoise", "--watch", str(folder), *QUICK, "--watch-idle", "9", "--json",
+    command = [sys.executable, "-m", "gdn", "denoise", "--watch", str(folder), *QUICK, "--watch-idle", "6", "--json",
                "-o", str(tmp_path / "out")]  # fmt: skip
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     whole = tmp_path / "whole.tif"
@@ -114,7 +114,7 @@ def test_watching_a_folder(tmp_path: Path) -> None:
         for first in range(0, len(content), len(content) // 4 + 1):
             stream.write(content[first : first + len(content) // 4 + 1])
             stream.flush()
-            time.sleep(0.8)
+            time.sleep(0.5)
     out, err = running.communicate(timeout=120)
     assert running.returncode == 0, err
     assert sorted(Path(json.loads(line)["input"]).name for line in out.splitlines()) == ["a.tif", "b.tif"]

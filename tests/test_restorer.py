@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from conftest import needs_training
+from conftest import gdn, needs_training
 from scipy.ndimage import gaussian_filter
-from test_cli import FAST, gdn, one_line
+from test_cli import FAST, one_line
 
 from gdn.engines.base import EngineError
 from gdn.engines.choose import open_engine
@@ -55,7 +56,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def restorer(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
     """Its model folder, by the command."""
     folder = tmp_path_factory.mktemp("models") / "restore"
-    result = gdn("export", trained, "-o", folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's exporter
+        result = gdn("export", trained, "-o", folder)
     assert result.returncode == 0, result.stderr
     assert "a restorer" in result.stdout
     return folder

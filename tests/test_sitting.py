@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import random
@@ -16,6 +18,9 @@ import pytest
 from conftest import ROOT
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'gdn[train]'")
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import sitting  # noqa: E402
 
 from gdn.simulation.breadth import any_structure  # noqa: E402
 from gdn.simulation.workers import StructureWorkers  # noqa: E402
@@ -63,13 +68,30 @@ def check_whole(out: Path, recipe: str) -> list[dict[str, float]]:
     return [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
 
 
+def whole_sitting(recipe: str, out: Path, *more: str) -> str:
+    """One of the least time, in this process; what it said."""
+    words = ["sitting.py", "--toy", "--recipe", recipe, *RECIPES[recipe][1], "--seconds", "2", "--status", "60", "-o", str(out)]
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.setattr(sys, "argv", [*words, *more])
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        assert sitting.main() == 0
+    return said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def restored(tmp_path_factory) -> tuple[Path, str]:
+    """A sitting for a restorer: what it left, and said."""
+    out = tmp_path_factory.mktemp("sitting") / "out"
+    return out, whole_sitting("restore", out)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["restore", "pt-ceo2-wide-128"])
-def test_a_sitting_leaves_weights_settings_statistics_and_its_throughput(tmp_path, recipe):
-    out = tmp_path / "out"
-    said, errors = start_sitting(recipe, out, 10, 60).communicate(timeout=PATIENCE)
+def test_a_sitting_leaves_weights_settings_statistics_and_its_throughput(tmp_path, restored, recipe):
+    out, said = restored if recipe == "restore" else (tmp_path / "out", whole_sitting(recipe, tmp_path / "out"))
     rows = check_whole(out, recipe)
-    assert rows, errors
+    assert rows
     assert rows[-1]["patches" if recipe == "restore" else "images"] >= 0
     assert {"patches_a_second", "drawn_a_second", "drawing_share"} == set(json.loads(said.splitlines()[-1]))
     assert [json.loads(line) for line in said.splitlines()[:-1]] == rows
@@ -90,7 +112,7 @@ def test_a_sitting_stopped_at_any_moment_leaves_whole_files(tmp_path, recipe, nu
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < until, "no snapshot came"
             time.sleep(0.05)
-        wait = random.uniform(0, 4)
+        wait = random.uniform(0, 2)
         print(f"stopped {wait:.3f} s after the first snapshot")  # shown if the test fails
         time.sleep(wait)
         process.send_signal(number)
@@ -117,13 +139,6 @@ def test_a_generator_is_trained_on_any_crystal(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sitting_goes_on_from_what_another_left(tmp_path):
-    first, second = tmp_path / "first", tmp_path / "second"
-    start_sitting("restore", first, 1, 60).communicate(timeout=PATIENCE)
-    command = [sys.executable, str(ROOT / "benchmarks" / "sitting.py"), "--toy", "--seconds", "1", "--from", str(first)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [*command, "-o", str(second)], capture_output=True, text=True, timeout=PATIENCE, env=environment, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    check_whole(second, "restore")
+def test_a_sitting_goes_on_from_what_another_left(tmp_path, restored):
+    whole_sitting("restore", tmp_path / "second", "--from", str(restored[0]))
+    check_whole(tmp_path / "second", "restore")

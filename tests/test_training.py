@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, SHARED, Exported, needs_shared, needs_training
+from conftest import ROOT, SHARED, Exported, gdn, gdn_process, needs_shared, needs_training
 from pydantic import ValidationError
 
 from gdn.training.dataset import open_dataset, structure_seed
@@ -99,16 +99,11 @@ def test_waves_round_trip_and_damage_is_named(tmp_path: Path, demo_wave: Path) -
         read_wave(tmp_path / "0_1.npz")
 
 
-def gdn(*arguments: str | Path, **extra: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "gdn", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False, env=os.environ | extra)
-
-
 @pytest.mark.slow
 def test_simulate_in_parallel_resumes_and_repeats(tmp_path: Path) -> None:
     pytest.importorskip("abtem")
     a, b = tmp_path / "a", tmp_path / "b"
-    assert gdn("simulate", a, "--count", "3", "--seed", "9", "--frames", "1", "--workers", "2").returncode == 0
+    assert gdn_process("simulate", a, "--count", "3", "--seed", "9", "--frames", "1", "--workers", "2").returncode == 0
     waves = sorted((a / "waves").iterdir())
     assert len(waves) == 3
     assert len(list((a / "frames").iterdir())) == 1

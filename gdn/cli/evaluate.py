@@ -28,11 +28,14 @@ def evaluate(
     ),
     against: str = typer.Option(
         "noisy,constant,blur,bm3d-binned",
-        help="Comparators; also unet (both U-Nets that come along) and original (slow: hours).",
+        help="Comparators; also unet (those of --unet) and original (slow: hours).",
         rich_help_panel=COMPARED,
     ),
     unet: list[Path] = typer.Option(
-        [], metavar="DIR", help="One more U-Net, exported by 'gdn export' (may be repeated).", rich_help_panel=COMPARED
+        [],
+        metavar="DIR",
+        help="A U-Net by 'gdn export', or a folder of several, such as the repository's benchmarks/unets (may be repeated).",
+        rich_help_panel=COMPARED,
     ),
     vacuum: float = typer.Option(1.0, help="Vacuum level of the clean files (simulated frames: 1).", rich_help_panel=INPUT),
     model: str = typer.Option(
@@ -78,7 +81,7 @@ def evaluate(
 
     try:
         noises = parse_suite(SUITE if noise == "suite" else noise)
-        methods = (*_methods(against), *(_own_unet(folder) for folder in unet))
+        methods = _methods(against, unet)
         original = parse_steps(original_steps)
         models = members(model)
         check(engine, device)
@@ -124,14 +127,21 @@ def evaluate(
     return 1 if failures else 0
 
 
-def _methods(text: str) -> tuple[str, ...]:
-    """Names of comparators, in order. Those whose package is missing are left out, saying so."""
+def _methods(text: str, folders: list[Path]) -> tuple[str, ...]:
+    """Names of comparators, in order; the U-Nets of `folders` stand where 'unet' does, else last. Those whose package is
+    missing are left out, saying so."""
     from gdn.evaluation.comparators import COMPARATORS, NEEDS, available
-    from gdn.evaluation.unet import UNETS
 
+    unets = _unets(folders)
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    wanted = [name for name in names if name == "unet" or name.startswith("unet-")]
+    if wanted and not unets:
+        raise UsageFault(
+            f"--against {wanted[0]}: give --unet DIR, the folder of one U-Net or of several;"
+            " two lie in gdn's repository, in benchmarks/unets"
+        )
     chosen = []
-    names = [part.strip() for part in text.split(",")]
-    for name in (each for part in names if part for each in (UNETS if part == "unet" else (part,))):
+    for name in (each for part in (names if wanted else [*names, "unet"]) for each in (unets if part == "unet" else [part])):
         if name not in COMPARATORS and name != "original":
             raise UsageFault(f"--against {name}: choose from {', '.join([*COMPARATORS, 'unet', 'original'])}")
         if not available(name):
@@ -141,14 +151,17 @@ def _methods(text: str) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def _own_unet(folder: Path) -> str:
-    """Register a user's U-Net as a comparator; its name in the table is its folder's."""
-    from gdn.evaluation.comparators import COMPARATORS, unet_comparator
+def _unets(folders: list[Path]) -> list[str]:
+    """Enter the user's U-Nets among the comparators; their names there."""
+    from gdn.evaluation.comparators import add_unets
 
-    if not (folder / "unet.json").is_file():
-        raise UsageFault(f"--unet {folder}: no unet.json in it; make one with 'gdn export RUN -o {folder}'")
-    COMPARATORS[folder.name] = unet_comparator(folder)
-    return folder.name
+    try:
+        names = [name for folder in folders for name in add_unets(folder)]
+    except ValueError as error:
+        raise UsageFault(f"--unet {error}") from None
+    if len(set(names)) < len(names):
+        raise UsageFault(f"--unet: two of these have one name: {', '.join(names)}; rename a folder")
+    return names
 
 
 def _frames(path: Path, vacuum: float, sampling: float | None) -> Any:

@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 
 from gdn.evaluation.metrics import Image, psnr
 from gdn.evaluation.suite import STUDY_VACUUM, Noise
-from gdn.evaluation.unet import UNETS, shipped_unet, unet_frame
+from gdn.evaluation.unet import find_unets, unet_frame
 from gdn.frames.sampling import bin_sum, grids_for, unbin
 from gdn.search.filtered import restored_mean, stabilised
 
@@ -96,8 +96,17 @@ def unet_comparator(folder: Path) -> Comparator:
 
 Comparator = Callable[[Case], Image]
 COMPARATORS: dict[str, Comparator] = {"noisy": noisy, "constant": constant, "blur": blur, "bm3d-binned": bm3d_binned}
-COMPARATORS |= {name: unet_comparator(shipped_unet(name)) for name in UNETS}
 NEEDS = {"bm3d-binned": "bm3d"}
+
+
+def add_unets(folder: Path) -> list[str]:
+    """Enter the U-Net in `folder`, or each of those in its folders, among the COMPARATORS; their names there.
+
+    Raises ValueError if there is none.
+    """
+    found = find_unets(folder)
+    COMPARATORS.update({name: unet_comparator(path) for name, path in found.items()})
+    return list(found)
 
 
 def available(name: str) -> bool:

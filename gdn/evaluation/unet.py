@@ -1,14 +1,13 @@
 """The supervised comparator as it is used: a U-Net on the binned frame, run by onnxruntime.
 
-Two come with the package, trained by `gdn train --recipe unet-poisson1` (the study's: its noise alone) and
-`--recipe unet` (blind: all doses of the suite) on the frames that the generators were trained on.
+Two lie in the repository's `benchmarks/unets`, trained by `gdn train --recipe unet-poisson1` (the study's: its noise
+alone) and `--recipe unet` (blind: all doses of the suite) on the frames that the generators were trained on.
 """
 
 from __future__ import annotations
 
 import json
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,6 @@ from gdn.frames.sampling import bin_sum, grids_for, unbin
 
 Image = NDArray[np.float32]
 
-UNETS = {"unet-poisson1": "poisson1", "unet-blind": "blind"}
-
 
 @cache
 def _session(folder: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
@@ -31,18 +28,21 @@ def _session(folder: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]
     return onnxruntime.InferenceSession((folder / "unet.onnx").read_bytes(), options, providers=["CPUExecutionProvider"]), about
 
 
-def shipped_unet(name: str) -> Path:
-    """Folder of a U-Net inside the package, by its comparator's name."""
-    return Path(str(resources.files("gdn.evaluation") / "unets" / UNETS[name]))
+def find_unets(folder: Path) -> dict[str, Path]:
+    """Folders of U-Nets by their comparators' names (`unet-` and the folder's name): `folder` itself, or those in it.
+
+    Raises ValueError if there is none.
+    """
+    inside = sorted(path.parent for path in folder.glob("*/unet.json"))
+    found = [folder] if (folder / "unet.json").is_file() else inside
+    if not found:
+        raise ValueError(f"{folder}: no unet.json in it or in its folders; make one with 'gdn export RUN -o {folder}'")
+    return {f"unet-{path.resolve().name.removeprefix('unet-')}": path for path in found}
 
 
 def unet_frame(frame: Image, vacuum: float, sampling_angstrom: float, folder: Path) -> Image:
-    """The U-Net's image of a whole `frame` whose empty beam has the value `vacuum`, in its units and on its grid.
-
-    Raises ValueError if `folder` holds no U-Net.
-    """
-    if not (folder / "unet.json").is_file():
-        raise ValueError(f"{folder}: no unet.json in it; make one with 'gdn export RUN -o {folder}'")
+    """The image by the U-Net in `folder` of a whole `frame` whose empty beam has the value `vacuum`, in its units and on
+    its grid."""
     session, about = _session(folder)
     grids = grids_for((frame.shape[0], frame.shape[1]), sampling_angstrom, about["sampling_angstrom"])
     binned = bin_sum(frame, grids) / np.float32(grids.area * vacuum)
