@@ -62,6 +62,16 @@ def test_shipped_demo_waves_are_of_the_test_split() -> None:
         assert split_of(read_wave(path).record["seed"]) == "test"
 
 
+def test_the_demonstration_shows_dark_and_bright_columns() -> None:
+    from gdn.evaluation.demo import demo_frames
+
+    frames = {frame.file: frame.image / np.float32(0.45) for frame in demo_frames()}
+    assert list(frames) == ["frame1", "frame2", "frame3", "frame4"]
+    skew = [float((((image - 1) / image.std()) ** 3).mean()) for image in frames.values()]
+    assert skew[0] < -1, skew
+    assert min(skew[2:]) > 0.5, skew
+
+
 def test_vacuum_is_one_and_frames_agree_between_samplings(demo_wave: Path) -> None:
     wave = read_wave(demo_wave)
     empty = np.zeros_like(wave.spectrum)
