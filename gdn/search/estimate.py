@@ -121,7 +121,9 @@ def estimate(
     watch.clock.mark("beyond")
     result = None
     if mixing is not None and mixing.changed and recorded is not None:
-        images = [*_own(binned.counts, image, binned.alpha, binned.beta, choice), *(other(recorded) for other in others)]
+        used = mixing.weights.any(0)[len(OWN) :]  # what has no weight need not make its image of all counts
+        more = [other(recorded) if wanted else np.zeros_like(image) for other, wanted in zip(others, used, strict=True)]
+        images = [*_own(binned.counts, image, binned.alpha, binned.beta, choice), *more]
         result = Mixed(*mixed(images, mixing, recorded.grids.binned_sampling), mixing)
         watch.clock.mark("mixture")
     return Estimate(binned, tiling, image, added, spread, spread_within, choice, fit, mixing, result)
