@@ -76,7 +76,7 @@ def abtem_settings(grid: int, exact_deposit: bool) -> Iterator[None]:
 def abtem_image(structure: Structure, grid: int, exact_deposit: bool = False) -> Image:
     """Image of abTEM's wave."""
     with abtem_settings(grid, exact_deposit):
-        return image_of(simulation.exit_wave(structure).spectrum, float(structure.cell[0]))
+        return image_of(simulation.exit_wave(structure, multislice=simulation.ABTEM).spectrum, float(structure.cell[0]))
 
 
 def contrast_error(image: Image, reference: Image) -> float:

@@ -13,18 +13,20 @@ import numpy as np
 
 from gdn.training.data import wave_patches
 from gdn.training.imaging import Optics, read_wave, render
-from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, exit_wave, seed_of_path
+from gdn.training.simulation import ABTEM, FRAME_SAMPLING, FRAME_SHAPE, TORCH, exit_wave, seed_of_path
 from gdn.training.structures import random_structure, split_of
 
 
 def rates(paths: list[Path]) -> None:
     """Seconds per exit wave, per rendered frame and per training patch, one process, one thread."""
     structures = [random_structure(10_000 + i) for i in range(13)]
-    exit_wave(structures[0])  # FFT plans, imports
-    started = time.perf_counter()
-    for s in structures[1:]:
-        exit_wave(s)
-    wave_s = (time.perf_counter() - started) / 12
+    wave_s = {}
+    for way in (TORCH, ABTEM):
+        exit_wave(structures[0], multislice=way)  # FFT plans, imports
+        started = time.perf_counter()
+        for s in structures[1:]:
+            exit_wave(s, multislice=way)
+        wave_s[way] = (time.perf_counter() - started) / 12
     waves = [read_wave(p) for p in paths[:10]]
     started = time.perf_counter()
     for i, wave in enumerate(waves):
@@ -35,8 +37,9 @@ def rates(paths: list[Path]) -> None:
         rng = np.random.default_rng(i)
         wave_patches(path, Optics.random(rng), rng, 16, 64, 0.4)
     patch_s = (time.perf_counter() - started) / 160
-    total = (950 * wave_s + 20_000 * frame_s) / 2 / 60
-    print(f"exit wave {wave_s:.2f} s, frame of 850x850 px {frame_s:.3f} s, training patch of 64x64 px {1e3 * patch_s:.1f} ms")
+    total = (950 * wave_s[TORCH] + 20_000 * frame_s) / 2 / 60
+    print(f"exit wave {wave_s[TORCH]:.2f} s, by abTEM {wave_s[ABTEM]:.2f} s")
+    print(f"frame of 850x850 px {frame_s:.3f} s, training patch of 64x64 px {1e3 * patch_s:.1f} ms")
     print(f"950 structures and 20,000 frames on two cores: {total:.0f} minutes")
 
 

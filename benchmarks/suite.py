@@ -38,6 +38,7 @@ from gdn.search.original import OriginalSettings, parse_steps
 from gdn.training.dataset import structure_seed
 from gdn.training.imaging import Wave, read_wave, render, write_wave
 from gdn.training.simulation import (
+    ABTEM,
     FRAME_SAMPLING,
     FRAME_SHAPE,
     exit_wave,
@@ -60,7 +61,7 @@ def waves_of(folder: Path, split: str, dataset_seed: int = 1) -> Iterator[Path]:
         if structure is not None and len(structure.numbers):
             path = wave_path(folder, index, seed)
             if not path.exists():
-                write_wave(path, exit_wave(structure))
+                write_wave(path, exit_wave(structure, multislice=ABTEM))  # the test set's waves are abTEM's
             yield path
 
 

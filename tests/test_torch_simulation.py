@@ -13,7 +13,7 @@ from conftest import ROOT
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'gdn[train]'")
 needs_abtem = pytest.mark.skipif(
-    importlib.util.find_spec("abtem") is None, reason="abTEM is not installed: pip install 'gdn[train]'"
+    importlib.util.find_spec("abtem") is None, reason="abTEM is not installed: pip install 'gdn[abtem]'"
 )
 
 from gdn.simulation.breadth import AnyCrystal, WavePool  # noqa: E402

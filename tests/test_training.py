@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, SHARED, Exported, gdn, gdn_process, needs_shared, needs_training
 from pydantic import ValidationError
+from test_cli import one_line
 
 from gdn.training.dataset import open_dataset, structure_seed
 from gdn.training.imaging import Optics, oversampled, read_wave, render, write_wave
@@ -111,7 +112,6 @@ def test_waves_round_trip_and_damage_is_named(tmp_path: Path, demo_wave: Path) -
 
 @pytest.mark.slow
 def test_simulate_in_parallel_resumes_and_repeats(tmp_path: Path) -> None:
-    pytest.importorskip("abtem")
     a, b = tmp_path / "a", tmp_path / "b"
     assert gdn_process("simulate", a, "--count", "3", "--seed", "9", "--frames", "1", "--workers", "2").returncode == 0
     waves = sorted((a / "waves").iterdir())
@@ -132,6 +132,33 @@ def test_simulate_in_parallel_resumes_and_repeats(tmp_path: Path) -> None:
         assert one.record["seed"] == seed_of_path(p)
 
 
+def test_abtem_makes_waves_if_asked_to_and_never_in_a_folder_of_the_others(tmp_path: Path) -> None:
+    pytest.importorskip("abtem")
+    waves = []
+    for name in ("torch", "abtem"):
+        done = gdn("simulate", tmp_path / name, "--count", "1", "--seed", "9", "--multislice", name)
+        assert done.returncode == 0, done.stderr
+        waves.append(read_wave(next((tmp_path / name / "waves").iterdir())))
+    assert [w.record["simulation"] for w in waves] == ["gdn", "abTEM"]
+    assert waves[0].record["structure"] == waves[1].record["structure"]
+    images = [oversampled(w, Optics(defocus_nm=5), 160, 0.4) for w in waves]
+    assert np.sqrt(np.mean((images[0] - images[1]) ** 2)) < 0.1 * images[1].std()  # docs/simulation.md says what is left
+    one_line(gdn("simulate", tmp_path / "abtem", "--count", "2", "--seed", "9"), 1, "--multislice abtem")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--multislice", "magic"), "torch or abtem"),
+        (("--device", "tpu"), "cpu, cuda or cuda:N"),
+        (("--device", "cuda:99"), "torch sees"),
+    ],
+)
+def test_waves_by_nobody_and_nowhere_are_refused(tmp_path: Path, more: tuple[str, ...], words: str) -> None:
+    one_line(gdn("simulate", tmp_path / "d", "--count", "1", "--seed", "1", *more), 2, words)
+    assert not list(tmp_path.glob("d/waves/*"))
+
+
 def test_a_data_set_is_of_one_voltage_and_the_trainer_refuses_another(tmp_path: Path, dataset: Path, tiny_recipe: Path) -> None:
     from gdn.training.data import open_stream
     from gdn.training.recipe import Recipe, load_recipe
@@ -143,9 +170,9 @@ def test_a_data_set_is_of_one_voltage_and_the_trainer_refuses_another(tmp_path: 
     open_stream(data, of()).close()  # as old ones, it has no dataset.json: 300 kV
     (data / "dataset.json").write_text('{"schema": 1, "seed": 9, "count": 5}')
     open_stream(data, of(energies_kv=[300])).close()
-    open_dataset(data, 9, 5, 300.0)
+    open_dataset(data, 9, 5, 300.0, "abtem")  # as old ones, it does not say who made its waves
     with pytest.raises(ValueError, match=r"made at 300 kV, asked for 200 kV.*--energy-kv 300"):
-        open_dataset(data, 9, 5, 200.0)
+        open_dataset(data, 9, 5, 200.0, "abtem")
     with pytest.raises(ValueError, match=r"made at 300 kV, the recipe is of 200 kV; set energies_kv = \[300\]"):
         open_stream(data, of(energies_kv=[200]))
     with pytest.raises(ValueError, match=r"holds Pt on CeO2, the recipe is of any crystal.*sitting"):

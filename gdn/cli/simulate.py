@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from gdn.cli.common import need, progress_bar, writable_folder
+from gdn.cli.common import UsageFault, need, progress_bar, writable_folder
 from gdn.cli.help import Grouped
 
 
@@ -22,26 +22,36 @@ def simulate(
     seed: int = typer.Option(..., min=0, help="Seed of the whole dataset."),
     frames: int = typer.Option(0, min=0, help="Also render this many 850x850 px frames at 0.0612 Å/px as TIFF."),
     energy_kv: float = typer.Option(300.0, "--energy-kv", min=1, max=3000, help="Accelerating voltage of the microscope, kV."),
+    multislice: str = typer.Option("torch", help="Who makes the waves: torch, or abtem (extra 'abtem', GPL)."),
+    device: str = typer.Option("cpu", help="Where torch makes them: cpu, cuda or cuda:N."),
     workers: int = typer.Option(1, min=1, max=1024, help="Processes of one thread each."),
     cluster: str | None = typer.Option(
         None, metavar="ADDRESS|local:N", help="Share the structures out among Dask workers (docs/scaling.md)."
     ),
 ) -> int:
-    """Simulate Pt on CeO2: random structures, multislice exit waves (abTEM), and rendered frames.
+    """Simulate Pt on CeO2: random structures, multislice exit waves, and rendered frames.
 
     Training renders its images from the exit waves on the fly, so --frames is only for looking and for
     evaluation. One structure in ten belongs to the test split and one to validation, by its seed.
-    dataset.json records seed and voltage; 'gdn train' refuses a data set whose voltage is not its recipe's.
+    dataset.json records seed, voltage and multislice; 'gdn train' refuses a data set whose voltage is not its recipe's.
 
     \b
     Examples:
       gdn simulate data --count 1000 --seed 1 --workers 2
       gdn simulate data --count 1000 --seed 1 --frames 40      (adds frames to it)
       gdn simulate data200 --count 1000 --seed 1 --energy-kv 200
+      gdn simulate data --count 20000 --seed 1 --device cuda
       gdn simulate data --count 20000 --seed 1 --cluster tcp://head:8786
     """
-    need("abtem", "train")
-    from gdn.training.simulation import SimulationPlan
+    if multislice not in ("torch", "abtem"):
+        raise UsageFault(f"--multislice {multislice}: torch or abtem")
+    if multislice == "abtem":
+        need("abtem", "abtem")
+        if device != "cpu":
+            raise UsageFault(f"--device {device}: abTEM's waves are made on the CPU here; leave --device or --multislice out")
+    need("torch", "train")
+    _check_device(device)
+    from gdn.training.simulation import ABTEM, TORCH, SimulationPlan
     from gdn.training.simulation import simulate as run
 
     writable_folder(out)
@@ -54,6 +64,19 @@ def simulate(
 
             runner = stack.enter_context(runner_on(cluster))
         update = stack.enter_context(progress_bar("simulating", count + frames))
-        paths = run(SimulationPlan(out.resolve(), count, seed, frames, workers, energy_kv), update, runner)
+        way = ABTEM if multislice == "abtem" else TORCH
+        plan = SimulationPlan(out.resolve(), count, seed, frames, workers, energy_kv, way, device)
+        paths = run(plan, update, runner)
     print(f"{out}: {len(paths)} exit waves, {frames} frames")
     return 0
+
+
+def _check_device(device: str) -> None:
+    """Raises UsageFault for a device that torch has not got here."""
+    import torch
+
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or not (number or "0").isdecimal() or (kind == "cpu" and number):
+        raise UsageFault(f"--device {device}: cpu, cuda or cuda:N")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise UsageFault(f"--device {device}: torch sees {torch.cuda.device_count()} CUDA cards here")

@@ -121,7 +121,7 @@ def estimate(
     watch.clock.mark("beyond")
     result = None
     if mixing is not None and mixing.changed and recorded is not None:
-        used = mixing.weights.any(0)[len(OWN) :]  # what has no weight need not make its image of all counts
+        used = np.any(mixing.weights > 0, axis=0).tolist()[len(OWN) :]  # what has no weight need not make its image of all counts
         more = [other(recorded) if wanted else np.zeros_like(image) for other, wanted in zip(others, used, strict=True)]
         images = [*_own(binned.counts, image, binned.alpha, binned.beta, choice), *more]
         result = Mixed(*mixed(images, mixing, recorded.grids.binned_sampling), mixing)

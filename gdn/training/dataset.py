@@ -27,14 +27,16 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         float(found.setdefault("energy_kv", ENERGY_KV))  # data sets made before it was recorded lack it
+        found.setdefault("multislice", "abtem")
     except (OSError, ValueError, TypeError, AttributeError) as error:
         why = " ".join(str(error).split())
         raise ValueError(f"{path}: not the dataset.json of a data set ({why}); simulate it again") from None
     return dict(found)
 
 
-def open_dataset(out: Path, seed: int, count: int, energy_kv: float) -> None:
-    """Create the folder of a data set, or go on with the one in it. Raises ValueError for one of another seed or voltage."""
+def open_dataset(out: Path, seed: int, count: int, energy_kv: float, multislice: str = "torch") -> None:
+    """Create the folder of a data set, or go on with the one in it. Raises ValueError for one of another seed, voltage or
+    multislice."""
     for name in ("waves", "frames"):
         (out / name).mkdir(parents=True, exist_ok=True)
     for stale in out.glob("waves/*.part"):
@@ -52,7 +54,13 @@ def open_dataset(out: Path, seed: int, count: int, energy_kv: float) -> None:
                 f"{path}: made at {found['energy_kv']:g} kV, asked for {energy_kv:g} kV; choose another folder or"
                 f" --energy-kv {found['energy_kv']:g}"
             )
-    content = {"schema": DATASET_SCHEMA, "seed": seed, "count": count, "energy_kv": energy_kv, "gdn": __version__}
+        if found["multislice"] != multislice:
+            raise ValueError(
+                f"{path}: its waves are by {found['multislice']}, asked for {multislice}; choose another folder or"
+                f" --multislice {found['multislice']}"
+            )
+    content = {"schema": DATASET_SCHEMA, "seed": seed, "count": count, "energy_kv": energy_kv, "multislice": multislice}
+    content["gdn"] = __version__
     with writing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
 

@@ -1,4 +1,4 @@
-"""Exit waves of random structures by abTEM multislice, in parallel and resumable.
+"""Exit waves of random structures by multislice, in parallel and resumable.
 
 A dataset is a folder: `dataset.json`, `waves/<seed>.npz` and, when asked for, `frames/*.tif`.
 """
@@ -9,14 +9,12 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import scipy.fft
-from numpy.typing import NDArray
 
 from gdn import __version__
 from gdn.frames.files import write_tiff
@@ -29,7 +27,6 @@ from gdn.training.imaging import (
     Optics,
     Wave,
     as_record,
-    band_crop,
     read_wave,
     render,
     write_wave,
@@ -42,13 +39,18 @@ SLICE_ANGSTROM = 2.0
 THERMAL_ANGSTROM = 0.08  # rms displacement, one value for Pt, Ce and O
 FRAME_SHAPE, FRAME_SAMPLING = (850, 850), 0.0612  # the study's frame
 
+Multislice = Literal["torch", "abtem"]
+TORCH: Multislice = "torch"
+ABTEM: Multislice = "abtem"
+
 Progress = Callable[[int, int], None]
 Runner = Callable[[list[Callable[[], None]]], Iterable[None]]  # once for each task that has ended
 
 
 @dataclass(frozen=True)
 class SimulationPlan:
-    """What a dataset holds: `count` structures and `frames` rendered frames, all from `seed`, of a beam of `energy_kv`."""
+    """What a dataset holds: `count` structures and `frames` rendered frames, all from `seed`, of a beam of `energy_kv`; and how
+    its waves are made."""
 
     out: Path
     count: int
@@ -56,6 +58,8 @@ class SimulationPlan:
     frames: int = 0
     workers: int = 1
     energy_kv: float = ENERGY_KV
+    multislice: Multislice = TORCH
+    device: str = "cpu"
 
 
 def _projected_columns(structure: Structure) -> tuple[FloatArray, FloatArray]:
@@ -73,42 +77,26 @@ def _projected_columns(structure: Structure) -> tuple[FloatArray, FloatArray]:
     return centre.astype(np.float32), weight.astype(np.float32)
 
 
-def _smear(potential: NDArray[np.float32], cell: float) -> NDArray[np.float32]:
-    """Debye-Waller factor exp(-2 pi^2 u^2 k^2) on each slice (n, GRID, GRID), in place."""
-    k = np.fft.fftfreq(GRID, cell / GRID)
-    factor = np.exp(-2 * (np.pi * THERMAL_ANGSTROM) ** 2 * (k[:, None] ** 2 + k[None, : GRID // 2 + 1] ** 2))
-    factor = factor.astype(np.float32)
-    for i in range(len(potential)):
-        potential[i] = scipy.fft.irfft2(scipy.fft.rfft2(potential[i]) * factor, s=(GRID, GRID))
-    return potential
-
-
-def exit_wave(structure: Structure, energy_kv: float = ENERGY_KV) -> Wave:
-    """Multislice a plane wave of `energy_kv` through `structure` (abTEM, Lobato potentials, 2 Å slices)."""
-    n = 2 * int(WAVE_BAND * structure.cell[0]) + 1
-    record = {"simulation": "abTEM", "grid": GRID, "slice_angstrom": SLICE_ANGSTROM, "thermal_angstrom": THERMAL_ANGSTROM}
-    record |= {"structure": _plain(structure.parameters), "atoms": len(structure.numbers), "gdn": __version__}
-    record["energy_kv"] = energy_kv
+def exit_wave(structure: Structure, energy_kv: float = ENERGY_KV, multislice: Multislice = TORCH, device: str = "cpu") -> Wave:
+    """Multislice a plane wave of `energy_kv` through `structure`, on `device`, or by abTEM, which stays on the CPU. Lobato's
+    potentials, 2 Å slices, as wide as WAVE_BAND."""
+    record: dict[str, Any] = {"grid": GRID, "slice_angstrom": SLICE_ANGSTROM, "thermal_angstrom": THERMAL_ANGSTROM}
+    record |= {"simulation": "abTEM" if multislice == ABTEM else "gdn", "structure": _plain(structure.parameters)}
+    record |= {"atoms": len(structure.numbers), "gdn": __version__, "energy_kv": energy_kv}
     columns, weights = _projected_columns(structure)
-    if not len(structure.numbers):
-        empty = np.zeros((n, n), np.complex64)
-        empty[0, 0] = n**2
-        return Wave(empty, float(structure.cell[0]), columns, weights, record)
-    import abtem
-    import ase
+    if multislice == ABTEM and len(structure.numbers):
+        import abtem
 
-    record["abtem"] = abtem.__version__
-    # abTEM's axis 0 is x; gdn's is y: exchange them on the way in, so that arrays are [y, x].
-    atoms = ase.Atoms(numbers=structure.numbers, positions=structure.positions[:, [1, 0, 2]], cell=structure.cell, pbc=True)
-    options: dict[str, Any] = {"scheduler": "single-threaded", "progress_bar": False}
-    potential: Any = abtem.Potential(atoms, gpts=(GRID, GRID), slice_thickness=SLICE_ANGSTROM, parametrization="lobato")
-    slices = potential.build().compute(**options)
-    slices._array = _smear(np.array(slices.array), float(structure.cell[0]))
-    plane: Any = abtem.PlaneWave(energy=1e3 * energy_kv, gpts=(GRID, GRID))
-    wave = plane.multislice(slices).compute(**options)
-    spectrum = band_crop(scipy.fft.fft2(np.asarray(wave.array)), n) * (n / GRID) ** 2
-    k = np.fft.fftfreq(n, structure.cell[0] / n)
-    spectrum[np.hypot(k[:, None], k[None, :]) > WAVE_BAND] = 0
+        from gdn.training.reference import abtem_spectrum
+
+        record["abtem"] = abtem.__version__
+        spectrum = abtem_spectrum(structure, energy_kv, GRID, SLICE_ANGSTROM, THERMAL_ANGSTROM)
+    else:
+        from gdn.simulation.multislice import Beam
+        from gdn.simulation.multislice import exit_wave as by_torch
+
+        beam = Beam(1e3 * energy_kv, GRID, SLICE_ANGSTROM, THERMAL_ANGSTROM)
+        spectrum = by_torch(structure, beam, WAVE_BAND, device).cpu().numpy()
     return Wave(spectrum.astype(np.complex64), float(structure.cell[0]), columns, weights, record)
 
 
@@ -131,10 +119,8 @@ def seed_of_path(path: Path) -> int:
     return int(path.stem.split("_")[1])
 
 
-def _simulate_one(out: Path, index: int, seed: int, energy_kv: float) -> None:
-    from dataclasses import replace
-
-    wave = exit_wave(random_structure(seed), energy_kv)
+def _simulate_one(out: Path, index: int, seed: int, energy_kv: float, multislice: Multislice, device: str) -> None:
+    wave = exit_wave(random_structure(seed), energy_kv, multislice, device)
     record = wave.record | {"seed": seed, "index": index, "split": split_of(seed)}
     write_wave(wave_path(out, index, seed), replace(wave, record=record))
 
@@ -168,16 +154,16 @@ def _worker_setup() -> None:
 
 def simulate(plan: SimulationPlan, progress: Progress = lambda done, total: None, runner: Runner | None = None) -> list[Path]:
     """Simulate what is missing of `plan`; returns the paths of all its waves. `runner` runs the tasks, by default processes
-    here. Waves made twice agree to 1e-6 and not to the last bit: FFTW finds its plans by measuring, without which it takes 1.8
-    times as long.
+    here. abTEM's waves made twice agree to 1e-6, not to the last bit: FFTW finds its plans by measuring, without which it takes
+    1.8 times as long.
 
     Safe to kill at any moment and to repeat: files appear under their names only when complete.
-    Raises ValueError if the folder holds a dataset made with another seed or voltage.
+    Raises ValueError if the folder holds a dataset made with another seed, voltage or multislice.
     """
-    open_dataset(plan.out, plan.seed, plan.count, plan.energy_kv)
+    open_dataset(plan.out, plan.seed, plan.count, plan.energy_kv, plan.multislice)
     seeds = [structure_seed(plan.seed, i) for i in range(plan.count)]
     tasks: list[Callable[[], None]] = [
-        partial(_simulate_one, plan.out, i, s, plan.energy_kv)
+        partial(_simulate_one, plan.out, i, s, plan.energy_kv, plan.multislice, plan.device)
         for i, s in enumerate(seeds)
         if not wave_path(plan.out, i, s).exists()
     ]

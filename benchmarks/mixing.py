@@ -1,0 +1,154 @@
+"""What each candidate of the mixture is worth, on validation frames (`near.py`): subsets, margins, and the best by the truth.
+
+Every frame is denoised once as `gdn denoise` does; the candidates' images of the first part of the counts and of all counts are
+kept (`--kept`), and mixed anew for every row. `best bands` and `best shares` have the weights of least squared error to
+the clean frame, by band and alike in all bands: what better chosen weights could gain at the most.
+
+    python benchmarks/near.py -o near
+    python benchmarks/mixing.py --frames near --kept near/kept [--noise poisson:1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import far
+import numpy as np
+from suite import generator_of
+
+from gdn.engines.choose import open_engine
+from gdn.engines.restorer import RestorerSession
+from gdn.evaluation.suite import Noise, parse_suite
+from gdn.frames.sampling import bin_sum
+from gdn.models import AUTO
+from gdn.search import estimate, mixture
+from gdn.search.bank import bank_for
+from gdn.search.denoise import denoise_frame
+from gdn.search.family import Family, members
+from gdn.search.heldout import Choice, Split
+from gdn.search.tiles import SearchSettings
+
+Image = np.ndarray
+
+
+@dataclass
+class Kept:
+    """One frame: candidates' images of the `first` part and of the `whole` of its counts, and the `truth`."""
+
+    group: str
+    parts: Split
+    first: list[Image]
+    whole: list[Image]
+    names: tuple[str, ...]
+    choice: Choice
+    sampling: tuple[float, float]
+    truth: Image
+
+
+@contextmanager
+def listening(heard: dict[str, Any]) -> Iterator[None]:
+    """Hear what the mixture is given; every candidate makes its image of all counts, as if each had a little weight."""
+
+    def choose(parts: Split, images: list[Image], names: tuple[str, ...], choice: Choice, sampling: tuple[float, float]) -> Any:
+        heard.update(parts=parts, first=images, names=names, choice=choice, sampling=sampling)
+        found = mixture.choose_mixing(parts, images, names, choice, sampling)
+        return replace(found, weights=found.weights + 1e-9)
+
+    def mixed(images: list[Image], mixing: mixture.Mixing, sampling: tuple[float, float]) -> Any:
+        heard["whole"] = images
+        return mixture.mixed(images, mixing, sampling)
+
+    with mock.patch.object(estimate, "choose_mixing", choose), mock.patch.object(estimate, "mixed", mixed):
+        yield
+
+
+def keep(folder: Path, kept: Path, noise: Noise) -> Iterator[Kept]:
+    """All frames of `folder`, denoised where `kept` has not got them."""
+    kept.mkdir(parents=True, exist_ok=True)
+    with Family(
+        members(AUTO), partial(open_engine, threads=1), partial(bank_for, seed=0, count=256), partial(RestorerSession, threads=1)
+    ) as family:
+        for path in sorted(folder.glob("*.npz")):
+            at = kept / f"{path.stem} {str(noise).replace(':', '-')}.pickle"
+            if not at.exists():
+                frame, heard = far.read(path), dict[str, Any]()
+                clean, sampling = frame["image"], frame["sampling_angstrom"]
+                noisy = noise.apply(clean, int(frame["record"]["number"]))
+                team = family.at_work(noisy, sampling)
+                with listening(heard):
+                    result = denoise_frame(noisy, sampling, *generator_of(team), SearchSettings(), others=team.others)
+                truth = bin_sum(result.noise.electrons(clean), result.grids)
+                at.write_bytes(pickle.dumps(Kept(frame["record"]["group"], truth=truth, **heard)))
+                print(at.stem, file=sys.stderr, flush=True)
+            yield pickle.loads(at.read_bytes())
+
+
+def by_counts(one: Kept, numbers: tuple[int, ...], margin: float = mixture.MARGIN) -> Image:
+    """The mixture of some of the candidates."""
+    first, whole, names = ([pick[i] for i in numbers] for pick in (one.first, one.whole, one.names))
+    with mock.patch.object(mixture, "MARGIN", margin):
+        weights = mixture.choose_mixing(one.parts, first, tuple(names), one.choice, one.sampling)
+    return np.asarray(mixture.mixed(whole, weights, one.sampling)[0])
+
+
+def by_truth(one: Kept, bands: bool) -> Image:
+    """The mixture of all candidates that comes nearest to the truth."""
+    spectra = [mixture._cosines(image) for image in one.whole]
+    offsets, target = np.stack([s - spectra[0] for s in spectra]), mixture._cosines(one.truth) - spectra[0]
+    shape = (one.truth.shape[0], one.truth.shape[1])
+    total = spectra[0].copy()
+    for window in mixture.bands(shape, one.sampling) if bands else [np.ones(shape)]:
+        weighted = (offsets * window).reshape(len(offsets), -1)
+        weights = mixture._least_on_simplex(weighted @ offsets.reshape(len(offsets), -1).T, weighted @ target.ravel())
+        total += window * np.tensordot(weights, offsets, 1)
+    return np.asarray(mixture._image(total))
+
+
+def psnr_of(one: Kept, image: Image) -> float:
+    """Up to a constant of the frame, dB."""
+    return float(-10 * np.log10(((image - one.truth) ** 2).mean()))
+
+
+def table(frames: list[Kept]) -> Iterator[str]:
+    """Gain over generator and plain filter in dB, mean and least of each group."""
+    names = frames[0].names
+    everyone = tuple(range(len(names)))
+    rows: dict[str, Callable[[Kept], Image]] = {f"{name} alone": lambda one, i=i: one.whole[i] for i, name in enumerate(names)}  # type: ignore[misc]
+    for i, name in enumerate(names[2:], 2):
+        rows[f"with {name}"] = partial(by_counts, numbers=(0, 1, i))
+    for margin in (1.0, 2.0, mixture.MARGIN, 6.0):
+        rows[f"all, margin {margin:g}"] = partial(by_counts, numbers=everyone, margin=margin)
+    rows |= {"best shares": partial(by_truth, bands=False), "best bands": partial(by_truth, bands=True)}
+    groups = list(dict.fromkeys(one.group for one in frames))
+    count = {g: sum(one.group == g for one in frames) for g in groups}
+    yield "| gain dB: mean (least) | " + " | ".join(f"{g}, n = {count[g]}" for g in groups) + " |\n|---|" + "--:|" * len(groups)
+    own = {id(one): psnr_of(one, (1 - one.choice.share) * one.whole[0] + one.choice.share * one.whole[1]) for one in frames}
+    for label, make in rows.items():
+        cells = []
+        for group in groups:
+            gain = np.array([psnr_of(one, make(one)) - own[id(one)] for one in frames if one.group == group])
+            cells.append(f"{gain.mean():+.2f} ({gain.min():+.2f})")
+        yield f"| {label} | {' | '.join(cells)} |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=Path, required=True, help="folder that near.py wrote")
+    parser.add_argument("--kept", type=Path, required=True, help="folder for the candidates' images")
+    parser.add_argument("--noise", default="poisson:1")
+    options = parser.parse_args()
+    print(*table(list(keep(options.frames, options.kept, parse_suite(options.noise)[0]))), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
