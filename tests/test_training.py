@@ -257,6 +257,17 @@ def test_imaging_that_cannot_be_is_refused(tmp_path: Path, line: str, words: str
     assert "\n" not in str(caught.value)
 
 
+def test_a_model_of_any_crystal_is_not_calibrated_on_ours(tmp_path: Path, dataset: Path) -> None:
+    from gdn.evaluation.calibration_run import calibrate_folder
+
+    model = shutil.copytree(ROOT / "gdn" / "models" / "pt-ceo2-64", tmp_path / "any")
+    card = json.loads((model / "model.json").read_text())
+    card["recipe"]["specimen"] = {"source": "any"}
+    (model / "model.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match="holds Pt on CeO2, the recipe is of any crystal"):
+        calibrate_folder(model, dataset, 20)
+
+
 def test_a_model_is_calibrated_on_frames_imaged_as_its_training_images_were(dataset: Path) -> None:
     from gdn.evaluation.calibration_run import Task, clean_view
     from gdn.models import find_model

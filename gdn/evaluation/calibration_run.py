@@ -30,8 +30,9 @@ from gdn.search.denoise import FrameResult, denoise_frame
 from gdn.search.family import usual_candidates
 from gdn.search.mixture import Candidate
 from gdn.search.tiles import SearchSettings
+from gdn.training.dataset import check_specimen
 from gdn.training.imaging import read_wave, render
-from gdn.training.recipe import Imaging
+from gdn.training.recipe import Imaging, Specimen
 from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
 from gdn.training.structures import split_of
 from gdn.trust.calibration import FILE, Calibration
@@ -64,12 +65,13 @@ def calibrate_folder(
 ) -> Calibration:
     """Calibrate the model in `folder` on `frames` frames of the validation structures in the data set `data`.
 
-    Raises ValueError where there are too few of them.
+    Raises ValueError where there are too few of them, and where the model is of another specimen or voltage.
     """
+    card = load_model(folder).card
+    check_specimen(data, Specimen.model_validate(card.recipe.get("specimen", {})))
     paths, lessons = (_waves(data, split) for split in (SPLIT, LESSONS))
     tasks = [Task(n, paths[n % len(paths)], n // len(paths), folder, seed) for n in range(frames)]
     total = frames + len(lessons)
-    card = load_model(folder).card
     teach = partial(lesson_of, sampling_angstrom=card.sampling_angstrom, patch=card.patch, ranges=imaging_of(card))
     with _mapping(workers) as mapped:
         found = _counted(mapped(observed, tasks), lambda n: progress(n, total))

@@ -69,8 +69,8 @@ def check_specimen(data: Path, specimen: Specimen) -> None:
     """See that the waves in the folder `data` are what a recipe is of. Raises ValueError in one line."""
     if specimen.source != "pt-ceo2":
         raise ValueError(
-            f"{data}: holds Pt on CeO2, the recipe is of any crystal (source '{specimen.source}'); train it with"
-            " benchmarks/sitting.py, which needs no data set"
+            f"{data}: holds Pt on CeO2, the recipe is of any crystal (source '{specimen.source}'), which 'gdn simulate' does not"
+            " make; benchmarks/sitting.py trains it without a data set"
         )
     path = data / FILE
     energy_kv = _read(path)["energy_kv"] if path.exists() else ENERGY_KV
