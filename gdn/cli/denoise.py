@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from gdn.cli.batch import Run, gather, plan, process, watched
-from gdn.cli.common import UsageFault, need, writable_folder
+from gdn.cli.common import UsageFault, need, usage_fault, writable_folder
 from gdn.cli.config import NAME, load, text_of
 from gdn.cli.help import INPUT, MACHINE, OUTPUT, SEARCH, TRUST, Grouped
 from gdn.models import AUTO
@@ -191,7 +191,7 @@ def denoise(
         check(engine, device)
         _check_alone(models, method, atoms, judging.intervals)
     except (ModelError, EngineError, ValueError) as error:
-        raise UsageFault(str(error)) from None
+        raise usage_fault(error) from None
     if output is not None:
         writable_folder(output)
     ledger = Ledger(report)

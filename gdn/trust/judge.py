@@ -10,6 +10,7 @@ import numpy as np
 
 from gdn.engines.base import Engine
 from gdn.engines.observation import Array
+from gdn.errors import InputError
 from gdn.search.bank import Bank
 from gdn.search.denoise import FrameResult
 from gdn.search.estimate import Estimate
@@ -34,11 +35,11 @@ class JudgeSettings:
 
 
 def levels_of(text: str) -> tuple[int, ...]:
-    """'50,90' -> (50, 90). Raises ValueError for what is not one of the calibrated levels."""
+    """'50,90' -> (50, 90). Raises InputError for what is not one of the calibrated levels."""
     found = [entry.strip() for entry in text.split(",") if entry.strip()]
     wrong = [entry for entry in found if entry not in map(str, LEVELS)]
     if wrong:
-        raise ValueError(f"--intervals {text}: any of {', '.join(map(str, LEVELS))}, separated by commas")
+        raise InputError(f"intervals {text}: any of {', '.join(map(str, LEVELS))}, separated by commas", "intervals")
     return tuple(int(entry) for entry in found)
 
 
