@@ -63,9 +63,14 @@ class Trust:
         """Whether the generator cannot explain the frame."""
         return self.fit is not None and self.fit.p < REFUSED
 
+    @property
+    def against_blur(self) -> Comparison | None:
+        """The score against the best Gaussian blur, where scores were asked for."""
+        return next((c for c in self.scores if c.against == "best blur"), None)
+
     def row(self) -> dict[str, Any]:
         """What the JSON of a frame gains."""
-        blur = next((c for c in self.scores if c.against == "best blur"), None)
+        blur = self.against_blur
         return {
             "explained_p": None if self.fit is None else round(self.fit.p, 4),
             "heldout_gain_db": None if blur is None else round(blur.gain_db, 3),
