@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -68,8 +67,10 @@ def tasks(count: int, most: int) -> None:
     """Overhead a file and memory of client and scheduler while `count` files go through a stub, `most` in a chunk."""
     from gdn.cli.batch import Run
     from gdn.cluster import denoise, flow
+    from gdn.pipeline.files import FileSettings
+    from gdn.pipeline.options import Options
+    from gdn.pipeline.outputs import outputs_for
     from gdn.report.ledger import Ledger
-    from gdn.report.outputs import Style, outputs_for
 
     me, marks = psutil.Process(), []
     begun = time.perf_counter()
@@ -82,8 +83,7 @@ def tasks(count: int, most: int) -> None:
                     marks.append((self.frames, me.memory_info().rss / 2**20, scheduler.memory_info().rss / 2**20))
 
         files = [(path, outputs_for(path, Path(folder))) for path in (Path(folder, f"f{n:06d}.tif") for n in range(count))]
-        bank = partial(print, count=256)
-        run = Run([], print, bank, print, partial(print), print, None, Path(folder), Style(), overwrite=True, as_json=True)  # type: ignore[arg-type]
+        run = Run(models=[], options=Options(), files=FileSettings(), folder=Path(folder), overwrite=True, as_json=True)
         with (
             mock.patch.object(denoise, "denoise_task", stub), mock.patch.object(flow, "MOST", most),
             Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gdn.frames.files import result_writer
 from gdn.frames.formats import read_frames, suffix_of
 from gdn.frames.source import FrameError, pixel_size
-from gdn.report.outputs import Style
+from gdn.pipeline.outputs import Style
 
 needs_formats = pytest.mark.skipif(importlib.util.find_spec("rsciio") is None, reason="needs the formats extra (rosettasciio)")
 STACK = np.stack([noisy_frame((40, 50), seed) for seed in range(3)])

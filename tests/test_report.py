@@ -16,6 +16,7 @@ from PIL import Image
 from gdn.frames.noise import NoiseModel
 from gdn.frames.sampling import grids_for
 from gdn.frames.tiling import tile_frame
+from gdn.pipeline.recording import JudgedFrame
 from gdn.report.charts import histogram, ranked
 from gdn.report.html import Run, page, write_report
 from gdn.report.ledger import PICTURES, Ledger
@@ -62,7 +63,7 @@ def _ledger(frames: int, side: int) -> Ledger:
     ledger = Ledger(keep=True)
     for n in range(frames):
         frame, result, trust = _frame(side, 0.001 if n == 1 else 0.4)
-        ledger(Path(f"frame {n} <&>.tif"), 0, frame, result, trust)
+        ledger(Path(f"frame {n} <&>.tif"), 0, frame, JudgedFrame(result, trust))
     return ledger
 
 
@@ -134,7 +135,7 @@ def test_a_result_without_an_estimate_has_its_place() -> None:
     words = ["the original method has no spread"]
     bare = Trust(np.full_like(frame, np.nan), {}, False, None, [], None, Expected(float("nan")), words)
     ledger = Ledger(keep=True)
-    ledger(Path("a.tif"), 0, frame, replace(result, estimate=None), bare)
+    ledger(Path("a.tif"), 0, frame, JudgedFrame(replace(result, estimate=None), bare))
     assert "the original method has no spread" in page(Run("t", []), ledger)
     assert ledger.words() == []
 

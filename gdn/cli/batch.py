@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,32 +14,26 @@ from typing import TYPE_CHECKING, Any
 from gdn.cli.common import UsageFault, expand, progress_bar
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
-    from gdn.engines.base import Engine
-    from gdn.engines.restorer import RestorerSession
-    from gdn.frames.source import FrameFile
     from gdn.models import Model, RestorerModel
-    from gdn.report.files import Job
-    from gdn.report.outputs import Outputs, Style
-    from gdn.search.bank import Bank
-    from gdn.search.family import Family
+    from gdn.pipeline.denoiser import Denoiser
+    from gdn.pipeline.files import FileSettings, Witness
+    from gdn.pipeline.options import Options
+    from gdn.pipeline.outputs import Outputs
 
 POLL_SECONDS = 2.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
-    """How the engine, the bank and the job of a file are made, once they are needed; what is done with files whose results
-    are there: skipped if complete (`resume`), made again (`overwrite`), or refused. It can be pickled, for a cluster."""
+    """What a batch does with every file: the models and options of its Denoiser, how files are read and written, into which
+    folder (None: beside each); what is done with files whose results are there: skipped if complete (`resume`), made again
+    (`overwrite`), or refused. It can be pickled, for a cluster."""
 
     models: list[Model | RestorerModel]
-    open_engine: Callable[[Model], Engine]
-    open_bank: Callable[..., Bank]  # of an engine; `progress`, a function of images done and all
-    open_restorer: Callable[[RestorerModel], RestorerSession]
-    job: partial[Job]  # wants the engine, the bank and the restorers beside them
-    read: Callable[[Path], FrameFile]
-    sampling: float | None
+    options: Options
+    files: FileSettings
     folder: Path | None
-    style: Style
+    witness: Witness | None = None
     resume: bool = False
     overwrite: bool = False
     as_json: bool = False
@@ -76,7 +70,7 @@ class Tally:
 
 def gather(names: list[str]) -> list[Path]:
     """Files of the names: globs expanded, '-' read from stdin (one name a line), folders searched. Raises UsageFault."""
-    from gdn.report.outputs import files_in
+    from gdn.pipeline.outputs import files_in
 
     listed: list[str] = []
     for name in names:
@@ -95,12 +89,12 @@ def gather(names: list[str]) -> list[Path]:
 
 def plan(paths: list[Path], run: Run) -> list[tuple[Path, Outputs]]:
     """Each input with its outputs. Raises UsageFault where two inputs would share a name."""
-    from gdn.report.outputs import outputs_for
+    from gdn.pipeline.outputs import outputs_for
 
     seen: dict[Path, Path] = {}
     found: list[tuple[Path, Outputs]] = []
     for path in paths:
-        outputs = outputs_for(path, run.folder, run.style)
+        outputs = outputs_for(path, run.folder, run.files.style)
         other = seen.setdefault(outputs.record, path)
         if other != path:
             raise UsageFault(f"{path} and {other} would both be written to {outputs.denoised}; denoise them in two runs")
@@ -111,7 +105,7 @@ def plan(paths: list[Path], run: Run) -> list[tuple[Path, Outputs]]:
 def watched(folder: Path, run: Run, idle_seconds: float | None, wait: Callable[[float], None] = time.sleep) -> Iterator[Any]:
     """Files of a folder with their outputs as they appear, each once it has stopped growing; ends when nothing new came for
     `idle_seconds` (None: never)."""
-    from gdn.report.outputs import files_in, outputs_for
+    from gdn.pipeline.outputs import files_in, outputs_for
 
     sizes: dict[Path, tuple[int, int]] = {}
     done: set[Path] = set()
@@ -130,7 +124,7 @@ def watched(folder: Path, run: Run, idle_seconds: float | None, wait: Callable[[
             sizes[path] = now
         for path in ready:
             done.add(path)
-            yield path, outputs_for(path, run.folder, run.style)
+            yield path, outputs_for(path, run.folder, run.files.style)
             quiet = 0.0
         if not ready:
             wait(POLL_SECONDS)
@@ -140,24 +134,24 @@ def watched(folder: Path, run: Run, idle_seconds: float | None, wait: Callable[[
 def process(files: Iterator[tuple[Path, Outputs]], total: int | None, run: Run) -> Tally:
     """Denoise every file. Raises EngineError or CacheError where no file could be done, and KeyboardInterrupt after saying
     where it stopped."""
-    from gdn.search.family import Family
+    from gdn.pipeline.denoiser import Denoiser
 
     tally = Tally()
+
+    def say_bank(made: int, of: int) -> None:
+        update(tally.files, text=f"bank of restarts: {made} of {of}")
+
     with (
         progress_bar("denoising", total) as update,
-        Family(
-            run.models,
-            run.open_engine,
-            lambda e: run.open_bank(e, progress=lambda n, of: update(tally.files, text=f"bank of restarts: {n} of {of}")),
-            run.open_restorer,
-        ) as family,
+        Denoiser.of(run.models, run.options, lambda engine: run.options.open_bank(engine, say_bank)) as denoiser,
     ):
         for path, outputs in files:
             count = f"{tally.files + 1}" + ("" if total is None else f"/{total}")
             update(tally.files, text=f"{path.name} ({count})")
             try:
                 tally.add(
-                    attempt(path, outputs, run, family, partial(_say, update, tally.files, f"{path.name} ({count})")), run.as_json
+                    attempt(path, outputs, run, denoiser, partial(_say, update, tally.files, f"{path.name} ({count})")),
+                    run.as_json,
                 )
             except KeyboardInterrupt:
                 rest = "" if total is None else f" of {total}"
@@ -173,49 +167,31 @@ def _say(update: Any, files: int, text: str, share: float, frames: int = 1) -> N
     update(files + share, text=f"{text}{within}")
 
 
-def attempt(path: Path, outputs: Outputs, run: Run, family: Family, progress: Callable[[float, int], None]) -> Outcome:
+def attempt(path: Path, outputs: Outputs, run: Run, denoiser: Denoiser, progress: Callable[[float, int], None]) -> Outcome:
     """Denoise one file. Raises EngineError or CacheError where no file could be done."""
     from gdn.engines.base import EngineError
-    from gdn.report.files import denoise_file
-    from gdn.report.outputs import check_absent
+    from gdn.pipeline.files import denoise_file
+    from gdn.pipeline.outputs import check_absent
     from gdn.search.bank import CacheError
 
     try:
-        frames = run.read(path)
-        jobs = _possible_jobs(frames, run, family)
+        frames = run.files.read(path)
+        sampling = frames.sampling(run.files.sampling_angstrom)
+        possible = denoiser.possible(frames.frame_shape, sampling)
         # The choice among generators follows from what is in each one's key: none need be made again to know a file done.
-        if run.resume and any(job.is_done(path, outputs) for job in jobs):
+        if run.resume and any(run.files.is_done(path, outputs, recording) for recording in possible):
             return Outcome(skipped=True)
         if not (run.overwrite or run.resume):
-            check_absent(outputs, jobs[0].judging.intervals)
-        job = _best_job(jobs, frames, run)
-        return Outcome(denoise_file(frames, outputs, job, lambda share: progress(share, frames.count)))
+            check_absent(outputs, run.options.intervals)
+        recording = denoiser.best(possible, lambda: frames.read(0), sampling)
+        rows = denoise_file(
+            frames, outputs, recording, run.files, lambda share: progress(share, frames.count), run.witness
+        )  # fmt: skip
+        return Outcome(rows)
     except (ValueError, OSError, MemoryError, EngineError) as error:
-        if isinstance(error, EngineError | CacheError) and not family.opened:
+        if isinstance(error, EngineError | CacheError) and not denoiser.opened:
             raise  # bad usage: no file could be done
         return Outcome(failure=failure_words(path, error), errno=getattr(error, "errno", None))
-
-
-def _possible_jobs(frames: FrameFile, run: Run, family: Family) -> list[Job]:
-    """The jobs that a file may become: one for each generator in question."""
-    sampling = frames.sampling(run.sampling)
-    if run.job.keywords.get("original") is not None:
-        return [run.job(*family.fitting(frames.frame_shape, sampling))]
-    teams = family.teams(frames.frame_shape, sampling)
-    rivals = tuple(team.engine.model.hash for team in teams)
-    return [run.job(team.engine, team.bank, others=team.others, rivals=rivals) for team in teams]
-
-
-def _best_job(jobs: list[Job], frames: FrameFile, run: Run) -> Job:
-    """Of a file's possible jobs that of the generator which explains its first frame best."""
-    from gdn.engines.restorer import RestorerSession
-    from gdn.search.which import best_generator
-
-    generators = [(job.engine, job.bank) for job in jobs if not isinstance(job.engine, RestorerSession) and job.bank is not None]
-    if len(generators) < 2:
-        return jobs[0]
-    number, nats = best_generator(frames.read(0), frames.sampling(run.sampling), generators, jobs[0].settings, jobs[0].noise)
-    return replace(jobs[number], nats=nats)
 
 
 def failure_words(path: Path, error: Exception) -> str:

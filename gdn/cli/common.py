@@ -18,6 +18,12 @@ class UsageFault(ValueError):
     """The command line cannot be meant as it stands: exit code 2."""
 
 
+def usage_fault(error: Exception) -> UsageFault:
+    """The fault of a command line whose settings the library refuses: it names a parameter, the user typed an option."""
+    text, parameter = str(error), getattr(error, "parameter", None)
+    return UsageFault(f"--{text.replace(parameter, parameter.replace('_', '-'), 1)}" if parameter else text)
+
+
 def expand(patterns: list[str]) -> list[Path]:
     """File names with globs expanded (Windows shells do not), in order and without repeats.
 

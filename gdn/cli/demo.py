@@ -115,7 +115,8 @@ def _write(output: Path, frame: Any, found: Any, trust: Any) -> list[Any]:
     """Write one frame's TIFFs and its columns; returns its row of panels: noisy, denoised, spread, truth."""
     from gdn.frames.files import write_tiff, writing
     from gdn.frames.source import Calibration
-    from gdn.report.figure import Panel, save_atoms, span
+    from gdn.pipeline.column_picture import save_atoms, span
+    from gdn.report.figure import Panel
 
     calibration = Calibration(sampling_angstrom=frame.sampling_angstrom)
     noisy, image, spread = found.images["noisy"], found.images["gdn"], trust.spread

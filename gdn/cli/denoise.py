@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from gdn.cli.batch import Run, gather, plan, process, watched
-from gdn.cli.common import UsageFault, need, writable_folder
+from gdn.cli.common import UsageFault, need, usage_fault, writable_folder
 from gdn.cli.config import NAME, load, text_of
 from gdn.cli.help import INPUT, MACHINE, OUTPUT, SEARCH, TRUST, Grouped
 from gdn.models import AUTO
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
-    from gdn.frames.source import FrameFile
-    from gdn.models import Model, RestorerModel
     from gdn.report.ledger import Ledger
-    from gdn.trust.judge import JudgeSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -154,24 +150,18 @@ def denoise(
       gdn denoise night1 -o clean --cluster tcp://head:8786
     """
     from gdn.engines.base import EngineError
-    from gdn.engines.choose import check, open_engine
-    from gdn.engines.restorer import open_restorer
     from gdn.frames.files import writing
-    from gdn.frames.noise import parse_noise
     from gdn.models import ModelError
-    from gdn.report.files import Job
+    from gdn.pipeline.files import FileSettings
+    from gdn.pipeline.options import Options
+    from gdn.pipeline.outputs import Style
     from gdn.report.ledger import Ledger
-    from gdn.report.outputs import Style
-    from gdn.search.bank import CacheError, bank_for
+    from gdn.search.bank import CacheError
     from gdn.search.family import members
-    from gdn.search.original import parse_steps
-    from gdn.search.tiles import settings_for
-    from gdn.trust.judge import JudgeSettings, levels_of
+    from gdn.trust.judge import levels_of
 
     if sampling is not None and not 0 < sampling < 1000:
         raise UsageFault(f"--sampling {sampling:g}: must be positive, in Å per pixel")
-    if method not in ("gdn", "original"):
-        raise UsageFault(f"--method {method}: gdn or original")
     if bool(files) == (watch is not None):
         raise UsageFault("denoise what? Give FILES, or --watch DIR, and not both")
     if cluster is not None:
@@ -182,32 +172,23 @@ def denoise(
         raise UsageFault(f"--watch {watch}: no such folder")
     paths = gather(files) if files else []
     try:
-        noise_model = parse_noise(noise)
-        settings = settings_for(estimate, residual, laplace)
-        judging = JudgeSettings(score and method == "gdn", atoms, fdr, seed, levels_of(intervals))
-        original = parse_steps(original_steps) if method == "original" else None
-        style = Style(kind, dtype)
+        options = Options(
+            restarts=restarts, seed=seed, engine=engine, device=device, threads=threads, require_gpu=require_gpu,
+            cache=not no_cache, noise=noise, estimate=estimate, residual=residual, laplace=laplace, method=method,
+            original_steps=original_steps, score=score, atoms=atoms, fdr=fdr, intervals=levels_of(intervals),
+        )  # fmt: skip
+        reading = FileSettings(sampling_angstrom=sampling, dataset=dataset, summed=summed, style=Style(kind, dtype))
         models = members(model)
-        check(engine, device)
-        _check_alone(models, method, atoms, judging.intervals)
+        options.check_models(models)
     except (ModelError, EngineError, ValueError) as error:
-        raise UsageFault(str(error)) from None
+        raise usage_fault(error) from None
     if output is not None:
         writable_folder(output)
     ledger = Ledger(report)
 
-    # The original method draws its own few restarts.
-    count = restarts if original is None else 1
     run = Run(
-        models,
-        partial(open_engine, engine=engine, device=device, threads=threads, require_gpu=require_gpu),
-        partial(bank_for, seed=seed, count=count, use_cache=not no_cache),
-        partial(open_restorer, engine=engine, device=device, threads=threads, require_gpu=require_gpu),
-        partial(
-            Job, seed=seed, settings=settings, noise=noise_model, noise_text=noise, sampling_angstrom=sampling, original=original,
-            judging=judging, style=style, dataset=dataset, summed=summed, witness=ledger,
-        ),
-        partial(read_as, dataset=dataset, summed=summed), sampling, output, style, resume, overwrite, as_json,
+        models=models, options=options, files=reading, folder=output, witness=ledger, resume=resume, overwrite=overwrite,
+        as_json=as_json,
     )  # fmt: skip
     place = output or watch or paths[0].parent
     with writing(place / NAME) as temporary:
@@ -233,31 +214,13 @@ def denoise(
     for words in ledger.words():
         print(f"gdn: {words}", file=sys.stderr)
     if report and ledger.frames:  # after --resume with nothing left to do the former page stays
-        _report(place / "report.html", ledger, run, judging, seed, count, tally.skipped)
+        _report(place / "report.html", ledger, run, tally.skipped)
     if strict and ledger.unlike:
         print(f"gdn: --strict: the generator cannot explain {ledger.unlike} of {ledger.frames} frames", file=sys.stderr)
     return 1 if failures or (strict and ledger.unlike) else 0
 
 
-def _check_alone(models: list[Model | RestorerModel], method: str, atoms: bool, intervals: tuple[int, ...]) -> None:
-    """Raises ValueError where restorers alone are asked for what only a generator can do."""
-    if any(model.card.kind == "generator" for model in models):
-        return
-    asked = [name for name, wanted in (("--method original", method == "original"), ("--atoms", atoms)) if wanted]
-    asked += ["--intervals"] if intervals else []
-    if asked or len(models) > 1:
-        raise ValueError(f"{', '.join(asked) or 'several restorers'}: not by a restorer alone; add a generator: --model auto")
-
-
-def read_as(path: Path, dataset: str | None, summed: bool) -> FrameFile:
-    """The frames of a file, or their sum."""
-    from gdn.frames.formats import read_frames
-
-    frames = read_frames(path, dataset)
-    return frames.summed() if summed else frames
-
-
-def _report(path: Path, ledger: Ledger, run: Run, judging: JudgeSettings, seed: int, restarts: int, skipped: int) -> None:
+def _report(path: Path, ledger: Ledger, run: Run, skipped: int) -> None:
     """Write the page of the run."""
     import platform
     import shlex
@@ -268,9 +231,9 @@ def _report(path: Path, ledger: Ledger, run: Run, judging: JudgeSettings, seed: 
     facts = [
         ("command", shlex.join(["gdn", *sys.argv[1:]])),
         ("model", "; ".join(f"{m.card.name}, sha256 {m.hash}" for m in run.models)),
-        ("seed and restarts", f"{seed}, {restarts}"),
-        ("search", str(run.job.keywords["settings"])),
-        ("judgement", str(judging)),
+        ("seed and restarts", f"{run.options.seed}, {run.options.bank_size}"),
+        ("search", str(run.options.search)),
+        ("judgement", str(run.options.judging)),
         ("versions", f"gdn {__version__}, Python {platform.python_version()}, {platform.platform()}"),
     ]
     if skipped:

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from gdn.cli.common import UsageFault, expand, progress_bar
+from gdn.cli.common import UsageFault, expand, progress_bar, usage_fault
 from gdn.cli.help import COMPARED, INPUT, MACHINE, OUTPUT, SEARCH, Grouped
 from gdn.models import AUTO
 
@@ -86,7 +86,7 @@ def evaluate(
         models = members(model)
         check(engine, device)
     except (ModelError, EngineError, ValueError) as error:
-        raise UsageFault(str(error)) from None
+        raise usage_fault(error) from None
     if vacuum <= 0:
         raise UsageFault(f"--vacuum {vacuum:g}: must be positive")
     paths = expand(clean)

@@ -12,12 +12,14 @@ from typing import Any
 import dask.config
 from distributed import Client, LocalCluster, Nanny, Worker
 
+from gdn.errors import GdnError
+
 WAIT_SECONDS = 600.0  # for the first worker of a cluster that is starting
 NANNY = "distributed.nanny.pre-spawn-environ"
 TRIM = "MALLOC_TRIM_THRESHOLD_"
 
 
-class ClusterError(RuntimeError):
+class ClusterError(GdnError, RuntimeError):
     """A cluster that cannot be had or was lost; the message is one line that says what to do."""
 
 

@@ -20,10 +20,10 @@ from gdn.cluster.flow import Flow, deaths_noted, say
 from gdn.cluster.parcel import LARGEST, PackedBank, PackedModel, Parcel, own_card
 from gdn.engines.base import EngineError
 from gdn.models import Model, ModelError
+from gdn.pipeline.denoiser import Denoiser
+from gdn.pipeline.outputs import Outputs, check_absent
 from gdn.report.ledger import PICTURES, Entry, Ledger
-from gdn.report.outputs import Outputs, check_absent
 from gdn.search.bank import CacheError
-from gdn.search.family import Family
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # a disk's fault, not a file's
 
@@ -59,10 +59,9 @@ def denoise_task(name: str, task: Task) -> Answer:
 
 
 def _denoised(parcel: Parcel, task: Task) -> Answer:
-    run, family = _opened(parcel)
+    run, denoiser = _opened(parcel)
     ledger = Ledger(keep=True, pictures=task.pictures)
-    mine = replace(run, job=partial(run.job, witness=ledger))
-    outcome = attempt(task.path, task.outputs, mine, family, _unwatched)
+    outcome = attempt(task.path, task.outputs, replace(run, witness=ledger), denoiser, _unwatched)
     if outcome.errno in NO_ROOM:
         raise Unfit(str(outcome.failure), perhaps_item=True)
     return Answer(outcome, ledger.entries)
@@ -72,22 +71,17 @@ def _unwatched(share: float, frames: int) -> None:
     """Progress within a file is not sent."""
 
 
-def _opened(parcel: Parcel) -> tuple[Run, Family]:
-    """The run and its engines on this worker; opened once."""
-    if "family" not in parcel.opened:
+def _opened(parcel: Parcel) -> tuple[Run, Denoiser]:
+    """The run and its Denoiser on this worker; made once."""
+    if "denoiser" not in parcel.opened:
         run: Run = parcel.content
         threads = parcel.worker.state.nthreads
-        given = run.open_engine.keywords  # type: ignore[attr-defined]
-        change = {"device": own_card(given["device"], parcel.worker.name), "threads": given["threads"] or threads}
-        family = Family(
-            parcel.received(),
-            partial(run.open_engine, **change),
-            partial(parcel.bank, make=run.open_bank),
-            partial(run.open_restorer, **change),
-        )
-        parcel.closing.append(lambda: family.__exit__(None, None, None))
-        parcel.opened["family"] = replace(run, overwrite=True), family
-    found: tuple[Run, Family] = parcel.opened["family"]
+        given = run.options
+        options = replace(given, device=own_card(given.device, parcel.worker.name), threads=given.threads or threads)
+        denoiser = Denoiser.of(parcel.received(), options, partial(parcel.bank, make=options.open_bank))
+        parcel.closing.append(denoiser.close)
+        parcel.opened["denoiser"] = replace(run, overwrite=True), denoiser
+    found: tuple[Run, Denoiser] = parcel.opened["denoiser"]
     return found
 
 
@@ -124,7 +118,7 @@ def _answers(client: Client, name: str, files: list[tuple[Path, Outputs]], run: 
         for number, (path, outputs) in enumerate(files):
             if not (run.overwrite or run.resume):
                 try:  # here, before any worker begins: what a worker that died has left is not in the way of the next
-                    check_absent(outputs, run.job.keywords["judging"].intervals)
+                    check_absent(outputs, run.options.intervals)
                 except (ValueError, OSError) as error:
                     refused.append(Answer(Outcome(failure=failure_words(path, error))))
                     continue
@@ -155,12 +149,11 @@ def _parcel(name: str, run: Run) -> Parcel:
     kind (a head node without the workers' card), or they are large, each worker makes its own of the same latents."""
     banks: dict[str, PackedBank] = {}
     generators = [model for model in run.models if isinstance(model, Model)]
-    small = run.open_bank.keywords["count"] * sum(2 * m.card.patch**2 for m in generators) <= LARGEST  # type: ignore[attr-defined]
+    small = run.options.bank_size * sum(2 * m.card.patch**2 for m in generators) <= LARGEST
     for model in generators if small else ():
         try:
-            with run.open_engine(model) as engine:
-                banks[model.hash] = PackedBank.of(run.open_bank(engine))
+            with run.options.open_engine(model) as engine:
+                banks[model.hash] = PackedBank.of(run.options.open_bank(engine))
         except (EngineError, CacheError):
             break
-    job = partial(run.job.func, *run.job.args, **(run.job.keywords | {"witness": None}))
-    return Parcel(name, [PackedModel.of(m) for m in run.models], banks, replace(run, job=job), os.getcwd())  # noqa: PTH109
+    return Parcel(name, [PackedModel.of(m) for m in run.models], banks, replace(run, witness=None), os.getcwd())  # noqa: PTH109

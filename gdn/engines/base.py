@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdn.engines.observation import Array, TileData
+from gdn.errors import GdnError
 from gdn.models import Model
 from gdn.models.graphs import complete_graph
 
@@ -25,7 +26,7 @@ ITERATIONS = 3  # of conjugate gradients in the step graph, where they are unrol
 EXACT: dict[Graph, Graph] = {"generator": "exact-generator", "gradient": "exact-gradient", "tangent": "exact-tangent"}
 
 
-class EngineError(RuntimeError):
+class EngineError(GdnError, RuntimeError):
     """An engine that cannot be had or cannot run; the message is one line that says what to do."""
 
 

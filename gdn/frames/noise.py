@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from gdn.errors import InputError
+
 Frame = NDArray[np.float32]
 Kind = Literal["poisson", "gaussian", "poisson-gaussian"]
 
@@ -54,7 +56,7 @@ class NoiseModel:
 
 
 def parse_noise(text: str) -> NoiseModel | None:
-    """`auto` (None), `poisson`, `poisson-gaussian`, `gaussian` or `gaussian:S`. Raises ValueError.
+    """`auto` (None), `poisson`, `poisson-gaussian`, `gaussian` or `gaussian:S`. Raises InputError.
 
     A model without its numbers (read_noise NaN, or kind alone) is completed by `complete_noise`.
     """
@@ -67,24 +69,22 @@ def parse_noise(text: str) -> NoiseModel | None:
         except ValueError:
             sigma = -1.0
         if not 0 < sigma < float("inf"):
-            raise ValueError(f"--noise {text}: the standard deviation after the colon must be a positive number")
+            raise InputError(f"noise {text}: the standard deviation after the colon must be a positive number", "noise")
         return NoiseModel("gaussian", read_noise=sigma)
     if not value and kind in ("poisson", "gaussian", "poisson-gaussian"):
         return NoiseModel(kind, gain=float("nan"))  # type: ignore[arg-type]
-    raise ValueError(f"--noise {text}: one of auto, poisson, gaussian, gaussian:S, poisson-gaussian")
+    raise InputError(f"noise {text}: one of auto, poisson, gaussian, gaussian:S, poisson-gaussian", "noise")
 
 
 def noise_of(frame: Frame, wanted: NoiseModel | None) -> NoiseModel:
     """The model to use for `frame`: `wanted` completed by estimates, or the simplest that fits.
 
-    Raises ValueError where the wanted model contradicts the data.
+    Raises InputError where the wanted model contradicts the data.
     """
     if wanted is not None and wanted.kind == "gaussian" and np.isfinite(wanted.gain):
         return wanted
     if wanted is not None and wanted.kind == "poisson" and frame.min() < 0:
-        raise ValueError(
-            f"--noise poisson, but the smallest pixel is {frame.min():g}: counts cannot be negative; use --noise auto"
-        )
+        raise InputError(f"noise poisson, but the smallest pixel is {frame.min():g}: counts cannot be negative; use noise auto")
     line = mean_variance(frame)
     if wanted is None:
         return _simplest(frame, line)

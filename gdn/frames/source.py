@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gdn.errors import InputError
+
 Frame = NDArray[np.float32]  # (rows, columns)
 Style = Literal["imagej", "ome", "plain"]
 
@@ -27,7 +29,7 @@ _ANGSTROM_PER = {
 }  # fmt: skip
 
 
-class FrameError(ValueError):
+class FrameError(InputError):
     """A frame or file that cannot be used; the message is one line that names it and says what to do."""
 
 

@@ -15,6 +15,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gdn.errors import GdnError
+
 # 2: gradient graph with `factor` and a shift image; a tangent graph. 3: a step graph; shared weights. 4: kinds of models
 MODEL_SCHEMA: Final = 4
 READ: Final = (2, 3, 4)
@@ -25,7 +27,7 @@ AUTO = "auto"
 _LARGEST_FILE = 64 * 2**20  # bytes; a generator of this program has at most 16 MiB
 
 
-class ModelError(ValueError):
+class ModelError(GdnError, ValueError):
     """A model folder that cannot be used; the message is one line that says why and what to do."""
 
 

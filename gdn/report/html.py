@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from gdn.frames.files import writing
-from gdn.report.figure import COLOURS
+from gdn.pipeline.column_picture import COLOURS
 from gdn.report.ledger import Entry, Ledger, decibels, sentence
 
 STYLE = """

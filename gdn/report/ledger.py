@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gdn.engines.observation import Array
+from gdn.pipeline.column_picture import gray_picture, overlay
+from gdn.pipeline.recording import JudgedFrame
 from gdn.report.charts import histogram, ranked
-from gdn.report.figure import gray_picture, overlay
 from gdn.search.denoise import FrameResult
 from gdn.search.estimate import Estimate
 from gdn.trust.fit import REFUSED
@@ -43,7 +44,7 @@ class Entry:
 
 @dataclass
 class Ledger:
-    """Sees every frame of a run (`gdn.report.files.Witness`). `keep`: its entries, for a report, the first PICTURES of them
+    """Sees every frame of a run (`gdn.pipeline.files.Witness`). `keep`: its entries, for a report, the first PICTURES of them
     with pictures where `pictures`; else only what can be said of all of them together."""
 
     keep: bool = False
@@ -54,8 +55,9 @@ class Ledger:
     scored: int = 0
     unlike: int = 0
 
-    def __call__(self, source: Path, index: int, frame: Array, result: FrameResult, trust: Trust) -> None:
+    def __call__(self, source: Path, index: int, frame: Array, judged: JudgedFrame) -> None:
         """Remember a frame."""
+        result, trust = judged.result, judged.trust
         show = self.keep and self.pictures and self.frames < PICTURES
         noise = result.noise
         level = f"read noise {noise.read_noise:.3g}" if noise.kind == "gaussian" else f"{result.dose:.3g} e/px in vacuum"

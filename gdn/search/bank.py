@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from gdn.engines.base import Engine
 from gdn.engines.observation import Array
+from gdn.errors import GdnError
 from gdn.frames.files import writing
 from gdn.search.likelihood import BankPart
 from gdn.search.memory import PORTIONS
@@ -30,7 +31,7 @@ DEFAULT_CACHE_GIB = 10.0
 _ABANDONED_SECONDS = 86_400  # age of a temporary file that no living process still writes
 
 
-class CacheError(ValueError):
+class CacheError(GdnError, ValueError):
     """A setting of the cache that cannot be used; one line."""
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from gdn.engines.base import Engine
 from gdn.engines.observation import Array
+from gdn.errors import InputError
 from gdn.frames.noise import NoiseModel, noise_of
 from gdn.frames.pixels import Mask, filled, find_defects
 from gdn.frames.sampling import Grids, bin_sum, grids_for, unbin
@@ -94,7 +95,7 @@ def binned_frame(
     grids = grids_for((frame.shape[0], frame.shape[1]), sampling_angstrom, engine.model.card.sampling_angstrom)
     binned = bin_sum(model.electrons(frame), grids)
     if binned.mean() <= 0:
-        raise ValueError("the mean signal is not above the detector's offset; say the noise model with --noise")
+        raise InputError("the mean signal is not above the detector's offset; say the frame's noise (poisson, for example)")
     return model, grids, binned
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gdn.engines.base import Engine
 from gdn.engines.observation import Array, TileData
+from gdn.errors import InputError
 from gdn.frames.noise import NoiseModel
 from gdn.frames.sampling import unbin
 from gdn.frames.tiling import cut, merge, tile_frame
@@ -35,10 +36,12 @@ class OriginalSettings:
 
 
 def parse_steps(text: str) -> OriginalSettings:
-    """'RESTARTS,STEPS,FINAL' -> settings. Raises ValueError."""
+    """'RESTARTS,STEPS,FINAL' -> settings. Raises InputError."""
     counts = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
     if len(counts) != 3 or min(counts) < 1:
-        raise ValueError(f"--original-steps {text}: wants three positive numbers (restarts, steps of each, final steps)")
+        raise InputError(
+            f"original_steps {text}: wants three positive numbers (restarts, steps of each, final steps)", "original_steps"
+        )
     return OriginalSettings(*counts)
 
 

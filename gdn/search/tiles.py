@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gdn.engines.base import ITERATIONS, Engine
 from gdn.engines.observation import FLOOR, Array, TileData, information
+from gdn.errors import InputError
 from gdn.search.bank import Bank
 from gdn.search.likelihood import bank_scores, pixel_sigma
 from gdn.search.memory import PORTIONS
@@ -49,16 +50,16 @@ class SearchSettings:
 
 
 def settings_for(estimate: str, residual: bool = True, laplace: str = "none") -> SearchSettings:
-    """The settings of `--estimate`: `mean` averages briefly refined restarts, the better image; `map` seeks the
-    least objective, two candidates refined until it hardly falls. Raises ValueError for another word, and for a
+    """The settings of an `estimate`: `mean` averages briefly refined restarts, the better image; `map` seeks the
+    least objective, two candidates refined until it hardly falls. Raises InputError for another word, and for a
     `laplace` that is not none, sampled or exact."""
     if laplace not in get_args(Laplace):
-        raise ValueError(f"--laplace {laplace}: none, sampled or exact")
+        raise InputError(f"laplace {laplace}: none, sampled or exact", "laplace")
     within = cast(Laplace, laplace)
     if estimate == "mean":
         return SearchSettings(residual=residual, laplace=within)
     if estimate != "map":
-        raise ValueError(f"--estimate {estimate}: mean or map")
+        raise InputError(f"estimate {estimate}: mean or map", "estimate")
     return SearchSettings(
         residual=residual,
         laplace=within,

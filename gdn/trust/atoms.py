@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,19 @@ class Atoms:
     def listed(self) -> NDArray[np.int64]:
         """Indices of what the table holds: every column drawn, and sites that are not simply empty."""
         return np.flatnonzero(self.columns.drawn | (self.verdict != "absent"))
+
+    def table(self) -> list[dict[str, Any]]:
+        """What the table holds, unrounded: a dict for each line with the names of COLUMNS; `in_image` is a bool."""
+        lines = []
+        for number, k in enumerate(self.listed().tolist()):
+            y, x = (float(place) for place in self.yx_px[k])
+            values = (
+                number, y, x, y * self.sampling_angstrom, x * self.sampling_angstrom, float(self.position_error[k]),
+                100 * float(self.columns.amplitude[k]), float(self.columns.width[k]), float(self.evidence.nats[k]),
+                float(self.probability[k]), str(self.verdict[k]), bool(self.columns.drawn[k]),
+            )  # fmt: skip
+            lines.append(dict(zip(COLUMNS, values, strict=True)))
+        return lines
 
 
 def find_atoms(found: Estimate, grids: Grids, law: ColumnLaw, rate: float = RATE) -> Atoms:

@@ -10,6 +10,7 @@ import numpy as np
 
 from gdn.engines.base import Engine
 from gdn.engines.observation import Array
+from gdn.errors import InputError
 from gdn.search.bank import Bank
 from gdn.search.denoise import FrameResult
 from gdn.search.estimate import Estimate
@@ -34,11 +35,11 @@ class JudgeSettings:
 
 
 def levels_of(text: str) -> tuple[int, ...]:
-    """'50,90' -> (50, 90). Raises ValueError for what is not one of the calibrated levels."""
+    """'50,90' -> (50, 90). Raises InputError for what is not one of the calibrated levels."""
     found = [entry.strip() for entry in text.split(",") if entry.strip()]
     wrong = [entry for entry in found if entry not in map(str, LEVELS)]
     if wrong:
-        raise ValueError(f"--intervals {text}: any of {', '.join(map(str, LEVELS))}, separated by commas")
+        raise InputError(f"intervals {text}: any of {', '.join(map(str, LEVELS))}, separated by commas", "intervals")
     return tuple(int(entry) for entry in found)
 
 
@@ -62,9 +63,14 @@ class Trust:
         """Whether the generator cannot explain the frame."""
         return self.fit is not None and self.fit.p < REFUSED
 
+    @property
+    def against_blur(self) -> Comparison | None:
+        """The score against the best Gaussian blur, where scores were asked for."""
+        return next((c for c in self.scores if c.against == "best blur"), None)
+
     def row(self) -> dict[str, Any]:
         """What the JSON of a frame gains."""
-        blur = next((c for c in self.scores if c.against == "best blur"), None)
+        blur = self.against_blur
         return {
             "explained_p": None if self.fit is None else round(self.fit.p, 4),
             "heldout_gain_db": None if blur is None else round(blur.gain_db, 3),

@@ -6,9 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from gdn import __version__
 from gdn.frames.files import DTYPES, SUFFIX
 from gdn.frames.formats import is_data_folder, suffix_of
 from gdn.frames.source import FrameError
@@ -106,12 +104,6 @@ def content_hash(path: Path) -> str:
         return digest.hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def job_key(source: Path, model_hash: str, engine: str, about: dict[str, Any]) -> str:
-    """Hash of all that determines the result: the input's bytes, the model, the engine, the settings, the version."""
-    parts = [content_hash(source), model_hash, engine, about, __version__]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def is_done(outputs: Outputs, levels: tuple[int, ...], atoms: bool, key: str) -> bool:

@@ -1,0 +1,22 @@
+"""What gdn raises when something asked of it cannot be done: one base class, and one kind for each sort of fault."""
+
+from __future__ import annotations
+
+
+class GdnError(Exception):
+    """Base of every error that gdn raises on purpose; its message is one line that says what is wrong and what to do."""
+
+
+class InputError(GdnError, ValueError):
+    """An image, a file or a setting that cannot be used: the message shows what came and what is wanted.
+
+    `parameter` is the name of the setting at fault, with which the message then begins (None: it is no setting).
+    """
+
+    def __init__(self, message: str, parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str | None]]:
+        """Pickled with its parameter: errors cross between the processes of a cluster."""
+        return type(self), (str(self), self.parameter)

@@ -1,0 +1,205 @@
+"""The object that denoises: models, engines and banks opened once, then frame after frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from numpy.typing import ArrayLike
+
+from gdn.engines.base import Engine
+from gdn.engines.observation import Array
+from gdn.engines.restorer import RestorerSession
+from gdn.errors import GdnError, InputError
+from gdn.models import AUTO, Model, RestorerModel
+from gdn.pipeline.collecting import ResultBuilder
+from gdn.pipeline.inputs import check_input
+from gdn.pipeline.options import Options
+from gdn.pipeline.recording import Progress, RecordingDenoiser
+from gdn.pipeline.result import Result
+from gdn.search.bank import Bank
+from gdn.search.family import Family, members
+from gdn.search.which import best_generator
+
+
+class Denoiser:
+    """Denoises electron micrographs. A context manager: what it opens for the first image serves all the later ones.
+
+    Parameters
+    ----------
+    model
+        `auto`: of the shipped generators whose field the image covers the one that explains it best, with a restorer and
+        filters mixed in as held-out counts decide; or the name of a shipped model, a model folder, or several of either
+        separated by commas.
+    restarts
+        Random latents of the bank, 1 to 1 000 000.
+    seed
+        Of every random number; the same seed gives the same image.
+    engine, device
+        What evaluates the networks: `auto`, `onnxruntime`, `torch`, `tensorrt`; `auto`, `cpu`, `cuda`, `cuda:N`, `tensorrt`.
+    threads
+        CPU threads; None: all cores.
+    require_gpu
+        Raise EngineError instead of taking the CPU.
+    cache
+        Keep the bank on disk (`GDN_CACHE_DIR`).
+    noise
+        `auto`, `poisson`, `gaussian`, `gaussian:S` (S in the image's units) or `poisson-gaussian`.
+    estimate
+        `mean` over distinct restarts, or `map`, the single best, refined longer; its spread is not calibrated.
+    residual
+        Add what the data significantly say beyond the generator.
+    laplace
+        Laplace variance in the raw spread: `none`, `sampled` or `exact` (slow).
+    method
+        `gdn`, or `original`, the study's search, for comparison (hours a frame), with `original_steps`.
+    score
+        Score the result on counts held out; takes as long again as the search.
+    atoms
+        Find atom columns and test each, at the false-discovery rate `fdr`, 0.001 to 0.5.
+    intervals
+        Levels in per cent, of 50, 68, 90 and 99, whose half-widths are wanted.
+
+    Raises
+    ------
+    InputError, ModelError, EngineError
+        For a setting, a model or an engine that cannot be used; all are kinds of GdnError. Engines are opened with the first
+        image: an engine that does not start is an error then.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = AUTO,
+        restarts: int = 256,
+        seed: int = 0,
+        engine: str = "auto",
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        require_gpu: bool = False,
+        cache: bool = True,
+        noise: str = "auto",
+        estimate: str = "mean",
+        residual: bool = True,
+        laplace: str = "none",
+        method: str = "gdn",
+        original_steps: str = "10,1500,10000",
+        score: bool = True,
+        atoms: bool = False,
+        fdr: float = 0.05,
+        intervals: Sequence[int] = (),
+    ) -> None:
+        options = Options(
+            restarts=restarts, seed=seed, engine=engine, device=device, threads=threads, require_gpu=require_gpu, cache=cache,
+            noise=noise, estimate=estimate, residual=residual, laplace=laplace, method=method, original_steps=original_steps,
+            score=score, atoms=atoms, fdr=fdr, intervals=tuple(intervals),
+        )  # fmt: skip
+        self._start(members(str(model)), options)
+
+    @classmethod
+    def of(
+        cls, models: list[Model | RestorerModel], options: Options, open_bank: Callable[[Engine], Bank] | None = None
+    ) -> Denoiser:
+        """A Denoiser of `models` that are read already. `open_bank` makes an engine's bank (None: as `options` have it).
+        Raises InputError."""
+        made = cls.__new__(cls)
+        made._start(models, options, open_bank)
+        return made
+
+    def _start(
+        self, models: list[Model | RestorerModel], options: Options, open_bank: Callable[[Engine], Bank] | None = None
+    ) -> None:
+        options.check_models(models)
+        self.options = options
+        self._family = Family(models, options.open_engine, open_bank or options.open_bank, options.open_restorer)
+        self._closed = False
+
+    @property
+    def opened(self) -> bool:
+        """Whether any of the models has been opened."""
+        return self._family.opened
+
+    def denoise(
+        self,
+        image: ArrayLike,
+        sampling_angstrom: float | None,
+        mask: ArrayLike | None = None,
+        progress: Progress = lambda share: None,
+    ) -> Result:
+        """Denoise one image (rows, columns), or each image of a stack (n, rows, columns) of one recording.
+
+        `image`: integers or real numbers, in any linear units, the detector's counts at best; NaN and infinity are missing
+        pixels, as are those where `mask` (bool, of the image's shape, or of one frame's) is True; at most 5 % of a frame
+        may be missing. `sampling_angstrom`: Å per pixel, 0.01 to 5. `progress` hears of the share that is done, 0 to 1.
+
+        For a stack the result's arrays are stacked, and what has one value for an image is a list (`Result.frames` takes
+        it apart). The generator is chosen by the first frame. The input is not changed.
+
+        Raises InputError for an image that cannot be denoised, EngineError where no engine runs, and CacheError (a
+        GdnError) where the bank fits neither memory nor the disk cache.
+        """
+        given = check_input(image, sampling_angstrom, mask)
+        recording = self.for_recording(given.frames[0], given.sampling_angstrom)
+        builder = ResultBuilder(given, recording)
+        for index, frame in enumerate(given.frames):
+            try:
+                judged = recording.denoise(
+                    frame, given.sampling_angstrom, _part(progress, index, len(given.frames)), dtype=given.dtype
+                )
+            except InputError as error:
+                raise InputError(f"{given.name(index)}: {error}") from None
+            builder.add(judged)
+        return builder.result()
+
+    def for_recording(self, first_frame: Array, sampling_angstrom: float) -> RecordingDenoiser:
+        """What denoises a recording: of the generators that fit its frames the one that explains `first_frame` (rows, columns)
+        float32 best. Raises EngineError, CacheError."""
+        shape = (first_frame.shape[0], first_frame.shape[1])
+        return self.best(self.possible(shape, sampling_angstrom), lambda: first_frame, sampling_angstrom)
+
+    def possible(self, shape: tuple[int, int], sampling_angstrom: float) -> list[RecordingDenoiser]:
+        """What may denoise frames of `shape` (rows, columns) px: one for each generator in question. Raises EngineError,
+        CacheError."""
+        if self._closed:
+            raise GdnError("this Denoiser is closed; make a new one, or work inside its 'with' block")
+        if self.options.original is not None:
+            engine, bank = self._family.fitting(shape, sampling_angstrom)
+            return [RecordingDenoiser(engine=engine, bank=bank, options=self.options)]
+        teams = self._family.teams(shape, sampling_angstrom)
+        rivals = tuple(team.engine.model.hash for team in teams)
+        return [
+            RecordingDenoiser(engine=team.engine, bank=team.bank, options=self.options, others=team.others, rivals=rivals)
+            for team in teams
+        ]
+
+    def best(
+        self, possible: list[RecordingDenoiser], first_frame: Callable[[], Array], sampling_angstrom: float
+    ) -> RecordingDenoiser:
+        """Of what is `possible` the one whose generator explains the first frame best; it is read only if there is a choice."""
+        generators = [
+            (one.engine, one.bank) for one in possible if not isinstance(one.engine, RestorerSession) and one.bank is not None
+        ]
+        if len(generators) < 2:
+            return possible[0]
+        options = self.options
+        number, nats = best_generator(first_frame(), sampling_angstrom, generators, options.search, options.noise_model)
+        return replace(possible[number], nats=nats)
+
+    def close(self) -> None:
+        """Close what was opened; it cannot denoise after that."""
+        self._family.__exit__(None, None, None)
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _part(progress: Progress, index: int, count: int) -> Progress:
+    """The progress of frame `index` of `count` as that of all."""
+    return lambda share: progress((index + share) / count)

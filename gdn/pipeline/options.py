@@ -1,0 +1,122 @@
+"""The settings of a denoising as plain values: checked once, pickled for a cluster, and turned into what each stage needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gdn.engines.base import Engine
+from gdn.engines.choose import check, open_engine
+from gdn.engines.restorer import RestorerSession, open_restorer
+from gdn.errors import InputError
+from gdn.frames.noise import NoiseModel, parse_noise
+from gdn.models import Model, RestorerModel
+from gdn.search.bank import Bank, bank_for
+from gdn.search.original import OriginalSettings, parse_steps
+from gdn.search.tiles import SearchSettings, settings_for
+from gdn.trust.calibration import LEVELS
+from gdn.trust.judge import JudgeSettings
+
+METHODS = ("gdn", "original")
+MOST_RESTARTS = 1_000_000
+LARGEST_SEED = 2**63 - 1
+LOWEST_FDR, HIGHEST_FDR = 0.001, 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How frames are denoised and judged, whatever their files. See `gdn.Denoiser` for what each setting means.
+
+    Raises InputError (or EngineError) for a setting that cannot be used.
+    """
+
+    restarts: int = 256
+    seed: int = 0
+    engine: str = "auto"
+    device: str = "auto"
+    threads: int | None = None
+    require_gpu: bool = False
+    cache: bool = True
+    noise: str = "auto"
+    estimate: str = "mean"
+    residual: bool = True
+    laplace: str = "none"
+    method: str = "gdn"
+    original_steps: str = "10,1500,10000"
+    score: bool = True
+    atoms: bool = False
+    fdr: float = 0.05
+    intervals: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_whole("restarts", self.restarts, 1, MOST_RESTARTS)
+        _check_whole("seed", self.seed, 0, LARGEST_SEED)
+        if self.threads is not None:
+            _check_whole("threads", self.threads, 1, 4096)
+        if self.method not in METHODS:
+            raise InputError(f"method {self.method}: {' or '.join(METHODS)}", "method")
+        if not LOWEST_FDR <= self.fdr <= HIGHEST_FDR:
+            raise InputError(f"fdr {self.fdr}: a rate from {LOWEST_FDR:g} to {HIGHEST_FDR:g}", "fdr")
+        wrong = [level for level in self.intervals if level not in LEVELS]
+        if wrong:
+            raise InputError(f"intervals {wrong[0]}: levels in per cent, any of {', '.join(map(str, LEVELS))}", "intervals")
+        parse_noise(self.noise)
+        settings_for(self.estimate, self.residual, self.laplace)
+        if self.method == "original":
+            parse_steps(self.original_steps)
+        check(self.engine, self.device)
+
+    @property
+    def noise_model(self) -> NoiseModel | None:
+        """The noise that was asked for; None: to be found out from each frame."""
+        return parse_noise(self.noise)
+
+    @property
+    def search(self) -> SearchSettings:
+        """The settings of the search."""
+        return settings_for(self.estimate, self.residual, self.laplace)
+
+    @property
+    def original(self) -> OriginalSettings | None:
+        """The settings of the study's search, where that is the method."""
+        return parse_steps(self.original_steps) if self.method == "original" else None
+
+    @property
+    def judging(self) -> JudgeSettings:
+        """What is judged; the original method's result cannot be scored."""
+        return JudgeSettings(self.score and self.method == "gdn", self.atoms, self.fdr, self.seed, self.intervals)
+
+    @property
+    def bank_size(self) -> int:
+        """Restarts in the bank: the original method draws its own few."""
+        return self.restarts if self.method == "gdn" else 1
+
+    def open_engine(self, model: Model) -> Engine:
+        """The engine of a generator. Raises EngineError."""
+        return open_engine(model, self.engine, self.device, self.threads, self.require_gpu)
+
+    def open_restorer(self, model: RestorerModel) -> RestorerSession:
+        """A restorer's session. Raises EngineError."""
+        return open_restorer(model, self.engine, self.device, self.threads, self.require_gpu)
+
+    def open_bank(self, engine: Engine, progress: Callable[[int, int], None] = lambda made, of: None) -> Bank:
+        """The bank of an engine's model; `progress` hears of images made and wanted. Raises CacheError."""
+        return bank_for(engine, self.seed, self.bank_size, self.cache, progress)
+
+    def check_models(self, models: list[Model | RestorerModel]) -> None:
+        """Raises InputError where restorers alone are asked for what only a generator can do."""
+        if any(isinstance(model, Model) for model in models):
+            return
+        wanted = (("method original", self.method == "original"), ("atoms", self.atoms), ("intervals", bool(self.intervals)))
+        asked = [name for name, on in wanted if on]
+        if asked or len(models) > 1:
+            words = ", ".join(asked) or "several restorers"
+            raise InputError(
+                f"{words}: not by a restorer alone; add a generator, or take model auto", asked[0].split()[0] if asked else None
+            )
+
+
+def _check_whole(name: str, value: int, least: int, most: int) -> None:
+    """Raises InputError unless a setting is a whole number within its limits."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise InputError(f"{name} {value!r}: a whole number from {least} to {most}", name)

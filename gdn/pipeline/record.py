@@ -1,0 +1,156 @@
+"""The JSON record of a denoising: what repeats it, and what was found of every frame."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gdn import __version__
+from gdn.engines.observation import Array
+from gdn.pipeline.outputs import Outputs
+from gdn.pipeline.recording import JudgedFrame, RecordingDenoiser
+from gdn.search.denoise import FrameResult
+from gdn.search.estimate import Estimate
+from gdn.trust.heldout import Comparison
+from gdn.trust.judge import Trust, next_frame, score_record
+
+RECORD_SCHEMA = 2  # 2: how far to trust a frame
+NO_PIXELS: Array = np.zeros((0, 0), np.float32)
+
+
+@dataclass(frozen=True)
+class FrameSummary:
+    """A frame's result and judgement without their pixels, and its scores on the next frame's counts."""
+
+    result: FrameResult
+    trust: Trust
+    following: list[Comparison] = field(default_factory=list)
+
+
+class RecordKeeper:
+    """Collects what a recording's record says of its frames, in order, without their pixels: a long stack must not gather in
+    memory. Every frame is also scored on the counts of the next one."""
+
+    def __init__(self) -> None:
+        self.frames: list[FrameSummary] = []
+        self._before: Estimate | None = None
+
+    def add(self, judged: JudgedFrame) -> None:
+        """Remember the next frame."""
+        result, trust = judged.result, judged.trust
+        if self._before is not None and result.estimate is not None:
+            last = self.frames[-1]
+            self.frames[-1] = replace(last, following=next_frame(self._before, result.estimate, last.trust.own))
+        self._before = result.estimate
+        fit = trust.fit and replace(trust.fit, map=NO_PIXELS)
+        small = replace(trust, spread=NO_PIXELS, intervals={}, fit=fit)
+        self.frames.append(FrameSummary(replace(result, image=NO_PIXELS, spread=NO_PIXELS, estimate=None, bad=None), small))
+
+    def rows(self, recording: RecordingDenoiser, source: Path | None, outputs: Outputs | None) -> list[dict[str, Any]]:
+        """One JSON object for each frame, as `gdn denoise --json` prints it; paths are null for what is not in a file."""
+        return [_row(source, outputs, recording, index, frame) for index, frame in enumerate(self.frames)]
+
+    def details(self) -> list[dict[str, Any]]:
+        """What the record holds of each frame besides."""
+        return [_detail(frame) for frame in self.frames]
+
+
+def _row(
+    source: Path | None, outputs: Outputs | None, recording: RecordingDenoiser, index: int, frame: FrameSummary
+) -> dict[str, Any]:
+    result, noise = frame.result, frame.result.noise
+    return {
+        "input": None if source is None else str(source),
+        "frame": index,
+        "output": None if outputs is None else str(outputs.denoised),
+        "spread": None if outputs is None else str(outputs.spread),
+        "model": recording.engine.model.card.name,
+        "engine": recording.engine.name,
+        "restarts": recording.search_record()["restarts"],
+        "seed": recording.options.seed,
+        "noise": {
+            "kind": noise.kind,
+            "gain": noise.gain,
+            "offset": noise.offset,
+            "dose": result.dose,
+            "read_noise": noise.read_noise,
+        },
+        "objective": result.objective if np.isfinite(result.objective) else None,
+        "seconds": round(sum(result.seconds.values()), 3),
+    } | frame.trust.row()
+
+
+def _detail(frame: FrameSummary) -> dict[str, Any]:
+    result = frame.result
+    return {
+        "noise_how": result.noise.how,
+        "tiles": result.tiles,
+        "objectives": [round(o, 3) for o in result.objectives],
+        "best_from_bank_share": round(result.bank_share, 4),
+        "residual_share": round(result.residual_share, 4),
+        "held_out": _finite(asdict(result.held_out)),
+        "stages": result.seconds,
+        "mixture": None if result.mixing is None else result.mixing.record(),
+        "next_frame_scores": [score_record(c) for c in frame.following],
+    } | frame.trust.detail()
+
+
+def key_of(content: str, recording: RecordingDenoiser, about: dict[str, Any]) -> str:
+    """Hash of all that determines a result: the input's `content` hash, the models, the engine, the settings, the version, and
+    what else there is to say `about` how the input is read."""
+    settings = recording.search_record() | {
+        "others": [other.identity for other in recording.others], "rivals": list(recording.rivals),
+    } | about  # fmt: skip
+    parts = [content, recording.engine.model.hash, recording.engine.name, settings, __version__]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def document(
+    key: str,
+    input_record: dict[str, Any],
+    sampling_angstrom: float,
+    recording: RecordingDenoiser,
+    frames: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    """The whole record, as NAME.json holds it."""
+    engine = recording.engine
+    return {
+        "schema": RECORD_SCHEMA,
+        "key": key,
+        "input": input_record,
+        "sampling_angstrom": sampling_angstrom,
+        "model": {
+            "name": engine.model.card.name,
+            "sha256": engine.model.hash,
+            "sampling_angstrom": engine.model.card.sampling_angstrom,
+        },
+        "generators_nats": dict(recording.nats),
+        "others": [{"name": other.name, "identity": other.identity} for other in recording.others],
+        "engine": {"name": engine.name, "device": engine.device, "reason": engine.reason},
+        "search": recording.search_record(),
+        "versions": {
+            "gdn": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "platform": platform.platform(),
+        },
+        "frames": list(frames),
+    }
+
+
+def signature(recording: RecordingDenoiser) -> str:
+    """Program, model and seed in one line, for the images' own metadata."""
+    model, seed = recording.engine.model, recording.options.seed
+    return f"gdn {__version__}, model {model.card.name} {model.hash[:16]}, seed {seed}"
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: a number that is not finite becomes null."""
+    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}

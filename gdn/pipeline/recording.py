@@ -1,0 +1,131 @@
+"""One recording's frames, denoised and judged by the generator that was chosen for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gdn.engines.base import Engine
+from gdn.engines.observation import Array
+from gdn.engines.restorer import RestorerSession
+from gdn.errors import InputError
+from gdn.frames.noise import NoiseModel
+from gdn.frames.pixels import filled
+from gdn.pipeline.options import Options
+from gdn.search.bank import Bank
+from gdn.search.denoise import FrameResult, denoise_frame
+from gdn.search.mixture import Candidate
+from gdn.search.original import original_frame
+from gdn.search.restored import restore_frame
+from gdn.trust.calibration import Calibration, calibration_of
+from gdn.trust.judge import Trust, judge, unjudged
+
+SMALLEST_FIELD = 4.0  # Å: less holds no two columns
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class JudgedFrame:
+    """A denoised frame: the search's `result`, and how far to `trust` it, with every warning."""
+
+    result: FrameResult
+    trust: Trust
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingDenoiser:
+    """What denoises the frames of one recording, made by `gdn.Denoiser.for_recording`.
+
+    `engine` and `bank` are a generator's; or `engine` is a restorer alone, without a bank. `others` are the candidates mixed
+    with the generator's image. `rivals`: hashes of the generators among which the first frame decided; `nats`: by how much
+    each of them, by name, explains counts held out of that frame.
+    """
+
+    engine: Engine | RestorerSession
+    bank: Bank | None
+    options: Options
+    others: Sequence[Candidate] = ()
+    rivals: Sequence[str] = ()
+    nats: Mapping[str, float] = field(default_factory=dict)
+
+    def denoise(
+        self,
+        frame: Array,
+        sampling_angstrom: float,
+        progress: Progress = lambda share: None,
+        notes: Sequence[str] = (),
+        dtype: np.dtype[Any] | None = None,
+    ) -> JudgedFrame:
+        """Denoise and judge one `frame` (rows, columns) float32, NaN where nothing was recorded.
+
+        `progress` hears of the share that is done, 0 to 1. `notes` become warnings; `dtype` is the type in which the frame
+        was recorded. Raises InputError where the noise that was asked for contradicts the frame.
+        """
+        result = self._search(frame, sampling_angstrom, lambda share: progress(share / 2))
+        trust = self._judge(frame, result)
+        progress(1.0)
+        return JudgedFrame(result, replace(trust, warnings=[*notes, *stretched(dtype, result.noise), *trust.warnings]))
+
+    def _search(self, frame: Array, sampling_angstrom: float, progress: Progress) -> FrameResult:
+        """The frame's result by the method that was asked for."""
+        options, noise = self.options, self.options.noise_model
+        if isinstance(self.engine, RestorerSession):
+            return restore_frame(frame, sampling_angstrom, self.engine, options.seed, noise, progress)
+        if options.original is not None:
+            missing = ~np.isfinite(frame)
+            frame = filled(frame, missing) if missing.any() else frame
+            return original_frame(frame, sampling_angstrom, self.engine, options.seed, options.original, noise, progress)
+        assert self.bank is not None
+        return denoise_frame(frame, sampling_angstrom, self.engine, self.bank, options.search, noise, progress, self.others)
+
+    def _judge(self, frame: Array, result: FrameResult) -> Trust:
+        """How far to trust the result of a frame."""
+        begun = time.perf_counter()
+        if isinstance(self.engine, RestorerSession):
+            return unjudged(result)
+        assert self.bank is not None
+        options = self.options
+        trust = judge(
+            frame, result, self.engine, self.bank, options.search, self.calibration, options.judging, self.others
+        )  # fmt: skip
+        result.seconds["judge"] = round(time.perf_counter() - begun, 4)
+        return trust
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """The model's, read once."""
+        return None if isinstance(self.engine, RestorerSession) else calibration_of(self.engine.model)
+
+    def search_record(self) -> dict[str, Any]:
+        """Method, seed and settings, for the JSON record and the key."""
+        options = self.options
+        if self.bank is None:
+            return {"method": "restorer", "seed": options.seed, "noise": options.noise, "restarts": 0}
+        common: dict[str, Any] = {"method": options.method, "seed": options.seed, "noise": options.noise}
+        common |= {"judging": asdict(options.judging)}
+        if options.original is not None:
+            return common | asdict(options.original)
+        return common | {"restarts": len(self.bank)} | asdict(options.search)
+
+
+def check_field(shape: tuple[int, int], sampling_angstrom: float) -> None:
+    """Raises InputError where frames of `shape` px show too small a field to hold anything: their pixel size is wrong."""
+    side = min(shape) * sampling_angstrom
+    if side < SMALLEST_FIELD:
+        raise InputError(f"the field is {side:.2g} Å wide ({min(shape)} px of {sampling_angstrom:.4g} Å); check the sampling")
+
+
+def stretched(dtype: np.dtype[Any] | None, noise: NoiseModel) -> list[str]:
+    """A warning for 8-bit pictures whose gray levels are not counts."""
+    if dtype != np.uint8 or 0.67 < noise.gain < 1.5:
+        return []
+    return [
+        f"8-bit values that are no counts: taken for an affine map of them, {noise.gain:.3g} gray levels an electron "
+        f"above {noise.offset:.3g}, as estimated; what was clipped is lost"
+    ]
