@@ -103,7 +103,7 @@ def score_record(c: Comparison) -> dict[str, Any]:
 
 def unjudged(result: FrameResult) -> Trust:
     """A result without an estimate on a generator's grid: nothing can be said of it."""
-    return Trust(result.spread, {}, False, None, [], None, Expected(float("nan")), result.warnings)
+    return Trust(result.raw_spread, {}, False, None, [], None, Expected(float("nan")), result.warnings)
 
 
 def judge(
