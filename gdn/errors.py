@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class GdnError(Exception):
-    """Base of every error that gdn raises on purpose; its message is one line that says what is wrong and what to do."""
+    """Base of every error that gdn raises on purpose; its message is one line that says what is wrong and what to do.
 
-
-class InputError(GdnError, ValueError):
-    """An image, a file or a setting that cannot be used: the message shows what came and what is wanted.
-
-    `parameter` is the name of the setting at fault, with which the message then begins (None: it is no setting).
+    `parameter` is the name of the setting at fault, None where it is none: the command line names its option beside the
+    message, and the message itself need not know of options.
     """
 
-    def __init__(self, message: str, parameter: str | None = None) -> None:
+    def __init__(self, message: str = "", parameter: str | None = None) -> None:
         super().__init__(message)
         self.parameter = parameter
 
-    def __reduce__(self) -> tuple[type[InputError], tuple[str, str | None]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str | None]]:
         """Pickled with its parameter: errors cross between the processes of a cluster."""
         return type(self), (str(self), self.parameter)
+
+
+class InputError(GdnError, ValueError):
+    """An image, a file or a setting that cannot be used: the message shows what came and what is wanted."""

@@ -179,6 +179,7 @@ def test_the_door_says_what_came_and_what_is_wanted(
         ({"method": "original", "original_steps": "3"}, "original_steps 3: wants three positive numbers"),
         ({"engine": "jax"}, "unknown engine 'jax'; choose auto"),
         ({"device": "tpu"}, "no device 'tpu'; choose"),
+        ({"device": "tensorrt"}, "device tensorrt is onnxruntime's: ask for engine onnxruntime too"),
         ({"model": "pt-ceo3"}, "pt-ceo3: no such model"),
         ({"model": "restore", "atoms": True}, "atoms: not by a restorer alone; add a generator"),
     ],
@@ -197,6 +198,17 @@ def test_errors_are_of_one_family_and_of_pythons_kinds() -> None:
     assert issubclass(gdn.EngineError, RuntimeError)
     sent = pickle.loads(pickle.dumps(gdn.InputError("seed -1: no", "seed")))
     assert (str(sent), sent.parameter) == ("seed -1: no", "seed")
+
+
+def test_the_command_line_names_its_options_and_the_library_does_not(frame: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "f.npy", frame)
+    for options, words in (
+        ((), "f.npy: carries no pixel size; give it in Å per pixel, for example 0.06 (--sampling)"),
+        (("--noise", "salt"), "--noise salt: one of auto"),
+        (("--method", "original", "--original-steps", "3"), "--original-steps 3: wants three"),
+        (("--model", "restore", "--atoms"), "--atoms: not by a restorer alone"),
+    ):
+        assert words in command("denoise", tmp_path / "f.npy", *options, "--threads", "1").stderr
 
 
 def test_noise_that_contradicts_the_image_is_named_with_its_frame(frame: np.ndarray) -> None:

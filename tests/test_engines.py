@@ -300,9 +300,9 @@ def test_auto_takes_the_first_that_is_proved(monkeypatch: pytest.MonkeyPatch) ->
     with open_engine(model) as engine:
         assert (engine.name, engine.device) == ("onnxruntime", "cpu")
         assert "fell off the bus" in engine.reason
-    with pytest.raises(EngineError, match=r"--require-gpu: no GPU that gdn can use .*fell off the bus"):
+    with pytest.raises(EngineError, match=r"require_gpu: no GPU that gdn can use .*fell off the bus"):
         open_engine(model, require_gpu=True)
-    with pytest.raises(EngineError, match="--device cuda: no GPU that gdn can use"):
+    with pytest.raises(EngineError, match="device cuda: no GPU that gdn can use"):
         open_engine(model, device="cuda")
     with pytest.raises(EngineError, match="onnxruntime runs on the CPU here"):
         open_engine(model, "onnxruntime", require_gpu=True)
@@ -364,7 +364,7 @@ def test_profiles_of_onnxruntimes_tensorrt_name_every_free_input(monkeypatch: py
 
 
 def test_a_provider_of_onnxruntime_is_asked_for_with_it() -> None:
-    with pytest.raises(EngineError, match="add --engine onnxruntime"):
+    with pytest.raises(EngineError, match="ask for engine onnxruntime too"):
         check("auto", "tensorrt")
     with pytest.raises(EngineError, match="has no TensorrtExecutionProvider; pip uninstall onnxruntime onnxruntime-gpu, then"):
         open_engine(find_model("pt-ceo2-64"), "onnxruntime", "tensorrt")

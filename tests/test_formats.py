@@ -112,10 +112,10 @@ def test_hdf5_says_which_images_there_are(tmp_path: Path) -> None:
     assert (source.count, source.sampling(None)) == (3, 0.061)
     with h5py.File(tmp_path / "a.h5", "a") as file:
         file["mask"] = STACK[0]
-    with pytest.raises(FrameError, match=r"2 images; say which with --dataset: counts/raw \(3x40x50\), mask"):
+    with pytest.raises(FrameError, match=r"2 images; say which: counts/raw \(3x40x50\), mask"):
         read_frames(tmp_path / "a.h5")
     np.testing.assert_array_equal(read_frames(tmp_path / "a.h5", "mask").read(0), STACK[0])
-    with pytest.raises(FrameError, match="no image --dataset other"):
+    with pytest.raises(FrameError, match="no image other"):
         read_frames(tmp_path / "a.h5", "other")
 
 

@@ -55,7 +55,7 @@ def _frame(side: int, p: float = 0.4) -> tuple[np.ndarray, FrameResult, Trust]:
     atoms = Atoms(columns.yx / 0.0612, 0.0612, columns, evidence, 0.05 * one, one, verdict, 0.05)
     scores = [Comparison("best blur", 4e-3, 4e-4, 6e-4, 100, 9), Comparison("constant", 1e-4, 4e-4, 6e-4, 1, 9)]
     words = ["<b>not</b> explained & so on"] if p < 0.01 else []
-    trust = Trust(result.spread, {}, True, Explained(p, np.full(n, p), 0 * image), scores, atoms, Expected(6e-4, 1e-4), words)
+    trust = Trust(result.raw_spread, {}, True, Explained(p, np.full(n, p), 0 * image), scores, atoms, Expected(6e-4, 1e-4), words)
     return RNG.poisson(0.45 * fine).astype(np.float32), result, trust
 
 

@@ -221,8 +221,8 @@ def test_a_restored_frame_lies_on_its_own_grid(session: RestorerSession) -> None
     np.testing.assert_array_equal(image, restored(frame.astype(np.float32), 0.0612, session))
     result = restore_frame(frame.astype(np.float32) * 7, 0.0612, session)
     assert result.estimate is None
-    assert (result.spread >= 0).all()
-    assert result.spread.shape == frame.shape
+    assert (result.raw_spread >= 0).all()
+    assert result.raw_spread.shape == frame.shape
 
 
 # The mixture

@@ -357,8 +357,8 @@ def test_a_frame_of_the_generator_comes_back_better_than_a_blur() -> None:
     np.testing.assert_array_equal(found.image, again.image)
     blurred = max(psnr(clean, gaussian_filter(noisy, s)) for s in (2, 4, 6, 8, 12))
     assert psnr(clean, found.image) > blurred + 1
-    assert found.image.shape == found.spread.shape == clean.shape
-    assert (found.spread >= 0).all()
+    assert found.image.shape == found.raw_spread.shape == clean.shape
+    assert (found.raw_spread >= 0).all()
     assert found.dose == pytest.approx(0.45, rel=0.05)
 
 
@@ -374,7 +374,7 @@ def test_a_frame_does_not_depend_on_threads_or_on_the_frames_before_it() -> None
                 denoise_frame(noisy_frame((150, 160), 5).astype(np.float32), 0.2, engine, bank, SearchSettings())
             results.append(denoise_frame(frame, 0.2, engine, bank, SearchSettings()))
     np.testing.assert_array_equal(results[0].image, results[1].image)
-    np.testing.assert_array_equal(results[0].spread, results[1].spread)
+    np.testing.assert_array_equal(results[0].raw_spread, results[1].raw_spread)
 
 
 def test_tiles_hear_of_the_merged_frame() -> None:

@@ -77,9 +77,9 @@ def _explain(error: Exception) -> int:
     if type(error).__name__ == "Abort":
         print("gdn: interrupted", file=sys.stderr)
         return 130
-    from gdn.cli.common import UsageFault
+    from gdn.cli.common import UsageFault, in_options
 
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(in_options(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.filename and error.strerror:
         text = f"{error.filename}: {error.strerror}"
     expected = isinstance(error, ValueError | OSError | RuntimeError | FloatingPointError | MemoryError | ImportError)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gdn.cli.common import UsageFault, expand, progress_bar
+from gdn.cli.common import UsageFault, expand, in_options, progress_bar
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
     from gdn.models import Model, RestorerModel
@@ -196,7 +196,7 @@ def attempt(path: Path, outputs: Outputs, run: Run, denoiser: Denoiser, progress
 
 def failure_words(path: Path, error: Exception) -> str:
     """One line for a file that failed."""
-    text = " ".join(str(error).split())
+    text = " ".join(in_options(error).split())
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename or path}: {error.strerror}"
     return text if str(path) in text or isinstance(error, OSError) else f"{path}: {text or 'out of memory'}"

@@ -18,10 +18,18 @@ class UsageFault(ValueError):
     """The command line cannot be meant as it stands: exit code 2."""
 
 
-def usage_fault(error: Exception) -> UsageFault:
-    """The fault of a command line whose settings the library refuses: it names a parameter, the user typed an option."""
+def in_options(error: Exception) -> str:
+    """An error's message for someone who typed options: the library names a parameter, if that is at fault."""
     text, parameter = str(error), getattr(error, "parameter", None)
-    return UsageFault(f"--{text.replace(parameter, parameter.replace('_', '-'), 1)}" if parameter else text)
+    if not parameter:
+        return text
+    option = f"--{parameter.replace('_', '-')}"
+    return text.replace(parameter, option, 1) if text.startswith(parameter) else f"{text} ({option})"
+
+
+def usage_fault(error: Exception) -> UsageFault:
+    """The fault of a command line whose settings the library refuses."""
+    return UsageFault(in_options(error))
 
 
 def expand(patterns: list[str]) -> list[Path]:

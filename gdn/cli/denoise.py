@@ -203,7 +203,7 @@ def denoise(
         else:
             tally = process(iter(plan(paths, run)), len(paths), run)
     except (EngineError, CacheError) as error:
-        raise UsageFault(str(error)) from None
+        raise usage_fault(error) from None
     failures = tally.failures
     for line in failures:
         print(f"gdn: {line}", file=sys.stderr)

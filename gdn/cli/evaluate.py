@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from gdn.cli.common import UsageFault, expand, progress_bar, usage_fault
+from gdn.cli.common import UsageFault, expand, in_options, progress_bar, usage_fault
 from gdn.cli.help import COMPARED, INPUT, MACHINE, OUTPUT, SEARCH, Grouped
 from gdn.models import AUTO
 
@@ -105,7 +105,7 @@ def evaluate(
             try:
                 frames = list(_frames(path, vacuum, sampling))
             except ValueError as error:
-                print(f"gdn: {error}", file=sys.stderr)
+                print(f"gdn: {in_options(error)}", file=sys.stderr)
                 failures += 1
                 continue
             for frame in frames:
@@ -113,7 +113,7 @@ def evaluate(
                     try:
                         team = family.at_work(one.apply(frame.image, seed + frame.frame), frame.sampling_angstrom)
                     except (EngineError, CacheError) as error:
-                        raise UsageFault(str(error)) from None
+                        raise usage_fault(error) from None
                     found = evaluate_frame(
                         frame, one, team.engine, team.bank, seed + frame.frame, methods, None, original, team.others
                     )

@@ -45,12 +45,14 @@ def check(engine: str = "auto", device: str = "auto") -> None:
     if device.split(":")[0] not in DEVICES:
         raise EngineError(f"no device '{device}'; choose {', '.join(DEVICES)}")
     if device.startswith("tensorrt") and engine != "onnxruntime":
-        raise EngineError(f"--device {device} is onnxruntime's: add --engine onnxruntime, or say --engine tensorrt")
+        raise EngineError(
+            f"device {device} is onnxruntime's: ask for engine onnxruntime too, or for engine tensorrt alone", "device"
+        )
     if engine == "tensorrt":
         load_library()  # says what is missing
     elif engine != "auto" and not installed(engine):
         extra = " (pip install 'gdn[train]')" if engine == "torch" else ""
-        raise EngineError(f"{engine} is not installed{extra}; choose another --engine")
+        raise EngineError(f"{engine} is not installed{extra}; choose another engine")
     elif engine == "auto" and not (installed("onnxruntime") or installed("torch")):
         raise EngineError("neither onnxruntime nor torch is installed; pip install onnxruntime")
 
@@ -108,7 +110,7 @@ def open_engine(
         own = "cuda" if engine == "tensorrt" else "cpu"
         found = _open(model, Choice(engine, own if device == "auto" else device, "asked for"), threads)
         if require_gpu and found.device == "cpu":
-            raise EngineError(f"--require-gpu: {engine} runs on the CPU here; --device cuda says what is missing")
+            raise EngineError(f"require_gpu: {engine} runs on the CPU here; device cuda says what is missing", "require_gpu")
         return found
     said: list[str] = []
     for choice in candidates(device):
@@ -127,7 +129,8 @@ def open_engine(
             continue
         return found
     tried = "; ".join(said) or "no CUDA driver, or no TensorRT, no CUDA provider of onnxruntime, no CUDA device of torch"
-    raise EngineError(f"{'--require-gpu' if require_gpu else f'--device {device}'}: no GPU that gdn can use ({tried})")
+    asked, parameter = ("require_gpu", "require_gpu") if require_gpu else (f"device {device}", "device")
+    raise EngineError(f"{asked}: no GPU that gdn can use ({tried})", parameter)
 
 
 def _open(model: Model, choice: Choice, threads: int | None) -> Engine:

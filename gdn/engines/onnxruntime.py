@@ -51,7 +51,7 @@ class OnnxRuntimeEngine(GraphEngine):
         if kind not in PROVIDERS or not (number or "0").isdecimal():
             raise EngineError(f"onnxruntime has no device '{device}'; choose cpu, cuda or tensorrt (and :N)")
         if PROVIDERS[kind] not in onnxruntime.get_available_providers():
-            raise EngineError(f"onnxruntime here has no {PROVIDERS[kind]}; {_advice()}, or choose --device cpu")
+            raise EngineError(f"onnxruntime here has no {PROVIDERS[kind]}; {_advice()}, or choose device cpu")
         if kind != "cpu" and hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.set_default_logger_severity(4)  # of what is missing it prints half a page; we say it in a line
             onnxruntime.preload_dlls()  # CUDA's libraries from Python packages, where those are installed
@@ -77,7 +77,7 @@ class OnnxRuntimeEngine(GraphEngine):
                 path = self.model.folder / f"{name}.onnx"
                 raise EngineError(f"{path}: onnxruntime cannot load it ({str(error).splitlines()[0][:160]})") from None
             if session.get_providers()[0] != provider:
-                raise EngineError(f"onnxruntime fell back to the CPU: --device {self.device} needs {_missing(self._kind)}")
+                raise EngineError(f"onnxruntime fell back to the CPU: device {self.device} needs {_missing(self._kind)}")
             self._sessions[name] = session
         return self._sessions[name]
 

@@ -56,7 +56,7 @@ def load_library(name: str | None = None) -> Library:
     """A library by name, or the first that is installed. Raises EngineError."""
     found = [name] if name else installed_libraries()
     if not found:
-        raise EngineError("no TensorRT here; pip install 'gdn[tensorrt-rtx]' (RTX cards) or 'gdn[tensorrt]', or another --engine")
+        raise EngineError("no TensorRT here; pip install 'gdn[tensorrt-rtx]' (RTX cards) or 'gdn[tensorrt]', or another engine")
     try:
         module = importlib.import_module(found[0])
     except Exception as error:  # its own package raises what it likes where libraries are missing

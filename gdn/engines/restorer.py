@@ -126,7 +126,7 @@ def open_restorer(
         wanted = "auto"  # a restorer goes beside them where onnxruntime can
     session = RestorerSession(model, wanted, threads)
     if require_gpu and session.device == "cpu":
-        raise EngineError("--require-gpu: the restorer runs on the CPU here; onnxruntime has no CUDA provider")
+        raise EngineError("require_gpu: the restorer runs on the CPU here; onnxruntime has no CUDA provider", "require_gpu")
     return session
 
 
@@ -147,7 +147,7 @@ def _provider(device: str) -> tuple[str, Any]:
         raise EngineError(f"a restorer has no device '{device}'; choose auto, cpu or cuda (and :N)")
     there = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     if kind == "cuda" and not there:
-        raise EngineError("onnxruntime here has no CUDAExecutionProvider for the restorer; choose --device cpu")
+        raise EngineError("onnxruntime here has no CUDAExecutionProvider for the restorer; choose device cpu")
     if kind == "cpu" or not there:
         return "cpu", "CPUExecutionProvider"
     return f"cuda:{number or 0}", ("CUDAExecutionProvider", {"device_id": int(number or 0)})

@@ -33,7 +33,7 @@ class TorchEngine(GraphEngine):
         from gdn.training.state import networks_of_model
 
         if device.startswith("cuda") and not torch.cuda.is_available():
-            raise EngineError("torch sees no CUDA device; choose --device cpu, or install a CUDA build and driver")
+            raise EngineError("torch sees no CUDA device; choose device cpu, or install a CUDA build and driver")
         if device.split(":")[0] not in ("cpu", "cuda"):
             raise EngineError(f"torch engine has no device '{device}'; choose cpu or cuda")
         if threads:

@@ -106,12 +106,12 @@ def chosen(path: Path, candidates: dict[str, Any], dataset: str | None) -> Any:
     listed = ", ".join(f"{name} ({'x'.join(map(str, one.shape))})" for name, one in list(candidates.items())[:8])
     if dataset is not None:
         if dataset.strip("/") not in candidates:
-            raise FrameError(f"{path}: no image --dataset {dataset}; there are: {listed or 'none'}")
+            raise FrameError(f"{path}: no image {dataset}; there are: {listed or 'none'}", "dataset")
         return candidates[dataset.strip("/")]
     if not candidates:
         raise FrameError(f"{path}: holds no image")
     if len(candidates) > 1:
-        raise FrameError(f"{path}: holds {len(candidates)} images; say which with --dataset: {listed}")
+        raise FrameError(f"{path}: holds {len(candidates)} images; say which: {listed}", "dataset")
     return next(iter(candidates.values()))
 
 

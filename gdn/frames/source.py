@@ -86,7 +86,7 @@ class FrameFile:
         found = given or self.calibration.sampling_angstrom
         if found is None:
             why = self.calibration.trouble or "carries no pixel size"
-            raise FrameError(f"{self.path}: {why}; give it in Å per pixel, for example --sampling 0.06")
+            raise FrameError(f"{self.path}: {why}; give it in Å per pixel, for example 0.06", "sampling")
         return found
 
     def read(self, index: int, whole: bool = False) -> Frame:

@@ -39,7 +39,11 @@ def read_tiff(path: Path, dataset: str | None = None) -> FrameFile:
     if isinstance(data, np.ndarray):
         data = data.reshape((count, *shape[len(shape) - frame_axes :]))
     axes = axes.removesuffix("S")
-    notes = [f"{others + 1} series in the file; series {number} is read (--dataset)"] if others and dataset is None else []
+    notes = (
+        [f"{others + 1} series in the file; series {number} is read, unless a dataset is named"]
+        if others and dataset is None
+        else []
+    )
     calibration = Calibration(sampling, style, axes, shape[: len(axes)], trouble)
     return FrameFile(path, calibration, count, (rows, columns), np.dtype(dtype), data, "tif", notes)
 
@@ -51,7 +55,7 @@ def _series(tif: tifffile.TiffFile, path: Path, dataset: str | None) -> tuple[An
         return tif.series[0], 0
     number = int(dataset) if dataset.isdecimal() else -1
     if not 0 <= number < len(tif.series):
-        raise FrameError(f"{path}: --dataset {dataset}: of a TIFF, a series from 0 to {len(tif.series) - 1}")
+        raise FrameError(f"{path}: no series {dataset}; of a TIFF, a series from 0 to {len(tif.series) - 1}", "dataset")
     return tif.series[number], number
 
 

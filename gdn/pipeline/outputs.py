@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from gdn.errors import InputError
 from gdn.frames.files import DTYPES, SUFFIX
 from gdn.frames.formats import is_data_folder, suffix_of
 from gdn.frames.source import FrameError
@@ -16,16 +17,16 @@ KINDS = (*SUFFIX, "same")
 
 @dataclass(frozen=True)
 class Style:
-    """How images are written: `kind` tif, mrc, zarr or same (as the input), `dtype` of DTYPES. Raises ValueError."""
+    """How images are written: `kind` tif, mrc, zarr or same (as the input), `dtype` of DTYPES. Raises InputError."""
 
     kind: str = "tif"
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"--format {self.kind}: one of {', '.join(KINDS)}")
+            raise InputError(f"format {self.kind}: one of {', '.join(KINDS)}", "format")
         if self.dtype not in DTYPES:
-            raise ValueError(f"--dtype {self.dtype}: one of {', '.join(DTYPES)}")
+            raise InputError(f"dtype {self.dtype}: one of {', '.join(DTYPES)}", "dtype")
 
     def of(self, source: Path) -> str:
         """The kind that results of `source` get. What cannot be written (DM4, SER, ...) becomes TIFF."""

@@ -51,7 +51,7 @@ class RecordKeeper:
         self._before = result.estimate
         fit = trust.fit and replace(trust.fit, map=NO_PIXELS)
         small = replace(trust, spread=NO_PIXELS, intervals={}, fit=fit)
-        self.frames.append(FrameSummary(replace(result, image=NO_PIXELS, spread=NO_PIXELS, estimate=None, bad=None), small))
+        self.frames.append(FrameSummary(replace(result, image=NO_PIXELS, raw_spread=NO_PIXELS, estimate=None, bad=None), small))
 
     def rows(self, recording: RecordingDenoiser, source: Path | None, outputs: Outputs | None) -> list[dict[str, Any]]:
         """One JSON object for each frame, as `gdn denoise --json` prints it; paths are null for what is not in a file."""

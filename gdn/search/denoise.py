@@ -24,13 +24,13 @@ from gdn.search.tiles import SearchSettings
 
 @dataclass(frozen=True)
 class FrameResult:
-    """A denoised frame: `image` and `spread` in the frame's own units and shape, and how they came about.
+    """A denoised frame: `image` and `raw_spread` in the frame's own units and shape, and how they came about.
 
-    The spread is not calibrated; `gdn.trust` does that.
+    The raw spread is not calibrated; `gdn.trust` makes the spread of it.
     """
 
     image: Array
-    spread: Array
+    raw_spread: Array
     noise: NoiseModel
     grids: Grids
     dose: float  # electrons per recorded pixel in vacuum

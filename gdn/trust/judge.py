@@ -103,7 +103,7 @@ def score_record(c: Comparison) -> dict[str, Any]:
 
 def unjudged(result: FrameResult) -> Trust:
     """A result without an estimate on a generator's grid: nothing can be said of it."""
-    return Trust(result.spread, {}, False, None, [], None, Expected(float("nan")), result.warnings)
+    return Trust(result.raw_spread, {}, False, None, [], None, Expected(float("nan")), result.warnings)
 
 
 def judge(
@@ -152,7 +152,7 @@ def _words(
     """Warnings in words."""
     found = []
     if law is None:
-        why = "the calibration is for --estimate mean" if search.estimate != "mean" else "the model carries no calibration"
+        why = "the calibration is for estimate mean" if search.estimate != "mean" else "the model carries no calibration"
         found.append(f"the spread is not calibrated ({why})" + ("; atom columns cannot be judged" if settings.atoms else ""))
     if fit is not None and fit.p < REFUSED:
         found.append(fit.words)
