@@ -169,6 +169,8 @@ def test_the_door_says_what_came_and_what_is_wanted(
         ({"noise": "gaussian:-1"}, "noise gaussian:-1: the standard deviation"),
         ({"restarts": 0}, "restarts 0: a whole number from 1 to 1000000"),
         ({"restarts": 2.5}, "restarts 2.5: a whole number"),
+        ({"noise": 0.1}, "noise 0.1: wanted a word, such as auto"),
+        ({"seed": None}, "seed None: a whole number"),
         ({"seed": -1}, "seed -1: a whole number from 0"),
         ({"threads": 0}, "threads 0: a whole number from 1"),
         ({"intervals": (50, 95)}, "intervals 95: levels in per cent, any of 50, 68, 90, 99"),
@@ -188,6 +190,12 @@ def test_settings_are_checked_when_the_denoiser_is_made(options: dict[str, Any],
     with pytest.raises(gdn.GdnError, match="^" + re.escape(message)) as caught:
         gdn.Denoiser(**options)
     assert "--" not in str(caught.value)
+
+
+def test_numbers_may_be_numpys() -> None:
+    options = gdn.Denoiser(restarts=np.int64(5), seed=np.uint8(3), intervals=np.array([50, 90]), fdr=np.float32(0.1)).options
+    assert (type(options.restarts), options.seed, options.intervals) == (int, 3, (50, 90))
+    assert json.dumps([options.fdr, options.seed])
 
 
 def test_errors_are_of_one_family_and_of_pythons_kinds() -> None:

@@ -214,3 +214,25 @@ def test_help_has_examples_and_every_option_of_denoise_a_group(command: str) -> 
         groups = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
         assert groups == ["Input:", "Output:", "Search:", "How far to trust it:", "Machine and run:", "Other options:"]
         assert text.split("Other options:")[1].split() == ["-h,", "--help", "Show", "this", "message", "and", "exit."]
+
+
+def test_a_fault_of_gdns_own_costs_one_file(night: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gdn.pipeline import files
+
+    real = files.denoise_file
+
+    def faulty(frames, *rest):
+        if frames.path.name == "f0.tif":
+            raise KeyError("lattice")
+        return real(frames, *rest)
+
+    monkeypatch.setattr(files, "denoise_file", faulty)
+    command = ("denoise", night / "f0.tif", night / "f1.tif", *QUICK, "--overwrite", "-o", tmp_path / "out")
+    result = gdn(*command)
+    assert result.returncode == 1
+    assert "f0.tif: internal error, please report it: KeyError: 'lattice' (GDN_DEBUG=1 shows where)" in result.stderr
+    assert "1 of 2 files failed; the others are done" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert (tmp_path / "out" / "f1_denoised.tif").exists()
+    monkeypatch.setenv("GDN_DEBUG", "1")
+    assert "Traceback" in gdn(*command).stderr

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -192,6 +194,13 @@ def attempt(path: Path, outputs: Outputs, run: Run, denoiser: Denoiser, progress
         if isinstance(error, EngineError | CacheError) and not denoiser.opened:
             raise  # bad usage: no file could be done
         return Outcome(failure=failure_words(path, error), errno=getattr(error, "errno", None))
+    except ImportError:
+        raise  # the installation's fault: no file could be done
+    except Exception as error:  # gdn's own fault costs one file, not the night's batch
+        if os.environ.get("GDN_DEBUG", "0") != "0":
+            traceback.print_exc()
+        words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return Outcome(failure=f"{path}: internal error, please report it: {words} (GDN_DEBUG=1 shows where)")
 
 
 def failure_words(path: Path, error: Exception) -> str:

@@ -95,7 +95,7 @@ class Denoiser:
         options = Options(
             restarts=restarts, seed=seed, engine=engine, device=device, threads=threads, require_gpu=require_gpu, cache=cache,
             noise=noise, estimate=estimate, residual=residual, laplace=laplace, method=method, original_steps=original_steps,
-            score=score, atoms=atoms, fdr=fdr, intervals=tuple(intervals),
+            score=score, atoms=atoms, fdr=float(fdr), intervals=tuple(map(int, intervals)),
         )  # fmt: skip
         self._start(members(str(model)), options)
 

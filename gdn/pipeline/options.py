@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 
 from gdn.engines.base import Engine
 from gdn.engines.choose import check, open_engine
@@ -18,8 +19,8 @@ from gdn.trust.calibration import LEVELS
 from gdn.trust.judge import JudgeSettings
 
 METHODS = ("gdn", "original")
-MOST_RESTARTS = 1_000_000
-LARGEST_SEED = 2**63 - 1
+LIMITS = {"restarts": (1, 1_000_000), "seed": (0, 2**63 - 1), "threads": (1, 4096)}  # of whole numbers
+WORDS = ("engine", "device", "noise", "estimate", "laplace", "method", "original_steps")
 LOWEST_FDR, HIGHEST_FDR = 0.001, 0.5
 
 
@@ -49,10 +50,13 @@ class Options:
     intervals: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_whole("restarts", self.restarts, 1, MOST_RESTARTS)
-        _check_whole("seed", self.seed, 0, LARGEST_SEED)
-        if self.threads is not None:
-            _check_whole("threads", self.threads, 1, 4096)
+        for name in WORDS:
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"{name} {getattr(self, name)!r}: wanted a word, such as {getattr(Options, name)}", name)
+        for name, (least, most) in LIMITS.items():
+            value = getattr(self, name)
+            if value is not None or name != "threads":
+                object.__setattr__(self, name, _whole(name, value, least, most))
         if self.method not in METHODS:
             raise InputError(f"method {self.method}: {' or '.join(METHODS)}", "method")
         if not LOWEST_FDR <= self.fdr <= HIGHEST_FDR:
@@ -116,7 +120,8 @@ class Options:
             )
 
 
-def _check_whole(name: str, value: int, least: int, most: int) -> None:
-    """Raises InputError unless a setting is a whole number within its limits."""
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+def _whole(name: str, value: object, least: int, most: int) -> int:
+    """A setting that is a whole number, NumPy's too, within its limits. Raises InputError."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= most:
         raise InputError(f"{name} {value!r}: a whole number from {least} to {most}", name)
+    return int(value)
