@@ -80,7 +80,7 @@ def test_hspy_units_are_normalised(tmp_path: Path) -> None:
     assert source.sampling(None) == pytest.approx(0.061)
     np.testing.assert_array_equal(source.read(1), STACK[1])
     write_hspy(tmp_path / "b.hspy", STACK[0], unit="1/nm")
-    with pytest.raises(FrameError, match=r"0\.0061 in 1/nm, which is no length.*--sampling"):
+    with pytest.raises(FrameError, match=r"0\.0061 in 1/nm, which is no length.*in Å per pixel"):
         read_frames(tmp_path / "b.hspy").sampling(None)
 
 

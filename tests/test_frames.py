@@ -64,7 +64,7 @@ def test_oblong_pixels_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, noisy_frame(), imagej=True, resolution=(100, 200), metadata={"unit": "nm", "axes": "YX"})
     source = read_frames(path)
-    with pytest.raises(FrameError, match=r"not square.*--sampling"):
+    with pytest.raises(FrameError, match=r"not square.*in Å per pixel"):
         source.sampling(None)
     assert source.sampling(0.06) == 0.06
 

@@ -112,8 +112,10 @@ class Family:
         largest fitting field; or a restorer alone, where there is no generator."""
         if not self._generators:
             return [Team(self.restorers()[0].session, None, [])]
+        # Generators first: an engine that does not start is then an error before anything is open (`opened`).
+        running = [self._open(model) for model in fitting_models(self._generators, shape, sampling_angstrom)]
         others = self.others()
-        return [Team(*self._open(model), others) for model in fitting_models(self._generators, shape, sampling_angstrom)]
+        return [Team(engine, bank, others) for engine, bank in running]
 
     def others(self) -> list[Candidate]:
         """The candidates beside the generator: the collaborative filter, and the restorers."""
