@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from near import sheet as draw
 from suite import contrast_of, stored_waves
 
 from gdn.evaluation.suite import STUDY_VACUUM
@@ -30,7 +31,6 @@ from gdn.training.restoring import RestorerRecipe, RestorerRun
 from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
 from gdn.training.steps import step
 
-SHOWN = 240  # px of a frame in the picture
 STRUCTURES = 16  # in the pool while rates are taken
 
 
@@ -49,18 +49,6 @@ def shares(recipe: str, data: Path, structures: int, views: int, sheet: Path | N
     print(f"{recipe}: {cells} of {total} frames with heavy columns ({classes['none']} without)")
     if sheet is not None:
         draw(pictures, sheet)
-
-
-def draw(images: list[np.ndarray], path: Path) -> None:
-    """Eight frames a row."""
-    from PIL import Image
-
-    cells = []
-    for image in images:
-        low, high = np.percentile(image, [0.3, 99.7])
-        gray = (np.clip((image - low) / (high - low + 1e-9), 0, 1) * 255).astype(np.uint8)
-        cells.append(np.asarray(Image.fromarray(gray).resize((SHOWN, SHOWN))))
-    Image.fromarray(np.vstack([np.hstack(cells[i : i + 8]) for i in range(0, len(cells) - len(cells) % 8, 8)])).save(path)
 
 
 def seconds(work: Callable[[], object], device: str, times: int) -> float:

@@ -23,17 +23,13 @@ from unittest import mock
 
 import far
 import numpy as np
-from suite import generator_of
+from suite import family_of, generator_of
 
-from gdn.engines.choose import open_engine
-from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.suite import Noise, parse_suite
 from gdn.frames.sampling import bin_sum
 from gdn.models import AUTO
 from gdn.search import estimate, mixture
-from gdn.search.bank import bank_for
 from gdn.search.denoise import denoise_frame
-from gdn.search.family import Family, members
 from gdn.search.heldout import Choice, Split
 from gdn.search.tiles import SearchSettings
 
@@ -74,9 +70,7 @@ def listening(heard: dict[str, Any]) -> Iterator[None]:
 def keep(folder: Path, kept: Path, noise: Noise) -> Iterator[Kept]:
     """All frames of `folder`, denoised where `kept` has not got them."""
     kept.mkdir(parents=True, exist_ok=True)
-    with Family(
-        members(AUTO), partial(open_engine, threads=1), partial(bank_for, seed=0, count=256), partial(RestorerSession, threads=1)
-    ) as family:
+    with family_of(AUTO) as family:
         for path in sorted(folder.glob("*.npz")):
             at = kept / f"{path.stem} {str(noise).replace(':', '-')}.pickle"
             if not at.exists():

@@ -24,9 +24,10 @@ import torch
 from gdn.simulation.breadth import ENERGIES_EV, AnyCrystal, WavePool
 from gdn.simulation.conditions import Draws, any_lens, random_cuts
 from gdn.simulation.lattices import CELL
-from gdn.simulation.renderer import Lens, intensity_spectra, patches, pixel_averaged
+from gdn.simulation.renderer import Lens, cell_images, intensity_spectra, patches, pixel_averaged
+from gdn.simulation.scattering import wavelength_angstrom
 from gdn.simulation.specimens import random_specimen
-from gdn.training.imaging import WAVELENGTH_300KV_ANGSTROM, Optics
+from gdn.training.imaging import Optics
 from gdn.training.recipe import load_recipe
 from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE
 from gdn.training.structures import Structure, random_structure
@@ -36,6 +37,7 @@ VALIDATION = 1  # seeds of this remainder by 10
 MODES = ("HRTEM", "HRTEM", "HRTEM", "HAADF", "ABF")
 SAMPLINGS = (0.07, 0.1, 0.14, 0.2)  # Å/px
 SIDES = (400, 850)  # px
+SHOWN = 240  # px of a frame on the picture
 
 
 def seeds(group: str) -> Iterator[tuple[int, np.random.Generator]]:
@@ -71,22 +73,16 @@ def ours(group: str, count: int) -> Iterator[tuple[far.Image, float, dict[str, A
         if len(structure.numbers) == 0:
             continue
         waves = pool_of(structure, ENERGIES_EV[0], maps=False).waves
-        lens = Lens.of([Optics.random(rng, imaging)], WAVELENGTH_300KV_ANGSTROM, "cpu")
-        image = cut(intensity_spectra(waves, lens, CELL), FRAME_SAMPLING, FRAME_SHAPE[0], draws)
+        lens = Lens.of([Optics.random(rng, imaging)], wavelength_angstrom(ENERGIES_EV[0]), "cpu")
+        spectra = intensity_spectra(waves, lens, CELL)
+        image = cut(spectra, FRAME_SAMPLING, FRAME_SHAPE[0], draws)
         heavy = structure.positions[structure.numbers == structure.numbers.max(), :2]
-        whole = cell(intensity_spectra(waves, lens, CELL))
+        whole = cell_images(spectra)[0].numpy()
         at = (heavy[:, ::-1] / CELL * whole.shape[0]).astype(int) % whole.shape[0]
         bright = float(np.median(whole[at[:, 0], at[:, 1]])) > float(np.median(whole))
         if bright == (group == "bright"):
             made += 1
             yield image * np.float32(far.VACUUM), FRAME_SAMPLING, {"mode": "HRTEM", "seed": seed, "contrast": group}
-
-
-def cell(spectra: torch.Tensor) -> far.Image:
-    """The whole cell, 0.1 Å/px."""
-    from gdn.simulation.renderer import cell_images
-
-    return np.asarray(cell_images(spectra)[0].numpy())
 
 
 def crystals(count: int) -> Iterator[tuple[far.Image, float, dict[str, Any]]]:
@@ -147,25 +143,21 @@ def main() -> int:
             far.write(options.output / f"{record['name']}.npz", content)
             print(record["name"], image.shape, sampling, about, flush=True)
     if options.sheet:
-        sheet(options.output, options.sheet)
+        sheet([far.read(file)["image"] for file in sorted(options.output.glob("*.npz"))], options.sheet)
     return 0
 
 
-def sheet(folder: Path, path: Path) -> None:
-    """All frames on one picture."""
+def sheet(images: list[far.Image], path: Path) -> None:
+    """Images of any sizes on one picture, eight a row, each from its darkest to its brightest."""
     from PIL import Image
 
     cells = []
-    for file in sorted(folder.glob("*.npz")):
-        image = far.read(file)["image"]
+    for image in images:
         low, high = np.percentile(image, [0.3, 99.7])
         picture = Image.fromarray((np.clip((image - low) / (high - low + 1e-9), 0, 1) * 255).astype(np.uint8))
-        cells.append(np.asarray(picture.resize((240, 240))))
-    rows = [
-        np.hstack(cells[i : i + 8] + [np.zeros((240, 240), np.uint8)] * (8 - len(cells[i : i + 8])))
-        for i in range(0, len(cells), 8)
-    ]
-    Image.fromarray(np.vstack(rows)).save(path)
+        cells.append(np.asarray(picture.resize((SHOWN, SHOWN))))
+    cells += [np.zeros_like(cells[0])] * (-len(cells) % 8)
+    Image.fromarray(np.vstack([np.hstack(cells[i : i + 8]) for i in range(0, len(cells), 8)])).save(path)
 
 
 if __name__ == "__main__":

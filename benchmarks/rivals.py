@@ -27,7 +27,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +34,15 @@ import far
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
+from suite import family_of
 
-from gdn.engines.choose import open_engine
 from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.comparators import COMPARATORS, Case, add_unets
 from gdn.evaluation.metrics import Image, column_score, psnr, ssim
 from gdn.evaluation.suite import Noise, parse_suite
 from gdn.frames.sampling import bin_sum, grids_for, unbin
 from gdn.models import AUTO
-from gdn.search.bank import bank_for
 from gdn.search.denoise import denoise_frame
-from gdn.search.family import Family, members
 from gdn.search.restored import restore_frame
 from gdn.search.tiles import SearchSettings
 
@@ -102,9 +99,7 @@ class TkRem:
 
 def gdn_method(stack: ExitStack, model: str, restarts: int) -> Method:
     """What `gdn denoise --model MODEL` does."""
-    family = stack.enter_context(
-        Family(members(model), partial(open_engine, threads=1), partial(bank_for, seed=0, count=restarts))
-    )
+    family = stack.enter_context(family_of(model, restarts))
 
     def run(case: Case, record: Row) -> Image:
         team = family.at_work(case.noisy, case.sampling_angstrom)

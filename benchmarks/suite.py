@@ -91,6 +91,14 @@ def contrast_of(wave: Wave, image: Image) -> str:
     return contrast_class(column_contrast(image / np.float32(STUDY_VACUUM), places[inside], FRAME_SAMPLING))
 
 
+def family_of(model: str, restarts: int = 256, threads: int | None = 1) -> Family:
+    """What `gdn denoise --model MODEL` works with."""
+    return Family(
+        members(model), partial(open_engine, threads=threads), partial(bank_for, seed=0, count=restarts),
+        partial(RestorerSession, threads=threads),
+    )  # fmt: skip
+
+
 def generator_of(team: Team) -> tuple[Engine, Bank]:
     """Engine and bank of a team. Raises ValueError for a restorer alone."""
     if team.bank is None or isinstance(team.engine, RestorerSession):
@@ -117,10 +125,7 @@ def one_frame(job: Job) -> tuple[list[Row], list[Row]]:
     """Rows of the table, and how alike the results of one frame are at different doses."""
     rows: list[Row] = []
     images: dict[str, dict[str, Image]] = {}
-    with Family(
-        members(job.model), partial(open_engine, threads=job.threads), partial(bank_for, seed=0, count=job.restarts),
-        partial(RestorerSession, threads=job.threads),
-    ) as family:  # fmt: skip
+    with family_of(job.model, job.restarts, job.threads) as family:
         for noise in job.noises:
             team = family.at_work(noise.apply(job.frame.image, job.number), job.frame.sampling_angstrom)
             engine, bank = generator_of(team)

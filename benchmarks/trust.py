@@ -24,20 +24,17 @@ import far
 import numpy as np
 from content import kind_map
 from scipy.spatial import cKDTree
-from suite import generator_of, stored_waves
+from suite import family_of, generator_of, stored_waves
 from trust_tables import show
 
 from gdn.engines.base import Engine
-from gdn.engines.choose import open_engine
-from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.metrics import MATCH_ANGSTROM
 from gdn.evaluation.observe import observe_columns, reference_columns
 from gdn.evaluation.suite import STUDY_VACUUM, SUITE, Noise, parse_suite
 from gdn.frames.sampling import bin_sum
 from gdn.models import AUTO
-from gdn.search.bank import Bank, bank_for
+from gdn.search.bank import Bank
 from gdn.search.denoise import FrameResult, denoise_frame
-from gdn.search.family import Family, members
 from gdn.search.mixture import Candidate
 from gdn.search.tiles import SearchSettings
 from gdn.training.imaging import read_wave, render
@@ -111,10 +108,7 @@ def one_structure(setting: Setting, job: tuple[int, Path]) -> list[Row]:
     number, path = job
     case = of_far(path) if setting.far else of_wave(path, number, setting.side)
     rows = []
-    with Family(
-        members(setting.model), partial(open_engine, threads=1), partial(bank_for, seed=0, count=256),
-        partial(RestorerSession, threads=1),
-    ) as family:  # fmt: skip
+    with family_of(setting.model) as family:
         for noise in setting.noises:
             noisy = noise.apply(case.clean, case.number)
             team = family.at_work(noisy, case.sampling)
