@@ -236,6 +236,23 @@ def test_a_scheduler_that_goes_and_comes_back(
     all_there_once(many, frames, output + more)
 
 
+def test_a_client_that_closes_between_two_looks_is_a_lost_scheduler() -> None:
+    from distributed import Client
+
+    from gdn.cluster.connect import ClusterError
+    from gdn.cluster.flow import Flow
+
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+
+        def items() -> Iterator[float]:
+            yield 2.0
+            client.close()  # the first is under way
+            yield 2.0
+
+        with pytest.raises(ClusterError, match="the scheduler is gone"):
+            list(Flow(client, time.sleep, 2).run(items()))
+
+
 def test_a_worker_without_the_runtime_is_left_out(many: Path, frames: Path, cluster: Cluster) -> None:
     (many / "shadow").mkdir()
     (many / "shadow" / "onnxruntime.py").write_text("raise ImportError('no onnxruntime on this machine')\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import uuid
@@ -100,7 +101,8 @@ def process_on(address: str, files: list[tuple[Path, Outputs]], run: Run, ledger
                         update(tally.files)
             finally:
                 if client.status == "running":
-                    client.unregister_worker_plugin(name)
+                    with contextlib.suppress(OSError):  # the scheduler may end at this very moment
+                        client.unregister_worker_plugin(name)
     except ClusterError as error:
         if not begun:
             raise UsageFault(str(error)) from None

@@ -19,6 +19,7 @@ from typing import Any, Generic
 
 import cloudpickle
 from distributed import CancelledError, Client, Future, KilledWorker, wait
+from distributed.client import ClosedClientError
 
 from gdn.cluster.chunk import Chunk, Item, Lost, Part, Unfit, Value, run_chunk
 from gdn.cluster.connect import ClusterError, workers_of
@@ -30,6 +31,7 @@ ATTEMPTS = 3  # of an item
 LOST_SECONDS = float(os.environ.get("GDN_CLUSTER_LOST_SECONDS", "60"))  # without a scheduler
 LOOK_SECONDS = 1.0  # between looks at which workers there are
 DIED = "the workers that had it died"
+GONE = "the scheduler is gone; the same command with --resume goes on once it is back"
 
 
 def say(words: str) -> None:
@@ -66,9 +68,12 @@ class Flow(Generic[Item, Value]):
                     return
                 for future in self._finished():
                     yield from self._gathered(future, self._running.pop(future))
+        except ClosedClientError:  # between two looks at whether the scheduler is there
+            raise ClusterError(GONE) from None
         finally:
-            if self._running:
-                self._client.cancel(list(self._running), force=True)
+            if self._running and self._client.status == "running":  # else there is nothing left to cancel
+                with contextlib.suppress(ClosedClientError):  # it may close at this very moment
+                    self._client.cancel(list(self._running), force=True)
 
     def _submit(self, source: Iterator[Item]) -> None:
         """Fill up what is in flight."""
@@ -163,7 +168,7 @@ class Flow(Generic[Item, Value]):
             self._heard = time.monotonic()
             return True
         if self._client.status == "closed" or time.monotonic() - self._heard > LOST_SECONDS:
-            raise ClusterError("the scheduler is gone; the same command with --resume goes on once it is back")
+            raise ClusterError(GONE)
         return False
 
     def _gathered(self, future: Future[Any], chunk: Chunk[Item]) -> Iterator[tuple[Item, Value | Lost]]:
@@ -235,4 +240,5 @@ def deaths_noted(client: Client) -> Iterator[None]:
         yield
     finally:
         if client.status == "running":
-            client.unsubscribe_topic("all")
+            with contextlib.suppress(ClosedClientError):  # it may close at this very moment
+                client.unsubscribe_topic("all")
