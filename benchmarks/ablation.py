@@ -15,11 +15,11 @@ from suite import clean_frames
 
 from gdn.engines.choose import open_engine
 from gdn.evaluation.metrics import psnr
-from gdn.evaluation.suite import parse_suite
+from gdn.evaluation.noise_suite import parse_suite
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.search.bank import bank_for
-from gdn.search.denoise import denoise_frame
-from gdn.search.tiles import SearchSettings, settings_for
+from gdn.search.denoise_frame import denoise_frame
+from gdn.search.tile_search import SearchSettings, settings_for
 
 DEFAULT = SearchSettings()
 SETTINGS = {

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from gdn.engines.choose import open_engine
-from gdn.engines.observation import TileData
+from gdn.likelihood import TileData
 from gdn.models import DEFAULT_MODEL, find_model
-from gdn.search.bank import bank_for, restart_latents
-from gdn.search.tiles import best_of_bank
+from gdn.restarts import restart_latents
+from gdn.search.bank import bank_for
+from gdn.search.tile_search import best_of_bank
 
 
 class Repeating:

@@ -48,10 +48,10 @@ def processes(count: int) -> Iterator[tuple[str, psutil.Process]]:
 
 def stub(name: str, task: Any) -> Any:
     """A file that costs nothing, with rows and entries as large as a real one's."""
-    from gdn.cli.batch import Outcome
-    from gdn.cluster.denoise import Answer
+    from gdn.batch.run import Outcome
+    from gdn.cluster.denoise_files import Answer
     from gdn.report.ledger import Entry
-    from gdn.trust.heldout import Comparison
+    from gdn.trust.held_out_score import Comparison
 
     noise = {"kind": "poisson", "gain": 1.0, "offset": 0.0, "dose": 0.45, "read_noise": 0.0}
     row = {
@@ -65,11 +65,12 @@ def stub(name: str, task: Any) -> Any:
 
 def tasks(count: int, most: int) -> None:
     """Overhead a file and memory of client and scheduler while `count` files go through a stub, `most` in a chunk."""
-    from gdn.cli.batch import Run
-    from gdn.cluster import denoise, flow
-    from gdn.pipeline.files import FileSettings
+    from gdn.batch.run import Run
+    from gdn.cluster import denoise_files as denoise
+    from gdn.cluster import work_sharing as flow
+    from gdn.pipeline.denoise_file import FileSettings
     from gdn.pipeline.options import Options
-    from gdn.pipeline.outputs import outputs_for
+    from gdn.pipeline.output_files import outputs_for
     from gdn.report.ledger import Ledger
 
     me, marks = psutil.Process(), []
@@ -131,9 +132,9 @@ def efficiency(count: int) -> None:
 
 WAVE = """
 import time
-from gdn.training.dataset import structure_seed
-from gdn.training.simulation import exit_wave
-from gdn.training.structures import random_structure
+from gdn.simulation.dataset import structure_seed
+from gdn.simulation.simulate import exit_wave
+from gdn.simulation.structures import random_structure
 some = [random_structure(structure_seed(3, i)) for i in range({count})]
 exit_wave(some[0])
 begun = time.process_time()
@@ -145,7 +146,7 @@ print((time.process_time() - begun) / {count})
 
 def malloc(count: int) -> None:
     """CPU seconds an exit wave under the nanny's setting, without it, and with it and gdn's own."""
-    settle = "from gdn.cluster.parcel import settle_memory; settle_memory()\n"
+    settle = "from gdn.cluster.shipment import settle_memory; settle_memory()\n"
     ways = {
         "as Dask's nanny sets it": ("65536", ""),
         "without it (local:N)": ("", ""),

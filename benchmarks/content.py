@@ -16,9 +16,9 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinat
 from scipy.spatial import cKDTree
 from suite import stored_waves
 
-from gdn.training.imaging import read_wave, render
-from gdn.training.simulation import frame_optics, seed_of_path
-from gdn.training.structures import Structure, random_structure
+from gdn.simulation.imaging import read_wave, render
+from gdn.simulation.simulate import frame_optics, seed_of_path
+from gdn.simulation.structures import Structure, random_structure
 
 FIELD_ANGSTROM = 59.0  # rendered field: the cell less its margin
 KINDS = ("particle", "support", "edge", "vacuum")

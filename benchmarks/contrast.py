@@ -20,9 +20,9 @@ from suite import UNETS, Job, class_table, clean_frame, contrast_of, one_frame, 
 
 from gdn.evaluation.comparators import available
 from gdn.evaluation.evaluate import CleanFrame
-from gdn.evaluation.suite import parse_suite
+from gdn.evaluation.noise_suite import parse_suite
 from gdn.models import DEFAULT_MODEL
-from gdn.training.imaging import read_wave
+from gdn.simulation.imaging import read_wave
 
 Classed = dict[str, CleanFrame]
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from generators import table
 
-from gdn.training.recipe import Recipe, load_recipe
+from gdn.recipes import Recipe, load_recipe
 
 Changes = dict[str, dict[str, Any]]
 KEPT = Path("docs/results/experiments")

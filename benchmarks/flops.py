@@ -13,8 +13,8 @@ from gdn.models import Model
 def graphs_of(model: Model) -> dict[Any, torch.nn.Module]:
     """A model's graphs as torch's modules, single precision."""
     from gdn.engines.torch import _graphs
-    from gdn.training.recipe import Recipe
-    from gdn.training.state import networks_of_model
+    from gdn.generator.loading import networks_of_model
+    from gdn.recipes import Recipe
 
     generator, encoder = networks_of_model(model.folder)[:2]
     scale = Recipe.model_validate(model.card.recipe).network.intensity_scale

@@ -26,14 +26,15 @@ from torch import Tensor
 from gdn.engines.torch import TorchEngine
 from gdn.evaluation.evaluate import CleanFrame
 from gdn.evaluation.metrics import psnr, ssim
-from gdn.evaluation.suite import STUDY_VACUUM, parse_suite
+from gdn.evaluation.noise_suite import STUDY_VACUUM, parse_suite
+from gdn.generator.loading import networks_of_model
+from gdn.generator.networks import Encoder, Generator, parameter_count
 from gdn.models import MODEL_SCHEMA, Model, ModelCard, find_model, sha256_of, shipped_models
+from gdn.recipes import Recipe
 from gdn.search.bank import bank_for
-from gdn.search.denoise import denoise_frame
-from gdn.search.tiles import SearchSettings
-from gdn.training.networks import Encoder, Generator, parameter_count
-from gdn.training.recipe import Recipe
-from gdn.training.state import networks_of_model, networks_of_run
+from gdn.search.denoise_frame import denoise_frame
+from gdn.search.tile_search import SearchSettings
+from gdn.training.state import networks_of_run
 
 RECOVERED = 60.0  # dB
 

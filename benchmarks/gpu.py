@@ -27,16 +27,17 @@ from tiles import frame_tiles
 
 from gdn.engines.base import Engine, EngineError
 from gdn.engines.choose import Choice, _open, has_driver
-from gdn.engines.observation import TileData
 from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.evaluation.metrics import psnr
+from gdn.likelihood import TileData
 from gdn.models import DEFAULT_MODEL, Model, find_model
-from gdn.search.bank import bank_for, restart_latents
-from gdn.search.denoise import denoise_frame
-from gdn.search.likelihood import BankPart, bank_scores
+from gdn.restarts import restart_latents
+from gdn.search.bank import bank_for
+from gdn.search.bank_scores import BankPart, bank_scores
+from gdn.search.denoise_frame import denoise_frame
 from gdn.search.newton import prior_precision
 from gdn.search.original import OriginalSettings
-from gdn.search.tiles import SearchSettings
+from gdn.search.tile_search import SearchSettings
 
 CHECKED = 8  # latents compared with double precision
 STEPS = 64  # tiles refined at once, as in the search

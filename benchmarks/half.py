@@ -23,16 +23,17 @@ from gdn.engines.base import Engine
 from gdn.engines.choose import open_engine
 from gdn.evaluation.demo import demo_frames
 from gdn.evaluation.metrics import psnr
-from gdn.evaluation.suite import SUITE, Noise, parse_suite
+from gdn.evaluation.noise_suite import SUITE, Noise, parse_suite
 from gdn.frames.tiling import tile_frame
+from gdn.generator.loading import networks_of_model
 from gdn.models import DEFAULT_MODEL, find_model, load_model
-from gdn.search.bank import bank_for, restart_latents
+from gdn.restarts import restart_latents
+from gdn.search.bank import bank_for
+from gdn.search.bank_scores import BankPart, bank_scores
 from gdn.search.binned import Binned
-from gdn.search.denoise import binned_frame, denoise_frame
-from gdn.search.likelihood import BankPart, bank_scores
-from gdn.search.tiles import SearchSettings
+from gdn.search.denoise_frame import binned_frame, denoise_frame
+from gdn.search.tile_search import SearchSettings
 from gdn.training.export import export_model
-from gdn.training.state import networks_of_model
 
 TOP = 10
 

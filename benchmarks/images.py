@@ -21,15 +21,15 @@ import torch
 from near import sheet as draw
 from suite import contrast_of, stored_waves
 
-from gdn.evaluation.suite import STUDY_VACUUM
+from gdn.evaluation.noise_suite import STUDY_VACUUM
+from gdn.recipes import load_recipe
 from gdn.simulation.breadth import any_structure
-from gdn.training.imaging import read_wave, render
-from gdn.training.randomness import Draws, Shards
-from gdn.training.recipe import load_recipe
-from gdn.training.resident import ResidentRun
+from gdn.simulation.imaging import read_wave, render
+from gdn.simulation.simulate import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
 from gdn.training.restoring import RestorerRecipe, RestorerRun
-from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
-from gdn.training.steps import step
+from gdn.training.shared_randomness import Draws, Shards
+from gdn.training.timed_run import ResidentRun
+from gdn.training.training_step import step
 
 STRUCTURES = 16  # in the pool while rates are taken
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gdn.training.data import open_stream
-from gdn.training.networks import Generator
+from gdn.generator.networks import Generator
+from gdn.training.patch_stream import open_stream
 from gdn.training.state import networks_of_run
 
 RATES = (1e-1, 1e-2, 1e-3)

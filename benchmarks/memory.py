@@ -57,7 +57,7 @@ class Stub:
 
     def value_and_gradient(self, z: np.ndarray, data: Any, scale: np.ndarray, shift: np.ndarray) -> Any:
         from gdn.engines.base import Evaluation
-        from gdn.engines.observation import negative_log_likelihood
+        from gdn.likelihood import negative_log_likelihood
 
         x = self._images(len(z))
         return Evaluation(negative_log_likelihood(scale[:, None, None] * x + shift, data), np.zeros_like(z), x)
@@ -104,7 +104,8 @@ def resident_mib() -> float:
 
 def child(name: str, inputs: Path, out: Path) -> None:
     """Run one case in this process; print its peak, and how its memory went from file to file."""
-    from gdn.cli import batch, main
+    from gdn.batch import run as batch
+    from gdn.cli import main
 
     options = CASES[name][3]
     trace: list[float] = []

@@ -25,13 +25,14 @@ import far
 import numpy as np
 from suite import family_of, generator_of
 
-from gdn.evaluation.suite import Noise, parse_suite
-from gdn.frames.sampling import bin_sum
+from gdn.evaluation.noise_suite import Noise, parse_suite
+from gdn.frames.resampling import bin_sum
 from gdn.models import AUTO
-from gdn.search import estimate, mixture
-from gdn.search.denoise import denoise_frame
-from gdn.search.heldout import Choice, Split
-from gdn.search.tiles import SearchSettings
+from gdn.search import band_mixture as mixture
+from gdn.search import estimate
+from gdn.search.denoise_frame import denoise_frame
+from gdn.search.held_out_shares import Choice, Split
+from gdn.search.tile_search import SearchSettings
 
 Image = np.ndarray
 

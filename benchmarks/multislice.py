@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gdn.simulation import simulate as simulation
+from gdn.simulation.imaging import WAVE_BAND, Optics, Wave, oversampled
 from gdn.simulation.multislice import Beam, exit_wave
 from gdn.simulation.specimens import random_specimen
-from gdn.training import simulation
-from gdn.training.imaging import WAVE_BAND, Optics, Wave, oversampled
-from gdn.training.structures import Structure, random_structure
+from gdn.simulation.structures import Structure, random_structure
 
 Image = NDArray[np.float32]
 OPTICS, PIXEL_ANGSTROM, PIXELS = Optics(defocus_nm=5), 0.4, 160

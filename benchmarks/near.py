@@ -21,16 +21,16 @@ import far
 import numpy as np
 import torch
 
+from gdn.recipes import load_recipe
 from gdn.simulation.breadth import ENERGIES_EV, AnyCrystal, WavePool
 from gdn.simulation.conditions import Draws, any_lens, random_cuts
+from gdn.simulation.imaging import Optics
 from gdn.simulation.lattices import CELL
 from gdn.simulation.renderer import Lens, cell_images, intensity_spectra, patches, pixel_averaged
 from gdn.simulation.scattering import wavelength_angstrom
+from gdn.simulation.simulate import FRAME_SAMPLING, FRAME_SHAPE
 from gdn.simulation.specimens import random_specimen
-from gdn.training.imaging import Optics
-from gdn.training.recipe import load_recipe
-from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE
-from gdn.training.structures import Structure, random_structure
+from gdn.simulation.structures import Structure, random_structure
 
 SEED = 0x9EA2
 VALIDATION = 1  # seeds of this remainder by 10

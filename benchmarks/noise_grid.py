@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from suite import clean_frames
 
-from gdn.evaluation.suite import STUDY_VACUUM
+from gdn.evaluation.noise_suite import STUDY_VACUUM
 from gdn.frames.noise import noise_of
 
 GAINS = (0.1, 1.0, 10.0, 100.0)

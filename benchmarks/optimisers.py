@@ -26,7 +26,7 @@ from gdn.search.bank import bank_for
 from gdn.search.laplace import curvature, linearise
 from gdn.search.refine import Candidates, Objective, evaluate, refine
 from gdn.search.symmetry import turn_tiles
-from gdn.search.tiles import SearchSettings, best_of_each, propose
+from gdn.search.tile_search import SearchSettings, best_of_each, propose
 
 
 @dataclass

@@ -27,12 +27,12 @@ from scipy.ndimage import gaussian_filter
 from gdn.engines.choose import open_engine
 from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.comparators import Case, available, binnings, bm3d_at, unet_comparator
-from gdn.evaluation.suite import STUDY_VACUUM, Noise
+from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
 from gdn.frames.formats import read_frames
 from gdn.search.bank import bank_for
-from gdn.search.denoise import denoise_frame
+from gdn.search.denoise_frame import denoise_frame
 from gdn.search.family import Family, members
-from gdn.search.tiles import SearchSettings
+from gdn.search.tile_search import SearchSettings
 
 Stack = NDArray[np.float32]  # (frames, rows, columns)
 BANDS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.95, 1.25)  # 1/Å

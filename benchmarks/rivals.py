@@ -39,12 +39,12 @@ from suite import family_of
 from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.comparators import COMPARATORS, Case, add_unets
 from gdn.evaluation.metrics import Image, column_score, psnr, ssim
-from gdn.evaluation.suite import Noise, parse_suite
-from gdn.frames.sampling import bin_sum, grids_for, unbin
+from gdn.evaluation.noise_suite import Noise, parse_suite
+from gdn.frames.resampling import bin_sum, grids_for, unbin
 from gdn.models import AUTO
-from gdn.search.denoise import denoise_frame
+from gdn.search.denoise_frame import denoise_frame
 from gdn.search.restored import restore_frame
-from gdn.search.tiles import SearchSettings
+from gdn.search.tile_search import SearchSettings
 
 Row = dict[str, Any]
 Method = Callable[[Case, Row], Image]

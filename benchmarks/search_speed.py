@@ -32,13 +32,14 @@ from tiles import TileSet, tile_set
 from gdn.engines.base import Engine
 from gdn.engines.choose import open_engine
 from gdn.evaluation.comparators import Case, available, bm3d_at
-from gdn.evaluation.suite import STUDY_VACUUM, Noise
+from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
 from gdn.models import DEFAULT_MODEL, find_model
-from gdn.search.bank import Bank, bank_for, restart_latents
+from gdn.restarts import restart_latents
+from gdn.search.bank import Bank, bank_for
 from gdn.search.newton import conjugate_gradients, prior_precision
 from gdn.search.original import OriginalSettings, search_original
 from gdn.search.refine import Objective, evaluate, start
-from gdn.search.tiles import SearchSettings, best_of_each, propose, search, settings_for
+from gdn.search.tile_search import SearchSettings, best_of_each, propose, search, settings_for
 
 FRAME = 1200
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gdn.training.data import wave_patches
-from gdn.training.imaging import Optics, read_wave, render
-from gdn.training.simulation import ABTEM, FRAME_SAMPLING, FRAME_SHAPE, TORCH, exit_wave, seed_of_path
-from gdn.training.structures import random_structure, split_of
+from gdn.simulation.imaging import Optics, read_wave, render
+from gdn.simulation.simulate import ABTEM, FRAME_SAMPLING, FRAME_SHAPE, TORCH, exit_wave, seed_of_path
+from gdn.simulation.structures import random_structure, split_of
+from gdn.training.patch_stream import wave_patches
 
 
 def rates(paths: list[Path]) -> None:

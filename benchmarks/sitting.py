@@ -24,10 +24,10 @@ import numpy as np
 import torch
 
 from gdn.simulation.breadth import WavePool, any_structure
+from gdn.simulation.structures import seeds_of
 from gdn.simulation.workers import StructureWorkers
-from gdn.training.restorer import RestorerShape
+from gdn.training.restorer_network import RestorerShape
 from gdn.training.restoring import RestorerRecipe, RestorerRun, train_restorer
-from gdn.training.structures import seeds_of
 
 
 def training_seeds(seed: int) -> Iterator[int]:
@@ -103,7 +103,7 @@ def restore(options: argparse.Namespace, device: str) -> Iterator[dict[str, Any]
 
 def generator(options: argparse.Namespace, device: str) -> Iterator[dict[str, Any]]:
     """A sitting for a generator: `gdn train` with waves that stay on the device."""
-    from gdn.training.resident import ResidentRun
+    from gdn.training.timed_run import ResidentRun
 
     workers = None
     try:

@@ -30,14 +30,14 @@ from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.comparators import add_unets, available
 from gdn.evaluation.evaluate import DEFAULT_AGAINST, CleanFrame, evaluate_frame, summary, table
 from gdn.evaluation.metrics import Image, psnr
-from gdn.evaluation.suite import STUDY_VACUUM, SUITE, Noise, parse_suite
+from gdn.evaluation.noise_suite import STUDY_VACUUM, SUITE, Noise, parse_suite
 from gdn.models import AUTO, find_model
 from gdn.search.bank import Bank, bank_for
 from gdn.search.family import Family, Team, members
 from gdn.search.original import OriginalSettings, parse_steps
-from gdn.training.dataset import structure_seed
-from gdn.training.imaging import Wave, read_wave, render, write_wave
-from gdn.training.simulation import (
+from gdn.simulation.dataset import structure_seed
+from gdn.simulation.imaging import Wave, read_wave, render, write_wave
+from gdn.simulation.simulate import (
     ABTEM,
     FRAME_SAMPLING,
     FRAME_SHAPE,
@@ -46,7 +46,7 @@ from gdn.training.simulation import (
     seed_of_path,
     wave_path,
 )
-from gdn.training.structures import random_structure, split_of
+from gdn.simulation.structures import random_structure, split_of
 
 Row = dict[str, Any]
 UNETS = add_unets(Path(__file__).resolve().parent / "unets")  # here: the workers import this module too

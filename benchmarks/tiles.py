@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from suite import clean_frames
 
-from gdn.engines.observation import TileData
-from gdn.evaluation.suite import STUDY_VACUUM
-from gdn.frames.sampling import bin_sum, grids_for
+from gdn.evaluation.noise_suite import STUDY_VACUUM
+from gdn.frames.resampling import bin_sum, grids_for
 from gdn.frames.tiling import cut, tile_frame
+from gdn.likelihood import TileData
 
 Images = NDArray[np.float32]
 

@@ -28,24 +28,24 @@ from suite import family_of, generator_of, stored_waves
 from trust_tables import show
 
 from gdn.engines.base import Engine
+from gdn.evaluation.error_samples import observe_columns, reference_columns
 from gdn.evaluation.metrics import MATCH_ANGSTROM
-from gdn.evaluation.observe import observe_columns, reference_columns
-from gdn.evaluation.suite import STUDY_VACUUM, SUITE, Noise, parse_suite
-from gdn.frames.sampling import bin_sum
+from gdn.evaluation.noise_suite import STUDY_VACUUM, SUITE, Noise, parse_suite
+from gdn.frames.resampling import bin_sum
 from gdn.models import AUTO
+from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
-from gdn.search.denoise import FrameResult, denoise_frame
-from gdn.search.mixture import Candidate
-from gdn.search.tiles import SearchSettings
-from gdn.training.imaging import read_wave, render
-from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
-from gdn.training.structures import random_structure
+from gdn.search.denoise_frame import FrameResult, denoise_frame
+from gdn.search.tile_search import SearchSettings
+from gdn.simulation.imaging import read_wave, render
+from gdn.simulation.simulate import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
+from gdn.simulation.structures import random_structure
 from gdn.trust.atoms import RATE
 from gdn.trust.calibration import LEVELS, Calibration, calibration_of, frame_score
 from gdn.trust.evidence import verdicts
 from gdn.trust.features import tile_features
 from gdn.trust.fit import explained, noise_level
-from gdn.trust.heldout import from_part, held_out_scores, recorded_frame
+from gdn.trust.held_out_score import from_part, held_out_scores, recorded_frame
 from gdn.trust.judge import expected_error
 from gdn.trust.spectrum import ring_features
 from gdn.trust.spread import spread_of

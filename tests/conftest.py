@@ -69,7 +69,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of copies of small perturbed waves: training code runs on it, nothing can be learnt."""
     from dataclasses import replace
 
-    from gdn.training.imaging import read_wave, write_wave
+    from gdn.simulation.imaging import read_wave, write_wave
 
     folder = tmp_path_factory.mktemp("dataset")
     (folder / "waves").mkdir()
@@ -118,8 +118,8 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory, dataset: Path, tiny_recipe: Path) -> Path:
     """A finished run of the tiny recipe."""
+    from gdn.recipes import load_recipe
     from gdn.training.loop import RunOptions, train
-    from gdn.training.recipe import load_recipe
 
     run = tmp_path_factory.mktemp("runs") / "tiny"
     train(load_recipe(str(tiny_recipe)), RunOptions(run, dataset, threads=1, status_every=128))

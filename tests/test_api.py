@@ -251,7 +251,7 @@ def test_saving_keeps_what_is_there_and_leaves_nothing_half_written(
     def full(*arguments: Any, **more: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gdn.frames.files._allocate", full)
+    monkeypatch.setattr("gdn.frames.writing._allocate", full)
     with pytest.raises(OSError, match="No space left"):
         result.save(tmp_path / "b" / "f")
     assert list((tmp_path / "b").iterdir()) == []

@@ -169,7 +169,7 @@ def test_a_run_is_repeated_by_its_config(frame_file: Path, tmp_path: Path) -> No
 
 
 def test_a_log_says_how_far_it_is_and_how_long_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
-    from gdn.cli.common import Log, duration
+    from gdn.batch.terminal import Log, duration
 
     times = iter([0.0, 10.0, 61.0, 70.0, 7300.0])
     log = Log("denoising", 40, lambda: next(times))
@@ -217,7 +217,7 @@ def test_help_has_examples_and_every_option_of_denoise_a_group(command: str) -> 
 
 
 def test_a_fault_of_gdns_own_costs_one_file(night: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gdn.pipeline import files
+    from gdn.pipeline import denoise_file as files
 
     real = files.denoise_file
 

@@ -201,8 +201,8 @@ def test_every_command_has_help(command: str) -> None:
 
 def test_evaluate_prints_rows(tmp_path: Path) -> None:
     from gdn.evaluation.demo import demo_frames
-    from gdn.frames.files import write_tiff
     from gdn.frames.source import Calibration
+    from gdn.frames.writing import write_tiff
 
     frame = demo_frames()[0]
     write_tiff(tmp_path / "clean.tif", frame.image[:300, :300] / 0.45, Calibration(sampling_angstrom=frame.sampling_angstrom))

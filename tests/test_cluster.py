@@ -240,7 +240,7 @@ def test_a_client_that_closes_between_two_looks_is_a_lost_scheduler() -> None:
     from distributed import Client
 
     from gdn.cluster.connect import ClusterError
-    from gdn.cluster.flow import Flow
+    from gdn.cluster.work_sharing import Flow
 
     with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
 
@@ -303,8 +303,8 @@ def test_a_full_disk_on_one_worker(many: Path, frames: Path, cluster: Cluster) -
 def test_what_is_in_flight_is_bounded_and_chunks_follow_the_cost() -> None:
     from distributed import Client, LocalCluster
 
-    from gdn.cluster.chunk import Lost
-    from gdn.cluster.flow import IN_FLIGHT, MOST, Flow
+    from gdn.cluster.chunks import Lost
+    from gdn.cluster.work_sharing import IN_FLIGHT, MOST, Flow
 
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as here,
@@ -350,9 +350,9 @@ def test_an_item_that_kills_its_workers_is_lost_alone(tmp_path: Path, address: s
     script = f"""
 import os, signal
 from distributed import Client, LocalCluster
-from gdn.cluster.chunk import Lost
+from gdn.cluster.chunks import Lost
 from gdn.cluster.connect import connected
-from gdn.cluster.flow import Flow, deaths_noted
+from gdn.cluster.work_sharing import Flow, deaths_noted
 def deadly(n):
     if n == 3:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -372,7 +372,7 @@ if __name__ == "__main__":
 
 def test_nannies_do_not_give_memory_back_at_once() -> None:
     from gdn.cluster.connect import TRIM, connected, nanny_environment
-    from gdn.cluster.parcel import settle_memory
+    from gdn.cluster.shipment import settle_memory
 
     assert TRIM not in nanny_environment()
     assert nanny_environment()["OMP_NUM_THREADS"] == "1"
@@ -385,7 +385,7 @@ def test_nannies_do_not_give_memory_back_at_once() -> None:
 def test_models_and_banks_that_are_not_what_was_sent_are_refused(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from gdn.cluster.parcel import PackedBank, PackedModel
+    from gdn.cluster.shipment import PackedBank, PackedModel
     from gdn.models import ModelError, find_model
     from gdn.search.bank import Bank
 
@@ -405,7 +405,7 @@ def test_models_and_banks_that_are_not_what_was_sent_are_refused(tmp_path: Path)
 
 
 def test_each_worker_takes_its_own_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gdn.cluster.parcel import own_card
+    from gdn.cluster.shipment import own_card
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(Path, "glob", lambda self, pattern: [Path(f"/dev/nvidia{n}") for n in range(4)])
@@ -452,7 +452,7 @@ class Unable:
     def __call__(self, n: int) -> int:
         from distributed import get_worker
 
-        from gdn.cluster.chunk import Unfit
+        from gdn.cluster.chunks import Unfit
 
         if str(get_worker().name) in self.unable or (self.perhaps_item and n == 3):
             raise Unfit("not here", self.perhaps_item)
@@ -463,9 +463,9 @@ class Unable:
 def test_who_cannot_do_it_gets_no_more_and_who_comes_later_does(capsys: pytest.CaptureFixture[str]) -> None:
     from distributed import Client, LocalCluster
 
-    from gdn.cluster.chunk import Lost
+    from gdn.cluster.chunks import Lost
     from gdn.cluster.connect import ClusterError
-    from gdn.cluster.flow import Flow
+    from gdn.cluster.work_sharing import Flow
 
     with (
         LocalCluster(n_workers=3, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as here,

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from gdn.engines.observation import Array
 from gdn.evaluation.demo import DEMO_NOISE, demo_frames
-from gdn.frames.sampling import grids_for
+from gdn.frames.resampling import grids_for
+from gdn.likelihood import Array
 from gdn.search import collaborative
 from gdn.search.collaborative import collaborative_filter
 from gdn.search.filtered import CollaborativeCandidate, restored_mean, stabilised
-from gdn.search.heldout import Recorded
+from gdn.search.held_out_shares import Recorded
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,13 @@ from conftest import Exported, needs_training
 
 from gdn.engines.base import EngineError, jacobian, onnx_bytes
 from gdn.engines.choose import candidates, check, open_engine
-from gdn.engines.observation import TileData, negative_log_likelihood
 from gdn.evaluation.metrics import psnr
+from gdn.likelihood import TileData, negative_log_likelihood
 from gdn.models import find_model, load_model
-from gdn.search.bank import bank_for, restart_latents
-from gdn.search.denoise import denoise_frame
-from gdn.search.tiles import SearchSettings
+from gdn.restarts import restart_latents
+from gdn.search.bank import bank_for
+from gdn.search.denoise_frame import denoise_frame
+from gdn.search.tile_search import SearchSettings
 
 
 def data(n: int, p: int, alpha: float = 1.0, beta: float = 0.0) -> TileData:
@@ -30,8 +31,8 @@ def random_generator(stem: str, residual: int):  # type: ignore[no-untyped-def]
     """A float64 generator of 32 px whose batch-norm statistics, and flow, are not the identity."""
     import torch
 
-    from gdn.training.networks import Generator, initialise
-    from gdn.training.recipe import Network
+    from gdn.generator.networks import Generator, initialise
+    from gdn.recipes import Network
 
     torch.manual_seed(0)
     # The elaborate kind has everything: residual blocks, a flow, latents of a finer grid.
@@ -53,8 +54,8 @@ def random_generator(stem: str, residual: int):  # type: ignore[no-untyped-def]
 def test_push_forward_is_autograds_in_float64(stem: str, residual: int) -> None:
     import torch
 
-    from gdn.engines.folded import PushForward
-    from gdn.training.folding import fold
+    from gdn.generator.folded import PushForward
+    from gdn.generator.folding import fold
 
     generator = random_generator(stem, residual)
     z, t = torch.randn(2, generator.latent).double(), torch.randn(2, 3, generator.latent).double()
@@ -72,8 +73,8 @@ def test_push_forward_is_autograds_in_float64(stem: str, residual: int) -> None:
 def test_pull_back_is_autograds_in_float64(stem: str, residual: int, alpha: float, beta: float) -> None:
     import torch
 
-    from gdn.engines.folded import PullBack
-    from gdn.training.folding import fold
+    from gdn.generator.folded import PullBack
+    from gdn.generator.folding import fold
 
     generator = random_generator(stem, residual)
     graph = PullBack(fold(generator, 0.9))
@@ -125,8 +126,8 @@ def test_a_step_is_conjugate_gradients_on_autograds_curvature(residual: int, alp
     """In float64, against H = J^T W J + P made of autograd's Jacobian of the mean, and the textbook's recurrence."""
     import torch
 
-    from gdn.engines.step import GaussNewton
-    from gdn.training.folding import fold
+    from gdn.generator.folding import fold
+    from gdn.generator.gauss_newton import GaussNewton
 
     generator = random_generator("grid", residual)
     n, d, beta, damping = 2, generator.latent, 0.7, 30.0
@@ -168,8 +169,8 @@ def test_a_step_is_conjugate_gradients_on_autograds_curvature(residual: int, alp
 def test_engines_give_the_same_frame(tiny_model: Path) -> None:
     from conftest import noisy_frame
 
-    from gdn.search.denoise import denoise_frame
-    from gdn.search.tiles import SearchSettings
+    from gdn.search.denoise_frame import denoise_frame
+    from gdn.search.tile_search import SearchSettings
 
     model = load_model(tiny_model)
     frame = noisy_frame((150, 170)).astype(np.float32)

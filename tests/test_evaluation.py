@@ -14,14 +14,14 @@ from conftest import gdn, needs_training
 from scipy.ndimage import gaussian_filter, shift
 from test_cli import one_line
 
-from gdn.cli.common import UsageFault
+from gdn.batch.terminal import UsageFault
 from gdn.cli.evaluate import _methods
 from gdn.evaluation import comparators
 from gdn.evaluation.comparators import COMPARATORS, Case, binnings, bm3d_binned
 from gdn.evaluation.metrics import column_score, psnr
-from gdn.evaluation.suite import STUDY_VACUUM, Noise
-from gdn.training.imaging import read_wave, render
-from gdn.training.simulation import FRAME_SAMPLING, frame_optics
+from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
+from gdn.simulation.imaging import read_wave, render
+from gdn.simulation.simulate import FRAME_SAMPLING, frame_optics
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

@@ -8,10 +8,10 @@ import pytest
 from gdn.engines.choose import open_engine
 from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.models import AUTO, FAMILY, RESTORER, Model, ModelError, find_model, shipped_models
-from gdn.search import which
+from gdn.search import generator_choice as which
 from gdn.search.bank import bank_for
 from gdn.search.family import Family, fitting_models, members
-from gdn.search.tiles import SearchSettings
+from gdn.search.tile_search import SearchSettings
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from conftest import SHARED, needs_shared, noisy_frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gdn.frames.files import result_writer
 from gdn.frames.formats import read_frames, suffix_of
 from gdn.frames.source import FrameError, pixel_size
-from gdn.pipeline.outputs import Style
+from gdn.frames.writing import result_writer
+from gdn.pipeline.output_files import Style
 
 needs_formats = pytest.mark.skipif(importlib.util.find_spec("rsciio") is None, reason="needs the formats extra (rosettasciio)")
 STACK = np.stack([noisy_frame((40, 50), seed) for seed in range(3)])

@@ -15,11 +15,12 @@ from conftest import noisy_frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gdn.frames.files import HOST, release, result_writer, write_tiff
 from gdn.frames.formats import read_frames
-from gdn.frames.sampling import Grids, bin_sum, grids_for, unbin
+from gdn.frames.resampling import Grids, bin_sum, grids_for, unbin
 from gdn.frames.source import Calibration, FrameError
 from gdn.frames.tiling import cut, merge, tile_frame
+from gdn.frames.writing import release, result_writer, write_tiff
+from gdn.storage import HOST
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"])
@@ -194,7 +195,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["tif", "mrc"])
 def test_results_are_not_mapped_when_they_get_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     # Windows renames no file that is open or mapped.
-    from gdn.frames import files
+    from gdn.frames import writing as files
     from gdn.frames.formats import read_frames
 
     path = tmp_path / "in.tif"

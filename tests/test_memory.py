@@ -14,11 +14,11 @@ from gdn.engines.base import OutOfMemory, is_out_of_memory
 from gdn.engines.choose import open_engine
 from gdn.engines.graph_engine import GraphEngine
 from gdn.models import find_model
-from gdn.search import memory
+from gdn.search import portions as memory
 from gdn.search.bank import bank_for
-from gdn.search.denoise import FrameResult, denoise_frame
-from gdn.search.memory import BANK_PIXELS, LEAST_PIXELS, TILE_PIXELS, Portions, in_portions
-from gdn.search.tiles import SearchSettings
+from gdn.search.denoise_frame import FrameResult, denoise_frame
+from gdn.search.portions import BANK_PIXELS, LEAST_PIXELS, TILE_PIXELS, Portions, in_portions
+from gdn.search.tile_search import SearchSettings
 from gdn.trust.columns import find_columns
 from gdn.trust.features import tile_features
 from gdn.trust.spread import pixel_features
@@ -120,8 +120,8 @@ class Card:
 
 @pytest.mark.parametrize("name", ["onnxruntime", "torch"])
 def test_an_engine_out_of_memory_goes_on_with_smaller_batches(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    from gdn.engines.observation import TileData
-    from gdn.search.bank import restart_latents
+    from gdn.likelihood import TileData
+    from gdn.restarts import restart_latents
 
     with open_engine(find_model("pt-ceo2-64"), name, "cpu", threads=1) as engine:
         assert isinstance(engine, GraphEngine)

@@ -12,7 +12,7 @@ import pytest
 
 from gdn.engines.base import Engine, EngineError, onnx_bytes
 from gdn.engines.choose import open_engine
-from gdn.engines.observation import TileData
+from gdn.likelihood import TileData
 from gdn.models import ModelError, find_model, load_model, sha256_of
 from gdn.models.graphs import SHARED, weights_of
 

@@ -15,13 +15,13 @@ from test_cli import FAST
 
 from gdn.engines.choose import open_engine
 from gdn.evaluation.demo import demo_frames
-from gdn.evaluation.suite import SUITE, Noise, parse_suite
-from gdn.frames.pixels import filled, find_defects
-from gdn.frames.sampling import bin_sum
+from gdn.evaluation.noise_suite import SUITE, Noise, parse_suite
+from gdn.frames.bad_pixels import filled, find_defects
+from gdn.frames.resampling import bin_sum
 from gdn.models import find_model
 from gdn.search.bank import bank_for
-from gdn.search.denoise import denoise_frame
-from gdn.search.tiles import SearchSettings
+from gdn.search.denoise_frame import denoise_frame
+from gdn.search.tile_search import SearchSettings
 
 
 @pytest.mark.parametrize("noise", [*parse_suite(SUITE), Noise("poisson", 0.05), Noise("poisson", 1e4), Noise("gaussian", 1e-3)])

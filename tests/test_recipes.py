@@ -21,7 +21,7 @@ def tiny(**sections: dict[str, Any]):  # type: ignore[no-untyped-def]
     """The tiny recipe with changed settings."""
     import tomllib
 
-    from gdn.training.recipe import Recipe
+    from gdn.recipes import Recipe
 
     content = tomllib.loads(TINY)
     content["optimiser"]["images"] = 64
@@ -92,7 +92,7 @@ def test_flow_and_rungs_export_and_agree_with_torch(tmp_path: Path, full_run: Pa
 def test_a_flow_is_its_inverses_inverse_and_knows_its_volume() -> None:
     import torch
 
-    from gdn.training.flow import Flow
+    from gdn.generator.prior_flow import Flow
 
     torch.manual_seed(1)
     for shape in ((3, 4, 4), (6, 1, 1)):
@@ -110,7 +110,7 @@ def test_a_flow_is_its_inverses_inverse_and_knows_its_volume() -> None:
 def test_without_training_a_flow_changes_nothing() -> None:
     import torch
 
-    from gdn.training.networks import Generator, initialise
+    from gdn.generator.networks import Generator, initialise
 
     generator = Generator(tiny(network=FULL).network)
     initialise(generator, "he")
@@ -124,7 +124,7 @@ def test_without_training_a_flow_changes_nothing() -> None:
 def test_every_latent_reaches_the_image() -> None:
     import torch
 
-    from gdn.training.networks import Generator
+    from gdn.generator.networks import Generator
 
     for changes in (FULL, {"body": "style"}, {"body": "waves"}):
         generator = Generator(tiny(network=changes).network).eval()
@@ -138,10 +138,10 @@ def test_a_generator_without_a_folded_form_still_searches(tmp_path: Path, datase
     from generators import open_networks
 
     from gdn.engines.torch import TorchEngine
+    from gdn.generator.folding import fold
     from gdn.search.bank import bank_for
-    from gdn.search.denoise import denoise_frame
-    from gdn.search.tiles import SearchSettings
-    from gdn.training.folding import fold
+    from gdn.search.denoise_frame import denoise_frame
+    from gdn.search.tile_search import SearchSettings
 
     trained(tiny(network={"body": "waves", "waves": 4}), tmp_path / "run", dataset)
     generator, encoder, _, _, model = open_networks(str(tmp_path / "run"))
@@ -162,7 +162,8 @@ def test_a_generator_without_a_folded_form_still_searches(tmp_path: Path, datase
 def test_weights_without_flow_and_rungs_start_a_run_with_them(tmp_path: Path, tiny_model: Path) -> None:
     import torch
 
-    from gdn.training.state import State, networks_of_model
+    from gdn.generator.loading import networks_of_model
+    from gdn.training.state import State
 
     state = State(tiny(network=FULL), "cpu")
     state.start_from(tiny_model)
@@ -181,8 +182,8 @@ def test_shapes_that_do_not_fit_are_refused(bad: dict[str, Any]) -> None:
 
 
 def test_labels_follow_defocus_and_thickness(dataset: Path) -> None:
-    from gdn.training.data import wave_patches
-    from gdn.training.imaging import Optics
+    from gdn.simulation.imaging import Optics
+    from gdn.training.patch_stream import wave_patches
 
     path = sorted((dataset / "waves").glob("*.npz"))[0]
     near, far = (wave_patches(path, Optics(defocus_nm=d), np.random.default_rng(0), 3, 32, 0.4)[1] for d in (4, 16))
@@ -191,7 +192,7 @@ def test_labels_follow_defocus_and_thickness(dataset: Path) -> None:
 
 
 def test_large_patches_never_leave_the_cell() -> None:
-    from gdn.training.data import _angle
+    from gdn.training.patch_stream import _angle
 
     rng = np.random.default_rng(0)
     angles = np.array([_angle(rng, 25.6, 64.0) for _ in range(500)])
@@ -285,7 +286,7 @@ def test_frames_edges_cut_some_images_and_what_lies_beyond_does_not_count() -> N
     import torch
 
     from gdn.training.losses import random_windows, reconstruction
-    from gdn.training.randomness import Draws
+    from gdn.training.shared_randomness import Draws
 
     inside = random_windows(400, 32, 0.5, Draws.single(0, "cpu"))
     assert inside.shape == (400, 1, 32, 32)
@@ -309,10 +310,10 @@ def test_low_doses_count_for_more_where_less_is_called_unknown() -> None:
     """The weight of a noisy image against a clean one grows as `unknown_share` falls."""
     import torch
 
-    from gdn.training.randomness import Draws
-    from gdn.training.recipe import Recipe, load_recipe
+    from gdn.recipes import Recipe, load_recipe
+    from gdn.training.shared_randomness import Draws
     from gdn.training.state import State
-    from gdn.training.steps import LOSSES
+    from gdn.training.training_step import LOSSES
 
     fits = []
     for share in (1.0, 0.1):

@@ -14,21 +14,21 @@ import pytest
 from PIL import Image
 
 from gdn.frames.noise import NoiseModel
-from gdn.frames.sampling import grids_for
+from gdn.frames.resampling import grids_for
 from gdn.frames.tiling import tile_frame
 from gdn.pipeline.recording import JudgedFrame
 from gdn.report.charts import histogram, ranked
 from gdn.report.html import Run, page, write_report
 from gdn.report.ledger import PICTURES, Ledger
 from gdn.search.binned import Binned
-from gdn.search.denoise import FrameResult
+from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate, TileFit
-from gdn.search.heldout import Choice
+from gdn.search.held_out_shares import Choice
 from gdn.trust.atoms import Atoms
 from gdn.trust.columns import find_columns
 from gdn.trust.evidence import Evidence
 from gdn.trust.fit import Explained
-from gdn.trust.heldout import Comparison, Expected
+from gdn.trust.held_out_score import Comparison, Expected
 from gdn.trust.judge import Trust
 
 RNG = np.random.default_rng(2)

@@ -18,16 +18,16 @@ from gdn.engines.base import EngineError
 from gdn.engines.choose import open_engine
 from gdn.engines.restorer import RestorerSession, _windows
 from gdn.evaluation.demo import DEMO_NOISE, demo_frames
-from gdn.frames.sampling import Grids, bin_sum
+from gdn.frames.resampling import Grids, bin_sum
 from gdn.models import ModelError, RestorerModel, find_model, load_any, load_model, sha256_of
+from gdn.search.band_mixture import CENTRES, Mixing, bands, choose_mixing, mixed
 from gdn.search.bank import bank_for
-from gdn.search.denoise import denoise_frame
+from gdn.search.denoise_frame import denoise_frame
 from gdn.search.family import usual_candidates
-from gdn.search.heldout import Choice, Recorded
-from gdn.search.mixture import CENTRES, Mixing, bands, choose_mixing, mixed
+from gdn.search.held_out_shares import Choice, Recorded
 from gdn.search.restored import RestorerCandidate, binned_by, binning, restore_frame, restored
-from gdn.search.tiles import SearchSettings
-from gdn.trust.heldout import from_part, recorded_frame
+from gdn.search.tile_search import SearchSettings
+from gdn.trust.held_out_score import from_part, recorded_frame
 
 pytestmark = needs_training
 SAMPLING = (0.4, 0.4)
@@ -40,7 +40,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    from gdn.training.restorer import Restorer, RestorerShape
+    from gdn.training.restorer_network import Restorer, RestorerShape
 
     folder = tmp_path_factory.mktemp("sitting")
     torch.manual_seed(0)
@@ -146,8 +146,8 @@ def test_any_size_is_torchs_image(trained: Path, session: RestorerSession, shape
     import torch
     from safetensors.torch import load_file
 
-    from gdn.training.graphs import round_to_half
-    from gdn.training.restorer import Restorer, RestorerShape
+    from gdn.generator.onnx_files import round_to_half
+    from gdn.training.restorer_network import Restorer, RestorerShape
 
     network = Restorer(RestorerShape((8, 8), (1, 1)))
     network.load_state_dict(load_file(str(trained / "restore.safetensors")))

@@ -15,22 +15,24 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.stats import poisson
 
-from gdn.engines.base import ITERATIONS
 from gdn.engines.choose import open_engine
-from gdn.engines.observation import TileData, mean_derivative, negative_log_likelihood
+from gdn.likelihood import TileData, mean_derivative, negative_log_likelihood
 from gdn.models import find_model
+from gdn.models.graphs import STEP_ITERATIONS
+from gdn.restarts import restart_latents
 from gdn.search import refine as refinement
-from gdn.search.bank import Bank, CacheError, bank_for, evict, restart_latents
-from gdn.search.denoise import denoise_frame
-from gdn.search.heldout import choose, split
+from gdn.search.bank import Bank, bank_for
+from gdn.search.bank_scores import BankPart, bank_scores
+from gdn.search.candidate_mixture import candidate_weights
+from gdn.search.denoise_frame import denoise_frame
+from gdn.search.held_out_shares import choose, split
 from gdn.search.laplace import curvature, laplace, linearise
-from gdn.search.likelihood import BankPart, bank_scores
 from gdn.search.newton import conjugate_gradients, newton
 from gdn.search.pose import Warp, best_shifts
-from gdn.search.posterior import candidate_weights
 from gdn.search.residual import shrunk_residual
 from gdn.search.symmetry import turn, turn_back, turn_tiles
-from gdn.search.tiles import SearchSettings, best_of_bank, best_of_each, exchanged, propose, search
+from gdn.search.tile_search import SearchSettings, best_of_bank, best_of_each, exchanged, propose, search
+from gdn.storage import CacheError, evict
 
 RNG = np.random.default_rng(0)
 
@@ -166,8 +168,8 @@ def test_best_of_bank_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch)
     images = (1 + 0.2 * RNG.standard_normal((37, 16, 16))).clip(0.3, 2).astype(np.float16)
     bank = Bank(0, 4, images)
     whole, scores = best_of_bank(bank, data, 20, 5)
-    monkeypatch.setattr("gdn.search.memory.BANK_PIXELS", 2**12)  # sixteen images
-    monkeypatch.setattr("gdn.search.tiles.TILE_CHUNK", 2)
+    monkeypatch.setattr("gdn.search.portions.BANK_PIXELS", 2**12)  # sixteen images
+    monkeypatch.setattr("gdn.search.tile_search.TILE_CHUNK", 2)
     chunked, again = best_of_bank(bank, data, 20, 5)
     np.testing.assert_array_equal(whole, chunked)
     np.testing.assert_allclose(scores, again, atol=0.01)
@@ -450,9 +452,9 @@ def test_a_step_in_one_graph_is_the_step_by_products(turned_starts: Any, monkeyp
         pytest.importorskip("torch")
     data, starts, _ = turned_starts
     with open_engine(find_model("pt-ceo2-64"), name, "cpu", threads=1) as engine:
-        whole = [newton(engine, data, starts, 2, ITERATIONS, damping) for damping in (0.0, 100.0)]
+        whole = [newton(engine, data, starts, 2, STEP_ITERATIONS, damping) for damping in (0.0, 100.0)]
         monkeypatch.setattr(type(engine), "step", lambda *_: None)  # as of a model that has no such graph
-        parts = [newton(engine, data, starts, 2, ITERATIONS, damping) for damping in (0.0, 100.0)]
+        parts = [newton(engine, data, starts, 2, STEP_ITERATIONS, damping) for damping in (0.0, 100.0)]
     for mine, theirs in zip(whole, parts, strict=True):
         assert (mine.objective < starts.objective).all()
         np.testing.assert_allclose(mine.objective, theirs.objective, atol=0.05)
@@ -465,8 +467,8 @@ def test_a_step_starts_from_where_a_candidate_stands(turned_starts: Any) -> None
     unknown = refinement.start(starts.z, starts.tile, starts.symmetry, 19, np.zeros(4, bool))
     unknown = replace(unknown, nuisance=starts.nuisance)
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
-        found = [newton(engine, data, some, 1, ITERATIONS) for some in (starts, unknown)]
-        still = newton(engine, data, unknown, 0, ITERATIONS)
+        found = [newton(engine, data, some, 1, STEP_ITERATIONS) for some in (starts, unknown)]
+        still = newton(engine, data, unknown, 0, STEP_ITERATIONS)
     np.testing.assert_allclose(found[0].objective, found[1].objective, atol=1e-3)
     np.testing.assert_array_equal(found[0].z, found[1].z)
     np.testing.assert_allclose(still.objective, starts.objective, atol=1e-3)

@@ -22,13 +22,13 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import sitting  # noqa: E402
 
+from gdn.recipes import Recipe  # noqa: E402
 from gdn.simulation.breadth import any_structure  # noqa: E402
+from gdn.simulation.structures import seeds_of  # noqa: E402
 from gdn.simulation.workers import StructureWorkers  # noqa: E402
-from gdn.training.recipe import Recipe  # noqa: E402
-from gdn.training.resident import ResidentRun  # noqa: E402
-from gdn.training.restorer import Restorer, RestorerShape  # noqa: E402
+from gdn.training.restorer_network import Restorer, RestorerShape  # noqa: E402
 from gdn.training.state import State  # noqa: E402
-from gdn.training.structures import seeds_of  # noqa: E402
+from gdn.training.timed_run import ResidentRun  # noqa: E402
 
 MODEL = ROOT / "gdn" / "models" / "pt-ceo2-128"
 RECIPES = {

@@ -13,7 +13,7 @@ from gdn.simulation.crystals_table import ATOMIC_NUMBERS, COMPOUNDS, FAMILIES, b
 from gdn.simulation.draws import FORMS
 from gdn.simulation.grains import amorphous, crystal_of, draw_grain, fill_box, grain_to_lab
 from gdn.simulation.specimens import AMORPHOUS, MINIMAL_DISTANCE, random_specimen
-from gdn.training.structures import CELL_ANGSTROM
+from gdn.simulation.structures import CELL_ANGSTROM
 
 SEEDS = 200
 

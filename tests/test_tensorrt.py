@@ -22,12 +22,12 @@ from test_cli import one_line
 
 from gdn.engines.base import EngineError, OutOfMemory, onnx_bytes
 from gdn.engines.choose import open_engine
-from gdn.engines.observation import TileData
-from gdn.engines.plan_cache import PlanKey, clear_plans, kept_plans, plan_folder, plan_for
-from gdn.engines.plans import CAPTURED, GRAPHS, MOST, Library, build_plan, load_library, profiles_of
 from gdn.engines.tensorrt import TensorRTEngine
+from gdn.engines.tensorrt_plan_cache import PlanKey, clear_plans, kept_plans, plan_folder, plan_for
+from gdn.engines.tensorrt_plans import CAPTURED, GRAPHS, MOST, Library, build_plan, load_library, profiles_of
+from gdn.likelihood import TileData
 from gdn.models import Model, find_model, load_model
-from gdn.search.bank import restart_latents
+from gdn.restarts import restart_latents
 
 needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="needs the tensorrt-rtx extra")
 SHIPPED = ("pt-ceo2-128", "pt-ceo2-64")
@@ -67,7 +67,7 @@ def test_building_again_at_the_same_addresses_gives_the_same_bytes(tmp_path: Pat
     script.write_text("""
 import hashlib
 from gdn.engines.base import onnx_bytes
-from gdn.engines.plans import build_plan, load_library
+from gdn.engines.tensorrt_plans import build_plan, load_library
 from gdn.models import find_model
 plan = build_plan(load_library("tensorrt_rtx"), onnx_bytes(find_model("pt-ceo2-64"), "gradient"), "gradient")
 print(hashlib.sha256(plan).hexdigest())
@@ -117,7 +117,7 @@ def test_the_command_builds_without_a_card_and_keeps_nothing(monkeypatch: pytest
 
 def test_what_is_missing_is_named(frame_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("gdn.engines.plans.installed_libraries", list)
+        patch.setattr("gdn.engines.tensorrt_plans.installed_libraries", list)
         with pytest.raises(EngineError, match=r"no TensorRT here; pip install 'gdn\[tensorrt-rtx\]'"):
             load_library()
     if importlib.util.find_spec("tensorrt_rtx") is not None and not Path("/dev/nvidia0").exists():

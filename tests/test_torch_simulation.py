@@ -18,6 +18,8 @@ needs_abtem = pytest.mark.skipif(
 
 from gdn.simulation.breadth import AnyCrystal, WavePool  # noqa: E402
 from gdn.simulation.conditions import Draws, random_cuts  # noqa: E402
+from gdn.simulation.detectors import SLOTS, observe  # noqa: E402
+from gdn.simulation.imaging import WAVE_BAND, Optics, Wave, oversampled  # noqa: E402
 from gdn.simulation.multislice import Beam, exit_wave, scattering_maps, slices  # noqa: E402
 from gdn.simulation.renderer import (  # noqa: E402
     FINE,
@@ -31,10 +33,8 @@ from gdn.simulation.renderer import (  # noqa: E402
 )
 from gdn.simulation.scattering import HEAVIEST, projected_potential, wavelength_angstrom  # noqa: E402
 from gdn.simulation.specimens import random_specimen  # noqa: E402
-from gdn.training.detectors import SLOTS, observe  # noqa: E402
-from gdn.training.imaging import WAVE_BAND, Optics, Wave, oversampled  # noqa: E402
-from gdn.training.restorer import Restorer, RestorerShape  # noqa: E402
-from gdn.training.structures import CELL_ANGSTROM, Structure, random_structure  # noqa: E402
+from gdn.simulation.structures import CELL_ANGSTROM, Structure, random_structure  # noqa: E402
+from gdn.training.restorer_network import Restorer, RestorerShape  # noqa: E402
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from multislice import abtem_image, contrast_error, cut_to, torch_image  # noqa: E402

@@ -16,10 +16,10 @@ from conftest import ROOT, SHARED, Exported, gdn, gdn_process, needs_shared, nee
 from pydantic import ValidationError
 from test_cli import one_line
 
-from gdn.training.dataset import open_dataset, structure_seed
-from gdn.training.imaging import Optics, oversampled, read_wave, render, write_wave
-from gdn.training.simulation import seed_of_path
-from gdn.training.structures import CELL_ANGSTROM, random_structure, split_of
+from gdn.simulation.dataset import open_dataset, structure_seed
+from gdn.simulation.imaging import Optics, oversampled, read_wave, render, write_wave
+from gdn.simulation.simulate import seed_of_path
+from gdn.simulation.structures import CELL_ANGSTROM, random_structure, split_of
 
 pytestmark = needs_training
 
@@ -160,8 +160,8 @@ def test_waves_by_nobody_and_nowhere_are_refused(tmp_path: Path, more: tuple[str
 
 
 def test_a_data_set_is_of_one_voltage_and_the_trainer_refuses_another(tmp_path: Path, dataset: Path, tiny_recipe: Path) -> None:
-    from gdn.training.data import open_stream
-    from gdn.training.recipe import Recipe, load_recipe
+    from gdn.recipes import Recipe, load_recipe
+    from gdn.training.patch_stream import open_stream
 
     def of(**specimen: object) -> Recipe:
         return Recipe.model_validate(load_recipe(str(tiny_recipe)).model_dump() | {"specimen": specimen})
@@ -185,9 +185,9 @@ def test_a_data_set_is_of_one_voltage_and_the_trainer_refuses_another(tmp_path: 
 
 
 def test_a_model_says_the_specimen_of_its_recipe(tiny_model: Path) -> None:
+    from gdn.generator.loading import networks_of_model
     from gdn.models import Specimen, find_model, load_model
-    from gdn.training.recipe import Specimen as RecipeSpecimen
-    from gdn.training.state import networks_of_model
+    from gdn.recipes import Specimen as RecipeSpecimen
 
     assert load_model(tiny_model).card.specimen == Specimen(material="nothing in particular", voltage_kv=300)
     old = find_model("pt-ceo2-64")
@@ -197,8 +197,8 @@ def test_a_model_says_the_specimen_of_its_recipe(tiny_model: Path) -> None:
 
 
 def test_streams_repeat_whatever_the_workers(dataset: Path, tiny_recipe: Path) -> None:
-    from gdn.training.data import open_stream
-    from gdn.training.recipe import load_recipe
+    from gdn.recipes import load_recipe
+    from gdn.training.patch_stream import open_stream
 
     recipe = load_recipe(str(tiny_recipe))
     drawn = []
@@ -216,9 +216,9 @@ def test_streams_repeat_whatever_the_workers(dataset: Path, tiny_recipe: Path) -
 
 
 def test_imaging_conditions_are_drawn_from_the_recipe(dataset: Path, tiny_recipe: Path) -> None:
-    from gdn.training.data import open_stream
-    from gdn.training.imaging import Optics
-    from gdn.training.recipe import Imaging, Recipe, load_recipe
+    from gdn.recipes import Imaging, Recipe, load_recipe
+    from gdn.simulation.imaging import Optics
+    from gdn.training.patch_stream import open_stream
 
     # Stored data sets repeat: by default the numbers are drawn as they always were.
     usual = Optics.random(np.random.default_rng(3))
@@ -249,7 +249,7 @@ def test_imaging_conditions_are_drawn_from_the_recipe(dataset: Path, tiny_recipe
     ],
 )
 def test_imaging_that_cannot_be_is_refused(tmp_path: Path, line: str, words: str) -> None:
-    from gdn.training.recipe import load_recipe
+    from gdn.recipes import load_recipe
 
     (tmp_path / "mine.toml").write_text(f'name = "mine"\n[imaging]\n{line}\n')
     with pytest.raises(ValueError, match=words) as caught:
@@ -283,7 +283,7 @@ def test_a_model_is_calibrated_on_frames_imaged_as_its_training_images_were(data
 
 
 def test_a_smaller_generator_takes_the_weights_of_a_larger_one() -> None:
-    from gdn.training.recipe import Recipe, load_recipe
+    from gdn.recipes import Recipe, load_recipe
     from gdn.training.state import State, _load_common
 
     def half_as_large(name: str, **changes: int) -> State:
@@ -321,9 +321,9 @@ def test_a_run_leaves_what_it_promises_and_resumes(tmp_path: Path, dataset: Path
 def test_a_checkpoint_restores_networks_and_counters(tmp_path: Path, tiny_recipe: Path) -> None:
     import torch
 
-    from gdn.training.recipe import load_recipe
+    from gdn.recipes import load_recipe
     from gdn.training.state import State
-    from gdn.training.steps import learning_rate_factor
+    from gdn.training.training_step import learning_rate_factor
 
     recipe = load_recipe(str(tiny_recipe))
     state = State(recipe, "cpu")
@@ -338,15 +338,15 @@ def test_a_checkpoint_restores_networks_and_counters(tmp_path: Path, tiny_recipe
 
 
 def test_the_study_recipe_is_the_studys() -> None:
-    from gdn.training.networks import Discriminator, Generator
-    from gdn.training.recipe import load_recipe
+    from gdn.generator.networks import Discriminator, Generator
+    from gdn.recipes import load_recipe
 
     recipe = load_recipe("dcgan")
     assert (recipe.optimiser.lr_discriminator, recipe.optimiser.lr_generator, recipe.optimiser.beta1) == (4e-4, 1e-4, 0.5)
     assert (recipe.optimiser.batch, recipe.loss.label_smoothing, recipe.network.base_channels) == (36, 0.9, 64)
     import torch
 
-    from gdn.training.recipe import Network
+    from gdn.recipes import Network
 
     for patch in (32, 512):
         network = Network(latent=50, patch=patch, base_channels=8, channel_cap=64)
@@ -358,7 +358,7 @@ def test_the_study_recipe_is_the_studys() -> None:
 
 
 def test_collapse_is_said_aloud() -> None:
-    from gdn.training.monitor import collapse_warnings
+    from gdn.training.run_log import collapse_warnings
 
     assert not collapse_warnings({"diversity": 0.9, "d_real": 0.7, "d_fake": 0.3})
     assert "collapse" in collapse_warnings({"diversity": 0.05})[0]
@@ -416,7 +416,7 @@ def test_start_from_a_model(tmp_path: Path, tiny_model: Path, tiny_recipe: Path,
 
 
 def test_start_from_what_a_sitting_left(tmp_path: Path, tiny_run: Path, tiny_recipe: Path, dataset: Path) -> None:
-    from gdn.training.recipe import load_recipe
+    from gdn.recipes import load_recipe
     from gdn.training.state import State
 
     sitting = tmp_path / "sitting"
@@ -481,9 +481,9 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, dataset: Path,
 def test_a_batch_does_not_depend_on_how_many_share_it(dataset: Path, tiny_recipe: Path) -> None:
     import torch
 
-    from gdn.training.data import WaveStream
-    from gdn.training.randomness import Draws, Shards
-    from gdn.training.recipe import load_recipe
+    from gdn.recipes import load_recipe
+    from gdn.training.patch_stream import WaveStream
+    from gdn.training.shared_randomness import Draws, Shards
 
     recipe = load_recipe(str(tiny_recipe))
     alone = WaveStream(dataset, recipe)

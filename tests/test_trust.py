@@ -15,24 +15,33 @@ from scipy.stats import kstest
 from gdn.engines.base import Engine
 from gdn.engines.choose import open_engine
 from gdn.evaluation.demo import DEMO_NOISE, demo_frames
-from gdn.evaluation.observe import Judged, Observation, with_columns
+from gdn.evaluation.error_samples import Judged, Observation, with_columns
 from gdn.frames.noise import NoiseModel
-from gdn.frames.sampling import Grids, bin_sum, grids_for
+from gdn.frames.resampling import Grids, bin_sum, grids_for
 from gdn.models import DEFAULT_MODEL, ModelError, find_model, load_model, sha256_of
 from gdn.search.bank import Bank, bank_for
 from gdn.search.binned import Binned
-from gdn.search.denoise import FrameResult, denoise_frame
-from gdn.search.heldout import Choice
+from gdn.search.denoise_frame import FrameResult, denoise_frame
+from gdn.search.held_out_shares import Choice
 from gdn.search.laplace import laplace, sampled_variance
 from gdn.search.refine import evaluate, start
-from gdn.search.tiles import SearchSettings
+from gdn.search.tile_search import SearchSettings
 from gdn.trust.atoms import COLUMNS, find_atoms, write_csv
 from gdn.trust.calibration import FILE, LEVELS, Calibration, Scaling, SpectrumLaw, Tail, Trend, calibration_of, conformal_p
 from gdn.trust.columns import Columns, find_columns, lattice_sites, without
 from gdn.trust.evidence import Evidence, verdicts, weigh
 from gdn.trust.features import deviance_moments, misfit, names
 from gdn.trust.fit import explained
-from gdn.trust.heldout import Comparison, Expected, compare, frame_to_frame, from_part, held_out_scores, pooled, recorded_frame
+from gdn.trust.held_out_score import (
+    Comparison,
+    Expected,
+    compare,
+    frame_to_frame,
+    from_part,
+    held_out_scores,
+    pooled,
+    recorded_frame,
+)
 from gdn.trust.judge import JudgeSettings, expected_error, judge, next_frame
 from gdn.trust.spectrum import ring_features
 from gdn.trust.spread import spread_of
@@ -273,8 +282,8 @@ def test_verdicts_keep_the_false_discovery_rate() -> None:
 
 def test_sampled_laplace_is_the_exact_one_on_average() -> None:
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
-        from gdn.engines.observation import TileData
-        from gdn.search.bank import restart_latents
+        from gdn.likelihood import TileData
+        from gdn.restarts import restart_latents
 
         z = 0.5 * restart_latents(3, range(1), 128)
         counts = RNG.poisson(200 * engine.generate(z)).astype(np.float32)

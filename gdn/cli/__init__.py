@@ -77,7 +77,7 @@ def _explain(error: Exception) -> int:
     if type(error).__name__ == "Abort":
         print("gdn: interrupted", file=sys.stderr)
         return 130
-    from gdn.cli.common import UsageFault, in_options
+    from gdn.batch.terminal import UsageFault, in_options
 
     text = " ".join(in_options(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.filename and error.strerror:

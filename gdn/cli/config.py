@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from gdn import __version__
-from gdn.cli.common import UsageFault
+from gdn.batch.terminal import UsageFault
 
 NAME = "gdn-run.toml"
 _NOT_KEPT = {"config", "resume", "overwrite", "help"}  # how to go about a run, not what it computes

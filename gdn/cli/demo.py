@@ -9,7 +9,8 @@ from typing import Any
 
 import typer
 
-from gdn.cli.common import UsageFault, progress_bar, writable_folder
+from gdn.batch.terminal import UsageFault, progress_bar
+from gdn.cli.common import writable_folder
 from gdn.cli.help import Grouped
 from gdn.models import AUTO
 
@@ -47,7 +48,7 @@ def demo(
     from gdn.report.figure import save_panels
     from gdn.search.bank import bank_for
     from gdn.search.family import Family, members
-    from gdn.search.tiles import SearchSettings
+    from gdn.search.tile_search import SearchSettings
     from gdn.trust.calibration import calibration_of
     from gdn.trust.judge import JudgeSettings, judge
 
@@ -113,10 +114,11 @@ def _trust_words(frame: Any, found: Any, trust: Any) -> str:
 
 def _write(output: Path, frame: Any, found: Any, trust: Any) -> list[Any]:
     """Write one frame's TIFFs and its columns; returns its row of panels: noisy, denoised, spread, truth."""
-    from gdn.frames.files import write_tiff, writing
     from gdn.frames.source import Calibration
+    from gdn.frames.writing import write_tiff
     from gdn.pipeline.column_picture import save_atoms, span
     from gdn.report.figure import Panel
+    from gdn.storage import writing
 
     calibration = Calibration(sampling_angstrom=frame.sampling_angstrom)
     noisy, image, spread = found.images["noisy"], found.images["gdn"], trust.spread

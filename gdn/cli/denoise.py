@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gdn.cli.batch import Run, gather, plan, process, watched
-from gdn.cli.common import UsageFault, need, usage_fault, writable_folder
+from gdn.batch.run import Run, gather, plan, process, watched
+from gdn.batch.terminal import UsageFault, usage_fault
+from gdn.cli.common import need, writable_folder
 from gdn.cli.config import NAME, load, text_of
 from gdn.cli.help import INPUT, MACHINE, OUTPUT, SEARCH, TRUST, Grouped
 from gdn.models import AUTO
@@ -150,14 +151,13 @@ def denoise(
       gdn denoise night1 -o clean --cluster tcp://head:8786
     """
     from gdn.engines.base import EngineError
-    from gdn.frames.files import writing
     from gdn.models import ModelError
-    from gdn.pipeline.files import FileSettings
+    from gdn.pipeline.denoise_file import FileSettings
     from gdn.pipeline.options import Options
-    from gdn.pipeline.outputs import Style
+    from gdn.pipeline.output_files import Style
     from gdn.report.ledger import Ledger
-    from gdn.search.bank import CacheError
     from gdn.search.family import members
+    from gdn.storage import CacheError, writing
     from gdn.trust.judge import levels_of
 
     if sampling is not None and not 0 < sampling < 1000:
@@ -197,7 +197,7 @@ def denoise(
         if watch is not None:
             tally = process(watched(watch, run, idle), None, run)
         elif cluster is not None:
-            from gdn.cluster.denoise import process_on
+            from gdn.cluster.denoise_files import process_on
 
             tally = process_on(cluster, plan(paths, run), run, ledger)
         else:

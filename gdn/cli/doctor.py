@@ -72,7 +72,8 @@ def examine(model: str, engine: str, device: str, require_gpu: bool = False) -> 
     from gdn.engines.base import EngineError
     from gdn.engines.choose import open_engine
     from gdn.models import ModelError, find_model
-    from gdn.search.bank import cache_folder, cache_limit, cached_bytes, restart_latents
+    from gdn.restarts import restart_latents
+    from gdn.storage import cache_folder, cache_limit, cached_bytes
 
     report: dict[str, Any] = {
         "gdn": __version__,
@@ -144,7 +145,7 @@ def _devices() -> str:
 def _card() -> str:
     """The CUDA card, by what TensorRT would use, or why there is none."""
     from gdn.engines.base import EngineError
-    from gdn.engines.devices import open_device
+    from gdn.engines.cuda_memory import open_device
 
     try:
         card = open_device()

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gdn.cli.common import UsageFault
+from gdn.batch.terminal import UsageFault
 from gdn.cli.help import Grouped
 from gdn.models import DEFAULT_MODEL, Model
 
 if TYPE_CHECKING:
-    from gdn.engines.devices import Device
-    from gdn.engines.plans import Library
+    from gdn.engines.cuda_memory import Device
+    from gdn.engines.tensorrt_plans import Library
 
 group = typer.Typer(help="TensorRT plans in this user's cache: list, build, clear.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -30,7 +30,7 @@ def list_() -> int:
     Example:
       gdn engines list
     """
-    from gdn.engines.plan_cache import kept_plans
+    from gdn.engines.tensorrt_plan_cache import kept_plans
 
     for one in kept_plans():
         about = one.about
@@ -59,8 +59,8 @@ def build(
       gdn engines build models/mine --dry-run
     """
     from gdn.engines.base import EngineError
-    from gdn.engines.devices import open_device
-    from gdn.engines.plans import LIBRARIES, load_library
+    from gdn.engines.cuda_memory import open_device
+    from gdn.engines.tensorrt_plans import LIBRARIES, load_library
     from gdn.models import ModelError, find_model
 
     if library is not None and library not in LIBRARIES:
@@ -76,8 +76,8 @@ def build(
 
 def build_all(model: Model, library: Library, card: Device | None) -> None:
     """Build every graph's plan, for `card` into the cache, or without one just to see that it can be built."""
-    from gdn.engines.plans import GRAPHS
     from gdn.engines.tensorrt import built_plan
+    from gdn.engines.tensorrt_plans import GRAPHS
 
     for graph in GRAPHS:
         if model.file(f"{graph}.onnx") is not None:
@@ -93,7 +93,7 @@ def clear() -> int:
     Example:
       gdn engines clear
     """
-    from gdn.engines.plan_cache import clear_plans
+    from gdn.engines.tensorrt_plan_cache import clear_plans
 
     removed = clear_plans()
     print(f"{len(removed)} plans removed, {sum(one.size for one in removed) / 2**20:.1f} MiB")

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from gdn.cli.common import UsageFault, expand, in_options, progress_bar, usage_fault
+from gdn.batch.terminal import UsageFault, expand, in_options, progress_bar, usage_fault
 from gdn.cli.help import COMPARED, INPUT, MACHINE, OUTPUT, SEARCH, Grouped
 from gdn.models import AUTO
 
@@ -73,11 +73,12 @@ def evaluate(
     from gdn.engines.choose import check, open_engine
     from gdn.engines.restorer import open_restorer
     from gdn.evaluation.evaluate import evaluate_frame, table
-    from gdn.evaluation.suite import SUITE, parse_suite
+    from gdn.evaluation.noise_suite import SUITE, parse_suite
     from gdn.models import ModelError
-    from gdn.search.bank import CacheError, bank_for
+    from gdn.search.bank import bank_for
     from gdn.search.family import Family, members
     from gdn.search.original import parse_steps
+    from gdn.storage import CacheError
 
     try:
         noises = parse_suite(SUITE if noise == "suite" else noise)
@@ -168,7 +169,7 @@ def _frames(path: Path, vacuum: float, sampling: float | None) -> Any:
     import numpy as np
 
     from gdn.evaluation.evaluate import CleanFrame
-    from gdn.evaluation.suite import STUDY_VACUUM
+    from gdn.evaluation.noise_suite import STUDY_VACUUM
     from gdn.frames.formats import read_frames
 
     source = read_frames(path)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gdn.cli.common import UsageFault, need, progress_bar
+from gdn.batch.terminal import UsageFault, progress_bar
+from gdn.cli.common import need
 from gdn.cli.help import Grouped
 
 if TYPE_CHECKING:
-    from gdn.engines.plans import Library
+    from gdn.engines.tensorrt_plans import Library
 
 
 def register(app: typer.Typer) -> None:
@@ -69,9 +70,10 @@ def export(
     if is_restorer(source):
         _restorer(source, output)
         return 0
+    from gdn.generator.loading import networks_of_model
     from gdn.training.export import export_model
     from gdn.training.export_unet import export_unet, is_unet
-    from gdn.training.state import networks_of_model, networks_of_run
+    from gdn.training.state import networks_of_run
 
     if (source / "model.json").exists():
         from gdn.models import load_model
@@ -117,7 +119,7 @@ def _restorer(source: Path, output: Path) -> None:
 def _library() -> Library:
     """TensorRT, or UsageFault."""
     from gdn.engines.base import EngineError
-    from gdn.engines.plans import load_library
+    from gdn.engines.tensorrt_plans import load_library
 
     try:
         return load_library()
@@ -129,7 +131,7 @@ def _plans(folder: Path, library: Library) -> None:
     """Build the model's plans: for the card here, or, where there is none, to see that they can be built."""
     from gdn.cli.engines import build_all
     from gdn.engines.base import EngineError
-    from gdn.engines.devices import open_device
+    from gdn.engines.cuda_memory import open_device
     from gdn.models import load_model
 
     try:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import typer
 
-from gdn.cli.common import UsageFault, need, progress_bar, writable_folder
+from gdn.batch.terminal import UsageFault, progress_bar
+from gdn.cli.common import need, writable_folder
 from gdn.cli.help import Grouped
 
 
@@ -51,8 +52,8 @@ def simulate(
             raise UsageFault(f"--device {device}: abTEM's waves are made on the CPU here; leave --device or --multislice out")
     need("torch", "train")
     _check_device(device)
-    from gdn.training.simulation import ABTEM, TORCH, SimulationPlan
-    from gdn.training.simulation import simulate as run
+    from gdn.simulation.simulate import ABTEM, TORCH, SimulationPlan
+    from gdn.simulation.simulate import simulate as run
 
     writable_folder(out)
     if cluster is not None:
@@ -60,7 +61,7 @@ def simulate(
     with ExitStack() as stack:
         runner = None
         if cluster is not None:
-            from gdn.cluster.simulate import runner_on
+            from gdn.cluster.simulate_waves import runner_on
 
             runner = stack.enter_context(runner_on(cluster))
         update = stack.enter_context(progress_bar("simulating", count + frames))

@@ -7,7 +7,8 @@ from typing import Any
 
 import typer
 
-from gdn.cli.common import UsageFault, need, progress_bar
+from gdn.batch.terminal import UsageFault, progress_bar
+from gdn.cli.common import need
 from gdn.cli.help import INPUT, MACHINE, NETWORK, OUTPUT, Grouped
 
 
@@ -114,7 +115,7 @@ def _recipe(name: str, latent: int | None, patch: int | None, channels: int | No
     """The recipe with the command line's overrides. Raises UsageFault."""
     from pydantic import ValidationError
 
-    from gdn.training.recipe import Recipe, load_recipe
+    from gdn.recipes import Recipe, load_recipe
 
     try:
         content = load_recipe(name).model_dump()

@@ -10,8 +10,8 @@ from typing import Any, Literal, Protocol, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from gdn.engines.observation import Array, TileData
 from gdn.errors import GdnError
+from gdn.likelihood import Array, TileData
 from gdn.models import Model
 from gdn.models.graphs import complete_graph
 
@@ -22,7 +22,6 @@ Graph = Literal[
 OUTPUTS: dict[str, tuple[str, ...]] = {
     "generator": ("x",), "gradient": ("x", "dz"), "tangent": ("jt",), "step": ("direction", "curvature"), "encoder": ("z",),
 }  # fmt: skip
-ITERATIONS = 3  # of conjugate gradients in the step graph, where they are unrolled
 EXACT: dict[Graph, Graph] = {"generator": "exact-generator", "gradient": "exact-gradient", "tangent": "exact-tangent"}
 
 
@@ -126,8 +125,8 @@ class Engine(Protocol):
     def step(
         self, z: Array, nuisance: Array, data: TileData, damping: float, prior: Array
     ) -> tuple[Array, NDArray[np.float64]] | None:
-        """A Gauss-Newton step of ITERATIONS conjugate-gradient iterations (`gdn.engines.step`): its direction (n, d + 4) and
-        curvature (n,). `nuisance` and their `prior` precision (n, 4). None where the model has no such graph."""
+        """A Gauss-Newton step of STEP_ITERATIONS conjugate-gradient iterations (`gdn.generator.gauss_newton`): its direction
+        (n, d + 4) and curvature (n,). `nuisance` and their `prior` precision (n, 4). None where the model has no such graph."""
         ...
 
     def encode(self, images: Array, sigma: Array) -> Array | None:

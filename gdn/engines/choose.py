@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gdn.engines.base import Engine, EngineError
-from gdn.engines.plans import installed_libraries, load_library
+from gdn.engines.tensorrt_plans import installed_libraries, load_library
 from gdn.models import Model
 
 ENGINES = ("tensorrt", "onnxruntime", "torch")
@@ -150,7 +150,7 @@ def _open(model: Model, choice: Choice, threads: int | None) -> Engine:
 
 def _prove(found: Engine, model: Model) -> None:
     """Raises EngineError where an engine's images are not the CPU's."""
-    from gdn.search.bank import restart_latents
+    from gdn.restarts import restart_latents
 
     z = restart_latents(0, range(PROVED), model.card.latent)
     if not installed("onnxruntime"):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdn.engines.base import EXACT, OUTPUTS, Evaluation, Graph, OutOfMemory, joined, rows
-from gdn.engines.observation import Array, TileData, negative_log_likelihood
+from gdn.likelihood import Array, TileData, negative_log_likelihood
 from gdn.models import Model
 
 log = logging.getLogger("gdn")

@@ -24,11 +24,11 @@ from gdn.engines.base import (
     onnx_bytes,
     rows,
 )  # fmt: skip
+from gdn.engines.device_arrays import Resident
 from gdn.engines.graph_engine import GraphEngine
-from gdn.engines.observation import Array
-from gdn.engines.plan_cache import RUNTIMES_OWN, plan_folder
-from gdn.engines.plans import BATCH, MOST
-from gdn.engines.resident import Resident
+from gdn.engines.tensorrt_plan_cache import RUNTIMES_OWN, plan_folder
+from gdn.engines.tensorrt_plans import BATCH, MOST
+from gdn.likelihood import Array
 from gdn.models import Model
 
 CHUNK = 8  # images

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdn.engines.base import EngineError, OutOfMemory, is_out_of_memory
-from gdn.engines.observation import Array
+from gdn.likelihood import Array
 from gdn.models import RestorerModel
 from gdn.models.graphs import restorer_graph
 
@@ -131,7 +131,7 @@ def open_restorer(
 
 
 def _moments(frame: Array, valid: Array) -> tuple[np.float32, np.float32]:
-    """Mean and standard deviation of the valid pixels, as `gdn.training.restorer.moments` has them."""
+    """Mean and standard deviation of the valid pixels, as `gdn.training.restorer_network.moments` has them."""
     values = frame[valid > 0] if (valid == 0).any() else frame
     mean = float(values.mean(dtype=np.float64)) if values.size else 0.0
     variance = float(values.var(dtype=np.float64)) if values.size else 0.0

@@ -9,12 +9,12 @@ import hashlib
 from types import TracebackType
 
 from gdn.engines.base import EngineError, Graph, dtype_of, joined, kind_of, onnx_bytes, rows
-from gdn.engines.devices import Device, open_device
+from gdn.engines.cuda_memory import Device, open_device
 from gdn.engines.graph_engine import GraphEngine
-from gdn.engines.observation import Array
-from gdn.engines.plan_cache import PlanKey, plan_for
-from gdn.engines.plans import MOST, Library, build_plan, load_library, profiles_of
-from gdn.engines.runner import Runner
+from gdn.engines.tensorrt_plan_cache import PlanKey, plan_for
+from gdn.engines.tensorrt_plans import MOST, Library, build_plan, load_library, profiles_of
+from gdn.engines.tensorrt_runner import Runner
+from gdn.likelihood import Array
 from gdn.models import Model
 
 

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from gdn.engines import autograd
 from gdn.engines.base import OUTPUTS, EngineError, Graph, OutOfMemory, is_out_of_memory, kind_of
-from gdn.engines.folded import PullBack, PushForward
+from gdn.engines.device_arrays import Resident
 from gdn.engines.graph_engine import GraphEngine
-from gdn.engines.observation import Array
-from gdn.engines.resident import Resident
-from gdn.engines.step import GaussNewton
+from gdn.generator import autograd
+from gdn.generator.folded import PullBack, PushForward
+from gdn.generator.gauss_newton import GaussNewton
+from gdn.likelihood import Array
 from gdn.models import Model
 
 if TYPE_CHECKING:
-    from gdn.training.networks import Encoder, Generator
+    from gdn.generator.networks import Encoder, Generator
 
 
 class TorchEngine(GraphEngine):
@@ -29,8 +29,8 @@ class TorchEngine(GraphEngine):
         self, model: Model, device: str = "cpu", threads: int | None = None, reason: str = "asked for",
         networks: tuple[Generator, Encoder | None] | None = None,
     ) -> None:  # fmt: skip
-        from gdn.training.recipe import Recipe
-        from gdn.training.state import networks_of_model
+        from gdn.generator.loading import networks_of_model
+        from gdn.recipes import Recipe
 
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise EngineError("torch sees no CUDA device; choose device cpu, or install a CUDA build and driver")
@@ -83,9 +83,9 @@ def _shared(array: Array) -> torch.Tensor:
 
 def _graphs(generator: Generator, encoder: Encoder | None, scale: float, vacuum: float) -> dict[Graph, torch.nn.Module]:
     """The graphs: folded where the generator has that form, by autograd where not."""
-    from gdn.training.export import EncoderMean
-    from gdn.training.folding import fold
-    from gdn.training.graphs import round_to_half
+    from gdn.generator.encoder_mean import EncoderMean
+    from gdn.generator.folding import fold
+    from gdn.generator.onnx_files import round_to_half
 
     graphs: dict[Graph, torch.nn.Module]
     if generator.foldable:

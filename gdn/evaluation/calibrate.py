@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from gdn import __version__
-from gdn.evaluation.observe import Judged, Observation
+from gdn.evaluation.error_samples import Judged, Observation
 from gdn.evaluation.spread_law import QUANTILES, fit_spread
 from gdn.trust.calibration import (
     LEVELS,

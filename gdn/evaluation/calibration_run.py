@@ -17,24 +17,24 @@ import numpy as np
 
 from gdn.engines.base import Engine
 from gdn.engines.choose import open_engine
-from gdn.engines.observation import Array
 from gdn.evaluation.calibrate import calibrate
-from gdn.evaluation.observe import Observation, observe
+from gdn.evaluation.error_samples import Observation, observe
+from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
 from gdn.evaluation.spectrum_law import fit_spectrum, lesson_of
-from gdn.evaluation.suite import STUDY_VACUUM, Noise
-from gdn.frames.files import writing
-from gdn.frames.sampling import bin_sum
+from gdn.frames.resampling import bin_sum
+from gdn.likelihood import Array
 from gdn.models import ModelCard, load_model, sha256_of
+from gdn.recipes import Imaging, Specimen
+from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank, bank_for
-from gdn.search.denoise import FrameResult, denoise_frame
+from gdn.search.denoise_frame import FrameResult, denoise_frame
 from gdn.search.family import usual_candidates
-from gdn.search.mixture import Candidate
-from gdn.search.tiles import SearchSettings
-from gdn.training.dataset import check_specimen
-from gdn.training.imaging import read_wave, render
-from gdn.training.recipe import Imaging, Specimen
-from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
-from gdn.training.structures import split_of
+from gdn.search.tile_search import SearchSettings
+from gdn.simulation.dataset import check_specimen
+from gdn.simulation.imaging import read_wave, render
+from gdn.simulation.simulate import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
+from gdn.simulation.structures import split_of
+from gdn.storage import writing
 from gdn.trust.calibration import FILE, Calibration
 
 SPLIT = "validation"

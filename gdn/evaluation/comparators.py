@@ -14,9 +14,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from gdn.evaluation.metrics import Image, psnr
-from gdn.evaluation.suite import STUDY_VACUUM, Noise
+from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
 from gdn.evaluation.unet import find_unets, unet_frame
-from gdn.frames.sampling import bin_sum, grids_for, unbin
+from gdn.frames.resampling import bin_sum, grids_for, unbin
 from gdn.search.filtered import restored_mean, stabilised
 
 BINNINGS = (1, 2, 3, 4, 6, 8, 10, 12)  # px a side, tried for BM3D

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from gdn.evaluation.evaluate import CleanFrame
-from gdn.evaluation.suite import STUDY_VACUUM, Noise
-from gdn.training.imaging import read_wave, render
-from gdn.training.simulation import FRAME_SAMPLING, FRAME_SHAPE, frame_optics
+from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
+from gdn.simulation.imaging import read_wave, render
+from gdn.simulation.simulate import FRAME_SAMPLING, FRAME_SHAPE, frame_optics
 
 # Columns of the first two are dark. These are given another focus, nm, under which columns are bright: the third, and the fourth,
 # a twinned particle of cobalt, a specimen that no generator has seen.

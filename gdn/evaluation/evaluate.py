@@ -13,13 +13,13 @@ from gdn.engines.base import Engine
 from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.comparators import COMPARATORS, Case
 from gdn.evaluation.metrics import Image, column_score, psnr, ssim
-from gdn.evaluation.suite import Noise
+from gdn.evaluation.noise_suite import Noise
+from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
-from gdn.search.denoise import FrameResult, denoise_frame
-from gdn.search.mixture import Candidate
+from gdn.search.denoise_frame import FrameResult, denoise_frame
 from gdn.search.original import OriginalSettings, original_frame
 from gdn.search.restored import restore_frame
-from gdn.search.tiles import SearchSettings
+from gdn.search.tile_search import SearchSettings
 
 DEFAULT_AGAINST = ("noisy", "constant", "blur", "bm3d-binned")
 

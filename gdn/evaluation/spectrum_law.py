@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gdn.engines.observation import Array
 from gdn.evaluation.small_network import Plan, fit_network
+from gdn.likelihood import Array
+from gdn.recipes import Imaging
 from gdn.search.binned import Binned
-from gdn.training.imaging import Optics, Wave, read_wave, render
-from gdn.training.recipe import Imaging
+from gdn.simulation.imaging import Optics, Wave, read_wave, render
 from gdn.trust.calibration import Scaling, SpectrumLaw
 from gdn.trust.spectrum import ring_features
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from gdn.frames.sampling import bin_sum, grids_for, unbin
+from gdn.frames.resampling import bin_sum, grids_for, unbin
 
 Image = NDArray[np.float32]
 

@@ -19,6 +19,7 @@ from gdn.errors import GdnError
 
 # 2: gradient graph with `factor` and a shift image; a tangent graph. 3: a step graph; shared weights. 4: kinds of models
 MODEL_SCHEMA: Final = 4
+SLOTS = 5  # frames that a restorer takes: the frame itself and up to four aligned neighbours
 READ: Final = (2, 3, 4)
 DEFAULT_MODEL = "pt-ceo2-128"
 FAMILY = ("pt-ceo2-128", "pt-ceo2-wide-128", "pt-ceo2-64")  # what AUTO chooses from, by the size of the frame

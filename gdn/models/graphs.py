@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+STEP_ITERATIONS = 3  # of conjugate gradients in the graph `step`, where they are unrolled
 GRAPH = 7  # field of ModelProto
 INITIALIZER = 5  # field of GraphProto
 DIMS, DATA_TYPE, NAME, RAW_DATA = 1, 2, 8, 9  # fields of TensorProto

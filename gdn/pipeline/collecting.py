@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gdn.engines.observation import Array
 from gdn.frames.arrays import leading_axes
+from gdn.likelihood import Array
 from gdn.pipeline.inputs import Input
 from gdn.pipeline.record import FrameSummary, RecordKeeper, document, key_of, signature
 from gdn.pipeline.recording import JudgedFrame, RecordingDenoiser

@@ -11,9 +11,9 @@ from typing import Self
 from numpy.typing import ArrayLike
 
 from gdn.engines.base import Engine
-from gdn.engines.observation import Array
 from gdn.engines.restorer import RestorerSession
 from gdn.errors import GdnError, InputError
+from gdn.likelihood import Array
 from gdn.models import AUTO, Model, RestorerModel
 from gdn.pipeline.collecting import ResultBuilder
 from gdn.pipeline.inputs import check_input
@@ -22,7 +22,7 @@ from gdn.pipeline.recording import Progress, RecordingDenoiser
 from gdn.pipeline.result import Result
 from gdn.search.bank import Bank
 from gdn.search.family import Family, members
-from gdn.search.which import best_generator
+from gdn.search.generator_choice import best_generator
 
 
 class Denoiser:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gdn.engines.observation import Array
 from gdn.errors import InputError
 from gdn.frames.source import MAXIMUM_PIXELS, MINIMUM_SIDE, MOST_MISSING, one_line
+from gdn.likelihood import Array
 from gdn.pipeline.recording import check_field
 
 FINEST, COARSEST = 0.01, 5.0  # Å per pixel: beyond these it is another unit, or no atomic resolution

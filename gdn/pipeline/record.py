@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from gdn import __version__
-from gdn.engines.observation import Array
-from gdn.pipeline.outputs import Outputs
+from gdn.likelihood import Array
+from gdn.pipeline.output_files import Outputs
 from gdn.pipeline.recording import JudgedFrame, RecordingDenoiser
-from gdn.search.denoise import FrameResult
+from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate
-from gdn.trust.heldout import Comparison
+from gdn.trust.held_out_score import Comparison
 from gdn.trust.judge import Trust, next_frame, score_record
 
 RECORD_SCHEMA = 2  # 2: how far to trust a frame

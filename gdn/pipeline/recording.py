@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from gdn.engines.base import Engine
-from gdn.engines.observation import Array
 from gdn.engines.restorer import RestorerSession
 from gdn.errors import InputError
+from gdn.frames.bad_pixels import filled
 from gdn.frames.noise import NoiseModel
-from gdn.frames.pixels import filled
+from gdn.likelihood import Array
 from gdn.pipeline.options import Options
+from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
-from gdn.search.denoise import FrameResult, denoise_frame
-from gdn.search.mixture import Candidate
+from gdn.search.denoise_frame import FrameResult, denoise_frame
 from gdn.search.original import original_frame
 from gdn.search.restored import restore_frame
 from gdn.trust.calibration import Calibration, calibration_of

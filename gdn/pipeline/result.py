@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gdn.engines.observation import Array
 from gdn.errors import InputError
 from gdn.frames.arrays import leading_axes
 from gdn.frames.noise import NoiseModel
 from gdn.frames.source import of_array
-from gdn.pipeline.files import ResultFiles
-from gdn.pipeline.outputs import outputs_for
+from gdn.likelihood import Array
+from gdn.pipeline.denoise_file import ResultFiles
+from gdn.pipeline.output_files import outputs_for
 from gdn.trust.atoms import Atoms
 
 Value = TypeVar("Value")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gdn.engines.observation import Array
 from gdn.frames.formats import read_frames
+from gdn.likelihood import Array
 from gdn.pipeline.denoiser import Denoiser
 from gdn.pipeline.result import Result
 

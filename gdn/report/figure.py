@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from gdn.frames.files import writing
+from gdn.storage import writing
 
 Gray = NDArray[np.float32]
 PANEL = 420  # px

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from gdn.frames.files import writing
 from gdn.pipeline.column_picture import COLOURS
 from gdn.report.ledger import Entry, Ledger, decibels, sentence
+from gdn.storage import writing
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:1240px;padding:0 1em;color:#222;background:#fff}

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gdn.engines.observation import Array
+from gdn.likelihood import Array
 from gdn.pipeline.column_picture import gray_picture, overlay
 from gdn.pipeline.recording import JudgedFrame
 from gdn.report.charts import histogram, ranked
-from gdn.search.denoise import FrameResult
+from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate
 from gdn.trust.fit import REFUSED
-from gdn.trust.heldout import Comparison, Pool
+from gdn.trust.held_out_score import Comparison, Pool
 from gdn.trust.judge import Trust
 
 PICTURES = 40  # frames with pictures in a report; all are in its table
@@ -44,8 +44,8 @@ class Entry:
 
 @dataclass
 class Ledger:
-    """Sees every frame of a run (`gdn.pipeline.files.Witness`). `keep`: its entries, for a report, the first PICTURES of them
-    with pictures where `pictures`; else only what can be said of all of them together."""
+    """Sees every frame of a run (`gdn.pipeline.denoise_file.Witness`). `keep`: its entries, for a report, the first PICTURES
+    of them with pictures where `pictures`; else only what can be said of all of them together."""
 
     keep: bool = False
     pictures: bool = True

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,20 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdn.engines.base import Engine
-from gdn.engines.observation import Array
-from gdn.errors import GdnError
-from gdn.frames.files import writing
-from gdn.search.likelihood import BankPart
-from gdn.search.memory import PORTIONS
+from gdn.likelihood import Array
+from gdn.restarts import restart_latents
+from gdn.search.bank_scores import BankPart
+from gdn.search.portions import PORTIONS
+from gdn.storage import CacheError, cache_folder, cache_limit, evict, writing
 
 BATCH = 256
 IN_MEMORY_BYTES = 2**30  # largest bank that --no-cache holds
-DEFAULT_CACHE_GIB = 10.0
-_ABANDONED_SECONDS = 86_400  # age of a temporary file that no living process still writes
-
-
-class CacheError(GdnError, ValueError):
-    """A setting of the cache that cannot be used; one line."""
 
 
 @dataclass(frozen=True)
@@ -63,26 +56,6 @@ class Bank:
     def latents(self, index: NDArray[np.int64]) -> Array:
         """Latents (len(index), d) of restarts `index`."""
         return restart_latents(self.seed, index, self.dimension)
-
-
-def restart_latents(seed: int, index: NDArray[np.int64] | range, dimension: int) -> Array:
-    """Latents (len(index), dimension) of restarts `index` of `seed`: a counter-based stream for each."""
-    out = np.empty((len(index), dimension), np.float32)
-    for row, restart in zip(out, index, strict=True):
-        # Philox: the key is the seed, the counter's high word the restart.
-        bits = np.random.Philox(key=seed, counter=[0, 0, int(restart), 0])
-        row[:] = np.random.Generator(bits).standard_normal(dimension, dtype=np.float32)
-    return out
-
-
-def cache_folder() -> Path:
-    """`GDN_CACHE_DIR`, or the user's cache directory."""
-    chosen = os.environ.get("GDN_CACHE_DIR")
-    if chosen:
-        return Path(chosen)
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("gdn", appauthor=False))
 
 
 def bank_for(
@@ -143,46 +116,3 @@ def _write(path: Path, shape: tuple[int, ...], engine: Engine, seed: int, progre
         np.lib.format.write_array_header_1_0(stream, header)
         for images in _generated(engine, seed, shape[0], progress):
             stream.write(images.tobytes())
-
-
-def cache_limit() -> int:
-    """Bytes that banks may take together: `GDN_CACHE_GIB`, 10 by default. Raises CacheError."""
-    text = os.environ.get("GDN_CACHE_GIB", str(DEFAULT_CACHE_GIB))
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1e6:
-        raise CacheError(f"GDN_CACHE_GIB={text}: must be a size in GiB")
-    return int(value * 2**30)
-
-
-def cached_bytes() -> int:
-    """Bytes that banks take now."""
-    return sum(path.stat().st_size for path in (cache_folder() / "banks").glob("*.npy"))
-
-
-def evict(folder: Path, limit: int) -> list[Path]:
-    """Remove the least recently used banks of `folder` until they take at most `limit` bytes together.
-
-    Also removes what a killed process left half-written a day ago or more. Returns what was removed.
-    """
-    removed = []
-    now = time.time()
-    for path in folder.glob(".*.part*"):
-        with contextlib.suppress(OSError):
-            if now - path.stat().st_mtime > _ABANDONED_SECONDS:
-                path.unlink()
-    found = []
-    for path in folder.glob("*.npy"):
-        with contextlib.suppress(OSError):  # another process may evict at the same time
-            found.append((path.stat().st_mtime, path.stat().st_size, path))
-    total = sum(size for _, size, _ in found)
-    for _, size, path in sorted(found):
-        if total <= limit:
-            break
-        with contextlib.suppress(OSError):  # a map that is open stays readable on POSIX; Windows refuses: next time
-            path.unlink()
-            removed.append(path)
-            total -= size
-    return removed

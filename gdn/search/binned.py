@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gdn.engines.observation import Array, TileData
 from gdn.frames.tiling import Tiling, cut
+from gdn.likelihood import Array, TileData
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import scipy.fft
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, uniform_filter
 
-from gdn.engines.observation import Array
+from gdn.likelihood import Array
 
 Index = NDArray[np.int64]
 

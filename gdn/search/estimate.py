@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdn.engines.base import Engine
-from gdn.engines.observation import Array
 from gdn.frames.tiling import Tiling, tile_frame
+from gdn.likelihood import Array
+from gdn.search.all_tiles import Pool, proposed, searched, within
+from gdn.search.band_mixture import OWN, Candidate, Mixing, choose_mixing, mixed
 from gdn.search.bank import Bank
 from gdn.search.binned import Binned
-from gdn.search.heldout import Choice, Recorded, choose, noise_deviation, plain_filter, split
-from gdn.search.mixture import OWN, Candidate, Mixing, choose_mixing, mixed
+from gdn.search.held_out_shares import Choice, Recorded, choose, noise_deviation, plain_filter, split
 from gdn.search.progress import Watch
 from gdn.search.residual import shrunk_residual
-from gdn.search.tiles import SearchSettings
-from gdn.search.whole import Pool, proposed, searched, within
+from gdn.search.tile_search import SearchSettings
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,17 @@ from types import TracebackType
 from typing import Self
 
 from gdn.engines.base import Engine
-from gdn.engines.observation import Array
 from gdn.engines.restorer import RestorerSession
 from gdn.frames.noise import NoiseModel
-from gdn.frames.sampling import grids_for
+from gdn.frames.resampling import grids_for
+from gdn.likelihood import Array
 from gdn.models import AUTO, FAMILY, RESTORER, Model, RestorerModel, find_any, shipped_models
+from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
 from gdn.search.filtered import CollaborativeCandidate
-from gdn.search.mixture import Candidate
+from gdn.search.generator_choice import best_generator
 from gdn.search.restored import RestorerCandidate
-from gdn.search.tiles import SearchSettings
-from gdn.search.which import best_generator
+from gdn.search.tile_search import SearchSettings
 
 OpenRestorer = Callable[[RestorerModel], RestorerSession]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gdn.engines.observation import Array
-from gdn.frames.sampling import bin_sum
+from gdn.frames.resampling import bin_sum
+from gdn.likelihood import Array
 from gdn.search.collaborative import collaborative_filter
-from gdn.search.heldout import Recorded
+from gdn.search.held_out_shares import Recorded
 from gdn.search.restored import binned_by, binning, unbinned_by
 
 SAMPLING_ANGSTROM = 0.5  # of the pixels that are filtered: counts of blocks of 4 Å are compared
@@ -38,7 +38,7 @@ def restored_mean(values: Array, alpha: float, beta: float) -> Array:
 
 @dataclass(frozen=True)
 class CollaborativeCandidate:
-    """The collaborative filter as one of the mixture's candidates (`gdn.search.mixture.Candidate`)."""
+    """The collaborative filter as one of the mixture's candidates (`gdn.search.band_mixture.Candidate`)."""
 
     sampling_angstrom: float = SAMPLING_ANGSTROM
 

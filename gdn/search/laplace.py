@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from gdn.engines.base import Engine, jacobian
-from gdn.engines.observation import Array, TileData, information
+from gdn.likelihood import Array, TileData, information
 from gdn.search.newton import conjugate_gradients
 from gdn.search.refine import INTENSITY, PRIOR_SIGMA, Candidates, Objective
 from gdn.search.symmetry import turn_back, turn_tiles
 
-ITERATIONS = 8  # of conjugate gradients: beyond them come directions that the prior alone decides
+SAMPLE_ITERATIONS = 8  # of conjugate gradients: beyond them come directions that the prior alone decides
 
 Matrix = NDArray[np.float64]
 
@@ -98,5 +98,5 @@ def _draw(
         prior[i] = rng.standard_normal(k, np.float32)
     prior[:, -INTENSITY:] /= PRIOR_SIGMA[:INTENSITY]
     right = objective.pull_back(theta, point, np.sqrt(information(point.mu, turned)) * white) + prior
-    step = conjugate_gradients(objective, theta, point, ITERATIONS, right=right)
+    step = conjugate_gradients(objective, theta, point, SAMPLE_ITERATIONS, right=right)
     return objective.push_forward(theta, point, step.direction)

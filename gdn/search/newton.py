@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gdn.engines.base import ITERATIONS, Engine
-from gdn.engines.observation import Array, TileData, information
+from gdn.engines.base import Engine
+from gdn.likelihood import Array, TileData, information
+from gdn.models.graphs import STEP_ITERATIONS
 from gdn.search.refine import INTENSITY, PRIOR_SIGMA, Candidates, Objective, Point, in_batches
 from gdn.search.symmetry import turn, turn_back
 
@@ -81,7 +82,7 @@ def _standing(objective: Objective, theta: Array, part: Candidates) -> tuple[Arr
 def _whole_step(objective: Objective, theta: Array, iterations: int, damping: float) -> Step | None:
     """The step by the engine's own graph, for candidates without a pose and the graph's number of iterations."""
     z, nuisance = objective.split(theta)
-    if iterations != ITERATIONS or nuisance.shape[1] != INTENSITY:
+    if iterations != STEP_ITERATIONS or nuisance.shape[1] != INTENSITY:
         return None
     prior = np.tile(prior_precision(INTENSITY), (len(theta), 1))
     found = objective.engine.step(z, nuisance, objective.data, damping, prior)

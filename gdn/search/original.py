@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdn.engines.base import Engine
-from gdn.engines.observation import Array, TileData
 from gdn.errors import InputError
 from gdn.frames.noise import NoiseModel
-from gdn.frames.sampling import unbin
+from gdn.frames.resampling import unbin
 from gdn.frames.tiling import cut, merge, tile_frame
-from gdn.search.bank import restart_latents
-from gdn.search.denoise import FrameResult, binned_frame
-from gdn.search.heldout import Choice
+from gdn.likelihood import Array, TileData
+from gdn.restarts import restart_latents
+from gdn.search.denoise_frame import FrameResult, binned_frame
+from gdn.search.held_out_shares import Choice
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gdn.engines.observation import FLOOR, Array, TileData
+from gdn.likelihood import FLOOR, Array, TileData
 
 
 def _kernel(t: Array) -> tuple[Array, Array]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdn.engines.base import Engine
-from gdn.engines.observation import FLOOR, Array, TileData, mean_derivative, negative_log_likelihood
+from gdn.likelihood import FLOOR, Array, TileData, mean_derivative, negative_log_likelihood
 from gdn.search.pose import Warp
 from gdn.search.symmetry import turn_back, turn_tiles
 

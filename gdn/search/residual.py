@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from gdn.engines.observation import Array
+from gdn.likelihood import Array
 
 WINDOW = 32  # binned px
 HOP = 8

@@ -1,6 +1,6 @@
 """A restorer's image of a frame: binned by a whole number, restored, interpolated back.
 
-All images are float32 (rows, columns). As a candidate of the mixture (`gdn.search.mixture`) it is summed on the
+All images are float32 (rows, columns). As a candidate of the mixture (`gdn.search.band_mixture`) it is summed on the
 generator's grid; alone (`--model restore`) it is the result.
 """
 
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from gdn.engines.observation import Array
 from gdn.engines.restorer import RestorerSession
+from gdn.frames.bad_pixels import filled, find_defects
 from gdn.frames.noise import NoiseModel, noise_of
-from gdn.frames.pixels import filled, find_defects
-from gdn.frames.sampling import Grids, bin_sum, unbin
-from gdn.search.denoise import FrameResult
-from gdn.search.heldout import HELD_OUT, Choice, Electrons, Recorded, split
+from gdn.frames.resampling import Grids, bin_sum, unbin
+from gdn.likelihood import Array
+from gdn.search.denoise_frame import FrameResult
+from gdn.search.held_out_shares import HELD_OUT, Choice, Electrons, Recorded, split
 from gdn.search.progress import Clock, Progress
 
 TURNS, TURNS_ALONE = 2, 8  # symmetries of the square averaged over, beside a generator and alone (docs/restorer.md)
@@ -26,7 +26,7 @@ SMOOTH_ANGSTROM = 0.8  # over which the squared difference of two images is aver
 
 @dataclass(frozen=True)
 class RestorerCandidate:
-    """The restorer as one of the mixture's candidates (`gdn.search.mixture.Candidate`)."""
+    """The restorer as one of the mixture's candidates (`gdn.search.band_mixture.Candidate`)."""
 
     session: RestorerSession
     turns: int = TURNS

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gdn.engines.observation import Array, TileData
+from gdn.likelihood import Array, TileData
 
 SYMMETRIES = 8
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from gdn.simulation.conditions import Draws, any_lens, random_cuts
+from gdn.simulation.imaging import WAVE_BAND
 from gdn.simulation.lattices import CELL, RandomLattices
 from gdn.simulation.multislice import Beam, band_size, exit_wave, scattering_maps
 from gdn.simulation.renderer import intensity_spectra, patches, pixel_averaged, spectra_of, stem_image
 from gdn.simulation.scattering import wavelength_angstrom
 from gdn.simulation.specimens import random_specimen
-from gdn.training.imaging import WAVE_BAND
-from gdn.training.structures import Structure, random_structure
+from gdn.simulation.structures import Structure, random_structure
 
 PIXEL_ANGSTROM = (0.25, 0.45)  # of a restorer's patch: whole-number binning comes to about 0.35
 SHARES = (0.62, 0.82)  # cumulated: HRTEM, annular dark field, the rest bright field

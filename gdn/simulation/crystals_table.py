@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gdn.training.structures import Vectors
+from gdn.simulation.structures import Vectors
 
 
 def _words(text: str) -> list[str]:

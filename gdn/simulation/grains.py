@@ -1,6 +1,6 @@
 """Atoms of one crystal grain or amorphous film: oriented lattices, twins, decahedra, films, overlaps, strain.
 
-Lab frame as in `gdn.training.structures`: z along the beam, the field's centre at x = y = 0. Lengths in Å, angles in degrees.
+Lab frame as in `gdn.simulation.structures`: z along the beam, the field's centre at x = y = 0. Lengths in Å, angles in degrees.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gdn.simulation.crystals_table import (
     build_crystal,
     compounds,
 )
-from gdn.training.structures import CELL_ANGSTROM, Vectors, orientation, rotation, unit
+from gdn.simulation.structures import CELL_ANGSTROM, Vectors, orientation, rotation, unit
 
 Numbers = NDArray[np.int64]  # (n,), atomic numbers
 Atoms = tuple[Numbers, Vectors]

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from gdn.simulation.conditions import Draws
+from gdn.simulation.imaging import WAVE_BAND
 from gdn.simulation.multislice import band_size, crop
 from gdn.simulation.renderer import over_pixels
-from gdn.training.imaging import WAVE_BAND
 
 CELL = 64.0
 GRID = 320  # px: 0.2 Å

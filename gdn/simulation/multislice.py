@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gdn.simulation.scattering import interaction_parameter, projected_potential, wavelength_angstrom
-from gdn.training.structures import Structure
+from gdn.simulation.structures import Structure
 
 BAND_LIMIT = 2 / 3  # of the grid's Nyquist frequency: products of band-limited arrays then alias only beyond it
 ELEMENT_STRENGTHS = (1.7, 0.8)  # powers of the atomic number with which dark and bright field of a STEM scatter
@@ -110,7 +110,7 @@ def exit_wave(structure: Structure, beam: Beam, band: float, device: str = "cpu"
     """Exit wave of a plane wave of unit amplitude: spectrum (n, n) complex64 in FFT order, |k| <= `band` 1/Å.
 
     n = 2 floor(band * cell) + 1 and the spectrum's sum over n^2 is the wave at the cell's corner, as in
-    `gdn.training.imaging.Wave`. Raises ValueError for an element beyond Bi.
+    `gdn.simulation.imaging.Wave`. Raises ValueError for an element beyond Bi.
     """
     cell, grid = float(structure.cell[0]), beam.grid
     n = band_size(band, cell)

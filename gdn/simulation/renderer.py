@@ -1,4 +1,4 @@
-"""Images of stored exit waves in torch, a batch at a time, on the device that trains: what `gdn.training.imaging` is for one.
+"""Images of stored exit waves in torch, a batch at a time, on the device that trains: what `gdn.simulation.imaging` is for one.
 
 Intensities in units of the vacuum level (1.0), lengths in Å, spatial frequencies in 1/Å, angles in radians. Every tensor of
 imaging conditions is (n,), one value an image.
@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gdn.simulation.imaging import IMAGE_BAND, Optics
 from gdn.simulation.multislice import band_size, crop
-from gdn.training.imaging import IMAGE_BAND, Optics
 
 GRID = 300  # px of the cell on which the intensity is formed
 FINE = 320  # px of the cell from which patches are cut, by cubic splines

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gdn.simulation.grains import HALF_FIELD, Distances
-from gdn.training.structures import CELL_ANGSTROM, Vectors, unit
+from gdn.simulation.structures import CELL_ANGSTROM, Vectors, unit
 
 Shape = dict[str, Any]
 

@@ -1,6 +1,6 @@
 """Random specimens of any common crystal: slabs, edges, wedges, particles, boundaries, sheets, films.
 
-A specimen is a pure function of its seed. Lab frame as in `gdn.training.structures`: z along the beam,
+A specimen is a pure function of its seed. Lab frame as in `gdn.simulation.structures`: z along the beam,
 lengths in Å. The field's centre is x = y = 0 until `_place` shifts it.
 """
 
@@ -25,7 +25,7 @@ from gdn.simulation.grains import (
     neighbour_distance,
     strain,
 )
-from gdn.training.structures import CELL_ANGSTROM, Structure, Vectors, orientation
+from gdn.simulation.structures import CELL_ANGSTROM, Structure, Vectors, orientation
 
 # Amorphous material -> elements by their proportion, density in atoms/Å³, shortest distance in Å.
 AMORPHOUS: dict[str, tuple[list[str], float, float]] = {

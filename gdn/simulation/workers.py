@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 
-from gdn.training.structures import Structure
+from gdn.simulation.structures import Structure
 
 
 def _one_thread() -> None:

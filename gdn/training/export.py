@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +10,21 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from gdn import __version__
 from gdn.engines.base import OUTPUTS
-from gdn.engines.folded import PullBack, PushForward
-from gdn.engines.step import INPUTS as STEP_INPUTS
-from gdn.engines.step import GaussNewton
+from gdn.generator.encoder_mean import EncoderMean
+from gdn.generator.folded import PullBack, PushForward
+from gdn.generator.folding import fold
+from gdn.generator.gauss_newton import INPUTS as STEP_INPUTS
+from gdn.generator.gauss_newton import GaussNewton
+from gdn.generator.loading import round_weights, write_weights
+from gdn.generator.networks import Encoder, Generator
+from gdn.generator.onnx_files import export_graph, replace_folder, round_to_half, share_weights, store
 from gdn.models import MODEL_SCHEMA, ModelCard, load_model, sha256_of
+from gdn.recipes import Recipe
 from gdn.training.export_check import GRADIENT_INPUTS, compare, example, step_example, tangents
-from gdn.training.folding import fold
-from gdn.training.graphs import export_graph, replace_folder, round_to_half, share_weights, store
-from gdn.training.networks import Encoder, Generator
-from gdn.training.recipe import Recipe
 
 GRID_WIDTH = 1200  # px
 
@@ -37,22 +38,6 @@ class ExportReport:
     gradient_error: float
     encoder_error: float | None
     size_bytes: int
-
-
-class EncoderMean(nn.Module):
-    """(noisy image with vacuum 1, sigma) -> latent mean, through the inverse of the generator's flow if it has one."""
-
-    def __init__(self, encoder: Encoder, generator: Generator) -> None:
-        super().__init__()
-        self.encoder, self.intensity_scale = encoder, generator.network.intensity_scale
-        self.flow, self.stem_latent = generator.flow, generator.network.stem_latent
-
-    def forward(self, image: Tensor, sigma: Tensor) -> Tensor:
-        mean: Tensor = self.encoder((image - 1) / self.intensity_scale, sigma / self.intensity_scale)[0]
-        if self.flow is None:
-            return mean
-        # The flow alone and not the generator: the graph is to hold no more weights than it needs.
-        return torch.cat([self.flow.inverse(mean[:, : self.stem_latent])[0], mean[:, self.stem_latent :]], 1)
 
 
 def export_model(
@@ -74,7 +59,8 @@ def export_model(
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        _write_weights(work / "weights.safetensors", generator, encoder)
+        round_weights(generator, encoder)
+        write_weights(work / "weights.safetensors", generator, encoder)
         folded = fold(generator.eval().float().cpu(), n.intensity_scale)
         round_to_half(folded)
         reference = PullBack(folded)
@@ -131,27 +117,6 @@ def _copy_history(history: Path | None, work: Path) -> None:
 
 
 @torch.no_grad()
-def _write_weights(path: Path, generator: Generator, encoder: Encoder | None) -> None:
-    """Training weights as float16 safetensors: what a later run starts from, and torch evaluates."""
-    from safetensors.torch import save_file
-
-    tensors = {f"generator.{k}": v for k, v in generator.state_dict().items()}
-    if encoder is not None:
-        tensors |= {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
-    # Batch norm's buffers stay float32: their variances underflow in half precision.
-    stored = {}
-    for name, tensor in tensors.items():
-        value = tensor.detach().cpu()
-        if value.is_floating_point() and value.ndim >= 2:
-            tensor.copy_(value.half())  # what is exported is what is stored
-            value = value.half()
-        stored[name] = value.contiguous()
-    save_file(stored, str(path))
-    mask = os.umask(0)
-    os.umask(mask)
-    path.chmod(0o666 & ~mask)  # the library writes it for its owner's eyes only
-
-
 def _write_card(
     work: Path, name: str, recipe: Recipe, training: dict[str, Any], precision: str, errors: dict[str, float]
 ) -> None:

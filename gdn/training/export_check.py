@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gdn.engines.folded import PullBack, PushForward
-from gdn.engines.step import INPUTS as STEP_INPUTS
-from gdn.engines.step import GaussNewton
+from gdn.generator.folded import PullBack, PushForward
+from gdn.generator.gauss_newton import INPUTS as STEP_INPUTS
+from gdn.generator.gauss_newton import GaussNewton
 from gdn.models.graphs import complete_graph
 
 CHECKED = 64  # random latents compared with torch

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from gdn import __version__
-from gdn.models import MODEL_SCHEMA, RestorerCard, Specimen, load_any, sha256_of
+from gdn.generator.onnx_files import OPSET, quiet_onnx_export, replace_folder, round_to_half
+from gdn.models import MODEL_SCHEMA, SLOTS, RestorerCard, Specimen, load_any, sha256_of
 from gdn.models.graphs import restorer_graph
-from gdn.training.graphs import OPSET, quiet_onnx_export, replace_folder, round_to_half
-from gdn.training.restorer import SLOTS, Restorer, RestorerShape, moments
+from gdn.training.restorer_network import Restorer, RestorerShape, moments
 
 WEIGHTS, ABOUT = "restore.safetensors", "restore.json"  # what a training of a restorer leaves
 TOLERANCE = 1e-4  # largest difference from torch, as a share of the largest difference of the image from its mean

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from gdn import __version__
+from gdn.generator.onnx_files import OPSET, quiet_onnx_export, replace_folder, round_to_half, store
 from gdn.models import sha256_of
-from gdn.training.graphs import OPSET, quiet_onnx_export, replace_folder, round_to_half, store
-from gdn.training.recipe import Recipe
+from gdn.recipes import Recipe
 from gdn.training.state import State
-from gdn.training.unet import UNet
+from gdn.training.unet_network import UNet
 
 TOLERANCE = 1e-3  # vacuum units
 

@@ -19,14 +19,15 @@ import torch
 from torch import Tensor
 
 from gdn import __version__
-from gdn.training import distributed, monitor
-from gdn.training.data import ArrayStream, WaveStream, open_stream
-from gdn.training.networks import freeze_statistics
-from gdn.training.randomness import Draws
-from gdn.training.recipe import Recipe
+from gdn.generator.networks import freeze_statistics
+from gdn.recipes import Recipe
+from gdn.training import distributed
+from gdn.training import run_log as monitor
+from gdn.training.held_out_status import status
+from gdn.training.patch_stream import ArrayStream, WaveStream, open_stream
+from gdn.training.shared_randomness import Draws
 from gdn.training.state import State
-from gdn.training.status import status
-from gdn.training.steps import step
+from gdn.training.training_step import step
 
 VALIDATION = 256  # patches
 

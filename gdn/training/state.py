@@ -1,4 +1,4 @@
-"""The state of a run: networks, optimisers and counters; its checkpoint, and networks from runs and models."""
+"""The state of a run: networks, optimisers and counters; its checkpoint, and networks from runs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from gdn.models import ModelError, Specimen, load_model
-from gdn.training.networks import Discriminator, Encoder, Generator, initialise
-from gdn.training.recipe import Recipe
-from gdn.training.unet import UNet
+from gdn.generator.loading import networks_of_model, networks_of_weights, write_weights
+from gdn.generator.networks import Discriminator, Encoder, Generator, initialise
+from gdn.recipes import Recipe
+from gdn.training.unet_network import UNet
 
 ADDITIONS = ("flow.", "rungs.")  # parts that a network may have or lack, by the start of their weights' names
 
@@ -74,32 +74,9 @@ class State:
         torch.save(content, temporary)
         temporary.replace(path)
 
-    def take(self, path: Path) -> None:
-        """Load the averaged generator and the encoder from what `save_weights` or an export wrote."""
-        from safetensors.torch import load_file
-
-        tensors = load_file(str(path))
-        named: list[tuple[str, nn.Module | None]] = [("generator", self.average), ("encoder", self.encoder)]
-        for prefix, module in named:
-            if module is not None:
-                own = {k.removeprefix(prefix + "."): v for k, v in tensors.items() if k.startswith(prefix + ".")}
-                module.load_state_dict(own)
-
     def save_weights(self, path: Path) -> None:
-        """Write the averaged generator and the encoder alone, in half precision, as a model folder has them."""
-        from safetensors.torch import save_file
-
-        named: list[tuple[str, nn.Module | None]] = [("generator", self.average), ("encoder", self.encoder)]
-        # Batch norm's buffers stay float32: their variances underflow in half precision.
-        tensors = {
-            f"{prefix}.{name}": value.half().contiguous() if name in dict(module.named_parameters()) else value.contiguous()
-            for prefix, module in named
-            if module is not None
-            for name, value in module.state_dict().items()
-        }
-        temporary = path.with_suffix(".part")
-        save_file(tensors, str(temporary))
-        temporary.replace(path)
+        """Write the averaged generator and the encoder alone, as a model folder has them."""
+        write_weights(path, self.average, self.encoder)
 
     def start_from(self, folder: Path) -> None:
         """Take generator and encoder of a model or run folder; a flow that they lack starts as the identity. Where their
@@ -133,35 +110,6 @@ def is_run(folder: Path) -> bool:
     return (folder / "recipe.json").exists() and not (folder / "model.json").exists()
 
 
-def networks_of_model(folder: Path) -> tuple[Generator, Encoder | None, Recipe]:
-    """Networks with the stored training weights of a model folder. Raises ModelError."""
-    card = load_model(folder).card
-    settings = {"specimen": _specimen_of(card.specimen)} | card.recipe
-    state, recipe = _read_weights(folder / "weights.safetensors", settings)
-    assert isinstance(state.average, Generator)
-    return state.average.eval(), None if state.encoder is None else state.encoder.eval(), recipe
-
-
-def _specimen_of(known: Specimen) -> dict[str, Any]:
-    """What a recipe from before it had a section for it would say of a model's specimen."""
-    voltage = {} if known.voltage_kv is None else {"energies_kv": (known.voltage_kv,)}
-    return {"description": known.material} | voltage
-
-
-def _read_weights(path: Path, settings: dict[str, Any]) -> tuple[State, Recipe]:
-    """What `State.save_weights` wrote, for the recipe of those `settings`. Raises ModelError."""
-    from safetensors import SafetensorError
-
-    try:
-        recipe = Recipe.model_validate(settings)
-        state = State(recipe, "cpu")
-        state.take(path)
-    except (ValueError, RuntimeError, OSError, SafetensorError) as error:
-        words = " ".join(str(error).split())[:160]
-        raise ModelError(f"{path}: not the weights of this model's recipe ({words}); export it again") from None
-    return state, recipe
-
-
 def networks_of_run(
     run: Path, report: Callable[[str], None] = lambda line: None
 ) -> tuple[Generator, Encoder | None, Recipe, dict[str, Any]]:
@@ -174,13 +122,10 @@ def networks_of_run(
         raise ValueError(f"{run / 'recipe.json'}: not the settings of a run ({error})") from None
     weights = run / "weights.safetensors"
     if weights.is_file() and not (run / "checkpoint.pt").is_file():
-        state, recipe = _read_weights(weights, content["recipe"])
-        if not isinstance(state.average, Generator):
-            raise ValueError(f"{run}: a U-Net, not a generator")
+        generator, encoder, recipe = networks_of_weights(weights, content["recipe"])
         statistics = content.get("training", {})
         training = {"images": statistics.get("images", 0), "seconds": round(statistics.get("seconds", 0))}
-        encoder = None if state.encoder is None else state.encoder.eval()
-        return state.average.eval(), encoder, recipe, training | {"statistics": statistics}
+        return generator, encoder, recipe, training | {"statistics": statistics}
     if not (run / "checkpoint.pt").is_file():
         raise ValueError(f"{run}: no checkpoint.pt in it; 'gdn train -o {run}' makes one")
     recipe = Recipe.model_validate(content["recipe"])

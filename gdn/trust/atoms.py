@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdn.frames.sampling import Grids
+from gdn.frames.resampling import Grids
 from gdn.search.estimate import Estimate
 from gdn.trust.calibration import ColumnLaw
 from gdn.trust.columns import Columns, find_columns, lattice_sites

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter
 from scipy.spatial import cKDTree
 
-from gdn.engines.observation import Array
-from gdn.frames.sampling import Grids, unbin
+from gdn.frames.resampling import Grids, unbin
+from gdn.likelihood import Array
 
 Values = NDArray[np.float64]
 

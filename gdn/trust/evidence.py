@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gdn.engines.observation import Array, TileData, negative_log_likelihood
+from gdn.likelihood import Array, TileData, negative_log_likelihood
 from gdn.search.binned import Binned
 from gdn.trust.columns import Columns, Values, profile
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 from scipy.stats import poisson
 
-from gdn.engines.observation import Array
 from gdn.frames.tiling import cut
+from gdn.likelihood import Array
 from gdn.search.binned import Binned
 from gdn.search.estimate import Estimate
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from gdn.engines.observation import Array
+from gdn.likelihood import Array
 from gdn.search.estimate import Estimate
 from gdn.trust.calibration import FitLaw
 from gdn.trust.features import misfit, tile_features

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from gdn.engines.base import Engine
-from gdn.engines.observation import Array
 from gdn.errors import InputError
+from gdn.likelihood import Array
+from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
-from gdn.search.denoise import FrameResult
+from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate
-from gdn.search.mixture import Candidate
-from gdn.search.tiles import SearchSettings
+from gdn.search.tile_search import SearchSettings
 from gdn.trust.atoms import RATE, Atoms, find_atoms
 from gdn.trust.calibration import LEVELS, Calibration
 from gdn.trust.fit import REFUSED, Explained, explained
-from gdn.trust.heldout import Comparison, Expected, frame_to_frame, from_part, held_out_scores, recorded_frame
+from gdn.trust.held_out_score import Comparison, Expected, frame_to_frame, from_part, held_out_scores, recorded_frame
 from gdn.trust.spread import spread_of
 
 

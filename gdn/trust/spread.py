@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from gdn.engines.observation import Array
+from gdn.likelihood import Array
 from gdn.search.estimate import Estimate
-from gdn.search.memory import strips
+from gdn.search.portions import strips
 from gdn.trust.calibration import LEVELS, Calibration
 
 Values = NDArray[np.float64]

@@ -1,0 +1,110 @@
+"""What a batch says to whoever typed a command: faults of usage in the words of options, and progress."""
+
+from __future__ import annotations
+
+import glob
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+LOG_SECONDS = 60.0  # between lines of progress where there is no terminal
+
+
+class UsageFault(ValueError):
+    """The command line cannot be meant as it stands: exit code 2."""
+
+
+def in_options(error: Exception) -> str:
+    """An error's message for someone who typed options: the library names a parameter, if that is at fault."""
+    text, parameter = str(error), getattr(error, "parameter", None)
+    if not parameter:
+        return text
+    option = f"--{parameter.replace('_', '-')}"
+    return text.replace(parameter, option, 1) if text.startswith(parameter) else f"{text} ({option})"
+
+
+def usage_fault(error: Exception) -> UsageFault:
+    """The fault of a command line whose settings the library refuses."""
+    return UsageFault(in_options(error))
+
+
+def expand(patterns: list[str]) -> list[Path]:
+    """File names with globs expanded (Windows shells do not), in order and without repeats.
+
+    A pattern that matches nothing is kept if it has no wildcard, so that its absence is reported for
+    that file alone. Raises UsageFault where a wildcard matches nothing.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.exists() or not glob.has_magic(pattern):
+            found[path] = None
+            continue
+        matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - patterns may be absolute
+        if not matches:
+            raise UsageFault(f"{pattern}: no file matches")
+        found.update((Path(m), None) for m in matches)
+    return list(found)
+
+
+@contextmanager
+def progress_bar(description: str, total: float | None = None, quiet: bool = False) -> Iterator[Any]:
+    """A function update(done, total=None, text=None) that draws on stderr, or now and then writes a line where that is no
+    terminal; silent if `quiet`."""
+    if quiet:
+        yield lambda done, total=None, text=None: None
+        return
+    if not sys.stderr.isatty():
+        yield Log(description, total)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total)
+
+        def update(done: float, total: float | None = None, text: str | None = None) -> None:
+            changes: dict[str, Any] = {"completed": done}
+            if total is not None:
+                changes["total"] = total
+            if text is not None:
+                changes["description"] = text
+            bar.update(task, **changes)
+
+        yield update
+
+
+class Log:
+    """Progress as plain lines, for a batch system's log: one in LOG_SECONDS at most, none for what is done sooner."""
+
+    def __init__(self, description: str, total: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._description, self._total, self._clock = description, total, clock
+        self._begun = self._said = clock()
+        self._text = ""
+
+    def __call__(self, done: float, total: float | None = None, text: str | None = None) -> None:
+        """Say how far it is, if it is time to."""
+        self._total = self._total if total is None else total
+        self._text = self._text if text is None else text
+        now = self._clock()
+        if now - self._said < LOG_SECONDS:
+            return
+        self._said = now
+        words = [f"{self._description}: {self._text or f'{done:.0f} done'}"]
+        if self._total:
+            words.append(f"{done / self._total:.0%}")
+        if self._total and done > 0:
+            words.append(f"about {duration((now - self._begun) * (self._total / done - 1))} left")
+        print(f"gdn: {', '.join(words)}", file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """A time in words: 40 s, 12 min, 3 h 20 min."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,161 @@
+"""`gdn denoise --cluster`: every file by one worker, with the names and contents it has without a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from distributed import Client, get_worker
+
+from gdn.batch.run import Outcome, Run, Tally, attempt, failure_words
+from gdn.batch.terminal import UsageFault, progress_bar
+from gdn.cluster.chunks import Lost, Unfit
+from gdn.cluster.connect import ClusterError, connected
+from gdn.cluster.shipment import LARGEST, PackedBank, PackedModel, Parcel, own_card
+from gdn.cluster.work_sharing import Flow, deaths_noted, say
+from gdn.engines.base import EngineError
+from gdn.models import Model, ModelError
+from gdn.pipeline.denoiser import Denoiser
+from gdn.pipeline.output_files import Outputs, check_absent
+from gdn.report.ledger import PICTURES, Entry, Ledger
+from gdn.storage import CacheError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # a disk's fault, not a file's
+
+
+@dataclass(frozen=True)
+class Task:
+    """One file. `pictures`: of the first files, for a report."""
+
+    number: int
+    path: Path
+    outputs: Outputs
+    pictures: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a file, and what the run's ledger is to know of its frames."""
+
+    outcome: Outcome
+    entries: list[Entry] = field(default_factory=list)
+
+
+def denoise_task(name: str, task: Task) -> Answer:
+    """On a worker: one file, by the run that came as the parcel `name`. Raises Unfit."""
+    parcel = get_worker().plugins.get(name)
+    if not isinstance(parcel, Parcel):
+        raise Unfit("the run did not arrive there, or the scheduler is another one; --resume goes on")
+    try:
+        with parcel.at_work():
+            return _denoised(parcel, task)
+    except (OSError, ModelError, EngineError, CacheError, ImportError) as error:
+        raise Unfit(f"{' '.join(str(error).split())[:200]}") from None
+
+
+def _denoised(parcel: Parcel, task: Task) -> Answer:
+    run, denoiser = _opened(parcel)
+    ledger = Ledger(keep=True, pictures=task.pictures)
+    outcome = attempt(task.path, task.outputs, replace(run, witness=ledger), denoiser, _unwatched)
+    if outcome.errno in NO_ROOM:
+        raise Unfit(str(outcome.failure), perhaps_item=True)
+    return Answer(outcome, ledger.entries)
+
+
+def _unwatched(share: float, frames: int) -> None:
+    """Progress within a file is not sent."""
+
+
+def _opened(parcel: Parcel) -> tuple[Run, Denoiser]:
+    """The run and its Denoiser on this worker; made once."""
+    if "denoiser" not in parcel.opened:
+        run: Run = parcel.content
+        threads = parcel.worker.state.nthreads
+        given = run.options
+        options = replace(given, device=own_card(given.device, parcel.worker.name), threads=given.threads or threads)
+        denoiser = Denoiser.of(parcel.received(), options, partial(parcel.bank, make=options.open_bank))
+        parcel.closing.append(denoiser.close)
+        parcel.opened["denoiser"] = replace(run, overwrite=True), denoiser
+    found: tuple[Run, Denoiser] = parcel.opened["denoiser"]
+    return found
+
+
+def process_on(address: str, files: list[tuple[Path, Outputs]], run: Run, ledger: Ledger) -> Tally:
+    """Denoise every file on the workers of `address`. Raises UsageFault where there are none, or none can do any."""
+    tally, begun = Tally(), False
+    try:
+        with connected(address) as client, progress_bar("denoising", len(files)) as update:
+            name = f"gdn-{uuid.uuid4().hex}"
+            client.register_plugin(_parcel(name, run), name)
+            try:
+                with deaths_noted(client):
+                    for answer in _answers(client, name, files, run, ledger):
+                        begun = True
+                        tally.add(answer.outcome, run.as_json)
+                        update(tally.files)
+            finally:
+                if client.status == "running":
+                    with contextlib.suppress(OSError):  # the scheduler may end at this very moment
+                        client.unregister_worker_plugin(name)
+    except ClusterError as error:
+        if not begun:
+            raise UsageFault(str(error)) from None
+        tally.failures.append(f"{error}; {tally.files} of {len(files)} files are done")
+    except KeyboardInterrupt:
+        say(f"interrupted; {tally.files} of {len(files)} files are done. The same command with --resume goes on from there")
+        raise
+    return tally
+
+
+def _answers(client: Client, name: str, files: list[tuple[Path, Outputs]], run: Run, ledger: Ledger) -> Iterator[Answer]:
+    """An answer for every file as it is done; the ledger hears of the frames, in the files' order if it keeps them."""
+
+    def tasks() -> Iterator[Task]:
+        for number, (path, outputs) in enumerate(files):
+            if not (run.overwrite or run.resume):
+                try:  # here, before any worker begins: what a worker that died has left is not in the way of the next
+                    check_absent(outputs, run.options.intervals)
+                except (ValueError, OSError) as error:
+                    refused.append(Answer(Outcome(failure=failure_words(path, error))))
+                    continue
+            yield Task(number, path, outputs, ledger.keep and number < PICTURES)
+
+    refused: list[Answer] = []
+    kept: dict[int, list[Entry]] = {}
+    flow: Flow[Task, Answer] = Flow(client, partial(denoise_task, name), len(files))
+    for task, answer in flow.run(tasks()):
+        if isinstance(answer, Lost):
+            answer = Answer(Outcome(failure=f"{task.path}: {answer.reason}"))
+        if ledger.keep:
+            kept[task.number] = answer.entries
+        else:
+            for entry in answer.entries:
+                ledger.add(entry)
+        yield answer
+        yield from refused
+        refused.clear()
+    yield from refused
+    for number in sorted(kept):
+        for entry in kept[number]:
+            ledger.add(entry)
+
+
+def _parcel(name: str, run: Run) -> Parcel:
+    """Models and banks of a run. Banks are made here, by the engine that was asked for; where this machine has none of its
+    kind (a head node without the workers' card), or they are large, each worker makes its own of the same latents."""
+    banks: dict[str, PackedBank] = {}
+    generators = [model for model in run.models if isinstance(model, Model)]
+    small = run.options.bank_size * sum(2 * m.card.patch**2 for m in generators) <= LARGEST
+    for model in generators if small else ():
+        try:
+            with run.options.open_engine(model) as engine:
+                banks[model.hash] = PackedBank.of(run.options.open_bank(engine))
+        except (EngineError, CacheError):
+            break
+    return Parcel(name, [PackedModel.of(m) for m in run.models], banks, replace(run, witness=None), os.getcwd())  # noqa: PTH109

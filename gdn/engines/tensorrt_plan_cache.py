@@ -1,0 +1,142 @@
+"""Built plans in the user's cache. A plan is code that runs: only one that this user's gdn built for this card is taken.
+
+A file holds what it was built from, the plan's hash, and the plan. It is believed if all of the first is as wanted, the
+hash is right, and nobody else could have written it; else it is built again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gdn.storage import cache_folder, writing
+
+MAGIC = b"gdn plan 1\n"
+RUNTIMES_OWN = "onnxruntime"  # folder of the plans that onnxruntime's TensorRT provider keeps by its own rules
+LONGEST_HEADER = 2**16
+log = logging.getLogger("gdn")
+
+
+@dataclass(frozen=True)
+class PlanKey:
+    """All that a plan depends on. `onnx` sha256 of the graph's file; `device` name, `capability` and `driver` of the card."""
+
+    onnx: str
+    model: str
+    graph: str
+    precision: str
+    profiles: tuple[tuple[int, int, int], ...]
+    library: str
+    version: str
+    device: str
+    capability: str
+    driver: str
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return f"{self.graph}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.plan"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A plan in the cache: where, what it was built from (None: damaged), bytes."""
+
+    path: Path
+    about: dict[str, Any] | None
+    size: int
+
+
+def plan_folder() -> Path:
+    """Where plans are kept, made so that only its owner enters. Raises OSError."""
+    folder = cache_folder() / "plans"
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.name == "posix" and stat.S_IMODE(folder.stat().st_mode) != 0o700:
+        folder.chmod(0o700)
+    return folder
+
+
+def plan_for(key: PlanKey, build: Callable[[], bytes]) -> bytes:
+    """The plan of `key`, from the cache or built now and kept. A cache that cannot be used costs time, never the result;
+    a stale, foreign or damaged plan is built again, with one line."""
+    path: Path | None = None
+    with contextlib.suppress(OSError):
+        path = plan_folder() / key.name
+    if path is not None and path.exists():
+        plan = _read(path, key)
+        if plan is not None:
+            return plan
+        log.warning("%s: a damaged or foreign plan is built again", path)
+    plan = build()
+    if path is not None:
+        with contextlib.suppress(OSError), writing(path) as temporary:
+            header = json.dumps(asdict(key) | {"sha256": hashlib.sha256(plan).hexdigest()}, sort_keys=True).encode()
+            temporary.touch(mode=0o600)
+            temporary.write_bytes(MAGIC + header + b"\n" + plan)
+    return plan
+
+
+def _read(path: Path, key: PlanKey) -> bytes | None:
+    """The plan in a file, or None where it must not be believed."""
+    try:
+        if not _ours(path):
+            return None
+        content = path.read_bytes()
+    except OSError:
+        return None
+    about, plan = _parted(content)
+    wanted = json.loads(json.dumps(asdict(key)))
+    if about is None or {k: v for k, v in about.items() if k != "sha256"} != wanted:
+        return None
+    return plan if hashlib.sha256(plan).hexdigest() == about.get("sha256") else None
+
+
+def _ours(path: Path) -> bool:
+    """Whether a file is this user's, no link, and nobody else may write to it."""
+    about = path.lstat()
+    if not stat.S_ISREG(about.st_mode):
+        return False
+    return os.name != "posix" or (about.st_uid == os.geteuid() and not about.st_mode & 0o022)
+
+
+def _parted(content: bytes) -> tuple[dict[str, Any] | None, bytes]:
+    """Header and plan of a file's bytes."""
+    end = content.find(b"\n", len(MAGIC), LONGEST_HEADER)
+    if not content.startswith(MAGIC) or end < 0:
+        return None, b""
+    try:
+        about = json.loads(content[len(MAGIC) : end])
+    except (ValueError, RecursionError):
+        return None, b""
+    return (about if isinstance(about, dict) else None), content[end + 1 :]
+
+
+def kept_plans() -> list[Kept]:
+    """Every plan in the cache, by name."""
+    folder = cache_folder() / "plans"
+    found = []
+    for path in sorted(folder.glob("*.plan")):
+        with contextlib.suppress(OSError), path.open("rb") as stream:
+            found.append(Kept(path, _parted(stream.read(LONGEST_HEADER))[0], path.stat().st_size))
+    return found
+
+
+def clear_plans() -> list[Kept]:
+    """Remove every plan; returns what was removed."""
+    removed = []
+    shutil.rmtree(cache_folder() / "plans" / RUNTIMES_OWN, ignore_errors=True)
+    for one in kept_plans():
+        with contextlib.suppress(OSError):
+            one.path.unlink()
+            removed.append(one)
+    return removed

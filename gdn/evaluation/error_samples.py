@@ -1,0 +1,118 @@
+"""What one simulated frame of known structure teaches about a model's errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from gdn.evaluation.metrics import MATCH_ANGSTROM
+from gdn.likelihood import Array
+from gdn.search.estimate import Estimate
+from gdn.trust.columns import WEAKEST, Columns, find_columns, lattice_sites, nothing, polarity, without
+from gdn.trust.evidence import Evidence, weigh
+from gdn.trust.features import tile_features
+from gdn.trust.fit import noise_level
+from gdn.trust.spectrum import ring_features
+from gdn.trust.spread import doubt, pixel_features
+
+Values = NDArray[np.float64]
+
+PIXELS = 800  # of a frame, at random
+PLANTED = 0.15  # columns put where none is, and taken away, as a share of those there
+CLEAR_ANGSTROM = 1.2  # between a planted column and any other
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Columns with their evidence, whether the truth has one within 0.5 Å, and how far off it is, Å."""
+
+    columns: Columns
+    evidence: Evidence
+    true: NDArray[np.bool_]
+    distance: Values
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Samples of one frame: `pixels` (n, f) features and `errors` (n,) in vacuum units; `tiles` (m, g) features at noise
+    `level`; its spectrum's `rings`; columns `drawn` and planted into the image, empty lattice `sites` and columns planted
+    out of it."""
+
+    structure: int
+    level: float
+    pixels: Values
+    errors: Values
+    tiles: Values
+    rings: Values
+    drawn: list[Judged]
+    sites: list[Judged]
+
+
+def reference_columns(truth: Array, image: Array, sampling: float) -> Columns:
+    """Columns of the clean image, of the polarity of `image`, down to half the contrast asked of a column."""
+    return find_columns(truth, sampling, dark=polarity(image)[0], share=WEAKEST / 2)
+
+
+def judge_against(columns: Columns, reference: Columns, image: Array, found: Estimate, sampling: float) -> Judged:
+    """Evidence of `columns` in `image` (vacuum units), and their truth by the `reference`."""
+    evidence = weigh(columns, image, doubt(found), found.binned, found.dose, sampling)
+    far = np.full(len(columns), np.inf)
+    if len(reference) and len(columns):
+        far = cKDTree(reference.yx).query(columns.yx)[0]
+    return Judged(columns, evidence, far < MATCH_ANGSTROM, far)
+
+
+def planted_columns(
+    columns: Columns, reference: Columns, shape: tuple[int, int], sampling: float, rng: np.random.Generator
+) -> Columns:
+    """Columns like those of an image at places where neither it nor the truth has one."""
+    count = max(1, round(PLANTED * len(columns)))
+    places = rng.uniform(2.0, (np.array(shape) - 1) * sampling - 2.0, (20 * count, 2))
+    taken = np.concatenate([columns.yx, reference.yx])
+    places = places[cKDTree(taken).query(places)[0] > CLEAR_ANGSTROM][:count]
+    model = rng.integers(0, len(columns), len(places))
+    return Columns(places, columns.amplitude[model], columns.width[model], np.ones(len(places), bool))
+
+
+def with_columns(image: Array, columns: Columns, sampling: float) -> Array:
+    """The image with `columns` added."""
+    negative = replace(columns, amplitude=-columns.amplitude)
+    return without(image, negative, np.arange(len(columns)), sampling)
+
+
+def observe_columns(
+    found: Estimate, truth: Array, sampling: float, rng: np.random.Generator
+) -> tuple[list[Judged], list[Judged]]:
+    """Columns drawn, those planted into the image; empty lattice sites, and true columns that were planted out."""
+    image, clean = (np.asarray(part / found.dose, dtype=np.float32) for part in (found.image, truth))
+    columns = find_columns(image, sampling)
+    if not len(columns):
+        return [], []
+    shape = (image.shape[0], image.shape[1])
+    reference = reference_columns(clean, image, sampling)
+    drawn = judge_against(columns, reference, image, found, sampling)
+    invented = planted_columns(columns, reference, shape, sampling, rng)
+    richer = with_columns(image, invented, sampling)
+    into = judge_against(invented, nothing(), richer, found, sampling)
+    sites = judge_against(lattice_sites(columns, shape, sampling), reference, image, found, sampling)
+    real = np.flatnonzero(drawn.true)
+    removed = rng.permutation(real)[: max(1, round(PLANTED * len(real)))] if len(real) else real
+    poorer = without(image, columns, removed, sampling)
+    holes = replace(columns.take(removed), drawn=np.zeros(len(removed), bool))
+    return [drawn, into], [sites, judge_against(holes, reference, poorer, found, sampling)]
+
+
+def observe(structure: int, found: Estimate, truth: Array, sampling: float, seed: int) -> Observation:
+    """Samples of an estimate and its `truth` (electrons per binned pixel) at `sampling` Å per binned pixel."""
+    rng = np.random.default_rng([seed, 0x0B5])
+    features = pixel_features(found)
+    at = rng.choice(truth.size, min(PIXELS, truth.size), replace=False)
+    errors = ((found.image - truth) / found.dose).ravel()[at].astype(np.float64)
+    drawn, sites = observe_columns(found, truth, sampling, rng)
+    return Observation(
+        structure, noise_level(found), features.reshape(truth.size, -1)[at], errors, tile_features(found, sampling),
+        ring_features(found.binned, sampling), drawn, sites,
+    )  # fmt: skip

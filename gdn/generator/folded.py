@@ -1,0 +1,60 @@
+"""The generator as it is evaluated: batch norm folded, with products of its Jacobian written by hand.
+
+`torch.autograd` does not export to ONNX; these few operations and their transposes do. Everything is
+checked against autograd in float64 by test.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gdn.generator.chains import Ladder
+
+
+class FoldedGenerator(nn.Module):
+    """z (n, d) -> x (n, channels, patch, patch), x = vacuum + intensity_scale * tanh(...)."""
+
+    def __init__(self, chain: Ladder, intensity_scale: float, vacuum: float) -> None:
+        super().__init__()
+        self.chain, self.intensity_scale, self.vacuum = chain, intensity_scale, vacuum
+
+    def forward(self, z: Tensor) -> Tensor:
+        y: Tensor = self.chain(z)
+        return self.vacuum + self.intensity_scale * y
+
+
+class PullBack(nn.Module):
+    """(z, y, w, scale, shift, factor, alpha, beta) -> (x, dz), dz = J^T (factor * residual).
+
+    With mu = scale x + shift, the residual w (mu - y) / (alpha mu + beta) is the derivative of the
+    negative log-likelihood in mu for Poisson, shifted Poisson and Gaussian noise alike; `factor` is
+    dmu/dx: `scale` for the gradient, 1 for the pull-back of `shift` itself (scale 0, y 0, beta 1).
+    """
+
+    def __init__(self, generator: FoldedGenerator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(
+        self, z: Tensor, y: Tensor, w: Tensor, scale: Tensor, shift: Tensor, factor: Tensor, alpha: Tensor, beta: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        g = self.generator
+        at = g.chain.trace(z)
+        x = g.vacuum + g.intensity_scale * at.y
+        mu = scale.reshape(-1, 1, 1, 1) * x + shift
+        residual = w * (mu - y) / torch.clamp(alpha * mu + beta, min=1e-6)
+        dz = g.chain.back(at, residual * factor.reshape(-1, 1, 1, 1) * g.intensity_scale)
+        return x, dz
+
+
+class PushForward(nn.Module):
+    """(z, t) -> J t: tangents t (n, k, d) of the latents to (n k, channels, patch, patch)."""
+
+    def __init__(self, generator: FoldedGenerator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        chain = self.generator.chain
+        return self.generator.intensity_scale * chain.push(chain.trace(z), t.reshape(-1, t.shape[2]))

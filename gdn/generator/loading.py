@@ -1,0 +1,95 @@
+"""A generator and its encoder from stored weights, and their weights stored."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gdn.generator.networks import Encoder, Generator, initialise
+from gdn.models import ModelError, Specimen, load_model
+from gdn.recipes import Recipe
+
+
+def write_weights(path: Path, generator: nn.Module, encoder: nn.Module | None) -> None:
+    """Write both networks as a model folder has them: float16, vectors float32 (batch norm's variances underflow in half
+    precision). The name appears once the file is complete."""
+    from safetensors.torch import save_file
+
+    tensors = {
+        f"{prefix}.{name}": (value.half() if _is_halved(value) else value).cpu().contiguous()
+        for prefix, module in _named(generator, encoder)
+        for name, value in module.state_dict().items()
+    }
+    temporary = path.with_suffix(".part")
+    save_file(tensors, str(temporary))
+    mask = os.umask(0)
+    os.umask(mask)
+    temporary.chmod(0o666 & ~mask)  # the library writes it for its owner's eyes only
+    temporary.replace(path)
+
+
+@torch.no_grad()
+def round_weights(generator: nn.Module, encoder: nn.Module | None) -> None:
+    """Round both networks to what `write_weights` stores, so that what is exported is what is stored."""
+    for _, module in _named(generator, encoder):
+        for value in module.state_dict().values():
+            if _is_halved(value):
+                value.copy_(value.half())
+
+
+def _is_halved(value: Tensor) -> bool:
+    return value.is_floating_point() and value.ndim >= 2
+
+
+def read_weights(path: Path, generator: nn.Module, encoder: nn.Module | None) -> None:
+    """Fill both networks with what `write_weights` wrote. Raises RuntimeError where names or shapes differ."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(str(path))
+    for prefix, module in _named(generator, encoder):
+        own = {k.removeprefix(prefix + "."): v for k, v in tensors.items() if k.startswith(prefix + ".")}
+        module.load_state_dict(own)
+
+
+def _named(generator: nn.Module, encoder: nn.Module | None) -> Iterator[tuple[str, nn.Module]]:
+    yield "generator", generator
+    if encoder is not None:
+        yield "encoder", encoder
+
+
+def networks_of_weights(path: Path, settings: dict[str, Any]) -> tuple[Generator, Encoder | None, Recipe]:
+    """Networks with the weights of `path`, for the recipe of those `settings`. Raises ModelError, and ValueError for a
+    recipe of another kind of network."""
+    from safetensors import SafetensorError
+
+    try:
+        recipe = Recipe.model_validate(settings)
+        if recipe.loss.kind == "unet":
+            raise ValueError("a U-Net's recipe, not a generator's")
+        generator = Generator(recipe.network)
+        encoder = Encoder(recipe.network) if recipe.loss.kind == "range" else None
+        for _, module in _named(generator, encoder):
+            initialise(module, recipe.network.initialisation)
+        read_weights(path, generator, encoder)
+    except (ValueError, RuntimeError, OSError, SafetensorError) as error:
+        words = " ".join(str(error).split())[:160]
+        raise ModelError(f"{path}: not the weights of this model's recipe ({words}); export it again") from None
+    return generator.eval(), None if encoder is None else encoder.eval(), recipe
+
+
+def networks_of_model(folder: Path) -> tuple[Generator, Encoder | None, Recipe]:
+    """Networks with the stored training weights of a model folder. Raises ModelError."""
+    card = load_model(folder).card
+    settings = {"specimen": _specimen_of(card.specimen)} | card.recipe
+    return networks_of_weights(folder / "weights.safetensors", settings)
+
+
+def _specimen_of(known: Specimen) -> dict[str, Any]:
+    """What a recipe from before it had a section for it would say of a model's specimen."""
+    voltage = {} if known.voltage_kv is None else {"energies_kv": (known.voltage_kv,)}
+    return {"description": known.material} | voltage

@@ -1,0 +1,185 @@
+"""The result as a mixture of candidates, weighted by band of spatial frequency on counts held out.
+
+A candidate makes an image of the counts it is given. All make one of the first part of the counts; in every band those
+weights (not negative, of sum one) are found whose mixture has the least squared error on the second part. For images a_i,
+weights w_i and counts y of mean x, all in the same units, the error |sum w_i a_i - x|^2 is, but for |x|^2, the quadratic
+form of <a_i, a_j> and <a_i, y>, without bias because y is independent of every a_i (stacked regression: Wolpert 1992,
+Breiman 1996, on thinned counts: Leiner et al. 2023). The same weights then mix the images of all counts.
+
+Bands are smooth windows of the mirrored frame's cosine transform that sum to one. The error of a mixture is at most the sum of
+the bands' (Jensen), so that bands may be decided one by one. Counts held out say less of each band than of all: weights that
+are the same in all bands are found first, then those of each band from there. Weights move by the share 1 - MARGIN / gain:
+free ones gain a nat or two on noise alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from gdn.likelihood import Array
+from gdn.search.held_out_shares import MARGIN, Choice, Recorded, Split
+
+Values = NDArray[np.float64]
+
+CENTRES = (0.05, 0.15, 0.3, 0.45, 0.65, 0.9)  # 1/Å: from the particle's outline over lattice spacings to where images end
+DISAGREEMENT = 2.0  # px, over which squared differences of candidates are averaged
+OWN = ("generator", "filter")  # candidates that are always there
+
+
+class Candidate(Protocol):
+    """Something that makes an image (rows, columns) of recorded counts, in electrons per pixel of the generator's grid."""
+
+    @property
+    def name(self) -> str:
+        """As the record has it."""
+
+    @property
+    def identity(self) -> str:
+        """What its images depend on beside the counts: a model's hash, a filter's settings."""
+
+    def __call__(self, recorded: Recorded) -> Array:
+        """The expected counts on `recorded.grids.binned_shape`; the same for the same counts."""
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """`weights` (bands, candidates) of the candidates `names` in the bands around CENTRES, 1/Å, and how they came about: the
+    `prior` ones, those without the other candidates; `gain` (bands,) of the mixture over the prior one on held-out counts,
+    `alone` (bands, candidates) of each candidate, nats; `contrast` (bands,) of the image's contrast that lies there."""
+
+    names: tuple[str, ...]
+    weights: Values
+    prior: Values
+    gain: Values
+    alone: Values
+    contrast: Values
+
+    @property
+    def changed(self) -> bool:
+        """Whether the mixture is another one than without the other candidates."""
+        return not np.array_equal(self.weights, np.broadcast_to(self.prior, self.weights.shape))
+
+    def share(self, name: str) -> float:
+        """A candidate's weight in all of the image's contrast."""
+        return float(self.contrast @ self.weights[:, self.names.index(name)])
+
+    def record(self) -> dict[str, Any]:
+        """JSON-ready."""
+        bands = [
+            {
+                "centre_per_angstrom": centre,
+                "share_of_contrast": round(float(self.contrast[b]), 4),
+                "weights": _named(self.names, self.weights[b], 4),
+                "gain_nats": round(float(self.gain[b]), 2),
+                "alone_nats": _named(self.names, self.alone[b], 2),
+            }
+            for b, centre in enumerate(CENTRES)
+        ]
+        return {
+            "prior_weights": _named(self.names, self.prior, 4),
+            "shares": {name: round(self.share(name), 4) for name in self.names},
+            "gain_nats": round(float(self.gain.sum()), 2),
+            "alone_nats": _named(self.names, self.alone.sum(0), 2),
+            "bands": bands,
+        }
+
+
+def _named(names: tuple[str, ...], values: Values, digits: int) -> dict[str, float]:
+    return {name: round(float(value), digits) for name, value in zip(names, values, strict=True)}
+
+
+def bands(shape: tuple[int, int], sampling: tuple[float, float]) -> Iterator[Values]:
+    """Windows (rows, columns) of the cosine transform of an image of `shape`, Å per px along rows and columns `sampling`:
+    around each of CENTRES, falling as a squared cosine to the neighbours'; they sum to one."""
+    rows, columns = (np.arange(n) / (2 * n * step) for n, step in zip(shape, sampling, strict=True))
+    place = np.interp(np.hypot(rows[:, None], columns[None]), CENTRES, np.arange(len(CENTRES)))
+    for band in range(len(CENTRES)):
+        yield np.asarray(np.cos(np.pi / 2 * np.clip(np.abs(place - band), 0, 1)) ** 2)
+
+
+def choose_mixing(
+    parts: Split, images: Sequence[Array], names: tuple[str, ...], choice: Choice, sampling: tuple[float, float]
+) -> Mixing:
+    """Weights of candidates' `images` of the first part, the generator's and the plain filter's first (OWN)."""
+    prior = np.zeros(len(images))
+    prior[:2] = 1 - choice.share, choice.share
+    before = _cosines(sum((w * image for w, image in zip(prior[:2], images[:2], strict=True)), np.zeros_like(images[0])))
+    offsets = np.stack([_cosines(image) - before for image in images])
+    scale = (1 - parts.share) / parts.share  # of the first part's electrons to the second's
+    target = _cosines(parts.second) / scale - before
+    variance = max(parts.alpha * float(parts.second.mean()) + parts.other_beta, 1e-12) / scale**2
+    forms, contrast = [], []
+    for window in bands((parts.first.shape[0], parts.first.shape[1]), sampling):
+        weighted = (offsets * window).reshape(len(images), -1) / (2 * variance)
+        forms.append((weighted @ offsets.reshape(len(images), -1).T, weighted @ target.ravel()))
+        contrast.append(float((window * before**2).sum() - window[0, 0] * before[0, 0] ** 2))
+    everywhere = _moved(prior, np.sum([gram for gram, _ in forms], 0), np.sum([linear for _, linear in forms], 0))
+    weights = [_moved(everywhere, gram, linear) for gram, linear in forms]
+    gain = [_gain(one, *form) for one, form in zip(weights, forms, strict=True)]
+    alone = [[_gain(one, *form) for one in np.eye(len(images))] for form in forms]
+    total = max(sum(contrast), 1e-30)
+    return Mixing(names, np.array(weights), prior, np.array(gain), np.array(alone), np.array(contrast) / total)
+
+
+def _moved(start: Values, gram: Values, linear: Values) -> Values:
+    """Weights moved from `start` towards the best ones, the less so the less those gain beyond MARGIN."""
+    best = _least_on_simplex(gram, linear)
+    gain = _gain(best, gram, linear) - _gain(start, gram, linear)
+    return start + (1 - MARGIN / gain) * (best - start) if gain > MARGIN else start
+
+
+def _gain(weights: Values, gram: Values, linear: Values) -> float:
+    """Nats by which a mixture is better than the prior one, which is the origin."""
+    return float(2 * linear @ weights - weights @ gram @ weights)
+
+
+def _least_on_simplex(gram: Values, linear: Values) -> Values:
+    """Weights, not negative and of sum one, of least w G w - 2 l w: exact, by trying every set of candidates."""
+    count = len(linear)
+    best, least = np.eye(count)[0], np.inf
+    for size in range(1, count + 1):
+        for chosen in map(list, itertools.combinations(range(count), size)):
+            system = np.block([[gram[np.ix_(chosen, chosen)], np.ones((size, 1))], [np.ones((1, size)), np.zeros((1, 1))]])
+            solved = np.linalg.lstsq(system, np.append(linear[chosen], 1.0), rcond=1e-12)[0][:size]
+            if solved.min() < 0 or abs(solved.sum() - 1) > 1e-6:
+                continue
+            weights = np.zeros(count)
+            weights[chosen] = solved
+            value = -_gain(weights, gram, linear)
+            if value < least - 1e-9 * (1 + abs(least) if np.isfinite(least) else 0):
+                best, least = weights, value
+    return np.asarray(best)
+
+
+def mixed(images: Sequence[Array], mixing: Mixing, sampling: tuple[float, float]) -> tuple[Array, Array]:
+    """The mixture of candidates' `images`, and their disagreement: the root of the weighted mean of their squared differences
+    from it, averaged over DISAGREEMENT px."""
+    shape = (images[0].shape[0], images[0].shape[1])
+    spectra = [_cosines(image) for image in images]
+    whole = np.zeros(shape)
+    for window, weights in zip(bands(shape, sampling), mixing.weights, strict=True):
+        for weight, spectrum in zip(weights, spectra, strict=True):
+            whole += weight * window * spectrum
+    square = np.zeros(shape)
+    for spectrum, weights in zip(spectra, mixing.weights.T, strict=True):
+        if weights.any():
+            part = sum((w * window for w, window in zip(np.sqrt(weights), bands(shape, sampling), strict=True)), np.zeros(shape))
+            square += _image(part * (spectrum - whole)) ** 2
+    disagreement = np.sqrt(np.maximum(gaussian_filter(square, DISAGREEMENT), 0))
+    return _image(whole).astype(np.float32), disagreement.astype(np.float32)
+
+
+def _cosines(image: Array) -> Values:
+    return np.asarray(scipy.fft.dctn(image.astype(np.float64), type=2, norm="ortho"))
+
+
+def _image(spectrum: Values) -> Values:
+    return np.asarray(scipy.fft.idctn(spectrum, type=2, norm="ortho"))

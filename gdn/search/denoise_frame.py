@@ -1,0 +1,127 @@
+"""One frame from noisy to clean: estimate the noise, bin, search, and back to its own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gdn.engines.base import Engine
+from gdn.errors import InputError
+from gdn.frames.bad_pixels import Mask, filled, find_defects
+from gdn.frames.noise import NoiseModel, noise_of
+from gdn.frames.resampling import Grids, bin_sum, grids_for, unbin
+from gdn.likelihood import Array
+from gdn.search.band_mixture import OWN, Candidate, Mixing
+from gdn.search.bank import Bank
+from gdn.search.binned import Binned
+from gdn.search.estimate import Estimate, estimate
+from gdn.search.held_out_shares import Choice, Recorded
+from gdn.search.progress import Clock, Progress, Watch
+from gdn.search.tile_search import SearchSettings
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """A denoised frame: `image` and `raw_spread` in the frame's own units and shape, and how they came about.
+
+    The raw spread is not calibrated; `gdn.trust` makes the spread of it.
+    """
+
+    image: Array
+    raw_spread: Array
+    noise: NoiseModel
+    grids: Grids
+    dose: float  # electrons per recorded pixel in vacuum
+    objective: float  # mean over tiles of the best restart's objective, nats
+    objectives: list[float]
+    bank_share: float  # share of tiles whose best restart came from the bank
+    residual_share: float  # rms of the added residual over rms of the contrast
+    held_out: Choice  # what counts held out chose, and the scores
+    tiles: int
+    estimate: Estimate | None = None  # on the generator's grid; the original method has none
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    bad: Mask | None = None  # pixels of the frame that were left out
+    mixing: Mixing | None = None  # the candidates' weights, where there were others than generator and filter
+
+    def on_frame(self, binned: Array) -> Array:
+        """An image in electrons per binned pixel on the frame's grid, in the frame's units without the offset."""
+        return np.asarray(unbin(binned, self.grids) / self.grids.area * self.noise.gain, dtype=np.float32)
+
+
+def denoise_frame(
+    frame: Array,
+    sampling_angstrom: float,
+    engine: Engine,
+    bank: Bank,
+    settings: SearchSettings,
+    noise: NoiseModel | None = None,
+    progress: Progress = lambda share: None,
+    others: Sequence[Candidate] = (),
+) -> FrameResult:
+    """Denoise one frame (rows, columns) float32, mixed with `others` as counts held out have it. Raises ValueError where the
+    noise model contradicts it."""
+    watch = Watch(Clock(), progress)
+    defects = find_defects(frame)
+    whole = frame if defects.bad is None else filled(frame, defects.bad)
+    model, grids, counts = binned_frame(whole, sampling_angstrom, engine, noise)
+    valid = None if defects.bad is None else bin_sum((~defects.bad).astype(np.float32), grids) / np.float32(grids.area)
+    warnings = defects.notes + _warnings(model, float(counts.mean()), grids, engine.model.card.patch)
+    watch.clock.mark("prepare")
+    recorded = Recorded(model.electrons(whole), model.alpha, model.beta, grids)
+    binned = Binned(counts, model.alpha, model.beta * grids.area, valid)
+    found = estimate(binned, engine, bank, settings, watch, recorded, others)
+    area = grids.area
+    result = model.units(unbin(found.image, grids) / area)
+    doubt = np.maximum(unbin(found.raw_spread, grids), 0) / area * model.gain
+    watch.clock.mark("assemble")
+    progress(1.0)
+    fit, share = found.fit, found.residual_share
+    return FrameResult(
+        result, doubt.astype(np.float32), model, grids, found.dose / area, float(fit.objective.mean()),
+        [float(o) for o in fit.objective], fit.bank_share, share, found.choice, len(fit.objective), found,
+        watch.clock.seconds, warnings + _doubts(found.choice, share, found.mixing), defects.bad, found.mixing,
+    )  # fmt: skip
+
+
+def binned_frame(
+    frame: Array, sampling_angstrom: float, engine: Engine, noise: NoiseModel | None
+) -> tuple[NoiseModel, Grids, Array]:
+    """Noise model, grids, and the frame in electrons on the generator's grid. Raises ValueError where the
+    noise model contradicts the frame."""
+    model = noise_of(frame, noise)
+    grids = grids_for((frame.shape[0], frame.shape[1]), sampling_angstrom, engine.model.card.sampling_angstrom)
+    binned = bin_sum(model.electrons(frame), grids)
+    if binned.mean() <= 0:
+        raise InputError("the mean signal is not above the detector's offset; say the frame's noise (poisson, for example)")
+    return model, grids, binned
+
+
+def _doubts(choice: Choice, residual_share: float, mixing: Mixing | None) -> list[str]:
+    """Warnings that the generator does not hold this frame."""
+    if mixing is not None and mixing.changed:
+        shares = ", ".join(f"{name} {mixing.share(name):.0%}" for name in mixing.names)
+        if mixing.share(OWN[0]) < 0.5 or residual_share > 0.5:
+            return [f"the generator explains little of this frame; counts held out mix its contrast from {shares}"]
+        return []
+    found = []
+    if choice.filter_wins:
+        found.append(
+            f"a plain filter explains held-out counts better than the generator; {choice.share:.0%} of the result is the filter's"
+        )
+    if residual_share > 0.5:
+        found.append("the generator explains little of this frame: most of the result is a filtered residual")
+    return found
+
+
+def _warnings(model: NoiseModel, dose: float, grids: Grids, patch: int) -> list[str]:
+    found = []
+    if min(grids.binned_shape) < patch:
+        found.append(f"the frame covers {grids.binned_shape[0]}x{grids.binned_shape[1]} generator px, less than one tile")
+    if grids.area < 1:
+        found.append("the frame is sampled more coarsely than the generator: its finest detail is not in the data")
+    if model.alpha == 1 and dose < 1:
+        found.append(f"{dose:.2g} electrons per generator pixel: next to no information")
+    return found

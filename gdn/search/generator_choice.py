@@ -1,0 +1,66 @@
+"""Which of several generators explains a frame: each proposes for a part of its counts, and the counts held out decide.
+
+A proposal is the blended image of the encoder's unrefined starts with the significant part of its residual: a tenth of the
+time of a search. The first generator stays unless another is better by more than chance has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from gdn.engines.base import Engine
+from gdn.frames.bad_pixels import filled, find_defects
+from gdn.frames.noise import NoiseModel, noise_of
+from gdn.frames.resampling import Grids, grids_for
+from gdn.frames.tiling import tile_frame
+from gdn.likelihood import Array
+from gdn.search.all_tiles import proposed
+from gdn.search.bank import Bank
+from gdn.search.binned import Binned
+from gdn.search.held_out_shares import MARGIN, Recorded, Split, explained_nats
+from gdn.search.tile_search import SearchSettings
+
+
+def held_out_nats(parts: Split, engine: Engine, bank: Bank, settings: SearchSettings) -> float:
+    """Nats by which the generator's proposal for the first of two `parts` of a frame's counts explains the second better than
+    the first's mean does."""
+    patch = engine.model.card.patch
+    tiling = tile_frame((parts.first.shape[0], parts.first.shape[1]), patch, settings.stride or patch // 2)
+    quick = replace(settings, symmetries=1, brief_candidates=0)
+    return explained_nats(parts, proposed(engine, bank, Binned(parts.first, parts.alpha, parts.beta), tiling, quick))
+
+
+def best_generator(
+    frame: Array,
+    sampling_angstrom: float,
+    generators: Sequence[tuple[Engine, Bank]],
+    settings: SearchSettings,
+    noise: NoiseModel | None = None,
+) -> tuple[int, dict[str, float]]:
+    """Number of the generator that explains `frame` best, and the held-out nats of each by its name; 0 and none for a frame
+    that none can be tried on: whoever denoises it says why."""
+    if not np.nanstd(frame) > 0:
+        return 0, {}
+    defects = find_defects(frame)
+    whole = frame if defects.bad is None else filled(frame, defects.bad)
+    try:
+        model = noise_of(whole, noise)
+    except ValueError:
+        return 0, {}
+    electrons = model.electrons(whole)
+    if electrons.mean() <= 0:
+        return 0, {}
+    parts: dict[Grids, Split] = {}  # the generators of a family share one grid
+    nats = []
+    for engine, bank in generators:
+        grids = grids_for((frame.shape[0], frame.shape[1]), sampling_angstrom, engine.model.card.sampling_angstrom)
+        if grids not in parts:
+            parts[grids] = Recorded(electrons, model.alpha, model.beta, grids).split(bank.seed)[0]
+        nats.append(held_out_nats(parts[grids], engine, bank, settings))
+    best = max(range(len(nats)), key=lambda i: nats[i])
+    names = [engine.model.card.name for engine, _ in generators]
+    found = {name: round(value, 1) for name, value in zip(names, nats, strict=True)}
+    return (best if nats[best] > nats[0] + MARGIN else 0), found

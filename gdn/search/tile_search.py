@@ -1,0 +1,207 @@
+"""The search of all tiles of a frame: starts from encoder and bank, brief and full refinement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdn.engines.base import Engine
+from gdn.errors import InputError
+from gdn.likelihood import FLOOR, Array, TileData, information
+from gdn.models.graphs import STEP_ITERATIONS
+from gdn.search.bank import Bank
+from gdn.search.bank_scores import bank_scores, pixel_sigma
+from gdn.search.newton import newton
+from gdn.search.portions import PORTIONS
+from gdn.search.pose import best_shifts
+from gdn.search.refine import INTENSITY, Candidates, evaluate, join, refine, start
+from gdn.search.symmetry import SYMMETRIES, turn_tiles
+
+TILE_CHUNK = 256  # turned tiles scored at a time: bounds memory
+SHIFT_REACH = 2  # px
+EMPTY = 0.25  # nats of structure below which a tile is empty
+Laplace = Literal["none", "sampled", "exact"]
+MERGED_NOISE = 0.1  # noise left in the blended tiles, as a share of the counts'
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Everything that determines a result besides the frame, the model and the restarts."""
+
+    stride: int | None = None  # binned px between tiles; None: half a tile
+    symmetries: int = SYMMETRIES  # of the encoder's and the bank's images, 1 to 8
+    brief_candidates: int = 2  # of the bank, for each tile
+    brief_steps: int = 1
+    full_candidates: int = SYMMETRIES
+    full_steps: int = 1
+    iterations: int = STEP_ITERATIONS  # of conjugate gradients in each step; 0: Adam
+    damping: float = 100.0  # nats; without it refinement fits noise at low dose (docs/latent-search.md)
+    rate: float = 0.08  # of Adam
+    temperature: float = 40.0  # nats
+    exchange: int = 4  # starts of each tile from the merged frame, one for each symmetry; 0: none
+    residual: bool = True
+    encoder: bool = True
+    estimate: Literal["mean", "map"] = "mean"
+    pose: bool = False  # shift, rotation and scale of each candidate: twice the time, nothing gained (docs/latent-search.md)
+    laplace: Laplace = "none"  # each tile's variance around its best restart, in the raw spread
+    laplace_samples: int = 2  # four tiles overlap in a pixel, and the spread is smooth
+
+
+def settings_for(estimate: str, residual: bool = True, laplace: str = "none") -> SearchSettings:
+    """The settings of an `estimate`: `mean` averages briefly refined restarts, the better image; `map` seeks the
+    least objective, two candidates refined until it hardly falls. Raises InputError for another word, and for a
+    `laplace` that is not none, sampled or exact."""
+    if laplace not in get_args(Laplace):
+        raise InputError(f"laplace {laplace}: none, sampled or exact", "laplace")
+    within = cast(Laplace, laplace)
+    if estimate == "mean":
+        return SearchSettings(residual=residual, laplace=within)
+    if estimate != "map":
+        raise InputError(f"estimate {estimate}: mean or map", "estimate")
+    return SearchSettings(
+        residual=residual,
+        laplace=within,
+        estimate="map",
+        full_candidates=2,
+        full_steps=80,
+        iterations=0,
+        brief_steps=8,
+        rate=0.1,
+    )
+
+
+def best_of_bank(bank: Bank, data: TileData, dose: float, keep: int) -> tuple[NDArray[np.int64], Array]:
+    """Indices (tiles, keep) of the bank images that explain each tile best, and their scores, best first.
+
+    Runs over the bank once, in chunks; memory does not grow with it.
+    """
+    keep = min(keep, len(bank))
+    tiles = len(data.counts)
+    scores = np.empty((tiles, 0), np.float32)
+    index = np.empty((tiles, 0), np.int64)
+    chunk = PORTIONS.images(data.counts.shape[1])
+    for first in range(0, len(bank), chunk):
+        part = bank.part(first, min(first + chunk, len(bank)))
+        here = bank_scores(part, data, dose, TILE_CHUNK)
+        scores = np.concatenate([scores, here], 1)
+        index = np.concatenate([index, np.broadcast_to(np.arange(first, first + here.shape[1]), here.shape)], 1)
+        if scores.shape[1] > keep:  # the best few, then in order: a whole sort would cost more than the product
+            few = np.sort(np.argpartition(scores, keep - 1, 1)[:, :keep], 1)
+            scores, index = np.take_along_axis(scores, few, 1), np.take_along_axis(index, few, 1)
+        order = np.argsort(scores, 1, kind="stable")
+        scores, index = np.take_along_axis(scores, order, 1), np.take_along_axis(index, order, 1)
+    return index, scores
+
+
+def propose(engine: Engine, bank: Bank, data: TileData, dose: float, settings: SearchSettings) -> Candidates:
+    """Evaluated starts for every tile: the encoder's guess of each of its symmetries, and of the bank, also
+    under every symmetry, the best that explain the tile better than one of those guesses at least."""
+    tiles = len(data.counts)
+    tile = np.repeat(np.arange(tiles), settings.symmetries)
+    symmetry = np.tile(np.arange(settings.symmetries), tiles)
+    turned = turn_tiles(data.take(tile), symmetry)
+    guess = _encode(engine, turned, dose) if settings.encoder else None
+    if guess is None:
+        found = _of_bank(bank, turned, tile, symmetry, dose, max(1, settings.brief_candidates), settings.pose)
+        return evaluate(engine, data, found)
+    starts = start(guess, tile, symmetry, dose, np.zeros(len(tile), bool), settings.pose)
+    guessed = evaluate(engine, data, starts)
+    if settings.brief_candidates == 0:
+        return guessed
+    found = _of_bank(bank, turned, tile, symmetry, dose, settings.brief_candidates, settings.pose)
+    found = evaluate(engine, data, found)
+    worst = np.full(tiles, -np.inf)
+    np.maximum.at(worst, guessed.tile, guessed.objective)
+    return join([guessed, found.take(np.flatnonzero(found.objective < worst[found.tile]))])
+
+
+def exchanged(
+    engine: Engine, data: TileData, merged: Array, busy: NDArray[np.int64], dose: float, settings: SearchSettings
+) -> Candidates | None:
+    """Evaluated candidates for the tiles numbered `busy`: what the encoder makes of the merged frame there. None without
+    an encoder.
+
+    `merged` (tiles, h, w), electrons per binned pixel, is cut from the blended tiles: each tile hears of its
+    neighbours' solutions. A new candidate counts by its objective on the tile's own data, like any other.
+    """
+    tile = np.repeat(busy, settings.exchange)
+    symmetry = np.tile(np.arange(settings.exchange), len(busy))
+    turned = turn_tiles(TileData(merged, data.weights, data.alpha, data.beta).take(tile), symmetry)
+    guess = _encode(engine, turned, dose, MERGED_NOISE) if len(tile) else None
+    if guess is None:
+        return None
+    return evaluate(engine, data, start(guess, tile, symmetry, dose, np.zeros(len(tile), bool), settings.pose))
+
+
+def _encode(engine: Engine, turned: TileData, dose: float, noise: float = 1.0, batch: int = 64) -> Array | None:
+    """Latents of the turned tiles, `noise` times as noisy as counts."""
+    # Beyond the frame's edge there is nothing: the encoder is shown vacuum there.
+    images = np.where(turned.weights > 0, turned.counts / np.float32(dose), np.float32(1))
+    sigma = np.full(len(images), noise * pixel_sigma(dose, turned), np.float32)
+    parts = [engine.encode(images[i : i + batch], sigma[i : i + batch]) for i in range(0, len(images), batch)]
+    given = [p for p in parts if p is not None]
+    return np.concatenate(given) if given else None
+
+
+def _of_bank(
+    bank: Bank, turned: TileData, tile: NDArray[np.int64], symmetry: NDArray[np.int64], dose: float, keep: int, pose: bool
+) -> Candidates:
+    """The `keep` best pairs of restart and symmetry for each tile, not yet refined; with a pose, each
+    shifted to where it explains its tile best."""
+    index, scores = best_of_bank(bank, turned, dose, keep)
+    per_tile = index.shape[1] * int(np.bincount(tile)[0])
+    order = np.argsort(scores.reshape(-1, per_tile), 1, kind="stable")[:, :keep]
+    restart = np.take_along_axis(index.reshape(-1, per_tile), order, 1).ravel()
+    row = (order + per_tile * np.arange(len(order))[:, None]).ravel() // index.shape[1]
+    found = start(bank.latents(restart), tile[row], symmetry[row], dose, np.ones(len(row), bool), pose)
+    if pose:
+        images = np.asarray(bank.images[restart], dtype=np.float32)
+        found.nuisance[:, INTENSITY : INTENSITY + 2] = best_shifts(images, turned.take(row), SHIFT_REACH)
+    return found
+
+
+def search(engine: Engine, data: TileData, starts: Candidates, settings: SearchSettings) -> Candidates:
+    """Brief refinement of the starts of tiles that have too many, full refinement of each tile's best.
+
+    Candidates that show an empty tile, no structure above what noise explains, are done as they are.
+    """
+    empty = structure(starts, data) < EMPTY
+    if empty.all():
+        return starts
+    done, starts = starts.take(np.flatnonzero(empty)), starts.take(np.flatnonzero(~empty))
+    crowded = (np.bincount(starts.tile) > settings.full_candidates)[starts.tile]  # of each tile: portions do not matter
+    if crowded.any():
+        few, many = (starts.take(np.flatnonzero(c)) for c in (~crowded, crowded))
+        many = _refined(engine, data, many, settings.brief_steps, settings)
+        order = np.lexsort((many.objective, many.tile))
+        rank = np.arange(len(order)) - np.searchsorted(many.tile[order], many.tile[order])
+        starts = join([few, many.take(np.sort(order[rank < settings.full_candidates]))])
+    return join([done, _refined(engine, data, starts, settings.full_steps, settings)])
+
+
+def _refined(engine: Engine, data: TileData, starts: Candidates, steps: int, settings: SearchSettings) -> Candidates:
+    """By Gauss-Newton steps or by Adam's."""
+    if settings.iterations:
+        return newton(engine, data, starts, steps, settings.iterations, settings.damping)
+    return refine(engine, data, starts, steps, settings.rate)
+
+
+def structure(candidates: Candidates, data: TileData) -> NDArray[np.float64]:
+    """How far a tile's mean estimate is from flat, in nats of the likelihood, for each candidate (n,)."""
+    tiles = len(data.counts)
+    total = np.zeros((tiles, *data.counts.shape[1:]), np.float32)
+    np.add.at(total, candidates.tile, candidates.mean)
+    mean = total / np.maximum(np.bincount(candidates.tile, minlength=tiles), 1)[:, None, None]
+    weight = information(np.maximum(mean, FLOOR), data)
+    flat = (weight * mean).sum((1, 2)) / np.maximum(weight.sum((1, 2)), FLOOR)
+    found = 0.5 * (weight * (mean - flat[:, None, None]) ** 2).sum((1, 2), dtype=np.float64)
+    return np.asarray(found[candidates.tile])
+
+
+def best_of_each(candidates: Candidates) -> NDArray[np.int64]:
+    """Index of each tile's candidate of least objective."""
+    order = np.lexsort((candidates.objective, candidates.tile))
+    return order[np.searchsorted(candidates.tile[order], np.unique(candidates.tile))]

@@ -1,0 +1,82 @@
+"""`dataset.json`: what a data set of `gdn simulate` is, beside its files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gdn import __version__
+from gdn.recipes import Specimen
+from gdn.simulation.imaging import ENERGY_KV
+from gdn.storage import writing
+
+DATASET_SCHEMA = 1
+FILE = "dataset.json"
+
+
+def structure_seed(seed: int, index: int) -> int:
+    """Seed of structure `index` of the dataset with `seed`: 48 bits, so that datasets do not collide."""
+    return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(16))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Raises ValueError in one line for what is not a `dataset.json`."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        float(found.setdefault("energy_kv", ENERGY_KV))  # data sets made before it was recorded lack it
+        found.setdefault("multislice", "abtem")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"{path}: not the dataset.json of a data set ({why}); simulate it again") from None
+    return dict(found)
+
+
+def open_dataset(out: Path, seed: int, count: int, energy_kv: float, multislice: str = "torch") -> None:
+    """Create the folder of a data set, or go on with the one in it. Raises ValueError for one of another seed, voltage or
+    multislice."""
+    for name in ("waves", "frames"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    for stale in out.glob("waves/*.part"):
+        stale.unlink(missing_ok=True)
+    path = out / FILE
+    if path.exists():
+        found = _read(path)
+        if (found.get("schema"), found.get("seed")) != (DATASET_SCHEMA, seed):
+            raise ValueError(
+                f"{path}: made with seed {found.get('seed')} (schema {found.get('schema')}), asked for seed"
+                f" {seed}; choose another folder or the same seed"
+            )
+        if found["energy_kv"] != energy_kv:
+            raise ValueError(
+                f"{path}: made at {found['energy_kv']:g} kV, asked for {energy_kv:g} kV; choose another folder or"
+                f" --energy-kv {found['energy_kv']:g}"
+            )
+        if found["multislice"] != multislice:
+            raise ValueError(
+                f"{path}: its waves are by {found['multislice']}, asked for {multislice}; choose another folder or"
+                f" --multislice {found['multislice']}"
+            )
+    content = {"schema": DATASET_SCHEMA, "seed": seed, "count": count, "energy_kv": energy_kv, "multislice": multislice}
+    content["gdn"] = __version__
+    with writing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def check_specimen(data: Path, specimen: Specimen) -> None:
+    """See that the waves in the folder `data` are what a recipe is of. Raises ValueError in one line."""
+    if specimen.source != "pt-ceo2":
+        raise ValueError(
+            f"{data}: holds Pt on CeO2, the recipe is of any crystal (source '{specimen.source}'), which 'gdn simulate' does not"
+            " make; benchmarks/sitting.py trains it without a data set"
+        )
+    path = data / FILE
+    energy_kv = _read(path)["energy_kv"] if path.exists() else ENERGY_KV
+    (wanted,) = specimen.energies_kv
+    if energy_kv != wanted:
+        raise ValueError(
+            f"{path}: made at {energy_kv:g} kV, the recipe is of {wanted:g} kV; set energies_kv = [{energy_kv:g}] under"
+            f" [specimen] in the recipe, or simulate with --energy-kv {wanted:g}"
+        )

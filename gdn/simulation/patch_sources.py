@@ -1,0 +1,119 @@
+"""Where a resident run's clean patches come from: one class for each `source` of a recipe's `[specimen]`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gdn.recipes import Recipe
+from gdn.simulation import conditions
+from gdn.simulation.breadth import AnyCrystal, WavePool, any_structure
+from gdn.simulation.imaging import Optics
+from gdn.simulation.lattices import CELL
+from gdn.simulation.renderer import Lens, intensity_spectra, patches, pixel_averaged
+from gdn.simulation.scattering import wavelength_angstrom
+from gdn.simulation.structures import Structure, random_structure
+
+TOY_GRID = 384  # px of the multislice of small runs
+AT_A_TIME = {True: 64, False: 16}  # images of any crystal formed at a time, on a card or not
+MIXED = 4  # such sets, from which patches are drawn together: one set is all of random lattices or all of real structures
+
+
+class Source(Protocol):
+    """Structures go in, patches come out."""
+
+    pool: WavePool
+
+    @property
+    def make(self) -> Callable[[int], Structure]:
+        """The structure of a seed; a plain function, which processes can be sent."""
+        ...
+
+    def add(self, structure: Structure) -> None:
+        """Send electrons through one more structure, and keep its wave."""
+        ...
+
+    def draw(self, n: int) -> Tensor:
+        """`n` patches (n, 1, p, p) float32 in network units, of structures added before (one at least)."""
+        ...
+
+
+class PtOnCeria:
+    """Pt on CeO2 under the recipe's imaging conditions. `pool_size` waves lie on `device`; of `seeds` come the random numbers
+    of lenses and places."""
+
+    make = staticmethod(random_structure)
+
+    def __init__(self, recipe: Recipe, pool_size: int, device: str, seeds: Iterator[int], toy: bool) -> None:
+        self.recipe, self.device = recipe, device
+        self.pool = WavePool(pool_size, device, TOY_GRID if toy else 768, maps=False)
+        self._draws, self._rng = conditions.Draws.seeded(next(seeds), device), np.random.default_rng(next(seeds))
+        self._energy_ev = 1e3 * recipe.specimen.energies_kv[0]
+
+    def add(self, structure: Structure) -> None:
+        """See `Source`."""
+        self.pool.add(structure, self._energy_ev)
+
+    def draw(self, n: int) -> Tensor:
+        """See `Source`."""
+        network, imaging, per = self.recipe.network, self.recipe.imaging, self.recipe.stream.patches_per_image
+        count, draws = -(-n // per), self._draws
+        index = draws.integers(self.pool.filled, count)
+        optics = [Optics.random(self._rng, imaging) for _ in range(count)]
+        lens = Lens.of(optics, wavelength_angstrom(self._energy_ev), self.device)
+        pixel = network.sampling_angstrom / draws.uniform(*imaging.magnification, count)
+        spectra = torch.cat(
+            [
+                pixel_averaged(intensity_spectra(self.pool.waves[i], lens.take(j), CELL), pixel[j], CELL)
+                for i, j in zip(index.split(64), torch.arange(count, device=self.device).split(64), strict=True)
+            ]
+        )
+        images = torch.arange(count, device=self.device).repeat(per)[:n]
+        cuts = conditions.random_cuts(draws, images, network.patch, pixel[images], CELL)
+        return in_network_units(patches(spectra, cuts, network.patch, CELL)[:, None], self.recipe)
+
+
+class AnySpecimen:
+    """Any crystal in any mode under any lens; of the recipe's imaging conditions, the magnification and `most_contrast`.
+    Arguments as of `PtOnCeria`."""
+
+    make = staticmethod(any_structure)
+
+    def __init__(self, recipe: Recipe, pool_size: int, device: str, seeds: Iterator[int], toy: bool) -> None:
+        self.recipe, (least, most) = recipe, recipe.imaging.magnification
+        self._energies_ev = tuple(1e3 * energy for energy in recipe.specimen.energies_kv)
+        self.pool = WavePool(pool_size, device, TOY_GRID if toy else 640)
+        self._draws, self._rng = conditions.Draws.seeded(next(seeds), device), np.random.default_rng(next(seeds))
+        network, per = recipe.network, recipe.stream.patches_per_image
+        pixel = network.sampling_angstrom / most, network.sampling_angstrom / least
+        at_a_time = 4 if toy else AT_A_TIME[device == "cuda"]
+        self._crystal = AnyCrystal(self._draws, at_a_time, network.patch, per, self.pool, pixel, self._energies_ev)
+        self._stock = torch.zeros(0, 1, network.patch, network.patch, device=device)
+        self._spare = 0 if toy else (MIXED - 1) * at_a_time * per
+
+    def add(self, structure: Structure) -> None:
+        """See `Source`."""
+        self.pool.add_randomly(structure, self._rng, self._energies_ev)
+
+    def draw(self, n: int) -> Tensor:
+        """See `Source`."""
+        while len(self._stock) < n + self._spare:
+            self._stock = torch.cat([self._stock, in_network_units(self._crystal.draw(), self.recipe)])
+        order = torch.randperm(len(self._stock), generator=self._draws.generator, device=self._stock.device)
+        chosen, self._stock = self._stock[order[:n]], self._stock[order[n:]]
+        return chosen
+
+
+SOURCES: dict[str, Callable[[Recipe, int, str, Iterator[int], bool], Source]] = {"pt-ceo2": PtOnCeria, "any": AnySpecimen}
+
+
+def in_network_units(found: Tensor, recipe: Recipe) -> Tensor:
+    """Patches (n, 1, p, p), vacuum 1, as the networks have them; those of more contrast than the recipe allows scaled to it."""
+    apart = found - 1
+    if most := recipe.imaging.most_contrast:
+        apart = apart * (most / apart.abs().amax((1, 2, 3), keepdim=True).clamp_min(most))
+    return (apart / recipe.network.intensity_scale).clamp(-0.999, 0.999)

@@ -1,0 +1,142 @@
+"""Files put in place whole, and the user's cache.
+
+Whatever gdn writes is written under a temporary name and renamed once it is complete, so that nothing half-written ever has
+a final name, whenever a process is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import glob
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from gdn.errors import GdnError
+
+HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:24] or "here"  # folders may be shared between machines
+DEFAULT_CACHE_GIB = 10.0
+_ABANDONED_SECONDS = 86_400  # age of a temporary file that no living process still writes
+
+
+class CacheError(GdnError, ValueError):
+    """A setting of the cache that cannot be used; one line."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, for a file or a folder, that becomes `path` if the block succeeds and vanishes if not."""
+    _sweep(path)
+    temporary = path.with_name(f".{path.stem}.{HOST}-{os.getpid()}.part{path.suffix}")
+    try:
+        yield temporary
+        _sync(temporary)
+        _replace(temporary, path)
+    except OSError as error:
+        # A full disk has no name to it, or one that the user has never seen.
+        if error.errno is None or (error.filename is not None and not str(error.filename).startswith(str(temporary))):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        _remove(temporary)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file is on the disk: a name that outlives a power cut must not stand for an empty file."""
+    if path.is_file():
+        with path.open("rb+") as stream:
+            os.fsync(stream.fileno())
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Give a file its name. A folder cannot be replaced in one step: the former one goes aside first, and another process
+    may put its own there meanwhile."""
+    for _ in range(100):
+        try:
+            temporary.replace(path)
+        except OSError:
+            if not (temporary.is_dir() and path.is_dir()):
+                raise
+            aside = temporary.with_name(f"{temporary.name}.old")
+            with contextlib.suppress(OSError):
+                path.replace(aside)
+            _remove(aside)
+        else:
+            return
+    raise OSError(errno.ENOTEMPTY, "another process keeps writing there", str(path))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    path.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes of this machine left under temporary names of `path`."""
+    for stale in path.parent.glob(f".{glob.escape(path.stem)}.{glob.escape(HOST)}-*.part{glob.escape(path.suffix)}"):
+        number = stale.name.removesuffix(f".part{path.suffix}").rpartition("-")[2]
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
+            _remove(stale)
+
+
+def cache_folder() -> Path:
+    """`GDN_CACHE_DIR`, or the user's cache directory."""
+    chosen = os.environ.get("GDN_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("gdn", appauthor=False))
+
+
+def cache_limit() -> int:
+    """Bytes that banks may take together: `GDN_CACHE_GIB`, 10 by default. Raises CacheError."""
+    text = os.environ.get("GDN_CACHE_GIB", str(DEFAULT_CACHE_GIB))
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6:
+        raise CacheError(f"GDN_CACHE_GIB={text}: must be a size in GiB")
+    return int(value * 2**30)
+
+
+def cached_bytes() -> int:
+    """Bytes that banks take now."""
+    return sum(path.stat().st_size for path in (cache_folder() / "banks").glob("*.npy"))
+
+
+def evict(folder: Path, limit: int) -> list[Path]:
+    """Remove the least recently used banks of `folder` until they take at most `limit` bytes together.
+
+    Also removes what a killed process left half-written a day ago or more. Returns what was removed.
+    """
+    removed = []
+    now = time.time()
+    for path in folder.glob(".*.part*"):
+        with contextlib.suppress(OSError):
+            if now - path.stat().st_mtime > _ABANDONED_SECONDS:
+                path.unlink()
+    found = []
+    for path in folder.glob("*.npy"):
+        with contextlib.suppress(OSError):  # another process may evict at the same time
+            found.append((path.stat().st_mtime, path.stat().st_size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= limit:
+            break
+        with contextlib.suppress(OSError):  # a map that is open stays readable on POSIX; Windows refuses: next time
+            path.unlink()
+            removed.append(path)
+            total -= size
+    return removed
