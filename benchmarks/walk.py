@@ -15,8 +15,8 @@ from collections import Counter
 from pathlib import Path
 from types import FrameType
 
-ABOVE = ("cli", "cluster", "report", "evaluation", "pipeline", "training")
-ORDER = (*ABOVE, "simulation", "trust", "search", "engines", "frames", "models")
+ABOVE = ("cli", "cluster", "batch", "report", "evaluation", "training", "pipeline")
+ORDER = (*ABOVE, "trust", "search", "engines", "generator", "simulation", "recipes", "models", "frames")
 PACKAGE = Path(__file__).resolve().parents[1] / "gdn"
 
 
@@ -62,7 +62,7 @@ def main() -> int:
     parser.add_argument("frame", type=Path)
     parser.add_argument("--model", default="pt-ceo2-64")
     parser.add_argument("--restarts", default="64")
-    parser.add_argument("--pairs", action="store_true", help="also every pair of files that climbs")
+    parser.add_argument("--pairs", action="store_true", help="also every pair of files, and those that climb")
     options = parser.parse_args()
     walk = Walk()
     with tempfile.TemporaryDirectory() as out:
@@ -80,7 +80,8 @@ def main() -> int:
     climbs = walk.climbs()
     print(f"{len(walk.files)} files, {sum(walk.pairs.values())} hand-overs, {sum(n for *_, n in climbs)} of them climb")
     if options.pairs:
-        print(*(f"{n:5d}  {a} -> {b}" for a, b, n in climbs), sep="\n")
+        print("climb:", *(f"{n:5d}  {a} -> {b}" for a, b, n in climbs), sep="\n")
+        print("all:", *(f"{n:5d}  {a} -> {b}" for (a, b), n in walk.pairs.most_common()), sep="\n")
     return 0
 
 
