@@ -134,7 +134,8 @@ def one_model(folder: Path) -> str:
 
 def damaged_model(folder: Path, rng: np.random.Generator) -> None:
     """Damage one file of a model; half of the time its hash is made to fit, so that what reads it must refuse it."""
-    names = ["model.json", "model.json", "generator.onnx", "gradient.onnx", "encoder.onnx", "calibration.json"]
+    graphs = ["generator.onnx", "gradient.onnx", "encoder.onnx"]
+    names = ["model.json", "model.json", *graphs, "calibration.json", "weights.safetensors"]
     name = str(rng.choice(names))
     (folder / name).write_bytes(mutate((folder / name).read_bytes(), rng))
     if name != "model.json" and rng.random() < 0.7:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import gdn
+from test_cli import one_line
 
 from gdn.engines.base import Engine, EngineError, onnx_bytes
 from gdn.engines.choose import open_engine
 from gdn.likelihood import TileData
-from gdn.models import ModelError, find_model, load_model, sha256_of
-from gdn.models.graphs import SHARED, weights_of
+from gdn.models import FAMILY, ModelError, find_model, load_model, sha256_of
+from gdn.models.graphs import KEY, METADATA, SHARED, VALUE, WEIGHTS, _field, _without_sources, weights_of
 
 
 @pytest.fixture
@@ -36,33 +39,59 @@ def test_the_shipped_model_is_whole_and_small() -> None:
     assert model.card.vacuum == 1.0
 
 
-def test_graphs_share_the_generators_weights(folder: Path) -> None:
-    """Each weight lies in a model once, and what is put together without ONNX's package is a graph to ONNX's package."""
+@pytest.mark.parametrize("name", FAMILY)
+def test_weights_lie_in_a_model_once(name: str) -> None:
+    """No graph has any, and what is put together without ONNX's package is a graph to ONNX's package."""
     onnx = pytest.importorskip("onnx")
-    model = load_model(folder)
-    held = {t.name for t in onnx.load(folder / "generator.onnx").graph.initializer if t.name.startswith(SHARED)}
-    for graph in ("gradient", "tangent", "step"):
-        assert (folder / f"{graph}.onnx").stat().st_size < 0.1 * (folder / "generator.onnx").stat().st_size
+    model = find_model(name)
+    weights = (model.folder / "weights.safetensors").stat().st_size
+    for graph in ("generator", "gradient", "tangent", "step", "encoder"):
+        bare = onnx.load(model.folder / f"{graph}.onnx")
+        assert max(len(t.raw_data) for t in bare.graph.initializer) <= 2**17  # what the step graph has of its own
         whole = onnx.load_from_string(onnx_bytes(model, graph))
         onnx.checker.check_model(whole)
+        assert not whole.metadata_props
+        assert sum(len(t.raw_data) for t in whole.graph.initializer) > 0.4 * weights
         names = [t.name for t in whole.graph.initializer]
-        assert held < set(names)
         assert len(names) == len(set(names))
+        assert {n for n in names if n.startswith(SHARED)} <= {i for node in whole.graph.node for i in node.input}
 
 
-def test_a_model_of_schema_2_with_whole_graphs_is_read(folder: Path) -> None:
-    z = np.random.default_rng(0).standard_normal((3, 128)).astype(np.float32)
-    cotangent = np.random.default_rng(1).standard_normal((3, 64, 64)).astype(np.float32)
+def older(folder: Path, schema: int) -> None:
+    """Make the model one of an earlier schema: generator and encoder whole, the others without the generator's weights (or, of
+    schema 2, whole too and without a step)."""
+    model = load_model(folder)
+    whole = {graph: onnx_bytes(model, graph) for graph in ("generator", "encoder", "gradient", "tangent", "step")}
+    for graph, content in whole.items():
+        bare = _without_sources((folder / f"{graph}.onnx").read_bytes())[0]
+        put(folder, f"{graph}.onnx", content if schema == 2 or graph in ("generator", "encoder") else bare)
+    edit(folder, schema_version=schema)
+    if schema == 2:
+        files = json.loads((folder / "model.json").read_text())["files"]
+        del files["step.onnx"]
+        edit(folder, files=files)
+
+
+def products(folder: Path) -> list[np.ndarray | None]:
+    """What an engine makes of a model: images, products of the Jacobian, a step, codes."""
+    rng = np.random.default_rng(0)
+    z, cotangent = (rng.standard_normal(shape).astype(np.float32) for shape in ((3, 128), (3, 64, 64)))
+    four = np.zeros((3, 4), np.float32)
     with open_engine(load_model(folder), threads=1) as engine:
-        expected = engine.pull_back(z, cotangent)
-    for graph in ("gradient", "tangent", "encoder"):
-        put(folder, f"{graph}.onnx", onnx_bytes(find_model("pt-ceo2-64"), graph))
-    card = json.loads((folder / "model.json").read_text())
-    del card["files"]["step.onnx"]
-    (folder / "model.json").write_text(json.dumps(card | {"schema_version": 2}))
-    with open_engine(load_model(folder), threads=1) as engine:
-        np.testing.assert_allclose(engine.pull_back(z, cotangent), expected, rtol=1e-5, atol=1e-5)
-        assert engine.step(z, np.zeros((3, 4), np.float32), blank_tiles(3), 1.0, np.zeros((3, 4), np.float32)) is None
+        images = engine.generate(z)
+        found = [images, engine.pull_back(z, cotangent), engine.push_forward(z, z[:, None])]
+        step = engine.step(z, four, blank_tiles(3), 1.0, four + 1)
+        return [*found, engine.encode(images, four[:, 0] + 0.1), None if step is None else step[0]]
+
+
+@pytest.mark.parametrize("schema", [2, 3, 4])
+def test_models_of_earlier_schemas_give_the_same(folder: Path, schema: int) -> None:
+    expected = products(folder)
+    older(folder, schema)
+    found = products(folder)
+    for mine, theirs in zip(found[:4] if schema == 2 else found, expected, strict=schema != 2):
+        np.testing.assert_array_equal(mine, theirs)
+    assert (found[4] is None) == (schema == 2)
 
 
 def blank_tiles(n: int) -> TileData:
@@ -75,12 +104,72 @@ def test_a_generator_whose_weights_cannot_be_found_is_refused(content: bytes) ->
         weights_of(content)
 
 
-def test_a_graph_whose_weights_are_not_there_is_refused(folder: Path) -> None:
-    put(folder, "generator.onnx", find_model("pt-ceo2-128").file("generator.onnx").read_bytes())  # type: ignore[union-attr]
-    words = r"gradient\.onnx: onnxruntime cannot load it"
-    with pytest.raises(EngineError, match=words) as caught, open_engine(load_model(folder), threads=1) as engine:
-        engine.pull_back(np.zeros((1, 128), np.float32), np.zeros((1, 64, 64), np.float32))
-    assert "\n" not in str(caught.value)
+def other_weights(folder: Path, **changes: np.ndarray | None) -> None:
+    """Put other tensors (None: none) into weights.safetensors, and its hash."""
+    from safetensors.numpy import load, save
+
+    tensors = load((folder / "weights.safetensors").read_bytes())
+    kept = {name: value for name, value in (tensors | changes).items() if value is not None}
+    put(folder, "weights.safetensors", save(kept))
+
+
+STEM = "generator.stem.conv.weight"  # (128, 8, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, rf"has no tensor '{STEM}', which generator\.onnx needs"),
+        (np.zeros((128, 8, 3, 3), np.float16), f"'{STEM}' has another shape or other numbers than generator.onnx was made with"),
+        (np.full((128, 8, 3, 3), np.nan, np.float32), "other numbers"),
+        (np.zeros((128, 0), np.int64), "another shape"),
+        (np.zeros((), np.float32), "another shape"),
+    ],
+)
+def test_weights_that_a_graph_was_not_made_with_are_refused(folder: Path, value: np.ndarray | None, words: str) -> None:
+    other_weights(folder, **{STEM: value})
+    assert re.search(rf"model: weights\.safetensors: .*{words}.*; copy or export the model again$", refused(folder))
+
+
+def test_factors_that_do_not_fit_are_refused(folder: Path) -> None:
+    other_weights(folder, **{"generator.layers.0.layers.2.weight": np.zeros((64, 128, 3, 3), np.float16)})
+    assert "weights.safetensors: 'generator.layers.0.layers.2.weight' does not fit generator.onnx (128 factors" in refused(folder)
+
+
+def test_weights_of_another_model_are_refused(folder: Path) -> None:
+    put(folder, "weights.safetensors", (find_model("pt-ceo2-128").folder / "weights.safetensors").read_bytes())
+    assert "weights.safetensors: 'generator.stem.conv.weight' has another shape or other numbers" in refused(folder)
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b"[]", b'{"weight_0": 3}', b'{"weight_0": {"tensor": "a", "axis": -1}}', b"\xff"])
+def test_a_list_of_weights_that_is_none_is_refused(folder: Path, value: bytes) -> None:
+    bare = _without_sources((folder / "generator.onnx").read_bytes())[0]
+    entry = _field(METADATA, _field(KEY, WEIGHTS.encode()) + _field(VALUE, value))
+    put(folder, "generator.onnx", bare + entry)
+    assert "generator.onnx: its list of weights cannot be read" in refused(folder)
+
+
+def test_whole_graphs_are_written_for_other_programs(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    done = gdn("export", "pt-ceo2-64", "-o", tmp_path / "graphs", "--whole")
+    assert done.returncode == 0, done.stderr
+    graphs = {p.stem for p in (tmp_path / "graphs").iterdir()}
+    assert graphs == {"generator", "gradient", "tangent", "step", "encoder"}
+    session = onnxruntime.InferenceSession(tmp_path / "graphs" / "generator.onnx", providers=["CPUExecutionProvider"])
+    z = np.random.default_rng(0).standard_normal((3, 128)).astype(np.float32)
+    with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
+        np.testing.assert_array_equal(session.run(["x"], {"z": z})[0][:, 0], engine.generate(z))
+    assert gdn("export", "restore", "-o", tmp_path / "restorer", "--whole").returncode == 0
+    onnxruntime.InferenceSession(tmp_path / "restorer" / "restorer.onnx", providers=["CPUExecutionProvider"])
+
+
+def test_whole_graphs_go_into_no_models_folder(folder: Path, tmp_path: Path) -> None:
+    before = sha256_of(folder / "generator.onnx")
+    one_line(gdn("export", "pt-ceo2-64", "-o", folder, "--whole"), 2, "a model folder")
+    one_line(gdn("export", "pt-ceo2-64", "-o", tmp_path / "a", "--whole", "--fp16"), 2, "--whole")
+    one_line(gdn("export", "nonsense", "-o", tmp_path / "a", "--whole"), 2, "no such model")
+    assert sha256_of(folder / "generator.onnx") == before
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_changed_byte_is_refused(folder: Path) -> None:
@@ -119,7 +208,7 @@ def test_pickles_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema_version": 9}, "schema 9, this version reads 2 to 4"),
+        ({"schema_version": 9}, "schema 9, this version reads 2 to 5"),
         ({"latent": -1}, "latent"),
         ({"surprise": 1}, "surprise"),
         ({"files": {}}, "lists no weights.safetensors"),

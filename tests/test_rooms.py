@@ -54,6 +54,8 @@ def test_every_room_has_a_floor() -> None:
 
 @pytest.mark.parametrize("room", [*GROUND, *FLOORS])
 def test_no_import_goes_up(room: str) -> None:
-    below = {*GROUND[: GROUND.index(room)]} if room in GROUND else {*GROUND, *FLOORS[: FLOORS.index(room)]} - APART.get(room, set())
+    below = (
+        {*GROUND[: GROUND.index(room)]} if room in GROUND else {*GROUND, *FLOORS[: FLOORS.index(room)]} - APART.get(room, set())
+    )
     upward = sorted(f"{file} imports gdn.{other}" for a, other, file in arrows() if a == room and other not in below)
     assert not upward

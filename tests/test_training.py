@@ -399,6 +399,11 @@ def test_export_checks_and_reports(tmp_path: Path, tiny_export: Exported, tiny_h
     assert "differ by at most" in tiny_export.said
     card = load_model(tiny_export.folder).card
     assert (card.latent, card.patch, card.precision) == (16, 32, "fp32")
+    for folder in (tiny_export.folder, tiny_half.folder):  # each weight lies in weights.safetensors alone
+        for path in folder.glob("*.onnx"):
+            assert not [
+                t.name for t in onnx.load(str(path)).graph.initializer if t.name.startswith("weight_") and len(t.dims) == 4
+            ]
     graph = onnx.load(str(tiny_half.folder / "generator.onnx"))
     assert graph.opset_import[0].version == 20
     assert graph.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16

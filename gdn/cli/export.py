@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import typer
 
@@ -42,6 +42,9 @@ def export(
     ),
     frames: int = typer.Option(450, min=20, help="Frames to calibrate on."),
     workers: int = typer.Option(1, min=1, max=1024, help="Processes of one thread each, for --calibrate."),
+    whole: bool = typer.Option(
+        False, "--whole", help="Of a model: write its graphs alone, each with its weights, for other programs. Needs no torch."
+    ),
 ) -> int:
     """Make a model folder: folded ONNX graphs, compared with torch before anything is kept.
 
@@ -54,9 +57,15 @@ def export(
       gdn export models/mine -o models/mine --calibrate data      (calibrates in place)
       gdn export runs/range -o models/half --fp16 --engine tensorrt
       gdn export sitting -o models/restore                        (a restorer)
+      gdn export pt-ceo2-128 -o graphs --whole                    (for onnxruntime alone)
     """
     if engine not in ("onnx", "tensorrt"):
         raise UsageFault(f"--engine {engine}: onnx or tensorrt")
+    if whole:
+        if fp16 or calibrate is not None or engine != "onnx":
+            raise UsageFault("--whole writes a model's graphs as they are: not with --fp16, --calibrate or --engine")
+        _whole(str(source), output)
+        return 0
     library = _library() if engine == "tensorrt" else None  # before the work, not after it
     need("torch", "train")
     need("onnxscript", "train")
@@ -99,6 +108,30 @@ def export(
     if library is not None:
         _plans(output, library)
     return 0
+
+
+def _whole(source: str, output: Path) -> None:
+    """Write the graphs of a model, by folder or name, with their weights."""
+    from gdn.engines.base import EngineError, Graph, onnx_bytes
+    from gdn.models import Model, ModelError, find_any
+    from gdn.models.graphs import restorer_graph
+    from gdn.storage import writing
+
+    if (output / "model.json").exists():
+        raise UsageFault(f"{output}: a model folder; --whole wants a folder of its own")
+    try:
+        model = find_any(source)
+        for name in sorted(n for n in model.card.files if n.endswith(".onnx")):
+            graph = cast("Graph", name.removesuffix(".onnx"))
+            content = onnx_bytes(model, graph) if isinstance(model, Model) else restorer_graph(model.folder)
+            output.mkdir(parents=True, exist_ok=True)
+            with writing(output / name) as temporary:
+                temporary.write_bytes(content)
+            print(f"{output / name}: {len(content) / 2**20:.1f} MiB")
+    except (ModelError, EngineError) as fault:
+        raise UsageFault(str(fault)) from None
+    except ValueError as fault:
+        raise UsageFault(f"{source}: {fault}; export the model again") from None
 
 
 def _restorer(source: Path, output: Path) -> None:

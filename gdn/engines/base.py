@@ -64,8 +64,8 @@ def dtype_of(model: Model, graph: Graph) -> np.dtype[Any]:
 
 
 def onnx_bytes(model: Model, graph: Graph) -> bytes:
-    """The graph's ONNX file, whose hash the model has vouched for. Handed over as bytes, so that a graph cannot name files
-    outside itself. Raises EngineError where the model has none."""
+    """The graph in ONNX, whole, of files whose hashes the model has vouched for. Handed over as bytes, so that a graph cannot
+    name files outside itself. Raises EngineError where the model has none, or its files do not belong together."""
     path = model.file(f"{graph}.onnx")
     if path is None:
         raise EngineError(f"{model.folder}: has no {graph}.onnx; export the model again")
@@ -74,7 +74,7 @@ def onnx_bytes(model: Model, graph: Graph) -> bytes:
     try:
         return complete_graph(model.folder, graph)
     except ValueError as error:
-        raise EngineError(f"{model.folder / 'generator.onnx'}: {error}; export the model again") from None
+        raise EngineError(f"{model.folder}: {error}; copy or export the model again") from None
 
 
 @dataclass(frozen=True)

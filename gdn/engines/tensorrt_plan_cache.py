@@ -28,7 +28,7 @@ log = logging.getLogger("gdn")
 
 @dataclass(frozen=True)
 class PlanKey:
-    """All that a plan depends on. `onnx` sha256 of the graph's file; `device` name, `capability` and `driver` of the card."""
+    """All that a plan depends on. `onnx` sha256 of the graph, whole; `device` name, `capability` and `driver` of the card."""
 
     onnx: str
     model: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import base64
 import logging
 import shutil
 import warnings
@@ -13,13 +13,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import load_file
 from torch import Tensor, nn
 
-from gdn.models.graphs import SHARED
+from gdn.models.graphs import SHARED, SOURCES, WEIGHTS, Source, name_of
 
 OPSET = 20
 LARGE = 256  # numbers: smaller weights stay as the exporter wrote them
+NORM_EPS = 1e-5  # torch's, which the networks keep
 
 
 @contextmanager
@@ -64,7 +67,7 @@ def store(path: Path, halve: bool = True) -> None:
             continue
         values, old = numpy_helper.to_array(tensor), tensor.name
         narrow = values.astype(np.float16) if halve and (values == values.astype(np.float16)).all() else values
-        name = f"{SHARED}{hashlib.sha256(str((narrow.shape, narrow.dtype)).encode() + narrow.tobytes()).hexdigest()[:24]}"
+        name = name_of(narrow)
         graph.initializer.remove(tensor)
         kept[name] = numpy_helper.from_array(narrow, name)
         if narrow.dtype == values.dtype:
@@ -81,16 +84,44 @@ def store(path: Path, halve: bool = True) -> None:
 
 
 def share_weights(folder: Path) -> None:
-    """Leave out of every other graph of a folder the weights that generator.onnx holds: see `gdn.models.graphs`."""
-    held = {tensor.name for tensor in onnx.load(str(folder / "generator.onnx")).graph.initializer}
+    """Leave out of a folder's whole graphs the weights that can be made of weights.safetensors, which lies there: see
+    `gdn.models.graphs`. What cannot, such as a flow's masks, each graph keeps."""
+    known = _sources(folder / WEIGHTS)
     for path in folder.glob("*.onnx"):
-        if path.name == "generator.onnx":
-            continue
         model = onnx.load(str(path))
-        own = [tensor for tensor in model.graph.initializer if tensor.name not in held or not tensor.name.startswith(SHARED)]
+        used = {name for node in model.graph.node for name in node.input}
+        held = [tensor for tensor in model.graph.initializer if tensor.name in used or not tensor.name.startswith(SHARED)]
+        lacking = {tensor.name: known[tensor.name] for tensor in held if tensor.name in known}
         del model.graph.initializer[:]
-        model.graph.initializer.extend(own)
+        model.graph.initializer.extend(tensor for tensor in held if tensor.name not in known)
+        helper.set_model_props(model, {WEIGHTS: SOURCES.dump_json(lacking, exclude_defaults=True).decode()})
         onnx.save(model, str(path))
+
+
+def _sources(weights: Path) -> dict[str, Source]:
+    """What can be made of a file of weights, by name: each large tensor, and each layer's folded with the norm behind it."""
+    stored = load_file(str(weights))
+    found: dict[str, Source] = {}
+    for name, tensor in stored.items():
+        if tensor.size < LARGE or tensor.dtype not in (np.float16, np.float32):
+            continue
+        sources = [Source(tensor=name)]
+        layer, _, number = name.removesuffix(".weight").rpartition(".")
+        norm = f"{layer}.{int(number) + 1}" if number.isdecimal() and tensor.ndim > 1 else ""
+        if f"{norm}.running_var" in stored:
+            scales = _scales(stored[f"{norm}.weight"], stored[f"{norm}.running_var"])
+            axes = [axis for axis in (0, 1) if tensor.shape[axis] == scales[0].size]
+            coded = [base64.b64encode(scale.astype("<f4").tobytes()).decode() for scale in scales]
+            sources += [Source(tensor=name, axis=axis, factors=factors) for axis in axes for factors in coded]
+        found |= {name_of(source.made_of(tensor)): source for source in sources}
+    return found
+
+
+def _scales(weight: NDArray[np.float32], variance: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """A batch norm's factors as `gdn.generator.folding` has them, by torch and rounded exactly: torch's square root may be off by
+    the last bit on one machine and not on another, and the graphs may come from elsewhere."""
+    here = torch.from_numpy(weight) / torch.sqrt(torch.from_numpy(variance) + NORM_EPS)
+    return [here.numpy(), weight / np.sqrt(variance + np.float32(NORM_EPS))]
 
 
 def round_to_half(module: nn.Module) -> nn.Module:

@@ -17,10 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gdn.errors import GdnError
 
-# 2: gradient graph with `factor` and a shift image; a tangent graph. 3: a step graph; shared weights. 4: kinds of models
-MODEL_SCHEMA: Final = 4
+# 2: gradient graph with `factor` and a shift image; a tangent graph. 3: a step graph; shared weights. 4: kinds of models.
+# 5: no graph holds large weights
+MODEL_SCHEMA: Final = 5
 SLOTS = 5  # frames that a restorer takes: the frame itself and up to four aligned neighbours
-READ: Final = (2, 3, 4)
+READ: Final = (2, 3, 4, 5)
 DEFAULT_MODEL = "pt-ceo2-128"
 FAMILY = ("pt-ceo2-128", "pt-ceo2-wide-128", "pt-ceo2-64")  # what AUTO chooses from, by the size of the frame
 RESTORER = "restore"  # the shipped restorer, if there is one
@@ -56,7 +57,7 @@ class Card(BaseModel):
 class ModelCard(Card):
     """`model.json` of a generator. Intensities: the graphs put out x with the vacuum at `vacuum`."""
 
-    schema_version: Literal[2, 3, 4]
+    schema_version: Literal[2, 3, 4, 5]
     kind: Literal["generator"] = "generator"
     latent: int = Field(ge=1, le=65536)
     patch: int = Field(ge=8, le=4096)
@@ -69,7 +70,7 @@ class RestorerCard(Card):
     """`model.json` of a restorer: `shape` of the network as training writes it, `slots` frames in, whose sides are
     multiples of `multiple` px; frames are binned by the whole number that comes nearest to `sampling_angstrom`."""
 
-    schema_version: Literal[4]
+    schema_version: Literal[4, 5]
     kind: Literal["restorer"]
     shape: dict[str, list[int]]
     slots: int = Field(ge=1, le=64)
