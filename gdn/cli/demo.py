@@ -12,6 +12,7 @@ import typer
 from gdn.batch.terminal import UsageFault, progress_bar
 from gdn.cli.common import writable_folder
 from gdn.cli.help import Grouped
+from gdn.engines.table import ENGINE_HELP
 from gdn.models import AUTO
 
 
@@ -27,7 +28,7 @@ def demo(
     model: str = typer.Option(AUTO, metavar="NAME|DIR", help="Shipped model or model folder; auto as in 'gdn denoise'."),
     restarts: int = typer.Option(256, min=1, max=1_000_000, help="Random latents scored against every tile."),
     seed: int = typer.Option(0, min=0, help="Seed of noise and restarts."),
-    engine: str = typer.Option("auto", help="auto, onnxruntime, torch, tensorrt."),
+    engine: str = typer.Option("auto", help=ENGINE_HELP),
     as_json: bool = typer.Option(False, "--json", help="The rows of 'gdn evaluate' on stdout, nothing else there."),
 ) -> int:
     """Denoise shipped low-dose frames (0.45 electrons per pixel) and compare with their ground truth.

@@ -13,6 +13,7 @@ from gdn.batch.terminal import UsageFault, usage_fault
 from gdn.cli.common import need, writable_folder
 from gdn.cli.config import NAME, load, text_of
 from gdn.cli.help import INPUT, MACHINE, OUTPUT, SEARCH, TRUST, Grouped
+from gdn.engines.table import ENGINE_HELP
 from gdn.models import AUTO
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
@@ -117,7 +118,7 @@ def denoise(
     strict: bool = typer.Option(
         False, "--strict", help="Exit code 1 if the generator cannot explain a frame (p < 0.01).", rich_help_panel=TRUST
     ),
-    engine: str = typer.Option("auto", help="auto, onnxruntime, torch, tensorrt.", rich_help_panel=MACHINE),
+    engine: str = typer.Option("auto", help=ENGINE_HELP, rich_help_panel=MACHINE),
     device: str = typer.Option("auto", help="auto, cpu, cuda, tensorrt; never replaced if asked for.", rich_help_panel=MACHINE),
     require_gpu: bool = typer.Option(False, "--require-gpu", help="An error rather than the CPU.", rich_help_panel=MACHINE),
     threads: int | None = typer.Option(None, min=1, help="CPU threads [default: all cores].", rich_help_panel=MACHINE),

@@ -11,6 +11,7 @@ import typer
 
 from gdn.batch.terminal import UsageFault, expand, in_options, progress_bar, usage_fault
 from gdn.cli.help import COMPARED, INPUT, MACHINE, OUTPUT, SEARCH, Grouped
+from gdn.engines.table import ENGINE_HELP
 from gdn.models import AUTO
 
 
@@ -50,7 +51,7 @@ def evaluate(
     sampling: float | None = typer.Option(
         None, metavar="Å/px", help="Pixel size where the files carry none.", rich_help_panel=INPUT
     ),
-    engine: str = typer.Option("auto", help="auto, onnxruntime, torch, tensorrt.", rich_help_panel=MACHINE),
+    engine: str = typer.Option("auto", help=ENGINE_HELP, rich_help_panel=MACHINE),
     device: str = typer.Option("auto", help="auto, cpu, cuda.", rich_help_panel=MACHINE),
     seed: int = typer.Option(0, min=0, help="Seed of noise and restarts.", rich_help_panel=SEARCH),
     original_steps: str = typer.Option(

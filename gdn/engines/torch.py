@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from gdn.generator.networks import Encoder, Generator
 
 
+def card_reason() -> str | None:
+    """Why it can use a card here, or None."""
+    return "torch sees a CUDA device" if torch.cuda.is_available() else None
+
+
 class TorchEngine(GraphEngine):
     """See `gdn.engines.base.Engine`. `networks`, a run's generator and encoder, stand in for the model's own."""
 
