@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gdn.frames.formats import read_frames
 from gdn.frames.resampling import Grids, bin_sum, grids_for, unbin
-from gdn.frames.source import Calibration, FrameError
+from gdn.frames.source import FrameCalibration, FrameError
 from gdn.frames.tiling import cut, merge, tile_frame
 from gdn.frames.writing import release, result_writer, write_tiff
 from gdn.storage import HOST
@@ -163,7 +163,7 @@ def test_merging_cut_tiles_returns_the_frame(rows: int, columns: int, patch: int
 
 
 def test_write_tiff_carries_calibration(tmp_path: Path) -> None:
-    write_tiff(tmp_path / "a.tif", noisy_frame().astype(np.float32), Calibration(sampling_angstrom=0.0612), {"note": 1})
+    write_tiff(tmp_path / "a.tif", noisy_frame().astype(np.float32), FrameCalibration(sampling_angstrom=0.0612), {"note": 1})
     assert read_frames(tmp_path / "a.tif").calibration.sampling_angstrom == pytest.approx(0.0612)
 
 
@@ -185,7 +185,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     living = tmp_path / f".out.{HOST}-{os.getppid()}.part.tif"
     for path in (left, other, living):
         path.write_bytes(b"half")
-    write_tiff(tmp_path / "out.tif", noisy_frame().astype(np.float32), Calibration())
+    write_tiff(tmp_path / "out.tif", noisy_frame().astype(np.float32), FrameCalibration())
     assert not left.exists()
     assert other.exists()  # another machine's: it may be at work
     assert living.exists()

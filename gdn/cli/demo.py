@@ -104,13 +104,13 @@ def _trust_words(frame: Any, found: Any, trust: Any) -> str:
 
 def _write(output: Path, frame: Any, found: Any, trust: Any) -> list[Any]:
     """Write one frame's TIFFs and its columns; returns its row of panels: noisy, denoised, spread, truth."""
-    from gdn.frames.source import Calibration
+    from gdn.frames.source import FrameCalibration
     from gdn.frames.writing import write_tiff
     from gdn.pipeline.column_picture import save_atoms, span
     from gdn.report.figure import Panel
     from gdn.storage import writing
 
-    calibration = Calibration(sampling_angstrom=frame.sampling_angstrom)
+    calibration = FrameCalibration(sampling_angstrom=frame.sampling_angstrom)
     noisy, image, spread = found.images["noisy"], found.images["gdn"], trust.spread
     for name, array in (("", noisy), ("_denoised", image), ("_spread", spread), ("_truth", frame.image)):
         write_tiff(output / f"{frame.file}{name}.tif", array, calibration)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gdn.batch.run import Run, gather, plan, process, watched
+from gdn.batch.run import BatchRun, gather, plan, process, watched
 from gdn.batch.terminal import UsageFault, usage_fault
 from gdn.cli.common import need, writable_folder
 from gdn.cli.config import NAME, load, text_of
@@ -156,7 +156,7 @@ def denoise(
     from gdn.pipeline.denoise_file import FileSettings
     from gdn.pipeline.open_models import models_named
     from gdn.pipeline.options import Options
-    from gdn.pipeline.output_files import Style
+    from gdn.pipeline.output_files import OutputStyle
     from gdn.report.ledger import Ledger
     from gdn.storage import CacheError, writing
     from gdn.trust.judge import levels_of
@@ -178,7 +178,7 @@ def denoise(
             cache=not no_cache, noise=noise, estimate=estimate, residual=residual, laplace=laplace, method=method,
             original_steps=original_steps, score=score, atoms=atoms, fdr=fdr, intervals=levels_of(intervals),
         )  # fmt: skip
-        reading = FileSettings(sampling_angstrom=sampling, dataset=dataset, summed=summed, style=Style(kind, dtype))
+        reading = FileSettings(sampling_angstrom=sampling, dataset=dataset, summed=summed, style=OutputStyle(kind, dtype))
         models = models_named(model)
         options.check_models(models)
     except (ModelError, EngineError, ValueError) as error:
@@ -187,7 +187,7 @@ def denoise(
         writable_folder(output)
     ledger = Ledger(report)
 
-    run = Run(
+    run = BatchRun(
         models=models, options=options, files=reading, folder=output, witness=ledger, resume=resume, overwrite=overwrite,
         as_json=as_json,
     )  # fmt: skip
@@ -221,7 +221,7 @@ def denoise(
     return 1 if failures or (strict and ledger.unlike) else 0
 
 
-def _report(path: Path, ledger: Ledger, run: Run, skipped: int) -> None:
+def _report(path: Path, ledger: Ledger, run: BatchRun, skipped: int) -> None:
     """Write the page of the run."""
     import platform
     import shlex
@@ -239,5 +239,5 @@ def _report(path: Path, ledger: Ledger, run: Run, skipped: int) -> None:
     ]
     if skipped:
         facts.insert(0, ("not on this page", f"{skipped} files whose results were complete before this run (--resume)"))
-    html.write_report(path, html.Run(f"gdn: {ledger.frames} frames", facts), ledger)
+    html.write_report(path, html.ReportedRun(f"gdn: {ledger.frames} frames", facts), ledger)
     print(f"gdn: report: {path}", file=sys.stderr)

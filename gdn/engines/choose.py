@@ -24,7 +24,7 @@ AGREES = {"fp32": 1e-3, "fp16": 3e-2}  # largest difference from the CPU's, vacu
 
 
 @dataclass(frozen=True)
-class Choice:
+class EngineChoice:
     """An engine on a device and the reason in words."""
 
     engine: str
@@ -55,19 +55,19 @@ def check(engine: str = "auto", device: str = "auto") -> None:
         raise EngineError(f"{engine} is not installed{extra}; choose another engine")
 
 
-def candidates(device: str = "auto") -> Iterator[Choice]:
+def candidates(device: str = "auto") -> Iterator[EngineChoice]:
     """What `auto` tries on `device`, in order, as far as it is installed."""
     here = [runtime for runtime in RUNTIMES if runtime.installed]
     if device != "cpu" and (device != "auto" or has_driver()):
         for runtime in here:
             if reason := _module(runtime).card_reason():
-                yield Choice(runtime.name, "cuda" if device == "auto" else device, reason)
+                yield EngineChoice(runtime.name, "cuda" if device == "auto" else device, reason)
     if device in ("auto", "cpu"):
         why = "the CPU was asked for" if device == "cpu" else "no GPU that gdn can use" if has_driver() else "no CUDA driver"
         missing: list[str] = []
         for runtime in (one for one in RUNTIMES if one.on_cpu):
             if runtime.installed:
-                yield Choice(runtime.name, "cpu", "; ".join([why, *missing]))
+                yield EngineChoice(runtime.name, "cpu", "; ".join([why, *missing]))
             else:
                 missing.append(f"{runtime.name} is not installed")
 
@@ -97,7 +97,7 @@ def open_engine(
         raise EngineError(f"{model.folder}: a generator of {model.card.channels} channels; frames have one")
     if engine != "auto":
         taken = runtime_named(engine).own_device if device == "auto" else device
-        found = _open(model, Choice(engine, taken, "asked for"), threads)
+        found = _open(model, EngineChoice(engine, taken, "asked for"), threads)
         if require_gpu and found.device == "cpu":
             raise EngineError(f"require_gpu: {engine} runs on the CPU here; device cuda says what is missing", "require_gpu")
         return found
@@ -108,7 +108,7 @@ def open_engine(
             break
         reason = "; ".join([choice.reason, *said])
         try:
-            found = _open(model, Choice(choice.engine, choice.device, reason), threads)
+            found = _open(model, EngineChoice(choice.engine, choice.device, reason), threads)
             if not on_cpu:
                 _prove(found, model)
         except EngineError as error:
@@ -122,7 +122,7 @@ def open_engine(
     raise EngineError(f"{asked}: no GPU that gdn can use ({tried})", parameter)
 
 
-def _open(model: Model, choice: Choice, threads: int | None) -> Engine:
+def _open(model: Model, choice: EngineChoice, threads: int | None) -> Engine:
     """One engine. Raises EngineError."""
     runtime = runtime_named(choice.engine)
     make = getattr(_module(runtime), runtime.engine_class)
@@ -137,7 +137,7 @@ def _prove(found: Engine, model: Model) -> None:
     z = restart_latents(0, range(PROVED), model.card.latent)
     if not runtime_named("onnxruntime").installed:
         return  # torch alone: there is nothing to compare with
-    with _open(model, Choice("onnxruntime", "cpu", "the self-test"), 1) as reference:
+    with _open(model, EngineChoice("onnxruntime", "cpu", "the self-test"), 1) as reference:
         off = float(np.abs(found.generate(z) - reference.generate(z)).max())
     if not off <= AGREES[model.card.precision]:
         found.__exit__(None, None, None)

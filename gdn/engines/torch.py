@@ -101,7 +101,11 @@ def _graphs(generator: Generator, encoder: Encoder | None, scale: float, vacuum:
             graphs["step"] = GaussNewton(folded, generator.network.patch)
     else:
         images = autograd.Images(generator.eval(), scale, vacuum)
-        graphs = {"generator": images, "gradient": autograd.PullBack(images), "tangent": autograd.PushForward(images)}
+        graphs = {
+            "generator": images,
+            "gradient": autograd.AutogradPullBack(images),
+            "tangent": autograd.AutogradPushForward(images),
+        }
     if encoder is not None:
         graphs["encoder"] = round_to_half(EncoderMean(encoder.eval(), generator))
     return graphs

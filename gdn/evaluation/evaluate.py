@@ -31,7 +31,7 @@ class CleanFrame:
 
 
 @dataclass
-class Evaluation:
+class FrameEvaluation:
     """Rows of the table, and the last images made (for figures)."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -46,10 +46,10 @@ def evaluate_frame(
     seed: int,
     against: tuple[str, ...] = DEFAULT_AGAINST,
     original: OriginalSettings | None = None,
-) -> Evaluation:
+) -> FrameEvaluation:
     """One frame at one noise of `seed`: a row for every method of `against`, and for gdn, by `recording`."""
     case = Case(clean.image, noise.apply(clean.image, seed), noise, clean.sampling_angstrom)
-    done = Evaluation()
+    done = FrameEvaluation()
 
     def add(method: str, make: Callable[[], Image]) -> None:
         started = time.perf_counter()
