@@ -195,7 +195,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["tif", "mrc"])
 def test_results_are_not_mapped_when_they_get_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     # Windows renames no file that is open or mapped.
-    from gdn.frames import writing as files
+    from gdn import storage as files
     from gdn.frames.formats import read_frames
 
     path = tmp_path / "in.tif"
