@@ -195,20 +195,20 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["tif", "mrc"])
 def test_results_are_not_mapped_when_they_get_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     # Windows renames no file that is open or mapped.
-    from gdn import storage as files
+    from gdn import storage
     from gdn.frames.formats import read_frames
 
     path = tmp_path / "in.tif"
     tifffile.imwrite(path, np.random.default_rng(0).poisson(3, (2, 40, 50)).astype(np.uint8), photometric="minisblack")
-    plain = files._replace
+    plain = storage._replace
 
     def checked(temporary: Path, final: Path) -> None:
         assert temporary.name not in Path("/proc/self/maps").read_text()
         assert not any(temporary.name in opened.path for opened in psutil.Process().open_files())
         plain(temporary, final)
 
-    monkeypatch.setattr(files, "_replace", checked)
-    with files.result_writer(tmp_path / f"out.{kind}", read_frames(path), 0.1, kind=kind) as sink:
+    monkeypatch.setattr(storage, "_replace", checked)
+    with result_writer(tmp_path / f"out.{kind}", read_frames(path), 0.1, kind=kind) as sink:
         for index in range(2):
             sink[index] = np.full((40, 50), index, np.float32)
     assert read_frames(tmp_path / f"out.{kind}").count == 2
