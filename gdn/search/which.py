@@ -13,8 +13,8 @@ import numpy as np
 
 from gdn.engines.base import Engine
 from gdn.engines.observation import Array
-from gdn.frames.noise import NoiseModel, noise_of
-from gdn.frames.pixels import filled, find_defects
+from gdn.frames.examined import examined
+from gdn.frames.noise import NoiseModel
 from gdn.frames.sampling import Grids, grids_for
 from gdn.frames.tiling import tile_frame
 from gdn.search.bank import Bank
@@ -44,10 +44,8 @@ def best_generator(
     that none can be tried on: whoever denoises it says why."""
     if not np.nanstd(frame) > 0:
         return 0, {}
-    defects = find_defects(frame)
-    whole = frame if defects.bad is None else filled(frame, defects.bad)
     try:
-        model = noise_of(whole, noise)
+        _, whole, model = examined(frame, noise)
     except ValueError:
         return 0, {}
     electrons = model.electrons(whole)
