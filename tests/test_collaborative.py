@@ -53,6 +53,21 @@ def test_strips_do_not_show(noisy: Array, monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_allclose(collaborative_filter(noisy), whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(40, 52), (37, 16), (43, 30)])
+def test_distances_are_those_of_the_blocks(shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(4).normal(size=shape).astype(np.float32)
+    top, left = collaborative._references(shape[0]), collaborative._references(shape[1])
+    reach, block = collaborative.REACH, collaborative.BLOCK
+    found = collaborative._distances(image, top, left).reshape(2 * reach + 1, 2 * reach + 1, len(top), len(left))
+    for i, j in ((0, 0), (len(top) - 1, len(left) - 1), (1, len(left) - 1)):
+        y, x = top[i], left[j]
+        for dy, dx in ((0, 3), (-4, 1), (5, -2), (9, 9), (-30, 0)):
+            inside = 0 <= y + dy <= shape[0] - block and 0 <= x + dx <= shape[1] - block
+            own, other = image[y : y + block, x : x + block], image[y + dy :, x + dx :][:block, :block] if inside else np.inf
+            assert found[reach + dy, reach + dx, i, j] == pytest.approx(float(np.square(own - other).mean()), rel=1e-5)
+    assert (found[reach, reach] == -1).all()
+
+
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (1.0, 4.0), (0.0, 9.0)])
 def test_stabilised_noise_has_deviation_one_and_the_inverse_no_bias(alpha: float, beta: float) -> None:
     rng = np.random.default_rng(2)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gdn.frames.formats import read_frames
-from gdn.frames.resampling import Grids, bin_sum, grids_for, unbin
+from gdn.frames.resampling import Grids, bin_sum, grids_for, rebin, unbin
 from gdn.frames.source import FrameCalibration, FrameError
 from gdn.frames.tiling import cut, merge, tile_frame
 from gdn.frames.writing import release, result_writer, write_tiff
@@ -212,3 +212,12 @@ def test_results_are_not_mapped_when_they_get_their_name(tmp_path: Path, monkeyp
         for index in range(2):
             sink[index] = np.full((40, 50), index, np.float32)
     assert read_frames(tmp_path / f"out.{kind}").count == 2
+
+
+@pytest.mark.parametrize(("shape", "factor"), [((90, 75), 4), ((31, 64), 1), ((50, 50), 7)])
+def test_from_bins_to_other_bins_without_a_frame_in_between(shape: tuple[int, int], factor: int) -> None:
+    small = -(-shape[0] // factor), -(-shape[1] // factor)
+    image = np.random.default_rng(5).poisson(9.0, small).astype(np.float32)
+    fine, coarse = Grids((factor * small[0], factor * small[1]), small, 0.1), grids_for(shape, 0.1, 0.37)
+    between = np.ascontiguousarray(unbin(image, fine)[: shape[0], : shape[1]])
+    np.testing.assert_allclose(rebin(image, fine, coarse), bin_sum(between, coarse), rtol=1e-5, atol=1e-3)

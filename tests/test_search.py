@@ -334,11 +334,11 @@ def test_held_out_counts_reject_a_wrong_generator_and_keep_a_right_one() -> None
     y, x = np.indices((96, 96))
     clean = (20 * (1 + 0.3 * np.cos(x) * np.cos(y))).astype(np.float32)
     parts = split(RNG.poisson(clean).astype(np.float32), 1.0, 0.0, 1)
-    right = choose(parts, (parts.share * clean).astype(np.float32))
+    right, _, _ = choose(parts, (parts.share * clean).astype(np.float32))
     assert np.isinf(right.threshold)
     assert right.share == 0
     assert not right.filter_wins
-    wrong = choose(parts, (parts.share * 20 * (1 + 0.3 * np.cos(0.8 * x) * np.cos(0.9 * y))).astype(np.float32))
+    wrong, _, _ = choose(parts, (parts.share * 20 * (1 + 0.3 * np.cos(0.8 * x) * np.cos(0.9 * y))).astype(np.float32))
     assert wrong.filter_wins
     assert wrong.share >= 0.5
 

@@ -135,20 +135,38 @@ def restorer_graph(folder: Path) -> bytes:
         tensors = load((folder / "weights.safetensors").read_bytes())
     except SafetensorError as error:
         raise ValueError(f"weights.safetensors: no weights ({' '.join(str(error).split())})") from None
-    weights = b"".join(_field(INITIALIZER, _tensor(name, value.astype("<f4"))) for name, value in tensors.items())
-    return (folder / "restorer.onnx").read_bytes() + _field(GRAPH, weights)
+    # In pieces, joined once: each copy of the weights takes as long as all else.
+    pieces = [piece for name, value in tensors.items() for piece in _pieces(name, value)]
+    head = _head(GRAPH, sum(map(len, pieces)))
+    return b"".join([(folder / "restorer.onnx").read_bytes(), head, *pieces])
+
+
+def _pieces(name: str, value: NDArray[Any]) -> tuple[bytes, bytes]:
+    """An initializer of single-precision numbers: what comes before its values, and those."""
+    raw = np.ascontiguousarray(value, dtype="<f4").tobytes()
+    about = _about(name, value.shape, FLOAT) + _head(RAW_DATA, len(raw))
+    return _head(INITIALIZER, len(about) + len(raw)) + about, raw
 
 
 def _tensor(name: str, value: NDArray[Any]) -> bytes:
     """A TensorProto of float16 or float32."""
-    dims = b"".join(bytes([DIMS << 3]) + _varint(n) for n in value.shape)
     kind = FLOAT16 if value.dtype == np.float16 else FLOAT
-    return dims + bytes([DATA_TYPE << 3, kind]) + _field(NAME, name.encode()) + _field(RAW_DATA, value.tobytes())
+    return _about(name, value.shape, kind) + _field(RAW_DATA, value.tobytes())
+
+
+def _about(name: str, shape: tuple[int, ...], kind: int) -> bytes:
+    dims = b"".join(bytes([DIMS << 3]) + _varint(n) for n in shape)
+    return dims + bytes([DATA_TYPE << 3, kind]) + _field(NAME, name.encode())
 
 
 def _field(number: int, content: bytes) -> bytes:
     """A field of a length and so many bytes."""
-    return bytes([number << 3 | _BYTES]) + _varint(len(content)) + content
+    return _head(number, len(content)) + content
+
+
+def _head(number: int, length: int) -> bytes:
+    """What comes before the bytes of such a field."""
+    return bytes([number << 3 | _BYTES]) + _varint(length)
 
 
 def _name(tensor: memoryview) -> bytes:

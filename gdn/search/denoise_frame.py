@@ -9,7 +9,8 @@ import numpy as np
 
 from gdn.engines.base import Engine
 from gdn.errors import InputError
-from gdn.frames.bad_pixels import Mask, filled, find_defects
+from gdn.frames.bad_pixels import Mask
+from gdn.frames.examined import examined
 from gdn.frames.noise import NoiseModel, noise_of
 from gdn.frames.resampling import Grids, bin_sum, grids_for, unbin
 from gdn.likelihood import Array
@@ -64,9 +65,8 @@ def denoise_frame(
     """Denoise one frame (rows, columns) float32, mixed with `others` as counts held out have it. Raises ValueError where the
     noise model contradicts it."""
     watch = Watch(Clock(), progress)
-    defects = find_defects(frame)
-    whole = frame if defects.bad is None else filled(frame, defects.bad)
-    model, grids, counts = binned_frame(whole, sampling_angstrom, engine, noise)
+    defects, whole, model = examined(frame, noise)
+    grids, counts = _binned(model.electrons(whole), sampling_angstrom, engine)
     valid = None if defects.bad is None else bin_sum((~defects.bad).astype(np.float32), grids) / np.float32(grids.area)
     warnings = defects.notes + _warnings(model, float(counts.mean()), grids, engine.model.card.patch)
     watch.clock.mark("prepare")
@@ -92,11 +92,16 @@ def binned_frame(
     """Noise model, grids, and the frame in electrons on the generator's grid. Raises ValueError where the
     noise model contradicts the frame."""
     model = noise_of(frame, noise)
-    grids = grids_for((frame.shape[0], frame.shape[1]), sampling_angstrom, engine.model.card.sampling_angstrom)
-    binned = bin_sum(model.electrons(frame), grids)
+    return model, *_binned(model.electrons(frame), sampling_angstrom, engine)
+
+
+def _binned(electrons: Array, sampling_angstrom: float, engine: Engine) -> tuple[Grids, Array]:
+    """Grids, and a frame in electrons on the generator's grid. Raises InputError for one without a signal."""
+    grids = grids_for((electrons.shape[0], electrons.shape[1]), sampling_angstrom, engine.model.card.sampling_angstrom)
+    binned = bin_sum(electrons, grids)
     if binned.mean() <= 0:
         raise InputError("the mean signal is not above the detector's offset; say the frame's noise (poisson, for example)")
-    return model, grids, binned
+    return grids, binned
 
 
 def _doubts(choice: Choice, residual_share: float, mixing: Mixing | None) -> list[str]:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gdn.frames.resampling import bin_sum
 from gdn.likelihood import Array
 from gdn.search.collaborative import collaborative_filter
 from gdn.search.held_out_shares import Recorded
-from gdn.search.restored import binned_by, binning, unbinned_by
+from gdn.search.restored import binned_by, binning, rebinned
 
 SAMPLING_ANGSTROM = 0.5  # of the pixels that are filtered: counts of blocks of 4 Å are compared
 
@@ -54,9 +53,7 @@ class CollaborativeCandidate:
 
     def __call__(self, recorded: Recorded) -> Array:
         """Its image of recorded counts, in electrons per pixel of the generator's grid."""
-        electrons, sampling = recorded.electrons, recorded.grids.sampling_angstrom
-        factor = binning(sampling, self.sampling_angstrom)
-        counts, beta = binned_by(electrons, factor), recorded.beta * factor**2
+        factor = binning(recorded.grids.sampling_angstrom, self.sampling_angstrom)
+        counts, beta = binned_by(recorded.electrons, factor), recorded.beta * factor**2
         image = restored_mean(collaborative_filter(stabilised(counts, recorded.alpha, beta)), recorded.alpha, beta)
-        whole = unbinned_by(image, factor, (electrons.shape[0], electrons.shape[1]), sampling)
-        return bin_sum(whole, recorded.grids)
+        return rebinned(image, factor, recorded.grids)

@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from gdn.engines.base import Engine
-from gdn.frames.bad_pixels import filled, find_defects
-from gdn.frames.noise import NoiseModel, noise_of
+from gdn.frames.examined import examined
+from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, grids_for
 from gdn.frames.tiling import tile_frame
 from gdn.likelihood import Array
@@ -44,10 +44,8 @@ def best_generator(
     that none can be tried on: whoever denoises it says why."""
     if not np.nanstd(frame) > 0:
         return 0, {}
-    defects = find_defects(frame)
-    whole = frame if defects.bad is None else filled(frame, defects.bad)
     try:
-        model = noise_of(whole, noise)
+        _, whole, model = examined(frame, noise)
     except ValueError:
         return 0, {}
     electrons = model.electrons(whole)

@@ -146,8 +146,9 @@ def plain_filter(counts: Array, sigma: Array, width: float | None) -> Array:
     return np.asarray(mean + shrunk_residual(counts - mean, sigma), dtype=np.float32)
 
 
-def choose(parts: Split, guess: Array) -> Choice:
-    """Threshold, share and filter of least held-out loss. `guess` is a generator's image of the first part."""
+def choose(parts: Split, guess: Array) -> tuple[Choice, Array, Array]:
+    """Threshold, share and filter of least held-out loss, and with them the image of the generator with its residual, and the
+    filter's. `guess` is a generator's image of the first part."""
     noise = noise_deviation(guess, parts.alpha, parts.beta)
     level = _score(np.full_like(guess, parts.first.mean()), parts)
 
@@ -159,7 +160,7 @@ def choose(parts: Split, guess: Array) -> Choice:
     filters = ((w, plain_filter(parts.first, noise, w)) for w in (None, *WIDTHS))
     width, its, other = _first_of_best(filters, gain, 0.0)
     share = _first_of_best(((s, ((1 - s) * mine + s * its).astype(np.float32)) for s in MIXTURES), gain, MARGIN)[0]
-    return Choice(threshold, share, width, own, other)
+    return Choice(threshold, share, width, own, other), mine, its
 
 
 def explained_nats(parts: Split, guess: Array) -> float:

@@ -208,10 +208,17 @@ def from_part(
     settings: SearchSettings,
     others: Sequence[Candidate] = (),
 ) -> Halves:
-    """Run gdn on one part of the counts, with all candidates of the mixture."""
-    parts, again = recorded.split(seed)
+    """Run gdn on one part of the counts, with all candidates of the mixture. Where the estimate was chosen by the same parts,
+    those and the candidates' images of the first are there already."""
+    known, theirs = found.thinned, None
+    if known is None or known.seed != seed:
+        parts, again = recorded.split(seed)
+    else:
+        parts, again = known.parts, known.recorded
+        theirs = known.images if known.others == tuple(others) else None
     first = Binned(parts.first, parts.alpha, parts.beta, found.binned.valid)
-    image = estimate(first, engine, bank, replace(settings, laplace="none"), Watch(spread=False), again, others).image
+    quiet, search = Watch(spread=False), replace(settings, laplace="none")
+    image = estimate(first, engine, bank, search, quiet, again, others, theirs).image
     return Halves(parts, image / np.float32(parts.share))
 
 
