@@ -1,8 +1,8 @@
 """Which of the shipped generators a frame gets: the largest patch that the frame covers; and the restorers beside it.
 
-A large patch sees more of the crystal and gives the better image (docs/comparison.md), but a tile that lies partly beyond
-the frame is foreign to the encoder and costs more than that (docs/latent-search.md). Engines and banks are opened when
-the first frame needs them.
+A large patch sees more of the crystal and gives the better image (docs/measurements/comparison.md). But the encoder does not
+know tiles that lie partly beyond the frame, and those cost more than that (docs/measurements/search.md). Engines and banks are
+opened when the first frame needs them.
 """
 
 from __future__ import annotations
