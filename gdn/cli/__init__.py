@@ -14,7 +14,7 @@ from gdn.cli import demo, denoise, doctor, engines, evaluate, export, simulate, 
 
 app = typer.Typer(
     name="gdn",
-    help="Denoise electron micrographs by searching the latent space of a GAN.",
+    help="Denoise electron micrographs by searching the latent space of a generator.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

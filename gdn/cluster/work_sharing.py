@@ -181,7 +181,9 @@ class Flow(Generic[Item, Value]):
                 yield chunk.items[0][0], Lost(DIED)
             else:
                 if not self._suspects:
-                    say("workers die again and again: what they had in hand is done one by one, to see of what")
+                    say(
+                        "workers keep dying: what they had in hand is done one item at a time, to find out which item is at fault"
+                    )
                 self._suspects.extend(chunk.items)
             return
         except CancelledError:
