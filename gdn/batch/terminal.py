@@ -1,4 +1,4 @@
-"""What a batch says to whoever typed a command: faults of usage in the words of options, and progress."""
+"""Messages for the person at the terminal: usage errors in terms of options, and progress."""
 
 from __future__ import annotations
 

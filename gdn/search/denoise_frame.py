@@ -61,7 +61,7 @@ def denoise_frame(
     progress: Progress = lambda share: None,
     others: Sequence[Candidate] = (),
 ) -> FrameResult:
-    """Denoise one frame (rows, columns) float32, mixed with `others` as counts held out have it. Raises ValueError where the
+    """Denoise one frame (rows, columns) float32, mixed with `others`, weighted on held-out counts. Raises ValueError where the
     noise model contradicts it."""
     watch = Watch(Clock(), progress)
     defects = find_defects(frame)
