@@ -26,7 +26,7 @@ from search_speed import against_original
 from tiles import frame_tiles
 
 from gdn.engines.base import Engine, EngineError
-from gdn.engines.choose import Choice, _open, has_driver
+from gdn.engines.choose import EngineChoice, _open, has_driver
 from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.evaluation.metrics import psnr
 from gdn.likelihood import TileData
@@ -60,7 +60,7 @@ def here(model: Model) -> Iterator[tuple[str, Engine | str]]:
     """Every engine, opened, or why it cannot be."""
     for name, device in ENGINES:
         try:
-            yield f"{name}, {device}", _open(model, Choice(name, device, "a benchmark"), None)
+            yield f"{name}, {device}", _open(model, EngineChoice(name, device, "a benchmark"), None)
         except EngineError as error:
             yield f"{name}, {device}", " ".join(str(error).split())
 

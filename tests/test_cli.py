@@ -201,11 +201,13 @@ def test_every_command_has_help(command: str) -> None:
 
 def test_evaluate_prints_rows(tmp_path: Path) -> None:
     from gdn.evaluation.demo import demo_frames
-    from gdn.frames.source import Calibration
+    from gdn.frames.source import FrameCalibration
     from gdn.frames.writing import write_tiff
 
     frame = demo_frames()[0]
-    write_tiff(tmp_path / "clean.tif", frame.image[:300, :300] / 0.45, Calibration(sampling_angstrom=frame.sampling_angstrom))
+    write_tiff(
+        tmp_path / "clean.tif", frame.image[:300, :300] / 0.45, FrameCalibration(sampling_angstrom=frame.sampling_angstrom)
+    )
     result = gdn("evaluate", tmp_path / "clean.tif", "--noise", "poisson:1,gaussian:0.5", "--restarts", "8", "--json",
                  "--against", "noisy,constant,blur,original", "--original-steps", "2,3,5")  # fmt: skip
     assert result.returncode == 0, result.stderr

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 CITED = re.compile(r"\bdocs/[\w/-]+\.(?:md|jsonl|txt|png)\b")
+CODE = re.compile(r"\b(?:gdn|benchmarks|tests|docs)/[\w/-]+\.(?:py|toml|npy|ipynb)\b")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 TEXTS = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
 
@@ -23,6 +24,14 @@ def test_pages_cited_in_code_exist() -> None:
     cited = {(path, name) for path in sources() for name in CITED.findall(path.read_text(encoding="utf-8"))}
     assert len(cited) > 10
     missing = [f"{path.relative_to(ROOT)}: {name}" for path, name in sorted(cited) if not (ROOT / name).exists()]
+    assert not missing
+
+
+def test_files_named_in_pages_exist() -> None:
+    pages = [*TEXTS, *sorted((ROOT / "docs").rglob("*.md"))]
+    named = {(page, name) for page in pages for name in CODE.findall(page.read_text(encoding="utf-8"))}
+    assert len(named) > 50
+    missing = [f"{page.relative_to(ROOT)}: {name}" for page, name in sorted(named) if not (ROOT / name).exists()]
     assert not missing
 
 

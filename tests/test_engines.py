@@ -11,6 +11,7 @@ from conftest import Exported, needs_training
 
 from gdn.engines.base import EngineError, jacobian, onnx_bytes
 from gdn.engines.choose import candidates, check, open_engine
+from gdn.engines.table import RUNTIMES, Runtime
 from gdn.evaluation.metrics import psnr
 from gdn.likelihood import TileData, negative_log_likelihood
 from gdn.models import find_model, load_model
@@ -246,7 +247,7 @@ def test_auto_uses_the_cpu_where_cuda_is_installed_but_cannot_start(monkeypatch:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
     monkeypatch.setattr("gdn.engines.choose.has_driver", lambda: True)
-    monkeypatch.setattr("gdn.engines.choose.installed_libraries", list)
+    monkeypatch.setattr("gdn.engines.tensorrt.installed_libraries", list)
     with open_engine(find_model("pt-ceo2-64")) as engine:
         assert engine.device == "cpu"
         assert "onnxruntime cannot be used" in engine.reason
@@ -282,10 +283,9 @@ def test_auto_takes_the_first_that_is_proved(monkeypatch: pytest.MonkeyPatch) ->
     from gdn.engines import choose as module
 
     monkeypatch.setattr(module, "has_driver", lambda: True)
-    monkeypatch.setattr(module, "installed_libraries", lambda: ["tensorrt"])
-    monkeypatch.setattr(module, "_has_provider", lambda name: True)
-    monkeypatch.setattr(module, "_torch_has_cuda", lambda: True)
-    monkeypatch.setattr(module, "installed", lambda package: True)
+    monkeypatch.setattr(Runtime, "installed", True)
+    for runtime in RUNTIMES:
+        monkeypatch.setattr(f"{runtime.module}.card_reason", lambda: "there is a card")
     names = [(c.engine, c.device) for c in candidates()]
     assert names == [("tensorrt", "cuda"), ("onnxruntime", "cuda"), ("torch", "cuda"), ("onnxruntime", "cpu"), ("torch", "cpu")]
     assert [c.device for c in candidates("cuda:1")] == ["cuda:1"] * 3

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gdn.frames.formats import read_frames
 from gdn.frames.resampling import Grids, bin_sum, grids_for, unbin
-from gdn.frames.source import Calibration, FrameError
+from gdn.frames.source import FrameCalibration, FrameError
 from gdn.frames.tiling import cut, merge, tile_frame
 from gdn.frames.writing import release, result_writer, write_tiff
 from gdn.storage import HOST
@@ -163,7 +163,7 @@ def test_merging_cut_tiles_returns_the_frame(rows: int, columns: int, patch: int
 
 
 def test_write_tiff_carries_calibration(tmp_path: Path) -> None:
-    write_tiff(tmp_path / "a.tif", noisy_frame().astype(np.float32), Calibration(sampling_angstrom=0.0612), {"note": 1})
+    write_tiff(tmp_path / "a.tif", noisy_frame().astype(np.float32), FrameCalibration(sampling_angstrom=0.0612), {"note": 1})
     assert read_frames(tmp_path / "a.tif").calibration.sampling_angstrom == pytest.approx(0.0612)
 
 
@@ -185,7 +185,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     living = tmp_path / f".out.{HOST}-{os.getppid()}.part.tif"
     for path in (left, other, living):
         path.write_bytes(b"half")
-    write_tiff(tmp_path / "out.tif", noisy_frame().astype(np.float32), Calibration())
+    write_tiff(tmp_path / "out.tif", noisy_frame().astype(np.float32), FrameCalibration())
     assert not left.exists()
     assert other.exists()  # another machine's: it may be at work
     assert living.exists()
@@ -195,20 +195,20 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["tif", "mrc"])
 def test_results_are_not_mapped_when_they_get_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     # Windows renames no file that is open or mapped.
-    from gdn.frames import writing as files
+    from gdn import storage
     from gdn.frames.formats import read_frames
 
     path = tmp_path / "in.tif"
     tifffile.imwrite(path, np.random.default_rng(0).poisson(3, (2, 40, 50)).astype(np.uint8), photometric="minisblack")
-    plain = files._replace
+    plain = storage._replace
 
     def checked(temporary: Path, final: Path) -> None:
         assert temporary.name not in Path("/proc/self/maps").read_text()
         assert not any(temporary.name in opened.path for opened in psutil.Process().open_files())
         plain(temporary, final)
 
-    monkeypatch.setattr(files, "_replace", checked)
-    with files.result_writer(tmp_path / f"out.{kind}", read_frames(path), 0.1, kind=kind) as sink:
+    monkeypatch.setattr(storage, "_replace", checked)
+    with result_writer(tmp_path / f"out.{kind}", read_frames(path), 0.1, kind=kind) as sink:
         for index in range(2):
             sink[index] = np.full((40, 50), index, np.float32)
     assert read_frames(tmp_path / f"out.{kind}").count == 2

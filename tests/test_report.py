@@ -18,7 +18,7 @@ from gdn.frames.resampling import grids_for
 from gdn.frames.tiling import tile_frame
 from gdn.pipeline.recording import JudgedFrame
 from gdn.report.charts import histogram, ranked
-from gdn.report.html import Run, page, write_report
+from gdn.report.html import ReportedRun, page, write_report
 from gdn.report.ledger import PICTURES, Ledger
 from gdn.search.binned import Binned
 from gdn.search.denoise_frame import FrameResult
@@ -74,7 +74,7 @@ def twenty() -> Ledger:
 
 def test_twenty_large_frames_make_one_small_page(twenty: Ledger, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    write_report(path, Run("gdn: 20 frames", [("command", "gdn denoise 'a <b>.tif'"), ("seed", "0")]), twenty)
+    write_report(path, ReportedRun("gdn: 20 frames", [("command", "gdn denoise 'a <b>.tif'"), ("seed", "0")]), twenty)
     assert path.stat().st_size < 30e6
     text = path.read_text()
     # Self-contained: nothing is fetched, no script runs.
@@ -97,7 +97,7 @@ def test_twenty_large_frames_make_one_small_page(twenty: Ledger, tmp_path: Path)
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine: the page is not rendered")
 def test_a_browser_renders_it(twenty: Ledger, tmp_path: Path) -> None:
     path, shot = tmp_path / "report.html", tmp_path / "shot.png"
-    write_report(path, Run("gdn: 20 frames", []), twenty)
+    write_report(path, ReportedRun("gdn: 20 frames", []), twenty)
     assert BROWSER is not None
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     # The page is measured from inside by the browser: a copy of it reports what was laid out.
@@ -128,7 +128,7 @@ def test_a_browser_renders_it(twenty: Ledger, tmp_path: Path) -> None:
 def test_more_frames_than_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gdn.report.ledger.PICTURES", 2)
     assert PICTURES == 40
-    text = page(Run("t", []), _ledger(3, 300))
+    text = page(ReportedRun("t", []), _ledger(3, 300))
     assert text.count("<section id=") == 2
     assert "1 further frames" in text
 
@@ -141,7 +141,7 @@ def test_a_result_without_an_estimate_has_its_place() -> None:
     bare = Trust(np.full_like(frame, np.nan), {}, False, None, [], None, Expected(float("nan")), words)
     ledger = Ledger(keep=True)
     ledger(Path("a.tif"), 0, frame, JudgedFrame(replace(result, estimate=None), bare))
-    assert "the original method has no spread" in page(Run("t", []), ledger)
+    assert "the original method has no spread" in page(ReportedRun("t", []), ledger)
     assert ledger.words() == []
 
 

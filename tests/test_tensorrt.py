@@ -340,7 +340,7 @@ def fake(cache: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     )
     monkeypatch.setattr("gdn.engines.tensorrt.build_plan", lambda library, onnx, graph: onnx)
     made.library = Library("tensorrt", "0", module)
-    made.open = lambda model: TensorRTEngine(model, "cuda", "a test", made.library, made.device)
+    made.open = lambda model: TensorRTEngine(model, "cuda", None, "a test", made.library, made.device)
     return made
 
 

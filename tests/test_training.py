@@ -20,6 +20,7 @@ from gdn.simulation.dataset import open_dataset, structure_seed
 from gdn.simulation.imaging import Optics, oversampled, read_wave, render, write_wave
 from gdn.simulation.simulate import seed_of_path
 from gdn.simulation.structures import CELL_ANGSTROM, random_structure, split_of
+from gdn.simulation.wide_scenes import wide_structure
 
 pytestmark = needs_training
 
@@ -38,15 +39,29 @@ def test_structures_are_functions_of_their_seed_and_lie_in_the_cell() -> None:
     assert {"particle-on-support", "particle", "support"} <= kinds
 
 
+def test_wide_scenes_are_thicker_and_some_have_films() -> None:
+    found = [wide_structure(seed) for seed in range(40)]
+    np.testing.assert_array_equal(found[3].positions, wide_structure(3).positions)
+    filmed = [s for s in found if s.parameters["film"]]
+    assert 8 <= len(filmed) <= 24
+    assert all(6 in s.numbers or 14 in s.numbers for s in filmed)
+    assert max(s.cell[2] for s in found) > 70
+    assert max(s.parameters["tilt"] for s in found) > 4
+    for s in found:
+        assert (s.positions >= 0).all()
+        assert (s.positions < s.cell).all()
+
+
 def test_atoms_do_not_overlap_much() -> None:
     from scipy.spatial import cKDTree
 
-    for seed in range(12):
-        s = random_structure(seed)
+    scenes = [(random_structure(seed), 1.5) for seed in range(12)]
+    scenes += [(wide_structure(seed), 1.35) for seed in range(12)]  # a carbon film has bonds of 1.4 Å
+    for s, close in scenes:
         if len(s.numbers) > 1:
             # Interfaces and twin planes are unrelaxed; nearly all neighbours are at bonding distance.
             nearest = cKDTree(s.positions).query(s.positions, 2)[0][:, 1]
-            assert (nearest < 1.5).mean() < 0.03
+            assert (nearest < close).mean() < 0.03
 
 
 def test_splits_are_by_structure_and_stable() -> None:
@@ -175,8 +190,12 @@ def test_a_data_set_is_of_one_voltage_and_the_trainer_refuses_another(tmp_path: 
         open_dataset(data, 9, 5, 200.0, "abtem")
     with pytest.raises(ValueError, match=r"made at 300 kV, the recipe is of 200 kV; set energies_kv = \[300\]"):
         open_stream(data, of(energies_kv=[200]))
-    with pytest.raises(ValueError, match=r"holds Pt on CeO2, the recipe is of any crystal.*sitting"):
+    with pytest.raises(ValueError, match=r"the recipe is of 'any', which 'gdn simulate' does not make.*sitting"):
         open_stream(data, of(source="any", energies_kv=[300, 80]))
+    with pytest.raises(ValueError, match=r"of the scenes pt-ceo2, the recipe is of pt-ceo2-wide.*--scenes pt-ceo2-wide"):
+        open_stream(data, of(source="pt-ceo2-wide"))
+    with pytest.raises(ValueError, match=r"of the scenes pt-ceo2, asked for pt-ceo2-wide"):
+        open_dataset(data, 9, 5, 300.0, "abtem", "pt-ceo2-wide")
     (data / "dataset.json").write_text("[]")
     with pytest.raises(ValueError, match="simulate it again"):
         open_stream(data, of())
@@ -186,10 +205,10 @@ def test_a_data_set_is_of_one_voltage_and_the_trainer_refuses_another(tmp_path: 
 
 def test_a_model_says_the_specimen_of_its_recipe(tiny_model: Path) -> None:
     from gdn.generator.loading import networks_of_model
-    from gdn.models import Specimen, find_model, load_model
-    from gdn.recipes import Specimen as RecipeSpecimen
+    from gdn.models import SpecimenCard, find_model, load_model
+    from gdn.recipes import SpecimenCard as RecipeSpecimen
 
-    assert load_model(tiny_model).card.specimen == Specimen(material="nothing in particular", voltage_kv=300)
+    assert load_model(tiny_model).card.specimen == SpecimenCard(material="nothing in particular", voltage_kv=300)
     old = find_model("pt-ceo2-64")
     assert "specimen" not in old.card.recipe
     assert networks_of_model(old.folder)[2].specimen.card() == old.card.specimen
@@ -269,7 +288,7 @@ def test_a_model_of_any_crystal_is_not_calibrated_on_ours(tmp_path: Path, datase
 
 
 def test_a_model_is_calibrated_on_frames_imaged_as_its_training_images_were(dataset: Path) -> None:
-    from gdn.evaluation.calibration_run import Task, clean_view
+    from gdn.evaluation.calibration_run import CalibrationTask, clean_view
     from gdn.models import find_model
 
     card = find_model("pt-ceo2-64").card
@@ -277,7 +296,7 @@ def test_a_model_is_calibrated_on_frames_imaged_as_its_training_images_were(data
     seen = []
     for blur in (0.05, 0.8):
         changed = card.model_copy(update={"recipe": card.recipe | {"imaging": {"blur_angstrom": [blur, blur]}}})
-        image = clean_view(Task(0, path, 0, Path("unused"), 0), changed, np.random.default_rng(0))
+        image = clean_view(CalibrationTask(0, path, 0, Path("unused"), 0), changed, np.random.default_rng(0))
         seen.append(np.abs(np.diff(image)).mean())
     assert seen[0] > 1.5 * seen[1] > 0
 
@@ -488,7 +507,7 @@ def test_a_batch_does_not_depend_on_how_many_share_it(dataset: Path, tiny_recipe
 
     from gdn.recipes import load_recipe
     from gdn.training.patch_stream import WaveStream
-    from gdn.training.shared_randomness import Draws, Shards
+    from gdn.training.shared_randomness import Shards, StepDraws
 
     recipe = load_recipe(str(tiny_recipe))
     alone = WaveStream(dataset, recipe)
@@ -504,8 +523,8 @@ def test_a_batch_does_not_depend_on_how_many_share_it(dataset: Path, tiny_recipe
         assert set.union(*sets) == set(alone.train)
         assert sum(len(one) for one in sets) == len(alone.train)
     for world in (2, 4):
-        draws = [Draws((1, 2), Shards(4, rank, world), "cpu") for rank in range(world)]
-        whole = Draws((1, 2), Shards(4), "cpu")
+        draws = [StepDraws((1, 2), Shards(4, rank, world), "cpu") for rank in range(world)]
+        whole = StepDraws((1, 2), Shards(4), "cpu")
         n = 16 // world
         mean = torch.linspace(0, 9, 16 * 3).reshape(16, 3)
         assert torch.equal(torch.cat([d.normal(n, 5) for d in draws]), whole.normal(16, 5))

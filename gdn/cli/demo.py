@@ -12,6 +12,7 @@ import typer
 from gdn.batch.terminal import UsageFault, progress_bar
 from gdn.cli.common import writable_folder
 from gdn.cli.help import Grouped
+from gdn.engines.table import ENGINE_HELP
 from gdn.models import AUTO
 
 
@@ -27,7 +28,7 @@ def demo(
     model: str = typer.Option(AUTO, metavar="NAME|DIR", help="Shipped model or model folder; auto as in 'gdn denoise'."),
     restarts: int = typer.Option(256, min=1, max=1_000_000, help="Random starting points of the search."),
     seed: int = typer.Option(0, min=0, help="Seed of noise and restarts."),
-    engine: str = typer.Option("auto", help="auto, onnxruntime, torch, tensorrt."),
+    engine: str = typer.Option("auto", help=ENGINE_HELP),
     as_json: bool = typer.Option(False, "--json", help="Print the rows of 'gdn evaluate' on standard output, and nothing else."),
 ) -> int:
     """Denoise shipped low-dose frames (0.45 electrons per pixel) and compare with their ground truth.
@@ -39,21 +40,18 @@ def demo(
       gdn demo
       gdn demo -o out --restarts 4096 --json
     """
-    from gdn.engines.choose import open_engine
-    from gdn.engines.restorer import RestorerSession, open_restorer
     from gdn.evaluation.comparators import available
     from gdn.evaluation.demo import DEMO_NOISE, demo_frames
     from gdn.evaluation.evaluate import DEFAULT_AGAINST, evaluate_frame, table
     from gdn.models import ModelError
+    from gdn.pipeline.denoiser import Denoiser
+    from gdn.pipeline.open_models import models_named
+    from gdn.pipeline.options import Options
     from gdn.report.figure import save_panels
-    from gdn.search.bank import bank_for
-    from gdn.search.family import Family, members
-    from gdn.search.tile_search import SearchSettings
-    from gdn.trust.calibration import calibration_of
-    from gdn.trust.judge import JudgeSettings, judge
 
+    options = Options(restarts=restarts, seed=seed, engine=engine, atoms=True, intervals=(90,))
     try:
-        models = members(model)
+        models = models_named(model)
     except ModelError as error:
         raise UsageFault(str(error)) from None
     if all(one.card.kind == "restorer" for one in models):
@@ -65,27 +63,19 @@ def demo(
     pictures, words = [], []
     with (
         progress_bar("denoising", len(frames)) as update,
-        Family(
+        Denoiser.of(
             models,
-            lambda one: open_engine(one, engine),
-            lambda made: bank_for(made, seed, restarts, progress=lambda n, of: update(0, text=f"bank of restarts: {n} of {of}")),
-            lambda one: open_restorer(one, engine),
-        ) as family,
+            options,
+            lambda made: options.open_bank(made, lambda n, of: update(0, text=f"bank of restarts: {n} of {of}")),
+        ) as denoiser,
     ):
         for number, frame in enumerate(frames):
             update(number, text=frame.file)
-            team = family.at_work(DEMO_NOISE.apply(frame.image, seed + number), frame.sampling_angstrom)
-            running, bank, others = team.engine, team.bank, team.others
-            assert not isinstance(running, RestorerSession)
-            assert bank is not None
-            found = evaluate_frame(frame, DEMO_NOISE, running, bank, seed + number, methods, others=others)
+            recording = denoiser.for_recording(DEMO_NOISE.apply(frame.image, seed + number), frame.sampling_angstrom)
+            found = evaluate_frame(frame, DEMO_NOISE, recording, seed + number, methods)
             rows += found.rows
             assert found.result is not None
-            law = calibration_of(running.model)
-            noisy = found.images["noisy"]
-            trust = judge(
-                noisy, found.result, running, bank, SearchSettings(), law, JudgeSettings(atoms=True, intervals=(90,)), others
-            )
+            trust = recording.judge(found.images["noisy"], found.result)
             pictures.append(_write(output, frame, found, trust))
             words.append(_trust_words(frame, found, trust))
             if as_json:
@@ -114,13 +104,13 @@ def _trust_words(frame: Any, found: Any, trust: Any) -> str:
 
 def _write(output: Path, frame: Any, found: Any, trust: Any) -> list[Any]:
     """Write one frame's TIFFs and its columns; returns its row of panels: noisy, denoised, spread, truth."""
-    from gdn.frames.source import Calibration
+    from gdn.frames.source import FrameCalibration
     from gdn.frames.writing import write_tiff
     from gdn.pipeline.column_picture import save_atoms, span
     from gdn.report.figure import Panel
     from gdn.storage import writing
 
-    calibration = Calibration(sampling_angstrom=frame.sampling_angstrom)
+    calibration = FrameCalibration(sampling_angstrom=frame.sampling_angstrom)
     noisy, image, spread = found.images["noisy"], found.images["gdn"], trust.spread
     for name, array in (("", noisy), ("_denoised", image), ("_spread", spread), ("_truth", frame.image)):
         write_tiff(output / f"{frame.file}{name}.tif", array, calibration)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gdn.batch.run import Run, gather, plan, process, watched
+from gdn.batch.run import BatchRun, gather, plan, process, watched
 from gdn.batch.terminal import UsageFault, usage_fault
 from gdn.cli.common import need, writable_folder
 from gdn.cli.config import NAME, load, text_of
 from gdn.cli.help import INPUT, MACHINE, OUTPUT, SEARCH, TRUST, Grouped
+from gdn.engines.table import ENGINE_HELP
 from gdn.models import AUTO
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
@@ -145,7 +146,7 @@ def denoise(
     strict: bool = typer.Option(
         False, "--strict", help="Exit code 1 if the generator cannot explain a frame (p < 0.01).", rich_help_panel=TRUST
     ),
-    engine: str = typer.Option("auto", help="auto, onnxruntime, torch, tensorrt.", rich_help_panel=MACHINE),
+    engine: str = typer.Option("auto", help=ENGINE_HELP, rich_help_panel=MACHINE),
     device: str = typer.Option(
         "auto", help="auto, cpu, cuda or tensorrt. One that you ask for is used, or it is an error.", rich_help_panel=MACHINE
     ),
@@ -183,10 +184,10 @@ def denoise(
     from gdn.engines.base import EngineError
     from gdn.models import ModelError
     from gdn.pipeline.denoise_file import FileSettings
+    from gdn.pipeline.open_models import models_named
     from gdn.pipeline.options import Options
-    from gdn.pipeline.output_files import Style
+    from gdn.pipeline.output_files import OutputStyle
     from gdn.report.ledger import Ledger
-    from gdn.search.family import members
     from gdn.storage import CacheError, writing
     from gdn.trust.judge import levels_of
 
@@ -207,8 +208,8 @@ def denoise(
             cache=not no_cache, noise=noise, estimate=estimate, residual=residual, laplace=laplace, method=method,
             original_steps=original_steps, score=score, atoms=atoms, fdr=fdr, intervals=levels_of(intervals),
         )  # fmt: skip
-        reading = FileSettings(sampling_angstrom=sampling, dataset=dataset, summed=summed, style=Style(kind, dtype))
-        models = members(model)
+        reading = FileSettings(sampling_angstrom=sampling, dataset=dataset, summed=summed, style=OutputStyle(kind, dtype))
+        models = models_named(model)
         options.check_models(models)
     except (ModelError, EngineError, ValueError) as error:
         raise usage_fault(error) from None
@@ -216,7 +217,7 @@ def denoise(
         writable_folder(output)
     ledger = Ledger(report)
 
-    run = Run(
+    run = BatchRun(
         models=models, options=options, files=reading, folder=output, witness=ledger, resume=resume, overwrite=overwrite,
         as_json=as_json,
     )  # fmt: skip
@@ -250,7 +251,7 @@ def denoise(
     return 1 if failures or (strict and ledger.unlike) else 0
 
 
-def _report(path: Path, ledger: Ledger, run: Run, skipped: int) -> None:
+def _report(path: Path, ledger: Ledger, run: BatchRun, skipped: int) -> None:
     """Write the page of the run."""
     import platform
     import shlex
@@ -268,5 +269,5 @@ def _report(path: Path, ledger: Ledger, run: Run, skipped: int) -> None:
     ]
     if skipped:
         facts.insert(0, ("not on this page", f"{skipped} files whose results were complete before this run (--resume)"))
-    html.write_report(path, html.Run(f"gdn: {ledger.frames} frames", facts), ledger)
+    html.write_report(path, html.ReportedRun(f"gdn: {ledger.frames} frames", facts), ledger)
     print(f"gdn: report: {path}", file=sys.stderr)

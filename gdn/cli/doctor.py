@@ -12,23 +12,11 @@ import typer
 
 from gdn import __version__
 from gdn.cli.help import Grouped
+from gdn.engines.table import RUNTIMES, runtime_named
 from gdn.models import DEFAULT_MODEL
 
-PACKAGES = (
-    "numpy",
-    "scipy",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "tifffile",
-    "imagecodecs",
-    "torch",
-    "onnx",
-    "abtem",
-    "bm3d",
-    "tensorrt",
-    "tensorrt_rtx",
-    "cuda-python",
-)
+OTHERS = ("numpy", "scipy", "tifffile", "imagecodecs", "onnxruntime-gpu", "onnx", "abtem", "bm3d", "cuda-python")
+PACKAGES = (*OTHERS, *(package for runtime in RUNTIMES for package in runtime.packages))
 
 
 def register(app: typer.Typer) -> None:
@@ -129,13 +117,13 @@ def _version(package: str) -> str:
 
 
 def _devices() -> str:
-    from gdn.engines.choose import has_driver, installed
+    from gdn.engines.choose import has_driver
 
     found = ["cpu"]
-    if installed("onnxruntime"):
-        import onnxruntime
+    if runtime_named("onnxruntime").installed:
+        from gdn.engines.onnxruntime import card_reason
 
-        if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        if card_reason():
             found.append("cuda (onnxruntime)")
     if has_driver():
         found.append(_card())

@@ -11,6 +11,7 @@ import typer
 
 from gdn.batch.terminal import UsageFault, expand, in_options, progress_bar, usage_fault
 from gdn.cli.help import COMPARED, INPUT, MACHINE, OUTPUT, SEARCH, Grouped
+from gdn.engines.table import ENGINE_HELP
 from gdn.models import AUTO
 
 
@@ -50,7 +51,7 @@ def evaluate(
     sampling: float | None = typer.Option(
         None, metavar="Å/px", help="Pixel size, where the files have none.", rich_help_panel=INPUT
     ),
-    engine: str = typer.Option("auto", help="auto, onnxruntime, torch, tensorrt.", rich_help_panel=MACHINE),
+    engine: str = typer.Option("auto", help=ENGINE_HELP, rich_help_panel=MACHINE),
     device: str = typer.Option("auto", help="auto, cpu, cuda.", rich_help_panel=MACHINE),
     seed: int = typer.Option(0, min=0, help="Seed of noise and restarts.", rich_help_panel=SEARCH),
     original_steps: str = typer.Option(
@@ -70,13 +71,10 @@ def evaluate(
       gdn evaluate clean.tif --noise poisson:1,gaussian:0.5 --against blur
     """
     from gdn.engines.base import EngineError
-    from gdn.engines.choose import check, open_engine
-    from gdn.engines.restorer import open_restorer
     from gdn.evaluation.evaluate import evaluate_frame, table
     from gdn.evaluation.noise_suite import SUITE, parse_suite
     from gdn.models import ModelError
-    from gdn.search.bank import bank_for
-    from gdn.search.family import Family, members
+    from gdn.pipeline.denoiser import Denoiser
     from gdn.search.original import parse_steps
     from gdn.storage import CacheError
 
@@ -84,8 +82,7 @@ def evaluate(
         noises = parse_suite(SUITE if noise == "suite" else noise)
         methods = _methods(against, unet)
         original = parse_steps(original_steps)
-        models = members(model)
-        check(engine, device)
+        denoiser = Denoiser(model, restarts, seed, engine, device=device)
     except (ModelError, EngineError, ValueError) as error:
         raise usage_fault(error) from None
     if vacuum <= 0:
@@ -94,12 +91,7 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     failures = 0
     with (
-        Family(
-            models,
-            lambda m: open_engine(m, engine, device),
-            lambda e: bank_for(e, seed, restarts),
-            lambda m: open_restorer(m, engine, device),
-        ) as family,
+        denoiser,
         progress_bar("evaluating", len(paths) * len(noises)) as update,
     ):
         for number, path in enumerate(paths):
@@ -112,12 +104,10 @@ def evaluate(
             for frame in frames:
                 for n, one in enumerate(noises):
                     try:
-                        team = family.at_work(one.apply(frame.image, seed + frame.frame), frame.sampling_angstrom)
+                        recording = denoiser.for_recording(one.apply(frame.image, seed + frame.frame), frame.sampling_angstrom)
                     except (EngineError, CacheError) as error:
                         raise usage_fault(error) from None
-                    found = evaluate_frame(
-                        frame, one, team.engine, team.bank, seed + frame.frame, methods, None, original, team.others
-                    )
+                    found = evaluate_frame(frame, one, recording, seed + frame.frame, methods, original)
                     rows += found.rows
                     update(number * len(noises) + n + 1, text=f"{path.name} {one}")
                     if as_json:

@@ -39,7 +39,7 @@ def say(words: str) -> None:
     print(f"gdn: {words}", file=sys.stderr, flush=True)
 
 
-class Flow(Generic[Item, Value]):
+class WorkSharing(Generic[Item, Value]):
     """Shares items out and yields (item, value or Lost) as they are done. `unfit`: workers that get nothing more, and why."""
 
     def __init__(

@@ -35,6 +35,11 @@ CHUNK = 8  # images
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
 
+def card_reason() -> str | None:
+    """Why it can use a card here, or None."""
+    return "its CUDA provider is present" if PROVIDERS["cuda"] in onnxruntime.get_available_providers() else None
+
+
 class OnnxRuntimeEngine(GraphEngine):
     """See `gdn.engines.base.Engine`. `threads` bounds the threads (None: all cores).
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from gdn.engines.base import Engine
 from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.comparators import COMPARATORS, Case
 from gdn.evaluation.metrics import Image, column_score, psnr, ssim
 from gdn.evaluation.noise_suite import Noise
-from gdn.search.band_mixture import Candidate
-from gdn.search.bank import Bank
-from gdn.search.denoise_frame import FrameResult, denoise_frame
+from gdn.pipeline.recording import RecordingDenoiser
+from gdn.search.denoise_frame import FrameResult
 from gdn.search.original import OriginalSettings, original_frame
-from gdn.search.restored import restore_frame
-from gdn.search.tile_search import SearchSettings
 
 DEFAULT_AGAINST = ("noisy", "constant", "blur", "bm3d-binned")
 
@@ -35,7 +31,7 @@ class CleanFrame:
 
 
 @dataclass
-class Evaluation:
+class FrameEvaluation:
     """Rows of the table, and the last images made (for figures)."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -46,18 +42,14 @@ class Evaluation:
 def evaluate_frame(
     clean: CleanFrame,
     noise: Noise,
-    engine: Engine | RestorerSession,
-    bank: Bank | None,
+    recording: RecordingDenoiser,
     seed: int,
     against: tuple[str, ...] = DEFAULT_AGAINST,
-    settings: SearchSettings | None = None,
     original: OriginalSettings | None = None,
-    others: Sequence[Candidate] = (),
-) -> Evaluation:
-    """One frame at one noise: a row for every method of `against` and for gdn, mixed with `others`; by a restorer alone
-    where that is the `engine`."""
+) -> FrameEvaluation:
+    """One frame at one noise of `seed`: a row for every method of `against`, and for gdn, by `recording`."""
     case = Case(clean.image, noise.apply(clean.image, seed), noise, clean.sampling_angstrom)
-    done = Evaluation()
+    done = FrameEvaluation()
 
     def add(method: str, make: Callable[[], Image]) -> None:
         started = time.perf_counter()
@@ -67,9 +59,9 @@ def evaluate_frame(
         done.rows.append(_row(clean, noise, method, case, image, seconds))
 
     def run_original() -> Image:
-        assert not isinstance(engine, RestorerSession)
+        assert not isinstance(recording.engine, RestorerSession)
         steps = original or OriginalSettings()
-        return original_frame(case.noisy, case.sampling_angstrom, engine, seed, steps).image
+        return original_frame(case.noisy, case.sampling_angstrom, recording.engine, seed, steps).image
 
     for method in against:
         if method == "original":
@@ -78,12 +70,7 @@ def evaluate_frame(
             add(method, lambda name=method: COMPARATORS[name](case))  # type: ignore[misc]
 
     def run() -> Image:
-        search = settings or SearchSettings()
-        if isinstance(engine, RestorerSession):
-            done.result = restore_frame(case.noisy, case.sampling_angstrom, engine, seed)
-            return done.result.image
-        assert bank is not None
-        done.result = denoise_frame(case.noisy, case.sampling_angstrom, engine, bank, search, others=others)
+        done.result = recording.search(case.noisy, case.sampling_angstrom)
         return done.result.image
 
     add("gdn", run)

@@ -13,14 +13,14 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from gdn.frames.source import Calibration, Frame, FrameFile
+from gdn.frames.source import Frame, FrameCalibration, FrameFile
 from gdn.storage import writing
 
 DTYPES = ("float32", "float16", "uint16", "uint8")
 SUFFIX = {"tif": ".tif", "mrc": ".mrc", "zarr": ".zarr"}
 
 
-def _write_options(calibration: Calibration, description: dict[str, Any], provenance: str = "") -> dict[str, Any]:
+def _write_options(calibration: FrameCalibration, description: dict[str, Any], provenance: str = "") -> dict[str, Any]:
     """tifffile's arguments that give an output the axes, calibration and style of its input, and say where it came from."""
     s = calibration.sampling_angstrom
     metadata: dict[str, Any] = {"axes": calibration.axes}
@@ -44,7 +44,7 @@ def _write_options(calibration: Calibration, description: dict[str, Any], proven
     return options
 
 
-def write_tiff(path: Path, image: Frame, calibration: Calibration, description: dict[str, Any] | None = None) -> None:
+def write_tiff(path: Path, image: Frame, calibration: FrameCalibration, description: dict[str, Any] | None = None) -> None:
     """Write one float32 image; its name appears only when it is complete."""
     with writing(path) as temporary:
         tifffile.imwrite(temporary, image.astype(np.float32), **_write_options(calibration, description or {}))
@@ -82,7 +82,7 @@ def result_writer(
     """
     given = source.calibration
     style = given.style if dtype != "float16" or given.style != "imagej" else "plain"  # ImageJ has no half precision
-    calibration = Calibration(sampling_angstrom, style, given.axes, given.shape)
+    calibration = FrameCalibration(sampling_angstrom, style, given.axes, given.shape)
     with writing(path) as temporary, _MAKERS[kind](temporary, calibration, dtype, provenance) as array:
         sink = Sink(array, dtype)
         del array
@@ -93,7 +93,7 @@ def result_writer(
 
 
 @contextmanager
-def _tiff(path: Path, calibration: Calibration, dtype: str, provenance: str) -> Iterator[NDArray[Any]]:
+def _tiff(path: Path, calibration: FrameCalibration, dtype: str, provenance: str) -> Iterator[NDArray[Any]]:
     mapped = tifffile.memmap(
         path, shape=calibration.shape, dtype=np.dtype(dtype), **_write_options(calibration, {"program": "gdn"}, provenance)
     )
@@ -104,7 +104,7 @@ def _tiff(path: Path, calibration: Calibration, dtype: str, provenance: str) -> 
 
 
 @contextmanager
-def _mrc(path: Path, calibration: Calibration, dtype: str, provenance: str) -> Iterator[NDArray[Any]]:
+def _mrc(path: Path, calibration: FrameCalibration, dtype: str, provenance: str) -> Iterator[NDArray[Any]]:
     import mrcfile
     from mrcfile.utils import mode_from_dtype
 
@@ -137,7 +137,7 @@ def _mrc_statistics(file: Any) -> None:
 
 
 @contextmanager
-def _zarr(path: Path, calibration: Calibration, dtype: str, provenance: str) -> Iterator[Any]:
+def _zarr(path: Path, calibration: FrameCalibration, dtype: str, provenance: str) -> Iterator[Any]:
     """OME-Zarr (NGFF 0.5), one level, a frame a chunk."""
     import zarr
 

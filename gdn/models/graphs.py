@@ -1,7 +1,7 @@
 """Graphs without weights: those lie in weights.safetensors alone, once for all graphs of a model, and are put in as it is opened.
 
-A generator's graph says in its metadata which tensor each weight that it lacks is made of (`Source`); a weight's name is a hash
-of its numbers, so that only the numbers with which the graph was checked are ever run. A restorer's graph lacks every tensor
+A generator's graph says in its metadata which tensor each weight that it lacks is made of (`WeightSource`); a weight's name is a
+hash of its numbers, so that only the numbers with which the graph was checked are ever run. A restorer's graph lacks every tensor
 there is. In a serialised message of protocol buffers a field that is not repeated may come in pieces, which are merged, lists
 being joined (Protocol Buffers' documentation, "Encoding"): a graph is made whole by appending a piece that holds the weights and
 nothing else. ONNX's package is not needed for it. Before schema 5 a generator's graphs took what they lacked from generator.onnx,
@@ -32,7 +32,7 @@ _BYTES = 2  # wire type: a length, then so many bytes
 _FIXED = {1: 8, 5: 4}  # wire types of fixed size
 
 
-class Source(BaseModel):
+class WeightSource(BaseModel):
     """What a weight is made of: `tensor` of weights.safetensors, times a factor for each index of `axis` (`factors`: base64 of
     float32, little-endian; none: as it is), in half precision."""
 
@@ -52,7 +52,7 @@ class Source(BaseModel):
             return np.ascontiguousarray(tensor.astype(np.float32) * factors if self.factors else tensor, dtype="<f2")
 
 
-SOURCES = TypeAdapter(dict[str, Source])  # by the names of the weights that a graph lacks
+SOURCES = TypeAdapter(dict[str, WeightSource])  # by the names of the weights that a graph lacks
 
 
 def name_of(values: NDArray[Any]) -> str:
@@ -76,7 +76,7 @@ def complete_graph(folder: Path, graph: str) -> bytes:
     return b"".join([rest, _field(GRAPH, b"".join(_weights_for(name, sources, folder / WEIGHTS)))])
 
 
-def _without_sources(content: bytes) -> tuple[bytes, dict[str, Source] | None]:
+def _without_sources(content: bytes) -> tuple[bytes, dict[str, WeightSource] | None]:
     """A graph without that part of its metadata which says what its weights are made of, and that (None: it has none).
     Raises ValueError."""
     rest, sources = [], None
@@ -92,7 +92,7 @@ def _without_sources(content: bytes) -> tuple[bytes, dict[str, Source] | None]:
     return content if sources is None else b"".join(rest), sources
 
 
-def _weights_for(graph: str, sources: dict[str, Source], path: Path) -> Iterator[bytes]:
+def _weights_for(graph: str, sources: dict[str, WeightSource], path: Path) -> Iterator[bytes]:
     """The initialisers that a graph lacks. Raises ValueError where the file at `path` is not the one it was made with."""
     from safetensors import SafetensorError, safe_open
 

@@ -30,20 +30,20 @@ false-discovery rate. None of this replaces a second recording of the same objec
 
 
 @dataclass(frozen=True)
-class Run:
+class ReportedRun:
     """What the page says of the whole run: lines of (name, value), all of it as text."""
 
     title: str
     facts: list[tuple[str, str]]
 
 
-def write_report(path: Path, run: Run, ledger: Ledger) -> None:
+def write_report(path: Path, run: ReportedRun, ledger: Ledger) -> None:
     """Write the page; its name appears only when it is complete."""
     with writing(path) as temporary:
         temporary.write_text(page(run, ledger), encoding="utf-8")
 
 
-def page(run: Run, ledger: Ledger) -> str:
+def page(run: ReportedRun, ledger: Ledger) -> str:
     """The page's HTML."""
     facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in run.facts)
     pooled = "".join(f"<li>{escape(line)}</li>" for line in ledger.words())

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gdn.engines.base import Engine
 from gdn.frames.tiling import Tiling, tile_frame
 from gdn.likelihood import Array
-from gdn.search.all_tiles import Pool, proposed, searched, within
+from gdn.search.all_tiles import SearchedTiles, proposed, searched, within
 from gdn.search.band_mixture import OWN, Candidate, Mixing, choose_mixing, mixed
 from gdn.search.bank import Bank
 from gdn.search.binned import Binned
@@ -129,7 +129,7 @@ def estimate(
     return Estimate(binned, tiling, image, added, spread, spread_within, choice, fit, mixing, result)
 
 
-def _tile_fit(pool: Pool) -> TileFit:
+def _tile_fit(pool: SearchedTiles) -> TileFit:
     found = pool.best
     assert found is not None  # every frame has a tile, every tile a candidate
     energy = 0.5 * (found.z.astype(np.float64) ** 2).sum(1)

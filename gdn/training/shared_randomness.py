@@ -50,7 +50,7 @@ class Shards:
         return [b - a for a, b in itertools.pairwise(n * i // each for i in range(each + 1))]
 
 
-class Draws:
+class StepDraws:
     """The random numbers of one step on `device`, of the shards `numbers` among `count`; `key` says which step."""
 
     def __init__(self, key: tuple[int, ...], shards: Shards, device: str) -> None:
@@ -58,9 +58,9 @@ class Draws:
         self._generators = [torch.Generator(device).manual_seed(hash((*key, number)) % 2**63) for number in shards.mine]
 
     @staticmethod
-    def single(seed: int, device: str) -> Draws:
+    def single(seed: int, device: str) -> StepDraws:
         """The draws of one generator."""
-        found = Draws((), Shards(1), device)
+        found = StepDraws((), Shards(1), device)
         found._generators = [torch.Generator(device).manual_seed(seed)]
         return found
 
