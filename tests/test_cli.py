@@ -321,7 +321,7 @@ def test_a_run_says_how_far_to_trust_it(tmp_path: Path) -> None:
         assert row["heldout_gain_se_db"] > 0
         assert set(row["atoms"]) == {"present", "cannot_tell", "absent"}
         assert isinstance(row["warnings"], list)
-    assert "3 frames, counts held out" in result.stderr
+    assert "3 frames, on held-out electrons" in result.stderr
     expected = [f"one{end}" for end in (".json", "_atoms.csv", "_atoms.png", "_denoised.tif", "_interval50.tif",
                                         "_interval90.tif", "_spread.tif")]  # fmt: skip
     names = sorted(p.name for p in out.iterdir())

@@ -250,7 +250,7 @@ def test_auto_uses_the_cpu_where_cuda_is_installed_but_cannot_start(monkeypatch:
     monkeypatch.setattr("gdn.engines.tensorrt.installed_libraries", list)
     with open_engine(find_model("pt-ceo2-64")) as engine:
         assert engine.device == "cpu"
-        assert "onnxruntime does not do" in engine.reason
+        assert "onnxruntime cannot be used" in engine.reason
     with pytest.raises(EngineError, match="CUDAExecutionProvider"):
         open_engine(find_model("pt-ceo2-64"), "onnxruntime", "cuda")
 
@@ -295,8 +295,8 @@ def test_auto_takes_the_first_that_is_proved(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module, "_open", lambda m, c, t: plain(m, c, t) if c.device == "cpu" else Stranger(m, c, off[c.engine]))
     with open_engine(model) as engine:
         assert (engine.name, engine.device) == ("torch", "cuda")
-        assert "tensorrt does not do (its images are off by nan" in engine.reason
-        assert "onnxruntime does not do (its images are off by 0.5" in engine.reason
+        assert "tensorrt cannot be used (its images are off by nan" in engine.reason
+        assert "onnxruntime cannot be used (its images are off by 0.5" in engine.reason
     off["torch"] = np.inf
     with open_engine(model) as engine:
         assert (engine.name, engine.device) == ("onnxruntime", "cpu")

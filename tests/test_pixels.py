@@ -124,7 +124,7 @@ def test_a_stretched_picture_is_said_to_be_one(tmp_path: Path) -> None:
     result = gdn("denoise", tmp_path / "a.tif", *FAST, "--no-score", "--sampling", "0.0612", "--json")
     assert result.returncode == 0, result.stderr
     row = json.loads(result.stdout)
-    assert any("8-bit values that are no counts" in w for w in row["warnings"])
+    assert any("8-bit values are not counts" in w for w in row["warnings"])
 
 
 def test_the_last_frame_is_examined_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -381,7 +381,10 @@ def test_denoise_by_a_restorer_alone(frame_file: Path, restorer: Path, tmp_path:
     done = gdn("denoise", frame_file, *FAST, "--model", restorer, "--resume", "-o", tmp_path)
     assert "complete already" in done.stderr
     one_line(
-        gdn("denoise", frame_file, "--model", restorer, "--atoms", "-o", tmp_path / "x"), 2, "--atoms", "not by a restorer alone"
+        gdn("denoise", frame_file, "--model", restorer, "--atoms", "-o", tmp_path / "x"),
+        2,
+        "--atoms",
+        "a restorer alone cannot do this",
     )
     one_line(gdn("demo", "--model", restorer, "-o", tmp_path / "x"), 2, "shows a generator")
 

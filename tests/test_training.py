@@ -157,7 +157,7 @@ def test_abtem_makes_waves_if_asked_to_and_never_in_a_folder_of_the_others(tmp_p
     assert [w.record["simulation"] for w in waves] == ["gdn", "abTEM"]
     assert waves[0].record["structure"] == waves[1].record["structure"]
     images = [oversampled(w, Optics(defocus_nm=5), 160, 0.4) for w in waves]
-    assert np.sqrt(np.mean((images[0] - images[1]) ** 2)) < 0.1 * images[1].std()  # docs/simulation.md says what is left
+    assert np.sqrt(np.mean((images[0] - images[1]) ** 2)) < 0.1 * images[1].std()  # docs/measurements/simulation.md: what is left
     one_line(gdn("simulate", tmp_path / "abtem", "--count", "2", "--seed", "9"), 1, "--multislice abtem")
 
 

@@ -26,10 +26,10 @@ def demo(
         Path("gdn-demo"), "-o", "--output", metavar="DIR", help="Folder for frames, results and the picture."
     ),
     model: str = typer.Option(AUTO, metavar="NAME|DIR", help="Shipped model or model folder; auto as in 'gdn denoise'."),
-    restarts: int = typer.Option(256, min=1, max=1_000_000, help="Random latents scored against every tile."),
+    restarts: int = typer.Option(256, min=1, max=1_000_000, help="Random starting points of the search."),
     seed: int = typer.Option(0, min=0, help="Seed of noise and restarts."),
     engine: str = typer.Option("auto", help=ENGINE_HELP),
-    as_json: bool = typer.Option(False, "--json", help="The rows of 'gdn evaluate' on stdout, nothing else there."),
+    as_json: bool = typer.Option(False, "--json", help="Print the rows of 'gdn evaluate' on standard output, and nothing else."),
 ) -> int:
     """Denoise shipped low-dose frames (0.45 electrons per pixel) and compare with their ground truth.
 

@@ -28,7 +28,7 @@ def doctor(
     model: str = typer.Option(DEFAULT_MODEL, metavar="NAME|DIR", help="Model to check."),
     engine: str = typer.Option("auto", help="Engine to check."),
     device: str = typer.Option("auto", help="Device to check."),
-    require_gpu: bool = typer.Option(False, "--require-gpu", help="Not ready without a GPU."),
+    require_gpu: bool = typer.Option(False, "--require-gpu", help="Report 'not ready' without a GPU."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> int:
     """What this machine has: devices, runtimes, versions, the model, and which engine `auto` takes and why.
@@ -98,7 +98,7 @@ def _restorer(device: str) -> str:
 
     folder = shipped_models().get(RESTORER)
     if folder is None:
-        return "none is shipped: --model auto is generators alone"
+        return "none is shipped: --model auto uses generators only"
     found = load_any(folder)
     assert isinstance(found, RestorerModel)
     with open_restorer(found, "auto", device) as session:

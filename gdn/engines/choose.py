@@ -114,7 +114,7 @@ def open_engine(
         except EngineError as error:
             if on_cpu:
                 raise
-            said.append(f"{choice.engine} does not do ({' '.join(str(error).split())})")
+            said.append(f"{choice.engine} cannot be used ({' '.join(str(error).split())})")
             continue
         return found
     tried = "; ".join(said) or "no CUDA driver, or no TensorRT, no CUDA provider of onnxruntime, no CUDA device of torch"

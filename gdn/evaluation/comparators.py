@@ -1,6 +1,6 @@
 """What gdn is measured against. Each takes a noisy frame in the study's units and returns an image.
 
-`blur` and `bm3d-binned` are given the truth to choose their sigma and their binning by: a comparator is shown at its best.
+`blur` and `bm3d-binned` choose their sigma and their binning with the truth at hand: a comparator is shown at its best.
 """
 
 from __future__ import annotations

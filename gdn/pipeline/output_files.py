@@ -121,7 +121,7 @@ def check_absent(outputs: Outputs, levels: tuple[int, ...]) -> None:
     """Raises FrameError where an output is already there."""
     there = next((p for p in (*outputs.images(levels), outputs.record) if p.exists()), None)
     if there is not None:
-        raise FrameError(f"{there}: is there already; --overwrite replaces results, --resume skips those that are complete")
+        raise FrameError(f"{there}: exists already; --overwrite replaces results, --resume skips those that are complete")
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -63,7 +63,7 @@ def proposed(engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, setting
 
 
 def searched(engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, settings: SearchSettings, watch: Watch) -> SearchedTiles:
-    """Search every tile, and let the tiles hear of each other once."""
+    """Search every tile; then the encoder sees the blended frame, and its new guesses join each tile's candidates, once."""
     pool = SearchedTiles(Mixture(tiling, 1e-9 if settings.estimate == "map" else settings.temperature, watch.spread))
     dose = float(binned.counts.mean())
     count, patch = len(tiling.corners), tiling.patch

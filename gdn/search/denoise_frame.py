@@ -62,7 +62,7 @@ def denoise_frame(
     progress: Progress = lambda share: None,
     others: Sequence[Candidate] = (),
 ) -> FrameResult:
-    """Denoise one frame (rows, columns) float32, mixed with `others` as counts held out have it. Raises ValueError where the
+    """Denoise one frame (rows, columns) float32, mixed with `others`, weighted on held-out counts. Raises ValueError where the
     noise model contradicts it."""
     watch = Watch(Clock(), progress)
     defects, whole, model = examined(frame, noise)
@@ -100,7 +100,7 @@ def _binned(electrons: Array, sampling_angstrom: float, engine: Engine) -> tuple
     grids = grids_for((electrons.shape[0], electrons.shape[1]), sampling_angstrom, engine.model.card.sampling_angstrom)
     binned = bin_sum(electrons, grids)
     if binned.mean() <= 0:
-        raise InputError("the mean signal is not above the detector's offset; say the frame's noise (poisson, for example)")
+        raise InputError("the mean signal is not above the estimated offset of the detector; give the noise, for example poisson")
     return grids, binned
 
 
@@ -109,7 +109,7 @@ def _doubts(choice: Choice, residual_share: float, mixing: Mixing | None) -> lis
     if mixing is not None and mixing.changed:
         shares = ", ".join(f"{name} {mixing.share(name):.0%}" for name in mixing.names)
         if mixing.share(OWN[0]) < 0.5 or residual_share > 0.5:
-            return [f"the generator explains little of this frame; counts held out mix its contrast from {shares}"]
+            return [f"the generator explains little of this frame; its contrast is a mixture of {shares}"]
         return []
     found = []
     if choice.filter_wins:
@@ -128,5 +128,5 @@ def _warnings(model: NoiseModel, dose: float, grids: Grids, patch: int) -> list[
     if grids.area < 1:
         found.append("the frame is sampled more coarsely than the generator: its finest detail is not in the data")
     if model.alpha == 1 and dose < 1:
-        found.append(f"{dose:.2g} electrons per generator pixel: next to no information")
+        found.append(f"only {dose:.2g} electrons per pixel of the generator: the frame holds next to no information")
     return found

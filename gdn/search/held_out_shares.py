@@ -1,4 +1,4 @@
-"""How much of what, chosen on counts the estimate has not seen.
+"""How much of the residual and of a plain filter goes into the result, chosen on counts held out of the estimate.
 
 Counts are thinned into two independent sets: of Poisson counts each electron goes to the first set
 with probability 1 - HELD_OUT and to the second otherwise (binomial thinning); Gaussian noise is split

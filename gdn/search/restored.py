@@ -20,7 +20,7 @@ from gdn.search.denoise_frame import FrameResult
 from gdn.search.held_out_shares import HELD_OUT, Choice, Electrons, Recorded, split
 from gdn.search.progress import Clock, Progress
 
-TURNS, TURNS_ALONE = 2, 8  # symmetries of the square averaged over, beside a generator and alone (docs/restorer.md)
+TURNS, TURNS_ALONE = 2, 8  # symmetries of the square averaged over, beside a generator and alone (docs/measurements/restorer.md)
 SMOOTH_ANGSTROM = 0.8  # over which the squared difference of two images is averaged
 
 

@@ -38,14 +38,14 @@ class SearchSettings:
     full_candidates: int = SYMMETRIES
     full_steps: int = 1
     iterations: int = STEP_ITERATIONS  # of conjugate gradients in each step; 0: Adam
-    damping: float = 100.0  # nats; without it refinement fits noise at low dose (docs/latent-search.md)
+    damping: float = 100.0  # nats; without it refinement fits noise at low dose (docs/measurements/search.md)
     rate: float = 0.08  # of Adam
     temperature: float = 40.0  # nats
     exchange: int = 4  # starts of each tile from the merged frame, one for each symmetry; 0: none
     residual: bool = True
     encoder: bool = True
     estimate: Literal["mean", "map"] = "mean"
-    pose: bool = False  # shift, rotation and scale of each candidate: twice the time, nothing gained (docs/latent-search.md)
+    pose: bool = False  # shift, rotation and scale of each candidate: twice the time, no gain (docs/measurements/search.md)
     laplace: Laplace = "none"  # each tile's variance around its best restart, in the raw spread
     laplace_samples: int = 2  # four tiles overlap in a pixel, and the spread is smooth
 

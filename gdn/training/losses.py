@@ -1,4 +1,4 @@
-"""Losses of the two kinds of recipe. Images in network units, latents (n, d), logits (n, 1)."""
+"""Losses of the recipes that train a generator. Images in network units, latents (n, d), logits (n, 1)."""
 
 from __future__ import annotations
 

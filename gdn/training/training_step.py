@@ -1,4 +1,4 @@
-"""One training step of each kind of recipe: the losses, and the updates of discriminator and generator."""
+"""One training step of each kind of recipe (`gan`, `range`, `unet`): the losses, and the updates of the networks."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _range_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, de
     latents = with_prior(state, recipe, seen.z, draws)
     with autocast(recipe, device):
         images = state.generator.decode(latents).float()
-    # What d latents fitted to counts cannot know (DESIGN section 3) is not asked of the noisy half.
+    # What d latents fitted to counts cannot know (docs/method.md, "The price of a latent") is not asked of the noisy half.
     unknown = loss.unknown_share * recipe.network.latent / (seen.dose * recipe.network.patch**2)
     variance = (loss.sigma**2 + unknown) / scale**2
     fit = losses.reconstruction(images[:n], real, variance, seen.inside)

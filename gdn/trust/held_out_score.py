@@ -143,7 +143,7 @@ class Expected:
 
     def with_share(self, share: float) -> Expected:
         """Of a result from a `share` of the counts: over the noise suite the error falls as counts^-0.5
-        (docs/comparison.md: 4.9 dB for ten times the counts)."""
+        (docs/measurements/comparison.md: 4.9 dB for ten times the counts)."""
         return Expected(self.square / share**0.5, self.error / share**0.5)
 
 
