@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.frames.resampling import grids_for
-from gdn.likelihood import Array
+from gdn.likelihood import POISSON, Array, NoiseLaw
 from gdn.search import collaborative
 from gdn.search.collaborative import collaborative_filter
 from gdn.search.filtered import CollaborativeCandidate, restored_mean, stabilised
@@ -75,9 +75,10 @@ def test_stabilised_noise_has_deviation_one_and_the_inverse_no_bias(alpha: float
         draws = (alpha * rng.poisson(mean, 200_000) if alpha else np.full(200_000, mean)) + np.sqrt(beta) * rng.normal(
             size=200_000
         )
-        values = stabilised(draws.astype(np.float32), alpha, beta)
+        law = NoiseLaw(alpha, beta)
+        values = stabilised(draws.astype(np.float32), law)
         assert values.std() == pytest.approx(1, abs=0.03)
-        assert restored_mean(np.array([values.mean()], np.float32), alpha, beta)[0] == pytest.approx(mean, rel=5e-3)
+        assert restored_mean(np.array([values.mean()], np.float32), law)[0] == pytest.approx(mean, rel=5e-3)
 
 
 @pytest.mark.parametrize("shape", [(430, 391), (97, 230)])
@@ -86,6 +87,6 @@ def test_the_candidate_works_on_any_shape(shape: tuple[int, int]) -> None:
     clean = np.ascontiguousarray(frame.image[: shape[0], : shape[1]])
     counts = DEMO_NOISE.apply(clean, 3)
     grids = grids_for(shape, frame.sampling_angstrom, 0.4)
-    image = CollaborativeCandidate()(Recorded(counts, 1.0, 0.0, grids))
+    image = CollaborativeCandidate()(Recorded(counts, POISSON, grids))
     assert image.shape == grids.binned_shape
     assert image.mean() / grids.area == pytest.approx(counts.mean(), rel=0.01)

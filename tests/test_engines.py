@@ -13,7 +13,7 @@ from gdn.engines.base import EngineError, jacobian, onnx_bytes
 from gdn.engines.choose import candidates, check, open_engine
 from gdn.engines.table import RUNTIMES, Runtime
 from gdn.evaluation.metrics import psnr
-from gdn.likelihood import TileData, negative_log_likelihood
+from gdn.likelihood import POISSON, NoiseLaw, TileData, negative_log_likelihood
 from gdn.models import find_model, load_model
 from gdn.restarts import restart_latents
 from gdn.search.bank import bank_for
@@ -25,7 +25,7 @@ def data(n: int, p: int, alpha: float = 1.0, beta: float = 0.0) -> TileData:
     rng = np.random.default_rng(3)
     w = np.ones((n, p, p), np.float32)
     w[0, :5] = 0
-    return TileData(rng.poisson(19, (n, p, p)).astype(np.float32), w, alpha, beta)
+    return TileData(rng.poisson(19, (n, p, p)).astype(np.float32), w, NoiseLaw(alpha, beta))
 
 
 def random_generator(stem: str, residual: int):  # type: ignore[no-untyped-def]
@@ -381,7 +381,7 @@ def test_half_precision_searches_and_single_decides(tiny_model: Path, tiny_half:
         z = restart_latents(0, range(3), single.card.latent)
         np.testing.assert_allclose(narrow.exact.generate(z), full.generate(z), atol=1e-5)
         assert 1e-5 < np.abs(narrow.generate(z) - full.generate(z)).max() < 1e-2
-        for tiles in (data(3, 32), TileData(data(3, 32).counts * np.float32(1e4), np.ones((3, 32, 32), np.float32), 1.0, 0.0)):
+        for tiles in (data(3, 32), TileData(data(3, 32).counts * np.float32(1e4), np.ones((3, 32, 32), np.float32), POISSON)):
             mine, theirs = stepped(narrow, z, tiles)[0], stepped(full, z, tiles)[0]
             apart = np.linalg.norm(mine - theirs, axis=1) / np.linalg.norm(theirs, axis=1)
             assert (apart < 0.05).all()  # also where a gradient is far beyond what half can hold

@@ -16,6 +16,7 @@ from PIL import Image
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import grids_for
 from gdn.frames.tiling import tile_frame
+from gdn.likelihood import POISSON
 from gdn.pipeline.recording import JudgedFrame
 from gdn.report.charts import histogram, ranked
 from gdn.report.html import ReportedRun, page, write_report
@@ -45,7 +46,7 @@ def _frame(side: int, p: float = 0.4) -> tuple[np.ndarray, FrameResult, Trust]:
     tiling = tile_frame((rows, rows), 128, 64)
     n = len(tiling.corners)
     fit = TileFit(np.zeros(n), np.ones(n), np.full(n, 19.0), RNG.normal(5, 1, 4 * n), np.repeat(np.arange(n), 4), 0.0)
-    found = Estimate(Binned(counts, 1.0, 0.0), tiling, image, 0 * image, 0.1 * image, 0 * image, Choice(), fit)
+    found = Estimate(Binned(counts, POISSON), tiling, image, 0 * image, 0.1 * image, 0 * image, Choice(), fit)
     fine = np.kron(image / 19, np.ones((8, 8), np.float32))[:side, :side]
     result = FrameResult(fine, 0.1 * fine, NoiseModel("poisson"), grids, 0.45, -1.0, [-1.0], 0.0, 0.0, Choice(), n, found)
     columns = find_columns(image / 19, 0.4)

@@ -19,6 +19,7 @@ from gdn.engines.choose import open_engine
 from gdn.engines.restorer import RestorerSession, _windows
 from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.frames.resampling import Grids, bin_sum
+from gdn.likelihood import POISSON
 from gdn.models import ModelError, RestorerModel, find_model, load_any, load_model, sha256_of
 from gdn.pipeline.denoiser import Denoiser
 from gdn.pipeline.open_models import beside_restorer
@@ -239,7 +240,7 @@ def synthetic(seed: int = 0, size: int = 160) -> tuple[np.ndarray, np.ndarray, n
 
 def split_of(clean: np.ndarray, seed: int) -> tuple[object, Recorded]:
     counts = np.random.default_rng(seed).poisson(clean).astype(np.float32)
-    return Recorded(counts, 1.0, 0.0, Grids(clean.shape, clean.shape, 0.4)).split(seed)
+    return Recorded(counts, POISSON, Grids(clean.shape, clean.shape, 0.4)).split(seed)
 
 
 def test_bands_sum_to_one() -> None:

@@ -112,7 +112,7 @@ def decibels(c: Comparison) -> str:
 
 def whitened_residual(found: Estimate) -> Array:
     """(counts - result) / standard deviation of the noise, on the generator's grid."""
-    sigma = np.sqrt(np.maximum(found.binned.alpha * found.image + found.binned.beta, 1e-6))
+    sigma = found.binned.law.deviation(found.image)
     return np.asarray((found.binned.counts - found.image) / sigma, dtype=np.float32)
 
 

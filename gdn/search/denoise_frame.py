@@ -70,8 +70,8 @@ def denoise_frame(
     valid = None if defects.bad is None else bin_sum((~defects.bad).astype(np.float32), grids) / np.float32(grids.area)
     warnings = defects.notes + _warnings(model, float(counts.mean()), grids, engine.model.card.patch)
     watch.clock.mark("prepare")
-    recorded = Recorded(model.electrons(whole), model.alpha, model.beta, grids)
-    binned = Binned(counts, model.alpha, model.beta * grids.area, valid)
+    recorded = Recorded(model.electrons(whole), model.law, grids)
+    binned = Binned(counts, model.law.of_sum(grids.area), valid)
     found = estimate(binned, engine, bank, settings, watch, recorded, others)
     area = grids.area
     result = model.units(unbin(found.image, grids) / area)
@@ -127,6 +127,6 @@ def _warnings(model: NoiseModel, dose: float, grids: Grids, patch: int) -> list[
         found.append(f"the frame covers {grids.binned_shape[0]}x{grids.binned_shape[1]} generator px, less than one tile")
     if grids.area < 1:
         found.append("the frame is sampled more coarsely than the generator: its finest detail is not in the data")
-    if model.alpha == 1 and dose < 1:
+    if not model.law.gaussian and dose < 1:
         found.append(f"only {dose:.2g} electrons per pixel of the generator: the frame holds next to no information")
     return found

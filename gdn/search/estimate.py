@@ -18,7 +18,7 @@ from gdn.search.all_tiles import SearchedTiles, proposed, searched, within
 from gdn.search.band_mixture import OWN, Candidate, Mixing, choose_mixing, mixed
 from gdn.search.bank import Bank
 from gdn.search.binned import Binned
-from gdn.search.held_out_shares import Choice, Recorded, Split, choose, noise_deviation, plain_filter, split
+from gdn.search.held_out_shares import Choice, Recorded, Split, choose, plain_filter, split
 from gdn.search.progress import Watch
 from gdn.search.residual import shrunk_residual
 from gdn.search.tile_search import SearchSettings
@@ -170,11 +170,11 @@ def _choose(
     """Amounts of residual and plain filter, and the weights of other candidates, chosen with the encoder's image of thinned
     counts."""
     if recorded is None:
-        parts, first = split(binned.counts, binned.alpha, binned.beta, bank.seed), None
+        parts, first = split(binned.counts, binned.law, bank.seed), None
     else:
         parts, first = recorded.split(bank.seed)
     quick = replace(settings, symmetries=min(4, settings.symmetries), brief_candidates=0)
-    guess = proposed(engine, bank, Binned(parts.first, parts.alpha, parts.beta, binned.valid), tiling, quick)
+    guess = proposed(engine, bank, Binned(parts.first, parts.law, binned.valid), tiling, quick)
     choice, *own = choose(parts, guess)
     if first is None:
         return choice, None, None
@@ -189,6 +189,6 @@ def _choose(
 def _own(binned: Binned, image: Array, choice: Choice, with_filter: bool) -> tuple[Array, Array]:
     """What is left of the counts beside the generator's `image`, shrunk; and the plain filter's image (the generator's, where it
     is not asked for)."""
-    sigma = noise_deviation(image, binned.alpha, binned.beta)
+    sigma = binned.law.deviation(image)
     residual = shrunk_residual(binned.counts - image, sigma, choice.threshold)
     return residual, plain_filter(binned.counts, sigma, choice.width) if with_filter else image

@@ -30,7 +30,7 @@ def held_out_nats(parts: Split, engine: Engine, bank: Bank, settings: SearchSett
     patch = engine.model.card.patch
     tiling = tile_frame((parts.first.shape[0], parts.first.shape[1]), patch, settings.stride or patch // 2)
     quick = replace(settings, symmetries=1, brief_candidates=0)
-    return explained_nats(parts, proposed(engine, bank, Binned(parts.first, parts.alpha, parts.beta), tiling, quick))
+    return explained_nats(parts, proposed(engine, bank, Binned(parts.first, parts.law), tiling, quick))
 
 
 def best_generator(
@@ -56,7 +56,7 @@ def best_generator(
     for engine, bank in generators:
         grids = grids_for((frame.shape[0], frame.shape[1]), sampling_angstrom, engine.model.card.sampling_angstrom)
         if grids not in parts:
-            parts[grids] = Recorded(electrons, model.alpha, model.beta, grids).split(bank.seed)[0]
+            parts[grids] = Recorded(electrons, model.law, grids).split(bank.seed)[0]
         nats.append(held_out_nats(parts[grids], engine, bank, settings))
     best = max(range(len(nats)), key=lambda i: nats[i])
     names = [engine.model.card.name for engine, _ in generators]

@@ -89,7 +89,7 @@ def best_shifts(images: Array, data: TileData, reach: int) -> Array:
 
     The correlation wraps around: what enters at an edge within `reach` is wrong there.
     """
-    log = np.log(np.maximum(images, FLOOR)) if data.alpha else images - images.mean((1, 2), keepdims=True)
+    log = np.log(np.maximum(images, FLOOR)) if not data.law.gaussian else images - images.mean((1, 2), keepdims=True)
     counts = data.counts * data.weights
     spectrum = np.fft.rfft2(counts - counts.mean((1, 2), keepdims=True))
     score = np.fft.irfft2(np.conj(spectrum) * np.fft.rfft2(log), s=images.shape[1:])

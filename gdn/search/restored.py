@@ -129,7 +129,7 @@ def restore_frame(
 def _spread(electrons: Array, sampling: float, session: RestorerSession, noise: NoiseModel, seed: int) -> Array:
     """Standard deviation that noise gives the image, from the images of two independent parts of the counts: with shares
     s and 1 - s the variance of their difference is 1 / s + 1 / (1 - s) times that of the image of all counts."""
-    parts = split(electrons, noise.alpha, noise.beta, seed)
+    parts = split(electrons, noise.law, seed)
     first, second = (
         restored(part, sampling, session) / np.float32(share)
         for part, share in ((parts.first, 1 - HELD_OUT), (parts.second, HELD_OUT))

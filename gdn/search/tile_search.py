@@ -129,7 +129,7 @@ def exchanged(
     """
     tile = np.repeat(busy, settings.exchange)
     symmetry = np.tile(np.arange(settings.exchange), len(busy))
-    turned = turn_tiles(TileData(merged, data.weights, data.alpha, data.beta).take(tile), symmetry)
+    turned = turn_tiles(TileData(merged, data.weights, data.law).take(tile), symmetry)
     guess = _encode(engine, turned, dose, MERGED_NOISE) if len(tile) else None
     if guess is None:
         return None
