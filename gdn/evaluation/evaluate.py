@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gdn.blas import one_blas_thread
 from gdn.engines.base import Engine
 from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.comparators import COMPARATORS, Case
@@ -43,6 +44,7 @@ class Evaluation:
     result: FrameResult | None = None
 
 
+@one_blas_thread()
 def evaluate_frame(
     clean: CleanFrame,
     noise: Noise,

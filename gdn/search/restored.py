@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from gdn.blas import one_blas_thread
 from gdn.engines.restorer import RestorerSession
 from gdn.frames.bad_pixels import filled, find_defects
 from gdn.frames.noise import NoiseModel, noise_of
@@ -78,6 +79,7 @@ def unbinned_by(image: Array, factor: int, shape: tuple[int, int], sampling_angs
     return np.asarray(unbin(image, grids)[: shape[0], : shape[1]] / np.float32(grids.area), dtype=np.float32)
 
 
+@one_blas_thread()
 def restore_frame(
     frame: Array,
     sampling_angstrom: float,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gdn.blas import one_blas_thread
 from gdn.engines.base import Engine
 from gdn.errors import InputError
 from gdn.likelihood import Array
@@ -106,6 +107,7 @@ def unjudged(result: FrameResult) -> Trust:
     return Trust(result.raw_spread, {}, False, None, [], None, Expected(float("nan")), result.warnings)
 
 
+@one_blas_thread()
 def judge(
     frame: Array,
     result: FrameResult,
