@@ -37,7 +37,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from suite import family_of
 
 from gdn.engines.restorer import RestorerSession
-from gdn.evaluation.comparators import COMPARATORS, Case, add_unets
+from gdn.evaluation.comparators import COMPARATORS, Case, unet_comparators
 from gdn.evaluation.metrics import Image, column_score, psnr, ssim
 from gdn.evaluation.noise_suite import Noise, parse_suite
 from gdn.frames.resampling import bin_sum, grids_for, unbin
@@ -49,7 +49,7 @@ from gdn.search.tile_search import SearchSettings
 Row = dict[str, Any]
 Method = Callable[[Case, Row], Image]
 
-add_unets(Path(__file__).resolve().parent / "unets")
+KNOWN = COMPARATORS | unet_comparators(Path(__file__).resolve().parent / "unets")
 METHODS = ("constant", "blur", "bm3d-binned", "tk_r_em", "gdn")
 TK_ANGSTROM = 0.35
 TK_NETWORKS = {"HRTEM": "sfr_hrtem", "HAADF": "sfr_hrstem", "ABF": "sfr_hrstem"}
@@ -122,10 +122,10 @@ def opened(names: list[str], stack: ExitStack, options: argparse.Namespace) -> d
             if options.tk is None:
                 raise ValueError("--methods tk_r_em needs --tk, the Python of an environment that has it")
             found[name] = stack.enter_context(TkRem(options.tk))
-        elif name in COMPARATORS:
-            found[name] = lambda case, record, method=COMPARATORS[name]: method(case)
+        elif name in KNOWN:
+            found[name] = lambda case, record, method=KNOWN[name]: method(case)
         else:
-            raise ValueError(f"--methods {name}: choose from {', '.join([*COMPARATORS, 'tk_r_em', 'gdn'])}")
+            raise ValueError(f"--methods {name}: choose from {', '.join([*KNOWN, 'tk_r_em', 'gdn'])}")
     return found
 
 

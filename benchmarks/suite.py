@@ -27,7 +27,7 @@ import numpy as np
 from gdn.engines.base import Engine
 from gdn.engines.choose import open_engine
 from gdn.engines.restorer import RestorerSession
-from gdn.evaluation.comparators import add_unets, available
+from gdn.evaluation.comparators import COMPARATORS, available, unet_comparators
 from gdn.evaluation.evaluate import DEFAULT_AGAINST, CleanFrame, evaluate_frame, summary, table
 from gdn.evaluation.metrics import Image, psnr
 from gdn.evaluation.noise_suite import STUDY_VACUUM, SUITE, Noise, parse_suite
@@ -49,7 +49,7 @@ from gdn.simulation.simulate import (
 from gdn.simulation.structures import random_structure, split_of
 
 Row = dict[str, Any]
-UNETS = add_unets(Path(__file__).resolve().parent / "unets")  # here: the workers import this module too
+UNETS = unet_comparators(Path(__file__).resolve().parent / "unets")
 
 
 def waves_of(folder: Path, split: str, dataset_seed: int = 1) -> Iterator[Path]:
@@ -130,8 +130,9 @@ def one_frame(job: Job) -> tuple[list[Row], list[Row]]:
             team = family.at_work(noise.apply(job.frame.image, job.number), job.frame.sampling_angstrom)
             engine, bank = generator_of(team)
             done = evaluate_frame(
-                job.frame, noise, engine, bank, job.number, job.methods, original=job.original, others=team.others
-            )
+                job.frame, noise, engine, bank, job.number, job.methods, original=job.original, others=team.others,
+                comparators=COMPARATORS | UNETS,
+            )  # fmt: skip
             rows += [row | {"contrast": job.contrast} for row in done.rows]
             if noise.kind == "poisson":
                 for method in (m for m in (*job.methods, "gdn") if m != "noisy"):

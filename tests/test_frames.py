@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from gdn.frames.formats import read_frames
 from gdn.frames.resampling import Grids, bin_sum, grids_for, unbin
 from gdn.frames.source import Calibration, FrameError
+from gdn.frames.tiff import quiet_tifffile
 from gdn.frames.tiling import cut, merge, tile_frame
 from gdn.frames.writing import release, result_writer, write_tiff
 from gdn.storage import HOST
@@ -59,6 +62,17 @@ def test_print_resolution_is_not_a_pixel_size(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, noisy_frame(), resolution=(72, 72), resolutionunit="INCH", metadata=None)
     assert read_frames(path).calibration.sampling_angstrom is None
+
+
+def test_tifffile_s_logger_stays_the_caller_s(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("tifffile")
+    level, filters = logger.level, list(logger.filters)
+    with quiet_tifffile():
+        logger.error("of a file that gdn reads")
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(logger.error, "of a file that another thread reads").result()
+    assert caplog.messages == ["of a file that another thread reads"]
+    assert (logger.level, logger.filters) == (level, filters)
 
 
 def test_oblong_pixels_are_refused(tmp_path: Path) -> None:
@@ -195,19 +209,20 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["tif", "mrc"])
 def test_results_are_not_mapped_when_they_get_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     # Windows renames no file that is open or mapped.
+    from gdn import storage
     from gdn.frames import writing as files
     from gdn.frames.formats import read_frames
 
     path = tmp_path / "in.tif"
     tifffile.imwrite(path, np.random.default_rng(0).poisson(3, (2, 40, 50)).astype(np.uint8), photometric="minisblack")
-    plain = files._replace
+    plain = storage._replace
 
     def checked(temporary: Path, final: Path) -> None:
         assert temporary.name not in Path("/proc/self/maps").read_text()
         assert not any(temporary.name in opened.path for opened in psutil.Process().open_files())
         plain(temporary, final)
 
-    monkeypatch.setattr(files, "_replace", checked)
+    monkeypatch.setattr(storage, "_replace", checked)
     with files.result_writer(tmp_path / f"out.{kind}", read_frames(path), 0.1, kind=kind) as sink:
         for index in range(2):
             sink[index] = np.full((40, 50), index, np.float32)

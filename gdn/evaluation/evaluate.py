@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from gdn.blas import one_blas_thread
 from gdn.engines.base import Engine
 from gdn.engines.restorer import RestorerSession
-from gdn.evaluation.comparators import COMPARATORS, Case
+from gdn.evaluation.comparators import COMPARATORS, Case, Comparator
 from gdn.evaluation.metrics import Image, column_score, psnr, ssim
 from gdn.evaluation.noise_suite import Noise
 from gdn.search.band_mixture import Candidate
@@ -55,9 +55,10 @@ def evaluate_frame(
     settings: SearchSettings | None = None,
     original: OriginalSettings | None = None,
     others: Sequence[Candidate] = (),
+    comparators: Mapping[str, Comparator] = COMPARATORS,
 ) -> Evaluation:
-    """One frame at one noise: a row for every method of `against` and for gdn, mixed with `others`; by a restorer alone
-    where that is the `engine`."""
+    """One frame at one noise: a row for every method of `against`, names of `comparators` or `original`, and for gdn, mixed
+    with `others`; by a restorer alone where that is the `engine`."""
     case = Case(clean.image, noise.apply(clean.image, seed), noise, clean.sampling_angstrom)
     done = Evaluation()
 
@@ -77,7 +78,7 @@ def evaluate_frame(
         if method == "original":
             add(method, run_original)
         else:
-            add(method, lambda name=method: COMPARATORS[name](case))  # type: ignore[misc]
+            add(method, lambda name=method: comparators[name](case))  # type: ignore[misc]
 
     def run() -> Image:
         search = settings or SearchSettings()
