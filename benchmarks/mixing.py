@@ -23,16 +23,14 @@ from unittest import mock
 
 import far
 import numpy as np
-from suite import family_of, generator_of
+from suite import denoiser_of
 
 from gdn.evaluation.noise_suite import Noise, parse_suite
 from gdn.frames.resampling import bin_sum
 from gdn.models import AUTO
 from gdn.search import band_mixture as mixture
 from gdn.search import estimate
-from gdn.search.denoise_frame import denoise_frame
 from gdn.search.held_out_shares import Choice, Split
-from gdn.search.tile_search import SearchSettings
 
 Image = np.ndarray
 
@@ -71,16 +69,16 @@ def listening(heard: dict[str, Any]) -> Iterator[None]:
 def keep(folder: Path, kept: Path, noise: Noise) -> Iterator[Kept]:
     """All frames of `folder`, denoised where `kept` has not got them."""
     kept.mkdir(parents=True, exist_ok=True)
-    with family_of(AUTO) as family:
+    with denoiser_of(AUTO) as denoiser:
         for path in sorted(folder.glob("*.npz")):
             at = kept / f"{path.stem} {str(noise).replace(':', '-')}.pickle"
             if not at.exists():
                 frame, heard = far.read(path), dict[str, Any]()
                 clean, sampling = frame["image"], frame["sampling_angstrom"]
                 noisy = noise.apply(clean, int(frame["record"]["number"]))
-                team = family.at_work(noisy, sampling)
+                recording = denoiser.for_recording(noisy, sampling)
                 with listening(heard):
-                    result = denoise_frame(noisy, sampling, *generator_of(team), SearchSettings(), others=team.others)
+                    result = recording.search(noisy, sampling)
                 truth = bin_sum(result.noise.electrons(clean), result.grids)
                 at.write_bytes(pickle.dumps(Kept(frame["record"]["group"], truth=truth, **heard)))
                 print(at.stem, file=sys.stderr, flush=True)

@@ -24,15 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from gdn.engines.choose import open_engine
-from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.comparators import Case, available, binnings, bm3d_at, unet_comparator
 from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
 from gdn.frames.formats import read_frames
-from gdn.search.bank import bank_for
-from gdn.search.denoise_frame import denoise_frame
-from gdn.search.family import Family, members
-from gdn.search.tile_search import SearchSettings
+from gdn.pipeline.denoiser import Denoiser
 
 Stack = NDArray[np.float32]  # (frames, rows, columns)
 BANDS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.95, 1.25)  # 1/Å
@@ -121,14 +116,9 @@ def methods(
     yield "best blur", blurs(recording)
     gain, offset, dose = 1.0, 0.0, 1.0
     for name in models:
-        with Family(
-            members(name), partial(open_engine, engine="onnxruntime"), partial(bank_for, seed=0, count=restarts)
-        ) as family:
-            team = family.at_work(frames[0], sampling)
-            assert not isinstance(team.engine, RestorerSession)
-            assert team.bank is not None
-            engine, bank, settings = team.engine, team.bank, SearchSettings()
-            found = [denoise_frame(x, sampling, engine, bank, settings, others=team.others) for x in frames]
+        with Denoiser(name, restarts, engine="onnxruntime") as denoiser:
+            chosen = denoiser.for_recording(frames[0], sampling)
+            found = [chosen.search(x, sampling) for x in frames]
         model = found[0].noise
         gain, offset, dose = model.gain, model.offset, found[0].dose
         made = (result.on_frame(result.estimate.generated) for result in found if result.estimate is not None)

@@ -34,17 +34,13 @@ import far
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
-from suite import family_of
+from suite import denoiser_of
 
-from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.comparators import COMPARATORS, Case, unet_comparators
 from gdn.evaluation.metrics import Image, column_score, psnr, ssim
 from gdn.evaluation.noise_suite import Noise, parse_suite
 from gdn.frames.resampling import bin_sum, grids_for, unbin
 from gdn.models import AUTO
-from gdn.search.denoise_frame import denoise_frame
-from gdn.search.restored import restore_frame
-from gdn.search.tile_search import SearchSettings
 
 Row = dict[str, Any]
 Method = Callable[[Case, Row], Image]
@@ -99,15 +95,10 @@ class TkRem:
 
 def gdn_method(stack: ExitStack, model: str, restarts: int) -> Method:
     """What `gdn denoise --model MODEL` does."""
-    family = stack.enter_context(family_of(model, restarts))
+    denoiser = stack.enter_context(denoiser_of(model, restarts))
 
     def run(case: Case, record: Row) -> Image:
-        team = family.at_work(case.noisy, case.sampling_angstrom)
-        if isinstance(team.engine, RestorerSession):
-            return restore_frame(case.noisy, case.sampling_angstrom, team.engine).image
-        assert team.bank is not None
-        settings = SearchSettings()
-        return denoise_frame(case.noisy, case.sampling_angstrom, team.engine, team.bank, settings, others=team.others).image
+        return denoiser.for_recording(case.noisy, case.sampling_angstrom).search(case.noisy, case.sampling_angstrom).image
 
     return run
 

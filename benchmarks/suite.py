@@ -17,23 +17,18 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gdn.engines.base import Engine
-from gdn.engines.choose import open_engine
-from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.comparators import COMPARATORS, available, unet_comparators
 from gdn.evaluation.evaluate import DEFAULT_AGAINST, CleanFrame, evaluate_frame, summary, table
 from gdn.evaluation.metrics import Image, psnr
 from gdn.evaluation.noise_suite import STUDY_VACUUM, SUITE, Noise, parse_suite
 from gdn.models import AUTO, find_model
-from gdn.search.bank import Bank, bank_for
-from gdn.search.family import Family, Team, members
+from gdn.pipeline.denoiser import Denoiser
 from gdn.search.original import OriginalSettings, parse_steps
 from gdn.simulation.dataset import structure_seed
 from gdn.simulation.imaging import Wave, read_wave, render, write_wave
@@ -91,19 +86,9 @@ def contrast_of(wave: Wave, image: Image) -> str:
     return contrast_class(column_contrast(image / np.float32(STUDY_VACUUM), places[inside], FRAME_SAMPLING))
 
 
-def family_of(model: str, restarts: int = 256, threads: int | None = 1) -> Family:
+def denoiser_of(model: str, restarts: int = 256, threads: int | None = 1) -> Denoiser:
     """What `gdn denoise --model MODEL` works with."""
-    return Family(
-        members(model), partial(open_engine, threads=threads), partial(bank_for, seed=0, count=restarts),
-        partial(RestorerSession, threads=threads),
-    )  # fmt: skip
-
-
-def generator_of(team: Team) -> tuple[Engine, Bank]:
-    """Engine and bank of a team. Raises ValueError for a restorer alone."""
-    if team.bank is None or isinstance(team.engine, RestorerSession):
-        raise ValueError("this benchmark needs a generator; rivals.py takes a restorer alone")
-    return team.engine, team.bank
+    return Denoiser(model, restarts, threads=threads)
 
 
 @dataclass(frozen=True)
@@ -125,14 +110,12 @@ def one_frame(job: Job) -> tuple[list[Row], list[Row]]:
     """Rows of the table, and how alike the results of one frame are at different doses."""
     rows: list[Row] = []
     images: dict[str, dict[str, Image]] = {}
-    with family_of(job.model, job.restarts, job.threads) as family:
+    with denoiser_of(job.model, job.restarts, job.threads) as denoiser:
         for noise in job.noises:
-            team = family.at_work(noise.apply(job.frame.image, job.number), job.frame.sampling_angstrom)
-            engine, bank = generator_of(team)
-            done = evaluate_frame(
-                job.frame, noise, engine, bank, job.number, job.methods, original=job.original, others=team.others,
-                comparators=COMPARATORS | UNETS,
-            )  # fmt: skip
+            noisy = noise.apply(job.frame.image, job.number)
+            recording = denoiser.for_recording(noisy, job.frame.sampling_angstrom)
+            known = COMPARATORS | UNETS
+            done = evaluate_frame(job.frame, noise, recording, job.number, job.methods, job.original, known)
             rows += [row | {"contrast": job.contrast} for row in done.rows]
             if noise.kind == "poisson":
                 for method in (m for m in (*job.methods, "gdn") if m != "noisy"):

@@ -24,24 +24,23 @@ import far
 import numpy as np
 from content import kind_map
 from scipy.spatial import cKDTree
-from suite import family_of, generator_of, stored_waves
+from suite import denoiser_of, stored_waves
 from trust_tables import show
 
-from gdn.engines.base import Engine
+from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.error_samples import observe_columns, reference_columns
 from gdn.evaluation.metrics import MATCH_ANGSTROM
 from gdn.evaluation.noise_suite import STUDY_VACUUM, SUITE, Noise, parse_suite
 from gdn.frames.resampling import bin_sum
 from gdn.models import AUTO
-from gdn.search.band_mixture import Candidate
-from gdn.search.bank import Bank
-from gdn.search.denoise_frame import FrameResult, denoise_frame
+from gdn.pipeline.recording import RecordingDenoiser
+from gdn.search.denoise_frame import FrameResult
 from gdn.search.tile_search import SearchSettings
 from gdn.simulation.imaging import read_wave, render
 from gdn.simulation.simulate import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
 from gdn.simulation.structures import random_structure
 from gdn.trust.atoms import RATE
-from gdn.trust.calibration import LEVELS, Calibration, calibration_of, frame_score
+from gdn.trust.calibration import LEVELS, Calibration, frame_score
 from gdn.trust.evidence import verdicts
 from gdn.trust.features import tile_features
 from gdn.trust.fit import explained, noise_level
@@ -108,21 +107,20 @@ def one_structure(setting: Setting, job: tuple[int, Path]) -> list[Row]:
     number, path = job
     case = of_far(path) if setting.far else of_wave(path, number, setting.side)
     rows = []
-    with family_of(setting.model) as family:
+    with denoiser_of(setting.model) as denoiser:
         for noise in setting.noises:
             noisy = noise.apply(case.clean, case.number)
-            team = family.at_work(noisy, case.sampling)
-            engine, bank = generator_of(team)
-            law = calibration_of(engine.model)
-            assert law is not None, f"{engine.model.card.name} is not calibrated"
-            result = denoise_frame(noisy, case.sampling, engine, bank, SearchSettings(), others=team.others)
+            recording = denoiser.for_recording(noisy, case.sampling)
+            law = recording.calibration
+            assert law is not None, "not calibrated"
+            result = recording.search(noisy, case.sampling)
             row: Row = {"structure": case.name, "noise": str(noise), "side": case.clean.shape[0]}
             row |= _coverage(case, result, law) | _fit(result, law, "p") | _columns(case, result, law)
             if str(noise) in setting.scored and number < setting.score_frames:
-                row["scores"] = _scores(case, noisy, result, law, engine, bank, team.others)
+                row["scores"] = _scores(case, noisy, result, recording)
             if number < setting.wrong:
                 for factor in WRONG:
-                    other = denoise_frame(noisy, case.sampling * factor, engine, bank, SearchSettings(), others=team.others)
+                    other = recording.search(noisy, case.sampling * factor)
                     row |= _fit(other, law, f"p at {factor:.2f}")
             rows.append(row)
     print(f"{case.name} done", file=sys.stderr, flush=True)
@@ -209,15 +207,16 @@ def _judged_among(natural: np.ndarray, planted: np.ndarray) -> dict[str, int]:
     return {v: called.count(v) for v in ("present", "cannot tell", "absent")}
 
 
-def _scores(
-    case: Case, noisy: np.ndarray, result: FrameResult, law: Calibration, engine: Engine, bank: Bank, others: list[Candidate]
-) -> list[Row]:
+def _scores(case: Case, noisy: np.ndarray, result: FrameResult, recording: RecordingDenoiser) -> list[Row]:
     """The held-out comparisons, and the true differences of the same images."""
-    found = result.estimate
+    found, law, engine, bank = result.estimate, recording.calibration, recording.engine, recording.bank
     assert found is not None
+    assert law is not None
+    assert bank is not None
+    assert not isinstance(engine, RestorerSession)
     own = expected_error(spread_of(found, law).one, found.dose, law)
     truth = _truth(case, result)
-    halves = from_part(found, recorded_frame(noisy, result), case.number, engine, bank, SearchSettings(), others)
+    halves = from_part(found, recorded_frame(noisy, result), case.number, engine, bank, SearchSettings(), recording.others)
     scores, mine = held_out_scores(halves, own), halves.mine
     whole = halves.parts.first / np.float32(halves.parts.share)
     rows = []

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Self
+
+DEBUG = "GDN_DEBUG"  # environment variable: unless it is 0 or empty, tracebacks are shown
+
+
+def debugging() -> bool:
+    """Whether tracebacks are to be shown."""
+    return os.environ.get(DEBUG, "0") not in ("", "0")
 
 
 class GdnError(Exception):

@@ -230,7 +230,7 @@ def test_a_fault_of_gdns_own_costs_one_file(night: Path, tmp_path: Path, monkeyp
     command = ("denoise", night / "f0.tif", night / "f1.tif", *QUICK, "--overwrite", "-o", tmp_path / "out")
     result = gdn(*command)
     assert result.returncode == 1
-    assert "f0.tif: internal error, please report it: KeyError: 'lattice' (GDN_DEBUG=1 shows where)" in result.stderr
+    assert "f0.tif: internal error, please report it: KeyError: 'lattice' (gdn --debug shows where)" in result.stderr
     assert "1 of 2 files failed; the others are done" in result.stderr
     assert "Traceback" not in result.stderr
     assert (tmp_path / "out" / "f1_denoised.tif").exists()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gdn.engines.base import Engine
 from gdn.engines.choose import open_engine
 from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.models import AUTO, FAMILY, RESTORER, Model, ModelError, find_model, shipped_models
+from gdn.pipeline.open_models import OpenModels, fitting_models, models_named
+from gdn.pipeline.options import Options
 from gdn.search import generator_choice as which
 from gdn.search.bank import bank_for
-from gdn.search.family import Family, fitting_models, members
 from gdn.search.tile_search import SearchSettings
 
 
@@ -39,27 +41,29 @@ def test_the_largest_field_that_the_frame_covers(
 
 def test_auto_is_the_whole_family_and_a_name_is_one() -> None:
     restorer = [RESTORER] if RESTORER in shipped_models() else []
-    assert [m.card.name for m in members(AUTO)] == [*FAMILY, *restorer]
-    assert [m.card.name for m in members("pt-ceo2-64,pt-ceo2-128")] == ["pt-ceo2-128", "pt-ceo2-64"]
-    assert [m.card.name for m in members("pt-ceo2-64")] == ["pt-ceo2-64"]
+    assert [m.card.name for m in models_named(AUTO)] == [*FAMILY, *restorer]
+    assert [m.card.name for m in models_named("pt-ceo2-64,pt-ceo2-128")] == ["pt-ceo2-128", "pt-ceo2-64"]
+    assert [m.card.name for m in models_named("pt-ceo2-64")] == ["pt-ceo2-64"]
     with pytest.raises(ModelError, match="no such model"):
-        members("pt-ceo3")
+        models_named("pt-ceo3")
 
 
-def test_engines_are_opened_once_and_only_when_needed(pair: list[Model]) -> None:
+def test_engines_are_opened_once_and_only_when_needed(pair: list[Model], monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
 
-    def open_one(model: Model):
+    def open_one(options: Options, model: Model) -> Engine:
         opened.append(model.card.name)
         return open_engine(find_model("pt-ceo2-64"), threads=1)
 
-    with Family(pair, open_one, lambda engine: bank_for(engine, 0, 4, use_cache=False)) as family:
-        assert not family.opened
-        first = family.fitting((300, 300), 0.1)
-        assert family.opened
-        assert opened == ["pt-ceo2-64"]
-        assert family.fitting((400, 400), 0.1) is first
-        family.fitting((600, 600), 0.1)
+    monkeypatch.setattr(Options, "open_engine", open_one)
+    models = OpenModels(pair, Options(restarts=4, cache=False))
+    assert not models.opened
+    first = models.generators((300, 300), 0.1)
+    assert models.opened
+    assert opened == ["pt-ceo2-64"]
+    assert models.generator((400, 400), 0.1) is first[0]
+    models.generators((600, 600), 0.1)
+    models.close()
     assert opened == ["pt-ceo2-64", "large"]
 
 

@@ -20,10 +20,12 @@ from gdn.engines.restorer import RestorerSession, _windows
 from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.frames.resampling import Grids, bin_sum
 from gdn.models import ModelError, RestorerModel, find_model, load_any, load_model, sha256_of
+from gdn.pipeline.denoiser import Denoiser
+from gdn.pipeline.open_models import beside_restorer
+from gdn.pipeline.options import Options
 from gdn.search.band_mixture import CENTRES, Mixing, bands, choose_mixing, mixed
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.family import usual_candidates
 from gdn.search.held_out_shares import Choice, Recorded
 from gdn.search.restored import RestorerCandidate, binned_by, binning, restore_frame, restored
 from gdn.search.tile_search import SearchSettings
@@ -397,10 +399,13 @@ def other_crystal() -> np.ndarray:
 def test_on_another_specimen_the_shipped_restorer_has_the_most_to_say() -> None:
     clean, sampling = other_crystal(), 0.14
     noisy = DEMO_NOISE.apply(clean, 7)
-    engine = open_engine(find_model("pt-ceo2-64"), threads=1)
-    bank = bank_for(engine, 0, 16, use_cache=False)
-    filters, everyone = usual_candidates(threads=1)[:1], usual_candidates(threads=1)
-    without, result = (denoise_frame(noisy, sampling, engine, bank, SearchSettings(), others=o) for o in (filters, everyone))
+    generator = find_model("pt-ceo2-64")
+    options = Options(restarts=16, cache=False, threads=1)
+    results = []
+    for models in ([generator], beside_restorer(generator)):
+        with Denoiser.of(models, options) as denoiser:
+            results.append(denoiser.for_recording(noisy, sampling).search(noisy, sampling))
+    without, result = results
     assert result.mixing is not None
     shares = {name: result.mixing.share(name) for name in result.mixing.names}
     assert max(shares, key=lambda name: shares[name]) == "restore", shares

@@ -44,7 +44,7 @@ WAVELENGTH = wavelength_angstrom(300e3)
 OPTICS = [
     Optics(),
     Optics(defocus_nm=-12, spherical_um=2, astigmatism_nm=3, astigmatism_degrees=35, blur_angstrom=0.1),
-    Optics(4, -12, 1.5, 110, 120, 200, 90, 70, 4.5, 0.25, 0.3),
+    Optics(4, -12, 1.5, 110, 120, 200, 90, 70, 4.5, 0.25, 0.3, 0.25),
     Optics(18, 3, 2.5, 170, 250, 20, 200, 115, 2.5, 0.05, 0.6),
 ]  # fmt: skip
 

@@ -20,6 +20,7 @@ from gdn.simulation.dataset import open_dataset, structure_seed
 from gdn.simulation.imaging import Optics, oversampled, read_wave, render, write_wave
 from gdn.simulation.simulate import seed_of_path
 from gdn.simulation.structures import CELL_ANGSTROM, random_structure, split_of
+from gdn.simulation.wide_scenes import wide_structure
 
 pytestmark = needs_training
 
@@ -38,15 +39,29 @@ def test_structures_are_functions_of_their_seed_and_lie_in_the_cell() -> None:
     assert {"particle-on-support", "particle", "support"} <= kinds
 
 
+def test_wide_scenes_are_thicker_and_some_have_films() -> None:
+    found = [wide_structure(seed) for seed in range(40)]
+    np.testing.assert_array_equal(found[3].positions, wide_structure(3).positions)
+    filmed = [s for s in found if s.parameters["film"]]
+    assert 8 <= len(filmed) <= 24
+    assert all(6 in s.numbers or 14 in s.numbers for s in filmed)
+    assert max(s.cell[2] for s in found) > 70
+    assert max(s.parameters["tilt"] for s in found) > 4
+    for s in found:
+        assert (s.positions >= 0).all()
+        assert (s.positions < s.cell).all()
+
+
 def test_atoms_do_not_overlap_much() -> None:
     from scipy.spatial import cKDTree
 
-    for seed in range(12):
-        s = random_structure(seed)
+    scenes = [(random_structure(seed), 1.5) for seed in range(12)]
+    scenes += [(wide_structure(seed), 1.35) for seed in range(12)]  # a carbon film has bonds of 1.4 Å
+    for s, close in scenes:
         if len(s.numbers) > 1:
             # Interfaces and twin planes are unrelaxed; nearly all neighbours are at bonding distance.
             nearest = cKDTree(s.positions).query(s.positions, 2)[0][:, 1]
-            assert (nearest < 1.5).mean() < 0.03
+            assert (nearest < close).mean() < 0.03
 
 
 def test_splits_are_by_structure_and_stable() -> None:
@@ -175,8 +190,12 @@ def test_a_data_set_is_of_one_voltage_and_the_trainer_refuses_another(tmp_path: 
         open_dataset(data, 9, 5, 200.0, "abtem")
     with pytest.raises(ValueError, match=r"made at 300 kV, the recipe is of 200 kV; set energies_kv = \[300\]"):
         open_stream(data, of(energies_kv=[200]))
-    with pytest.raises(ValueError, match=r"holds Pt on CeO2, the recipe is of any crystal.*sitting"):
+    with pytest.raises(ValueError, match=r"the recipe is of 'any', which 'gdn simulate' does not make.*sitting"):
         open_stream(data, of(source="any", energies_kv=[300, 80]))
+    with pytest.raises(ValueError, match=r"of the scenes pt-ceo2, the recipe is of pt-ceo2-wide.*--scenes pt-ceo2-wide"):
+        open_stream(data, of(source="pt-ceo2-wide"))
+    with pytest.raises(ValueError, match=r"of the scenes pt-ceo2, asked for pt-ceo2-wide"):
+        open_dataset(data, 9, 5, 300.0, "abtem", "pt-ceo2-wide")
     (data / "dataset.json").write_text("[]")
     with pytest.raises(ValueError, match="simulate it again"):
         open_stream(data, of())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 import traceback
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gdn.batch.terminal import UsageFault, expand, in_options, progress_bar
+from gdn.errors import debugging
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
     from gdn.models import Model, RestorerModel
@@ -197,10 +197,10 @@ def attempt(path: Path, outputs: Outputs, run: Run, denoiser: Denoiser, progress
     except ImportError:
         raise  # the installation's fault: no file could be done
     except Exception as error:  # gdn's own fault costs one file, not the night's batch
-        if os.environ.get("GDN_DEBUG", "0") != "0":
+        if debugging():
             traceback.print_exc()
         words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        return Outcome(failure=f"{path}: internal error, please report it: {words} (GDN_DEBUG=1 shows where)")
+        return Outcome(failure=f"{path}: internal error, please report it: {words} (gdn --debug shows where)")
 
 
 def failure_words(path: Path, error: Exception) -> str:

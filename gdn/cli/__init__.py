@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
+import traceback
 from typing import Any
 
 import typer
 
 from gdn import __version__
 from gdn.cli import demo, denoise, doctor, engines, evaluate, export, simulate, train
+from gdn.errors import DEBUG, debugging
 
 app = typer.Typer(
     name="gdn",
@@ -25,10 +28,15 @@ for _command in (denoise, simulate, train, export, evaluate, demo, doctor, engin
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True)) -> None:
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of every error, as GDN_DEBUG=1 does."),
+) -> None:
     if version:
         print(f"gdn {__version__}")
         raise typer.Exit
+    if debug:
+        os.environ[DEBUG] = "1"  # for the processes that a command starts, too
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -79,6 +87,8 @@ def _explain(error: Exception) -> int:
         return 130
     from gdn.batch.terminal import UsageFault, in_options
 
+    if debugging():
+        traceback.print_exception(error)
     text = " ".join(in_options(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.filename and error.strerror:
         text = f"{error.filename}: {error.strerror}"

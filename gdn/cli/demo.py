@@ -39,21 +39,18 @@ def demo(
       gdn demo
       gdn demo -o out --restarts 4096 --json
     """
-    from gdn.engines.choose import open_engine
-    from gdn.engines.restorer import RestorerSession, open_restorer
     from gdn.evaluation.comparators import available
     from gdn.evaluation.demo import DEMO_NOISE, demo_frames
     from gdn.evaluation.evaluate import DEFAULT_AGAINST, evaluate_frame, table
     from gdn.models import ModelError
+    from gdn.pipeline.denoiser import Denoiser
+    from gdn.pipeline.open_models import models_named
+    from gdn.pipeline.options import Options
     from gdn.report.figure import save_panels
-    from gdn.search.bank import bank_for
-    from gdn.search.family import Family, members
-    from gdn.search.tile_search import SearchSettings
-    from gdn.trust.calibration import calibration_of
-    from gdn.trust.judge import JudgeSettings, judge
 
+    options = Options(restarts=restarts, seed=seed, engine=engine, atoms=True, intervals=(90,))
     try:
-        models = members(model)
+        models = models_named(model)
     except ModelError as error:
         raise UsageFault(str(error)) from None
     if all(one.card.kind == "restorer" for one in models):
@@ -65,27 +62,19 @@ def demo(
     pictures, words = [], []
     with (
         progress_bar("denoising", len(frames)) as update,
-        Family(
+        Denoiser.of(
             models,
-            lambda one: open_engine(one, engine),
-            lambda made: bank_for(made, seed, restarts, progress=lambda n, of: update(0, text=f"bank of restarts: {n} of {of}")),
-            lambda one: open_restorer(one, engine),
-        ) as family,
+            options,
+            lambda made: options.open_bank(made, lambda n, of: update(0, text=f"bank of restarts: {n} of {of}")),
+        ) as denoiser,
     ):
         for number, frame in enumerate(frames):
             update(number, text=frame.file)
-            team = family.at_work(DEMO_NOISE.apply(frame.image, seed + number), frame.sampling_angstrom)
-            running, bank, others = team.engine, team.bank, team.others
-            assert not isinstance(running, RestorerSession)
-            assert bank is not None
-            found = evaluate_frame(frame, DEMO_NOISE, running, bank, seed + number, methods, others=others)
+            recording = denoiser.for_recording(DEMO_NOISE.apply(frame.image, seed + number), frame.sampling_angstrom)
+            found = evaluate_frame(frame, DEMO_NOISE, recording, seed + number, methods)
             rows += found.rows
             assert found.result is not None
-            law = calibration_of(running.model)
-            noisy = found.images["noisy"]
-            trust = judge(
-                noisy, found.result, running, bank, SearchSettings(), law, JudgeSettings(atoms=True, intervals=(90,)), others
-            )
+            trust = recording.judge(found.images["noisy"], found.result)
             pictures.append(_write(output, frame, found, trust))
             words.append(_trust_words(frame, found, trust))
             if as_json:

@@ -153,10 +153,10 @@ def denoise(
     from gdn.engines.base import EngineError
     from gdn.models import ModelError
     from gdn.pipeline.denoise_file import FileSettings
+    from gdn.pipeline.open_models import models_named
     from gdn.pipeline.options import Options
     from gdn.pipeline.output_files import Style
     from gdn.report.ledger import Ledger
-    from gdn.search.family import members
     from gdn.storage import CacheError, writing
     from gdn.trust.judge import levels_of
 
@@ -178,7 +178,7 @@ def denoise(
             original_steps=original_steps, score=score, atoms=atoms, fdr=fdr, intervals=levels_of(intervals),
         )  # fmt: skip
         reading = FileSettings(sampling_angstrom=sampling, dataset=dataset, summed=summed, style=Style(kind, dtype))
-        models = members(model)
+        models = models_named(model)
         options.check_models(models)
     except (ModelError, EngineError, ValueError) as error:
         raise usage_fault(error) from None

@@ -73,14 +73,11 @@ def evaluate(
       gdn evaluate clean.tif --noise poisson:1,gaussian:0.5 --against blur
     """
     from gdn.engines.base import EngineError
-    from gdn.engines.choose import check, open_engine
-    from gdn.engines.restorer import open_restorer
     from gdn.evaluation.comparators import COMPARATORS
     from gdn.evaluation.evaluate import evaluate_frame, table
     from gdn.evaluation.noise_suite import SUITE, parse_suite
     from gdn.models import ModelError
-    from gdn.search.bank import bank_for
-    from gdn.search.family import Family, members
+    from gdn.pipeline.denoiser import Denoiser
     from gdn.search.original import parse_steps
     from gdn.storage import CacheError
 
@@ -89,8 +86,7 @@ def evaluate(
         unets = _unets(unet)
         methods = _methods(against, unets)
         original = parse_steps(original_steps)
-        models = members(model)
-        check(engine, device)
+        denoiser = Denoiser(model, restarts, seed, engine, device=device)
     except (ModelError, EngineError, ValueError) as error:
         raise usage_fault(error) from None
     if vacuum <= 0:
@@ -99,12 +95,7 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     failures = 0
     with (
-        Family(
-            models,
-            lambda m: open_engine(m, engine, device),
-            lambda e: bank_for(e, seed, restarts),
-            lambda m: open_restorer(m, engine, device),
-        ) as family,
+        denoiser,
         progress_bar("evaluating", len(paths) * len(noises)) as update,
     ):
         for number, path in enumerate(paths):
@@ -117,13 +108,11 @@ def evaluate(
             for frame in frames:
                 for n, one in enumerate(noises):
                     try:
-                        team = family.at_work(one.apply(frame.image, seed + frame.frame), frame.sampling_angstrom)
+                        recording = denoiser.for_recording(one.apply(frame.image, seed + frame.frame), frame.sampling_angstrom)
                     except (EngineError, CacheError) as error:
                         raise usage_fault(error) from None
-                    found = evaluate_frame(
-                        frame, one, team.engine, team.bank, seed + frame.frame, methods, None, original, team.others,
-                        COMPARATORS | unets,
-                    )  # fmt: skip
+                    known = COMPARATORS | unets
+                    found = evaluate_frame(frame, one, recording, seed + frame.frame, methods, original, known)
                     rows += found.rows
                     update(number * len(noises) + n + 1, text=f"{path.name} {one}")
                     if as_json:

@@ -23,6 +23,9 @@ def simulate(
     seed: int = typer.Option(..., min=0, help="Seed of the whole dataset."),
     frames: int = typer.Option(0, min=0, help="Also render this many 850x850 px frames at 0.0612 Å/px as TIFF."),
     energy_kv: float = typer.Option(300.0, "--energy-kv", min=1, max=3000, help="Accelerating voltage of the microscope, kV."),
+    scenes: str = typer.Option(
+        "pt-ceo2", help="What is simulated: pt-ceo2, or pt-ceo2-wide (thicker, more tilted, some with an amorphous film)."
+    ),
     multislice: str = typer.Option("torch", help="Who makes the waves: torch, or abtem (extra 'abtem', GPL)."),
     device: str = typer.Option("cpu", help="Where torch makes them: cpu, cuda or cuda:N."),
     workers: int = typer.Option(1, min=1, max=1024, help="Processes of one thread each."),
@@ -34,13 +37,15 @@ def simulate(
 
     Training renders its images from the exit waves on the fly, so --frames is only for looking and for
     evaluation. One structure in ten belongs to the test split and one to validation, by its seed.
-    dataset.json records seed, voltage and multislice; 'gdn train' refuses a data set whose voltage is not its recipe's.
+    dataset.json records seed, voltage, scenes and multislice; 'gdn train' refuses a data set whose voltage or scenes are not its
+    recipe's.
 
     \b
     Examples:
       gdn simulate data --count 1000 --seed 1 --workers 2
       gdn simulate data --count 1000 --seed 1 --frames 40      (adds frames to it)
       gdn simulate data200 --count 1000 --seed 1 --energy-kv 200
+      gdn simulate wide --count 3000 --seed 2 --scenes pt-ceo2-wide
       gdn simulate data --count 20000 --seed 1 --device cuda
       gdn simulate data --count 20000 --seed 1 --cluster tcp://head:8786
     """
@@ -51,6 +56,10 @@ def simulate(
         if device != "cpu":
             raise UsageFault(f"--device {device}: abTEM's waves are made on the CPU here; leave --device or --multislice out")
     need("torch", "train")
+    from gdn.simulation.scenes import SCENES
+
+    if scenes not in SCENES:
+        raise UsageFault(f"--scenes {scenes}: {', '.join(SCENES)}")
     _check_device(device)
     from gdn.simulation.simulate import ABTEM, TORCH, SimulationPlan
     from gdn.simulation.simulate import simulate as run
@@ -66,7 +75,7 @@ def simulate(
             runner = stack.enter_context(runner_on(cluster))
         update = stack.enter_context(progress_bar("simulating", count + frames))
         way = ABTEM if multislice == "abtem" else TORCH
-        plan = SimulationPlan(out.resolve(), count, seed, frames, workers, energy_kv, way, device)
+        plan = SimulationPlan(out.resolve(), count, seed, frames, workers, energy_kv, way, device, scenes)
         paths = run(plan, update, runner)
     print(f"{out}: {len(paths)} exit waves, {frames} frames")
     return 0

@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from gdn.engines.base import Engine
-from gdn.engines.choose import open_engine
 from gdn.evaluation.calibrate import calibrate
 from gdn.evaluation.error_samples import Observation, observe
 from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
@@ -24,12 +22,11 @@ from gdn.evaluation.spectrum_law import fit_spectrum, lesson_of
 from gdn.frames.resampling import bin_sum
 from gdn.likelihood import Array
 from gdn.models import ModelCard, load_model, sha256_of
+from gdn.pipeline.denoiser import Denoiser
+from gdn.pipeline.open_models import beside_restorer
+from gdn.pipeline.options import Options
 from gdn.recipes import Imaging, Specimen
-from gdn.search.band_mixture import Candidate
-from gdn.search.bank import Bank, bank_for
-from gdn.search.denoise_frame import FrameResult, denoise_frame
-from gdn.search.family import usual_candidates
-from gdn.search.tile_search import SearchSettings
+from gdn.search.denoise_frame import FrameResult
 from gdn.simulation.dataset import check_specimen
 from gdn.simulation.imaging import read_wave, render
 from gdn.simulation.simulate import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
@@ -125,14 +122,10 @@ def _one_thread() -> None:
         os.environ[name] = "1"
 
 
-_open: dict[Path, tuple[Engine, Bank, list[Candidate]]] = {}  # one engine a process
-
-
-def _running(folder: Path) -> tuple[Engine, Bank, list[Candidate]]:
-    if folder not in _open:
-        engine = open_engine(load_model(folder), threads=1)
-        _open[folder] = engine, bank_for(engine, 0, RESTARTS), usual_candidates(threads=1)
-    return _open[folder]
+@cache
+def denoiser_of(folder: Path) -> Denoiser:
+    """The model in `folder` as `gdn denoise` runs it where it is the one that is chosen: one a process."""
+    return Denoiser.of(beside_restorer(load_model(folder)), Options(restarts=RESTARTS, threads=1))
 
 
 def random_noise(rng: np.random.Generator) -> Noise:
@@ -161,10 +154,9 @@ def clean_view(task: Task, card: ModelCard, rng: np.random.Generator) -> Array:
 def observed(task: Task) -> Observation:
     """Denoise one frame as a user would, told nothing, and compare with the truth."""
     rng = np.random.default_rng([task.seed, task.number, 0xCA1])
-    engine, bank, others = _running(task.model)
-    clean = clean_view(task, engine.model.card, rng)
+    clean = clean_view(task, load_model(task.model).card, rng)
     noisy = random_noise(rng).apply(clean, int(rng.integers(2**31)))
-    result = denoise_frame(noisy, FRAME_SAMPLING, engine, bank, SearchSettings(), others=others)
+    result = denoiser_of(task.model).for_recording(noisy, FRAME_SAMPLING).search(noisy, FRAME_SAMPLING)
     return observe_result(seed_of_path(task.path), result, clean, task.number)
 
 

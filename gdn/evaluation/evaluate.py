@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from gdn.blas import one_blas_thread
-from gdn.engines.base import Engine
 from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.comparators import COMPARATORS, Case, Comparator
 from gdn.evaluation.metrics import Image, column_score, psnr, ssim
 from gdn.evaluation.noise_suite import Noise
-from gdn.search.band_mixture import Candidate
-from gdn.search.bank import Bank
-from gdn.search.denoise_frame import FrameResult, denoise_frame
+from gdn.pipeline.recording import RecordingDenoiser
+from gdn.search.denoise_frame import FrameResult
 from gdn.search.original import OriginalSettings, original_frame
-from gdn.search.restored import restore_frame
-from gdn.search.tile_search import SearchSettings
 
 DEFAULT_AGAINST = ("noisy", "constant", "blur", "bm3d-binned")
 
@@ -48,17 +44,14 @@ class Evaluation:
 def evaluate_frame(
     clean: CleanFrame,
     noise: Noise,
-    engine: Engine | RestorerSession,
-    bank: Bank | None,
+    recording: RecordingDenoiser,
     seed: int,
     against: tuple[str, ...] = DEFAULT_AGAINST,
-    settings: SearchSettings | None = None,
     original: OriginalSettings | None = None,
-    others: Sequence[Candidate] = (),
     comparators: Mapping[str, Comparator] = COMPARATORS,
 ) -> Evaluation:
-    """One frame at one noise: a row for every method of `against`, names of `comparators` or `original`, and for gdn, mixed
-    with `others`; by a restorer alone where that is the `engine`."""
+    """One frame at one noise of `seed`: a row for every method of `against`, names of `comparators` or `original`, and for
+    gdn, by `recording`."""
     case = Case(clean.image, noise.apply(clean.image, seed), noise, clean.sampling_angstrom)
     done = Evaluation()
 
@@ -70,9 +63,9 @@ def evaluate_frame(
         done.rows.append(_row(clean, noise, method, case, image, seconds))
 
     def run_original() -> Image:
-        assert not isinstance(engine, RestorerSession)
+        assert not isinstance(recording.engine, RestorerSession)
         steps = original or OriginalSettings()
-        return original_frame(case.noisy, case.sampling_angstrom, engine, seed, steps).image
+        return original_frame(case.noisy, case.sampling_angstrom, recording.engine, seed, steps).image
 
     for method in against:
         if method == "original":
@@ -81,12 +74,7 @@ def evaluate_frame(
             add(method, lambda name=method: comparators[name](case))  # type: ignore[misc]
 
     def run() -> Image:
-        search = settings or SearchSettings()
-        if isinstance(engine, RestorerSession):
-            done.result = restore_frame(case.noisy, case.sampling_angstrom, engine, seed)
-            return done.result.image
-        assert bank is not None
-        done.result = denoise_frame(case.noisy, case.sampling_angstrom, engine, bank, search, others=others)
+        done.result = recording.search(case.noisy, case.sampling_angstrom)
         return done.result.image
 
     add("gdn", run)

@@ -17,12 +17,15 @@ from gdn.likelihood import Array
 from gdn.models import AUTO, Model, RestorerModel
 from gdn.pipeline.collecting import ResultBuilder
 from gdn.pipeline.inputs import check_input
+from gdn.pipeline.open_models import OpenModels, models_named
 from gdn.pipeline.options import Options
 from gdn.pipeline.recording import Progress, RecordingDenoiser
 from gdn.pipeline.result import Result
+from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
-from gdn.search.family import Family, members
+from gdn.search.filtered import CollaborativeCandidate
 from gdn.search.generator_choice import best_generator
+from gdn.search.restored import RestorerCandidate
 
 
 class Denoiser:
@@ -98,7 +101,7 @@ class Denoiser:
             noise=noise, estimate=estimate, residual=residual, laplace=laplace, method=method, original_steps=original_steps,
             score=score, atoms=atoms, fdr=float(fdr), intervals=tuple(map(int, intervals)),
         )  # fmt: skip
-        self._start(members(str(model)), options)
+        self._start(models_named(str(model)), options)
 
     @classmethod
     def of(
@@ -115,13 +118,13 @@ class Denoiser:
     ) -> None:
         options.check_models(models)
         self.options = options
-        self._family = Family(models, options.open_engine, open_bank or options.open_bank, options.open_restorer)
+        self._models = OpenModels(models, options, open_bank)
         self._closed = False
 
     @property
     def opened(self) -> bool:
         """Whether any of the models has been opened."""
-        return self._family.opened
+        return self._models.opened
 
     def denoise(
         self,
@@ -167,13 +170,18 @@ class Denoiser:
         if self._closed:
             raise GdnError("this Denoiser is closed; make a new one, or work inside its 'with' block")
         if self.options.original is not None:
-            engine, bank = self._family.fitting(shape, sampling_angstrom)
+            engine, bank = self._models.generator(shape, sampling_angstrom)
             return [RecordingDenoiser(engine=engine, bank=bank, options=self.options)]
-        teams = self._family.teams(shape, sampling_angstrom)
-        rivals = tuple(team.engine.model.hash for team in teams)
+        # Generators first: an engine that does not start is then an error before anything is open (`opened`).
+        generators = self._models.generators(shape, sampling_angstrom)
+        restorers = self._models.restorers()
+        if not generators:
+            return [RecordingDenoiser(engine=restorers[0], bank=None, options=self.options)]
+        others: list[Candidate] = [CollaborativeCandidate(), *(RestorerCandidate(session) for session in restorers)]
+        rivals = tuple(engine.model.hash for engine, _ in generators)
         return [
-            RecordingDenoiser(engine=team.engine, bank=team.bank, options=self.options, others=team.others, rivals=rivals)
-            for team in teams
+            RecordingDenoiser(engine=engine, bank=bank, options=self.options, others=others, rivals=rivals)
+            for engine, bank in generators
         ]
 
     def best(
@@ -191,7 +199,7 @@ class Denoiser:
 
     def close(self) -> None:
         """Close what was opened; it cannot denoise after that."""
-        self._family.__exit__(None, None, None)
+        self._models.close()
         self._closed = True
 
     def __enter__(self) -> Self:

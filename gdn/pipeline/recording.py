@@ -67,13 +67,13 @@ class RecordingDenoiser:
         `progress` hears of the share that is done, 0 to 1. `notes` become warnings; `dtype` is the type in which the frame
         was recorded. Raises InputError where the noise that was asked for contradicts the frame.
         """
-        result = self._search(frame, sampling_angstrom, lambda share: progress(share / 2))
-        trust = self._judge(frame, result)
+        result = self.search(frame, sampling_angstrom, lambda share: progress(share / 2))
+        trust = self.judge(frame, result)
         progress(1.0)
         return JudgedFrame(result, replace(trust, warnings=[*notes, *stretched(dtype, result.noise), *trust.warnings]))
 
-    def _search(self, frame: Array, sampling_angstrom: float, progress: Progress) -> FrameResult:
-        """The frame's result by the method that was asked for."""
+    def search(self, frame: Array, sampling_angstrom: float, progress: Progress = lambda share: None) -> FrameResult:
+        """Denoise one `frame` as `denoise` does, without judging the result."""
         options, noise = self.options, self.options.noise_model
         if isinstance(self.engine, RestorerSession):
             return restore_frame(frame, sampling_angstrom, self.engine, options.seed, noise, progress)
@@ -84,8 +84,8 @@ class RecordingDenoiser:
         assert self.bank is not None
         return denoise_frame(frame, sampling_angstrom, self.engine, self.bank, options.search, noise, progress, self.others)
 
-    def _judge(self, frame: Array, result: FrameResult) -> Trust:
-        """How far to trust the result of a frame."""
+    def judge(self, frame: Array, result: FrameResult) -> Trust:
+        """How far to trust the `result` of a `frame`, by what the options ask for."""
         begun = time.perf_counter()
         if isinstance(self.engine, RestorerSession):
             return unjudged(result)

@@ -116,6 +116,7 @@ class Imaging(_Section):
     focal_spread_nm: tuple[float, float] = (2.5, 4.5)
     source_mrad: tuple[float, float] = (0.05, 0.25)
     blur_angstrom: tuple[float, float] = (0.42, 0.6)
+    camera_angstrom: tuple[float, float] = Field((0.0, 0.0), description="of the camera's transfer, (1 + (2 pi k c)^2)^(-3/4)")
     magnification: tuple[float, float] = Field((1.0, 1.0), description="other lattice constants, and a sampling not well known")
     most_contrast: float = Field(0.0, ge=0, description="a patch of more (largest |x - 1|) is scaled to it; 0: none is")
 
@@ -124,8 +125,11 @@ class Imaging(_Section):
         for name, value in self:
             if isinstance(value, tuple) and value[0] > value[1]:
                 raise ValueError(f"{name} {list(value)}: the smaller number comes first")
-        if self.magnification[0] <= 0 or min(*self.focal_spread_nm, *self.source_mrad, *self.blur_angstrom) < 0:
-            raise ValueError("magnification is above 0; focal_spread_nm, source_mrad and blur_angstrom are not below it")
+        not_negative = (self.focal_spread_nm, self.source_mrad, self.blur_angstrom, self.camera_angstrom)
+        if self.magnification[0] <= 0 or min(least for least, _ in not_negative) < 0:
+            raise ValueError(
+                "magnification is above 0; focal_spread_nm, source_mrad, blur_angstrom and camera_angstrom are not below it"
+            )
         return self
 
 
@@ -133,15 +137,15 @@ class Specimen(_Section):
     """What the images are of. The defaults are what all recipes were of before there was this section."""
 
     description: str = Field("Pt nanoparticles on CeO2", min_length=1, description="as model.json has it")
-    source: Literal["pt-ceo2", "any"] = Field("pt-ceo2", description="what 'gdn simulate' makes, or any crystal in any mode")
+    source: str = Field("pt-ceo2", description="scenes of 'gdn simulate', or any: crystals in any mode")
     energies_kv: tuple[Annotated[float, Field(gt=0, le=3000)], ...] = Field(
         (300.0,), min_length=1, description="of the beam; where there are several, each structure has one of them"
     )
 
     @model_validator(mode="after")
     def _one_energy(self) -> Self:
-        if self.source == "pt-ceo2" and len(self.energies_kv) > 1:
-            raise ValueError(f"energies_kv {list(self.energies_kv)}: the source 'pt-ceo2' has one")
+        if self.source != "any" and len(self.energies_kv) > 1:
+            raise ValueError(f"energies_kv {list(self.energies_kv)}: the source '{self.source}' has one")
         return self
 
     def card(self) -> models.Specimen:

@@ -15,7 +15,8 @@ from gdn.simulation.multislice import Beam, band_size, exit_wave, scattering_map
 from gdn.simulation.renderer import intensity_spectra, patches, pixel_averaged, spectra_of, stem_image
 from gdn.simulation.scattering import wavelength_angstrom
 from gdn.simulation.specimens import random_specimen
-from gdn.simulation.structures import Structure, random_structure
+from gdn.simulation.structures import Structure
+from gdn.simulation.wide_scenes import wide_structure
 
 PIXEL_ANGSTROM = (0.25, 0.45)  # of a restorer's patch: whole-number binning comes to about 0.35
 SHARES = (0.62, 0.82)  # cumulated: HRTEM, annular dark field, the rest bright field
@@ -23,9 +24,9 @@ ENERGIES_EV = (300e3, 300e3, 200e3, 80e3)
 
 
 def any_structure(seed: int) -> Structure:
-    """The specimen of `seed`: one in six Pt on CeO2 as the generators know it, the others any crystal."""
+    """The specimen of `seed`: one in six Pt on CeO2, the others any crystal."""
     ours = np.random.default_rng([seed, 0xA6]).uniform() < 1 / 6
-    return random_structure(seed) if ours else random_specimen(seed)
+    return wide_structure(seed) if ours else random_specimen(seed)
 
 
 class WavePool:

@@ -11,6 +11,7 @@ import numpy as np
 from gdn import __version__
 from gdn.recipes import Specimen
 from gdn.simulation.imaging import ENERGY_KV
+from gdn.simulation.scenes import DEFAULT, SCENES
 from gdn.storage import writing
 
 DATASET_SCHEMA = 1
@@ -28,15 +29,16 @@ def _read(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
         float(found.setdefault("energy_kv", ENERGY_KV))  # data sets made before it was recorded lack it
         found.setdefault("multislice", "abtem")
+        found.setdefault("scenes", DEFAULT)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         why = " ".join(str(error).split())
         raise ValueError(f"{path}: not the dataset.json of a data set ({why}); simulate it again") from None
     return dict(found)
 
 
-def open_dataset(out: Path, seed: int, count: int, energy_kv: float, multislice: str = "torch") -> None:
-    """Create the folder of a data set, or go on with the one in it. Raises ValueError for one of another seed, voltage or
-    multislice."""
+def open_dataset(out: Path, seed: int, count: int, energy_kv: float, multislice: str = "torch", scenes: str = DEFAULT) -> None:
+    """Create the folder of a data set, or go on with the one in it. Raises ValueError for one of another seed, voltage,
+    multislice or other scenes."""
     for name in ("waves", "frames"):
         (out / name).mkdir(parents=True, exist_ok=True)
     for stale in out.glob("waves/*.part"):
@@ -59,21 +61,32 @@ def open_dataset(out: Path, seed: int, count: int, energy_kv: float, multislice:
                 f"{path}: its waves are by {found['multislice']}, asked for {multislice}; choose another folder or"
                 f" --multislice {found['multislice']}"
             )
+        if found["scenes"] != scenes:
+            raise ValueError(
+                f"{path}: of the scenes {found['scenes']}, asked for {scenes}; choose another folder or"
+                f" --scenes {found['scenes']}"
+            )
     content = {"schema": DATASET_SCHEMA, "seed": seed, "count": count, "energy_kv": energy_kv, "multislice": multislice}
-    content["gdn"] = __version__
+    content |= {"scenes": scenes, "gdn": __version__}
     with writing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def check_specimen(data: Path, specimen: Specimen) -> None:
     """See that the waves in the folder `data` are what a recipe is of. Raises ValueError in one line."""
-    if specimen.source != "pt-ceo2":
+    if specimen.source not in SCENES:
         raise ValueError(
-            f"{data}: holds Pt on CeO2, the recipe is of any crystal (source '{specimen.source}'), which 'gdn simulate' does not"
-            " make; benchmarks/sitting.py trains it without a data set"
+            f"{data}: the recipe is of '{specimen.source}', which 'gdn simulate' does not make ({', '.join(SCENES)});"
+            " benchmarks/sitting.py trains it without a data set"
         )
     path = data / FILE
-    energy_kv = _read(path)["energy_kv"] if path.exists() else ENERGY_KV
+    found = _read(path) if path.exists() else {"energy_kv": ENERGY_KV, "scenes": DEFAULT}
+    if found["scenes"] != specimen.source:
+        raise ValueError(
+            f"{path}: of the scenes {found['scenes']}, the recipe is of {specimen.source}; simulate with"
+            f" --scenes {specimen.source}, or name the source {found['scenes']} under [specimen] in the recipe"
+        )
+    energy_kv = found["energy_kv"]
     (wanted,) = specimen.energies_kv
     if energy_kv != wanted:
         raise ValueError(

@@ -126,7 +126,7 @@ def _draw_bodies(rng: np.random.Generator, kind: str) -> list[dict[str, Any]]:
     return [slab, _draw_particle(rng, kind, radius, centre)]
 
 
-def _draw_film(rng: np.random.Generator, kind: str) -> dict[str, Any] | None:
+def draw_film(rng: np.random.Generator, kind: str) -> dict[str, Any] | None:
     """An amorphous film below or above the specimen: a support, or contamination on some of the others."""
     support = kind == "particle-on-film"
     if not support and rng.random() > 0.16:
@@ -141,7 +141,7 @@ def draw_parameters(rng: np.random.Generator) -> dict[str, Any]:
     """Draw every setting of a specimen; the result is what gets stored."""
     kind = list(FORMS)[rng.choice(len(FORMS), p=list(FORMS.values()))]
     bodies = _draw_bodies(rng, kind)
-    film = _draw_film(rng, kind)
+    film = draw_film(rng, kind)
     return {
         "kind": kind,
         "crystals": [body["grain"]["crystal"] for body in bodies],

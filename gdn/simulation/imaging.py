@@ -33,7 +33,8 @@ _MARGIN_ANGSTROM = 2.0  # next to the cell's edge the periodic neighbour shows
 
 @dataclass(frozen=True)
 class Optics:
-    """Imaging conditions of a lens, whatever the beam. Positive defocus is underfocus."""
+    """Imaging conditions of a lens and a camera, whatever the beam. Positive defocus is underfocus. `camera_angstrom`: the
+    camera's transfer function is (1 + (2 pi k c)^2)^(-3/4), that of a point spread with long tails; 0 is a perfect camera."""
 
     defocus_nm: float = 6.0
     spherical_um: float = -5.0
@@ -46,6 +47,7 @@ class Optics:
     focal_spread_nm: float = 3.0
     source_mrad: float = 0.1
     blur_angstrom: float = 0.45
+    camera_angstrom: float = 0.0
 
     @staticmethod
     def random(rng: np.random.Generator, ranges: Imaging = Imaging()) -> Optics:
@@ -62,6 +64,8 @@ class Optics:
             focal_spread_nm=rng.uniform(*ranges.focal_spread_nm),
             source_mrad=rng.uniform(*ranges.source_mrad),
             blur_angstrom=rng.uniform(*ranges.blur_angstrom),
+            # Drawn last, and only where asked for: stored seeds go on standing for the same conditions.
+            camera_angstrom=rng.uniform(*ranges.camera_angstrom) if ranges.camera_angstrom[1] else 0.0,
         )
 
 
@@ -168,8 +172,10 @@ def intensity_spectrum(wave: Wave, optics: Optics) -> NDArray[np.complex64]:
     keep = 2 * int(IMAGE_BAND * wave.cell_angstrom) + 1
     spectrum = band_crop(scipy.fft.fft2(intensity), keep) / _GRID**2
     ky, kx = _frequencies(keep, wave.cell_angstrom)
-    blur = np.exp(-2 * (np.pi * optics.blur_angstrom) ** 2 * (ky**2 + kx**2))
-    return np.asarray(spectrum * blur, dtype=np.complex64)
+    k2 = ky**2 + kx**2
+    blur = np.exp(-2 * (np.pi * optics.blur_angstrom) ** 2 * k2)
+    camera = (1 + (2 * np.pi * optics.camera_angstrom) ** 2 * k2) ** -0.75
+    return np.asarray(spectrum * blur * camera, dtype=np.complex64)
 
 
 def render(

@@ -1,4 +1,4 @@
-"""Where a resident run's clean patches come from: one class for each `source` of a recipe's `[specimen]`."""
+"""Where a timed run's clean patches come from: the `source` of a recipe's `[specimen]`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from gdn.simulation.imaging import Optics
 from gdn.simulation.lattices import CELL
 from gdn.simulation.renderer import Lens, intensity_spectra, patches, pixel_averaged
 from gdn.simulation.scattering import wavelength_angstrom
-from gdn.simulation.structures import Structure, random_structure
+from gdn.simulation.scenes import scene_maker
+from gdn.simulation.structures import Structure
 
+ANY = "any"  # the source of a recipe that is of no specimen in particular
 TOY_GRID = 384  # px of the multislice of small runs
 AT_A_TIME = {True: 64, False: 16}  # images of any crystal formed at a time, on a card or not
 MIXED = 4  # such sets, from which patches are drawn together: one set is all of random lattices or all of real structures
@@ -42,14 +44,12 @@ class Source(Protocol):
         ...
 
 
-class PtOnCeria:
-    """Pt on CeO2 under the recipe's imaging conditions. `pool_size` waves lie on `device`; of `seeds` come the random numbers
-    of lenses and places."""
-
-    make = staticmethod(random_structure)
+class Scenes:
+    """Scenes of `gdn simulate` under the recipe's imaging conditions. `pool_size` waves lie on `device`; of `seeds` come the
+    random numbers of lenses and places."""
 
     def __init__(self, recipe: Recipe, pool_size: int, device: str, seeds: Iterator[int], toy: bool) -> None:
-        self.recipe, self.device = recipe, device
+        self.recipe, self.device, self.make = recipe, device, scene_maker(recipe.specimen.source)
         self.pool = WavePool(pool_size, device, TOY_GRID if toy else 768, maps=False)
         self._draws, self._rng = conditions.Draws.seeded(next(seeds), device), np.random.default_rng(next(seeds))
         self._energy_ev = 1e3 * recipe.specimen.energies_kv[0]
@@ -79,7 +79,7 @@ class PtOnCeria:
 
 class AnySpecimen:
     """Any crystal in any mode under any lens; of the recipe's imaging conditions, the magnification and `most_contrast`.
-    Arguments as of `PtOnCeria`."""
+    Arguments as of `Scenes`."""
 
     make = staticmethod(any_structure)
 
@@ -108,7 +108,11 @@ class AnySpecimen:
         return chosen
 
 
-SOURCES: dict[str, Callable[[Recipe, int, str, Iterator[int], bool], Source]] = {"pt-ceo2": PtOnCeria, "any": AnySpecimen}
+def source_of(recipe: Recipe, pool_size: int, device: str, seeds: Iterator[int], toy: bool) -> Source:
+    """What the recipe's images are of; arguments as of `Scenes`. Raises ValueError where the recipe names no source."""
+    if recipe.specimen.source == ANY:
+        return AnySpecimen(recipe, pool_size, device, seeds, toy)
+    return Scenes(recipe, pool_size, device, seeds, toy)
 
 
 def in_network_units(found: Tensor, recipe: Recipe) -> Tensor:

@@ -49,7 +49,7 @@ class Lens:
             (
                 wavelength, 10 * o.defocus_nm, 1e4 * o.spherical_um, 10 * o.astigmatism_nm, np.deg2rad(o.astigmatism_degrees),
                 10 * o.coma_nm, np.deg2rad(o.coma_degrees), 10 * o.trefoil_nm, np.deg2rad(o.trefoil_degrees),
-                10 * o.focal_spread_nm, 1e-3 * o.source_mrad, o.blur_angstrom, 0.0,
+                10 * o.focal_spread_nm, 1e-3 * o.source_mrad, o.blur_angstrom, o.camera_angstrom,
             )
             for o in optics
         ]  # fmt: skip

@@ -32,7 +32,8 @@ from gdn.simulation.imaging import (
     render,
     write_wave,
 )
-from gdn.simulation.structures import Structure, random_structure, split_of
+from gdn.simulation.scenes import DEFAULT, scene_maker
+from gdn.simulation.structures import Structure, split_of
 
 GRID = 768  # px of the multislice grid on the 64 Å cell
 SLICE_ANGSTROM = 2.0
@@ -50,7 +51,7 @@ Runner = Callable[[list[Callable[[], None]]], Iterable[None]]  # once for each t
 @dataclass(frozen=True)
 class SimulationPlan:
     """What a dataset holds: `count` structures and `frames` rendered frames, all from `seed`, of a beam of `energy_kv`; and how
-    its waves are made."""
+    its waves are made. `scenes`: a name of `gdn.simulation.scenes`."""
 
     out: Path
     count: int
@@ -60,6 +61,7 @@ class SimulationPlan:
     energy_kv: float = ENERGY_KV
     multislice: Multislice = TORCH
     device: str = "cpu"
+    scenes: str = DEFAULT
 
 
 def _projected_columns(structure: Structure) -> tuple[FloatArray, FloatArray]:
@@ -119,10 +121,10 @@ def seed_of_path(path: Path) -> int:
     return int(path.stem.split("_")[1])
 
 
-def _simulate_one(out: Path, index: int, seed: int, energy_kv: float, multislice: Multislice, device: str) -> None:
-    wave = exit_wave(random_structure(seed), energy_kv, multislice, device)
+def _simulate_one(plan: SimulationPlan, index: int, seed: int) -> None:
+    wave = exit_wave(scene_maker(plan.scenes)(seed), plan.energy_kv, plan.multislice, plan.device)
     record = wave.record | {"seed": seed, "index": index, "split": split_of(seed)}
-    write_wave(wave_path(out, index, seed), replace(wave, record=record))
+    write_wave(wave_path(plan.out, index, seed), replace(wave, record=record))
 
 
 def frame_optics(seed: int, view: int, ranges: Imaging = Imaging()) -> Optics:
@@ -158,14 +160,13 @@ def simulate(plan: SimulationPlan, progress: Progress = lambda done, total: None
     1.8 times as long.
 
     Safe to kill at any moment and to repeat: files appear under their names only when complete.
-    Raises ValueError if the folder holds a dataset made with another seed, voltage or multislice.
+    Raises ValueError if the folder holds a dataset made with another seed, voltage, multislice or other scenes.
     """
-    open_dataset(plan.out, plan.seed, plan.count, plan.energy_kv, plan.multislice)
+    scene_maker(plan.scenes)
+    open_dataset(plan.out, plan.seed, plan.count, plan.energy_kv, plan.multislice, plan.scenes)
     seeds = [structure_seed(plan.seed, i) for i in range(plan.count)]
     tasks: list[Callable[[], None]] = [
-        partial(_simulate_one, plan.out, i, s, plan.energy_kv, plan.multislice, plan.device)
-        for i, s in enumerate(seeds)
-        if not wave_path(plan.out, i, s).exists()
+        partial(_simulate_one, plan, i, s) for i, s in enumerate(seeds) if not wave_path(plan.out, i, s).exists()
     ]
     views = [(f % plan.count, f // plan.count) for f in range(plan.frames)]
     renders: list[Callable[[], None]] = [

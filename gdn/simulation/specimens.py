@@ -96,7 +96,7 @@ def _build_body(rng: np.random.Generator, p: dict[str, Any], body: dict[str, Any
     return numbers[keep], points[keep] + body["centre"]
 
 
-def _build_film(rng: np.random.Generator, film: dict[str, Any], surface: float) -> Atoms:
+def build_film(rng: np.random.Generator, film: dict[str, Any], surface: float) -> Atoms:
     """An amorphous film that ends at z = `surface` Å (or starts there, if above the specimen)."""
     elements, density, spacing = AMORPHOUS[film["material"]]
     bottom = surface - film["thickness"] if film["below"] else surface
@@ -122,7 +122,7 @@ def _build(rng: np.random.Generator, p: dict[str, Any]) -> Atoms:
         z = atoms[1][:, 2]
         # 1 Å of clearance, so that the film's atoms come about a bond length from the specimen's outermost ones.
         surface = z.min() - 1 if film["below"] else z.max() + 1
-        atoms = join(atoms, _build_film(rng, film, surface), 1.7)
+        atoms = join(atoms, build_film(rng, film, surface), 1.7)
     return atoms
 
 

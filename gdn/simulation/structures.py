@@ -148,7 +148,7 @@ def _particle(rng: np.random.Generator, p: dict[str, Any]) -> Vectors:
     return np.asarray(points[keep])
 
 
-def _parameters(rng: np.random.Generator) -> dict[str, Any]:
+def draw_scene(rng: np.random.Generator) -> dict[str, Any]:
     """Draw every setting of a scene; the result is what gets stored."""
     zones = list(ORIENTATIONS)
     zone = zones[rng.choice(3, p=[0.6, 0.25, 0.15])]
@@ -197,7 +197,11 @@ def _parameters(rng: np.random.Generator) -> dict[str, Any]:
 def random_structure(seed: int) -> Structure:
     """The scene of `seed`. Positions lie in [0, cell); z has at least 2 Å of vacuum at both faces."""
     rng = np.random.default_rng([seed, 0x57])
-    p = _parameters(rng)
+    return build_scene(rng, draw_scene(rng))
+
+
+def build_scene(rng: np.random.Generator, p: dict[str, Any]) -> Structure:
+    """The structure of the settings `p` of `draw_scene`; `rng` places what they leave open."""
     numbers: list[NDArray[np.int64]] = []
     positions: list[Vectors] = []
     if "support" in p["kind"]:
@@ -205,7 +209,10 @@ def random_structure(seed: int) -> Structure:
         numbers.append(n)
         positions.append(x)
     if "particle" in p["kind"]:
-        x = _particle(rng, p) @ rotation([np.cos(p["tilt"]), np.sin(p["tilt"]), 0], p["particle_tilt"]).T
+        # Scenes without an azimuth of their own take the number of degrees of the whole scene's tilt for one in radians: an
+        # old mistake, kept because a seed must go on standing for the same structure.
+        azimuth = np.deg2rad(p["particle_tilt_azimuth"]) if "particle_tilt_azimuth" in p else p["tilt"]
+        x = _particle(rng, p) @ rotation([np.cos(azimuth), np.sin(azimuth), 0], p["particle_tilt"]).T
         if p["kind"] == "particle":
             x = x + np.array([p["particle_x"], 0.5 * p["surface_y"], 0])
         else:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gdn.generator.networks import freeze_statistics
 from gdn.recipes import Recipe, load_recipe
-from gdn.simulation.patch_sources import SOURCES
+from gdn.simulation.patch_sources import source_of
 from gdn.simulation.structures import seeds_of
 from gdn.simulation.workers import StructureWorkers
 from gdn.training import run_log as monitor
@@ -44,12 +44,11 @@ class ResidentRun:
         self.state = State(self.recipe, device)
         if start is not None:
             self.state.start_from(start)
-        source = SOURCES[self.recipe.specimen.source]
         seeds = seeds_of("train", np.random.default_rng([seed, 0x5E]))
-        self.source = source(self.recipe, 4 if toy else POOL, device, seeds, toy)
+        self.source = source_of(self.recipe, 4 if toy else POOL, device, seeds, toy)
         self._held_out_seeds = seeds_of("validation", np.random.default_rng(0xE1))
         size = 2 if toy else HELD_OUT_STRUCTURES
-        self._held_out_source = source(self.recipe, size, device, self._held_out_seeds, toy)
+        self._held_out_source = source_of(self.recipe, size, device, self._held_out_seeds, toy)
         self.patches, self.drawing, self._calls = 0, 0.0, 0
 
     @cached_property

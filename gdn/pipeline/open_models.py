@@ -1,0 +1,97 @@
+"""Which models denoise a frame: those that were named, and of the generators those with the largest patch that it covers.
+
+A large patch sees more of the crystal and gives the better image (docs/measurements/comparison.md), but a tile that lies partly
+beyond the frame is foreign to the encoder and costs more than that (docs/latent-search.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from gdn.engines.base import Engine
+from gdn.engines.restorer import RestorerSession
+from gdn.frames.resampling import grids_for
+from gdn.models import AUTO, FAMILY, RESTORER, Model, RestorerModel, find_any, shipped_models
+from gdn.pipeline.options import Options
+from gdn.search.bank import Bank
+
+OpenBank = Callable[[Engine], Bank]
+
+
+def models_named(names_or_folders: str) -> list[Model | RestorerModel]:
+    """The models that `--model` stands for, those of the largest field first, restorers last: the shipped generators and the
+    shipped restorer for 'auto', else those named, separated by commas. Raises ModelError."""
+    names = [name.strip() for name in names_or_folders.split(",")]
+    if names == [AUTO]:
+        names = [*FAMILY, *([RESTORER] if RESTORER in shipped_models() else [])]
+    return sorted((find_any(name) for name in names), key=_field, reverse=True)
+
+
+def beside_restorer(model: Model) -> list[Model | RestorerModel]:
+    """A generator and the shipped restorer, if there is one: what works where the generator is the one that was chosen."""
+    return [model, *([find_any(RESTORER)] if RESTORER in shipped_models() else [])]
+
+
+def _field(model: Model | RestorerModel) -> float:
+    return model.card.patch * model.card.sampling_angstrom if isinstance(model, Model) else 0.0
+
+
+class OpenModels:
+    """Engines and banks of generators, and sessions of restorers, each opened when a frame first needs it.
+
+    `options` say how; `open_bank` makes a bank otherwise than they do. What opening raises comes out of the methods.
+    """
+
+    def __init__(self, models: Sequence[Model | RestorerModel], options: Options, open_bank: OpenBank | None = None) -> None:
+        self._generators = [model for model in models if isinstance(model, Model)]
+        self._restorers = [model for model in models if isinstance(model, RestorerModel)]
+        self._options, self._open_bank = options, open_bank or options.open_bank
+        self._opened: dict[str, tuple[Engine, Bank]] = {}
+        self._sessions: list[RestorerSession] = []
+        self._stack = ExitStack()
+
+    @property
+    def opened(self) -> bool:
+        """Whether any of the models has been opened."""
+        return bool(self._opened or self._sessions)
+
+    def generators(self, shape: tuple[int, int], sampling_angstrom: float) -> list[tuple[Engine, Bank]]:
+        """Engine and bank of each generator in question for frames of `shape` (rows, columns) px; none if there are restorers
+        alone. Raises EngineError, CacheError."""
+        return [self._open(model) for model in fitting_models(self._generators, shape, sampling_angstrom)]
+
+    def generator(self, shape: tuple[int, int], sampling_angstrom: float) -> tuple[Engine, Bank]:
+        """The first of them, opened alone."""
+        return self._open(fitting_models(self._generators, shape, sampling_angstrom)[0])
+
+    def restorers(self) -> list[RestorerSession]:
+        """All restorers. Raises EngineError."""
+        if not self._sessions:
+            self._sessions = [self._stack.enter_context(self._options.open_restorer(model)) for model in self._restorers]
+        return self._sessions
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self._stack.close()
+
+    def _open(self, model: Model) -> tuple[Engine, Bank]:
+        if model.card.name not in self._opened:
+            engine = self._stack.enter_context(self._options.open_engine(model))
+            self._opened[model.card.name] = engine, self._open_bank(engine)
+        return self._opened[model.card.name]
+
+
+def fitting_models(models: list[Model], shape: tuple[int, ...], sampling_angstrom: float) -> list[Model]:
+    """Those of `models`, largest field first, that have the largest field whose patch lies within the frame; the smallest if
+    none does."""
+
+    def covers(model: Model) -> bool:
+        grids = grids_for((shape[0], shape[1]), sampling_angstrom, model.card.sampling_angstrom)
+        return min(grids.binned_shape) >= model.card.patch
+
+    if not models:
+        return []
+    within = [model for model in models if covers(model)]
+    largest = _field(within[0] if within else models[-1])
+    return [model for model in models if _field(model) == largest]
