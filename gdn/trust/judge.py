@@ -60,11 +60,6 @@ class Trust:
     warnings: list[str] = field(default_factory=list)
 
     @property
-    def unexplained(self) -> bool:
-        """Whether the generator cannot explain the frame."""
-        return self.fit is not None and self.fit.p < REFUSED
-
-    @property
     def against_blur(self) -> Comparison | None:
         """The score against the best Gaussian blur, where scores were asked for."""
         return next((c for c in self.scores if c.against == "best blur"), None)
