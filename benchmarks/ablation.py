@@ -38,7 +38,6 @@ SETTINGS = {
     "four symmetries": replace(DEFAULT, symmetries=4),
     "no encoder": replace(DEFAULT, encoder=False, brief_candidates=8),
     "no exchange between tiles": replace(DEFAULT, exchange=0),
-    "with poses": replace(DEFAULT, pose=True),
     "--estimate map": settings_for("map"),
 }
 

@@ -9,38 +9,34 @@ collapse that were given.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from experiments import EXPERIMENTS, GANS, KEPT, LATENTS
+from experiments import GANS, KEPT, LATENTS, kept_runs
 from matplotlib.axes import Axes
 
-Rows = list[dict[str, Any]]
+Runs = dict[str, dict[str, Any]]
 
 
-def statistics(folder: Path) -> Rows:
-    """The lines of stats.jsonl after the first, which is the start."""
-    return [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()][1:]
+def statistics(one: dict[str, Any]) -> list[dict[str, Any]]:
+    """The statistics of a run after the first, which are those of its start."""
+    return list(one["statistics"][1:])
 
 
-def learning(axes: Axes, kept: Path, names: list[str]) -> None:
+def learning(axes: Axes, runs: Runs) -> None:
     """Held-out PSNR of reconstructions of clean patches, by images of 64x64 px."""
-    for number, name in enumerate(names):
-        lines = statistics(kept / name)
-        patch = json.loads((kept / name / "row.json").read_text())["patch"]
-        scale = (patch / 64) ** 2
+    for number, (name, one) in enumerate(runs.items()):
+        lines, scale = statistics(one), (one["row"]["patch"] / 64) ** 2
         style = ("-", "--", ":")[number // 10]
         axes.plot([scale * r["images"] for r in lines], [r["psnr_clean_db"] for r in lines], style, lw=1, label=name)
     axes.set(xlabel="images of 64x64 px seen", ylabel="dB, held-out clean patches", title="encoder and generator")
     axes.legend(fontsize=6, ncols=2)
 
 
-def ceilings(axes: Axes, kept: Path, names: list[str]) -> None:
+def ceilings(axes: Axes, runs: Runs) -> None:
     """Test 2 against latents in each cell of 64x64 px."""
-    for name in names:
-        row = json.loads((kept / name / "row.json").read_text())
+    for name, row in ((name, one["row"]) for name, one in runs.items()):
         latents = row["latent"] * (64 / row["patch"]) ** 2
         everything = row["test_2"]["all"]
         mark = "o" if name in LATENTS or name == "grid-128" else "x"
@@ -50,10 +46,9 @@ def ceilings(axes: Axes, kept: Path, names: list[str]) -> None:
     axes.set(xscale="log", xlabel="latents for 64x64 px", ylabel="Test 2, dB (pale: 5th percentile)", title="ceiling")
 
 
-def diversity(axes: Axes, kept: Path, names: list[str]) -> None:
+def diversity(axes: Axes, runs: Runs) -> None:
     """Diversity of samples relative to the data, and the warnings."""
-    for name in names:
-        lines = statistics(kept / name)
+    for name, lines in ((name, statistics(one)) for name, one in runs.items()):
         (line,) = axes.plot([r["images"] for r in lines], [r["diversity"] for r in lines], lw=1, label=name)
         warned = [r for r in lines if r["warnings"]]
         axes.plot([r["images"] for r in warned], [r["diversity"] for r in warned], "x", color=line.get_color())
@@ -70,12 +65,12 @@ def main() -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    done = [name for name in EXPERIMENTS if (options.kept / name / "row.json").exists()]
-    encoded = [name for name in done if name not in GANS]
+    done = kept_runs(options.kept)
+    encoded = {name: one for name, one in done.items() if name not in GANS}
     figure, axes = plt.subplots(1, 3, figsize=(15, 5), layout="constrained")
-    learning(axes[0], options.kept, encoded)
-    ceilings(axes[1], options.kept, encoded)
-    diversity(axes[2], options.kept, [name for name in done if name in GANS])
+    learning(axes[0], encoded)
+    ceilings(axes[1], encoded)
+    diversity(axes[2], {name: one for name, one in done.items() if name in GANS})
     figure.savefig(options.out, dpi=110)
 
 

@@ -1,7 +1,7 @@
 """The experiments on the generator: many recipes at one small budget, each trained, measured, and kept.
 
-Every run leaves DIR/NAME/{recipe.json,stats.jsonl,row.json}; what is there is not done again, so that the table can
-be rebuilt from them (`--table`), and a longer budget goes to another DIR.
+Every run leaves a line in one file: its settings, the statistics of its training and its row. What is there is not done
+again, so that the table can be rebuilt from it (`--table`), and a longer budget goes to another file (`--kept`).
 
     python benchmarks/experiments.py --budget 16000 --only latent-16 latent-32
     python benchmarks/experiments.py --table
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +21,7 @@ from generator_table import table
 from gdn.recipes import Recipe, load_recipe
 
 Changes = dict[str, dict[str, Any]]
-KEPT = Path("docs/results/experiments")
+KEPT = Path("docs/results/experiments.jsonl")
 # Not the last recipe's own schedule: all learn from nothing in one short run.
 SHORT: Changes = {
     "optimiser": {
@@ -105,10 +104,16 @@ def recipe_of(name: str, budget: int) -> Recipe:
     return Recipe.model_validate(base)
 
 
+def kept_runs(path: Path) -> dict[str, dict[str, Any]]:
+    """The lines of a file of runs (`settings`, `statistics`, `row`) by name, in the order of EXPERIMENTS."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    found = {line["name"]: line for line in lines}
+    return {name: found[name] for name in EXPERIMENTS if name in found}
+
+
 def run(name: str, options: argparse.Namespace) -> None:
     """Train and measure one experiment, unless that is done."""
-    kept: Path = options.kept / name
-    if (kept / "row.json").exists():
+    if name in kept_runs(options.kept):
         return
     folder: Path = options.runs / name
     recipe = recipe_of(name, options.budget)
@@ -132,10 +137,14 @@ def run(name: str, options: argparse.Namespace) -> None:
     rows = folder / "rows.jsonl"
     measure = [sys.executable, str(Path(__file__).with_name("generators.py")), str(folder), "--rows", str(rows), "--threads", "1"]
     subprocess.run([*measure, "--data", str(options.data), *options.measure.split()], check=True)
-    kept.mkdir(parents=True, exist_ok=True)
-    for part in ("recipe.json", "stats.jsonl"):
-        shutil.copyfile(folder / part, kept / part)
-    (kept / "row.json").write_text(json.dumps(json.loads(rows.read_text())) + "\n")
+    line = {
+        "name": name,
+        "settings": json.loads((folder / "recipe.json").read_text()),
+        "statistics": [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()],
+        "row": json.loads(rows.read_text()),
+    }
+    with options.kept.open("a") as stream:
+        stream.write(json.dumps(line) + "\n")
 
 
 def train_one(path: Path, folder: Path, data: Path, every: int) -> None:
@@ -163,8 +172,7 @@ def main() -> None:
     if not options.table:
         for name in options.only or EXPERIMENTS:
             run(name, options)
-    paths = [options.kept / name / "row.json" for name in EXPERIMENTS]
-    print(table([json.loads(path.read_text()) for path in paths if path.exists()]))
+    print(table([one["row"] for one in kept_runs(options.kept).values()]))
 
 
 if __name__ == "__main__":

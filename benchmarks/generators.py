@@ -29,7 +29,7 @@ from gdn.evaluation.evaluate import CleanFrame
 from gdn.evaluation.metrics import psnr, ssim
 from gdn.evaluation.noise_suite import STUDY_VACUUM, parse_suite
 from gdn.generator.loading import networks_of_model
-from gdn.generator.networks import Encoder, Generator, parameter_count
+from gdn.generator.networks import Encoder, Generator
 from gdn.models import MODEL_SCHEMA, Model, ModelCard, find_model, sha256_of, shipped_models
 from gdn.recipes import Recipe
 from gdn.search.bank import bank_for
@@ -158,7 +158,7 @@ def milliseconds(generator: Generator, batch: int = 16) -> float:
 def measure(source: str, options: argparse.Namespace) -> dict[str, Any]:
     """The row of one generator."""
     generator, encoder, recipe, training, model = open_networks(source)
-    parameters = parameter_count(generator.requires_grad_(True))
+    parameters = sum(p.numel() for p in generator.parameters())
     generator.eval().requires_grad_(False)
     n = recipe.network
     tiles = content_tiles(options.data, options.split, options.tiles, n.patch, n.sampling_angstrom)

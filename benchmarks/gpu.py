@@ -35,7 +35,7 @@ from gdn.restarts import restart_latents
 from gdn.search.bank import bank_for
 from gdn.search.bank_scores import BankPart, bank_scores
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.newton import prior_precision
+from gdn.search.newton import PRECISION
 from gdn.search.original import OriginalSettings
 from gdn.search.tile_search import SearchSettings
 
@@ -129,7 +129,7 @@ def tiles_of(engine: Engine, count: int) -> tuple[Any, ...]:
     images = engine.generate(other)
     data = TileData(np.random.default_rng(0).poisson(9 * images).astype(np.float32), np.ones_like(images), NoiseLaw(1.0, 0.5))
     nuisance = np.tile(np.array([np.log(9), 0, 0, 0], np.float32), (count, 1))
-    return z, nuisance, data, SearchSettings().damping, np.tile(prior_precision(nuisance.shape[1]), (count, 1))
+    return z, nuisance, data, SearchSettings().damping, np.tile(PRECISION, (count, 1))
 
 
 def correctness(engine: Engine, reference: Reference) -> dict[str, float]:

@@ -37,7 +37,7 @@ from rivals_tables import METHODS, rows_of, tables
 from scipy.ndimage import gaussian_filter, map_coordinates
 from suite import denoiser_of
 
-from gdn.evaluation.comparators import COMPARATORS, Case, add_unets
+from gdn.evaluation.comparators import COMPARATORS, Case, unet_comparators
 from gdn.evaluation.metrics import Image, column_score, psnr, ssim
 from gdn.evaluation.noise_suite import Noise, parse_suite
 from gdn.frames.resampling import bin_sum, grids_for, unbin
@@ -46,7 +46,7 @@ from gdn.models import AUTO
 Row = dict[str, Any]
 Method = Callable[[Case, Row], Image]
 
-add_unets(Path(__file__).resolve().parent / "unets")
+KNOWN = COMPARATORS | unet_comparators(Path(__file__).resolve().parent / "unets")
 TK_ANGSTROM = 0.35
 TK_NETWORKS = {"HRTEM": "sfr_hrtem", "HAADF": "sfr_hrstem", "ABF": "sfr_hrstem"}
 SMOOTH_ANGSTROM = 0.3
@@ -109,10 +109,10 @@ def opened(names: list[str], stack: ExitStack, options: argparse.Namespace) -> d
             if options.tk is None:
                 raise ValueError("--methods tk_r_em needs --tk, the Python of an environment that has it")
             found[name] = stack.enter_context(TkRem(options.tk))
-        elif name in COMPARATORS:
-            found[name] = lambda case, record, method=COMPARATORS[name]: method(case)
+        elif name in KNOWN:
+            found[name] = lambda case, record, method=KNOWN[name]: method(case)
         else:
-            raise ValueError(f"--methods {name}: choose from {', '.join([*COMPARATORS, 'tk_r_em', 'gdn'])}")
+            raise ValueError(f"--methods {name}: choose from {', '.join([*KNOWN, 'tk_r_em', 'gdn'])}")
     return found
 
 

@@ -36,7 +36,7 @@ from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.restarts import restart_latents
 from gdn.search.bank import Bank, bank_for
-from gdn.search.newton import conjugate_gradients, prior_precision
+from gdn.search.newton import PRECISION, conjugate_gradients
 from gdn.search.original import OriginalSettings, search_original
 from gdn.search.refine import Objective, evaluate, start
 from gdn.search.tile_search import SearchSettings, best_of_each, propose, search, settings_for
@@ -146,7 +146,7 @@ def step_in_one_graph(engine: Engine, whole: TileSet) -> None:
     starts = start(restart_latents(0, index, engine.model.card.latent), index, 0 * index, dose, index >= 0)
     objective, theta = Objective(engine, data), np.concatenate([starts.z, starts.nuisance], 1)
     settings = SearchSettings()
-    prior = np.tile(prior_precision(starts.nuisance.shape[1]), (len(index), 1))
+    prior = np.tile(PRECISION, (len(index), 1))
 
     def by_products() -> object:
         return conjugate_gradients(objective, theta, objective.at(theta), settings.iterations, settings.damping)

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from gdn.evaluation.comparators import add_unets, available
+from gdn.evaluation.comparators import COMPARATORS, available, unet_comparators
 from gdn.evaluation.evaluate import DEFAULT_AGAINST, CleanFrame, evaluate_frame, summary, table
 from gdn.evaluation.metrics import Image, psnr
 from gdn.evaluation.noise_suite import STUDY_VACUUM, SUITE, Noise, parse_suite
@@ -44,7 +44,7 @@ from gdn.simulation.simulate import (
 from gdn.simulation.structures import random_structure, split_of
 
 Row = dict[str, Any]
-UNETS = add_unets(Path(__file__).resolve().parent / "unets")  # here: the workers import this module too
+UNETS = unet_comparators(Path(__file__).resolve().parent / "unets")
 
 
 def waves_of(folder: Path, split: str, dataset_seed: int = 1) -> Iterator[Path]:
@@ -114,7 +114,8 @@ def one_frame(job: Job) -> tuple[list[Row], list[Row]]:
         for noise in job.noises:
             noisy = noise.apply(job.frame.image, job.number)
             recording = denoiser.for_recording(noisy, job.frame.sampling_angstrom)
-            done = evaluate_frame(job.frame, noise, recording, job.number, job.methods, job.original)
+            known = COMPARATORS | UNETS
+            done = evaluate_frame(job.frame, noise, recording, job.number, job.methods, job.original, known)
             rows += [row | {"contrast": job.contrast} for row in done.rows]
             if noise.kind == "poisson":
                 for method in (m for m in (*job.methods, "gdn") if m != "noisy"):

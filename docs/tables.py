@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 import rivals_tables  # noqa: E402
 import suite  # noqa: E402
 import trust_tables  # noqa: E402
-from experiments import EXPERIMENTS  # noqa: E402
+from experiments import kept_runs  # noqa: E402
 
 from gdn.evaluation.evaluate import table  # noqa: E402
 
@@ -95,8 +95,7 @@ def generators() -> str:
 
 def experiments() -> str:
     """The experiments on the generator."""
-    paths = [RESULTS / "experiments" / name / "row.json" for name in EXPERIMENTS]
-    return generator_table.table([json.loads(path.read_text()) for path in paths if path.exists()])
+    return generator_table.table([kept["row"] for kept in kept_runs(RESULTS / "experiments.jsonl").values()])
 
 
 def without_noises(text: str) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gdn.pipeline.result import Result
     from gdn.pipeline.shortcuts import Micrograph, denoise, read
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Denoiser", "EngineError", "GdnError", "InputError", "Micrograph", "ModelError", "Result", "__version__", "denoise", "read",
 ]  # fmt: skip

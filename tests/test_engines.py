@@ -231,6 +231,19 @@ def test_a_device_that_cannot_be_had_is_an_error() -> None:
         check("numpy")
 
 
+@needs_training
+def test_torch_s_random_numbers_and_threads_stay_the_caller_s() -> None:
+    import torch
+
+    torch.manual_seed(7)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    model = find_model("pt-ceo2-64")
+    with open_engine(model, "torch", "cpu", threads=threads + 1) as engine:
+        engine.generate(np.zeros((2, model.card.latent), np.float32))
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.get_num_threads() == threads
+
+
 def test_results_do_not_depend_on_threads() -> None:
     model = find_model("pt-ceo2-64")
     z = restart_latents(0, range(21), 128)
@@ -266,6 +279,7 @@ class Stranger:
     def __init__(self, model: Any, choice: Any, off: float) -> None:
         self.inner = open_engine(model, "onnxruntime", "cpu", threads=1)
         self.name, self.device, self.reason, self.model, self.off = choice.engine, choice.device, choice.reason, model, off
+        self.closed = False
 
     def generate(self, z: np.ndarray) -> np.ndarray:
         if np.isinf(self.off):
@@ -277,6 +291,7 @@ class Stranger:
 
     def __exit__(self, *_: object) -> None:
         self.inner.__exit__(None, None, None)
+        self.closed = True
 
 
 def test_auto_takes_the_first_that_is_proved(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,8 +307,17 @@ def test_auto_takes_the_first_that_is_proved(monkeypatch: pytest.MonkeyPatch) ->
     assert [c.device for c in candidates("cpu")] == ["cpu"] * 2
     model, plain = find_model("pt-ceo2-64"), module._open
     off = {"tensorrt": np.nan, "onnxruntime": 0.5, "torch": 1e-5}
-    monkeypatch.setattr(module, "_open", lambda m, c, t: plain(m, c, t) if c.device == "cpu" else Stranger(m, c, off[c.engine]))
+    strangers = []
+
+    def opened(model: Any, choice: Any, threads: int | None) -> Any:
+        if choice.device == "cpu":
+            return plain(model, choice, threads)
+        strangers.append(Stranger(model, choice, off[choice.engine]))
+        return strangers[-1]
+
+    monkeypatch.setattr(module, "_open", opened)
     with open_engine(model) as engine:
+        assert [one.closed for one in strangers] == [True, True, False]
         assert (engine.name, engine.device) == ("torch", "cuda")
         assert "tensorrt cannot be used (its images are off by nan" in engine.reason
         assert "onnxruntime cannot be used (its images are off by 0.5" in engine.reason
@@ -301,6 +325,7 @@ def test_auto_takes_the_first_that_is_proved(monkeypatch: pytest.MonkeyPatch) ->
     with open_engine(model) as engine:
         assert (engine.name, engine.device) == ("onnxruntime", "cpu")
         assert "fell off the bus" in engine.reason
+        assert all(one.closed for one in strangers)
     with pytest.raises(EngineError, match=r"require_gpu: no GPU that gdn can use .*fell off the bus"):
         open_engine(model, require_gpu=True)
     with pytest.raises(EngineError, match="device cuda: no GPU that gdn can use"):

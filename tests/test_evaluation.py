@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter, shift
 from test_cli import one_line
 
 from gdn.batch.terminal import UsageFault
-from gdn.cli.evaluate import _methods
+from gdn.cli.evaluate import _methods, _unets
 from gdn.evaluation import comparators
 from gdn.evaluation.comparators import COMPARATORS, Case, binnings, bm3d_binned
 from gdn.evaluation.metrics import column_score, psnr
@@ -56,37 +56,30 @@ def test_position_errors_are_of_the_columns_matched() -> None:
     assert score.rms_pm == pytest.approx(score.bias_pm, rel=0.02)
 
 
-@pytest.fixture
-def own_comparators(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is entered among the comparators is not there for other tests."""
-    monkeypatch.setattr(comparators, "COMPARATORS", dict(COMPARATORS))
-
-
-@pytest.mark.usefixtures("own_comparators")
 def test_the_repository_s_unets_denoise(demo_wave: Path) -> None:
-    names = comparators.add_unets(BENCHMARKS / "unets")
-    assert names == ["unet-blind", "unet-poisson1"]
+    unets = comparators.unet_comparators(BENCHMARKS / "unets")
+    assert list(unets) == ["unet-blind", "unet-poisson1"]
+    assert not unets.keys() & COMPARATORS.keys()  # they are of this call alone
     wave = read_wave(demo_wave)
     clean = render(wave, frame_optics(int(wave.record["seed"]), 0), FRAME_SAMPLING, (450, 460)) * np.float32(STUDY_VACUUM)
     noise = Noise("poisson", 1.0)
     case = Case(clean, noise.apply(clean, 3), noise, FRAME_SAMPLING)
     flat = psnr(clean, comparators.constant(case))
-    for name in names:
-        image = comparators.COMPARATORS[name](case)
+    for unet in unets.values():
+        image = unet(case)
         assert image.shape == clean.shape
         assert psnr(clean, image) > flat + 3
 
 
-@pytest.mark.usefixtures("own_comparators")
 def test_unets_are_compared_where_they_are_asked_for(tmp_path: Path) -> None:
     unets = BENCHMARKS / "unets"
-    assert _methods("blur,unet,noisy", [unets]) == ("blur", "unet-blind", "unet-poisson1", "noisy")
-    assert _methods("blur", [unets / "blind"]) == ("blur", "unet-blind")
-    assert _methods("unet-poisson1,blur", [unets]) == ("unet-poisson1", "blur")
+    assert _methods("blur,unet,noisy", _unets([unets])) == ("blur", "unet-blind", "unet-poisson1", "noisy")
+    assert _methods("blur", _unets([unets / "blind"])) == ("blur", "unet-blind")
+    assert _methods("unet-poisson1,blur", _unets([unets])) == ("unet-poisson1", "blur")
     with pytest.raises(UsageFault, match="--unet: two of these have one name: unet-blind, unet-blind"):
-        _methods("blur", [unets / "blind", unets / "blind"])
+        _unets([unets / "blind", unets / "blind"])
     with pytest.raises(UsageFault, match=f"--unet {tmp_path}: no unet.json in it or in its folders; make one with 'gdn export"):
-        _methods("blur", [tmp_path])
+        _unets([tmp_path])
 
 
 def test_without_a_unet_it_is_said_where_they_lie(frame_file: Path) -> None:
@@ -94,7 +87,7 @@ def test_without_a_unet_it_is_said_where_they_lie(frame_file: Path) -> None:
     one_line(result, 2, "--against unet: give --unet DIR", "benchmarks/unets")
     assert len(result.stderr.splitlines()) == 1
     with pytest.raises(UsageFault, match="--against unet-blind: give --unet DIR"):
-        _methods("unet-blind", [])
+        _methods("unet-blind", {})
 
 
 @needs_training

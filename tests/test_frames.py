@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from gdn.frames.formats import read_frames
 from gdn.frames.resampling import Grids, bin_sum, grids_for, rebin, unbin
 from gdn.frames.source import FrameCalibration, FrameError
+from gdn.frames.tiff import quiet_tifffile
 from gdn.frames.tiling import cut, merge, tile_frame
 from gdn.frames.writing import release, result_writer, write_tiff
 from gdn.storage import HOST
@@ -59,6 +62,17 @@ def test_print_resolution_is_not_a_pixel_size(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, noisy_frame(), resolution=(72, 72), resolutionunit="INCH", metadata=None)
     assert read_frames(path).calibration.sampling_angstrom is None
+
+
+def test_tifffile_s_logger_stays_the_caller_s(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("tifffile")
+    level, filters = logger.level, list(logger.filters)
+    with quiet_tifffile():
+        logger.error("of a file that gdn reads")
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(logger.error, "of a file that another thread reads").result()
+    assert caplog.messages == ["of a file that another thread reads"]
+    assert (logger.level, logger.filters) == (level, filters)
 
 
 def test_oblong_pixels_are_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-GROUND = ("errors", "storage", "restarts", "likelihood")
+GROUND = ("errors", "storage", "restarts", "likelihood", "blas")
 # From the ground up. A package may import those before it, and GROUND.
 FLOORS = (
     "frames", "models", "recipes", "simulation", "generator", "engines", "search", "trust", "pipeline", "training", "evaluation",

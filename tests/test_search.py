@@ -28,7 +28,6 @@ from gdn.search.denoise_frame import denoise_frame
 from gdn.search.held_out_shares import choose, split
 from gdn.search.laplace import curvature, laplace, linearise
 from gdn.search.newton import conjugate_gradients, newton
-from gdn.search.pose import Warp, best_shifts
 from gdn.search.residual import shrunk_residual
 from gdn.search.symmetry import turn, turn_back, turn_tiles
 from gdn.search.tile_search import SearchSettings, best_of_bank, best_of_each, exchanged, propose, search
@@ -198,14 +197,13 @@ def test_a_bank_image_is_found_however_it_lies() -> None:
         assert np.abs(found.mean / 300 - truth).max() < 0.1
 
 
-@pytest.mark.parametrize("k", [4, 8])
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (1.0, 6.0), (0.0, 4.0)])
-def test_objectives_gradient_is_finite_differences(alpha: float, beta: float, k: int) -> None:
+def test_objectives_gradient_is_finite_differences(alpha: float, beta: float) -> None:
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         truth = engine.generate(restart_latents(9, range(2), 128))
         counts = RNG.poisson(20 * truth).astype(np.float32)
         objective = refinement.Objective(engine, TileData(counts, np.ones_like(counts), NoiseLaw(alpha, beta)))
-        nuisance = np.tile(np.array([3.0, 0.05, 0.01, -0.02, 0.3, -0.6, 0.02, 0.01][:k], np.float32), (2, 1))
+        nuisance = np.tile(np.array([3.0, 0.05, 0.01, -0.02], np.float32), (2, 1))
         theta = np.concatenate([restart_latents(1, range(2), 128), nuisance], 1)
         at_theta, gradient = objective.gradient(theta)
 
@@ -214,34 +212,12 @@ def test_objectives_gradient_is_finite_differences(alpha: float, beta: float, k:
             return objective.value(objective.mean(engine.generate(z), nuisance), at)
 
         np.testing.assert_allclose(at_theta, value(theta), rtol=1e-9, atol=1e-3)
-        for step in np.eye(128 + k, dtype=np.float32)[128:] * 2e-3:
+        for step in np.eye(132, dtype=np.float32)[128:] * 2e-3:
             slope = (value(theta + step) - value(theta - step)) / 4e-3
             np.testing.assert_allclose(gradient @ step, slope * 2e-3, rtol=0.02, atol=0.02)
-        direction = np.concatenate([restart_latents(8, range(1), 128)[0], np.zeros(k, np.float32)]) * 3e-4
+        direction = np.concatenate([restart_latents(8, range(1), 128)[0], np.zeros(4, np.float32)]) * 3e-4
         slope = (value(theta + direction) - value(theta - direction)) / 2
         np.testing.assert_allclose(gradient @ direction, slope, rtol=0.05, atol=0.05 * np.abs(slope).max())
-
-
-def test_a_pose_is_found_again() -> None:
-    with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
-        z = restart_latents(9, range(3), 128)
-        x = engine.generate(z)
-        pose = np.array([[0.8, -0.5, 0.0, 0.0], [2.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.02, 0.01]], np.float32)
-        truth = Warp.at(pose, 64, 64).forward(x)
-        data = TileData((500 * truth).astype(np.float32), np.ones_like(truth), POISSON)
-        np.testing.assert_allclose(best_shifts(x, data, 3), np.round(pose[:, :2]), atol=0.51)
-        begun = refinement.start(z, np.arange(3), np.zeros(3, np.int64), 500, np.ones(3, bool), pose=True)
-        found = refinement.refine(engine, data, begun, 60, 0.05)
-        fixed = refinement.refine(engine, data, replace(begun, nuisance=begun.nuisance[:, :4]), 60, 0.05)
-        assert (found.objective < fixed.objective).all()
-        assert np.abs(found.nuisance[0, 4:6] - pose[0, :2]).max() < 0.3
-
-
-def test_a_warp_and_its_transpose() -> None:
-    x, g = RNG.standard_normal((2, 3, 20, 20)).astype(np.float32)
-    warp = Warp.at(RNG.normal(0, [1, 1, 0.1, 0.1], (3, 4)).astype(np.float32), 20, 20)
-    assert (warp.forward(x) * g).sum() == pytest.approx((x * warp.transpose(g)).sum(), rel=1e-4)
-    np.testing.assert_allclose(Warp.at(np.zeros((3, 4), np.float32), 20, 20).forward(x), x, atol=1e-6)
 
 
 def test_laplace_matches_the_spread_of_repeated_fits() -> None:
@@ -382,7 +358,7 @@ def test_a_frame_does_not_depend_on_threads_or_on_the_frames_before_it() -> None
 def test_tiles_hear_of_the_merged_frame() -> None:
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         truth = engine.generate(0.7 * restart_latents(9, range(2), 128))
-        data = TileData(RNG.poisson(10 * truth).astype(np.float32), np.ones_like(truth), POISSON)
+        data = TileData(np.random.default_rng(5).poisson(10 * truth).astype(np.float32), np.ones_like(truth), POISSON)
         bank = bank_for(engine, 0, 16)
         settings = SearchSettings(symmetries=1)
         found = propose(engine, bank, data, 10, settings)
@@ -426,11 +402,8 @@ def test_many_conjugate_gradient_iterations_are_the_gauss_newton_step(turned_sta
         assert (np.linalg.norm(damped, axis=1) < 0.5 * np.linalg.norm(free, axis=1)).all()
 
 
-@pytest.mark.parametrize("pose", [False, True])
-def test_gauss_newton_lowers_the_objective_and_the_error(turned_starts: Any, pose: bool) -> None:
+def test_gauss_newton_lowers_the_objective_and_the_error(turned_starts: Any) -> None:
     data, starts, truth = turned_starts
-    if pose:
-        starts = replace(starts, nuisance=np.concatenate([starts.nuisance, np.zeros_like(starts.nuisance)], 1))
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         starts = refinement.evaluate(engine, data, starts)
         found = newton(engine, data, starts, 1, 2)

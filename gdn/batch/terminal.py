@@ -51,12 +51,9 @@ def expand(patterns: list[str]) -> list[Path]:
 
 
 @contextmanager
-def progress_bar(description: str, total: float | None = None, quiet: bool = False) -> Iterator[Any]:
+def progress_bar(description: str, total: float | None = None) -> Iterator[Any]:
     """A function update(done, total=None, text=None) that draws on stderr, or now and then writes a line where that is no
-    terminal; silent if `quiet`."""
-    if quiet:
-        yield lambda done, total=None, text=None: None
-        return
+    terminal."""
     if not sys.stderr.isatty():
         yield Log(description, total)
         return

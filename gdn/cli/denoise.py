@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gdn.batch.run import BatchRun, gather, plan, process, watched
+from gdn.batch.run import BatchRun, Tally, gather, plan, process, watched
 from gdn.batch.terminal import UsageFault, usage_fault
 from gdn.cli.common import need, writable_folder
 from gdn.cli.config import NAME, load, text_of
@@ -188,19 +188,12 @@ def denoise(
     from gdn.pipeline.options import Options
     from gdn.pipeline.output_files import OutputStyle
     from gdn.report.ledger import Ledger
-    from gdn.storage import CacheError, writing
+    from gdn.storage import writing
     from gdn.trust.judge import levels_of
 
     if sampling is not None and not 0 < sampling < 1000:
         raise UsageFault(f"--sampling {sampling:g}: must be positive, in Å per pixel")
-    if bool(files) == (watch is not None):
-        raise UsageFault("nothing to denoise: give FILES, or --watch DIR, and not both")
-    if cluster is not None:
-        need("distributed", "cluster")
-        if watch is not None:
-            raise UsageFault("--watch waits for files on this machine: not together with --cluster")
-    if watch is not None and not watch.is_dir():
-        raise UsageFault(f"--watch {watch}: no such folder")
+    _check_source(files, watch, cluster)
     paths = gather(files) if files else []
     try:
         options = Options(
@@ -224,17 +217,48 @@ def denoise(
     place = output or watch or paths[0].parent
     with writing(place / NAME) as temporary:
         temporary.write_text(text_of(context), encoding="utf-8")
+    tally = _processed(paths, watch, idle, cluster, run, ledger)
+    _say(tally, ledger)
+    if report and ledger.frames:  # after --resume with nothing left to do the former page stays
+        _report(place / "report.html", ledger, run, tally.skipped)
+    if strict and ledger.unlike:
+        print(f"gdn: --strict: the generator cannot explain {ledger.unlike} of {ledger.frames} frames", file=sys.stderr)
+    return 1 if tally.failures or (strict and ledger.unlike) else 0
+
+
+def _check_source(files: list[str] | None, watch: Path | None, cluster: str | None) -> None:
+    """Raises UsageFault where it is not clear what is to be denoised, or it cannot be done there."""
+    if bool(files) == (watch is not None):
+        raise UsageFault("denoise what? Give FILES, or --watch DIR, and not both")
+    if cluster is not None:
+        need("distributed", "cluster")
+        if watch is not None:
+            raise UsageFault("--watch waits for files on this machine: not together with --cluster")
+    if watch is not None and not watch.is_dir():
+        raise UsageFault(f"--watch {watch}: no such folder")
+
+
+def _processed(
+    paths: list[Path], watch: Path | None, idle: float | None, cluster: str | None, run: BatchRun, ledger: Ledger
+) -> Tally:
+    """Every file denoised: those of a folder as they come, on a cluster, or here. Raises UsageFault."""
+    from gdn.engines.base import EngineError
+    from gdn.storage import CacheError
+
     try:
         if watch is not None:
-            tally = process(watched(watch, run, idle), None, run)
-        elif cluster is not None:
+            return process(watched(watch, run, idle), None, run)
+        if cluster is not None:
             from gdn.cluster.denoise_files import process_on
 
-            tally = process_on(cluster, plan(paths, run), run, ledger)
-        else:
-            tally = process(iter(plan(paths, run)), len(paths), run)
+            return process_on(cluster, plan(paths, run), run, ledger)
+        return process(iter(plan(paths, run)), len(paths), run)
     except (EngineError, CacheError) as error:
         raise usage_fault(error) from None
+
+
+def _say(tally: Tally, ledger: Ledger) -> None:
+    """What became of the files, on stderr."""
     failures = tally.failures
     for line in failures:
         print(f"gdn: {line}", file=sys.stderr)
@@ -244,11 +268,6 @@ def denoise(
         print(f"gdn: {tally.skipped} of {tally.files} files were complete already", file=sys.stderr)
     for words in ledger.words():
         print(f"gdn: {words}", file=sys.stderr)
-    if report and ledger.frames:  # after --resume with nothing left to do the former page stays
-        _report(place / "report.html", ledger, run, tally.skipped)
-    if strict and ledger.unlike:
-        print(f"gdn: --strict: the generator cannot explain {ledger.unlike} of {ledger.frames} frames", file=sys.stderr)
-    return 1 if failures or (strict and ledger.unlike) else 0
 
 
 def _report(path: Path, ledger: Ledger, run: BatchRun, skipped: int) -> None:

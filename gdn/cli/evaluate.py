@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from gdn.batch.terminal import UsageFault, expand, in_options, progress_bar, usa
 from gdn.cli.help import COMPARED, INPUT, MACHINE, OUTPUT, SEARCH, Grouped
 from gdn.engines.table import ENGINE_HELP
 from gdn.models import AUTO
+
+if TYPE_CHECKING:
+    from gdn.evaluation.comparators import Comparator
 
 
 def register(app: typer.Typer) -> None:
@@ -71,6 +74,7 @@ def evaluate(
       gdn evaluate clean.tif --noise poisson:1,gaussian:0.5 --against blur
     """
     from gdn.engines.base import EngineError
+    from gdn.evaluation.comparators import COMPARATORS
     from gdn.evaluation.evaluate import evaluate_frame, table
     from gdn.evaluation.noise_suite import SUITE, parse_suite
     from gdn.models import ModelError
@@ -80,7 +84,8 @@ def evaluate(
 
     try:
         noises = parse_suite(SUITE if noise == "suite" else noise)
-        methods = _methods(against, unet)
+        unets = _unets(unet)
+        methods = _methods(against, unets)
         original = parse_steps(original_steps)
         denoiser = Denoiser(model, restarts, seed, engine, device=device)
     except (ModelError, EngineError, ValueError) as error:
@@ -107,7 +112,8 @@ def evaluate(
                         recording = denoiser.for_recording(one.apply(frame.image, seed + frame.frame), frame.sampling_angstrom)
                     except (EngineError, CacheError) as error:
                         raise usage_fault(error) from None
-                    found = evaluate_frame(frame, one, recording, seed + frame.frame, methods, original)
+                    known = COMPARATORS | unets
+                    found = evaluate_frame(frame, one, recording, seed + frame.frame, methods, original, known)
                     rows += found.rows
                     update(number * len(noises) + n + 1, text=f"{path.name} {one}")
                     if as_json:
@@ -118,12 +124,11 @@ def evaluate(
     return 1 if failures else 0
 
 
-def _methods(text: str, folders: list[Path]) -> tuple[str, ...]:
-    """Names of comparators, in order; the U-Nets of `folders` stand where 'unet' does, else last. Those whose package is
-    missing are left out, saying so."""
+def _methods(text: str, unets: dict[str, Comparator]) -> tuple[str, ...]:
+    """Names of comparators, in order; the user's U-Nets stand where 'unet' does, else last. Those whose package is missing are
+    left out, saying so."""
     from gdn.evaluation.comparators import COMPARATORS, NEEDS, available
 
-    unets = _unets(folders)
     names = [part.strip() for part in text.split(",") if part.strip()]
     wanted = [name for name in names if name == "unet" or name.startswith("unet-")]
     if wanted and not unets:
@@ -133,8 +138,8 @@ def _methods(text: str, folders: list[Path]) -> tuple[str, ...]:
         )
     chosen = []
     for name in (each for part in (names if wanted else [*names, "unet"]) for each in (unets if part == "unet" else [part])):
-        if name not in COMPARATORS and name != "original":
-            raise UsageFault(f"--against {name}: choose from {', '.join([*COMPARATORS, 'unet', 'original'])}")
+        if name not in COMPARATORS and name not in unets and name != "original":
+            raise UsageFault(f"--against {name}: choose from {', '.join([*COMPARATORS, *(unets or ['unet']), 'original'])}")
         if not available(name):
             print(f"gdn: {name} left out: {NEEDS[name]} is not installed (pip install 'gdn[bench]')", file=sys.stderr)
             continue
@@ -142,17 +147,17 @@ def _methods(text: str, folders: list[Path]) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def _unets(folders: list[Path]) -> list[str]:
-    """Enter the user's U-Nets among the comparators; their names there."""
-    from gdn.evaluation.comparators import add_unets
+def _unets(folders: list[Path]) -> dict[str, Comparator]:
+    """The user's U-Nets by name."""
+    from gdn.evaluation.comparators import unet_comparators
 
     try:
-        names = [name for folder in folders for name in add_unets(folder)]
+        found = [pair for folder in folders for pair in unet_comparators(folder).items()]
     except ValueError as error:
         raise UsageFault(f"--unet {error}") from None
-    if len(set(names)) < len(names):
-        raise UsageFault(f"--unet: two of these have one name: {', '.join(names)}; rename a folder")
-    return names
+    if len(dict(found)) < len(found):
+        raise UsageFault(f"--unet: two of these have one name: {', '.join(name for name, _ in found)}; rename a folder")
+    return dict(found)
 
 
 def _frames(path: Path, vacuum: float, sampling: float | None) -> Any:

@@ -77,13 +77,28 @@ def export(
             _plans(output, library)
         return 0
     from gdn.training.export_restorer import is_restorer
+    from gdn.training.export_unet import export_unet, is_unet
+    from gdn.training.state import is_run
 
     if is_restorer(source):
         _restorer(source, output)
         return 0
+    if is_run(source) and is_unet(source):
+        error = export_unet(source, output)
+        print(f"{output}: a U-Net comparator; onnxruntime differs from torch by at most {error:.2g} of the vacuum level")
+        return 0
+    _generator(source, output, fp16)
+    if calibrate is not None:
+        _calibrate(output, calibrate, frames, workers)
+    if library is not None:
+        _plans(output, library)
+    return 0
+
+
+def _generator(source: Path, output: Path, fp16: bool) -> None:
+    """Make a generator's folder of a run's, or of a model's. Raises UsageFault for another folder."""
     from gdn.generator.loading import networks_of_model
     from gdn.training.export import export_model
-    from gdn.training.export_unet import export_unet, is_unet
     from gdn.training.state import networks_of_run
 
     if (source / "model.json").exists():
@@ -91,10 +106,6 @@ def export(
 
         generator, encoder, recipe = networks_of_model(source)
         training = dict(load_model(source).card.training)
-    elif (source / "recipe.json").exists() and is_unet(source):
-        error = export_unet(source, output)
-        print(f"{output}: a U-Net comparator; onnxruntime differs from torch by at most {error:.2g} of the vacuum level")
-        return 0
     elif (source / "recipe.json").exists():
         generator, encoder, recipe, training = networks_of_run(source, print)
     else:
@@ -105,11 +116,6 @@ def export(
     print(f"  gradients by {report.gradient_error:.2g} of their length (median over latents)")
     if report.encoder_error is not None:
         print(f"  encoded latents by at most {report.encoder_error:.2g}")
-    if calibrate is not None:
-        _calibrate(output, calibrate, frames, workers)
-    if library is not None:
-        _plans(output, library)
-    return 0
 
 
 def _whole(source: str, output: Path) -> None:

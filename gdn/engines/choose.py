@@ -131,14 +131,16 @@ def _open(model: Model, choice: EngineChoice, threads: int | None) -> Engine:
 
 
 def _prove(found: Engine, model: Model) -> None:
-    """Raises EngineError where an engine's images are not the CPU's."""
+    """Raises EngineError where an engine's images are not the CPU's. An engine that is not proved is closed."""
     from gdn.restarts import restart_latents
 
     z = restart_latents(0, range(PROVED), model.card.latent)
     if not runtime_named("onnxruntime").installed:
         return  # torch alone: there is nothing to compare with
-    with _open(model, EngineChoice("onnxruntime", "cpu", "the self-test"), 1) as reference:
-        off = float(np.abs(found.generate(z) - reference.generate(z)).max())
-    if not off <= AGREES[model.card.precision]:
-        found.__exit__(None, None, None)
-        raise EngineError(f"its images are off by {off:.2g} of the vacuum level")
+    with contextlib.ExitStack() as unproved:
+        unproved.push(found)
+        with _open(model, EngineChoice("onnxruntime", "cpu", "the self-test"), 1) as reference:
+            off = float(np.abs(found.generate(z) - reference.generate(z)).max())
+        if not off <= AGREES[model.card.precision]:
+            raise EngineError(f"its images are off by {off:.2g} of the vacuum level")
+        unproved.pop_all()

@@ -13,6 +13,7 @@ from gdn.engines.graph_engine import GraphEngine
 from gdn.generator import autograd
 from gdn.generator.folded import PullBack, PushForward
 from gdn.generator.gauss_newton import GaussNewton
+from gdn.generator.torch_globals import torch_threads
 from gdn.likelihood import Array
 from gdn.models import Model
 
@@ -41,9 +42,8 @@ class TorchEngine(GraphEngine):
             raise EngineError("torch sees no CUDA device; choose device cpu, or install a CUDA build and driver")
         if device.split(":")[0] not in ("cpu", "cuda"):
             raise EngineError(f"torch engine has no device '{device}'; choose cpu or cuda")
-        if threads:
-            torch.set_num_threads(threads)
         self.model, self.device, self.reason = model, device, reason
+        self._threads = threads
         generator, encoder = networks or networks_of_model(model.folder)[:2]
         scale = Recipe.model_validate(model.card.recipe).network.intensity_scale
         graphs = _graphs(generator, encoder, scale, model.card.vacuum)
@@ -54,7 +54,8 @@ class TorchEngine(GraphEngine):
     def _run(self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]) -> list[Array]:
         try:
             tensors = [self._tensor(graph, name, a) for name, a in feed.items()]
-            found = self._graphs[kind_of(graph)](*tensors)
+            with torch_threads(self._threads):
+                found = self._graphs[kind_of(graph)](*tensors)
             named = dict(zip(OUTPUTS[kind_of(graph)], found if isinstance(found, tuple) else (found,), strict=True))
             return [named[name].cpu().numpy() for name in outputs]
         except RuntimeError as error:  # of the CPU's allocator torch has no class of its own

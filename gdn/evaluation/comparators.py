@@ -9,6 +9,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -96,18 +97,15 @@ def unet_comparator(folder: Path) -> Comparator:
 
 
 Comparator = Callable[[Case], Image]
-COMPARATORS: dict[str, Comparator] = {"noisy": noisy, "constant": constant, "blur": blur, "bm3d-binned": bm3d_binned}
+COMPARATORS: MappingProxyType[str, Comparator] = MappingProxyType(
+    {"noisy": noisy, "constant": constant, "blur": blur, "bm3d-binned": bm3d_binned}
+)
 NEEDS = {"bm3d-binned": "bm3d"}
 
 
-def add_unets(folder: Path) -> list[str]:
-    """Enter the U-Net in `folder`, or each of those in its folders, among the COMPARATORS; their names there.
-
-    Raises ValueError if there is none.
-    """
-    found = find_unets(folder)
-    COMPARATORS.update({name: unet_comparator(path) for name, path in found.items()})
-    return list(found)
+def unet_comparators(folder: Path) -> dict[str, Comparator]:
+    """The U-Net in `folder`, or each of those in its folders, by name. Raises ValueError if there is none."""
+    return {name: unet_comparator(path) for name, path in find_unets(folder).items()}
 
 
 def available(name: str) -> bool:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from gdn.blas import one_blas_thread
 from gdn.engines.restorer import RestorerSession
-from gdn.evaluation.comparators import COMPARATORS, Case
+from gdn.evaluation.comparators import COMPARATORS, Case, Comparator
 from gdn.evaluation.metrics import Image, column_score, psnr, ssim
 from gdn.evaluation.noise_suite import Noise
 from gdn.pipeline.recording import RecordingDenoiser
@@ -39,6 +40,7 @@ class FrameEvaluation:
     result: FrameResult | None = None
 
 
+@one_blas_thread()
 def evaluate_frame(
     clean: CleanFrame,
     noise: Noise,
@@ -46,8 +48,10 @@ def evaluate_frame(
     seed: int,
     against: tuple[str, ...] = DEFAULT_AGAINST,
     original: OriginalSettings | None = None,
+    comparators: Mapping[str, Comparator] = COMPARATORS,
 ) -> FrameEvaluation:
-    """One frame at one noise of `seed`: a row for every method of `against`, and for gdn, by `recording`."""
+    """One frame at one noise of `seed`: a row for every method of `against`, names of `comparators` or `original`, and for
+    gdn, by `recording`."""
     case = Case(clean.image, noise.apply(clean.image, seed), noise, clean.sampling_angstrom)
     done = FrameEvaluation()
 
@@ -67,7 +71,7 @@ def evaluate_frame(
         if method == "original":
             add(method, run_original)
         else:
-            add(method, lambda name=method: COMPARATORS[name](case))  # type: ignore[misc]
+            add(method, lambda name=method: comparators[name](case))  # type: ignore[misc]
 
     def run() -> Image:
         done.result = recording.search(case.noisy, case.sampling_angstrom)

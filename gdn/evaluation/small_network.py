@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gdn.generator.torch_globals import own_random_numbers
+
 Values = NDArray[np.float64]
 Layers = tuple[list[list[list[float]]], list[list[float]]]
 
@@ -31,9 +33,9 @@ def fit_network(x: Values, bias: Values, loss: Callable[[Tensor, Tensor], Tensor
 
     `loss(outputs, index)` of a batch (b, k) at the rows `index` (b,) of `x`.
     """
-    torch.manual_seed(seed)
     sizes = (x.shape[1], plan.width, plan.width, len(bias))
-    linear = [torch.nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
+    with own_random_numbers(seed):
+        linear = [torch.nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
     layers = [module for one in linear for module in (one, torch.nn.SiLU())]
     network = torch.nn.Sequential(*layers[:-1])
     with torch.no_grad():

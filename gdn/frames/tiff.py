@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +16,28 @@ from numpy.typing import NDArray
 from gdn.frames.source import FrameCalibration, FrameError, FrameFile, Style, check_layout, one_line, pixel_size
 from gdn.frames.tiff_pages import check_pages
 
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is said once, by FrameError
+
+@contextmanager
+def quiet_tifffile() -> Iterator[None]:
+    """What is wrong with a file is said once, by FrameError: tifffile's own remarks are dropped, those made in this thread
+    while the block runs."""
+    here, logger = threading.get_ident(), logging.getLogger("tifffile")
+
+    def others(record: logging.LogRecord) -> bool:
+        return record.thread != here
+
+    logger.addFilter(others)
+    try:
+        yield
+    finally:
+        logger.removeFilter(others)
 
 
 def read_tiff(path: Path, dataset: str | None = None) -> FrameFile:
     """Open a TIFF; `dataset`: number of the series. Raises FrameError if it is not a TIFF, truncated, or has no usable frame."""
     check_pages(path)
     try:
-        with tifffile.TiffFile(path) as tif:
+        with quiet_tifffile(), tifffile.TiffFile(path) as tif:
             series, number = _series(tif, path, dataset)
             shape, axes, dtype = tuple(series.shape), series.axes, series.dtype
             sampling, style, trouble = _sampling(tif, number)
@@ -67,7 +84,7 @@ class _Pages:
         self.shape, self.count = shape[leading:], int(np.prod(shape[:leading], dtype=int))
 
     def __getitem__(self, index: int) -> NDArray[Any]:
-        with tifffile.TiffFile(self.path) as tif:
+        with quiet_tifffile(), tifffile.TiffFile(self.path) as tif:
             series = tif.series[self.series]
             if len(series.pages) == self.count:
                 page = series.pages[index]

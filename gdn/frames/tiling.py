@@ -61,18 +61,14 @@ def window(patch: int) -> Array:
     return np.asarray(np.outer(ramp, ramp), dtype=np.float32)
 
 
-def merge(values: Array, tiling: Tiling, weights: Array | None = None) -> Array:
-    """Weighted mean of overlapping tiles (n, patch, patch) on the frame's grid, float32.
-
-    `weights` (n,) scales whole tiles; the smooth window is always applied.
-    """
+def merge(values: Array, tiling: Tiling) -> Array:
+    """Mean of overlapping tiles (n, patch, patch), each under the smooth window, on the frame's grid, float32."""
     total = np.zeros(tiling.shape, np.float64)
     norm = np.zeros(tiling.shape, np.float64)
     w = window(tiling.patch)
-    scale = np.ones(len(values)) if weights is None else weights
-    for value, factor, (y, x) in zip(values, scale, tiling.corners, strict=True):
+    for value, (y, x) in zip(values, tiling.corners, strict=True):
         ty, fy = _inside(y, tiling.patch, tiling.shape[0])
         tx, fx = _inside(x, tiling.patch, tiling.shape[1])
-        total[fy, fx] += factor * w[ty, tx] * value[ty, tx]
-        norm[fy, fx] += factor * w[ty, tx]
+        total[fy, fx] += w[ty, tx] * value[ty, tx]
+        norm[fy, fx] += w[ty, tx]
     return np.divide(total, norm, out=total).astype(np.float32)

@@ -14,6 +14,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from gdn.frames.source import Frame, FrameCalibration, FrameFile
+from gdn.frames.tiff import quiet_tifffile
 from gdn.storage import writing
 
 DTYPES = ("float32", "float16", "uint16", "uint8")
@@ -46,7 +47,7 @@ def _write_options(calibration: FrameCalibration, description: dict[str, Any], p
 
 def write_tiff(path: Path, image: Frame, calibration: FrameCalibration, description: dict[str, Any] | None = None) -> None:
     """Write one float32 image; its name appears only when it is complete."""
-    with writing(path) as temporary:
+    with writing(path) as temporary, quiet_tifffile():
         tifffile.imwrite(temporary, image.astype(np.float32), **_write_options(calibration, description or {}))
 
 
@@ -94,9 +95,9 @@ def result_writer(
 
 @contextmanager
 def _tiff(path: Path, calibration: FrameCalibration, dtype: str, provenance: str) -> Iterator[NDArray[Any]]:
-    mapped = tifffile.memmap(
-        path, shape=calibration.shape, dtype=np.dtype(dtype), **_write_options(calibration, {"program": "gdn"}, provenance)
-    )
+    options = _write_options(calibration, {"program": "gdn"}, provenance)
+    with quiet_tifffile():
+        mapped = tifffile.memmap(path, shape=calibration.shape, dtype=np.dtype(dtype), **options)
     _allocate(path)
     yield mapped.reshape((-1, *calibration.shape[-2:]))
     mapped.flush()

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gdn.generator.networks import Encoder, Generator, initialise
+from gdn.generator.networks import Encoder, Generator
+from gdn.generator.torch_globals import own_random_numbers
 from gdn.models import ModelError, SpecimenCard, load_model
 from gdn.recipes import Recipe
 
@@ -71,10 +72,9 @@ def networks_of_weights(path: Path, settings: dict[str, Any]) -> tuple[Generator
         recipe = Recipe.model_validate(settings)
         if recipe.loss.kind == "unet":
             raise ValueError("a U-Net's recipe, not a generator's")
-        generator = Generator(recipe.network)
-        encoder = Encoder(recipe.network) if recipe.loss.kind == "range" else None
-        for _, module in _named(generator, encoder):
-            initialise(module, recipe.network.initialisation)
+        with own_random_numbers():  # torch fills new weights, though none of them stays
+            generator = Generator(recipe.network)
+            encoder = Encoder(recipe.network) if recipe.loss.kind == "range" else None
         read_weights(path, generator, encoder)
     except (ValueError, RuntimeError, OSError, SafetensorError) as error:
         words = " ".join(str(error).split())[:160]

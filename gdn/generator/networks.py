@@ -234,8 +234,3 @@ def freeze_statistics(module: nn.Module) -> None:
     for m in module.modules():
         if isinstance(m, nn.BatchNorm2d):
             m.eval()
-
-
-def parameter_count(module: nn.Module) -> int:
-    """Number of trainable scalars."""
-    return sum(p.numel() for p in module.parameters())

@@ -44,7 +44,8 @@ class Denoiser:
     engine, device
         What evaluates the networks: `auto`, `onnxruntime`, `torch`, `tensorrt`; `auto`, `cpu`, `cuda`, `cuda:N`, `tensorrt`.
     threads
-        CPU threads; None: all cores.
+        CPU threads; None: all cores. The image is the same for any number. While it works BLAS is held to one thread in the
+        whole process; afterwards it has as many as before.
     require_gpu
         Raise EngineError instead of taking the CPU.
     cache

@@ -11,8 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from gdn import models
 
-RECIPE_SCHEMA = 1
-
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gdn.blas import product
 from gdn.likelihood import FLOOR, Array, TileData
 
 
@@ -58,12 +59,13 @@ def bank_scores(part: BankPart, data: TileData, dose: float, chunk: int = 256) -
         w = data.weights[first : first + chunk].reshape(-1, x.shape[1])
         y = data.counts[first : first + chunk].reshape(w.shape) * w
         # Most tiles lie inside the frame: their weights are all one, and so is the product with them.
-        sums = w @ level.T if (w == 0).any() else np.broadcast_to(level.sum(1), (len(w), len(x)))
+        sums = product(w, level) if (w == 0).any() else np.broadcast_to(level.sum(1), (len(w), len(x)))
+        score: NDArray[np.floating]
         if data.law.gaussian:
-            score = -(np.maximum(y @ terms.T, 0) ** 2) / (2 * data.law.beta * np.maximum(sums, 1e-12))
+            score = -(np.maximum(product(y, terms), 0) ** 2) / (2 * data.law.beta * np.maximum(sums, 1e-12))
         elif data.law.beta == 0:
-            score = -(y @ terms.T) + y.sum(1, keepdims=True) * np.log(sums / np.maximum(w.sum(1, keepdims=True), 1))
+            score = -product(y, terms) + y.sum(1, keepdims=True) * np.log(sums / np.maximum(w.sum(1, keepdims=True), 1))
         else:
-            score = dose * sums - (y + data.law.beta * w) @ terms.T
+            score = dose * sums - product(y + data.law.beta * w, terms)
         out[first : first + chunk] = score
     return out

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gdn.blas import one_blas_thread
 from gdn.engines.base import Engine
 from gdn.errors import InputError
 from gdn.frames.bad_pixels import Mask
@@ -52,6 +53,7 @@ class FrameResult:
         return np.asarray(unbin(binned, self.grids) / self.grids.area * self.noise.gain, dtype=np.float32)
 
 
+@one_blas_thread()
 def denoise_frame(
     frame: Array,
     sampling_angstrom: float,

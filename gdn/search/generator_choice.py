@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from gdn.blas import one_blas_thread
 from gdn.engines.base import Engine
 from gdn.frames.examined import examined
 from gdn.frames.noise import NoiseModel
@@ -33,6 +34,7 @@ def held_out_nats(parts: Split, engine: Engine, bank: Bank, settings: SearchSett
     return explained_nats(parts, proposed(engine, bank, Binned(parts.first, parts.law), tiling, quick))
 
 
+@one_blas_thread()
 def best_generator(
     frame: Array,
     sampling_angstrom: float,

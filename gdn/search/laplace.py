@@ -20,7 +20,7 @@ from scipy.linalg import solve_triangular
 from gdn.engines.base import Engine, jacobian
 from gdn.likelihood import Array, TileData, information
 from gdn.search.newton import conjugate_gradients
-from gdn.search.refine import INTENSITY, PRIOR_SIGMA, Candidates, Objective
+from gdn.search.refine import PRIOR_SIGMA, Candidates, Objective
 from gdn.search.symmetry import turn_back, turn_tiles
 
 SAMPLE_ITERATIONS = 8  # of conjugate gradients: beyond them come directions that the prior alone decides
@@ -29,7 +29,7 @@ Matrix = NDArray[np.float64]
 
 
 def linearise(objective: Objective, theta: Array) -> tuple[Array, Array]:
-    """mu (h, w) and J (d + 4, h, w) of one theta (d + 4,) without a pose, its tile the objective's only one."""
+    """mu (h, w) and J (d + 4, h, w) of one theta (d + 4,), its tile the objective's only one."""
     z, nuisance = objective.split(theta[None])
     x = objective.engine.generate(z)
     mu = objective.mean(x, nuisance)
@@ -41,7 +41,7 @@ def curvature(mu: Array, derivative: Array, data: TileData) -> Matrix:
     """H (d + 4, d + 4) of one tile from its mean (h, w) and J (d + 4, h, w)."""
     j = derivative.reshape(len(derivative), -1).astype(np.float64)
     precision = np.ones(len(j))
-    precision[-INTENSITY:] = PRIOR_SIGMA[:INTENSITY].astype(np.float64) ** -2
+    precision[-len(PRIOR_SIGMA) :] = PRIOR_SIGMA.astype(np.float64) ** -2
     return np.asarray((j * information(mu[None], data).ravel()) @ j.T + np.diag(precision))
 
 
@@ -53,8 +53,7 @@ def laplace(engine: Engine, data: TileData, candidates: Candidates) -> tuple[NDA
     for i in range(len(evidence)):
         one = candidates.take(np.array([i]))
         turned = turn_tiles(data.take(one.tile), one.symmetry)
-        # The pose, where there is one, is left out: as if the crystal's place were known.
-        mu, derivative = linearise(Objective(engine, turned), np.concatenate([one.z[0], one.nuisance[0, :INTENSITY]]))
+        mu, derivative = linearise(Objective(engine, turned), np.concatenate([one.z[0], one.nuisance[0]]))
         factor = np.linalg.cholesky(curvature(mu, derivative, turned))
         evidence[i] = -one.objective[0] - np.log(np.diag(factor)).sum()
         root = solve_triangular(factor, derivative.reshape(len(derivative), -1), lower=True)
@@ -65,7 +64,7 @@ def laplace(engine: Engine, data: TileData, candidates: Candidates) -> tuple[NDA
 def sampled_variance(
     engine: Engine, data: TileData, candidates: Candidates, samples: int, seed: int, batch: int = 32, first_tile: int = 0
 ) -> Array:
-    """Variance of the mean (n, h, w), electrons^2, as the tiles lie, for candidates without a pose: the mean square of
+    """Variance of the mean (n, h, w), electrons^2, as the tiles lie, for candidates: the mean square of
     `samples` draws. One pixel's is rough (relative error sqrt(2 / samples)): smooth it. A draw costs about 18 passes
     through the generator, whatever the number of latents; it depends on `seed`, the tile and the draw's
     number alone; `first_tile` is the number of the data's first tile in the frame.
@@ -96,7 +95,7 @@ def _draw(
         rng = np.random.default_rng([seed, 0x1A, int(t), int(n)])
         white[i] = rng.standard_normal(shape, np.float32)
         prior[i] = rng.standard_normal(k, np.float32)
-    prior[:, -INTENSITY:] /= PRIOR_SIGMA[:INTENSITY]
+    prior[:, -len(PRIOR_SIGMA) :] /= PRIOR_SIGMA
     right = objective.pull_back(theta, point, np.sqrt(information(point.mu, turned)) * white) + prior
     step = conjugate_gradients(objective, theta, point, SAMPLE_ITERATIONS, right=right)
     return objective.push_forward(theta, point, step.direction)

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from gdn.engines.base import Engine
 from gdn.likelihood import Array, TileData, information
 from gdn.models.graphs import STEP_ITERATIONS
-from gdn.search.refine import INTENSITY, PRIOR_SIGMA, Candidates, Objective, Point, in_batches
+from gdn.search.refine import PRIOR_SIGMA, Candidates, Objective, Point, in_batches
 from gdn.search.symmetry import turn, turn_back
 
 FRACTIONS = (1.0, 0.5, 0.25, 0.1)  # of a step, tried in turn
+PRECISION = np.asarray(PRIOR_SIGMA.astype(np.float64) ** -2, dtype=np.float32)  # of the nuisances' prior
 AGREEMENT = 0.5  # share of the quadratic model's decrease that a step must show
 
 
@@ -80,18 +81,13 @@ def _standing(objective: Objective, theta: Array, part: Candidates) -> tuple[Arr
 
 
 def _whole_step(objective: Objective, theta: Array, iterations: int, damping: float) -> Step | None:
-    """The step by the engine's own graph, for candidates without a pose and the graph's number of iterations."""
+    """The step by the engine's own graph, if it has one of so many iterations."""
     z, nuisance = objective.split(theta)
-    if iterations != STEP_ITERATIONS or nuisance.shape[1] != INTENSITY:
+    if iterations != STEP_ITERATIONS:
         return None
-    prior = np.tile(prior_precision(INTENSITY), (len(theta), 1))
+    prior = np.tile(PRECISION, (len(theta), 1))
     found = objective.engine.step(z, nuisance, objective.data, damping, prior)
     return None if found is None else Step(*found)
-
-
-def prior_precision(k: int) -> Array:
-    """The prior's precision of the first k nuisances."""
-    return np.asarray(PRIOR_SIGMA[:k].astype(np.float64) ** -2, dtype=np.float32)
 
 
 def conjugate_gradients(
@@ -106,7 +102,7 @@ def conjugate_gradients(
     precision = np.full_like(theta, 1 + damping)
     weight = information(point.mu, objective.data)
     k = point.derivatives.shape[1]
-    precision[:, -k:] = prior_precision(k)
+    precision[:, -k:] = PRECISION
     diagonal = precision.copy()
     diagonal[:, -k:] += np.einsum("nij,nkij->nk", weight, point.derivatives**2)
     direction, image = np.zeros_like(theta), np.zeros_like(theta)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gdn.blas import one_blas_thread
 from gdn.engines.base import Engine
 from gdn.errors import InputError
 from gdn.frames.noise import NoiseModel
@@ -45,6 +46,7 @@ def parse_steps(text: str) -> OriginalSettings:
     return OriginalSettings(*counts)
 
 
+@one_blas_thread()
 def original_frame(
     frame: Array,
     sampling_angstrom: float,

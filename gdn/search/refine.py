@@ -1,8 +1,7 @@
 """Refinement of candidates: gradient descent on the latent and the tile's nuisance parameters.
 
 The objective is -log p(y | mu) + |z|^2 / 2 + weak priors on the nuisances (docs/method.md, "Objective"), with
-mu = dose * (1 + contrast * (W G(z) - 1) + slope_y * v + slope_x * u), v and u from -1 to 1 over the tile;
-the warp W, a small shift, rotation and scale, is there only for candidates that carry a pose.
+mu = dose * (1 + contrast * (G(z) - 1) + slope_y * v + slope_x * u), v and u from -1 to 1 over the tile.
 """
 
 from __future__ import annotations
@@ -15,17 +14,15 @@ from numpy.typing import NDArray
 
 from gdn.engines.base import Engine
 from gdn.likelihood import FLOOR, Array, TileData, mean_derivative, negative_log_likelihood
-from gdn.search.pose import Warp
 from gdn.search.symmetry import turn_back, turn_tiles
 
-NUISANCES = ("log_dose", "log_contrast", "slope_y", "slope_x", "shift_y", "shift_x", "rotation", "log_scale")
+NUISANCES = ("log_dose", "log_contrast", "slope_y", "slope_x")
 CHECK_EVERY = 8  # steps
 CONVERGED = 0.05  # nats that the objective must fall between checks
-INTENSITY = 4  # of them without the pose
 # Prior standard deviations; the dose has none. A tile is 26 Å wide: a background changes little over it.
-PRIOR_SIGMA = np.array([np.inf, 0.1, 0.02, 0.02, 1.0, 1.0, 0.03, 0.03], np.float32)
+PRIOR_SIGMA = np.array([np.inf, 0.1, 0.02, 0.02], np.float32)
 # Steps relative to the latents': thousands of counts bear on each nuisance.
-_RATES = np.array([0.1, 0.1, 0.1, 0.1, 1.0, 1.0, 0.03, 0.03], np.float32)
+_RATES = np.array([0.1, 0.1, 0.1, 0.1], np.float32)
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Candidates:
     """Candidates, each a latent that explains a tile under a symmetry of the square.
 
     `z` (n, d); `tile` (n,) the tile each explains; `symmetry` (n,), see `gdn.search.symmetry`;
-    `nuisance` (n, 4 or, with a pose, 8) in the order of NUISANCES; `objective` (n,) nats; `mean` (n, h, w) electrons per
+    `nuisance` (n, 4) in the order of NUISANCES; `objective` (n,) nats; `mean` (n, h, w) electrons per
     binned pixel, as the tile lies; `from_bank` (n,): a restart of the bank, or the encoder's guess.
     """
 
@@ -51,11 +48,11 @@ class Candidates:
 
 
 def start(
-    z: Array, tile: NDArray[np.int64], symmetry: NDArray[np.int64], dose: float, from_bank: NDArray[np.bool_], pose: bool = False
+    z: Array, tile: NDArray[np.int64], symmetry: NDArray[np.int64], dose: float, from_bank: NDArray[np.bool_]
 ) -> Candidates:
     """Unrefined candidates; `evaluate` fills in their objective and mean."""
     n = len(z)
-    nuisance = np.zeros((n, len(NUISANCES) if pose else INTENSITY), np.float32)
+    nuisance = np.zeros((n, len(NUISANCES)), np.float32)
     nuisance[:, 0] = np.log(dose)
     return Candidates(z.copy(), tile, symmetry, nuisance, np.zeros(n), np.zeros((n, 1, 1), np.float32), from_bank)
 
@@ -108,14 +105,13 @@ def refine(engine: Engine, data: TileData, candidates: Candidates, steps: int, r
 
 @dataclass(frozen=True)
 class Point:
-    """The objective at theta: `value` (n,) nats, `gradient` (n, d + k), `mu` (n, h, w), d(mu) / d(nuisances)
-    `derivatives` (n, k, h, w), and the warp of candidates with a pose."""
+    """The objective at theta: `value` (n,) nats, `gradient` (n, d + k), `mu` (n, h, w), and d(mu) / d(nuisances)
+    `derivatives` (n, k, h, w)."""
 
     value: NDArray[np.float64]
     gradient: Array
     mu: Array
     derivatives: Array
-    warp: Warp | None
 
 
 class Objective:
@@ -138,8 +134,7 @@ class Objective:
     def mean(self, x: Array, nuisance: Array) -> Array:
         """mu (n, h, w) of patches x and their nuisances."""
         scale, shift = self._scale_and_shift(nuisance)
-        warp = self._warp(nuisance)
-        return np.asarray(scale[:, None, None] * (x if warp is None else warp.forward(x)) + shift, dtype=np.float32)
+        return np.asarray(scale[:, None, None] * x + shift, dtype=np.float32)
 
     def value(self, mu: Array, theta: Array) -> NDArray[np.float64]:
         """Objective (n,) in nats, without terms of the data alone."""
@@ -147,7 +142,7 @@ class Objective:
 
     def _prior(self, theta: Array) -> NDArray[np.float64]:
         z, nuisance = (part.astype(np.float64) for part in self.split(theta))
-        return np.asarray(0.5 * (z**2).sum(1) + 0.5 * ((nuisance / PRIOR_SIGMA[: nuisance.shape[1]]) ** 2).sum(1))
+        return np.asarray(0.5 * (z**2).sum(1) + 0.5 * ((nuisance / PRIOR_SIGMA) ** 2).sum(1))
 
     def mean_and_value(self, theta: Array) -> tuple[Array, NDArray[np.float64]]:
         """mu (n, h, w) and the objective (n,) of theta: one forward pass."""
@@ -164,59 +159,41 @@ class Objective:
         """The objective, its gradient and what a linear model around theta needs."""
         z, nuisance = self.split(theta)
         scale, shift = self._scale_and_shift(nuisance)
-        warp = self._warp(nuisance)
-        if warp is None:
-            found = self.exact.value_and_gradient(z, self.data, scale, shift)
-            mu = scale[:, None, None] * found.images + shift
-            v, likelihood, dz = mean_derivative(mu, self.data), found.value, found.gradient
-            derivatives = self.nuisance_derivatives(found.images, mu, nuisance)
-        else:  # the warp lies between generator and likelihood: two passes instead of a fused one
-            x = self.exact.generate(z)
-            warped = warp.forward(x)
-            mu = np.asarray(scale[:, None, None] * warped + shift, dtype=np.float32)
-            v, likelihood = mean_derivative(mu, self.data), negative_log_likelihood(mu, self.data)
-            dz = self.exact.pull_back(z, warp.transpose(scale[:, None, None] * v))
-            pose = scale[:, None, None, None] * warp.derivatives(x)
-            derivatives = np.concatenate([self.nuisance_derivatives(warped, mu, nuisance), pose], 1)
-        own = np.einsum("nij,nkij->nk", v, derivatives)
-        gradient = np.concatenate([dz + z, own + nuisance / PRIOR_SIGMA[: nuisance.shape[1]] ** 2], 1)
-        return Point(likelihood + self._prior(theta), gradient, mu, derivatives, warp)
+        found = self.exact.value_and_gradient(z, self.data, scale, shift)
+        mu = scale[:, None, None] * found.images + shift
+        derivatives = self.nuisance_derivatives(found.images, mu, nuisance)
+        own = np.einsum("nij,nkij->nk", mean_derivative(mu, self.data), derivatives)
+        gradient = np.concatenate([found.gradient + z, own + nuisance / PRIOR_SIGMA**2], 1)
+        return Point(found.value + self._prior(theta), gradient, mu, derivatives)
 
     def push_forward(self, theta: Array, point: Point, tangent: Array) -> Array:
         """J t (n, h, w) for J = d(mu) / d(theta) at `point` and `tangent` t (n, d + k)."""
         z, nuisance = self.split(theta)
         along_z, along_nuisance = self.split(tangent)
-        moved = self.engine.push_forward(z, along_z[:, None])[:, 0]
-        scale = self._scale_and_shift(nuisance)[0][:, None, None]
-        moved = scale * (moved if point.warp is None else point.warp.forward(moved))
+        moved = self._scale_and_shift(nuisance)[0][:, None, None] * self.engine.push_forward(z, along_z[:, None])[:, 0]
         return np.asarray(moved + np.einsum("nk,nkij->nij", along_nuisance, point.derivatives), dtype=np.float32)
 
     def pull_back(self, theta: Array, point: Point, cotangent: Array) -> Array:
         """J^T v (n, d + k) for `cotangent` v (n, h, w)."""
         z, nuisance = self.split(theta)
         scaled = self._scale_and_shift(nuisance)[0][:, None, None] * cotangent
-        dz = self.engine.pull_back(z, scaled if point.warp is None else point.warp.transpose(scaled))
-        return np.concatenate([dz, np.einsum("nij,nkij->nk", cotangent, point.derivatives)], 1)
+        return np.concatenate([self.engine.pull_back(z, scaled), np.einsum("nij,nkij->nk", cotangent, point.derivatives)], 1)
 
-    def nuisance_derivatives(self, warped: Array, mu: Array, nuisance: Array) -> Array:
-        """d(mu) / d(intensity nuisances) (n, 4, h, w) of warped patches; without a pose, of the patches."""
+    def nuisance_derivatives(self, x: Array, mu: Array, nuisance: Array) -> Array:
+        """d(mu) / d(nuisances) (n, 4, h, w) of patches x."""
         dose, contrast = np.exp(nuisance[:, 0])[:, None, None], np.exp(nuisance[:, 1])[:, None, None]
-        return np.stack([mu, dose * contrast * (warped - 1), *(dose * plane for plane in self._plane)], 1)
-
-    def _warp(self, nuisance: Array) -> Warp | None:
-        pose = nuisance[:, INTENSITY:]
-        return Warp.at(pose, *self.data.counts.shape[1:]) if pose.shape[1] else None
+        return np.stack([mu, dose * contrast * (x - 1), *(dose * plane for plane in self._plane)], 1)
 
     def _scale_and_shift(self, nuisance: Array) -> tuple[Array, Array]:
         dose, contrast = np.exp(nuisance[:, 0]), np.exp(nuisance[:, 1])
-        background = (1 - contrast)[:, None, None] + np.einsum("nk,kij->nij", nuisance[:, 2:INTENSITY], self._plane)
+        background = (1 - contrast)[:, None, None] + np.einsum("nk,kij->nij", nuisance[:, 2:], self._plane)
         return dose * contrast, np.asarray(dose[:, None, None] * background, dtype=np.float32)
 
 
 def _refine_batch(engine: Engine, data: TileData, part: Candidates, steps: int, rate: float) -> Candidates:
     objective = Objective(engine, data)
     theta = np.concatenate([part.z, part.nuisance], 1)
-    rates = np.concatenate([np.ones(part.z.shape[1], np.float32), _RATES[: part.nuisance.shape[1]]])
+    rates = np.concatenate([np.ones(part.z.shape[1], np.float32), _RATES])
     first, second = np.zeros_like(theta), np.zeros_like(theta)
     active, before = np.arange(len(theta)), np.full(len(theta), np.inf)
     moving = objective

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from gdn.blas import one_blas_thread
 from gdn.engines.restorer import RestorerSession
 from gdn.frames.bad_pixels import filled, find_defects
 from gdn.frames.noise import NoiseModel, noise_of
@@ -90,6 +91,7 @@ def _grids(image: Array, factor: int, sampling_angstrom: float) -> Grids:
     return Grids((factor * image.shape[0], factor * image.shape[1]), (image.shape[0], image.shape[1]), sampling_angstrom)
 
 
+@one_blas_thread()
 def restore_frame(
     frame: Array,
     sampling_angstrom: float,

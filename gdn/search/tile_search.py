@@ -16,12 +16,10 @@ from gdn.search.bank import Bank
 from gdn.search.bank_scores import bank_scores, pixel_sigma
 from gdn.search.newton import newton
 from gdn.search.portions import PORTIONS
-from gdn.search.pose import best_shifts
-from gdn.search.refine import INTENSITY, Candidates, evaluate, join, refine, start
+from gdn.search.refine import Candidates, evaluate, join, refine, start
 from gdn.search.symmetry import SYMMETRIES, turn_tiles
 
 TILE_CHUNK = 256  # turned tiles scored at a time: bounds memory
-SHIFT_REACH = 2  # px
 EMPTY = 0.25  # nats of structure below which a tile is empty
 Laplace = Literal["none", "sampled", "exact"]
 MERGED_NOISE = 0.1  # noise left in the blended tiles, as a share of the counts'
@@ -45,7 +43,6 @@ class SearchSettings:
     residual: bool = True
     encoder: bool = True
     estimate: Literal["mean", "map"] = "mean"
-    pose: bool = False  # shift, rotation and scale of each candidate: twice the time, no gain (docs/measurements/search.md)
     laplace: Laplace = "none"  # each tile's variance around its best restart, in the raw spread
     laplace_samples: int = 2  # four tiles overlap in a pixel, and the spread is smooth
 
@@ -105,13 +102,13 @@ def propose(engine: Engine, bank: Bank, data: TileData, dose: float, settings: S
     turned = turn_tiles(data.take(tile), symmetry)
     guess = _encode(engine, turned, dose) if settings.encoder else None
     if guess is None:
-        found = _of_bank(bank, turned, tile, symmetry, dose, max(1, settings.brief_candidates), settings.pose)
+        found = _of_bank(bank, turned, tile, symmetry, dose, max(1, settings.brief_candidates))
         return evaluate(engine, data, found)
-    starts = start(guess, tile, symmetry, dose, np.zeros(len(tile), bool), settings.pose)
+    starts = start(guess, tile, symmetry, dose, np.zeros(len(tile), bool))
     guessed = evaluate(engine, data, starts)
     if settings.brief_candidates == 0:
         return guessed
-    found = _of_bank(bank, turned, tile, symmetry, dose, settings.brief_candidates, settings.pose)
+    found = _of_bank(bank, turned, tile, symmetry, dose, settings.brief_candidates)
     found = evaluate(engine, data, found)
     worst = np.full(tiles, -np.inf)
     np.maximum.at(worst, guessed.tile, guessed.objective)
@@ -133,7 +130,7 @@ def exchanged(
     guess = _encode(engine, turned, dose, MERGED_NOISE) if len(tile) else None
     if guess is None:
         return None
-    return evaluate(engine, data, start(guess, tile, symmetry, dose, np.zeros(len(tile), bool), settings.pose))
+    return evaluate(engine, data, start(guess, tile, symmetry, dose, np.zeros(len(tile), bool)))
 
 
 def _encode(engine: Engine, turned: TileData, dose: float, noise: float = 1.0, batch: int = 64) -> Array | None:
@@ -147,20 +144,15 @@ def _encode(engine: Engine, turned: TileData, dose: float, noise: float = 1.0, b
 
 
 def _of_bank(
-    bank: Bank, turned: TileData, tile: NDArray[np.int64], symmetry: NDArray[np.int64], dose: float, keep: int, pose: bool
+    bank: Bank, turned: TileData, tile: NDArray[np.int64], symmetry: NDArray[np.int64], dose: float, keep: int
 ) -> Candidates:
-    """The `keep` best pairs of restart and symmetry for each tile, not yet refined; with a pose, each
-    shifted to where it explains its tile best."""
+    """The `keep` best pairs of restart and symmetry for each tile, not yet refined."""
     index, scores = best_of_bank(bank, turned, dose, keep)
     per_tile = index.shape[1] * int(np.bincount(tile)[0])
     order = np.argsort(scores.reshape(-1, per_tile), 1, kind="stable")[:, :keep]
     restart = np.take_along_axis(index.reshape(-1, per_tile), order, 1).ravel()
     row = (order + per_tile * np.arange(len(order))[:, None]).ravel() // index.shape[1]
-    found = start(bank.latents(restart), tile[row], symmetry[row], dose, np.ones(len(row), bool), pose)
-    if pose:
-        images = np.asarray(bank.images[restart], dtype=np.float32)
-        found.nuisance[:, INTENSITY : INTENSITY + 2] = best_shifts(images, turned.take(row), SHIFT_REACH)
-    return found
+    return start(bank.latents(restart), tile[row], symmetry[row], dose, np.ones(len(row), bool))
 
 
 def search(engine: Engine, data: TileData, starts: Candidates, settings: SearchSettings) -> Candidates:

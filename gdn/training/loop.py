@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gdn import __version__
 from gdn.generator.networks import freeze_statistics
+from gdn.generator.torch_globals import torch_threads
 from gdn.recipes import Recipe
 from gdn.training import distributed
 from gdn.training import run_log as monitor
@@ -55,23 +56,22 @@ def train(recipe: Recipe, options: RunOptions) -> State:
     """
     rank, world = distributed.start()
     device = options.device if options.device != "cuda" or world == 1 else f"cuda:{distributed.local_rank()}"
-    if options.threads:
-        torch.set_num_threads(options.threads)
     _prepare_folder(recipe, options.run, rank)
     stream = open_stream(options.data, recipe, options.workers, (rank, world))
     try:
-        state = State(recipe, device)
-        if (options.run / "checkpoint.pt").exists():
-            state.load(options.run / "checkpoint.pt", device)
-            stream.skip(state.images)
-            if rank == 0:
-                monitor.cut_stats(options.run, state.images)
-        elif options.start_from is not None:
-            state.start_from(options.start_from)
-        distributed.same_weights(*state.modules().values())
-        distributed.synchronise_norms(state.generator, state.discriminator, state.encoder)
-        _run(state, recipe, options, stream, device, rank, world)
-        return state
+        with torch_threads(options.threads):
+            state = State(recipe, device)
+            if (options.run / "checkpoint.pt").exists():
+                state.load(options.run / "checkpoint.pt", device)
+                stream.skip(state.images)
+                if rank == 0:
+                    monitor.cut_stats(options.run, state.images)
+            elif options.start_from is not None:
+                state.start_from(options.start_from)
+            distributed.same_weights(*state.modules().values())
+            distributed.synchronise_norms(state.generator, state.discriminator, state.encoder)
+            _run(state, recipe, options, stream, device, rank, world)
+            return state
     finally:
         stream.close()
         distributed.stop()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,22 +34,6 @@ class Batch:
 
     images: Patches
     labels: Patches
-
-
-class PatchStream(Protocol):
-    """A source of training patches."""
-
-    def draw(self, n: int) -> Batch:
-        """The next `n` patches."""
-        ...
-
-    def validation(self, n: int) -> Patches:
-        """`n` patches from structures that training never sees; the same ones at every call."""
-        ...
-
-    def close(self) -> None:
-        """Stop any helper process."""
-        ...
 
 
 def wave_patches(
@@ -174,7 +158,7 @@ class WaveStream:
         return result
 
     def draw(self, n: int) -> Batch:
-        """See `PatchStream`: so many of each shard, in their order."""
+        """The next `n` patches: so many of each shard, in their order."""
         parts = [self._of(shard, rows) for shard, rows in zip(self._mine, self.shards.parts(n), strict=True)]
         images, labels = (np.concatenate(group) for group in zip(*parts, strict=True))
         return Batch(self._to_network(images), labels)
@@ -208,7 +192,7 @@ class WaveStream:
             shard.counter = int(shard.drawn * self._recipe.stream.fresh_share) + 10**6
 
     def validation(self, n: int) -> Patches:
-        """See `PatchStream`."""
+        """`n` patches from structures that training never sees; the same ones at every call."""
         per = self._recipe.stream.patches_per_image
         images = [_task(self._arguments(1, 0, i, self.held_out))[0] for i in range(-(-n // per))]
         return self._to_network(np.concatenate(images)[:n].astype(np.float32))
@@ -218,7 +202,7 @@ class WaveStream:
         return np.asarray(np.clip(t, -0.999, 0.999), dtype=np.float32)
 
     def close(self) -> None:
-        """See `PatchStream`."""
+        """Stop any helper process."""
         if self._pool is not None:
             self._pool.terminate()
 
@@ -253,7 +237,7 @@ class ArrayStream:
         return np.ascontiguousarray(x, dtype=np.float32)
 
     def draw(self, n: int) -> Batch:
-        """See `PatchStream`."""
+        """The next `n` patches."""
         mine, count = self.shards.mine, self.shards.count
         parts = []
         for number, rows in zip(mine, self.shards.parts(n), strict=True):
@@ -268,11 +252,11 @@ class ArrayStream:
         self._drawn = images
 
     def validation(self, n: int) -> Patches:
-        """See `PatchStream`."""
+        """`n` patches from structures that training never sees; the same ones at every call."""
         return self._test[:n]
 
     def close(self) -> None:
-        """See `PatchStream`."""
+        """Stop any helper process."""
 
 
 def open_stream(data: Path, recipe: Recipe, workers: int = 0, share: tuple[int, int] = (0, 1)) -> WaveStream | ArrayStream:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gdn.generator.torch_globals import own_random_numbers
 from gdn.models import SLOTS
 from gdn.simulation.breadth import AnyCrystal, WavePool
 from gdn.simulation.conditions import Draws
@@ -90,12 +91,14 @@ class RestorerRun:
     def __init__(
         self, recipe: RestorerRecipe, device: str, start: dict[str, Tensor] | None = None, compiled: bool = True
     ) -> None:
-        torch.manual_seed(recipe.seed)
         self.recipe, self.device = recipe, device
-        self.network = Restorer(recipe.shape).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with own_random_numbers(recipe.seed):
+            self.network, self.average = (
+                Restorer(recipe.shape).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                for _ in range(2)
+            )
         if start is not None:
             self.network.load_state_dict({name: value.float() for name, value in start.items()})
-        self.average = Restorer(recipe.shape).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average.load_state_dict(self.network.state_dict())
         self.average.requires_grad_(False)
         inner, outer = split_weights(self.network)

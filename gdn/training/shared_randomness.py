@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,12 +51,17 @@ class Shards:
         return [b - a for a, b in itertools.pairwise(n * i // each for i in range(each + 1))]
 
 
+def seed_of(*numbers: int) -> int:
+    """One seed of several numbers, none negative: the same for any interpreter, as `hash` of a tuple need not be."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
 class StepDraws:
     """The random numbers of one step on `device`, of the shards `numbers` among `count`; `key` says which step."""
 
     def __init__(self, key: tuple[int, ...], shards: Shards, device: str) -> None:
         self.device, self.shards = device, shards
-        self._generators = [torch.Generator(device).manual_seed(hash((*key, number)) % 2**63) for number in shards.mine]
+        self._generators = [torch.Generator(device).manual_seed(seed_of(*key, number)) for number in shards.mine]
 
     @staticmethod
     def single(seed: int, device: str) -> StepDraws:

@@ -12,6 +12,7 @@ from torch import nn
 
 from gdn.generator.loading import networks_of_model, networks_of_weights, write_weights
 from gdn.generator.networks import Discriminator, Encoder, Generator, initialise
+from gdn.generator.torch_globals import own_random_numbers
 from gdn.recipes import Recipe
 from gdn.training.unet_network import UNet
 
@@ -41,14 +42,14 @@ class State:
 
     def __init__(self, recipe: Recipe, device: str) -> None:
         n, self.recipe = recipe.network, recipe
-        torch.manual_seed(recipe.stream.seed)
-        self.generator, self.average = _network(recipe), _network(recipe)
-        # A U-Net has no adversary; the place in the checkpoint is kept.
-        self.discriminator = Discriminator(n) if recipe.loss.kind != "unet" else nn.Conv2d(1, 1, 1)
-        self.encoder = Encoder(n) if recipe.loss.kind == "range" else None
-        for module in self.modules().values():
-            initialise(module, n.initialisation)
-            module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with own_random_numbers(recipe.stream.seed):
+            self.generator, self.average = _network(recipe), _network(recipe)
+            # A U-Net has no adversary; the place in the checkpoint is kept.
+            self.discriminator = Discriminator(n) if recipe.loss.kind != "unet" else nn.Conv2d(1, 1, 1)
+            self.encoder = Encoder(n) if recipe.loss.kind == "range" else None
+            for module in self.modules().values():
+                initialise(module, n.initialisation)
+                module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average.load_state_dict(self.generator.state_dict())
         self.average.requires_grad_(False)
         o = recipe.optimiser

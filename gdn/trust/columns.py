@@ -56,16 +56,12 @@ def nothing() -> Columns:
     return Columns(np.zeros((0, 2)), np.zeros(0), np.zeros(0), np.zeros(0, bool))
 
 
-def find_extrema(image: NDArray[np.floating], sampling_angstrom: float, dark: bool, contrast: float) -> Values:
-    """Extrema (n, 2) in Å, (y, x): local minima (`dark`) or maxima of the image smoothed by 0.3 Å.
+def locate_extrema(image: NDArray[np.floating], sampling_angstrom: float, dark: bool, contrast: float) -> Values:
+    """Extrema (n, 2) in Å, (y, x): local minima (`dark`) or maxima of the image smoothed by 0.3 Å, each at the vertex of the
+    paraboloid through its neighbours, to a fraction of a pixel.
 
     An extremum counts if it stands out from its surroundings (a ring of 1.2 Å) by `contrast`.
     """
-    return np.asarray(_peaks(image, sampling_angstrom, dark, contrast)[0] * sampling_angstrom, dtype=np.float64)
-
-
-def locate_extrema(image: NDArray[np.floating], sampling_angstrom: float, dark: bool, contrast: float) -> Values:
-    """`find_extrema`, each at the vertex of the paraboloid through its neighbours: to a fraction of a pixel."""
     pixels, sharp = _peaks(image, sampling_angstrom, dark, contrast)
     places = pixels + _vertex(sharp, pixels) if len(pixels) else np.zeros((0, 2))
     return np.asarray(places * sampling_angstrom, dtype=np.float64)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gdn.blas import one_blas_thread
 from gdn.engines.base import Engine
 from gdn.errors import InputError
 from gdn.likelihood import Array
@@ -59,11 +60,6 @@ class Trust:
     warnings: list[str] = field(default_factory=list)
 
     @property
-    def unexplained(self) -> bool:
-        """Whether the generator cannot explain the frame."""
-        return self.fit is not None and self.fit.p < REFUSED
-
-    @property
     def against_blur(self) -> Comparison | None:
         """The score against the best Gaussian blur, where scores were asked for."""
         return next((c for c in self.scores if c.against == "best blur"), None)
@@ -106,6 +102,7 @@ def unjudged(result: FrameResult) -> Trust:
     return Trust(result.raw_spread, {}, False, None, [], None, Expected(float("nan")), result.warnings)
 
 
+@one_blas_thread()
 def judge(
     frame: Array,
     result: FrameResult,
