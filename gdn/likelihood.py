@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 FLOOR = 1e-3  # smallest mean that enters a logarithm
+STRIP_PIXELS = 2**20  # of a frame at a time
 LEAST_VARIANCE = 1e-6  # electrons^2
 Values = TypeVar("Values", bound=Any)  # an array, or a number
 
@@ -97,6 +98,25 @@ def negative_log_likelihood(mu: Array, data: TileData) -> NDArray[np.float64]:
         shifted = np.maximum(mu + beta, FLOOR)
         terms = mu - (data.counts + beta) * np.log(shifted)
     return np.asarray((data.weights * terms).sum((1, 2), dtype=np.float64))
+
+
+def strips(shape: tuple[int, ...], pixels: int) -> list[slice]:
+    """The rows of an image of `shape` (rows, columns), in strips of about `pixels` each."""
+    rows, columns = shape
+    step = max(1, pixels // columns)
+    return [slice(first, min(first + step, rows)) for first in range(0, rows, step)]
+
+
+def frame_negative_log_likelihood(mean: Array, counts: Any, law: NoiseLaw) -> float:
+    """-log p(counts | mean) of a whole frame (rows, columns), without terms that do not depend on the mean; in strips, so that
+    a large frame needs little more memory."""
+    least = -np.inf if law.gaussian else FLOOR
+    total = 0.0
+    for rows in strips(mean.shape, STRIP_PIXELS):
+        observed = np.asarray(counts[None, rows], dtype=np.float32)
+        data = TileData(observed, np.ones_like(observed), law)
+        total += float(negative_log_likelihood(np.maximum(mean[None, rows], least), data)[0])
+    return total
 
 
 def mean_derivative(mu: Array, data: TileData) -> Array:

@@ -18,7 +18,8 @@ from gdn.likelihood import Array
 from gdn.pipeline.column_picture import save_atoms
 from gdn.pipeline.output_files import Outputs, OutputStyle, content_hash, is_done
 from gdn.pipeline.record import RecordKeeper, document, key_of, signature
-from gdn.pipeline.recording import JudgedFrame, Progress, RecordingDenoiser, check_field
+from gdn.pipeline.recording import JudgedFrame, RecordingDenoiser, check_field
+from gdn.search.progress import Progress, part_of
 from gdn.storage import writing
 from gdn.trust.atoms import Atoms
 
@@ -78,7 +79,7 @@ def denoise_file(
             frame = frames.read(index)
             try:
                 judged = recording.denoise(
-                    frame, sampling, lambda share, n=index: progress((n + share) / count), frames.notes, frames.dtype  # type: ignore[misc]
+                    frame, sampling, part_of(progress, index / count, 1 / count), frames.notes, frames.dtype
                 )  # fmt: skip
             except ValueError as error:
                 raise FrameError(f"{source}: frame {index}: {error}") from None

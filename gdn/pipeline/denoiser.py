@@ -19,12 +19,13 @@ from gdn.pipeline.collecting import ResultBuilder
 from gdn.pipeline.inputs import check_input
 from gdn.pipeline.open_models import OpenModels, models_named
 from gdn.pipeline.options import Options
-from gdn.pipeline.recording import Progress, RecordingDenoiser
+from gdn.pipeline.recording import RecordingDenoiser
 from gdn.pipeline.result import Result
 from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
 from gdn.search.filtered import CollaborativeCandidate
 from gdn.search.generator_choice import best_generator
+from gdn.search.progress import Progress, part_of
 from gdn.search.restored import RestorerCandidate
 
 
@@ -148,11 +149,11 @@ class Denoiser:
         given = check_input(image, sampling_angstrom, mask)
         recording = self.for_recording(given.frames[0], given.sampling_angstrom)
         builder = ResultBuilder(given, recording)
+        count = len(given.frames)
         for index, frame in enumerate(given.frames):
+            share = part_of(progress, index / count, 1 / count)
             try:
-                judged = recording.denoise(
-                    frame, given.sampling_angstrom, _part(progress, index, len(given.frames)), dtype=given.dtype
-                )
+                judged = recording.denoise(frame, given.sampling_angstrom, share, dtype=given.dtype)
             except InputError as error:
                 raise InputError(f"{given.name(index)}: {error}") from None
             builder.add(judged)
@@ -207,8 +208,3 @@ class Denoiser:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-def _part(progress: Progress, index: int, count: int) -> Progress:
-    """The progress of frame `index` of `count` as that of all."""
-    return lambda share: progress((index + share) / count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -21,13 +21,12 @@ from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
 from gdn.search.denoise_frame import FrameResult, denoise_frame
 from gdn.search.original import original_frame
+from gdn.search.progress import Progress, part_of
 from gdn.search.restored import restore_frame
 from gdn.trust.calibration import Calibration, calibration_of
 from gdn.trust.judge import Trust, judge, unjudged
 
 SMALLEST_FIELD = 4.0  # Å: less holds no two columns
-
-Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class RecordingDenoiser:
         `progress` hears of the share that is done, 0 to 1. `notes` become warnings; `dtype` is the type in which the frame
         was recorded. Raises InputError where the noise that was asked for contradicts the frame.
         """
-        result = self.search(frame, sampling_angstrom, lambda share: progress(share / 2))
+        result = self.search(frame, sampling_angstrom, part_of(progress, 0, 0.5))
         trust = self.judge(frame, result)
         progress(1.0)
         return JudgedFrame(result, replace(trust, warnings=[*notes, *stretched(dtype, result.noise), *trust.warnings]))

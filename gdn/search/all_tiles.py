@@ -72,10 +72,9 @@ def searched(engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, setting
         data = binned.tiles(tiling.take(index))
         starts = propose(engine, bank, data, dose, settings)
         watch.clock.mark("score")
-        watch.progress(0.8 * (index[0] + 0.15 * len(index)) / count)
         found = search(engine, data, starts, settings)
         watch.clock.mark("refine")
-        watch.progress(0.8 * (index[-1] + 1) / count)
+        watch.progress(0.85 * (index[-1] + 1) / count)
         return found, index[np.unique(found.tile[structure(found, data) >= EMPTY])]
 
     for index, (found, busy) in in_portions(count, patch, one):
@@ -94,7 +93,6 @@ def searched(engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, setting
         if more is not None:
             pool.add(more, numbers[at])
     watch.clock.mark("refine")
-    watch.progress(0.85)
     return pool
 
 

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from gdn.frames.resampling import Grids, bin_sum
-from gdn.likelihood import FLOOR, Array, NoiseLaw, TileData, negative_log_likelihood
-from gdn.search.portions import strips
+from gdn.likelihood import FLOOR, STRIP_PIXELS, Array, NoiseLaw, frame_negative_log_likelihood, strips
 from gdn.search.residual import shrunk_residual
 
 Key = TypeVar("Key")
@@ -28,7 +27,6 @@ HELD_OUT = 0.25
 THRESHOLDS = (np.inf, 2.5, 2.0, 1.7, 1.4)  # of the residual's shrinkage; inf adds nothing
 WIDTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # px, of Gaussian filters
 MIXTURES = (0.0, 0.25, 0.5, 0.75, 1.0)  # share of the plain filter
-STRIP_PIXELS = 2**20  # scored at a time
 MARGIN = 3.0  # nats that more freedom must gain
 
 
@@ -180,11 +178,5 @@ def _first_of_best(
 
 def _score(image: Array, parts: Split) -> float:
     """Negative log-likelihood of the second part, nats."""
-    total = 0.0
-    for strip in strips(image.shape, STRIP_PIXELS):
-        counts = parts.second[None, strip]
-        data = TileData(counts, np.ones_like(counts), parts.other_law)
-        expected = np.maximum(image[None, strip], -np.inf if parts.law.gaussian else FLOOR)
-        scaled = np.asarray(expected * np.float32((1 - parts.share) / parts.share), dtype=np.float32)
-        total += float(negative_log_likelihood(scaled, data)[0])
-    return total
+    expected = np.maximum(image, -np.inf if parts.law.gaussian else FLOOR) * np.float32((1 - parts.share) / parts.share)
+    return frame_negative_log_likelihood(np.asarray(expected, dtype=np.float32), parts.second, parts.other_law)

@@ -52,14 +52,6 @@ def _left_in_group(folder: Path) -> list[int]:
         return []
 
 
-def strips(shape: tuple[int, ...], pixels: int) -> Iterator[slice]:
-    """The rows of an image of `shape` (rows, columns), in strips of about `pixels` each."""
-    rows, columns = shape
-    step = max(1, pixels // columns)
-    for first in range(0, rows, step):
-        yield slice(first, min(first + step, rows))
-
-
 class Portions:
     """Sizes of what is done at once. Halved for good where memory ran out: it would run out again."""
 

@@ -18,14 +18,13 @@ from scipy.ndimage import gaussian_filter
 
 from gdn.engines.base import Engine
 from gdn.frames.bad_pixels import filled
-from gdn.likelihood import FLOOR, Array
+from gdn.likelihood import FLOOR, Array, strips
 from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
 from gdn.search.binned import Binned
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate, estimate
 from gdn.search.held_out_shares import Recorded, Split
-from gdn.search.portions import strips
 from gdn.search.progress import Watch
 from gdn.search.tile_search import SearchSettings
 

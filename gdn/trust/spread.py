@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from gdn.likelihood import Array
+from gdn.likelihood import Array, strips
 from gdn.search.estimate import Estimate
-from gdn.search.portions import strips
 from gdn.trust.calibration import LEVELS, Calibration
 
 Values = NDArray[np.float64]
