@@ -59,8 +59,14 @@ def stub(name: str, task: Any) -> Any:
         "model": "stub", "engine": "stub", "restarts": 256, "seed": 0, "noise": noise, "objective": -1.0, "seconds": 0.0,
         "explained_p": 0.5, "heldout_gain_db": 8.0, "heldout_gain_se_db": 1.0, "atoms": None, "warnings": [],
     }  # fmt: skip
-    scores = [Comparison(other, 1e-3, 1e-4, 1e-3, 100.0, 10.0) for other in ("best blur", "constant")]
-    return Answer(Outcome([row]), [Entry(str(task.path), row, "stub", 0.1, scores, None, True)])
+    scores = [
+        Comparison(against=other, difference=1e-3, error=1e-4, expected=1e-3, nats=100.0, nats_error=10.0)
+        for other in ("best blur", "constant")
+    ]
+    return Answer(
+        Outcome([row]),
+        [Entry(name=str(task.path), row=row, noise="stub", expected_rms=0.1, scores=scores, missing=None, calibrated=True)],
+    )
 
 
 def tasks(count: int, most: int) -> None:

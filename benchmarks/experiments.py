@@ -151,7 +151,7 @@ def train_one(path: Path, folder: Path, data: Path, every: int) -> None:
     """In a process of its own: torch's threads are set once."""
     from gdn.training.loop import RunOptions, train
 
-    train(Recipe.model_validate_json(path.read_text()), RunOptions(folder, data, threads=1, status_every=every))
+    train(Recipe.model_validate_json(path.read_text()), RunOptions(run=folder, data=data, threads=1, status_every=every))
 
 
 def main() -> None:

@@ -95,7 +95,7 @@ def crystals(count: int) -> Iterator[tuple[far.Image, float, dict[str, Any]]]:
         if len(structure.numbers) == 0 or structure.parameters["kind"] == "amorphous":
             continue
         mode, energy = MODES[made % len(MODES)], float(rng.choice(ENERGIES_EV))
-        pool, source = pool_of(structure, energy, maps=True), AnyCrystal(draws, 1, 128)
+        pool, source = pool_of(structure, energy, maps=True), AnyCrystal(draws=draws, batch=1, patch=128)
         if mode == "HRTEM":
             spectra = intensity_spectra(pool.waves, any_lens(draws, pool.wavelength), CELL)
         else:

@@ -56,7 +56,7 @@ def main() -> None:
                 for number, frame in enumerate(clean_frames(options.data, options.frames, "validation")):
                     counts = np.random.default_rng(number).poisson(frame.image * level).astype(np.float32)
                     settings = replace(SearchSettings(), stride=stride, residual=False)
-                    found = denoise_frame(counts, frame.sampling_angstrom, engine, bank, settings, NoiseModel("poisson"))
+                    found = denoise_frame(counts, frame.sampling_angstrom, engine, bank, settings, NoiseModel(kind="poisson"))
                     grids = grids_for((counts.shape[0], counts.shape[1]), frame.sampling_angstrom, card.sampling_angstrom)
                     error = bin_sum(found.image - frame.image * np.float32(level), grids)
                     corners = tile_frame(grids.binned_shape, card.patch, stride).corners

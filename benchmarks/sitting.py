@@ -69,7 +69,7 @@ def feeder(workers: StructureWorkers, seed: int, every: int) -> Callable[[WavePo
 def restorer_recipe(options: argparse.Namespace, device: str) -> RestorerRecipe:
     """A card's settings, or, where there is none, those of a small batch: a CPU has few steps to spend."""
     if options.toy:
-        return RestorerRecipe(RestorerShape((8, 16), (1, 1)), patch=48, images=4, pool=4, warmup_steps=5, seed=options.seed)
+        return RestorerRecipe(shape=RestorerShape((8, 16), (1, 1)), patch=48, images=4, pool=4, warmup_steps=5, seed=options.seed)
     if device == "cpu":
         return RestorerRecipe(patch=96, images=4, batch=12, pool=400, rate=1e-3, average=0.996, seed=options.seed)
     return RestorerRecipe(seed=options.seed)

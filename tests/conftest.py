@@ -122,7 +122,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, dataset: Path, tiny_recip
     from gdn.training.loop import RunOptions, train
 
     run = tmp_path_factory.mktemp("runs") / "tiny"
-    train(load_recipe(str(tiny_recipe)), RunOptions(run, dataset, threads=1, status_every=128))
+    train(load_recipe(str(tiny_recipe)), RunOptions(run=run, data=dataset, threads=1, status_every=128))
     return run
 
 

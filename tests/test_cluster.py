@@ -398,7 +398,7 @@ def test_models_and_banks_that_are_not_what_was_sent_are_refused(tmp_path: Path)
     broken = packed.files | {"generator.onnx": packed.files["generator.onnx"][:-1] + b"x"}
     with pytest.raises(ModelError, match="sha256"):
         replace(foreign, files=broken).unpacked(tmp_path)
-    bank = PackedBank.of(Bank(0, 4, np.ones((2, 3, 3), np.float16)))
+    bank = PackedBank.of(Bank(seed=0, dimension=4, images=np.ones((2, 3, 3), np.float16)))
     np.testing.assert_array_equal(bank.unpacked().images, np.ones((2, 3, 3)))
     with pytest.raises(ValueError, match="damaged"):
         replace(bank, images=bytes(36)).unpacked()

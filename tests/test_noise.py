@@ -51,7 +51,7 @@ def test_gain_offset_and_read_noise_together() -> None:
 
 def test_given_models_are_used_as_given() -> None:
     frame = clean((64, 64)).astype(np.float32)
-    assert noise_of(frame, parse_noise("gaussian:0.3")) == NoiseModel("gaussian", read_noise=0.3)
+    assert noise_of(frame, parse_noise("gaussian:0.3")) == NoiseModel(kind="gaussian", read_noise=0.3)
     with pytest.raises(ValueError, match="negative"):
         noise_of(frame - 1, parse_noise("poisson"))
 
@@ -63,7 +63,7 @@ def test_bad_noise_options(text: str) -> None:
 
 
 def test_electrons_and_units_are_inverse() -> None:
-    model = NoiseModel("poisson-gaussian", gain=3, offset=7, read_noise=2)
+    model = NoiseModel(kind="poisson-gaussian", gain=3, offset=7, read_noise=2)
     y = np.array([[7.0, 10, 13]], np.float32)
     np.testing.assert_allclose(model.electrons(y), [[0, 1, 2]])
     np.testing.assert_allclose(model.units(model.electrons(y)), y)

@@ -139,5 +139,5 @@ def test_the_last_frame_is_examined_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert other[0].bad is not None
     assert other[1][40, 40] < 20
     np.testing.assert_array_equal(examine(frames[1])[1], other[1])
-    assert examine(frames[1], NoiseModel("gaussian", read_noise=2.0))[2].kind == "gaussian"  # other noise: another question
+    assert examine(frames[1], NoiseModel(kind="gaussian", read_noise=2.0))[2].kind == "gaussian"  # other noise: another question
     assert len(asked) == 3

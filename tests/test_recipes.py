@@ -34,7 +34,7 @@ def trained(recipe: Any, folder: Path, dataset: Path) -> dict[str, Any]:
     """The last line of the statistics of a short run."""
     from gdn.training.loop import RunOptions, train
 
-    train(recipe, RunOptions(folder, dataset, threads=1, status_every=64))
+    train(recipe, RunOptions(run=folder, data=dataset, threads=1, status_every=64))
     found: dict[str, Any] = json.loads((folder / "stats.jsonl").read_text().splitlines()[-1])
     return found
 

@@ -45,18 +45,68 @@ def _frame(side: int, p: float = 0.4) -> tuple[np.ndarray, FrameResult, Trust]:
     counts = RNG.poisson(image).astype(np.float32)
     tiling = tile_frame((rows, rows), 128, 64)
     n = len(tiling.corners)
-    fit = TileFit(np.zeros(n), np.ones(n), np.full(n, 19.0), RNG.normal(5, 1, 4 * n), np.repeat(np.arange(n), 4), 0.0)
-    found = Estimate(Binned(counts, POISSON), tiling, image, 0 * image, 0.1 * image, 0 * image, Choice(), fit)
+    fit = TileFit(
+        objective=np.zeros(n),
+        energy=np.ones(n),
+        dose=np.full(n, 19.0),
+        objectives=RNG.normal(5, 1, 4 * n),
+        tile=np.repeat(np.arange(n), 4),
+        bank_share=0.0,
+    )
+    found = Estimate(
+        binned=Binned(counts, POISSON),
+        tiling=tiling,
+        generated=image,
+        added=0 * image,
+        restarts=0.1 * image,
+        laplace=0 * image,
+        choice=Choice(),
+        fit=fit,
+    )
     fine = np.kron(image / 19, np.ones((8, 8), np.float32))[:side, :side]
-    result = FrameResult(fine, 0.1 * fine, NoiseModel("poisson"), grids, 0.45, -1.0, [-1.0], 0.0, 0.0, Choice(), n, found)
+    result = FrameResult(
+        image=fine,
+        raw_spread=0.1 * fine,
+        noise=NoiseModel(kind="poisson"),
+        grids=grids,
+        dose=0.45,
+        objective=-1.0,
+        objectives=[-1.0],
+        bank_share=0.0,
+        residual_share=0.0,
+        held_out=Choice(),
+        tiles=n,
+        estimate=found,
+    )
     columns = find_columns(image / 19, 0.4)
     one = np.ones(len(columns))
     evidence = Evidence(one, one, one, one, one)
     verdict = np.resize(np.array(["present", "cannot tell", "absent"]), len(columns))
-    atoms = Atoms(columns.yx / 0.0612, 0.0612, columns, evidence, 0.05 * one, one, verdict, 0.05)
-    scores = [Comparison("best blur", 4e-3, 4e-4, 6e-4, 100, 9), Comparison("constant", 1e-4, 4e-4, 6e-4, 1, 9)]
+    atoms = Atoms(
+        yx_px=columns.yx / 0.0612,
+        sampling_angstrom=0.0612,
+        columns=columns,
+        evidence=evidence,
+        position_error=0.05 * one,
+        probability=one,
+        verdict=verdict,
+        rate=0.05,
+    )
+    scores = [
+        Comparison(against="best blur", difference=4e-3, error=4e-4, expected=6e-4, nats=100, nats_error=9),
+        Comparison(against="constant", difference=1e-4, error=4e-4, expected=6e-4, nats=1, nats_error=9),
+    ]
     words = ["<b>not</b> explained & so on"] if p < 0.01 else []
-    trust = Trust(result.raw_spread, {}, True, Explained(p, np.full(n, p), 0 * image), scores, atoms, Expected(6e-4, 1e-4), words)
+    trust = Trust(
+        spread=result.raw_spread,
+        intervals={},
+        calibrated=True,
+        fit=Explained(p, np.full(n, p), 0 * image),
+        scores=scores,
+        atoms=atoms,
+        own=Expected(6e-4, 1e-4),
+        warnings=words,
+    )
     return RNG.poisson(0.45 * fine).astype(np.float32), result, trust
 
 
@@ -139,7 +189,16 @@ def test_a_result_without_an_estimate_has_its_place() -> None:
     from dataclasses import replace
 
     words = ["the original method has no spread"]
-    bare = Trust(np.full_like(frame, np.nan), {}, False, None, [], None, Expected(float("nan")), words)
+    bare = Trust(
+        spread=np.full_like(frame, np.nan),
+        intervals={},
+        calibrated=False,
+        fit=None,
+        scores=[],
+        atoms=None,
+        own=Expected(float("nan")),
+        warnings=words,
+    )
     ledger = Ledger(keep=True)
     ledger(Path("a.tif"), 0, frame, JudgedFrame(replace(result, estimate=None), bare))
     assert "the original method has no spread" in page(ReportedRun("t", []), ledger)

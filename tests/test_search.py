@@ -165,7 +165,7 @@ def test_half_precision_keeps_the_ranking() -> None:
 def test_best_of_bank_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     data, _ = tiles()
     images = (1 + 0.2 * RNG.standard_normal((37, 16, 16))).clip(0.3, 2).astype(np.float16)
-    bank = Bank(0, 4, images)
+    bank = Bank(seed=0, dimension=4, images=images)
     whole, scores = best_of_bank(bank, data, 20, 5)
     monkeypatch.setattr("gdn.search.portions.BANK_PIXELS", 2**12)  # sixteen images
     monkeypatch.setattr("gdn.search.tile_search.TILE_CHUNK", 2)

@@ -31,7 +31,18 @@ from gdn.restarts import restart_latents
 
 needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="needs the tensorrt-rtx extra")
 SHIPPED = ("pt-ceo2-128", "pt-ceo2-64")
-KEY = PlanKey("a" * 64, "b" * 64, "generator", "fp32", ((1, 64, 256),), "tensorrt_rtx", "1.7", "A card", "8.9", "13000")
+KEY = PlanKey(
+    onnx="a" * 64,
+    model="b" * 64,
+    graph="generator",
+    precision="fp32",
+    profiles=((1, 64, 256),),
+    library="tensorrt_rtx",
+    version="1.7",
+    device="A card",
+    capability="8.9",
+    driver="13000",
+)
 
 
 @needs_rtx

@@ -44,9 +44,34 @@ WAVELENGTH = wavelength_angstrom(300e3)
 OPTICS = [
     Optics(),
     Optics(defocus_nm=-12, spherical_um=2, astigmatism_nm=3, astigmatism_degrees=35, blur_angstrom=0.1),
-    Optics(4, -12, 1.5, 110, 120, 200, 90, 70, 4.5, 0.25, 0.3, 0.25),
-    Optics(18, 3, 2.5, 170, 250, 20, 200, 115, 2.5, 0.05, 0.6),
-]  # fmt: skip
+    Optics(
+        defocus_nm=4,
+        spherical_um=-12,
+        astigmatism_nm=1.5,
+        astigmatism_degrees=110,
+        coma_nm=120,
+        coma_degrees=200,
+        trefoil_nm=90,
+        trefoil_degrees=70,
+        focal_spread_nm=4.5,
+        source_mrad=0.25,
+        blur_angstrom=0.3,
+        camera_angstrom=0.25,
+    ),
+    Optics(
+        defocus_nm=18,
+        spherical_um=3,
+        astigmatism_nm=2.5,
+        astigmatism_degrees=170,
+        coma_nm=250,
+        coma_degrees=20,
+        trefoil_nm=200,
+        trefoil_degrees=115,
+        focal_spread_nm=2.5,
+        source_mrad=0.05,
+        blur_angstrom=0.6,
+    ),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -237,7 +262,7 @@ def test_scattering_maps_are_the_columns():
 
 
 def any_crystal(seed: int, pool: WavePool | None = None) -> AnyCrystal:
-    return AnyCrystal(Draws.seeded(seed, "cpu"), batch=6, patch=48, pool=pool)
+    return AnyCrystal(draws=Draws.seeded(seed, "cpu"), batch=6, patch=48, pool=pool)
 
 
 def test_patches_of_any_crystal_are_bounded_and_a_seed_repeats_them():
@@ -256,7 +281,7 @@ def test_a_full_pool_replaces_its_oldest_wave():
     for number in (6, 14, 79):
         pool.add(one_atom(number), 80e3)
     assert (pool.count, pool.filled) == (3, 2)
-    assert torch.equal(pool.waves[0], exit_wave(one_atom(79), Beam(80e3, 128), WAVE_BAND))
+    assert torch.equal(pool.waves[0], exit_wave(one_atom(79), Beam(energy_ev=80e3, grid=128), WAVE_BAND))
     source = any_crystal(4, pool)
     assert all(torch.isfinite(source.draw()).all() for _ in range(3))
 

@@ -296,7 +296,9 @@ def test_a_model_is_calibrated_on_frames_imaged_as_its_training_images_were(data
     seen = []
     for blur in (0.05, 0.8):
         changed = card.model_copy(update={"recipe": card.recipe | {"imaging": {"blur_angstrom": [blur, blur]}}})
-        image = clean_view(CalibrationTask(0, path, 0, Path("unused"), 0), changed, np.random.default_rng(0))
+        image = clean_view(
+            CalibrationTask(number=0, path=path, view=0, model=Path("unused"), seed=0), changed, np.random.default_rng(0)
+        )
         seen.append(np.abs(np.diff(image)).mean())
     assert seen[0] > 1.5 * seen[1] > 0
 

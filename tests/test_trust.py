@@ -199,11 +199,23 @@ def test_parts_of_a_frame_are_independent_on_the_generators_grid() -> None:
 
 def _bare_result(grids: Grids) -> FrameResult:
     blank = np.zeros((1, 1), np.float32)
-    return FrameResult(blank, blank, NoiseModel("poisson"), grids, 2.0, 0.0, [], 0.0, 0.0, Choice(), 0)
+    return FrameResult(
+        image=blank,
+        raw_spread=blank,
+        noise=NoiseModel(kind="poisson"),
+        grids=grids,
+        dose=2.0,
+        objective=0.0,
+        objectives=[],
+        bank_share=0.0,
+        residual_share=0.0,
+        held_out=Choice(),
+        tiles=0,
+    )
 
 
 def test_verdicts_and_pooling_of_comparisons() -> None:
-    c = Comparison("best blur", 3e-3, 1e-3, 1e-3, 5.0, 2.0)
+    c = Comparison(against="best blur", difference=3e-3, error=1e-3, expected=1e-3, nats=5.0, nats_error=2.0)
     assert c.verdict == "better"
     assert c.gain_db == pytest.approx(10 * np.log10(4))
     # 1 + difference / own = 4: the difference's error is a quarter of it, own's tenth counts with 3 / 4.
@@ -442,9 +454,15 @@ def _made_up(structure: int, rng: np.random.Generator) -> Observation:
         return Judged(columns, Evidence(nats, 4 * one, 0.1 * one, one, one), true, rng.rayleigh(0.05, n))
 
     return Observation(
-        structure, float(rng.normal(-2, 0.5)), pixels, errors, tiles, rng.standard_normal(2),
-        [judged(30, True)] * 2, [judged(8, False)] * 2,
-    )  # fmt: skip
+        structure=structure,
+        level=float(rng.normal(-2, 0.5)),
+        pixels=pixels,
+        errors=errors,
+        tiles=tiles,
+        rings=rng.standard_normal(2),
+        drawn=[judged(30, True)] * 2,
+        sites=[judged(8, False)] * 2,
+    )
 
 
 def test_a_damaged_calibration_is_refused(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def denoise(
         raise usage_fault(error) from None
     if output is not None:
         writable_folder(output)
-    ledger = Ledger(report)
+    ledger = Ledger(keep=report)
 
     run = BatchRun(
         models=models, options=options, files=reading, folder=output, witness=ledger, resume=resume, overwrite=overwrite,

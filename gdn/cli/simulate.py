@@ -75,7 +75,17 @@ def simulate(
             runner = stack.enter_context(runner_on(cluster))
         update = stack.enter_context(progress_bar("simulating", count + frames))
         way = ABTEM if multislice == "abtem" else TORCH
-        plan = SimulationPlan(out.resolve(), count, seed, frames, workers, energy_kv, way, device, scenes)
+        plan = SimulationPlan(
+            out=out.resolve(),
+            count=count,
+            seed=seed,
+            frames=frames,
+            workers=workers,
+            energy_kv=energy_kv,
+            multislice=way,
+            device=device,
+            scenes=scenes,
+        )
         paths = run(plan, update, runner)
     print(f"{out}: {len(paths)} exit waves, {frames} frames")
     return 0

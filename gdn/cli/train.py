@@ -97,7 +97,15 @@ def train(
             print(_line(row), flush=True)
 
         options = RunOptions(
-            folder, data, device, workers, threads, minutes, status_every, report=report, start_from=_start_folder(start)
+            run=folder,
+            data=data,
+            device=device,
+            workers=workers,
+            threads=threads,
+            minutes=minutes,
+            status_every=status_every,
+            report=report,
+            start_from=_start_folder(start),
         )
         state = run_training(chosen, options)
     print(f"{folder}: {state.images:,} images seen; 'gdn export {folder} -o MODEL' makes a model of it")

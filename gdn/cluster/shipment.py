@@ -69,7 +69,7 @@ class PackedModel:
         return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PackedBank:
     """A bank's images and their hash."""
 
@@ -84,13 +84,17 @@ class PackedBank:
         """Pack a bank."""
         images = np.ascontiguousarray(bank.images)
         content = images.tobytes()
-        return PackedBank(bank.seed, bank.dimension, images.shape, content, hashlib.sha256(content).hexdigest())
+        return PackedBank(
+            seed=bank.seed, latent=bank.dimension, shape=images.shape, images=content, sha256=hashlib.sha256(content).hexdigest()
+        )
 
     def unpacked(self) -> Bank:
         """The bank. Raises ValueError where it is not what was sent."""
         if hashlib.sha256(self.images).hexdigest() != self.sha256:
             raise ValueError("the bank of restarts arrived damaged")
-        return Bank(self.seed, self.latent, np.frombuffer(self.images, np.float16).reshape(self.shape), cached=True)
+        return Bank(
+            seed=self.seed, dimension=self.latent, images=np.frombuffer(self.images, np.float16).reshape(self.shape), cached=True
+        )
 
 
 class Parcel(WorkerPlugin):

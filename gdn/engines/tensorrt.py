@@ -32,9 +32,17 @@ def key_of(model: Model, graph: Graph, onnx: bytes, library: Library, device: De
     """What the plan of a graph on a device depends on."""
     profiles = tuple((p.least, p.best, p.most) for p in profiles_of(graph))
     return PlanKey(
-        hashlib.sha256(onnx).hexdigest(), model.hash, graph, dtype_of(model, graph).name, profiles,
-        library.name, library.version, device.name, device.capability, device.driver,
-    )  # fmt: skip
+        onnx=hashlib.sha256(onnx).hexdigest(),
+        model=model.hash,
+        graph=graph,
+        precision=dtype_of(model, graph).name,
+        profiles=profiles,
+        library=library.name,
+        version=library.version,
+        device=device.name,
+        capability=device.capability,
+        driver=device.driver,
+    )
 
 
 def built_plan(model: Model, graph: Graph, library: Library, device: Device | None) -> bytes:

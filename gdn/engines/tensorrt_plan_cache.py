@@ -26,7 +26,7 @@ LONGEST_HEADER = 2**16
 log = logging.getLogger("gdn")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PlanKey:
     """All that a plan depends on. `onnx` sha256 of the graph, whole; `device` name, `capability` and `driver` of the card."""
 

@@ -46,7 +46,7 @@ Progress = Callable[[int, int], None]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CalibrationTask:
     """Frame `number` of a calibration: its structure's wave, the view of it, the model."""
 
@@ -67,7 +67,10 @@ def calibrate_folder(
     card = load_model(folder).card
     check_specimen(data, Specimen.model_validate(card.recipe.get("specimen", {})))
     paths, lessons = (_waves(data, split) for split in (SPLIT, LESSONS))
-    tasks = [CalibrationTask(n, paths[n % len(paths)], n // len(paths), folder, seed) for n in range(frames)]
+    tasks = [
+        CalibrationTask(number=n, path=paths[n % len(paths)], view=n // len(paths), model=folder, seed=seed)
+        for n in range(frames)
+    ]
     total = frames + len(lessons)
     teach = partial(lesson_of, sampling_angstrom=card.sampling_angstrom, patch=card.patch, ranges=imaging_of(card))
     with _mapping(workers) as mapped:

@@ -35,7 +35,7 @@ class Judged:
     distance: Values
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Observation:
     """Samples of one frame: `pixels` (n, f) features and `errors` (n,) in vacuum units; `tiles` (m, g) features at noise
     `level`; its spectrum's `rings`; columns `drawn` and planted into the image, empty lattice `sites` and columns planted
@@ -113,6 +113,12 @@ def observe(structure: int, found: Estimate, truth: Array, sampling: float, seed
     errors = ((found.image - truth) / found.dose).ravel()[at].astype(np.float64)
     drawn, sites = observe_columns(found, truth, sampling, rng)
     return Observation(
-        structure, noise_level(found), features.reshape(truth.size, -1)[at], errors, tile_features(found, sampling),
-        ring_features(found.binned, sampling), drawn, sites,
-    )  # fmt: skip
+        structure=structure,
+        level=noise_level(found),
+        pixels=features.reshape(truth.size, -1)[at],
+        errors=errors,
+        tiles=tile_features(found, sampling),
+        rings=ring_features(found.binned, sampling),
+        drawn=drawn,
+        sites=sites,
+    )

@@ -40,7 +40,7 @@ def ssim(clean: Image, other: Image) -> float:
     return float(value[edge:-edge, edge:-edge].mean())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ColumnScore:
     """Agreement of two sets of atom columns. Of those matched: `bias_pm`, the length of their mean displacement in pm, and
     `rms_pm`, the root of their mean squared distance in pm."""
@@ -62,18 +62,18 @@ def column_score(clean: Image, other: Image, sampling_angstrom: float) -> Column
     dark = bool(np.abs(np.percentile(centred, 0.5)) > np.abs(np.percentile(centred, 99.5)))
     contrast = 0.15 * float(np.percentile(np.abs(centred), 99.5))
     if contrast < 0.004:  # vacuum: nothing to find, at less than 1 % of the vacuum level
-        return ColumnScore(math.nan, math.nan, math.nan)
+        return ColumnScore(precision=math.nan, recall=math.nan, f1=math.nan)
     a, b = (locate_extrema(i, sampling_angstrom, dark, contrast) for i in (clean, other))
     if not len(a) or not len(b):
         empty = math.nan if not len(a) and not len(b) else 0.0
-        return ColumnScore(empty, empty, empty)
+        return ColumnScore(precision=empty, recall=empty, f1=empty)
     moved = matched_displacements(a, b)
     precision, recall = len(moved) / len(b), len(moved) / len(a)
     f1 = 2 * precision * recall / max(precision + recall, 1e-12)
     if not len(moved):
-        return ColumnScore(precision, recall, f1)
+        return ColumnScore(precision=precision, recall=recall, f1=f1)
     bias, rms = np.hypot(*moved.mean(0)), np.sqrt((moved**2).sum(1).mean())
-    return ColumnScore(precision, recall, f1, 100 * float(bias), 100 * float(rms))
+    return ColumnScore(precision=precision, recall=recall, f1=f1, bias_pm=100 * float(bias), rms_pm=100 * float(rms))
 
 
 def matched_displacements(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -63,7 +63,7 @@ def read_hdf5(path: Path, dataset: str | None = None) -> FrameFile:
 
     def look(name: str, one: Any) -> None:
         if isinstance(one, h5py.Dataset) and image_like(one):
-            found[name] = _Hdf5(path, name, tuple(one.shape), one.dtype, _attribute_sizes(one.attrs))
+            found[name] = _Hdf5(path=path, name=name, shape=tuple(one.shape), dtype=one.dtype, sizes=_attribute_sizes(one.attrs))
 
     with h5py.File(path, "r") as file:
         file.visititems(look)
@@ -71,7 +71,7 @@ def read_hdf5(path: Path, dataset: str | None = None) -> FrameFile:
     return of_array(path, data, leading_axes(len(data.shape)), data.sizes, "hdf5")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Hdf5:
     """A data set of a file that is opened only while it is read."""
 

@@ -16,7 +16,7 @@ EXTRA = "formats"
 HEAD = 4096  # bytes looked at
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Format:
     """A family of files: `suffixes` in small letters, `reads` whether a file's first bytes are of it, the reader
     (path, dataset) -> FrameFile, and the `package` it needs beyond gdn's own."""
@@ -40,18 +40,38 @@ def _never(head: bytes) -> bool:
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 FORMATS = (
-    Format("TIFF", (".tif", ".tiff"), _starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), read_tiff),
-    Format("PNG", (".png",), _starts(b"\x89PNG"), arrays.read_png),
-    Format("NumPy", (".npy",), _starts(b"\x93NUMPY"), arrays.read_npy),
-    Format("MRC", (".mrc", ".mrcs", ".map", ".ali", ".st"), lambda head: head[208:212] == b"MAP ", arrays.read_mrc),
-    Format("MRC", (".mrc.gz", ".mrcs.gz", ".mrc.bz2"), _never, arrays.read_mrc),
-    Format("EMD", (".emd",), _never, microscopes.reader("emd"), "rsciio", hdf5=True),
-    Format("HyperSpy", (".hspy",), _never, microscopes.reader("hspy"), "rsciio", hdf5=True),
-    Format("HyperSpy", (".zspy",), _never, microscopes.reader("zspy"), "rsciio", folder=True),
-    Format("HDF5", (".h5", ".hdf5", ".hdf", ".nxs"), _starts(HDF5), arrays.read_hdf5, "h5py", hdf5=True),
-    Format("Zarr", (".zarr",), _never, arrays.read_zarr, "zarr", folder=True),
-    Format("DigitalMicrograph", (".dm3", ".dm4"), _never, microscopes.reader("digitalmicrograph"), "rsciio"),
-    Format("TIA", (".ser", ".emi"), _starts(b"II\x97\x01"), microscopes.reader("tia"), "rsciio"),
+    Format(name="TIFF", suffixes=(".tif", ".tiff"), reads=_starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), reader=read_tiff),
+    Format(name="PNG", suffixes=(".png",), reads=_starts(b"\x89PNG"), reader=arrays.read_png),
+    Format(name="NumPy", suffixes=(".npy",), reads=_starts(b"\x93NUMPY"), reader=arrays.read_npy),
+    Format(
+        name="MRC",
+        suffixes=(".mrc", ".mrcs", ".map", ".ali", ".st"),
+        reads=lambda head: head[208:212] == b"MAP ",
+        reader=arrays.read_mrc,
+    ),
+    Format(name="MRC", suffixes=(".mrc.gz", ".mrcs.gz", ".mrc.bz2"), reads=_never, reader=arrays.read_mrc),
+    Format(name="EMD", suffixes=(".emd",), reads=_never, reader=microscopes.reader("emd"), package="rsciio", hdf5=True),
+    Format(name="HyperSpy", suffixes=(".hspy",), reads=_never, reader=microscopes.reader("hspy"), package="rsciio", hdf5=True),
+    Format(name="HyperSpy", suffixes=(".zspy",), reads=_never, reader=microscopes.reader("zspy"), package="rsciio", folder=True),
+    Format(
+        name="HDF5",
+        suffixes=(".h5", ".hdf5", ".hdf", ".nxs"),
+        reads=_starts(HDF5),
+        reader=arrays.read_hdf5,
+        package="h5py",
+        hdf5=True,
+    ),
+    Format(name="Zarr", suffixes=(".zarr",), reads=_never, reader=arrays.read_zarr, package="zarr", folder=True),
+    Format(
+        name="DigitalMicrograph",
+        suffixes=(".dm3", ".dm4"),
+        reads=_never,
+        reader=microscopes.reader("digitalmicrograph"),
+        package="rsciio",
+    ),
+    Format(
+        name="TIA", suffixes=(".ser", ".emi"), reads=_starts(b"II\x97\x01"), reader=microscopes.reader("tia"), package="rsciio"
+    ),
 )
 
 

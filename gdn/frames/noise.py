@@ -24,7 +24,7 @@ _GROUPS = 24  # classes of equal mean for the mean-variance line
 _SMOOTHING = 4.0  # px, of the rows that sort pixels into classes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NoiseModel:
     """`gain` in units per electron, `offset` in units, `read_noise` the standard deviation in units.
 
@@ -66,9 +66,9 @@ def parse_noise(text: str) -> NoiseModel | None:
             sigma = -1.0
         if not 0 < sigma < float("inf"):
             raise InputError(f"noise {text}: the standard deviation after the colon must be a positive number", "noise")
-        return NoiseModel("gaussian", read_noise=sigma)
+        return NoiseModel(kind="gaussian", read_noise=sigma)
     if not value and kind in ("poisson", "gaussian", "poisson-gaussian"):
-        return NoiseModel(kind, gain=float("nan"))  # type: ignore[arg-type]
+        return NoiseModel(kind=kind, gain=float("nan"))  # type: ignore[arg-type]
     raise InputError(f"noise {text}: one of auto, poisson, gaussian, gaussian:S, poisson-gaussian", "noise")
 
 
@@ -85,13 +85,13 @@ def noise_of(frame: Frame, wanted: NoiseModel | None) -> NoiseModel:
     if wanted is None:
         return _simplest(frame, line)
     if wanted.kind == "gaussian":
-        return NoiseModel("gaussian", read_noise=max(line.level, 1e-12) ** 0.5, how="neighbour differences")
+        return NoiseModel(kind="gaussian", read_noise=max(line.level, 1e-12) ** 0.5, how="neighbour differences")
     if wanted.kind == "poisson":
-        return NoiseModel("poisson", gain=_gain(frame, line), how="variance over mean")
+        return NoiseModel(kind="poisson", gain=_gain(frame, line), how="variance over mean")
     return _affine(frame, line)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MeanVariance:
     """Fits of the class variances: `slope`, `intercept` with their errors, `level` = mean variance,
     `ratio` = variance over mean, and the reduced chi-squared of variance = ratio * mean and = level; `mean`
@@ -147,9 +147,19 @@ def mean_variance(frame: Frame) -> MeanVariance:
     level = float((v / e**2).sum() / (1 / e**2).sum())
     chi2 = [float((((v - model) / e) ** 2).mean()) for model in (ratio * m, np.full_like(v, level))]
     return MeanVariance(
-        float(slope), float(covariance[0, 0] ** 0.5 / spread), float(intercept), level, ratio, chi2[0], chi2[1],
-        float(y.mean()), float(third), float(third_error), float(fourth), float(fourth_error),
-    )  # fmt: skip
+        slope=float(slope),
+        slope_error=float(covariance[0, 0] ** 0.5 / spread),
+        intercept=float(intercept),
+        level=level,
+        ratio=ratio,
+        chi2_poisson=chi2[0],
+        chi2_gaussian=chi2[1],
+        mean=float(y.mean()),
+        third=float(third),
+        third_error=float(third_error),
+        fourth=float(fourth),
+        fourth_error=float(fourth_error),
+    )
 
 
 def _quantum(frame: Frame) -> float | None:
@@ -182,12 +192,20 @@ def _affine(frame: Frame, line: MeanVariance) -> NoiseModel:
     if line.third < 5 * line.third_error:
         gain = max(line.slope, smallest)
         how = "mean-variance line"
-        return NoiseModel("poisson-gaussian", gain, max(0.0, -line.intercept / gain), max(line.intercept, 0.0) ** 0.5, how)
+        return NoiseModel(
+            kind="poisson-gaussian",
+            gain=gain,
+            offset=max(0.0, -line.intercept / gain),
+            read_noise=max(line.intercept, 0.0) ** 0.5,
+            how=how,
+        )
     gain = max(_gain_of_both(line), smallest)
     # Neither the electrons nor the read noise can be negative.
     signal = min(line.third / gain**2, line.level / gain)
     read = max(line.level - gain * signal, 0.0) ** 0.5
-    return NoiseModel("poisson-gaussian", gain, line.mean - signal, read, "mean-variance line and cumulants")
+    return NoiseModel(
+        kind="poisson-gaussian", gain=gain, offset=line.mean - signal, read_noise=read, how="mean-variance line and cumulants"
+    )
 
 
 def _gain_of_both(line: MeanVariance) -> float:
@@ -208,13 +226,13 @@ def _simplest(frame: Frame, line: MeanVariance) -> NoiseModel:
     """Poisson if variance is proportional to the mean, Gaussian if it is constant, else both."""
     quantum = _quantum(frame)
     if quantum is not None and 0.93 < line.ratio / quantum < 1.07:
-        return NoiseModel("poisson", quantum, how="values are multiples of one number, and so is variance over mean")
+        return NoiseModel(kind="poisson", gain=quantum, how="values are multiples of one number, and so is variance over mean")
     proportional = frame.min() >= 0 and line.ratio > 0
     # A frame on an offset is nearly flat: any line fits it. Its skewness is not that of so many electrons.
     skewness_fits = abs(line.third - line.ratio**2 * line.mean) < 5 * line.third_error
     if proportional and skewness_fits and line.chi2_poisson < min(3.0, line.chi2_gaussian):
-        return NoiseModel("poisson", line.ratio, how="variance is proportional to the mean")
+        return NoiseModel(kind="poisson", gain=line.ratio, how="variance is proportional to the mean")
     symmetric = abs(line.third) < 5 * line.third_error
     if symmetric and (abs(line.slope) < 4 * line.slope_error or line.slope <= 0 or line.chi2_gaussian < 3.0):
-        return NoiseModel("gaussian", read_noise=max(line.level, 1e-12) ** 0.5, how="variance does not depend on the mean")
+        return NoiseModel(kind="gaussian", read_noise=max(line.level, 1e-12) ** 0.5, how="variance does not depend on the mean")
     return _affine(frame, line)

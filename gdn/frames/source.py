@@ -33,7 +33,7 @@ class FrameError(InputError):
     """A frame or file that cannot be used; the message is one line that names it and says what to do."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FrameCalibration:
     """What a file says of its pixels: `sampling_angstrom` (None: nothing that can be used, and `trouble` says why)."""
 
@@ -68,7 +68,7 @@ class Pixels(Protocol):
         """Frame `index`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FrameFile:
     """An opened file: `count` frames of `frame_shape`, read by `read(i)`; `notes` are warnings about how it was opened."""
 
@@ -167,10 +167,17 @@ def of_array(
     check_layout(path, shape, axes, data.dtype)
     sampling, trouble = pixel_size(sizes)
     leading = shape[:-2]
-    calibration = FrameCalibration(sampling, "plain", axes, shape, trouble)
+    calibration = FrameCalibration(sampling_angstrom=sampling, style="plain", axes=axes, shape=shape, trouble=trouble)
     count = int(np.prod(leading, dtype=int))
     return FrameFile(
-        path, calibration, count, (shape[-2], shape[-1]), np.dtype(data.dtype), _Stack(data, leading), name, notes or []
+        path=path,
+        calibration=calibration,
+        count=count,
+        frame_shape=(shape[-2], shape[-1]),
+        dtype=np.dtype(data.dtype),
+        pixels=_Stack(data, leading),
+        format=name,
+        notes=notes or [],
     )
 
 

@@ -61,8 +61,17 @@ def read_tiff(path: Path, dataset: str | None = None) -> FrameFile:
         if others and dataset is None
         else []
     )
-    calibration = FrameCalibration(sampling, style, axes, shape[: len(axes)], trouble)
-    return FrameFile(path, calibration, count, (rows, columns), np.dtype(dtype), data, "tif", notes)
+    calibration = FrameCalibration(sampling_angstrom=sampling, style=style, axes=axes, shape=shape[: len(axes)], trouble=trouble)
+    return FrameFile(
+        path=path,
+        calibration=calibration,
+        count=count,
+        frame_shape=(rows, columns),
+        dtype=np.dtype(dtype),
+        pixels=data,
+        format="tif",
+        notes=notes,
+    )
 
 
 def _series(tif: tifffile.TiffFile, path: Path, dataset: str | None) -> tuple[Any, int]:

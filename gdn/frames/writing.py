@@ -83,7 +83,7 @@ def result_writer(
     """
     given = source.calibration
     style = given.style if dtype != "float16" or given.style != "imagej" else "plain"  # ImageJ has no half precision
-    calibration = FrameCalibration(sampling_angstrom, style, given.axes, given.shape)
+    calibration = FrameCalibration(sampling_angstrom=sampling_angstrom, style=style, axes=given.axes, shape=given.shape)
     with writing(path) as temporary, _MAKERS[kind](temporary, calibration, dtype, provenance) as array:
         sink = Sink(array, dtype)
         del array

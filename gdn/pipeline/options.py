@@ -88,7 +88,9 @@ class Options:
     @property
     def judging(self) -> JudgeSettings:
         """What is judged; the original method's result cannot be scored."""
-        return JudgeSettings(self.score and self.method == "gdn", self.atoms, self.fdr, self.seed, self.intervals)
+        return JudgeSettings(
+            score=self.score and self.method == "gdn", atoms=self.atoms, rate=self.fdr, seed=self.seed, intervals=self.intervals
+        )
 
     @property
     def bank_size(self) -> int:

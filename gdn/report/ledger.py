@@ -27,7 +27,7 @@ PIXELS = 560  # of a picture, longer side
 QUALITY = 82
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One frame: what the table shows, and its pictures as (caption, data URI or SVG) where it has any."""
 
@@ -42,7 +42,7 @@ class Entry:
     charts: list[str] = field(default_factory=list)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Ledger:
     """Sees every frame of a run (`gdn.pipeline.denoise_file.Witness`). `keep`: its entries, for a report, the first PICTURES
     of them with pictures where `pictures`; else only what can be said of all of them together."""
@@ -64,11 +64,17 @@ class Ledger:
         about = f"{noise.kind}, {level}, gain {noise.gain:.3g}, offset {noise.offset:.3g} ({noise.how})"
         self.add(
             Entry(
-                f"{source.name} [{index}]", trust.row() | {"dose": result.dose, "objective": result.objective}, about,
-                trust.own.square**0.5, trust.scores, None if trust.atoms is None else trust.atoms.missing, trust.calibrated,
-                _pictures(frame, result, trust) if show else [], _charts(result.estimate) if show and result.estimate else [],
+                name=f"{source.name} [{index}]",
+                row=trust.row() | {"dose": result.dose, "objective": result.objective},
+                noise=about,
+                expected_rms=trust.own.square**0.5,
+                scores=trust.scores,
+                missing=None if trust.atoms is None else trust.atoms.missing,
+                calibrated=trust.calibrated,
+                pictures=_pictures(frame, result, trust) if show else [],
+                charts=_charts(result.estimate) if show and result.estimate else [],
             )
-        )  # fmt: skip
+        )
 
     def add(self, entry: Entry) -> None:
         """Remember what was seen of a frame."""

@@ -20,7 +20,7 @@ from gdn.search.refine import Candidates, join
 from gdn.search.tile_search import EMPTY, SearchSettings, best_of_each, exchanged, propose, search, structure
 
 
-@dataclass
+@dataclass(kw_only=True)
 class SearchedTiles:
     """The candidates of all tiles: `mixture` for blending, the best of each without its mean, every one's objective."""
 
@@ -64,7 +64,7 @@ def proposed(engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, setting
 
 def searched(engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, settings: SearchSettings, watch: Watch) -> SearchedTiles:
     """Search every tile; then the encoder sees the blended frame, and its new guesses join each tile's candidates, once."""
-    pool = SearchedTiles(Mixture(tiling, 1e-9 if settings.estimate == "map" else settings.temperature, watch.spread))
+    pool = SearchedTiles(mixture=Mixture(tiling, 1e-9 if settings.estimate == "map" else settings.temperature, watch.spread))
     dose = float(binned.counts.mean())
     count, patch = len(tiling.corners), tiling.patch
 

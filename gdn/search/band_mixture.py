@@ -49,7 +49,7 @@ class Candidate(Protocol):
         """The expected counts on `recorded.grids.binned_shape`; the same for the same counts."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Mixing:
     """`weights` (bands, candidates) of the candidates `names` in the bands around CENTRES, 1/Å, and how they came about: the
     `prior` ones, those without the other candidates; `gain` (bands,) of the mixture over the prior one on held-out counts,
@@ -126,7 +126,14 @@ def choose_mixing(
     gain = [_gain(one, *form) for one, form in zip(weights, forms, strict=True)]
     alone = [[_gain(one, *form) for one in np.eye(len(images))] for form in forms]
     total = max(sum(contrast), 1e-30)
-    return Mixing(names, np.array(weights), prior, np.array(gain), np.array(alone), np.array(contrast) / total)
+    return Mixing(
+        names=names,
+        weights=np.array(weights),
+        prior=prior,
+        gain=np.array(gain),
+        alone=np.array(alone),
+        contrast=np.array(contrast) / total,
+    )
 
 
 def _moved(start: Values, gram: Values, linear: Values) -> Values:

@@ -28,7 +28,7 @@ BATCH = 256
 IN_MEMORY_BYTES = 2**30  # largest bank that --no-cache holds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bank:
     """`images` (n, h, w) float16 with vacuum 1, of restarts 0 ... n - 1 of `seed`; `cached` if read from disk."""
 
@@ -73,18 +73,18 @@ def bank_for(
     if use_cache:
         images = _read(path, shape)
         if images is not None:
-            return Bank(seed, card.latent, images, cached=True)
+            return Bank(seed=seed, dimension=card.latent, images=images, cached=True)
         if size <= cache_limit():
             with contextlib.suppress(OSError):
                 _write(path, shape, engine, seed, progress)
-                return Bank(seed, card.latent, np.load(path, mmap_mode="r", allow_pickle=False))
+                return Bank(seed=seed, dimension=card.latent, images=np.load(path, mmap_mode="r", allow_pickle=False))
     if size > IN_MEMORY_BYTES:
         raise CacheError(
             f"a bank of {count} restarts takes {size / 2**30:.1f} GiB: too much for memory, so it needs the cache on disk"
             f" (GDN_CACHE_DIR={path.parent.parent}, GDN_CACHE_GIB={cache_limit() / 2**30:g})"
         )
     images = np.concatenate(list(_generated(engine, seed, count, progress)))
-    return Bank(seed, card.latent, images)
+    return Bank(seed=seed, dimension=card.latent, images=images)
 
 
 def _generated(engine: Engine, seed: int, count: int, progress: Callable[[int, int], None]) -> Iterator[NDArray[np.float16]]:

@@ -24,7 +24,7 @@ from gdn.search.progress import Clock, Progress, Watch
 from gdn.search.tile_search import SearchSettings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FrameResult:
     """A denoised frame: `image` and `raw_spread` in the frame's own units and shape, and how they came about.
 
@@ -82,10 +82,23 @@ def denoise_frame(
     progress(1.0)
     fit, share = found.fit, found.residual_share
     return FrameResult(
-        result, doubt.astype(np.float32), model, grids, found.dose / area, float(fit.objective.mean()),
-        [float(o) for o in fit.objective], fit.bank_share, share, found.choice, len(fit.objective), found,
-        watch.clock.seconds, warnings + _doubts(found.choice, share, found.mixing), defects.bad, found.mixing,
-    )  # fmt: skip
+        image=result,
+        raw_spread=doubt.astype(np.float32),
+        noise=model,
+        grids=grids,
+        dose=found.dose / area,
+        objective=float(fit.objective.mean()),
+        objectives=[float(o) for o in fit.objective],
+        bank_share=fit.bank_share,
+        residual_share=share,
+        held_out=found.choice,
+        tiles=len(fit.objective),
+        estimate=found,
+        seconds=watch.clock.seconds,
+        warnings=warnings + _doubts(found.choice, share, found.mixing),
+        bad=defects.bad,
+        mixing=found.mixing,
+    )
 
 
 def binned_frame(

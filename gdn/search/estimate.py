@@ -24,7 +24,7 @@ from gdn.search.residual import shrunk_residual
 from gdn.search.tile_search import SearchSettings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TileFit:
     """How each tile was explained: `objective` of its best restart, nats; `energy` |z|^2 / 2 of that one; `dose` it found,
     electrons per binned pixel in vacuum (all (tiles,)). `objectives` and `tile` (restarts,): of every restart refined."""
@@ -46,7 +46,7 @@ class Mixed:
     mixing: Mixing
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Thinned:
     """The two `parts` into which `seed` divides a frame's counts, the first as `recorded`, and the `images` that the `others`
     made of it: the held-out score asks for them again."""
@@ -58,7 +58,7 @@ class Thinned:
     images: list[Array]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """`generated` by the generator alone and what was `added` to it; standard deviations over `restarts` and
     overlapping tiles, and within each of them (`laplace`; zero where it was not asked for). `mixed` with other candidates,
@@ -146,7 +146,19 @@ def estimate(
         images = [image + residual, filtered, *theirs]
         result = Mixed(*mixed(images, mixing, recorded.grids.binned_sampling), mixing)
         watch.clock.mark("mixture")
-    return Estimate(binned, tiling, image, added, spread, spread_within, choice, fit, mixing, result, thinned)
+    return Estimate(
+        binned=binned,
+        tiling=tiling,
+        generated=image,
+        added=added,
+        restarts=spread,
+        laplace=spread_within,
+        choice=choice,
+        fit=fit,
+        mixing=mixing,
+        mixed=result,
+        thinned=thinned,
+    )
 
 
 def _tile_fit(pool: SearchedTiles) -> TileFit:
@@ -155,7 +167,14 @@ def _tile_fit(pool: SearchedTiles) -> TileFit:
     energy = 0.5 * (found.z.astype(np.float64) ** 2).sum(1)
     dose = np.exp(found.nuisance[:, 0].astype(np.float64))
     share = float(found.from_bank.mean())
-    return TileFit(found.objective, energy, dose, np.concatenate(pool.objectives), np.concatenate(pool.tile), share)
+    return TileFit(
+        objective=found.objective,
+        energy=energy,
+        dose=dose,
+        objectives=np.concatenate(pool.objectives),
+        tile=np.concatenate(pool.tile),
+        bank_share=share,
+    )
 
 
 def _choose(
@@ -179,7 +198,7 @@ def _choose(
     if first is None:
         return choice, None, None
     theirs = [other(first) for other in others]
-    thinned = Thinned(bank.seed, parts, first, tuple(others), theirs)
+    thinned = Thinned(seed=bank.seed, parts=parts, recorded=first, others=tuple(others), images=theirs)
     if not others:
         return choice, None, thinned
     names = (*OWN, *(other.name for other in others))

@@ -30,7 +30,7 @@ MIXTURES = (0.0, 0.25, 0.5, 0.75, 1.0)  # share of the plain filter
 MARGIN = 3.0  # nats that more freedom must gain
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Split:
     """A frame as two independent ones. `first` and `second` (rows, columns) in electrons; their
     means are `share` and 1 - `share` of the frame's, their noise laws `law` and `other_law`."""
@@ -42,7 +42,7 @@ class Split:
     other_law: NoiseLaw
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Choice:
     """`threshold` of the residual, `share` of the plain filter in the result, and the filter's `width` in px
     (None: windowed shrinkage of the counts themselves). `generator` and `filter` are the held-out scores,
@@ -99,14 +99,14 @@ def split(binned: Any, law: NoiseLaw, seed: int, depth: int = 0) -> Split:
         first = np.empty_like(binned)
         for rows in strips((binned.shape[0], binned.shape[1]), STRIP_PIXELS):  # whole numbers take twice the frame's memory
             first[rows] = rng.binomial(np.round(binned[rows]).astype(np.int64), keep)
-        return Split(first, binned - first, keep, law, law)
+        return Split(first=first, second=binned - first, share=keep, law=law, other_law=law)
     # y1 = k (y + c n), y2 = (1 - k) (y - n / c) with variance v of y: independent where c^2 = (1 - k) / k.
     draw = law.deviation(np.maximum(gaussian_filter(binned, 2.0), 0)) * rng.standard_normal(binned.shape)
     c = np.sqrt(HELD_OUT / keep)
     first = (keep * (binned + c * draw)).astype(np.float32)
     second = (HELD_OUT * (binned - draw / c)).astype(np.float32)
     # Var y1 = k^2 v (1 + c^2) = k v, and so for the second: a thinned Poisson law with thinned read noise.
-    return Split(first, second, keep, law.of_part(keep), law.of_part(HELD_OUT))
+    return Split(first=first, second=second, share=keep, law=law.of_part(keep), other_law=law.of_part(HELD_OUT))
 
 
 def _are_counts(binned: Any, law: NoiseLaw) -> bool:
@@ -150,7 +150,7 @@ def choose(parts: Split, guess: Array) -> tuple[Choice, Array, Array]:
     filters = ((w, plain_filter(parts.first, noise, w)) for w in (None, *WIDTHS))
     width, its, other = _first_of_best(filters, gain, 0.0)
     share = _first_of_best(((s, ((1 - s) * mine + s * its).astype(np.float32)) for s in MIXTURES), gain, MARGIN)[0]
-    return Choice(threshold, share, width, own, other), mine, its
+    return Choice(threshold=threshold, share=share, width=width, generator=own, filter=other), mine, its
 
 
 def explained_nats(parts: Split, guess: Array) -> float:

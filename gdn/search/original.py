@@ -69,9 +69,21 @@ def original_frame(
     result = model.units(unbin(image * np.float32(level), grids) / area)
     seconds = {"search": round(time.perf_counter() - begun, 4)}
     return FrameResult(
-        result, np.full_like(result, np.nan), model, grids, level / area, float(losses.mean()), [float(v) for v in losses],
-        1.0, 0.0, Choice(threshold=np.inf), len(losses), None, seconds, ["the original method has no spread and no trust map"],
-    )  # fmt: skip
+        image=result,
+        raw_spread=np.full_like(result, np.nan),
+        noise=model,
+        grids=grids,
+        dose=level / area,
+        objective=float(losses.mean()),
+        objectives=[float(v) for v in losses],
+        bank_share=1.0,
+        residual_share=0.0,
+        held_out=Choice(threshold=np.inf),
+        tiles=len(losses),
+        estimate=None,
+        seconds=seconds,
+        warnings=["the original method has no spread and no trust map"],
+    )
 
 
 def _denoise(

@@ -122,10 +122,22 @@ def restore_frame(
     shape = (electrons.shape[0], electrons.shape[1])
     grids = Grids(shape, (-(-shape[0] // factor), -(-shape[1] // factor)), sampling_angstrom)
     return FrameResult(
-        model.units(image), doubt, model, grids, float(electrons.mean()), float("nan"), [], 0.0, 0.0, Choice(threshold=np.inf),
-        0, None, clock.seconds, [*defects.notes, "the restorer alone: its spread is not calibrated, and nothing is scored"],
-        defects.bad,
-    )  # fmt: skip
+        image=model.units(image),
+        raw_spread=doubt,
+        noise=model,
+        grids=grids,
+        dose=float(electrons.mean()),
+        objective=float("nan"),
+        objectives=[],
+        bank_share=0.0,
+        residual_share=0.0,
+        held_out=Choice(threshold=np.inf),
+        tiles=0,
+        estimate=None,
+        seconds=clock.seconds,
+        warnings=[*defects.notes, "the restorer alone: its spread is not calibrated, and nothing is scored"],
+        bad=defects.bad,
+    )
 
 
 def _spread(electrons: Array, sampling: float, session: RestorerSession, noise: NoiseModel, seed: int) -> Array:

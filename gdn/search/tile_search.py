@@ -25,7 +25,7 @@ Laplace = Literal["none", "sampled", "exact"]
 MERGED_NOISE = 0.1  # noise left in the blended tiles, as a share of the counts'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SearchSettings:
     """Everything that determines a result besides the frame, the model and the restarts."""
 

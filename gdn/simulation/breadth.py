@@ -48,7 +48,7 @@ class WavePool:
         """Send electrons through one more structure."""
         at = self.count % len(self.waves)
         thermal = round(float(structure.parameters.get("thermal_angstrom", 0.08)) / 0.02) * 0.02
-        beam = Beam(energy_ev, self.grid, thermal_angstrom=thermal, absorption=absorption)
+        beam = Beam(energy_ev=energy_ev, grid=self.grid, thermal_angstrom=thermal, absorption=absorption)
         self.waves[at] = exit_wave(structure, beam, WAVE_BAND, self.device)
         if len(self.maps):
             self.maps[at] = scattering_maps(structure, thermal, WAVE_BAND, self.device)
@@ -60,7 +60,7 @@ class WavePool:
         self.add(structure, float(rng.choice(energies_ev)), float(rng.choice([0.0, rng.uniform(0, 0.08)])))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class AnyCrystal:
     """A source of clean patches: half of the images of random lattices, half of the pool's structures, once it has any.
 

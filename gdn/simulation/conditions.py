@@ -84,4 +84,4 @@ def random_cuts(draws: Draws, images: Tensor, patch: int, pixel: Tensor, cell: f
     reach = half * (angle.cos().abs() + angle.sin().abs())
     free = (cell / 2 - MARGIN_ANGSTROM - reach).clamp_min(0)
     centre = cell / 2 + draws.uniform(-1, 1, n, 2) * free[:, None]
-    return Cuts(images, centre, angle, draws.choice([-1.0, 1.0], n), pixel)
+    return Cuts(image=images, centre=centre, angle=angle, flip=draws.choice([-1.0, 1.0], n), pixel=pixel)

@@ -31,7 +31,7 @@ _GRID = 300  # px on which the intensity is formed: products alias only beyond I
 _MARGIN_ANGSTROM = 2.0  # next to the cell's edge the periodic neighbour shows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Optics:
     """Imaging conditions of a lens and a camera, whatever the beam. Positive defocus is underfocus. `camera_angstrom`: the
     camera's transfer function is (1 + (2 pi k c)^2)^(-3/4), that of a point spread with long tails; 0 is a perfect camera."""

@@ -32,7 +32,7 @@ LAYOUTS = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LatticeColumns:
     """Lattices: `vectors` (n, 2, 2), `places` (n, BASIS, 2) fractional, `weights` and `widths` (n, BASIS), `area` (n,)."""
 
@@ -123,7 +123,9 @@ class RandomLattices:
         weights = d.uniform(0.1, 1, n, BASIS)
         weights[:, 0] = 1
         widths = d.uniform(0.22, 0.55, n)[:, None] * d.uniform(0.85, 1.2, n, BASIS)
-        return LatticeColumns(torch.stack([first, second], 1), places, weights * used, widths, area)
+        return LatticeColumns(
+            vectors=torch.stack([first, second], 1), places=places, weights=weights * used, widths=widths, area=area
+        )
 
     def _spectrum(self, lattice: LatticeColumns, inside: Tensor, thickness: Tensor) -> Tensor:
         """(n, GRID, GRID / 2 + 1) of the columns of `lattice` where `inside`, each as strong as the crystal is thick there."""

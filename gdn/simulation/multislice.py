@@ -20,7 +20,7 @@ BAND_LIMIT = 2 / 3  # of the grid's Nyquist frequency: products of band-limited 
 ELEMENT_STRENGTHS = (1.7, 0.8)  # powers of the atomic number with which dark and bright field of a STEM scatter
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Beam:
     """Settings of the multislice: `energy_ev`, `grid` px along each side of the cell, `slice_angstrom` thickness of a slice,
     `thermal_angstrom` rms displacement along one axis, `absorption` imaginary share of the potential."""

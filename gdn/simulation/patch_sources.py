@@ -91,7 +91,15 @@ class AnySpecimen:
         network, per = recipe.network, recipe.stream.patches_per_image
         pixel = network.sampling_angstrom / most, network.sampling_angstrom / least
         at_a_time = 4 if toy else AT_A_TIME[device == "cuda"]
-        self._crystal = AnyCrystal(self._draws, at_a_time, network.patch, per, self.pool, pixel, self._energies_ev)
+        self._crystal = AnyCrystal(
+            draws=self._draws,
+            batch=at_a_time,
+            patch=network.patch,
+            per_image=per,
+            pool=self.pool,
+            pixel_angstrom=pixel,
+            energies_ev=self._energies_ev,
+        )
         self._stock = torch.zeros(0, 1, network.patch, network.patch, device=device)
         self._spare = 0 if toy else (MIXED - 1) * at_a_time * per
 

@@ -139,7 +139,7 @@ def _spline_inverse(n: int, device: str) -> Tensor:
     return one[:, None] * one[None, :]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cuts:
     """Where patches are cut: `image` (n,) int64, the number of the image; `centre` (n, 2) Å (y, x); `angle` (n,) radians;
     `flip` (n,) 1 or -1; `pixel` (n,) Å."""

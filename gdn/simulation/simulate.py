@@ -48,7 +48,7 @@ Progress = Callable[[int, int], None]
 Runner = Callable[[list[Callable[[], None]]], Iterable[None]]  # once for each task that has ended
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SimulationPlan:
     """What a dataset holds: `count` structures and `frames` rendered frames, all from `seed`, of a beam of `energy_kv`; and how
     its waves are made. `scenes`: a name of `gdn.simulation.scenes`."""
@@ -97,7 +97,7 @@ def exit_wave(structure: Structure, energy_kv: float = ENERGY_KV, multislice: Mu
         from gdn.simulation.multislice import Beam
         from gdn.simulation.multislice import exit_wave as by_torch
 
-        beam = Beam(1e3 * energy_kv, GRID, SLICE_ANGSTROM, THERMAL_ANGSTROM)
+        beam = Beam(energy_ev=1e3 * energy_kv, grid=GRID, slice_angstrom=SLICE_ANGSTROM, thermal_angstrom=THERMAL_ANGSTROM)
         spectrum = by_torch(structure, beam, WAVE_BAND, device).cpu().numpy()
     return Wave(spectrum.astype(np.complex64), float(structure.cell[0]), columns, weights, record)
 

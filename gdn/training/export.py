@@ -29,7 +29,7 @@ from gdn.training.export_check import GRADIENT_INPUTS, compare, example, step_ex
 GRID_WIDTH = 1200  # px
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExportReport:
     """What was compared: the largest differences between onnxruntime and torch."""
 
@@ -90,7 +90,13 @@ def export_model(
         load_model(work)
         replace_folder(work, out)
         size = sum(p.stat().st_size for p in out.iterdir())
-        return ExportReport(out, errors["generator"], errors["gradient"], errors.get("encoder"), size)
+        return ExportReport(
+            folder=out,
+            generator_error=errors["generator"],
+            gradient_error=errors["gradient"],
+            encoder_error=errors.get("encoder"),
+            size_bytes=size,
+        )
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -33,7 +33,7 @@ from gdn.training.training_step import step
 VALIDATION = 256  # patches
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """Where and how long to run; nothing here changes what is learnt, only when it stops and reports."""
 

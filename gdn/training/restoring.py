@@ -26,7 +26,7 @@ HELD_OUT_SEED = 2**40
 HELD_OUT_DOSES = (5.0, 15.0, 100.0)  # electrons a pixel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RestorerRecipe:
     """Settings of a run; lengths in seconds of the clock or in steps, since a borrowed device gives time, not images."""
 
@@ -109,7 +109,9 @@ class RestorerRun:
         self.draws = Draws.seeded(recipe.seed, device)
         self._turns = np.random.default_rng([recipe.seed, 0xD4])
         self.pool = WavePool(recipe.pool, device)
-        self.source = AnyCrystal(self.draws, recipe.images, recipe.patch, recipe.per_image, self.pool)
+        self.source = AnyCrystal(
+            draws=self.draws, batch=recipe.images, patch=recipe.patch, per_image=recipe.per_image, pool=self.pool
+        )
         self._standard = self.network.restore
         if device == "cuda" and compiled:  # launched as CUDA graphs: a card is faster than the CPU that feeds it
             self._standard = torch.compile(self.network.restore, mode="reduce-overhead", dynamic=False)
@@ -160,7 +162,7 @@ class RestorerRun:
     def held_out(self) -> tuple[dict[str, float], Tensor]:
         """dB gained over a constant at each dose on images that training does not draw, and (clean, noisy, restored) patches."""
         draws = Draws.seeded(HELD_OUT_SEED, self.device)
-        source = AnyCrystal(draws, min(64, self.recipe.images), self.recipe.patch, 1, self.pool)
+        source = AnyCrystal(draws=draws, batch=min(64, self.recipe.images), patch=self.recipe.patch, per_image=1, pool=self.pool)
         row: dict[str, float] = {}
         shown = torch.zeros(0)
         for dose in HELD_OUT_DOSES:

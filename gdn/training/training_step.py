@@ -81,7 +81,7 @@ def _discriminator_step(state: State, recipe: Recipe, real: Tensor, fake: Tensor
     return {"d_loss": loss, "d_real": on_real.sigmoid().mean(), "d_fake": on_fake.sigmoid().mean()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Encoded:
     """What the encoder makes of a batch: `mean`, `log_variance` and a draw `z` (n, d) at `dose` (n,), electrons per pixel;
     `inside` (n, 1, h, w) 1 where it was shown the image."""
@@ -106,7 +106,7 @@ def encode(encoder: Encoder, recipe: Recipe, real: Tensor, device: str, draws: S
         mean, log_variance = encoder(noisy, dose.rsqrt() / scale)
     mean, log_variance = mean.float(), log_variance.float()
     z = mean + (0.5 * log_variance).exp() * draws.normal(*mean.shape)
-    return Encoded(dose, mean, log_variance, z, inside)
+    return Encoded(dose=dose, mean=mean, log_variance=log_variance, z=z, inside=inside)
 
 
 def with_prior(state: State, recipe: Recipe, e: Tensor, draws: StepDraws) -> Tensor:

@@ -28,7 +28,7 @@ COLUMNS = (
 _SMALLEST_ERROR = 0.01  # Å: positions of two images of one frame never agree better (benchmarks/trust.py)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Atoms:
     """Columns drawn in the result and lattice sites without one. `yx_px` (n, 2) on the frame's grid, the first pixel's
     centre is 0; `position_error` (n,) Å along each axis; `probability` (n,) that the specimen has a column there;
@@ -88,9 +88,15 @@ def find_atoms(found: Estimate, grids: Grids, law: ColumnLaw, rate: float = RATE
     factor = np.array(grids.frame_shape) / np.array(grids.binned_shape)
     yx = (columns.yx / sampling + 0.5) * factor - 0.5
     return Atoms(
-        yx, grids.sampling_angstrom, columns, evidence, np.maximum(error, _SMALLEST_ERROR), np.concatenate(probability),
-        np.concatenate([verdicts(p, rate) for p in probability]), rate,
-    )  # fmt: skip
+        yx_px=yx,
+        sampling_angstrom=grids.sampling_angstrom,
+        columns=columns,
+        evidence=evidence,
+        position_error=np.maximum(error, _SMALLEST_ERROR),
+        probability=np.concatenate(probability),
+        verdict=np.concatenate([verdicts(p, rate) for p in probability]),
+        rate=rate,
+    )
 
 
 def write_csv(path: Path, atoms: Atoms) -> None:

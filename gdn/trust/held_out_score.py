@@ -37,7 +37,7 @@ STRIP_PIXELS = 2**20  # compared at a time
 DECIBEL = 10 / np.log(10)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """gdn against another image on counts neither has seen. Squared errors as a share of the squared vacuum level.
 
@@ -154,9 +154,16 @@ def compare(name: str, mine: Array, other: Array, held: Binned, share: float, ow
     measured /= n
     spread = np.sqrt(max(measured_square / n - measured**2, 0) / n)
     return Comparison(
-        name, difference / n / level, 2 * square**0.5 / n / level, own.square, nats, nats_square**0.5,
-        expected_error=own.error, measured=measured / level, measured_error=float(spread) / level,
-    )  # fmt: skip
+        against=name,
+        difference=difference / n / level,
+        error=2 * square**0.5 / n / level,
+        expected=own.square,
+        nats=nats,
+        nats_error=nats_square**0.5,
+        expected_error=own.error,
+        measured=measured / level,
+        measured_error=float(spread) / level,
+    )
 
 
 def _sums(mine: Array, other: Array, counts: Array, held: Binned, share: float) -> Values:
@@ -241,7 +248,7 @@ def frame_to_frame(found: Estimate, following: Binned, own: Expected) -> list[Co
 
 
 def _against(mine: Array, counts: Array, held: Binned, share: float, own: Expected) -> list[Comparison]:
-    blank = Comparison("", 0.0, 0.0, own.square, 0.0, 0.0)
+    blank = Comparison(against="", difference=0.0, error=0.0, expected=own.square, nats=0.0, nats_error=0.0)
 
     def against(name: str, width: float) -> Comparison:
         other = replace(blank, width=width).other(counts)

@@ -24,7 +24,7 @@ from gdn.trust.held_out_score import Comparison, Expected, frame_to_frame, from_
 from gdn.trust.spread import spread_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class JudgeSettings:
     """What is judged: held-out `score` (a second search), `atoms` at the false-discovery `rate`; `seed` of the split."""
 
@@ -44,7 +44,7 @@ def levels_of(text: str) -> tuple[int, ...]:
     return tuple(int(entry) for entry in found)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Trust:
     """How far to believe a result. `spread` in the frame's units and shape, `intervals` likewise the half-widths for other
     levels in per cent, if asked for; whether they are `calibrated`; `scores` against best blur and constant, empty where
@@ -99,7 +99,16 @@ def score_record(c: Comparison) -> dict[str, Any]:
 
 def unjudged(result: FrameResult) -> Trust:
     """A result without an estimate on a generator's grid: nothing can be said of it."""
-    return Trust(result.raw_spread, {}, False, None, [], None, Expected(float("nan")), result.warnings)
+    return Trust(
+        spread=result.raw_spread,
+        intervals={},
+        calibrated=False,
+        fit=None,
+        scores=[],
+        atoms=None,
+        own=Expected(float("nan")),
+        warnings=result.warnings,
+    )
 
 
 @one_blas_thread()
@@ -135,7 +144,9 @@ def judge(
         scores = held_out_scores(halves, own)
     atoms = find_atoms(found, result.grids, law.columns, settings.rate) if settings.atoms and law else None
     warnings = [*result.warnings, *_words(law, search, fit, scores, settings)]
-    return Trust(one, levels, calibrated, fit, scores, atoms, own, warnings)
+    return Trust(
+        spread=one, intervals=levels, calibrated=calibrated, fit=fit, scores=scores, atoms=atoms, own=own, warnings=warnings
+    )
 
 
 def _on_frame(result: FrameResult, width: Array) -> Array:
