@@ -16,6 +16,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinat
 from scipy.spatial import cKDTree
 from suite import stored_waves
 
+from gdn.recipes import Imaging
 from gdn.simulation.imaging import read_wave, render
 from gdn.simulation.simulate import frame_optics, seed_of_path
 from gdn.simulation.structures import Structure, random_structure
@@ -88,8 +89,10 @@ def kind_map(structure: Structure, corner: NDArray[np.float64], shape: tuple[int
     return kinds
 
 
-def content_tiles(folder: Path, split: str, count: int, patch: int, sampling: float, seed: int = 0) -> Tiles:
-    """`count` tiles of the waves of `split` in `folder`, one or two a structure, at random places."""
+def content_tiles(
+    folder: Path, split: str, count: int, patch: int, sampling: float, seed: int = 0, imaging: Imaging = Imaging()
+) -> Tiles:
+    """`count` tiles of the waves of `split` in `folder`, one or two a structure, at random places, imaged under `imaging`."""
     paths = stored_waves(folder, split, min(count, 4 + count // 2))
     rng = np.random.default_rng([seed, 0xC7])
     images, kinds, classes = [], [], []
@@ -98,7 +101,7 @@ def content_tiles(folder: Path, split: str, count: int, patch: int, sampling: fl
         path = paths[number % len(paths)]
         wave, structure = read_wave(path), random_structure(seed_of_path(path))
         corner = (wave.cell_angstrom - n * sampling) / 2
-        field = render(wave, frame_optics(seed_of_path(path), number // len(paths)), sampling, (n, n), (corner, corner))
+        field = render(wave, frame_optics(seed_of_path(path), number // len(paths), imaging), sampling, (n, n), (corner, corner))
         y, x = rng.integers(0, n - patch + 1, 2)
         tile, origin = field[y : y + patch, x : x + patch], corner + sampling * np.array([y, x])
         yx = structure.positions[:, 1::-1] - origin

@@ -1,7 +1,7 @@
 """One row for every generator, whatever its recipe: what it can make, what it makes, what gdn makes with it.
 
 Test 1: share of its own images recovered to 60 dB by latent search. Test 2: nearest image in its range to clean tiles of
-unseen structures, by content and contrast class. Precision, recall and spectrum of random images. The noise suite end to end on
+unseen structures, by content and contrast class, imaged as the recipe has it. Precision, recall and spectrum of random images. The noise suite end to end on
 whole frames. Settings are chosen on the validation split; the test split is for the last table.
 
     python benchmarks/generators.py runs/range pt-ceo2-64 --rows rows.jsonl
@@ -161,18 +161,20 @@ def measure(source: str, options: argparse.Namespace) -> dict[str, Any]:
     parameters = sum(p.numel() for p in generator.parameters())
     generator.eval().requires_grad_(False)
     n = recipe.network
-    tiles = content_tiles(options.data, options.split, options.tiles, n.patch, n.sampling_angstrom)
+    tiles = content_tiles(options.data, options.split, options.tiles, n.patch, n.sampling_angstrom, imaging=recipe.imaging)
     rng = torch.Generator().manual_seed(97)
     with torch.no_grad():
         parts = [generator(torch.randn(32, n.latent, generator=rng)) for _ in range(-(-options.samples // 32))]
     samples = 1 + torch.cat(parts)[: options.samples, 0].numpy() * np.float32(n.intensity_scale)
-    real = content_tiles(options.data, options.split, options.samples, n.patch, n.sampling_angstrom, seed=1).images
+    real = content_tiles(
+        options.data, options.split, options.samples, n.patch, n.sampling_angstrom, seed=1, imaging=recipe.imaging
+    ).images
     row: dict[str, Any] = {
         "name": Path(source).name, "split": options.split, "latent": n.latent, "patch": n.patch, "sampling": n.sampling_angstrom,
         "images": training.get("images"), "parameters": parameters, "ms_image": milliseconds(generator),
         "test_1": test_1(generator, encoder, recipe, options.targets, 2 * options.steps),
         "test_2": test_2(generator, encoder, recipe, tiles, options.steps), "steps": options.steps,
-        "likeness": asdict(likeness(samples, real)),
+        "likeness": asdict(likeness(samples, alike.images)),
         "statistics": training.get("statistics", {}), "recipe": recipe.model_dump(mode="json"),
     }  # fmt: skip
     if options.frames:
