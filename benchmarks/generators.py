@@ -1,8 +1,8 @@
 """One row for every generator, whatever its recipe: what it can make, what it makes, what gdn makes with it.
 
 Test 1: share of its own images recovered to 60 dB by latent search. Test 2: nearest image in its range to clean tiles of
-unseen structures, by content and contrast class, imaged as the recipe has it. Precision, recall and spectrum of random images. The noise suite end to end on
-whole frames. Settings are chosen on the validation split; the test split is for the last table.
+unseen structures, by content and contrast class, imaged as the recipe has it. Precision, recall and spectrum of random images. The
+noise suite end to end on whole frames. Settings are chosen on the validation split; the test split is for the last table.
 
     python benchmarks/generators.py runs/range pt-ceo2-64 --rows rows.jsonl
 """
@@ -166,9 +166,7 @@ def measure(source: str, options: argparse.Namespace) -> dict[str, Any]:
     with torch.no_grad():
         parts = [generator(torch.randn(32, n.latent, generator=rng)) for _ in range(-(-options.samples // 32))]
     samples = 1 + torch.cat(parts)[: options.samples, 0].numpy() * np.float32(n.intensity_scale)
-    real = content_tiles(
-        options.data, options.split, options.samples, n.patch, n.sampling_angstrom, seed=1, imaging=recipe.imaging
-    ).images
+    alike = content_tiles(options.data, options.split, options.samples, n.patch, n.sampling_angstrom, 1, recipe.imaging)
     row: dict[str, Any] = {
         "name": Path(source).name, "split": options.split, "latent": n.latent, "patch": n.patch, "sampling": n.sampling_angstrom,
         "images": training.get("images"), "parameters": parameters, "ms_image": milliseconds(generator),
