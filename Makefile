@@ -44,6 +44,7 @@ bench-search: $(VENV)/.dev
 
 docs-check: $(VENV)/.dev
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python docs/tables.py --check
 
 # A page that nothing leads to, or a link that leads nowhere, is an error.
 site: $(VENV)/.dev

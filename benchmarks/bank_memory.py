@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from gdn.engines.choose import open_engine
-from gdn.likelihood import TileData
+from gdn.likelihood import POISSON, TileData
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.restarts import restart_latents
 from gdn.search.bank import bank_for
@@ -55,7 +55,7 @@ def main() -> None:
         repeating: Any = Repeating(engine)
         rng = np.random.default_rng(0)
         truth = engine.generate(restart_latents(1, range(options.tiles), engine.model.card.latent))
-        data = TileData(rng.poisson(20 * truth).astype(np.float32), np.ones_like(truth), 1.0, 0.0)
+        data = TileData(rng.poisson(20 * truth).astype(np.float32), np.ones_like(truth), POISSON)
         for count in (options.count // 100, options.count):
             begun = time.perf_counter()
             bank = bank_for(repeating, 0, count)

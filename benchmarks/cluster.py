@@ -65,7 +65,7 @@ def stub(name: str, task: Any) -> Any:
 
 def tasks(count: int, most: int) -> None:
     """Overhead a file and memory of client and scheduler while `count` files go through a stub, `most` in a chunk."""
-    from gdn.batch.run import Run
+    from gdn.batch.run import BatchRun
     from gdn.cluster import denoise_files as denoise
     from gdn.cluster import work_sharing as flow
     from gdn.pipeline.denoise_file import FileSettings
@@ -84,7 +84,7 @@ def tasks(count: int, most: int) -> None:
                     marks.append((self.frames, me.memory_info().rss / 2**20, scheduler.memory_info().rss / 2**20))
 
         files = [(path, outputs_for(path, Path(folder))) for path in (Path(folder, f"f{n:06d}.tif") for n in range(count))]
-        run = Run(models=[], options=Options(), files=FileSettings(), folder=Path(folder), overwrite=True, as_json=True)
+        run = BatchRun(models=[], options=Options(), files=FileSettings(), folder=Path(folder), overwrite=True, as_json=True)
         with (
             mock.patch.object(denoise, "denoise_task", stub), mock.patch.object(flow, "MOST", most),
             Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere),

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from generators import table
+from generator_table import table
 
 from gdn.recipes import Recipe, load_recipe
 

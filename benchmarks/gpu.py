@@ -26,10 +26,10 @@ from search_speed import against_original
 from tiles import frame_tiles
 
 from gdn.engines.base import Engine, EngineError
-from gdn.engines.choose import Choice, _open, has_driver
+from gdn.engines.choose import EngineChoice, _open, has_driver
 from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.evaluation.metrics import psnr
-from gdn.likelihood import TileData
+from gdn.likelihood import POISSON, NoiseLaw, TileData
 from gdn.models import DEFAULT_MODEL, Model, find_model
 from gdn.restarts import restart_latents
 from gdn.search.bank import bank_for
@@ -60,7 +60,7 @@ def here(model: Model) -> Iterator[tuple[str, Engine | str]]:
     """Every engine, opened, or why it cannot be."""
     for name, device in ENGINES:
         try:
-            yield f"{name}, {device}", _open(model, Choice(name, device, "a benchmark"), None)
+            yield f"{name}, {device}", _open(model, EngineChoice(name, device, "a benchmark"), None)
         except EngineError as error:
             yield f"{name}, {device}", " ".join(str(error).split())
 
@@ -92,7 +92,7 @@ class Reference:
     @torch.no_grad()
     def step(self, z: np.ndarray, nuisance: np.ndarray, data: TileData, damping: float, prior: np.ndarray) -> np.ndarray:
         """Directions of Gauss-Newton steps."""
-        arrays = (z, nuisance, data.counts[:, None], data.weights[:, None], data.alpha, data.beta, damping, prior)
+        arrays = (z, nuisance, data.counts[:, None], data.weights[:, None], data.law.alpha, data.law.beta, damping, prior)
         found: np.ndarray = self.graphs["step"](*(torch.from_numpy(np.array(a, np.float64)) for a in arrays))[0].numpy()
         return found
 
@@ -105,7 +105,7 @@ class Reference:
 
         x, dz = self.graphs["gradient"](
             wide(z), wide(data.counts)[:, None], wide(data.weights)[:, None], wide(scale), wide(shift)[:, None], wide(scale),
-            torch.tensor(data.alpha, dtype=torch.float64), torch.tensor(data.beta, dtype=torch.float64),
+            torch.tensor(data.law.alpha, dtype=torch.float64), torch.tensor(data.law.beta, dtype=torch.float64),
         )  # fmt: skip
         return x[:, 0].numpy(), dz.numpy()
 
@@ -127,7 +127,7 @@ def tiles_of(engine: Engine, count: int) -> tuple[Any, ...]:
     """What a Gauss-Newton step takes: latents, nuisances, counts of other latents, damping, the nuisances' precision."""
     z, other = (restart_latents(seed, range(count), engine.model.card.latent) for seed in (0, 1))
     images = engine.generate(other)
-    data = TileData(np.random.default_rng(0).poisson(9 * images).astype(np.float32), np.ones_like(images), 1.0, 0.5)
+    data = TileData(np.random.default_rng(0).poisson(9 * images).astype(np.float32), np.ones_like(images), NoiseLaw(1.0, 0.5))
     nuisance = np.tile(np.array([np.log(9), 0, 0, 0], np.float32), (count, 1))
     return z, nuisance, data, SearchSettings().damping, np.tile(PRECISION, (count, 1))
 
@@ -136,7 +136,7 @@ def correctness(engine: Engine, reference: Reference) -> dict[str, float]:
     """Largest difference of images, vacuum units, and of gradients and steps as a share of their length."""
     z = restart_latents(0, range(CHECKED), engine.model.card.latent)
     images = engine.generate(z)
-    data = TileData(np.random.default_rng(0).poisson(9 * images).astype(np.float32), np.ones_like(images), 1.0, 0.5)
+    data = TileData(np.random.default_rng(0).poisson(9 * images).astype(np.float32), np.ones_like(images), NoiseLaw(1.0, 0.5))
     scale, shift = np.full(CHECKED, 9, np.float32), np.zeros_like(images)
     x, dz = reference.of(z, data, scale, shift)
     found = engine.value_and_gradient(z, data, scale, shift)
@@ -161,7 +161,7 @@ def speeds(engine: Engine, reference: Reference, rate: float, seconds: float, ba
     z = restart_latents(0, range(max(batches)), engine.model.card.latent)
     images = engine.generate(z)
     part = BankPart(images.astype(np.float16))
-    tiles = TileData(np.repeat(images[:4], 8, 0), np.ones((32, *images.shape[1:]), np.float32), 1.0, 0.0)
+    tiles = TileData(np.repeat(images[:4], 8, 0), np.ones((32, *images.shape[1:]), np.float32), POISSON)
     took, _ = timed(lambda: bank_scores(part, tiles, 1.0), seconds)
     best["scores_per_s"] = 32 * len(images) / took
     tile = tiles_of(engine, STEPS)

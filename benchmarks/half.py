@@ -51,7 +51,7 @@ def ranking(full: Engine, parts: tuple[BankPart, BankPart], noise: Noise, frames
     for frame in frames:
         model, grids, counts = binned_frame(noise.apply(frame.image, 1), frame.sampling_angstrom, full, None)
         tiling = tile_frame((counts.shape[0], counts.shape[1]), patch, patch // 2)
-        data = Binned(counts, model.alpha, model.beta * grids.area).tiles(tiling)
+        data = Binned(counts, model.law.of_sum(grids.area)).tiles(tiling)
         mine, theirs = (bank_scores(part, data, float(counts.mean())).argsort(1)[:, :TOP] for part in parts)
         same += int((mine[:, 0] == theirs[:, 0]).sum())
         shared += sum(len(set(a) & set(b)) for a, b in zip(mine, theirs, strict=True))

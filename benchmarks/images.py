@@ -27,7 +27,7 @@ from gdn.simulation.breadth import any_structure
 from gdn.simulation.imaging import read_wave, render
 from gdn.simulation.simulate import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
 from gdn.training.restoring import RestorerRecipe, RestorerRun
-from gdn.training.shared_randomness import Draws, Shards
+from gdn.training.shared_randomness import Shards, StepDraws
 from gdn.training.timed_run import ResidentRun
 from gdn.training.training_step import step
 
@@ -74,7 +74,7 @@ def generator_rates(recipe: str, device: str, times: int) -> tuple[float, float,
     batch = run.recipe.optimiser.batch
     real = run.source.draw(batch).contiguous(memory_format=torch.channels_last)
     drawn = seconds(lambda: run.source.draw(batch), device, times)
-    draws = Draws((1, 1), Shards(1), device)
+    draws = StepDraws((1, 1), Shards(1), device)
     return (
         drawn,
         seconds(lambda: step(run.state, run.recipe, real, real.new_zeros(batch, 2), device, draws), device, times),

@@ -49,9 +49,9 @@ def row(clean: list[np.ndarray], read: float, dose: float) -> None:
                 kinds[found.kind] = kinds.get(found.kind, 0) + 1
                 mean = frame.mean()
                 truth = gain * (mean - offset) + (gain * read) ** 2
-                law = found.alpha * found.gain * (mean - found.offset) + found.read_noise**2
+                law = found.law.alpha * found.gain * (mean - found.offset) + found.read_noise**2
                 errors["law"].append(abs(law / truth - 1))
-                errors["slope"].append(abs(found.alpha * found.gain / gain - 1))
+                errors["slope"].append(abs(found.law.alpha * found.gain / gain - 1))
                 if found.kind != "gaussian":
                     errors["gain"].append(abs(found.gain / gain - 1))
                     electrons = (mean - found.offset) / found.gain

@@ -12,7 +12,7 @@ from suite import clean_frames
 from gdn.evaluation.noise_suite import STUDY_VACUUM
 from gdn.frames.resampling import bin_sum, grids_for
 from gdn.frames.tiling import cut, tile_frame
-from gdn.likelihood import TileData
+from gdn.likelihood import POISSON, TileData
 
 Images = NDArray[np.float32]
 
@@ -40,7 +40,7 @@ def frame_tiles(clean: Images, sampling_angstrom: float, seed: list[int], level:
     tiling = tile_frame(grids.binned_shape, patch, patch)
     counts, weights = cut(bin_sum(noisy, grids), tiling)
     truth = cut(bin_sum(clean * np.float32(level), grids), tiling)[0]
-    return TileSet(TileData(counts, weights, 1.0, 0.0), truth, float(counts.mean()), level * STUDY_VACUUM * grids.area)
+    return TileSet(TileData(counts, weights, POISSON), truth, float(counts.mean()), level * STUDY_VACUUM * grids.area)
 
 
 def tile_set(data: Path, frames: int, level: float, sampling: float, patch: int) -> TileSet:
@@ -51,4 +51,4 @@ def tile_set(data: Path, frames: int, level: float, sampling: float, patch: int)
     ]
     groups = zip(*((p.data.counts, p.data.weights, p.clean) for p in parts), strict=True)
     counts, weights, clean = (np.concatenate(group) for group in groups)
-    return TileSet(TileData(counts, weights, 1.0, 0.0), clean, float(counts.mean()), parts[-1].vacuum)
+    return TileSet(TileData(counts, weights, POISSON), clean, float(counts.mean()), parts[-1].vacuum)

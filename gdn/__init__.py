@@ -1,4 +1,4 @@
-"""gdn: denoise electron micrographs by searching the latent space of a GAN.
+"""gdn: denoise electron micrographs by searching the latent space of a generator.
 
 From Python, `gdn.read` opens a file, `gdn.denoise` denoises an image or a stack, and `gdn.Denoiser` does so many times
 (docs/python.md). They are imported when they are first used, so that `import gdn` takes no time.

@@ -1,7 +1,7 @@
 """What was observed: the tiles' counts and their noise law, Poisson, shifted Poisson and Gaussian in one.
 
 The mean of a binned pixel is mu = scale * x + shift with x = G(z), vacuum 1; its variance is
-alpha * mu + beta. That covers Poisson (alpha 1, beta 0), Poisson-Gaussian (alpha 1, beta > 0) and
+alpha * mu + beta (`NoiseLaw`). That covers Poisson (alpha 1, beta 0), Poisson-Gaussian (alpha 1, beta > 0) and
 Gaussian noise (alpha 0). For alpha = 1 a Poisson law of y + beta with mean mu + beta stands for
 Poisson-Gaussian noise: it has the right mean and variance (Snyder et al. 1993). Values in nats.
 """
@@ -9,6 +9,7 @@ Poisson-Gaussian noise: it has the right mean and variance (Snyder et al. 1993).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,51 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 FLOOR = 1e-3  # smallest mean that enters a logarithm
+LEAST_VARIANCE = 1e-6  # electrons^2
+Values = TypeVar("Values", bound=Any)  # an array, or a number
+
+
+@dataclass(frozen=True)
+class NoiseLaw:
+    """How noisy a pixel is: with a mean of m electrons its variance is alpha m + beta, electrons^2.
+
+    alpha is 1 for counts and 0 for Gaussian noise; beta is the variance of the read noise. Every other kind of noise is outside
+    the method by design (docs/method.md).
+    """
+
+    alpha: float
+    beta: float
+
+    @property
+    def poisson(self) -> bool:
+        """Whether these are counts without read noise."""
+        return self.alpha == 1 and self.beta == 0
+
+    @property
+    def gaussian(self) -> bool:
+        """Whether the variance is the same whatever the mean."""
+        return self.alpha == 0
+
+    def variance(self, mean: Values) -> Values:
+        """Variance at `mean` (any shape), at least LEAST_VARIANCE."""
+        found: Values = np.maximum(self.alpha * mean + self.beta, LEAST_VARIANCE)
+        return found
+
+    def deviation(self, mean: Values) -> Values:
+        """Standard deviation at `mean`."""
+        found: Values = np.sqrt(self.variance(mean))
+        return found
+
+    def of_sum(self, pixels: float) -> NoiseLaw:
+        """The law of the sum of `pixels` pixels of this law, of its own mean."""
+        return NoiseLaw(self.alpha, self.beta * pixels)
+
+    def of_part(self, share: float) -> NoiseLaw:
+        """The law of the part of the counts that thinning with the probability `share` leaves, of its own mean."""
+        return NoiseLaw(self.alpha, self.beta * share)
+
+
+POISSON = NoiseLaw(1.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -23,14 +69,13 @@ class TileData:
     """Observed tiles and their observation model.
 
     `counts` and `weights` (n, h, w) float32: electrons per binned pixel, and 1 where observed, 0 where
-    not. `alpha` and `beta` are the variance's slope and its value at mean zero, of one binned pixel. The arrays cannot be
+    not. `law` is that of one binned pixel. The arrays cannot be
     written through it: an engine that holds them on a device relies on that.
     """
 
     counts: Array
     weights: Array
-    alpha: float
-    beta: float
+    law: NoiseLaw
 
     def __post_init__(self) -> None:
         for name in ("counts", "weights"):
@@ -40,16 +85,17 @@ class TileData:
 
     def take(self, index: NDArray[np.int64]) -> TileData:
         """The tiles of `index`, in that order."""
-        return TileData(self.counts[index], self.weights[index], self.alpha, self.beta)
+        return TileData(self.counts[index], self.weights[index], self.law)
 
 
 def negative_log_likelihood(mu: Array, data: TileData) -> NDArray[np.float64]:
     """-log p(y | mu) per tile (n,) for `mu` (n, h, w), without terms that do not depend on mu."""
-    if data.alpha == 0:
-        terms = (mu - data.counts) ** 2 / (2 * data.beta)
+    beta = data.law.beta
+    if data.law.gaussian:
+        terms = (mu - data.counts) ** 2 / (2 * beta)
     else:
-        shifted = np.maximum(mu + data.beta, FLOOR)
-        terms = mu - (data.counts + data.beta) * np.log(shifted)
+        shifted = np.maximum(mu + beta, FLOOR)
+        terms = mu - (data.counts + beta) * np.log(shifted)
     return np.asarray((data.weights * terms).sum((1, 2), dtype=np.float64))
 
 
@@ -60,5 +106,4 @@ def mean_derivative(mu: Array, data: TileData) -> Array:
 
 def information(mu: Array, data: TileData) -> Array:
     """Fisher information of each pixel's mean (n, h, w): weight / variance."""
-    variance = np.maximum(data.alpha * mu + data.beta, 1e-6)
-    return np.asarray(data.weights / variance, dtype=np.float32)
+    return np.asarray(data.weights / data.law.variance(mu), dtype=np.float32)

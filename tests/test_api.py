@@ -183,7 +183,7 @@ def test_the_door_says_what_came_and_what_is_wanted(
         ({"device": "tpu"}, "no device 'tpu'; choose"),
         ({"device": "tensorrt"}, "device tensorrt is onnxruntime's: ask for engine onnxruntime too"),
         ({"model": "pt-ceo3"}, "pt-ceo3: no such model"),
-        ({"model": "restore", "atoms": True}, "atoms: not by a restorer alone; add a generator"),
+        ({"model": "restore", "atoms": True}, "atoms: a restorer alone cannot do this; add a generator"),
     ],
 )
 def test_settings_are_checked_when_the_denoiser_is_made(options: dict[str, Any], message: str) -> None:
@@ -214,7 +214,7 @@ def test_the_command_line_names_its_options_and_the_library_does_not(frame: np.n
         ((), "f.npy: carries no pixel size; give it in Å per pixel, for example 0.06 (--sampling)"),
         (("--noise", "salt"), "--noise salt: one of auto"),
         (("--method", "original", "--original-steps", "3"), "--original-steps 3: wants three"),
-        (("--model", "restore", "--atoms"), "--atoms: not by a restorer alone"),
+        (("--model", "restore", "--atoms"), "--atoms: a restorer alone cannot do this"),
     ):
         assert words in command("denoise", tmp_path / "f.npy", *options, "--threads", "1").stderr
 
@@ -242,7 +242,7 @@ def test_saving_keeps_what_is_there_and_leaves_nothing_half_written(
 ) -> None:
     result = denoiser.denoise(frame, SAMPLING)
     result.save(tmp_path / "a" / "f")
-    with pytest.raises(gdn.InputError, match=r"f_denoised\.tif: is there already; wanted a new name, or overwrite=True"):
+    with pytest.raises(gdn.InputError, match=r"f_denoised\.tif: exists already; wanted a new name, or overwrite=True"):
         result.save(tmp_path / "a" / "f")
     before = (tmp_path / "a" / "f.json").stat().st_mtime_ns
     result.save(tmp_path / "a" / "f", overwrite=True)

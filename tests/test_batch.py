@@ -43,7 +43,7 @@ def test_a_folder_is_a_batch_and_its_results_are_not(night: Path) -> None:
     before = (night / "f0_denoised.tif").stat().st_mtime_ns
     second = gdn("denoise", night, *QUICK, "--json")
     assert second.stdout == ""
-    one_line(second, 1, "f0_denoised.tif", "is there already; --overwrite replaces results, --resume skips")
+    one_line(second, 1, "f0_denoised.tif", "exists already; --overwrite replaces results, --resume skips")
     assert (night / "f0_denoised.tif").stat().st_mtime_ns == before
     third = gdn("denoise", night, *QUICK, "--resume", "--json")
     assert third.stdout == ""
@@ -119,7 +119,7 @@ def test_watching_a_folder(tmp_path: Path) -> None:
     assert running.returncode == 0, err
     assert sorted(Path(json.loads(line)["input"]).name for line in out.splitlines()) == ["a.tif", "b.tif"]
     one_line(gdn("denoise", "--watch", folder, whole), 2, "FILES, or --watch DIR")
-    one_line(gdn("denoise"), 2, "denoise what?")
+    one_line(gdn("denoise"), 2, "nothing to denoise: give FILES")
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])

@@ -201,11 +201,13 @@ def test_every_command_has_help(command: str) -> None:
 
 def test_evaluate_prints_rows(tmp_path: Path) -> None:
     from gdn.evaluation.demo import demo_frames
-    from gdn.frames.source import Calibration
+    from gdn.frames.source import FrameCalibration
     from gdn.frames.writing import write_tiff
 
     frame = demo_frames()[0]
-    write_tiff(tmp_path / "clean.tif", frame.image[:300, :300] / 0.45, Calibration(sampling_angstrom=frame.sampling_angstrom))
+    write_tiff(
+        tmp_path / "clean.tif", frame.image[:300, :300] / 0.45, FrameCalibration(sampling_angstrom=frame.sampling_angstrom)
+    )
     result = gdn("evaluate", tmp_path / "clean.tif", "--noise", "poisson:1,gaussian:0.5", "--restarts", "8", "--json",
                  "--against", "noisy,constant,blur,original", "--original-steps", "2,3,5")  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -319,7 +321,7 @@ def test_a_run_says_how_far_to_trust_it(tmp_path: Path) -> None:
         assert row["heldout_gain_se_db"] > 0
         assert set(row["atoms"]) == {"present", "cannot_tell", "absent"}
         assert isinstance(row["warnings"], list)
-    assert "3 frames, counts held out" in result.stderr
+    assert "3 frames, on held-out electrons" in result.stderr
     expected = [f"one{end}" for end in (".json", "_atoms.csv", "_atoms.png", "_denoised.tif", "_interval50.tif",
                                         "_interval90.tif", "_spread.tif")]  # fmt: skip
     names = sorted(p.name for p in out.iterdir())

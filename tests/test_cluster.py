@@ -93,7 +93,7 @@ def test_resume_goes_on_in_either_mode_and_failures_are_said(frames: Path) -> No
     before = (frames / "mixed" / "f0.json").stat().st_mtime_ns
     refused = gdn_process("denoise", "in", "-o", "mixed", "--cluster", "local:1", *OPTIONS, cwd=frames)
     assert refused.returncode == 1
-    assert refused.stderr.count("is there already") == COUNT  # f1 and f4 have left images behind
+    assert refused.stderr.count("exists already") == COUNT  # f1 and f4 have left images behind
     (frames / "in2").mkdir()
     (frames / "in2" / "bad.tif").write_bytes(b"II*\0no tiff at all")
     done = gdn_process("denoise", "in", "in2", "-o", "mixed", "--resume", "--cluster", "local:2", *OPTIONS, cwd=frames)
@@ -240,7 +240,7 @@ def test_a_client_that_closes_between_two_looks_is_a_lost_scheduler() -> None:
     from distributed import Client
 
     from gdn.cluster.connect import ClusterError
-    from gdn.cluster.work_sharing import Flow
+    from gdn.cluster.work_sharing import WorkSharing
 
     with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
 
@@ -250,7 +250,7 @@ def test_a_client_that_closes_between_two_looks_is_a_lost_scheduler() -> None:
             yield 2.0
 
         with pytest.raises(ClusterError, match="the scheduler is gone"):
-            list(Flow(client, time.sleep, 2).run(items()))
+            list(WorkSharing(client, time.sleep, 2).run(items()))
 
 
 def test_a_worker_without_the_runtime_is_left_out(many: Path, frames: Path, cluster: Cluster) -> None:
@@ -304,7 +304,7 @@ def test_what_is_in_flight_is_bounded_and_chunks_follow_the_cost() -> None:
     from distributed import Client, LocalCluster
 
     from gdn.cluster.chunks import Lost
-    from gdn.cluster.work_sharing import IN_FLIGHT, MOST, Flow
+    from gdn.cluster.work_sharing import IN_FLIGHT, MOST, WorkSharing
 
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as here,
@@ -317,7 +317,7 @@ def test_what_is_in_flight_is_bounded_and_chunks_follow_the_cost() -> None:
                 drawn.append(n)
                 yield n
 
-        flow: Flow[int, int] = Flow(client, double, 5000, target=0.02)
+        flow: WorkSharing[int, int] = WorkSharing(client, double, 5000, target=0.02)
         found: dict[int, Any] = {}
         ahead = 0
         for item, value in flow.run(numbers()):
@@ -327,7 +327,7 @@ def test_what_is_in_flight_is_bounded_and_chunks_follow_the_cost() -> None:
         assert found == {n: 2 * n for n in range(5000)}
         assert flow.peak == 2 * IN_FLIGHT
         assert ahead <= 2 * IN_FLIGHT * MOST
-        bad: Flow[int, int] = Flow(client, odd_only, 4)
+        bad: WorkSharing[int, int] = WorkSharing(client, odd_only, 4)
         outcome = dict(bad.run(range(4)))
         assert outcome[1] == 1
         assert isinstance(outcome[2], Lost)
@@ -465,26 +465,26 @@ def test_who_cannot_do_it_gets_no_more_and_who_comes_later_does(capsys: pytest.C
 
     from gdn.cluster.chunks import Lost
     from gdn.cluster.connect import ClusterError
-    from gdn.cluster.work_sharing import Flow
+    from gdn.cluster.work_sharing import WorkSharing
 
     with (
         LocalCluster(n_workers=3, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as here,
         Client(here) as client,
     ):
-        flow: Flow[int, int] = Flow(client, Unable({"0"}), 40, target=0.05)
+        flow: WorkSharing[int, int] = WorkSharing(client, Unable({"0"}), 40, target=0.05)
         assert sorted(flow.run(range(40))) == [(n, n) for n in range(40)]
         assert list(flow.unfit.values()) == ["not here"]
         assert capsys.readouterr().err.count("is left out (not here)") == 1
         with pytest.raises(ClusterError, match=r"no worker can do this \(not here\)"):
-            list(Flow(client, Unable({"0", "1", "2"}), 40).run(range(40)))
+            list(WorkSharing(client, Unable({"0", "1", "2"}), 40).run(range(40)))
         # An item that no two workers can do is given up, and the second of them is not blamed.
-        flow = Flow(client, Unable(set(), perhaps_item=True), 8, target=0.05)
+        flow = WorkSharing(client, Unable(set(), perhaps_item=True), 8, target=0.05)
         found = dict(flow.run(range(8)))
         assert found.pop(3) == Lost("not here")
         assert found == {n: n for n in range(8) if n != 3}
         assert len(flow.unfit) == 1
         # What was given to the only workers that can goes to one that comes after they are gone.
-        flow = Flow(client, Unable({"0"}), 40, target=0.05)
+        flow = WorkSharing(client, Unable({"0"}), 40, target=0.05)
         steps = flow.run(range(40))
         found = dict(next(steps) for _ in range(10))
         able = [a for a, about in client.scheduler_info(n_workers=-1)["workers"].items() if about["name"] != 0]

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.frames.resampling import grids_for
-from gdn.likelihood import Array
+from gdn.likelihood import POISSON, Array, NoiseLaw
 from gdn.search import collaborative
 from gdn.search.collaborative import collaborative_filter
 from gdn.search.filtered import CollaborativeCandidate, restored_mean, stabilised
@@ -53,6 +53,21 @@ def test_strips_do_not_show(noisy: Array, monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_allclose(collaborative_filter(noisy), whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(40, 52), (37, 16), (43, 30)])
+def test_distances_are_those_of_the_blocks(shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(4).normal(size=shape).astype(np.float32)
+    top, left = collaborative._references(shape[0]), collaborative._references(shape[1])
+    reach, block = collaborative.REACH, collaborative.BLOCK
+    found = collaborative._distances(image, top, left).reshape(2 * reach + 1, 2 * reach + 1, len(top), len(left))
+    for i, j in ((0, 0), (len(top) - 1, len(left) - 1), (1, len(left) - 1)):
+        y, x = top[i], left[j]
+        for dy, dx in ((0, 3), (-4, 1), (5, -2), (9, 9), (-30, 0)):
+            inside = 0 <= y + dy <= shape[0] - block and 0 <= x + dx <= shape[1] - block
+            own, other = image[y : y + block, x : x + block], image[y + dy :, x + dx :][:block, :block] if inside else np.inf
+            assert found[reach + dy, reach + dx, i, j] == pytest.approx(float(np.square(own - other).mean()), rel=1e-5)
+    assert (found[reach, reach] == -1).all()
+
+
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (1.0, 4.0), (0.0, 9.0)])
 def test_stabilised_noise_has_deviation_one_and_the_inverse_no_bias(alpha: float, beta: float) -> None:
     rng = np.random.default_rng(2)
@@ -60,9 +75,10 @@ def test_stabilised_noise_has_deviation_one_and_the_inverse_no_bias(alpha: float
         draws = (alpha * rng.poisson(mean, 200_000) if alpha else np.full(200_000, mean)) + np.sqrt(beta) * rng.normal(
             size=200_000
         )
-        values = stabilised(draws.astype(np.float32), alpha, beta)
+        law = NoiseLaw(alpha, beta)
+        values = stabilised(draws.astype(np.float32), law)
         assert values.std() == pytest.approx(1, abs=0.03)
-        assert restored_mean(np.array([values.mean()], np.float32), alpha, beta)[0] == pytest.approx(mean, rel=5e-3)
+        assert restored_mean(np.array([values.mean()], np.float32), law)[0] == pytest.approx(mean, rel=5e-3)
 
 
 @pytest.mark.parametrize("shape", [(430, 391), (97, 230)])
@@ -71,6 +87,6 @@ def test_the_candidate_works_on_any_shape(shape: tuple[int, int]) -> None:
     clean = np.ascontiguousarray(frame.image[: shape[0], : shape[1]])
     counts = DEMO_NOISE.apply(clean, 3)
     grids = grids_for(shape, frame.sampling_angstrom, 0.4)
-    image = CollaborativeCandidate()(Recorded(counts, 1.0, 0.0, grids))
+    image = CollaborativeCandidate()(Recorded(counts, POISSON, grids))
     assert image.shape == grids.binned_shape
     assert image.mean() / grids.area == pytest.approx(counts.mean(), rel=0.01)

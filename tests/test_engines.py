@@ -11,8 +11,9 @@ from conftest import Exported, needs_training
 
 from gdn.engines.base import EngineError, jacobian, onnx_bytes
 from gdn.engines.choose import candidates, check, open_engine
+from gdn.engines.table import RUNTIMES, Runtime
 from gdn.evaluation.metrics import psnr
-from gdn.likelihood import TileData, negative_log_likelihood
+from gdn.likelihood import POISSON, NoiseLaw, TileData, negative_log_likelihood
 from gdn.models import find_model, load_model
 from gdn.restarts import restart_latents
 from gdn.search.bank import bank_for
@@ -24,7 +25,7 @@ def data(n: int, p: int, alpha: float = 1.0, beta: float = 0.0) -> TileData:
     rng = np.random.default_rng(3)
     w = np.ones((n, p, p), np.float32)
     w[0, :5] = 0
-    return TileData(rng.poisson(19, (n, p, p)).astype(np.float32), w, alpha, beta)
+    return TileData(rng.poisson(19, (n, p, p)).astype(np.float32), w, NoiseLaw(alpha, beta))
 
 
 def random_generator(stem: str, residual: int):  # type: ignore[no-untyped-def]
@@ -259,10 +260,10 @@ def test_auto_uses_the_cpu_where_cuda_is_installed_but_cannot_start(monkeypatch:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
     monkeypatch.setattr("gdn.engines.choose.has_driver", lambda: True)
-    monkeypatch.setattr("gdn.engines.choose.installed_libraries", list)
+    monkeypatch.setattr("gdn.engines.tensorrt.installed_libraries", list)
     with open_engine(find_model("pt-ceo2-64")) as engine:
         assert engine.device == "cpu"
-        assert "onnxruntime does not do" in engine.reason
+        assert "onnxruntime cannot be used" in engine.reason
     with pytest.raises(EngineError, match="CUDAExecutionProvider"):
         open_engine(find_model("pt-ceo2-64"), "onnxruntime", "cuda")
 
@@ -297,10 +298,9 @@ def test_auto_takes_the_first_that_is_proved(monkeypatch: pytest.MonkeyPatch) ->
     from gdn.engines import choose as module
 
     monkeypatch.setattr(module, "has_driver", lambda: True)
-    monkeypatch.setattr(module, "installed_libraries", lambda: ["tensorrt"])
-    monkeypatch.setattr(module, "_has_provider", lambda name: True)
-    monkeypatch.setattr(module, "_torch_has_cuda", lambda: True)
-    monkeypatch.setattr(module, "installed", lambda package: True)
+    monkeypatch.setattr(Runtime, "installed", True)
+    for runtime in RUNTIMES:
+        monkeypatch.setattr(f"{runtime.module}.card_reason", lambda: "there is a card")
     names = [(c.engine, c.device) for c in candidates()]
     assert names == [("tensorrt", "cuda"), ("onnxruntime", "cuda"), ("torch", "cuda"), ("onnxruntime", "cpu"), ("torch", "cpu")]
     assert [c.device for c in candidates("cuda:1")] == ["cuda:1"] * 3
@@ -319,8 +319,8 @@ def test_auto_takes_the_first_that_is_proved(monkeypatch: pytest.MonkeyPatch) ->
     with open_engine(model) as engine:
         assert [one.closed for one in strangers] == [True, True, False]
         assert (engine.name, engine.device) == ("torch", "cuda")
-        assert "tensorrt does not do (its images are off by nan" in engine.reason
-        assert "onnxruntime does not do (its images are off by 0.5" in engine.reason
+        assert "tensorrt cannot be used (its images are off by nan" in engine.reason
+        assert "onnxruntime cannot be used (its images are off by 0.5" in engine.reason
     off["torch"] = np.inf
     with open_engine(model) as engine:
         assert (engine.name, engine.device) == ("onnxruntime", "cpu")
@@ -406,7 +406,7 @@ def test_half_precision_searches_and_single_decides(tiny_model: Path, tiny_half:
         z = restart_latents(0, range(3), single.card.latent)
         np.testing.assert_allclose(narrow.exact.generate(z), full.generate(z), atol=1e-5)
         assert 1e-5 < np.abs(narrow.generate(z) - full.generate(z)).max() < 1e-2
-        for tiles in (data(3, 32), TileData(data(3, 32).counts * np.float32(1e4), np.ones((3, 32, 32), np.float32), 1.0, 0.0)):
+        for tiles in (data(3, 32), TileData(data(3, 32).counts * np.float32(1e4), np.ones((3, 32, 32), np.float32), POISSON)):
             mine, theirs = stepped(narrow, z, tiles)[0], stepped(full, z, tiles)[0]
             apart = np.linalg.norm(mine - theirs, axis=1) / np.linalg.norm(theirs, axis=1)
             assert (apart < 0.05).all()  # also where a gradient is far beyond what half can hold

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gdn.frames.formats import read_frames, suffix_of
 from gdn.frames.source import FrameError, pixel_size
 from gdn.frames.writing import result_writer
-from gdn.pipeline.output_files import Style
+from gdn.pipeline.output_files import OutputStyle
 
 needs_formats = pytest.mark.skipif(importlib.util.find_spec("rsciio") is None, reason="needs the formats extra (rosettasciio)")
 STACK = np.stack([noisy_frame((40, 50), seed) for seed in range(3)])
@@ -220,7 +220,7 @@ def test_a_result_reads_back(
     back = read_frames(out)
     assert (back.count, back.frame_shape, back.format) == (source.count, (20, 24), kind)
     assert back.sampling(None) == pytest.approx(sampling, rel=1e-5)
-    assert Style("same").of(out) == kind
+    assert OutputStyle("same").of(out) == kind
     for number in range(back.count):
         expected = source.read(number) + (0.25 if dtype.startswith("float") else 0)
         np.testing.assert_array_equal(back.read(number), expected)

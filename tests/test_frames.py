@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gdn.frames.formats import read_frames
-from gdn.frames.resampling import Grids, bin_sum, grids_for, unbin
-from gdn.frames.source import Calibration, FrameError
+from gdn.frames.resampling import Grids, bin_sum, grids_for, rebin, unbin
+from gdn.frames.source import FrameCalibration, FrameError
 from gdn.frames.tiff import quiet_tifffile
 from gdn.frames.tiling import cut, merge, tile_frame
 from gdn.frames.writing import release, result_writer, write_tiff
@@ -177,7 +177,7 @@ def test_merging_cut_tiles_returns_the_frame(rows: int, columns: int, patch: int
 
 
 def test_write_tiff_carries_calibration(tmp_path: Path) -> None:
-    write_tiff(tmp_path / "a.tif", noisy_frame().astype(np.float32), Calibration(sampling_angstrom=0.0612), {"note": 1})
+    write_tiff(tmp_path / "a.tif", noisy_frame().astype(np.float32), FrameCalibration(sampling_angstrom=0.0612), {"note": 1})
     assert read_frames(tmp_path / "a.tif").calibration.sampling_angstrom == pytest.approx(0.0612)
 
 
@@ -199,7 +199,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     living = tmp_path / f".out.{HOST}-{os.getppid()}.part.tif"
     for path in (left, other, living):
         path.write_bytes(b"half")
-    write_tiff(tmp_path / "out.tif", noisy_frame().astype(np.float32), Calibration())
+    write_tiff(tmp_path / "out.tif", noisy_frame().astype(np.float32), FrameCalibration())
     assert not left.exists()
     assert other.exists()  # another machine's: it may be at work
     assert living.exists()
@@ -210,7 +210,6 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
 def test_results_are_not_mapped_when_they_get_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     # Windows renames no file that is open or mapped.
     from gdn import storage
-    from gdn.frames import writing as files
     from gdn.frames.formats import read_frames
 
     path = tmp_path / "in.tif"
@@ -223,7 +222,16 @@ def test_results_are_not_mapped_when_they_get_their_name(tmp_path: Path, monkeyp
         plain(temporary, final)
 
     monkeypatch.setattr(storage, "_replace", checked)
-    with files.result_writer(tmp_path / f"out.{kind}", read_frames(path), 0.1, kind=kind) as sink:
+    with result_writer(tmp_path / f"out.{kind}", read_frames(path), 0.1, kind=kind) as sink:
         for index in range(2):
             sink[index] = np.full((40, 50), index, np.float32)
     assert read_frames(tmp_path / f"out.{kind}").count == 2
+
+
+@pytest.mark.parametrize(("shape", "factor"), [((90, 75), 4), ((31, 64), 1), ((50, 50), 7)])
+def test_from_bins_to_other_bins_without_a_frame_in_between(shape: tuple[int, int], factor: int) -> None:
+    small = -(-shape[0] // factor), -(-shape[1] // factor)
+    image = np.random.default_rng(5).poisson(9.0, small).astype(np.float32)
+    fine, coarse = Grids((factor * small[0], factor * small[1]), small, 0.1), grids_for(shape, 0.1, 0.37)
+    between = np.ascontiguousarray(unbin(image, fine)[: shape[0], : shape[1]])
+    np.testing.assert_allclose(rebin(image, fine, coarse), bin_sum(between, coarse), rtol=1e-5, atol=1e-3)

@@ -13,6 +13,7 @@ from conftest import noisy_frame
 from gdn.engines.base import OutOfMemory, is_out_of_memory
 from gdn.engines.choose import open_engine
 from gdn.engines.graph_engine import GraphEngine
+from gdn.likelihood import POISSON
 from gdn.models import find_model
 from gdn.search import portions as memory
 from gdn.search.bank import bank_for
@@ -127,7 +128,7 @@ def test_an_engine_out_of_memory_goes_on_with_smaller_batches(name: str, caplog:
         assert isinstance(engine, GraphEngine)
         z = restart_latents(0, range(21), engine.model.card.latent)
         images = engine.generate(z)
-        data = TileData(10 * images, np.ones_like(images), 1.0, 0.0)
+        data = TileData(10 * images, np.ones_like(images), POISSON)
         scale, shift = np.full(21, 9, np.float32), np.zeros_like(images)
         expected = engine.value_and_gradient(z, data, scale, shift)
         tangents = engine.push_forward(z[:5], z[:5, None])

@@ -15,7 +15,7 @@ from test_cli import one_line
 
 from gdn.engines.base import Engine, EngineError, onnx_bytes
 from gdn.engines.choose import open_engine
-from gdn.likelihood import TileData
+from gdn.likelihood import POISSON, TileData
 from gdn.models import FAMILY, ModelError, find_model, load_model, sha256_of
 from gdn.models.graphs import KEY, METADATA, SHARED, VALUE, WEIGHTS, _field, _without_sources, weights_of
 
@@ -95,7 +95,7 @@ def test_models_of_earlier_schemas_give_the_same(folder: Path, schema: int) -> N
 
 
 def blank_tiles(n: int) -> TileData:
-    return TileData(np.ones((n, 64, 64), np.float32), np.ones((n, 64, 64), np.float32), 1.0, 0.0)
+    return TileData(np.ones((n, 64, 64), np.float32), np.ones((n, 64, 64), np.float32), POISSON)
 
 
 @pytest.mark.parametrize("content", [b"\xff" * 12, b"\x3a\xff\xff\xff\xff\x0f", b"\x0f\x01", b"\x39\x00", b"\x3a\x02\x2a\x09"])
@@ -280,7 +280,7 @@ def _tile(engine: Engine) -> tuple[Any, ...]:
     patch = min(engine.model.card.patch, 512)
     ones = np.ones((1, patch, patch), np.float32)
     z = np.zeros((1, engine.model.card.latent), np.float32)
-    return z, TileData(ones, ones, 1.0, 0.0), np.ones(1, np.float32), 0 * ones
+    return z, TileData(ones, ones, POISSON), np.ones(1, np.float32), 0 * ones
 
 
 def test_weights_that_are_no_safetensors_are_refused(folder: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gdn.frames.noise import NoiseModel, noise_of, parse_noise
+from gdn.likelihood import POISSON
 
 
 def clean(shape: tuple[int, int] = (500, 500)) -> np.ndarray:
@@ -26,7 +27,7 @@ def test_counts_are_poisson_of_gain_one(dose: float) -> None:
 def test_scaled_counts_give_their_gain(scale: float) -> None:
     y = (np.random.default_rng(2).poisson(scale * 0.45 * clean()) / scale).astype(np.float32)
     found = noise_of(y, None)
-    assert (found.kind, found.alpha, found.beta) == ("poisson", 1.0, 0.0)
+    assert (found.kind, found.law) == ("poisson", POISSON)
     assert found.gain == pytest.approx(1 / scale, rel=1e-4)
 
 
@@ -45,7 +46,7 @@ def test_gain_offset_and_read_noise_together() -> None:
     # Offset and read noise are not separable by mean and variance alone; the variance is what counts.
     for mean in (180.0, 200.0, 220.0):
         variance = 5 * (mean - 100) + 100
-        assert found.gain**2 * (max(mean - found.offset, 0) / found.gain + found.beta) == pytest.approx(variance, rel=0.1)
+        assert found.gain**2 * (max(mean - found.offset, 0) / found.gain + found.law.beta) == pytest.approx(variance, rel=0.1)
 
 
 def test_given_models_are_used_as_given() -> None:

@@ -16,7 +16,9 @@ from test_cli import FAST
 from gdn.engines.choose import open_engine
 from gdn.evaluation.demo import demo_frames
 from gdn.evaluation.noise_suite import SUITE, Noise, parse_suite
+from gdn.frames import examined
 from gdn.frames.bad_pixels import filled, find_defects
+from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import bin_sum
 from gdn.models import find_model
 from gdn.search.bank import bank_for
@@ -122,4 +124,20 @@ def test_a_stretched_picture_is_said_to_be_one(tmp_path: Path) -> None:
     result = gdn("denoise", tmp_path / "a.tif", *FAST, "--no-score", "--sampling", "0.0612", "--json")
     assert result.returncode == 0, result.stderr
     row = json.loads(result.stdout)
-    assert any("8-bit values that are no counts" in w for w in row["warnings"])
+    assert any("8-bit values are not counts" in w for w in row["warnings"])
+
+
+def test_the_last_frame_is_examined_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [np.random.default_rng(i).poisson(5.0, (80, 90)).astype(np.float32) for i in (0, 1)]
+    frames[1][40, 40] = 500
+    asked: list[float] = []
+    monkeypatch.setattr(examined, "find_defects", lambda frame: asked.append(float(frame.max())) or find_defects(frame))
+    examine = examined.Examiner()
+    first, again, other = examine(frames[0]), examine(frames[0].copy()), examine(frames[1])
+    assert len(asked) == 2
+    assert first[2] == again[2]
+    assert other[0].bad is not None
+    assert other[1][40, 40] < 20
+    np.testing.assert_array_equal(examine(frames[1])[1], other[1])
+    assert examine(frames[1], NoiseModel("gaussian", read_noise=2.0))[2].kind == "gaussian"  # other noise: another question
+    assert len(asked) == 3

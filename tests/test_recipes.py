@@ -92,11 +92,11 @@ def test_flow_and_rungs_export_and_agree_with_torch(tmp_path: Path, full_run: Pa
 def test_a_flow_is_its_inverses_inverse_and_knows_its_volume() -> None:
     import torch
 
-    from gdn.generator.prior_flow import Flow
+    from gdn.generator.prior_flow import PriorFlow
 
     torch.manual_seed(1)
     for shape in ((3, 4, 4), (6, 1, 1)):
-        flow = Flow(6, shape, 8).double()
+        flow = PriorFlow(6, shape, 8).double()
         for parameter in flow.parameters():
             torch.nn.init.normal_(parameter, 0, 0.2)
         u = torch.randn(2, int(np.prod(shape))).double()
@@ -268,16 +268,6 @@ def test_every_experiment_is_a_valid_recipe() -> None:
         assert recipe.optimiser.images * recipe.network.patch**2 <= 16_000 * 64**2
 
 
-def test_the_experiments_table_is_that_of_the_document() -> None:
-    from experiments import KEPT, kept_runs
-    from generators import table
-
-    lines = table([one["row"] for one in kept_runs(ROOT / KEPT).values()]).splitlines()
-    page = (ROOT / "docs" / "generators.md").read_text().splitlines()
-    assert len(lines) == 34
-    assert not set(lines[:1] + lines[2:]) - set(page)
-
-
 @pytest.mark.slow
 def test_the_instrument_prints_a_row_for_a_run(tmp_path: Path, full_run: Path) -> None:
     pytest.importorskip("abtem")  # the unseen structures are simulated on the spot
@@ -296,9 +286,9 @@ def test_frames_edges_cut_some_images_and_what_lies_beyond_does_not_count() -> N
     import torch
 
     from gdn.training.losses import random_windows, reconstruction
-    from gdn.training.shared_randomness import Draws
+    from gdn.training.shared_randomness import StepDraws
 
-    inside = random_windows(400, 32, 0.5, Draws.single(0, "cpu"))
+    inside = random_windows(400, 32, 0.5, StepDraws.single(0, "cpu"))
     assert inside.shape == (400, 1, 32, 32)
     seen = inside.mean((1, 2, 3))
     assert 0.4 < float((seen < 1).float().mean()) < 0.55  # half, less those of which no side was cut
@@ -306,7 +296,7 @@ def test_frames_edges_cut_some_images_and_what_lies_beyond_does_not_count() -> N
         rows, columns = one.any(1), one.any(0)
         assert torch.equal(one, (rows[:, None] & columns[None]).float())  # a rectangle
         assert min(int(rows.sum()), int(columns.sum())) >= 0.2 * 32 - 1
-    assert random_windows(5, 16, 0.0, Draws.single(0, "cpu")).min() == 1
+    assert random_windows(5, 16, 0.0, StepDraws.single(0, "cpu")).min() == 1
     target, images = torch.zeros(400, 1, 32, 32), torch.randn(400, 1, 32, 32)
     changed = torch.where(inside == 1, images, 1e3)
     variance = torch.ones(400)
@@ -321,7 +311,7 @@ def test_low_doses_count_for_more_where_less_is_called_unknown() -> None:
     import torch
 
     from gdn.recipes import Recipe, load_recipe
-    from gdn.training.shared_randomness import Draws
+    from gdn.training.shared_randomness import StepDraws
     from gdn.training.state import State
     from gdn.training.training_step import LOSSES
 
@@ -332,6 +322,6 @@ def test_low_doses_count_for_more_where_less_is_called_unknown() -> None:
         content["loss"] |= {"noisy_share": 1.0, "unknown_share": share, "cut_share": 0.5}
         state = State(recipe := Recipe.model_validate(content), "cpu")
         real = 0.2 * torch.randn(8, 1, 32, 32, generator=torch.Generator().manual_seed(1))
-        draws = Draws.single(2, "cpu")
+        draws = StepDraws.single(2, "cpu")
         fits.append(LOSSES["range"](state, recipe, real, torch.zeros(8, 2), "cpu", draws)["fit"].item())
     assert fits[1] > 1.5 * fits[0]

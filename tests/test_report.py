@@ -16,9 +16,10 @@ from PIL import Image
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import grids_for
 from gdn.frames.tiling import tile_frame
+from gdn.likelihood import POISSON
 from gdn.pipeline.recording import JudgedFrame
 from gdn.report.charts import histogram, ranked
-from gdn.report.html import Run, page, write_report
+from gdn.report.html import ReportedRun, page, write_report
 from gdn.report.ledger import PICTURES, Ledger
 from gdn.search.binned import Binned
 from gdn.search.denoise_frame import FrameResult
@@ -45,7 +46,7 @@ def _frame(side: int, p: float = 0.4) -> tuple[np.ndarray, FrameResult, Trust]:
     tiling = tile_frame((rows, rows), 128, 64)
     n = len(tiling.corners)
     fit = TileFit(np.zeros(n), np.ones(n), np.full(n, 19.0), RNG.normal(5, 1, 4 * n), np.repeat(np.arange(n), 4), 0.0)
-    found = Estimate(Binned(counts, 1.0, 0.0), tiling, image, 0 * image, 0.1 * image, 0 * image, Choice(), fit)
+    found = Estimate(Binned(counts, POISSON), tiling, image, 0 * image, 0.1 * image, 0 * image, Choice(), fit)
     fine = np.kron(image / 19, np.ones((8, 8), np.float32))[:side, :side]
     result = FrameResult(fine, 0.1 * fine, NoiseModel("poisson"), grids, 0.45, -1.0, [-1.0], 0.0, 0.0, Choice(), n, found)
     columns = find_columns(image / 19, 0.4)
@@ -74,7 +75,7 @@ def twenty() -> Ledger:
 
 def test_twenty_large_frames_make_one_small_page(twenty: Ledger, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    write_report(path, Run("gdn: 20 frames", [("command", "gdn denoise 'a <b>.tif'"), ("seed", "0")]), twenty)
+    write_report(path, ReportedRun("gdn: 20 frames", [("command", "gdn denoise 'a <b>.tif'"), ("seed", "0")]), twenty)
     assert path.stat().st_size < 30e6
     text = path.read_text()
     # Self-contained: nothing is fetched, no script runs.
@@ -85,14 +86,19 @@ def test_twenty_large_frames_make_one_small_page(twenty: Ledger, tmp_path: Path)
     assert len(pictures) == 20 * 6
     for encoded in pictures[:6]:
         assert Image.open(io.BytesIO(base64.b64decode(encoded))).size[0] > 300
-    for said in ("cannot be told apart", "better than the best blur", "unlike all the generator", "&lt;b&gt;not&lt;/b&gt;"):
+    for said in (
+        "cannot be told apart",
+        "better than the best blur",
+        "cannot be explained by the generator",
+        "&lt;b&gt;not&lt;/b&gt;",
+    ):
         assert said in text
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine: the page is not rendered")
 def test_a_browser_renders_it(twenty: Ledger, tmp_path: Path) -> None:
     path, shot = tmp_path / "report.html", tmp_path / "shot.png"
-    write_report(path, Run("gdn: 20 frames", []), twenty)
+    write_report(path, ReportedRun("gdn: 20 frames", []), twenty)
     assert BROWSER is not None
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     # The page is measured from inside by the browser: a copy of it reports what was laid out.
@@ -123,7 +129,7 @@ def test_a_browser_renders_it(twenty: Ledger, tmp_path: Path) -> None:
 def test_more_frames_than_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gdn.report.ledger.PICTURES", 2)
     assert PICTURES == 40
-    text = page(Run("t", []), _ledger(3, 300))
+    text = page(ReportedRun("t", []), _ledger(3, 300))
     assert text.count("<section id=") == 2
     assert "1 further frames" in text
 
@@ -136,7 +142,7 @@ def test_a_result_without_an_estimate_has_its_place() -> None:
     bare = Trust(np.full_like(frame, np.nan), {}, False, None, [], None, Expected(float("nan")), words)
     ledger = Ledger(keep=True)
     ledger(Path("a.tif"), 0, frame, JudgedFrame(replace(result, estimate=None), bare))
-    assert "the original method has no spread" in page(Run("t", []), ledger)
+    assert "the original method has no spread" in page(ReportedRun("t", []), ledger)
     assert ledger.words() == []
 
 

@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import poisson
 
 from gdn.engines.choose import open_engine
-from gdn.likelihood import TileData, mean_derivative, negative_log_likelihood
+from gdn.likelihood import POISSON, NoiseLaw, TileData, mean_derivative, negative_log_likelihood
 from gdn.models import find_model
 from gdn.models.graphs import STEP_ITERATIONS
 from gdn.restarts import restart_latents
@@ -41,7 +41,7 @@ def tiles(n: int = 3, p: int = 16, alpha: float = 1.0, beta: float = 0.0) -> tup
     y = RNG.poisson(20 * x).astype(np.float32)
     w = np.ones_like(y)
     w[0, :4] = 0
-    return TileData(y, w, alpha, beta), x
+    return TileData(y, w, NoiseLaw(alpha, beta)), x
 
 
 def test_poisson_likelihood_is_scipys() -> None:
@@ -154,7 +154,7 @@ def test_half_precision_keeps_the_ranking() -> None:
         exact = engine.generate(restart_latents(0, range(256), 128))
         truth = engine.generate(restart_latents(7, range(8), 128))
         for dose in (19, 500):
-            data = TileData(RNG.poisson(dose * truth).astype(np.float32), np.ones_like(truth), 1.0, 0.0)
+            data = TileData(RNG.poisson(dose * truth).astype(np.float32), np.ones_like(truth), POISSON)
             full = bank_scores(BankPart(exact), data, dose)
             half = bank_scores(BankPart(exact.astype(np.float16)), data, dose)
             np.testing.assert_array_equal(full.argmin(1), half.argmin(1))
@@ -188,7 +188,7 @@ def test_a_bank_image_is_found_however_it_lies() -> None:
         bank = bank_for(engine, 3, 32)
         symmetry = np.array([0, 3, 6])
         truth = turn_back(bank.images[[5, 17, 30]].astype(np.float32), symmetry)
-        data = TileData(RNG.poisson(300 * truth).astype(np.float32), np.ones_like(truth), 1.0, 0.0)
+        data = TileData(RNG.poisson(300 * truth).astype(np.float32), np.ones_like(truth), POISSON)
         settings = SearchSettings(encoder=False, brief_candidates=1, full_steps=2)
         starts = propose(engine, bank, data, 300, settings)
         np.testing.assert_array_equal(starts.z, bank.latents(np.array([5, 17, 30])))
@@ -202,7 +202,7 @@ def test_objectives_gradient_is_finite_differences(alpha: float, beta: float) ->
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         truth = engine.generate(restart_latents(9, range(2), 128))
         counts = RNG.poisson(20 * truth).astype(np.float32)
-        objective = refinement.Objective(engine, TileData(counts, np.ones_like(counts), alpha, beta))
+        objective = refinement.Objective(engine, TileData(counts, np.ones_like(counts), NoiseLaw(alpha, beta)))
         nuisance = np.tile(np.array([3.0, 0.05, 0.01, -0.02], np.float32), (2, 1))
         theta = np.concatenate([restart_latents(1, range(2), 128), nuisance], 1)
         at_theta, gradient = objective.gradient(theta)
@@ -225,7 +225,7 @@ def test_laplace_matches_the_spread_of_repeated_fits() -> None:
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         z = np.repeat(0.5 * restart_latents(3, range(1), 128), 24, 0)
         truth = engine.generate(z)
-        data = TileData(RNG.poisson(2e4 * truth).astype(np.float32), np.ones_like(truth), 1.0, 0.0)
+        data = TileData(RNG.poisson(2e4 * truth).astype(np.float32), np.ones_like(truth), POISSON)
         begun = refinement.start(z, np.arange(24), np.zeros(24, np.int64), 2e4, np.ones(24, bool))
         found = refinement.refine(engine, data, begun, 300, 0.01)
         evidence, variance = laplace(engine, data, found.take(np.arange(2)))
@@ -238,7 +238,7 @@ def test_refinement_lowers_the_objective_and_batches_do_not_interact() -> None:
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         truth = engine.generate(restart_latents(9, range(4), 128))
         counts = RNG.poisson(20 * truth).astype(np.float32)
-        data = TileData(counts, np.ones_like(counts), 1.0, 0.0)
+        data = TileData(counts, np.ones_like(counts), POISSON)
         symmetry = np.array([0, 1, 3, 6])
         data = turn_tiles(data, np.array([0, 3, 1, 6]))  # as the tiles lie, so that each start is turned to its own
         start = refinement.start(restart_latents(1, range(4), 128), np.arange(4), symmetry, 20, np.ones(4, bool))
@@ -252,7 +252,7 @@ def test_refinement_lowers_the_objective_and_batches_do_not_interact() -> None:
 def test_converged_candidates_leave_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         truth = engine.generate(0.5 * restart_latents(9, range(2), 128))
-        data = TileData(RNG.poisson(20 * truth).astype(np.float32), np.ones_like(truth), 1.0, 0.0)
+        data = TileData(RNG.poisson(20 * truth).astype(np.float32), np.ones_like(truth), POISSON)
         begun = refinement.start(restart_latents(1, range(2), 128), np.arange(2), np.zeros(2, np.int64), 20, np.ones(2, bool))
         done = refinement.refine(engine, data, begun, 400, 0.05)
         # One candidate that has converged, at a rate that moves it no more, and one that has not begun.
@@ -298,10 +298,10 @@ def test_split_parts_are_independent_and_keep_their_law(alpha: float, beta: floa
     level = 20.0
     counts = RNG.poisson(level, (400, 400)) if alpha else np.full((400, 400), level)
     binned = (counts + np.sqrt(beta) * RNG.standard_normal(counts.shape)).astype(np.float32)
-    parts = split(binned, alpha, beta, 0)
+    parts = split(binned, NoiseLaw(alpha, beta), 0)
     np.testing.assert_allclose(parts.first + parts.second, binned, rtol=1e-4, atol=1e-3)
     assert abs(np.corrcoef(parts.first.ravel(), parts.second.ravel())[0, 1]) < 0.02
-    for part, share, own in ((parts.first, parts.share, parts.beta), (parts.second, 1 - parts.share, parts.other_beta)):
+    for part, share, own in ((parts.first, parts.share, parts.law.beta), (parts.second, 1 - parts.share, parts.other_law.beta)):
         assert part.mean() == pytest.approx(share * level, rel=0.01)
         assert part.var() == pytest.approx(alpha * share * level + own, rel=0.05)
 
@@ -309,12 +309,12 @@ def test_split_parts_are_independent_and_keep_their_law(alpha: float, beta: floa
 def test_held_out_counts_reject_a_wrong_generator_and_keep_a_right_one() -> None:
     y, x = np.indices((96, 96))
     clean = (20 * (1 + 0.3 * np.cos(x) * np.cos(y))).astype(np.float32)
-    parts = split(RNG.poisson(clean).astype(np.float32), 1.0, 0.0, 1)
-    right = choose(parts, (parts.share * clean).astype(np.float32))
+    parts = split(RNG.poisson(clean).astype(np.float32), POISSON, 1)
+    right, _, _ = choose(parts, (parts.share * clean).astype(np.float32))
     assert np.isinf(right.threshold)
     assert right.share == 0
     assert not right.filter_wins
-    wrong = choose(parts, (parts.share * 20 * (1 + 0.3 * np.cos(0.8 * x) * np.cos(0.9 * y))).astype(np.float32))
+    wrong, _, _ = choose(parts, (parts.share * 20 * (1 + 0.3 * np.cos(0.8 * x) * np.cos(0.9 * y))).astype(np.float32))
     assert wrong.filter_wins
     assert wrong.share >= 0.5
 
@@ -358,7 +358,7 @@ def test_a_frame_does_not_depend_on_threads_or_on_the_frames_before_it() -> None
 def test_tiles_hear_of_the_merged_frame() -> None:
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         truth = engine.generate(0.7 * restart_latents(9, range(2), 128))
-        data = TileData(np.random.default_rng(5).poisson(10 * truth).astype(np.float32), np.ones_like(truth), 1.0, 0.0)
+        data = TileData(np.random.default_rng(5).poisson(10 * truth).astype(np.float32), np.ones_like(truth), POISSON)
         bank = bank_for(engine, 0, 16)
         settings = SearchSettings(symmetries=1)
         found = propose(engine, bank, data, 10, settings)
@@ -375,7 +375,7 @@ def turned_starts() -> tuple[TileData, refinement.Candidates, np.ndarray]:
     """Counts at 19 electrons a pixel of four generated patches, the encoder's guesses of them, and the truth."""
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         truth = engine.generate(restart_latents(11, range(4), 128))
-        data = TileData(np.random.default_rng(4).poisson(19 * truth).astype(np.float32), np.ones_like(truth), 1.0, 0.0)
+        data = TileData(np.random.default_rng(4).poisson(19 * truth).astype(np.float32), np.ones_like(truth), POISSON)
         z = engine.encode(data.counts / np.float32(19), np.full(4, 19**-0.5, np.float32))
         assert z is not None
         starts = refinement.start(z, np.arange(4), np.array([0, 1, 4, 7]), 19, np.zeros(4, bool))

@@ -25,7 +25,7 @@ from gdn.engines.choose import open_engine
 from gdn.engines.tensorrt import TensorRTEngine
 from gdn.engines.tensorrt_plan_cache import PlanKey, clear_plans, kept_plans, plan_folder, plan_for
 from gdn.engines.tensorrt_plans import CAPTURED, GRAPHS, MOST, Library, build_plan, load_library, profiles_of
-from gdn.likelihood import TileData
+from gdn.likelihood import POISSON, NoiseLaw, TileData
 from gdn.models import Model, find_model, load_model
 from gdn.restarts import restart_latents
 
@@ -340,7 +340,7 @@ def fake(cache: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     )
     monkeypatch.setattr("gdn.engines.tensorrt.build_plan", lambda library, onnx, graph: onnx)
     made.library = Library("tensorrt", "0", module)
-    made.open = lambda model: TensorRTEngine(model, "cuda", "a test", made.library, made.device)
+    made.open = lambda model: TensorRTEngine(model, "cuda", None, "a test", made.library, made.device)
     return made
 
 
@@ -348,10 +348,10 @@ def evaluated(engine: Any, model: Model, n: int) -> list[np.ndarray]:
     z = restart_latents(0, range(n), model.card.latent)
     images = engine.generate(z)
     shift, scale = np.zeros_like(images), np.full(n, 2, np.float32)
-    result = engine.value_and_gradient(z, TileData(3 * images, np.ones_like(images), 1.0, 0.5), scale, shift)
+    result = engine.value_and_gradient(z, TileData(3 * images, np.ones_like(images), NoiseLaw(1.0, 0.5)), scale, shift)
     codes = engine.encode(images, np.full(n, 0.3, np.float32))
     nuisance, prior = np.zeros((2, n, 4), np.float32)
-    step = engine.step(z, nuisance, TileData(3 * images, np.ones_like(images), 1.0, 0.5), 100.0, prior)
+    step = engine.step(z, nuisance, TileData(3 * images, np.ones_like(images), NoiseLaw(1.0, 0.5)), 100.0, prior)
     return [images, result.gradient, engine.push_forward(z, z[:, None]), codes, *step]
 
 
@@ -422,7 +422,7 @@ def test_fake_device_counts_cross_to_it_once_and_only_wanted_outputs_come_back(f
     z = restart_latents(0, range(n), model.card.latent)
     scale, shift = np.full(n, 2, np.float32), np.zeros((n, model.card.patch, model.card.patch), np.float32)
     with fake.open(model) as engine:
-        data = TileData(np.abs(shift) + 3, shift + 1, 1.0, 0.5)
+        data = TileData(np.abs(shift) + 3, shift + 1, NoiseLaw(1.0, 0.5))
         first = engine.value_and_gradient(z, data, scale, shift)
         pulled = [engine.pull_back(z, first.images * k) for k in (1, 2, 3)]
         np.testing.assert_allclose(pulled[2], 3 * pulled[0], rtol=1e-3, atol=1e-3)
@@ -431,10 +431,10 @@ def test_fake_device_counts_cross_to_it_once_and_only_wanted_outputs_come_back(f
         # counts, weights and a shift; zeros and ones and a cotangent, then two cotangents; a shift
         assert sum(size == tile for size in fake.device.sent) == 3 + 3 + 2 + 1
         assert fake.device.fetched.count(tile) == 2  # the images of a pull-back stay where they are
-        other = TileData(data.counts * 2, data.weights, 1.0, 0.5)
+        other = TileData(data.counts * 2, data.weights, NoiseLaw(1.0, 0.5))
         assert not np.allclose(engine.value_and_gradient(z, other, scale, shift).gradient, first.gradient)
         for k in range(8):  # more kinds of counts than are kept
-            engine.value_and_gradient(z, TileData(data.counts + k, data.weights, 1.0, 0.5), scale, shift)
+            engine.value_and_gradient(z, TileData(data.counts + k, data.weights, NoiseLaw(1.0, 0.5)), scale, shift)
         again = engine.value_and_gradient(z, data, scale, shift)
         np.testing.assert_array_equal(first.gradient, again.gradient)
     assert fake.device.blocks == {}
@@ -449,7 +449,7 @@ def test_fake_device_no_image_comes_back_of_a_step(fake: SimpleNamespace) -> Non
     z = restart_latents(0, range(n), model.card.latent)
     with fake.open(model) as engine, open_engine(model, "onnxruntime", "cpu", threads=1) as reference:
         counts = np.random.default_rng(0).poisson(5 * engine.generate(z)).astype(np.float32)
-        data = TileData(counts, np.ones_like(counts), 1.0, 0.0)
+        data = TileData(counts, np.ones_like(counts), POISSON)
         starts = [start(0.9 * z, np.arange(n), np.zeros(n, int), 5, np.zeros(n, bool)) for _ in range(2)]
         mine, theirs = (evaluate(e, data, s) for e, s in zip((engine, reference), starts, strict=True))
         fake.device.sent.clear()
@@ -463,7 +463,7 @@ def test_fake_device_no_image_comes_back_of_a_step(fake: SimpleNamespace) -> Non
 
 def test_tiles_cannot_be_written_where_a_device_may_hold_them() -> None:
     counts = np.ones((1, 4, 4), np.float32)
-    data = TileData(counts, counts.copy(), 1.0, 0.0)
+    data = TileData(counts, counts.copy(), POISSON)
     with pytest.raises(ValueError, match="read-only"):
         data.counts[0] = 2
 

@@ -157,7 +157,7 @@ def test_abtem_makes_waves_if_asked_to_and_never_in_a_folder_of_the_others(tmp_p
     assert [w.record["simulation"] for w in waves] == ["gdn", "abTEM"]
     assert waves[0].record["structure"] == waves[1].record["structure"]
     images = [oversampled(w, Optics(defocus_nm=5), 160, 0.4) for w in waves]
-    assert np.sqrt(np.mean((images[0] - images[1]) ** 2)) < 0.1 * images[1].std()  # docs/simulation.md says what is left
+    assert np.sqrt(np.mean((images[0] - images[1]) ** 2)) < 0.1 * images[1].std()  # docs/measurements/simulation.md: what is left
     one_line(gdn("simulate", tmp_path / "abtem", "--count", "2", "--seed", "9"), 1, "--multislice abtem")
 
 
@@ -205,10 +205,10 @@ def test_a_data_set_is_of_one_voltage_and_the_trainer_refuses_another(tmp_path: 
 
 def test_a_model_says_the_specimen_of_its_recipe(tiny_model: Path) -> None:
     from gdn.generator.loading import networks_of_model
-    from gdn.models import Specimen, find_model, load_model
-    from gdn.recipes import Specimen as RecipeSpecimen
+    from gdn.models import SpecimenCard, find_model, load_model
+    from gdn.recipes import SpecimenCard as RecipeSpecimen
 
-    assert load_model(tiny_model).card.specimen == Specimen(material="nothing in particular", voltage_kv=300)
+    assert load_model(tiny_model).card.specimen == SpecimenCard(material="nothing in particular", voltage_kv=300)
     old = find_model("pt-ceo2-64")
     assert "specimen" not in old.card.recipe
     assert networks_of_model(old.folder)[2].specimen.card() == old.card.specimen
@@ -288,7 +288,7 @@ def test_a_model_of_any_crystal_is_not_calibrated_on_ours(tmp_path: Path, datase
 
 
 def test_a_model_is_calibrated_on_frames_imaged_as_its_training_images_were(dataset: Path) -> None:
-    from gdn.evaluation.calibration_run import Task, clean_view
+    from gdn.evaluation.calibration_run import CalibrationTask, clean_view
     from gdn.models import find_model
 
     card = find_model("pt-ceo2-64").card
@@ -296,7 +296,7 @@ def test_a_model_is_calibrated_on_frames_imaged_as_its_training_images_were(data
     seen = []
     for blur in (0.05, 0.8):
         changed = card.model_copy(update={"recipe": card.recipe | {"imaging": {"blur_angstrom": [blur, blur]}}})
-        image = clean_view(Task(0, path, 0, Path("unused"), 0), changed, np.random.default_rng(0))
+        image = clean_view(CalibrationTask(0, path, 0, Path("unused"), 0), changed, np.random.default_rng(0))
         seen.append(np.abs(np.diff(image)).mean())
     assert seen[0] > 1.5 * seen[1] > 0
 
@@ -507,7 +507,7 @@ def test_a_batch_does_not_depend_on_how_many_share_it(dataset: Path, tiny_recipe
 
     from gdn.recipes import load_recipe
     from gdn.training.patch_stream import WaveStream
-    from gdn.training.shared_randomness import Draws, Shards, seed_of
+    from gdn.training.shared_randomness import Shards, StepDraws, seed_of
 
     recipe = load_recipe(str(tiny_recipe))
     alone = WaveStream(dataset, recipe)
@@ -524,8 +524,8 @@ def test_a_batch_does_not_depend_on_how_many_share_it(dataset: Path, tiny_recipe
         assert sum(len(one) for one in sets) == len(alone.train)
     assert seed_of(1, 2, 0) == 15529898885419721899  # whatever the interpreter
     for world in (2, 4):
-        draws = [Draws((1, 2), Shards(4, rank, world), "cpu") for rank in range(world)]
-        whole = Draws((1, 2), Shards(4), "cpu")
+        draws = [StepDraws((1, 2), Shards(4, rank, world), "cpu") for rank in range(world)]
+        whole = StepDraws((1, 2), Shards(4), "cpu")
         n = 16 // world
         mean = torch.linspace(0, 9, 16 * 3).reshape(16, 3)
         assert torch.equal(torch.cat([d.normal(n, 5) for d in draws]), whole.normal(16, 5))

@@ -18,6 +18,7 @@ from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.evaluation.error_samples import Judged, Observation, with_columns
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, bin_sum, grids_for
+from gdn.likelihood import POISSON, NoiseLaw
 from gdn.models import DEFAULT_MODEL, ModelError, find_model, load_model, sha256_of
 from gdn.search.bank import Bank, bank_for
 from gdn.search.binned import Binned
@@ -71,14 +72,14 @@ def calibration() -> Calibration:
 def test_moments_of_the_deviance_at_low_counts(mean: float) -> None:
     counts = RNG.poisson(mean, (400, 400)).astype(np.float32)
     expected, variance = deviance_moments(np.full(counts.shape, mean))
-    over, _ = misfit(np.full_like(counts, mean), counts, Binned(counts, 1.0, 0.0))
+    over, _ = misfit(np.full_like(counts, mean), counts, Binned(counts, POISSON))
     error = np.sqrt(variance.mean() / counts.size)
     assert abs(over.mean()) < 4 * error + 1e-3 * expected.mean()
     assert over.var() == pytest.approx(variance.mean(), rel=0.05)
 
 
 def test_pearson_moments_of_poisson_gaussian_noise() -> None:
-    binned = Binned(np.zeros((300, 300), np.float32), 1.0, 2.0)
+    binned = Binned(np.zeros((300, 300), np.float32), NoiseLaw(1.0, 2.0))
     counts = (RNG.poisson(4.0, binned.counts.shape) + np.sqrt(2.0) * RNG.standard_normal(binned.counts.shape)).astype(np.float32)
     over, variance = misfit(np.full_like(counts, 4.0), counts, binned)
     assert abs(over.mean()) < 0.03
@@ -123,7 +124,7 @@ def test_a_wrong_pixel_size_shows_in_the_spectrum(demo_wave: Path) -> None:
     odds = []
     for factor in (1.0, 1.3, 1 / 1.3):
         grids = grids_for((850, 850), frame.sampling_angstrom * factor, SAMPLING)
-        rings = ring_features(Binned(bin_sum(counts, grids), 1.0, 0.0), float(np.mean(grids.binned_sampling)))
+        rings = ring_features(Binned(bin_sum(counts, grids), POISSON), float(np.mean(grids.binned_sampling)))
         odds.append(float(law.fit.spectrum.odds(rings[None])[0]))
     assert odds[0] < 0 < min(odds[1:])
 
@@ -131,7 +132,7 @@ def test_a_wrong_pixel_size_shows_in_the_spectrum(demo_wave: Path) -> None:
 def test_rings_of_pure_noise_do_not_depend_on_the_field() -> None:
     means = []
     for side in (70, 140):
-        rings = [ring_features(Binned(RNG.poisson(20, (side, side)).astype(np.float32), 1.0, 0.0), SAMPLING) for _ in range(20)]
+        rings = [ring_features(Binned(RNG.poisson(20, (side, side)).astype(np.float32), POISSON), SAMPLING) for _ in range(20)]
         means.append(np.mean(rings, 0)[:-2])
     strongest, mean = (np.array([m[part].mean() for m in means]) for part in (slice(10, 40), slice(50, None)))
     assert abs(np.diff(strongest)[0]) < 0.2
@@ -155,7 +156,7 @@ def test_held_out_difference_is_unbiased_and_its_error_right() -> None:
     true = float(((other - x) ** 2).mean() - 1.0) / float(mine.mean()) ** 2
     z, gains, own = [], [], []
     for _ in range(200):
-        held = Binned(RNG.poisson(0.25 * x).astype(np.float32), 1.0, 0.0)
+        held = Binned(RNG.poisson(0.25 * x).astype(np.float32), POISSON)
         c = compare("constant", mine, other, held, 0.25, Expected(1e-3))
         z.append((c.difference - true) / c.error)
         gains.append((c.nats, c.nats_error))
@@ -172,7 +173,7 @@ def test_held_out_difference_of_gaussian_noise() -> None:
     x = (5 + np.sin(np.indices((50, 50))[0] / 4)).astype(np.float32)
     z = []
     for _ in range(200):
-        held = Binned((0.25 * x + RNG.standard_normal(x.shape)).astype(np.float32), 0.0, 1.0)
+        held = Binned((0.25 * x + RNG.standard_normal(x.shape)).astype(np.float32), NoiseLaw(0.0, 1.0))
         c = compare("constant", x, np.full_like(x, x.mean()), held, 0.25, Expected(1e-3))
         z.append((c.difference * float(x.mean()) ** 2 - x.var()) / (c.error * float(x.mean()) ** 2))
     assert abs(np.mean(z)) < 0.3
@@ -261,7 +262,7 @@ def test_evidence_is_half_the_information_either_way() -> None:
     for _ in range(6):
         for picture, kept in ((image, with_), (np.ones_like(image), bare)):
             counts = RNG.poisson(dose * picture).astype(np.float32)
-            kept.append(weigh(columns, image, doubt, Binned(counts, 1.0, 0.0), dose, SAMPLING))
+            kept.append(weigh(columns, image, doubt, Binned(counts, POISSON), dose, SAMPLING))
     half = np.mean([e.information.mean() for e in with_]) / 2
     # A column of 10 % contrast at the study's dose (19 electrons a binned pixel) carries about one nat.
     assert 0.2 < half < 3
@@ -287,7 +288,7 @@ def test_sampled_laplace_is_the_exact_one_on_average() -> None:
 
         z = 0.5 * restart_latents(3, range(1), 128)
         counts = RNG.poisson(200 * engine.generate(z)).astype(np.float32)
-        data = TileData(counts, np.ones_like(counts), 1.0, 0.0)
+        data = TileData(counts, np.ones_like(counts), POISSON)
         here = evaluate(engine, data, start(z, np.zeros(1, np.int64), np.array([3]), 200.0, np.ones(1, bool)))
         exact = laplace(engine, data, here)[1]
         sampled = sampled_variance(engine, data, here, 48, 0)
@@ -337,9 +338,9 @@ def test_held_out_scores_of_a_demo_frame_say_what_is_true(running) -> None:
     assert (blur.against, flat.against) == ("best blur", "constant")
     assert blur.verdict == flat.verdict == "better"
     # The next frame of the same object: fresh counts of the same truth.
-    following = Binned(RNG.poisson(truth).astype(np.float32), 1.0, 0.0)
+    following = Binned(RNG.poisson(truth).astype(np.float32), POISSON)
     assert {c.verdict for c in frame_to_frame(result.estimate, following, Expected(5e-4))} == {"better"}
-    smaller = replace(result.estimate, binned=Binned(truth[:50], 1.0, 0.0))
+    smaller = replace(result.estimate, binned=Binned(truth[:50], POISSON))
     assert next_frame(result.estimate, smaller, Expected(5e-4)) == []
 
 

@@ -1,1 +1,1 @@
-"""A batch of files: gathered or watched for, denoised one after the other, told of on the terminal."""
+"""A batch of files: found or watched for, denoised one after the other, reported on the terminal."""

@@ -26,7 +26,7 @@ POLL_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class BatchRun:
     """What a batch does with every file: the models and options of its Denoiser, how files are read and written, into which
     folder (None: beside each); what is done with files whose results are there: skipped if complete (`resume`), made again
     (`overwrite`), or refused. It can be pickled, for a cluster."""
@@ -89,7 +89,7 @@ def gather(names: list[str]) -> list[Path]:
     return list(found)
 
 
-def plan(paths: list[Path], run: Run) -> list[tuple[Path, Outputs]]:
+def plan(paths: list[Path], run: BatchRun) -> list[tuple[Path, Outputs]]:
     """Each input with its outputs. Raises UsageFault where two inputs would share a name."""
     from gdn.pipeline.output_files import outputs_for
 
@@ -104,7 +104,7 @@ def plan(paths: list[Path], run: Run) -> list[tuple[Path, Outputs]]:
     return found
 
 
-def watched(folder: Path, run: Run, idle_seconds: float | None, wait: Callable[[float], None] = time.sleep) -> Iterator[Any]:
+def watched(folder: Path, run: BatchRun, idle_seconds: float | None, wait: Callable[[float], None] = time.sleep) -> Iterator[Any]:
     """Files of a folder with their outputs as they appear, each once it has stopped growing; ends when nothing new came for
     `idle_seconds` (None: never)."""
     from gdn.pipeline.output_files import files_in, outputs_for
@@ -133,7 +133,7 @@ def watched(folder: Path, run: Run, idle_seconds: float | None, wait: Callable[[
             quiet += POLL_SECONDS
 
 
-def process(files: Iterator[tuple[Path, Outputs]], total: int | None, run: Run) -> Tally:
+def process(files: Iterator[tuple[Path, Outputs]], total: int | None, run: BatchRun) -> Tally:
     """Denoise every file. Raises EngineError or CacheError where no file could be done, and KeyboardInterrupt after saying
     where it stopped."""
     from gdn.pipeline.denoiser import Denoiser
@@ -169,7 +169,7 @@ def _say(update: Any, files: int, text: str, share: float, frames: int = 1) -> N
     update(files + share, text=f"{text}{within}")
 
 
-def attempt(path: Path, outputs: Outputs, run: Run, denoiser: Denoiser, progress: Callable[[float, int], None]) -> Outcome:
+def attempt(path: Path, outputs: Outputs, run: BatchRun, denoiser: Denoiser, progress: Callable[[float, int], None]) -> Outcome:
     """Denoise one file. Raises EngineError or CacheError where no file could be done."""
     from gdn.engines.base import EngineError
     from gdn.pipeline.denoise_file import denoise_file

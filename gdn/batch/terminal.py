@@ -1,4 +1,4 @@
-"""What a batch says to whoever typed a command: faults of usage in the words of options, and progress."""
+"""Messages for the person at the terminal: usage errors in terms of options, and progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOG_SECONDS = 60.0  # between lines of progress where there is no terminal
 
 
 class UsageFault(ValueError):
-    """The command line cannot be meant as it stands: exit code 2."""
+    """The command line makes no sense as typed: exit code 2."""
 
 
 def in_options(error: Exception) -> str:

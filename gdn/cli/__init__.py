@@ -17,7 +17,7 @@ from gdn.errors import DEBUG, debugging
 
 app = typer.Typer(
     name="gdn",
-    help="Denoise electron micrographs by searching the latent space of a GAN.",
+    help="Denoise electron micrographs by searching the latent space of a generator.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -12,6 +12,7 @@ import typer
 from gdn.batch.terminal import UsageFault, progress_bar
 from gdn.cli.common import writable_folder
 from gdn.cli.help import Grouped
+from gdn.engines.table import ENGINE_HELP
 from gdn.models import AUTO
 
 
@@ -25,10 +26,10 @@ def demo(
         Path("gdn-demo"), "-o", "--output", metavar="DIR", help="Folder for frames, results and the picture."
     ),
     model: str = typer.Option(AUTO, metavar="NAME|DIR", help="Shipped model or model folder; auto as in 'gdn denoise'."),
-    restarts: int = typer.Option(256, min=1, max=1_000_000, help="Random latents scored against every tile."),
+    restarts: int = typer.Option(256, min=1, max=1_000_000, help="Random starting points of the search."),
     seed: int = typer.Option(0, min=0, help="Seed of noise and restarts."),
-    engine: str = typer.Option("auto", help="auto, onnxruntime, torch, tensorrt."),
-    as_json: bool = typer.Option(False, "--json", help="The rows of 'gdn evaluate' on stdout, nothing else there."),
+    engine: str = typer.Option("auto", help=ENGINE_HELP),
+    as_json: bool = typer.Option(False, "--json", help="Print the rows of 'gdn evaluate' on standard output, and nothing else."),
 ) -> int:
     """Denoise shipped low-dose frames (0.45 electrons per pixel) and compare with their ground truth.
 
@@ -103,13 +104,13 @@ def _trust_words(frame: Any, found: Any, trust: Any) -> str:
 
 def _write(output: Path, frame: Any, found: Any, trust: Any) -> list[Any]:
     """Write one frame's TIFFs and its columns; returns its row of panels: noisy, denoised, spread, truth."""
-    from gdn.frames.source import Calibration
+    from gdn.frames.source import FrameCalibration
     from gdn.frames.writing import write_tiff
     from gdn.pipeline.column_picture import save_atoms, span
     from gdn.report.figure import Panel
     from gdn.storage import writing
 
-    calibration = Calibration(sampling_angstrom=frame.sampling_angstrom)
+    calibration = FrameCalibration(sampling_angstrom=frame.sampling_angstrom)
     noisy, image, spread = found.images["noisy"], found.images["gdn"], trust.spread
     for name, array in (("", noisy), ("_denoised", image), ("_spread", spread), ("_truth", frame.image)):
         write_tiff(output / f"{frame.file}{name}.tif", array, calibration)

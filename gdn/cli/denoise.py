@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gdn.batch.run import Run, Tally, gather, plan, process, watched
+from gdn.batch.run import BatchRun, Tally, gather, plan, process, watched
 from gdn.batch.terminal import UsageFault, usage_fault
 from gdn.cli.common import need, writable_folder
 from gdn.cli.config import NAME, load, text_of
 from gdn.cli.help import INPUT, MACHINE, OUTPUT, SEARCH, TRUST, Grouped
+from gdn.engines.table import ENGINE_HELP
 from gdn.models import AUTO
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
@@ -29,81 +30,106 @@ def denoise(
     files: list[str] | None = typer.Argument(
         None,
         metavar="FILES",
-        help="Frames, stacks, folders of them; globs are expanded; - reads names from stdin.",
+        help="Files of frames, or folders of such files. Wildcards are expanded; - reads names from standard input.",
         rich_help_panel=INPUT,
     ),
     sampling: float | None = typer.Option(
-        None, metavar="Å/px", help="Pixel size where the file carries none, or another.", rich_help_panel=INPUT
+        None,
+        metavar="Å/px",
+        help="Pixel size: needed where the file has none, used instead where it has one.",
+        rich_help_panel=INPUT,
     ),
     dataset: str | None = typer.Option(
-        None, metavar="NAME", help="Which image, in a file that holds several.", rich_help_panel=INPUT
+        None,
+        metavar="NAME",
+        help="Name of the image to read, where a file holds several; in a TIFF, the number of the series.",
+        rich_help_panel=INPUT,
     ),
     summed: bool = typer.Option(
-        False, "--sum", help="Denoise the sum of a movie's frames (dose fractions), not each.", rich_help_panel=INPUT
+        False, "--sum", help="Denoise the sum of a movie's frames instead of each frame.", rich_help_panel=INPUT
     ),
     watch: Path | None = typer.Option(
         None,
         metavar="DIR",
-        help="Denoise files as they are written into a folder, once complete, until Ctrl-C.",
+        help="Denoise the files that are written into a folder, each once it is complete, until Ctrl-C.",
         rich_help_panel=INPUT,
     ),
     idle: float | None = typer.Option(
-        None, "--watch-idle", min=0, metavar="SECONDS", help="End --watch after so long without a file.", rich_help_panel=INPUT
+        None,
+        "--watch-idle",
+        min=0,
+        metavar="SECONDS",
+        help="End --watch when no new file has come for so long.",
+        rich_help_panel=INPUT,
     ),
     output: Path | None = typer.Option(
         None, "-o", "--output", metavar="DIR", help="Folder for results [default: beside each input].", rich_help_panel=OUTPUT
     ),
     kind: str = typer.Option(
-        "tif", "--format", help="Of the images written: tif, mrc, zarr, same (as the input).", rich_help_panel=OUTPUT
+        "tif", "--format", help="File format of the results: tif, mrc, zarr, or same (as the input).", rich_help_panel=OUTPUT
     ),
     dtype: str = typer.Option(
-        "float32", help="Of the images written: float32, float16, uint16, uint8 (rounded, clipped).", rich_help_panel=OUTPUT
+        "float32",
+        help="Number type of the results: float32, float16, uint16 or uint8 (rounded, clipped).",
+        rich_help_panel=OUTPUT,
     ),
     report: bool = typer.Option(
         False, "--report", help="Write report.html, one file for the run, into the output folder.", rich_help_panel=OUTPUT
     ),
     as_json: bool = typer.Option(
-        False, "--json", help="One JSON object per frame on stdout, nothing else there.", rich_help_panel=OUTPUT
+        False, "--json", help="Print one JSON object per frame on standard output, and nothing else.", rich_help_panel=OUTPUT
     ),
     overwrite: bool = typer.Option(
-        False, "--overwrite", help="Replace results that are there; without it they are kept.", rich_help_panel=OUTPUT
+        False, "--overwrite", help="Replace existing results; without it they are kept.", rich_help_panel=OUTPUT
     ),
     resume: bool = typer.Option(
-        False, help="Skip files whose results are complete and from the same settings.", rich_help_panel=OUTPUT
+        False, help="Skip files that have complete results of the same settings.", rich_help_panel=OUTPUT
     ),
     restarts: int = typer.Option(
         256,
         min=1,
         max=1_000_000,
-        help="Random latents scored against every tile, each turned eight ways.",
+        help="Random starting points of the search, compared with every part of the frame.",
         rich_help_panel=SEARCH,
     ),
     model: str = typer.Option(
         AUTO,
         metavar="NAME|DIR",
-        help="Shipped model or model folder; auto: of the generators of the largest field that the frame covers the one that "
-        "explains it best, mixed with filters as counts held out have it; a name: that one; several, with commas: of those.",
+        help="Shipped model or model folder, or several with commas between. auto: the shipped generator that explains the frame "
+        "best, mixed with filters and the shipped restorer as far as they help on electrons held out.",
         rich_help_panel=SEARCH,
     ),
     noise: str = typer.Option(
-        "auto", help="auto, poisson, gaussian, gaussian:S, poisson-gaussian (S in the file's units).", rich_help_panel=SEARCH
+        "auto",
+        help="auto, poisson, gaussian, gaussian:S or poisson-gaussian; S is the standard deviation in the file's units.",
+        rich_help_panel=SEARCH,
     ),
     estimate: str = typer.Option(
-        "mean", help="mean over distinct restarts, or map: the single best, refined longer.", rich_help_panel=SEARCH
+        "mean",
+        help="mean: the average over what the search finds, the better image. map: the single best find, refined longer.",
+        rich_help_panel=SEARCH,
     ),
     seed: int = typer.Option(0, min=0, help="Seed of the restarts.", rich_help_panel=SEARCH),
-    residual: bool = typer.Option(True, help="Add what the data significantly say beyond the generator.", rich_help_panel=SEARCH),
+    residual: bool = typer.Option(
+        True, help="Add what the counts clearly show and the generator cannot draw.", rich_help_panel=SEARCH
+    ),
     laplace: str = typer.Option(
-        "none", help="Laplace variance in the raw spread: none, sampled or exact (slow).", rich_help_panel=SEARCH
+        "none",
+        help="Add the Laplace variance to the spread before calibration: none, sampled or exact (slow).",
+        rich_help_panel=SEARCH,
     ),
     method: str = typer.Option(
-        "gdn", help="gdn, or original: the study's search, for comparison (hours a frame).", rich_help_panel=SEARCH
+        "gdn",
+        help="gdn, or original: the search of the study that gdn began with, to compare with (hours a frame).",
+        rich_help_panel=SEARCH,
     ),
     original_steps: str = typer.Option(
-        "10,1500,10000", help="Restarts, steps of each, final steps of --method original.", rich_help_panel=SEARCH
+        "10,1500,10000", help="For --method original: restarts, steps of each, steps of the best.", rich_help_panel=SEARCH
     ),
     score: bool = typer.Option(
-        True, help="Score the result against a blur and a flat image on counts held out (as long again).", rich_help_panel=TRUST
+        True,
+        help="Score the result against a blur and a flat image on counts held out; takes half as long again.",
+        rich_help_panel=TRUST,
     ),
     atoms: bool = typer.Option(
         False, "--atoms", help="Find atom columns and test each: NAME_atoms.csv and a picture.", rich_help_panel=TRUST
@@ -112,27 +138,32 @@ def denoise(
         0.05, min=0.001, max=0.5, help="False-discovery rate of the columns called present.", rich_help_panel=TRUST
     ),
     intervals: str = typer.Option(
-        "", metavar="LEVELS", help="Also write half-widths of these intervals, of 50,90,99 per cent.", rich_help_panel=TRUST
+        "",
+        metavar="LEVELS",
+        help="Also write the half-widths of these intervals, in per cent: any of 50,68,90,99.",
+        rich_help_panel=TRUST,
     ),
     strict: bool = typer.Option(
         False, "--strict", help="Exit code 1 if the generator cannot explain a frame (p < 0.01).", rich_help_panel=TRUST
     ),
-    engine: str = typer.Option("auto", help="auto, onnxruntime, torch, tensorrt.", rich_help_panel=MACHINE),
-    device: str = typer.Option("auto", help="auto, cpu, cuda, tensorrt; never replaced if asked for.", rich_help_panel=MACHINE),
-    require_gpu: bool = typer.Option(False, "--require-gpu", help="An error rather than the CPU.", rich_help_panel=MACHINE),
+    engine: str = typer.Option("auto", help=ENGINE_HELP, rich_help_panel=MACHINE),
+    device: str = typer.Option(
+        "auto", help="auto, cpu, cuda or tensorrt. One that you ask for is used, or it is an error.", rich_help_panel=MACHINE
+    ),
+    require_gpu: bool = typer.Option(False, "--require-gpu", help="Fail rather than run on the CPU.", rich_help_panel=MACHINE),
     threads: int | None = typer.Option(None, min=1, help="CPU threads [default: all cores].", rich_help_panel=MACHINE),
     cluster: str | None = typer.Option(
         None, metavar="ADDRESS|local:N", help="Share the files out among Dask workers (docs/scaling.md).", rich_help_panel=MACHINE
     ),
     no_cache: bool = typer.Option(
-        False, "--no-cache", help="Neither read nor write the bank of restarts on disk.", rich_help_panel=MACHINE
+        False, "--no-cache", help="Do not keep the bank of restarts on disk, nor use one kept there.", rich_help_panel=MACHINE
     ),
     config: Path | None = typer.Option(
         None,
         metavar="FILE",
         is_eager=True,
         callback=load,
-        help="Settings from a TOML file; every run writes one.",
+        help="Read settings from a TOML file, such as the gdn-run.toml that every run writes.",
         rich_help_panel=MACHINE,
     ),
 ) -> int:
@@ -155,7 +186,7 @@ def denoise(
     from gdn.pipeline.denoise_file import FileSettings
     from gdn.pipeline.open_models import models_named
     from gdn.pipeline.options import Options
-    from gdn.pipeline.output_files import Style
+    from gdn.pipeline.output_files import OutputStyle
     from gdn.report.ledger import Ledger
     from gdn.storage import writing
     from gdn.trust.judge import levels_of
@@ -170,7 +201,7 @@ def denoise(
             cache=not no_cache, noise=noise, estimate=estimate, residual=residual, laplace=laplace, method=method,
             original_steps=original_steps, score=score, atoms=atoms, fdr=fdr, intervals=levels_of(intervals),
         )  # fmt: skip
-        reading = FileSettings(sampling_angstrom=sampling, dataset=dataset, summed=summed, style=Style(kind, dtype))
+        reading = FileSettings(sampling_angstrom=sampling, dataset=dataset, summed=summed, style=OutputStyle(kind, dtype))
         models = models_named(model)
         options.check_models(models)
     except (ModelError, EngineError, ValueError) as error:
@@ -179,7 +210,7 @@ def denoise(
         writable_folder(output)
     ledger = Ledger(report)
 
-    run = Run(
+    run = BatchRun(
         models=models, options=options, files=reading, folder=output, witness=ledger, resume=resume, overwrite=overwrite,
         as_json=as_json,
     )  # fmt: skip
@@ -198,7 +229,7 @@ def denoise(
 def _check_source(files: list[str] | None, watch: Path | None, cluster: str | None) -> None:
     """Raises UsageFault where it is not clear what is to be denoised, or it cannot be done there."""
     if bool(files) == (watch is not None):
-        raise UsageFault("denoise what? Give FILES, or --watch DIR, and not both")
+        raise UsageFault("nothing to denoise: give FILES, or --watch DIR, and not both")
     if cluster is not None:
         need("distributed", "cluster")
         if watch is not None:
@@ -207,7 +238,9 @@ def _check_source(files: list[str] | None, watch: Path | None, cluster: str | No
         raise UsageFault(f"--watch {watch}: no such folder")
 
 
-def _processed(paths: list[Path], watch: Path | None, idle: float | None, cluster: str | None, run: Run, ledger: Ledger) -> Tally:
+def _processed(
+    paths: list[Path], watch: Path | None, idle: float | None, cluster: str | None, run: BatchRun, ledger: Ledger
+) -> Tally:
     """Every file denoised: those of a folder as they come, on a cluster, or here. Raises UsageFault."""
     from gdn.engines.base import EngineError
     from gdn.storage import CacheError
@@ -237,7 +270,7 @@ def _say(tally: Tally, ledger: Ledger) -> None:
         print(f"gdn: {words}", file=sys.stderr)
 
 
-def _report(path: Path, ledger: Ledger, run: Run, skipped: int) -> None:
+def _report(path: Path, ledger: Ledger, run: BatchRun, skipped: int) -> None:
     """Write the page of the run."""
     import platform
     import shlex
@@ -255,5 +288,5 @@ def _report(path: Path, ledger: Ledger, run: Run, skipped: int) -> None:
     ]
     if skipped:
         facts.insert(0, ("not on this page", f"{skipped} files whose results were complete before this run (--resume)"))
-    html.write_report(path, html.Run(f"gdn: {ledger.frames} frames", facts), ledger)
+    html.write_report(path, html.ReportedRun(f"gdn: {ledger.frames} frames", facts), ledger)
     print(f"gdn: report: {path}", file=sys.stderr)

@@ -12,23 +12,11 @@ import typer
 
 from gdn import __version__
 from gdn.cli.help import Grouped
+from gdn.engines.table import RUNTIMES, runtime_named
 from gdn.models import DEFAULT_MODEL
 
-PACKAGES = (
-    "numpy",
-    "scipy",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "tifffile",
-    "imagecodecs",
-    "torch",
-    "onnx",
-    "abtem",
-    "bm3d",
-    "tensorrt",
-    "tensorrt_rtx",
-    "cuda-python",
-)
+OTHERS = ("numpy", "scipy", "tifffile", "imagecodecs", "onnxruntime-gpu", "onnx", "abtem", "bm3d", "cuda-python")
+PACKAGES = (*OTHERS, *(package for runtime in RUNTIMES for package in runtime.packages))
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +28,7 @@ def doctor(
     model: str = typer.Option(DEFAULT_MODEL, metavar="NAME|DIR", help="Model to check."),
     engine: str = typer.Option("auto", help="Engine to check."),
     device: str = typer.Option("auto", help="Device to check."),
-    require_gpu: bool = typer.Option(False, "--require-gpu", help="Not ready without a GPU."),
+    require_gpu: bool = typer.Option(False, "--require-gpu", help="Report 'not ready' without a GPU."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> int:
     """What this machine has: devices, runtimes, versions, the model, and which engine `auto` takes and why.
@@ -110,7 +98,7 @@ def _restorer(device: str) -> str:
 
     folder = shipped_models().get(RESTORER)
     if folder is None:
-        return "none is shipped: --model auto is generators alone"
+        return "none is shipped: --model auto uses generators only"
     found = load_any(folder)
     assert isinstance(found, RestorerModel)
     with open_restorer(found, "auto", device) as session:
@@ -129,13 +117,13 @@ def _version(package: str) -> str:
 
 
 def _devices() -> str:
-    from gdn.engines.choose import has_driver, installed
+    from gdn.engines.choose import has_driver
 
     found = ["cpu"]
-    if installed("onnxruntime"):
-        import onnxruntime
+    if runtime_named("onnxruntime").installed:
+        from gdn.engines.onnxruntime import card_reason
 
-        if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        if card_reason():
             found.append("cuda (onnxruntime)")
     if has_driver():
         found.append(_card())

@@ -47,7 +47,7 @@ def build(
     model: str = typer.Argument(DEFAULT_MODEL, metavar="NAME|DIR", help="Shipped model or model folder."),
     library: str | None = typer.Option(None, metavar="NAME", help="tensorrt or tensorrt_rtx [default: the first installed]."),
     device: int = typer.Option(0, min=0, metavar="N", help="CUDA device."),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Build, but keep nothing; tensorrt_rtx needs no GPU."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Build, but keep nothing. With tensorrt_rtx this needs no GPU."),
 ) -> int:
     """Build the plans of a model's graphs for the card here, so that the first denoising need not.
 

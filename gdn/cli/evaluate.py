@@ -11,6 +11,7 @@ import typer
 
 from gdn.batch.terminal import UsageFault, expand, in_options, progress_bar, usage_fault
 from gdn.cli.help import COMPARED, INPUT, MACHINE, OUTPUT, SEARCH, Grouped
+from gdn.engines.table import ENGINE_HELP
 from gdn.models import AUTO
 
 if TYPE_CHECKING:
@@ -27,17 +28,19 @@ def evaluate(
         ..., metavar="CLEAN", help="Clean TIFF frames; 'gdn simulate --frames' makes some.", rich_help_panel=INPUT
     ),
     noise: str = typer.Option(
-        "poisson:1", help="Comma-separated poisson:S and gaussian:S, or 'suite' for the study's six.", rich_help_panel=INPUT
+        "poisson:1",
+        help="poisson:S and gaussian:S with commas between, or 'suite' for the six of the original study.",
+        rich_help_panel=INPUT,
     ),
     against: str = typer.Option(
         "noisy,constant,blur,bm3d-binned",
-        help="Comparators; also unet (those of --unet) and original (slow: hours).",
+        help="What to compare with; also unet (those of --unet) and original (slow: hours).",
         rich_help_panel=COMPARED,
     ),
     unet: list[Path] = typer.Option(
         [],
         metavar="DIR",
-        help="A U-Net by 'gdn export', or a folder of several, such as the repository's benchmarks/unets (may be repeated).",
+        help="A U-Net made by 'gdn export', or a folder of several, such as the repository's benchmarks/unets. May be repeated.",
         rich_help_panel=COMPARED,
     ),
     vacuum: float = typer.Option(1.0, help="Vacuum level of the clean files (simulated frames: 1).", rich_help_panel=INPUT),
@@ -47,17 +50,15 @@ def evaluate(
         help="Shipped model or model folder; auto as in 'gdn denoise'.",
         rich_help_panel=SEARCH,
     ),
-    restarts: int = typer.Option(
-        256, min=1, max=1_000_000, help="Random latents scored against every tile.", rich_help_panel=SEARCH
-    ),
+    restarts: int = typer.Option(256, min=1, max=1_000_000, help="Random starting points of the search.", rich_help_panel=SEARCH),
     sampling: float | None = typer.Option(
-        None, metavar="Å/px", help="Pixel size where the files carry none.", rich_help_panel=INPUT
+        None, metavar="Å/px", help="Pixel size, where the files have none.", rich_help_panel=INPUT
     ),
-    engine: str = typer.Option("auto", help="auto, onnxruntime, torch, tensorrt.", rich_help_panel=MACHINE),
+    engine: str = typer.Option("auto", help=ENGINE_HELP, rich_help_panel=MACHINE),
     device: str = typer.Option("auto", help="auto, cpu, cuda.", rich_help_panel=MACHINE),
     seed: int = typer.Option(0, min=0, help="Seed of noise and restarts.", rich_help_panel=SEARCH),
     original_steps: str = typer.Option(
-        "10,1500,10000", help="Restarts, steps of each, final steps of --against original.", rich_help_panel=COMPARED
+        "10,1500,10000", help="For --against original: restarts, steps of each, steps of the best.", rich_help_panel=COMPARED
     ),
     as_json: bool = typer.Option(
         False, "--json", help="One JSON row per frame, noise and method on stdout.", rich_help_panel=OUTPUT

@@ -31,9 +31,11 @@ def export(
     fp16: bool = typer.Option(
         False,
         "--fp16",
-        help="True half-precision graphs, made in torch, for the search; what must not be rounded runs in single.",
+        help="Make graphs of half precision for the search. Objectives and final images stay in single precision.",
     ),
-    engine: str = typer.Option("onnx", help="onnx, or tensorrt: plans for the card here too; without one only a check."),
+    engine: str = typer.Option(
+        "onnx", help="onnx, or tensorrt: also build plans for this machine's card; without a card, only check that they build."
+    ),
     calibrate: Path | None = typer.Option(
         None,
         metavar="DATA",
@@ -43,7 +45,7 @@ def export(
     frames: int = typer.Option(450, min=20, help="Frames to calibrate on."),
     workers: int = typer.Option(1, min=1, max=1024, help="Processes of one thread each, for --calibrate."),
     whole: bool = typer.Option(
-        False, "--whole", help="Of a model: write its graphs alone, each with its weights, for other programs. Needs no torch."
+        False, "--whole", help="Write only a model's graphs, each with its weights, for use in other programs. Needs no torch."
     ),
 ) -> int:
     """Make a model folder: folded ONNX graphs, compared with torch before anything is kept.

@@ -18,16 +18,16 @@ def register(app: typer.Typer) -> None:
 
 
 def simulate(
-    out: Path = typer.Argument(..., metavar="OUT", help="Dataset folder; an unfinished one is continued."),
+    out: Path = typer.Argument(..., metavar="OUT", help="Folder of the data set; an unfinished one is continued."),
     count: int = typer.Option(..., min=1, help="Number of structures (one exit wave each, about 0.35 MB)."),
-    seed: int = typer.Option(..., min=0, help="Seed of the whole dataset."),
+    seed: int = typer.Option(..., min=0, help="Seed of the whole data set."),
     frames: int = typer.Option(0, min=0, help="Also render this many 850x850 px frames at 0.0612 Å/px as TIFF."),
     energy_kv: float = typer.Option(300.0, "--energy-kv", min=1, max=3000, help="Accelerating voltage of the microscope, kV."),
     scenes: str = typer.Option(
         "pt-ceo2", help="What is simulated: pt-ceo2, or pt-ceo2-wide (thicker, more tilted, some with an amorphous film)."
     ),
-    multislice: str = typer.Option("torch", help="Who makes the waves: torch, or abtem (extra 'abtem', GPL)."),
-    device: str = typer.Option("cpu", help="Where torch makes them: cpu, cuda or cuda:N."),
+    multislice: str = typer.Option("torch", help="What computes the waves: torch, or abtem (extra 'abtem', GPL)."),
+    device: str = typer.Option("cpu", help="Where torch computes them: cpu, cuda or cuda:N."),
     workers: int = typer.Option(1, min=1, max=1024, help="Processes of one thread each."),
     cluster: str | None = typer.Option(
         None, metavar="ADDRESS|local:N", help="Share the structures out among Dask workers (docs/scaling.md)."

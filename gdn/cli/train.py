@@ -35,22 +35,28 @@ def train(
         help="Run folder [default: runs/RECIPE]; the same command resumes.",
         rich_help_panel=OUTPUT,
     ),
-    resume: bool = typer.Option(False, "--resume", help="Insist on an existing run.", rich_help_panel=OUTPUT),
+    resume: bool = typer.Option(False, "--resume", help="Fail if there is no run to go on with.", rich_help_panel=OUTPUT),
     start: str | None = typer.Option(
         None,
         "--from",
         metavar="MODEL|RUN",
-        help="Start from the weights of a model, of a run, or of what a sitting left.",
+        help="Start from the weights of a model, a run, or a folder that benchmarks/sitting.py wrote.",
         rich_help_panel=NETWORK,
     ),
     latent: int | None = typer.Option(None, min=1, help="Override the recipe's latent size.", rich_help_panel=NETWORK),
     patch: int | None = typer.Option(None, help="Override the patch: 32, 64, 128, 256 or 512 px.", rich_help_panel=NETWORK),
     channels: int | None = typer.Option(None, help="Override the channels: 1 or 3.", rich_help_panel=NETWORK),
-    images: int | None = typer.Option(None, min=1, help="Override the length of the run, in images.", rich_help_panel=NETWORK),
-    batch: int | None = typer.Option(None, min=2, help="Override the batch (over all processes).", rich_help_panel=NETWORK),
+    images: int | None = typer.Option(
+        None, min=1, help="Override the length of the run, counted in images.", rich_help_panel=NETWORK
+    ),
+    batch: int | None = typer.Option(
+        None, min=2, help="Override the batch, counted over all processes.", rich_help_panel=NETWORK
+    ),
     minutes: float | None = typer.Option(None, min=0, help="Stop and checkpoint after this wall time.", rich_help_panel=MACHINE),
     device: str = typer.Option("auto", help="auto, cpu, cuda.", rich_help_panel=MACHINE),
-    workers: int = typer.Option(0, min=0, help="Processes that render patches [0: this one does].", rich_help_panel=MACHINE),
+    workers: int = typer.Option(
+        0, min=0, help="Extra processes that render patches; 0: this one renders them.", rich_help_panel=MACHINE
+    ),
     threads: int | None = typer.Option(None, min=1, help="CPU threads of the networks.", rich_help_panel=MACHINE),
     status_every: int = typer.Option(
         20_000, min=1, help="Images between lines of stats.jsonl and sample grids.", rich_help_panel=OUTPUT

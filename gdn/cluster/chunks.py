@@ -1,4 +1,4 @@
-"""Items that travel together: what a worker gets, and what comes back of it."""
+"""Items that a worker gets together, and the answers that come back."""
 
 from __future__ import annotations
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from distributed import Client, get_worker
 
-from gdn.batch.run import Outcome, Run, Tally, attempt, failure_words
+from gdn.batch.run import BatchRun, Outcome, Tally, attempt, failure_words
 from gdn.batch.terminal import UsageFault, progress_bar
 from gdn.cluster.chunks import Lost, Unfit
 from gdn.cluster.connect import ClusterError, connected
 from gdn.cluster.shipment import LARGEST, PackedBank, PackedModel, Parcel, own_card
-from gdn.cluster.work_sharing import Flow, deaths_noted, say
+from gdn.cluster.work_sharing import WorkSharing, deaths_noted, say
 from gdn.engines.base import EngineError
 from gdn.models import Model, ModelError
 from gdn.pipeline.denoiser import Denoiser
@@ -30,7 +30,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # a disk's fau
 
 
 @dataclass(frozen=True)
-class Task:
+class FileTask:
     """One file. `pictures`: of the first files, for a report."""
 
     number: int
@@ -47,7 +47,7 @@ class Answer:
     entries: list[Entry] = field(default_factory=list)
 
 
-def denoise_task(name: str, task: Task) -> Answer:
+def denoise_task(name: str, task: FileTask) -> Answer:
     """On a worker: one file, by the run that came as the parcel `name`. Raises Unfit."""
     parcel = get_worker().plugins.get(name)
     if not isinstance(parcel, Parcel):
@@ -59,7 +59,7 @@ def denoise_task(name: str, task: Task) -> Answer:
         raise Unfit(f"{' '.join(str(error).split())[:200]}") from None
 
 
-def _denoised(parcel: Parcel, task: Task) -> Answer:
+def _denoised(parcel: Parcel, task: FileTask) -> Answer:
     run, denoiser = _opened(parcel)
     ledger = Ledger(keep=True, pictures=task.pictures)
     outcome = attempt(task.path, task.outputs, replace(run, witness=ledger), denoiser, _unwatched)
@@ -72,21 +72,21 @@ def _unwatched(share: float, frames: int) -> None:
     """Progress within a file is not sent."""
 
 
-def _opened(parcel: Parcel) -> tuple[Run, Denoiser]:
+def _opened(parcel: Parcel) -> tuple[BatchRun, Denoiser]:
     """The run and its Denoiser on this worker; made once."""
     if "denoiser" not in parcel.opened:
-        run: Run = parcel.content
+        run: BatchRun = parcel.content
         threads = parcel.worker.state.nthreads
         given = run.options
         options = replace(given, device=own_card(given.device, parcel.worker.name), threads=given.threads or threads)
         denoiser = Denoiser.of(parcel.received(), options, partial(parcel.bank, make=options.open_bank))
         parcel.closing.append(denoiser.close)
         parcel.opened["denoiser"] = replace(run, overwrite=True), denoiser
-    found: tuple[Run, Denoiser] = parcel.opened["denoiser"]
+    found: tuple[BatchRun, Denoiser] = parcel.opened["denoiser"]
     return found
 
 
-def process_on(address: str, files: list[tuple[Path, Outputs]], run: Run, ledger: Ledger) -> Tally:
+def process_on(address: str, files: list[tuple[Path, Outputs]], run: BatchRun, ledger: Ledger) -> Tally:
     """Denoise every file on the workers of `address`. Raises UsageFault where there are none, or none can do any."""
     tally, begun = Tally(), False
     try:
@@ -113,10 +113,10 @@ def process_on(address: str, files: list[tuple[Path, Outputs]], run: Run, ledger
     return tally
 
 
-def _answers(client: Client, name: str, files: list[tuple[Path, Outputs]], run: Run, ledger: Ledger) -> Iterator[Answer]:
+def _answers(client: Client, name: str, files: list[tuple[Path, Outputs]], run: BatchRun, ledger: Ledger) -> Iterator[Answer]:
     """An answer for every file as it is done; the ledger hears of the frames, in the files' order if it keeps them."""
 
-    def tasks() -> Iterator[Task]:
+    def tasks() -> Iterator[FileTask]:
         for number, (path, outputs) in enumerate(files):
             if not (run.overwrite or run.resume):
                 try:  # here, before any worker begins: what a worker that died has left is not in the way of the next
@@ -124,11 +124,11 @@ def _answers(client: Client, name: str, files: list[tuple[Path, Outputs]], run: 
                 except (ValueError, OSError) as error:
                     refused.append(Answer(Outcome(failure=failure_words(path, error))))
                     continue
-            yield Task(number, path, outputs, ledger.keep and number < PICTURES)
+            yield FileTask(number, path, outputs, ledger.keep and number < PICTURES)
 
     refused: list[Answer] = []
     kept: dict[int, list[Entry]] = {}
-    flow: Flow[Task, Answer] = Flow(client, partial(denoise_task, name), len(files))
+    flow: WorkSharing[FileTask, Answer] = WorkSharing(client, partial(denoise_task, name), len(files))
     for task, answer in flow.run(tasks()):
         if isinstance(answer, Lost):
             answer = Answer(Outcome(failure=f"{task.path}: {answer.reason}"))
@@ -146,7 +146,7 @@ def _answers(client: Client, name: str, files: list[tuple[Path, Outputs]], run: 
             ledger.add(entry)
 
 
-def _parcel(name: str, run: Run) -> Parcel:
+def _parcel(name: str, run: BatchRun) -> Parcel:
     """Models and banks of a run. Banks are made here, by the engine that was asked for; where this machine has none of its
     kind (a head node without the workers' card), or they are large, each worker makes its own of the same latents."""
     banks: dict[str, PackedBank] = {}

@@ -1,5 +1,5 @@
-"""What travels to a worker once: the models and their banks, checked by hash there. It goes as a Dask worker plugin, so that
-workers that come later, or come back, get it too.
+"""What is sent to each worker once: the models and their banks, checked by hash there. As a Dask worker plugin it also reaches
+workers that join later, or come back.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from gdn.batch.terminal import UsageFault
 from gdn.cluster.chunks import Lost, Unfit
 from gdn.cluster.connect import ClusterError, connected
 from gdn.cluster.shipment import settle_memory
-from gdn.cluster.work_sharing import Flow, deaths_noted
+from gdn.cluster.work_sharing import WorkSharing, deaths_noted
 
 Task = Callable[[], None]
 Runner = Callable[[list[Task]], Iterator[None]]
@@ -44,7 +44,7 @@ def runner_on(address: str) -> Iterator[Runner]:
 def _run(client: Client, tasks: list[Task]) -> Iterator[None]:
     """Once for each task that ends. Raises RuntimeError where one was lost."""
     lost: list[str] = []
-    flow: Flow[Task, None] = Flow(client, simulate_task, len(tasks))
+    flow: WorkSharing[Task, None] = WorkSharing(client, simulate_task, len(tasks))
     for _, value in flow.run(tasks):
         if isinstance(value, Lost):
             lost.append(value.reason)

@@ -1,8 +1,8 @@
 """Work shared out in chunks sized by what it costs, a bounded number of them in flight.
 
 Neither client nor scheduler holds more than the chunks in flight, however many items there are. What fails without an item's
-own fault (a worker that died, that lacks a package, whose disk is full) is done again elsewhere. Whose fault a death was is
-not known where a worker had more than one item: those are suspects then, and each is done by a worker that has nothing else.
+own fault (a worker that died, that lacks a package, whose disk is full) is done again elsewhere. When a worker dies that had more
+than one item, any of them may be at fault: all are suspects, and each is then given to a worker that has no other item.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def say(words: str) -> None:
     print(f"gdn: {words}", file=sys.stderr, flush=True)
 
 
-class Flow(Generic[Item, Value]):
+class WorkSharing(Generic[Item, Value]):
     """Shares items out and yields (item, value or Lost) as they are done. `unfit`: workers that get nothing more, and why."""
 
     def __init__(
@@ -181,7 +181,9 @@ class Flow(Generic[Item, Value]):
                 yield chunk.items[0][0], Lost(DIED)
             else:
                 if not self._suspects:
-                    say("workers die again and again: what they had in hand is done one by one, to see of what")
+                    say(
+                        "workers keep dying: what they had in hand is done one item at a time, to find out which item is at fault"
+                    )
                 self._suspects.extend(chunk.items)
             return
         except CancelledError:

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib.util
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from gdn.engines.base import Engine, EngineError
-from gdn.engines.tensorrt_plans import installed_libraries, load_library
+from gdn.engines.table import DEVICES, ENGINES, RUNTIMES, Runtime, runtime_named
 from gdn.models import Model
 
-ENGINES = ("tensorrt", "onnxruntime", "torch")
-DEVICES = ("auto", "cpu", "cuda", "tensorrt")  # the last: onnxruntime's own provider
 PROVED = 4  # images of the self-test
 AGREES = {"fp32": 1e-3, "fp16": 3e-2}  # largest difference from the CPU's, vacuum units
 
 
 @dataclass(frozen=True)
-class Choice:
+class EngineChoice:
     """An engine on a device and the reason in words."""
 
     engine: str
@@ -33,46 +32,48 @@ class Choice:
     reason: str
 
 
-def installed(package: str) -> bool:
-    """Whether a package can be imported, without importing it."""
-    return importlib.util.find_spec(package) is not None
-
-
 def check(engine: str = "auto", device: str = "auto") -> None:
     """Raises EngineError where what is asked for is not known or not installed."""
     if engine not in ("auto", *ENGINES):
         raise EngineError(f"unknown engine '{engine}'; choose auto, {', '.join(ENGINES)}")
-    if device.split(":")[0] not in DEVICES:
+    kind = device.split(":")[0]
+    if kind not in DEVICES:
         raise EngineError(f"no device '{device}'; choose {', '.join(DEVICES)}")
-    if device.startswith("tensorrt") and engine != "onnxruntime":
-        raise EngineError(
-            f"device {device} is onnxruntime's: ask for engine onnxruntime too, or for engine tensorrt alone", "device"
-        )
-    if engine == "tensorrt":
-        load_library()  # says what is missing
-    elif engine != "auto" and not installed(engine):
-        extra = " (pip install 'gdn[train]')" if engine == "torch" else ""
+    able = [runtime.name for runtime in RUNTIMES if kind in runtime.devices]
+    if kind not in ("auto", "cpu", "cuda") and engine not in able:
+        names = " or ".join(able)
+        raise EngineError(f"device {device} is {names}'s: ask for engine {names} too, or for engine {kind} alone", "device")
+    if engine == "auto":
+        if not any(runtime.installed for runtime in RUNTIMES if runtime.on_cpu):
+            raise EngineError("neither onnxruntime nor torch is installed; pip install onnxruntime")
+        return
+    runtime = runtime_named(engine)
+    if not runtime.on_cpu:
+        _module(runtime).check()  # says what is missing
+    elif not runtime.installed:
+        extra = f" (pip install 'gdn[{runtime.extra}]')" if runtime.extra else ""
         raise EngineError(f"{engine} is not installed{extra}; choose another engine")
-    elif engine == "auto" and not (installed("onnxruntime") or installed("torch")):
-        raise EngineError("neither onnxruntime nor torch is installed; pip install onnxruntime")
 
 
-def candidates(device: str = "auto") -> Iterator[Choice]:
+def candidates(device: str = "auto") -> Iterator[EngineChoice]:
     """What `auto` tries on `device`, in order, as far as it is installed."""
-    cuda = "cuda" if device == "auto" else device
+    here = [runtime for runtime in RUNTIMES if runtime.installed]
     if device != "cpu" and (device != "auto" or has_driver()):
-        if installed_libraries():
-            yield Choice("tensorrt", cuda, "TensorRT is installed")
-        if installed("onnxruntime") and _has_provider("CUDAExecutionProvider"):
-            yield Choice("onnxruntime", cuda, "its CUDA provider is present")
-        if installed("torch") and _torch_has_cuda():
-            yield Choice("torch", cuda, "torch sees a CUDA device")
+        for runtime in here:
+            if reason := _module(runtime).card_reason():
+                yield EngineChoice(runtime.name, "cuda" if device == "auto" else device, reason)
     if device in ("auto", "cpu"):
         why = "the CPU was asked for" if device == "cpu" else "no GPU that gdn can use" if has_driver() else "no CUDA driver"
-        if installed("onnxruntime"):
-            yield Choice("onnxruntime", "cpu", why)
-        if installed("torch"):
-            yield Choice("torch", "cpu", f"{why}; onnxruntime is not installed")
+        missing: list[str] = []
+        for runtime in (one for one in RUNTIMES if one.on_cpu):
+            if runtime.installed:
+                yield EngineChoice(runtime.name, "cpu", "; ".join([why, *missing]))
+            else:
+                missing.append(f"{runtime.name} is not installed")
+
+
+def _module(runtime: Runtime) -> Any:
+    return importlib.import_module(runtime.module)
 
 
 def has_driver() -> bool:
@@ -82,18 +83,6 @@ def has_driver() -> bool:
             ctypes.CDLL(name)
             return True
     return False
-
-
-def _has_provider(name: str) -> bool:
-    import onnxruntime
-
-    return name in onnxruntime.get_available_providers()
-
-
-def _torch_has_cuda() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
 
 
 def open_engine(
@@ -107,8 +96,8 @@ def open_engine(
     if model.card.channels != 1:
         raise EngineError(f"{model.folder}: a generator of {model.card.channels} channels; frames have one")
     if engine != "auto":
-        own = "cuda" if engine == "tensorrt" else "cpu"
-        found = _open(model, Choice(engine, own if device == "auto" else device, "asked for"), threads)
+        taken = runtime_named(engine).own_device if device == "auto" else device
+        found = _open(model, EngineChoice(engine, taken, "asked for"), threads)
         if require_gpu and found.device == "cpu":
             raise EngineError(f"require_gpu: {engine} runs on the CPU here; device cuda says what is missing", "require_gpu")
         return found
@@ -119,13 +108,13 @@ def open_engine(
             break
         reason = "; ".join([choice.reason, *said])
         try:
-            found = _open(model, Choice(choice.engine, choice.device, reason), threads)
+            found = _open(model, EngineChoice(choice.engine, choice.device, reason), threads)
             if not on_cpu:
                 _prove(found, model)
         except EngineError as error:
             if on_cpu:
                 raise
-            said.append(f"{choice.engine} does not do ({' '.join(str(error).split())})")
+            said.append(f"{choice.engine} cannot be used ({' '.join(str(error).split())})")
             continue
         return found
     tried = "; ".join(said) or "no CUDA driver, or no TensorRT, no CUDA provider of onnxruntime, no CUDA device of torch"
@@ -133,19 +122,12 @@ def open_engine(
     raise EngineError(f"{asked}: no GPU that gdn can use ({tried})", parameter)
 
 
-def _open(model: Model, choice: Choice, threads: int | None) -> Engine:
+def _open(model: Model, choice: EngineChoice, threads: int | None) -> Engine:
     """One engine. Raises EngineError."""
-    if choice.engine == "tensorrt":
-        from gdn.engines.tensorrt import TensorRTEngine
-
-        return TensorRTEngine(model, choice.device, choice.reason)
-    if choice.engine == "torch":
-        from gdn.engines.torch import TorchEngine
-
-        return TorchEngine(model, choice.device, threads, choice.reason)
-    from gdn.engines.onnxruntime import OnnxRuntimeEngine
-
-    return OnnxRuntimeEngine(model, choice.device, threads, choice.reason)
+    runtime = runtime_named(choice.engine)
+    make = getattr(_module(runtime), runtime.engine_class)
+    engine: Engine = make(model, choice.device, threads=threads, reason=choice.reason)
+    return engine
 
 
 def _prove(found: Engine, model: Model) -> None:
@@ -153,11 +135,11 @@ def _prove(found: Engine, model: Model) -> None:
     from gdn.restarts import restart_latents
 
     z = restart_latents(0, range(PROVED), model.card.latent)
-    if not installed("onnxruntime"):
+    if not runtime_named("onnxruntime").installed:
         return  # torch alone: there is nothing to compare with
     with contextlib.ExitStack() as unproved:
         unproved.push(found)
-        with _open(model, Choice("onnxruntime", "cpu", "the self-test"), 1) as reference:
+        with _open(model, EngineChoice("onnxruntime", "cpu", "the self-test"), 1) as reference:
             off = float(np.abs(found.generate(z) - reference.generate(z)).max())
         if not off <= AGREES[model.card.precision]:
             raise EngineError(f"its images are off by {off:.2g} of the vacuum level")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdn.engines.base import EXACT, OUTPUTS, Evaluation, Graph, OutOfMemory, joined, rows
-from gdn.likelihood import Array, TileData, negative_log_likelihood
+from gdn.likelihood import Array, NoiseLaw, TileData, negative_log_likelihood
 from gdn.models import Model
 
 log = logging.getLogger("gdn")
@@ -100,8 +100,14 @@ class GraphEngine(ABC):
         z = self._latents(z)
         _check({"counts": data.counts, "weights": data.weights}, self._tile(len(z)))
         _check({"nuisance": nuisance, "prior": prior}, (len(z), 4))
-        feed = {"z": z, "nuisance": nuisance, "y": data.counts[:, None], "w": data.weights[:, None], "alpha": _scalar(data.alpha)}
-        feed |= {"beta": _scalar(data.beta), "damping": _scalar(damping), "prior": prior}
+        feed = {
+            "z": z,
+            "nuisance": nuisance,
+            "y": data.counts[:, None],
+            "w": data.weights[:, None],
+            "alpha": _scalar(data.law.alpha),
+        }
+        feed |= {"beta": _scalar(data.law.beta), "damping": _scalar(damping), "prior": prior}
         direction, curvature = self._run_in_memory("step", feed, *OUTPUTS["step"])
         return direction, curvature.astype(np.float64)
 
@@ -115,7 +121,7 @@ class GraphEngine(ABC):
 
     def _gradient(self, z: Array, data: TileData, scale: Array, shift: Array, factor: Array, *outputs: str) -> list[Array]:
         feed = {"z": z, "y": data.counts[:, None], "w": data.weights[:, None], "scale": scale, "shift": shift[:, None]}
-        feed |= {"factor": factor, "alpha": _scalar(data.alpha), "beta": _scalar(data.beta)}
+        feed |= {"factor": factor, "alpha": _scalar(data.law.alpha), "beta": _scalar(data.law.beta)}
         return self._run_in_memory("gradient", feed, *outputs)
 
     def _latents(self, z: Array) -> Array:
@@ -160,7 +166,7 @@ def _scalar(value: float) -> Array:
 @lru_cache(maxsize=4)
 def _blank(shape: tuple[int, ...]) -> TileData:
     """Tiles of zeros with unit variance. The same arrays every time: a device that has them need not be given them again."""
-    return TileData(np.zeros(shape, np.float32), np.ones(shape, np.float32), 0.0, 1.0)
+    return TileData(np.zeros(shape, np.float32), np.ones(shape, np.float32), NoiseLaw(0.0, 1.0))
 
 
 def _check(arrays: dict[str, Array], shape: tuple[int, ...]) -> None:

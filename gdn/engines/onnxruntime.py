@@ -35,11 +35,16 @@ CHUNK = 8  # images
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
 
+def card_reason() -> str | None:
+    """Why it can use a card here, or None."""
+    return "its CUDA provider is present" if PROVIDERS["cuda"] in onnxruntime.get_available_providers() else None
+
+
 class OnnxRuntimeEngine(GraphEngine):
     """See `gdn.engines.base.Engine`. `threads` bounds the threads (None: all cores).
 
     On the CPU a batch is cut into chunks of fixed size, each run by one thread: onnxruntime's own threads
-    divide single operations, which for so small a network gains next to nothing (docs/latent-search.md), and chunks
+    divide single operations, which for so small a network gains next to nothing (docs/measurements/search.md), and chunks
     whose size does not depend on the threads give the same numbers whatever their count. On a card inputs and outputs are
     bound to its memory, and inputs that do not change stay there (not yet run on one: docs/gpu.md).
     """

@@ -42,6 +42,8 @@ class RestorerSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads if threads is not None else int(os.environ.get("GDN_THREADS", "0"))
         options.log_severity_level = 3
+        # Between two pieces of work its threads would turn in circles, on cores that the generator's threads want.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(restorer_graph(model.folder), options, providers=[provider])
         except (ValueError, OSError) as error:

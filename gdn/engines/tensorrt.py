@@ -12,10 +12,20 @@ from gdn.engines.base import EngineError, Graph, dtype_of, joined, kind_of, onnx
 from gdn.engines.cuda_memory import Device, open_device
 from gdn.engines.graph_engine import GraphEngine
 from gdn.engines.tensorrt_plan_cache import PlanKey, plan_for
-from gdn.engines.tensorrt_plans import MOST, Library, build_plan, load_library, profiles_of
+from gdn.engines.tensorrt_plans import MOST, Library, build_plan, installed_libraries, load_library, profiles_of
 from gdn.engines.tensorrt_runner import Runner
 from gdn.likelihood import Array
 from gdn.models import Model
+
+
+def check() -> None:
+    """Raises EngineError where no library can be imported: it says what is missing."""
+    load_library()
+
+
+def card_reason() -> str | None:
+    """Why it can use a card here, or None."""
+    return "TensorRT is installed" if installed_libraries() else None
 
 
 def key_of(model: Model, graph: Graph, onnx: bytes, library: Library, device: Device) -> PlanKey:
@@ -36,13 +46,14 @@ def built_plan(model: Model, graph: Graph, library: Library, device: Device | No
 
 
 class TensorRTEngine(GraphEngine):
-    """See `gdn.engines.base.Engine`. `library` and `opened` stand in for what is found here."""
+    """See `gdn.engines.base.Engine`. `threads` are a CPU's, and not used; `library` and `opened` stand in
+    for what is found here."""
 
     name = "tensorrt"
 
     def __init__(
-        self, model: Model, device: str = "cuda", reason: str = "asked for", library: Library | None = None,
-        opened: Device | None = None,
+        self, model: Model, device: str = "cuda", threads: int | None = None, reason: str = "asked for",
+        library: Library | None = None, opened: Device | None = None,
     ) -> None:  # fmt: skip
         kind, _, number = device.partition(":")
         if kind != "cuda" or not (number or "0").isdecimal():

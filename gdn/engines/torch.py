@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from gdn.generator.networks import Encoder, Generator
 
 
+def card_reason() -> str | None:
+    """Why it can use a card here, or None."""
+    return "torch sees a CUDA device" if torch.cuda.is_available() else None
+
+
 class TorchEngine(GraphEngine):
     """See `gdn.engines.base.Engine`. `networks`, a run's generator and encoder, stand in for the model's own."""
 
@@ -97,7 +102,11 @@ def _graphs(generator: Generator, encoder: Encoder | None, scale: float, vacuum:
             graphs["step"] = GaussNewton(folded, generator.network.patch)
     else:
         images = autograd.Images(generator.eval(), scale, vacuum)
-        graphs = {"generator": images, "gradient": autograd.PullBack(images), "tangent": autograd.PushForward(images)}
+        graphs = {
+            "generator": images,
+            "gradient": autograd.AutogradPullBack(images),
+            "tangent": autograd.AutogradPushForward(images),
+        }
     if encoder is not None:
         graphs["encoder"] = round_to_half(EncoderMean(encoder.eval(), generator))
     return graphs

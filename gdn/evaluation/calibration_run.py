@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Task:
+class CalibrationTask:
     """Frame `number` of a calibration: its structure's wave, the view of it, the model."""
 
     number: int
@@ -67,7 +67,7 @@ def calibrate_folder(
     card = load_model(folder).card
     check_specimen(data, Specimen.model_validate(card.recipe.get("specimen", {})))
     paths, lessons = (_waves(data, split) for split in (SPLIT, LESSONS))
-    tasks = [Task(n, paths[n % len(paths)], n // len(paths), folder, seed) for n in range(frames)]
+    tasks = [CalibrationTask(n, paths[n % len(paths)], n // len(paths), folder, seed) for n in range(frames)]
     total = frames + len(lessons)
     teach = partial(lesson_of, sampling_angstrom=card.sampling_angstrom, patch=card.patch, ranges=imaging_of(card))
     with _mapping(workers) as mapped:
@@ -140,7 +140,7 @@ def imaging_of(card: ModelCard) -> Imaging:
     return Imaging.model_validate(card.recipe.get("imaging", {}))
 
 
-def clean_view(task: Task, card: ModelCard, rng: np.random.Generator) -> Array:
+def clean_view(task: CalibrationTask, card: ModelCard, rng: np.random.Generator) -> Array:
     """The clean frame, study units: cut to at most LARGEST_FIELD patches, at a random place."""
     patch_angstrom = card.patch * card.sampling_angstrom
     optics = frame_optics(seed_of_path(task.path), task.view, imaging_of(card))
@@ -151,7 +151,7 @@ def clean_view(task: Task, card: ModelCard, rng: np.random.Generator) -> Array:
     return np.ascontiguousarray(image[y : y + side, x : x + side])
 
 
-def observed(task: Task) -> Observation:
+def observed(task: CalibrationTask) -> Observation:
     """Denoise one frame as a user would, told nothing, and compare with the truth."""
     rng = np.random.default_rng([task.seed, task.number, 0xCA1])
     clean = clean_view(task, load_model(task.model).card, rng)

@@ -1,6 +1,6 @@
 """What gdn is measured against. Each takes a noisy frame in the study's units and returns an image.
 
-`blur` and `bm3d-binned` are given the truth to choose their sigma and their binning by: a comparator is shown at its best.
+`blur` and `bm3d-binned` choose their sigma and their binning with the truth at hand: a comparator is shown at its best.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gdn.evaluation.metrics import Image, psnr
 from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
 from gdn.evaluation.unet import find_unets, unet_frame
 from gdn.frames.resampling import bin_sum, grids_for, unbin
+from gdn.likelihood import POISSON
 from gdn.search.filtered import restored_mean, stabilised
 
 BINNINGS = (1, 2, 3, 4, 6, 8, 10, 12)  # px a side, tried for BM3D
@@ -52,12 +53,12 @@ def blur(case: Case) -> Image:
 
 def anscombe(x: Image) -> Image:
     """2 sqrt(x + 3/8): Poisson counts to nearly unit variance (Anscombe 1948)."""
-    return stabilised(np.maximum(x, 0), 1.0, 0.0)
+    return stabilised(np.maximum(x, 0), POISSON)
 
 
 def inverse_anscombe(y: Image) -> Image:
     """Closed-form unbiased inverse (Mäkitalo & Foi 2011, eq. 10)."""
-    return restored_mean(y, 1.0, 0.0)
+    return restored_mean(y, POISSON)
 
 
 def binnings(sampling_angstrom: float) -> list[int]:

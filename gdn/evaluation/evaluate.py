@@ -32,7 +32,7 @@ class CleanFrame:
 
 
 @dataclass
-class Evaluation:
+class FrameEvaluation:
     """Rows of the table, and the last images made (for figures)."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -49,11 +49,11 @@ def evaluate_frame(
     against: tuple[str, ...] = DEFAULT_AGAINST,
     original: OriginalSettings | None = None,
     comparators: Mapping[str, Comparator] = COMPARATORS,
-) -> Evaluation:
+) -> FrameEvaluation:
     """One frame at one noise of `seed`: a row for every method of `against`, names of `comparators` or `original`, and for
     gdn, by `recording`."""
     case = Case(clean.image, noise.apply(clean.image, seed), noise, clean.sampling_angstrom)
-    done = Evaluation()
+    done = FrameEvaluation()
 
     def add(method: str, make: Callable[[], Image]) -> None:
         started = time.perf_counter()

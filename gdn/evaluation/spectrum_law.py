@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gdn.evaluation.small_network import Plan, fit_network
-from gdn.likelihood import Array
+from gdn.likelihood import POISSON, Array, NoiseLaw
 from gdn.recipes import Imaging
 from gdn.search.binned import Binned
 from gdn.simulation.imaging import Optics, Wave, read_wave, render
@@ -93,9 +93,9 @@ def noisy(image: Array, level: float, poisson: bool, rng: np.random.Generator) -
     """The clean `image` (vacuum 1) with noise of exp(`level`) of the vacuum level a pixel."""
     if poisson:
         dose = np.exp(-2 * level)
-        return Binned(rng.poisson(dose * image).astype(np.float32), 1.0, 0.0)
+        return Binned(rng.poisson(dose * image).astype(np.float32), POISSON)
     sigma = np.exp(level)
-    return Binned((image + sigma * rng.standard_normal(image.shape)).astype(np.float32), 0.0, float(sigma**2))
+    return Binned((image + sigma * rng.standard_normal(image.shape)).astype(np.float32), NoiseLaw(0.0, float(sigma**2)))
 
 
 def fit_spectrum(lessons: Sequence[Lesson], seed: int) -> SpectrumLaw:

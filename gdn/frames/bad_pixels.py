@@ -1,4 +1,4 @@
-"""Pixels that say nothing: saturated, hot, dead; and what else is wrong with a detector's frame, in words."""
+"""Pixels that say nothing (saturated, hot, dead), and warnings of what else is wrong with a detector's frame."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def find_defects(frame: Frame) -> Defects:
     if share == 0:
         return Defects(None, notes)
     if share > MOST:
-        words = f"{share:.0%} of the pixels are saturated or defective: too many to leave out; expose anew"
+        words = f"{share:.0%} of the pixels are saturated or defective: too many to leave out; record the frame again"
         return Defects(missing if missing.any() else None, [*notes, words])
     kinds = ((full, "saturated"), (clipped & ~full, "hot or dead"), (missing, "missing (NaN)"))
     words = ", ".join(f"{int(m.sum())} {name}" for m, name in kinds if m.any())
@@ -85,7 +85,7 @@ def filled(frame: Frame, bad: Mask) -> Frame:
 
 
 def correlation_note(frame: Frame) -> list[str]:
-    """A warning where neighbouring pixels' noise hangs together: interpolated, resampled or compressed frames.
+    """A warning where the noise of neighbouring pixels is correlated: interpolated, resampled or compressed frames.
 
     The variance of second differences over s pixels is the same for every s if the noise is white; it grows
     to a plateau if it is correlated, and without end where it is the signal.
@@ -98,6 +98,6 @@ def correlation_note(frame: Frame) -> list[str]:
     if all(near > 1.25 and far < 1.25 for near, far in ratios):
         return [
             "the noise of neighbouring pixels is correlated (the frame was interpolated, binned or compressed): "
-            "give the recorded counts; intervals and verdicts are too sure of themselves"
+            "give the counts as recorded; without them, the intervals are too narrow and the verdicts too certain"
         ]
     return []

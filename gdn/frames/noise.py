@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from gdn.errors import InputError
+from gdn.likelihood import NoiseLaw
 
 Frame = NDArray[np.float32]
 Kind = Literal["poisson", "gaussian", "poisson-gaussian"]
@@ -37,14 +38,9 @@ class NoiseModel:
     how: str = "given"
 
     @property
-    def alpha(self) -> float:
-        """Slope of the variance with the mean in electrons: 1, or 0 for Gaussian noise."""
-        return 0.0 if self.kind == "gaussian" else 1.0
-
-    @property
-    def beta(self) -> float:
-        """Variance at mean zero, electrons^2 per pixel."""
-        return (self.read_noise / self.gain) ** 2
+    def law(self) -> NoiseLaw:
+        """Variance of a recorded pixel by its mean, in electrons."""
+        return NoiseLaw(0.0 if self.kind == "gaussian" else 1.0, (self.read_noise / self.gain) ** 2)
 
     def electrons(self, frame: Frame) -> Frame:
         """`frame` in electrons per pixel."""

@@ -7,6 +7,7 @@ wraps around.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import scipy.fft
@@ -70,6 +71,23 @@ def unbin(binned: Frame, grids: Grids) -> Frame:
     full[:k0, :k1] = coefficients[:k0, :k1] * gain[0][:, None] * gain[1][None, :]
     scale = np.sqrt(n0 * n1 / (m0 * m1))
     return np.asarray(scipy.fft.idctn(full, type=2, norm="ortho") * scale, dtype=np.float32)
+
+
+def rebin(image: Frame, fine: Grids, coarse: Grids) -> Frame:
+    """`bin_sum(unbin(image, fine)[...], coarse)` for an `image` on the bins of `fine`, whose frame is that of `coarse` or reaches
+    beyond it, without a frame in between: both are products along either axis."""
+    along = [_rebinning(image.shape[i], fine.frame_shape[i], coarse.frame_shape[i], coarse.binned_shape[i]) for i in (0, 1)]
+    return np.asarray(along[0] @ image.astype(np.float64) @ along[1].T, dtype=np.float32)
+
+
+@lru_cache(maxsize=8)
+def _rebinning(m: int, n: int, cut: int, bins: int) -> NDArray[np.float64]:
+    """Matrix (bins, m): from means of m bins over the first `cut` of n pixels to sums over `bins` of those."""
+    coefficients = scipy.fft.dct(np.eye(m), axis=0, norm="ortho")[: min(m, n)]
+    full = np.zeros((n, m))
+    full[: min(m, n)] = coefficients * _undo_averaging(min(m, n), m, n)[:, None]
+    pixels = scipy.fft.idct(full, axis=0, norm="ortho") * np.sqrt(n / m)
+    return np.asarray(_overlaps(cut, bins).astype(np.float64) @ pixels[:cut])
 
 
 def _undo_averaging(k: int, m: int, n: int) -> NDArray[np.float64]:

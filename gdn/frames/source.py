@@ -34,7 +34,7 @@ class FrameError(InputError):
 
 
 @dataclass(frozen=True)
-class Calibration:
+class FrameCalibration:
     """What a file says of its pixels: `sampling_angstrom` (None: nothing that can be used, and `trouble` says why)."""
 
     sampling_angstrom: float | None = None
@@ -73,7 +73,7 @@ class FrameFile:
     """An opened file: `count` frames of `frame_shape`, read by `read(i)`; `notes` are warnings about how it was opened."""
 
     path: Path
-    calibration: Calibration
+    calibration: FrameCalibration
     count: int
     frame_shape: tuple[int, int]
     dtype: np.dtype[Any]
@@ -167,7 +167,7 @@ def of_array(
     check_layout(path, shape, axes, data.dtype)
     sampling, trouble = pixel_size(sizes)
     leading = shape[:-2]
-    calibration = Calibration(sampling, "plain", axes, shape, trouble)
+    calibration = FrameCalibration(sampling, "plain", axes, shape, trouble)
     count = int(np.prod(leading, dtype=int))
     return FrameFile(
         path, calibration, count, (shape[-2], shape[-1]), np.dtype(data.dtype), _Stack(data, leading), name, notes or []

@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from gdn.frames.source import Calibration, FrameError, FrameFile, Style, check_layout, one_line, pixel_size
+from gdn.frames.source import FrameCalibration, FrameError, FrameFile, Style, check_layout, one_line, pixel_size
 from gdn.frames.tiff_pages import check_pages
 
 
@@ -61,7 +61,7 @@ def read_tiff(path: Path, dataset: str | None = None) -> FrameFile:
         if others and dataset is None
         else []
     )
-    calibration = Calibration(sampling, style, axes, shape[: len(axes)], trouble)
+    calibration = FrameCalibration(sampling, style, axes, shape[: len(axes)], trouble)
     return FrameFile(path, calibration, count, (rows, columns), np.dtype(dtype), data, "tif", notes)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from gdn.frames.source import Calibration, Frame, FrameFile
+from gdn.frames.source import Frame, FrameCalibration, FrameFile
 from gdn.frames.tiff import quiet_tifffile
 from gdn.storage import writing
 
@@ -21,7 +21,7 @@ DTYPES = ("float32", "float16", "uint16", "uint8")
 SUFFIX = {"tif": ".tif", "mrc": ".mrc", "zarr": ".zarr"}
 
 
-def _write_options(calibration: Calibration, description: dict[str, Any], provenance: str = "") -> dict[str, Any]:
+def _write_options(calibration: FrameCalibration, description: dict[str, Any], provenance: str = "") -> dict[str, Any]:
     """tifffile's arguments that give an output the axes, calibration and style of its input, and say where it came from."""
     s = calibration.sampling_angstrom
     metadata: dict[str, Any] = {"axes": calibration.axes}
@@ -45,7 +45,7 @@ def _write_options(calibration: Calibration, description: dict[str, Any], proven
     return options
 
 
-def write_tiff(path: Path, image: Frame, calibration: Calibration, description: dict[str, Any] | None = None) -> None:
+def write_tiff(path: Path, image: Frame, calibration: FrameCalibration, description: dict[str, Any] | None = None) -> None:
     """Write one float32 image; its name appears only when it is complete."""
     with writing(path) as temporary, quiet_tifffile():
         tifffile.imwrite(temporary, image.astype(np.float32), **_write_options(calibration, description or {}))
@@ -83,7 +83,7 @@ def result_writer(
     """
     given = source.calibration
     style = given.style if dtype != "float16" or given.style != "imagej" else "plain"  # ImageJ has no half precision
-    calibration = Calibration(sampling_angstrom, style, given.axes, given.shape)
+    calibration = FrameCalibration(sampling_angstrom, style, given.axes, given.shape)
     with writing(path) as temporary, _MAKERS[kind](temporary, calibration, dtype, provenance) as array:
         sink = Sink(array, dtype)
         del array
@@ -94,7 +94,7 @@ def result_writer(
 
 
 @contextmanager
-def _tiff(path: Path, calibration: Calibration, dtype: str, provenance: str) -> Iterator[NDArray[Any]]:
+def _tiff(path: Path, calibration: FrameCalibration, dtype: str, provenance: str) -> Iterator[NDArray[Any]]:
     options = _write_options(calibration, {"program": "gdn"}, provenance)
     with quiet_tifffile():
         mapped = tifffile.memmap(path, shape=calibration.shape, dtype=np.dtype(dtype), **options)
@@ -105,7 +105,7 @@ def _tiff(path: Path, calibration: Calibration, dtype: str, provenance: str) -> 
 
 
 @contextmanager
-def _mrc(path: Path, calibration: Calibration, dtype: str, provenance: str) -> Iterator[NDArray[Any]]:
+def _mrc(path: Path, calibration: FrameCalibration, dtype: str, provenance: str) -> Iterator[NDArray[Any]]:
     import mrcfile
     from mrcfile.utils import mode_from_dtype
 
@@ -138,7 +138,7 @@ def _mrc_statistics(file: Any) -> None:
 
 
 @contextmanager
-def _zarr(path: Path, calibration: Calibration, dtype: str, provenance: str) -> Iterator[Any]:
+def _zarr(path: Path, calibration: FrameCalibration, dtype: str, provenance: str) -> Iterator[Any]:
     """OME-Zarr (NGFF 0.5), one level, a frame a chunk."""
     import zarr
 

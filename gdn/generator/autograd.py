@@ -22,7 +22,7 @@ class Images(nn.Module):
         return self.vacuum + self.intensity_scale * y
 
 
-class PullBack(nn.Module):
+class AutogradPullBack(nn.Module):
     """See `gdn.generator.folded.PullBack`."""
 
     def __init__(self, images: Images) -> None:
@@ -42,7 +42,7 @@ class PullBack(nn.Module):
         return x.detach(), dz
 
 
-class PushForward(nn.Module):
+class AutogradPushForward(nn.Module):
     """See `gdn.generator.folded.PushForward`; J t as the derivative of t . J^T v in v, one pass for each tangent."""
 
     def __init__(self, images: Images) -> None:

@@ -77,7 +77,7 @@ class LinearStem(nn.Module):
         return y
 
 
-class Style(nn.Module):
+class StyleBlock(nn.Module):
     """Scale and shift of every channel from the latent (FiLM, Perez et al. 2018), for one stage."""
 
     def __init__(self, latent: int, width: int) -> None:

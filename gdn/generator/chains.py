@@ -100,7 +100,7 @@ class Ladder(Operation):
         return pushed
 
 
-class Coupling(Operation):
+class FoldedCoupling(Operation):
     """Affine coupling y = m x + (1 - m)(x exp(s) + t), (s, t) from `net` of m x, |s| below `bound` (RealNVP)."""
 
     def __init__(self, mask: Tensor, net: Chain, bound: float) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gdn.generator import prior_flow as flow
 from gdn.generator.blocks import GridStem, LinearStem, MappingStem, Rung
-from gdn.generator.chains import Chain, Coupling, Ladder
+from gdn.generator.chains import Chain, FoldedCoupling, Ladder
 from gdn.generator.folded import FoldedGenerator
 from gdn.generator.networks import Generator
 from gdn.generator.operations import Affine, Conv, Full, Operation, Relu, Reshape, Tanh, Up
@@ -41,8 +41,8 @@ def _entrance(generator: Generator) -> list[Operation]:
     if generator.flow is not None:
         operations.append(Reshape(flat, generator.flow.shape))
         for layer in generator.flow.layers:
-            assert isinstance(layer, flow.Coupling)
-            operations.append(Coupling(layer.mask.detach().clone(), Chain(fold_sequence([*layer.net])), flow.BOUND))
+            assert isinstance(layer, flow.CouplingLayer)
+            operations.append(FoldedCoupling(layer.mask.detach().clone(), Chain(fold_sequence([*layer.net])), flow.BOUND))
         operations.append(Reshape(generator.flow.shape, flat))
     stem = generator.stem
     if isinstance(stem, MappingStem):

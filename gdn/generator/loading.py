@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gdn.generator.networks import Encoder, Generator
 from gdn.generator.torch_globals import own_random_numbers
-from gdn.models import ModelError, Specimen, load_model
+from gdn.models import ModelError, SpecimenCard, load_model
 from gdn.recipes import Recipe
 
 
@@ -89,7 +89,7 @@ def networks_of_model(folder: Path) -> tuple[Generator, Encoder | None, Recipe]:
     return networks_of_weights(folder / "weights.safetensors", settings)
 
 
-def _specimen_of(known: Specimen) -> dict[str, Any]:
+def _specimen_of(known: SpecimenCard) -> dict[str, Any]:
     """What a recipe from before it had a section for it would say of a model's specimen."""
     voltage = {} if known.voltage_kv is None else {"energies_kv": (known.voltage_kv,)}
     return {"description": known.material} | voltage

@@ -11,9 +11,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gdn.generator.blocks import STEMS, PlaneWaves, Residual, Rung, Style, widths
+from gdn.generator.blocks import STEMS, PlaneWaves, Residual, Rung, StyleBlock, widths
 from gdn.generator.chains import halves
-from gdn.generator.prior_flow import Coupling, Flow
+from gdn.generator.prior_flow import CouplingLayer, PriorFlow
 from gdn.recipes import Network
 
 
@@ -32,7 +32,7 @@ class Generator(nn.Module):
         self.network, self.latent, self.channels = network, n.latent, n.channels
         stem = n.stem_latent
         per_cell = (stem // n.coarse**2, n.coarse, n.coarse) if n.stem == "grid" else (stem, 1, 1)
-        self.flow = Flow(n.flow, per_cell, n.flow_width) if n.flow else None
+        self.flow = PriorFlow(n.flow, per_cell, n.flow_width) if n.flow else None
         self.stem = STEMS[n.stem](stem, size[0], n.coarse)
         layers: list[nn.Module] = [Residual(size[0]) for _ in range(n.residual)]
         # Beside the layers, not among them: weights of a generator without rungs fit one with them.
@@ -51,7 +51,7 @@ class Generator(nn.Module):
     def _entry(self, width: int, pixel: int) -> list[nn.Module]:
         """Where the latent enters a stage of `width` channels, whose map has `pixel` px of the patch a pixel."""
         if self.network.body == "style":
-            return [Style(self.latent, width)]
+            return [StyleBlock(self.latent, width)]
         return [PlaneWaves(self.latent, width, self.network.waves, pixel)] if self.network.body == "waves" else []
 
     @property
@@ -63,7 +63,7 @@ class Generator(nn.Module):
         """Images of latents behind the flow."""
         y: Tensor = self.stem(e[:, : self.network.stem_latent])
         for i, layer in enumerate(self.layers):
-            y = layer(y, e) if isinstance(layer, Style | PlaneWaves) else layer(y)
+            y = layer(y, e) if isinstance(layer, StyleBlock | PlaneWaves) else layer(y)
             if str(i) in self.rungs:
                 y = self.rungs[str(i)](y, e)
         return torch.tanh(y)
@@ -203,7 +203,7 @@ def initialise(module: nn.Module, rule: str) -> None:
     if rule == "he":
         _start_small(module)
     for m in module.modules():
-        if isinstance(m, Coupling):
+        if isinstance(m, CouplingLayer):
             m.start_as_identity()
         elif isinstance(m, Rung):
             m.conv.weight.data *= 0.1

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file
 from torch import Tensor, nn
 
-from gdn.models.graphs import SHARED, SOURCES, WEIGHTS, Source, name_of
+from gdn.models.graphs import SHARED, SOURCES, WEIGHTS, WeightSource, name_of
 
 OPSET = 20
 LARGE = 256  # numbers: smaller weights stay as the exporter wrote them
@@ -103,21 +103,21 @@ def share_weights(folder: Path) -> None:
         onnx.save(model, str(path))
 
 
-def _sources(weights: Path) -> dict[str, Source]:
+def _sources(weights: Path) -> dict[str, WeightSource]:
     """What can be made of a file of weights, by name: each large tensor, and each layer's folded with the norm behind it."""
     stored = load_file(str(weights))
-    found: dict[str, Source] = {}
+    found: dict[str, WeightSource] = {}
     for name, tensor in stored.items():
         if tensor.size < LARGE or tensor.dtype not in (np.float16, np.float32):
             continue
-        sources = [Source(tensor=name)]
+        sources = [WeightSource(tensor=name)]
         layer, _, number = name.removesuffix(".weight").rpartition(".")
         norm = f"{layer}.{int(number) + 1}" if number.isdecimal() and tensor.ndim > 1 else ""
         if f"{norm}.running_var" in stored:
             scales = _scales(stored[f"{norm}.weight"], stored[f"{norm}.running_var"])
             axes = [axis for axis in (0, 1) if tensor.shape[axis] == scales[0].size]
             coded = [base64.b64encode(scale.astype("<f4").tobytes()).decode() for scale in scales]
-            sources += [Source(tensor=name, axis=axis, factors=factors) for axis in axes for factors in coded]
+            sources += [WeightSource(tensor=name, axis=axis, factors=factors) for axis in axes for factors in coded]
         found |= {name_of(source.made_of(tensor)): source for source in sources}
     return found
 

@@ -15,7 +15,7 @@ from gdn.generator.chains import halves
 BOUND = 1.5  # largest |log scale| of one layer
 
 
-class Coupling(nn.Module):
+class CouplingLayer(nn.Module):
     """y = m x + (1 - m)(x exp(s) + t) with (s, t) = net(m x), on maps (n, c, g, g); the identity at first."""
 
     mask: Tensor
@@ -69,13 +69,13 @@ def _mask(channels: int, size: int, kind: int) -> Tensor:
     return (1 - board if kind % 4 >= 2 else board)[None].contiguous()
 
 
-class Flow(nn.Module):
+class PriorFlow(nn.Module):
     """`layers` couplings on latents (n, d) seen as (c, g, g). Its weights serve a grid of any size."""
 
     def __init__(self, layers: int, shape: tuple[int, int, int], width: int) -> None:
         super().__init__()
         self.shape = shape
-        self.layers = nn.ModuleList(Coupling(shape[0], shape[1], width, i) for i in range(layers))
+        self.layers = nn.ModuleList(CouplingLayer(shape[0], shape[1], width, i) for i in range(layers))
 
     def forward(self, u: Tensor) -> Tensor:
         """Latents e (n, d) of normal `u` (n, d)."""
@@ -89,7 +89,7 @@ class Flow(nn.Module):
         u = e.view(-1, *self.shape)
         total = u.new_zeros(u.shape[0])  # len() would fix the batch in an exported graph
         for layer in reversed(self.layers):
-            assert isinstance(layer, Coupling)
+            assert isinstance(layer, CouplingLayer)
             u, one = layer.inverse(u)
             total = total + one
         return u.flatten(1), total

@@ -33,7 +33,7 @@ class ModelError(GdnError, ValueError):
     """A model folder that cannot be used; the message is one line that says why and what to do."""
 
 
-class Specimen(BaseModel):
+class SpecimenCard(BaseModel):
     """What the model has seen: `material`, and its microscope's voltage; None where that was not one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,7 +47,7 @@ class Card(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
     sampling_angstrom: float = Field(gt=0, lt=100)
-    specimen: Specimen
+    specimen: SpecimenCard
     recipe: dict[str, Any]
     training: dict[str, Any] = Field(description="images and structures seen, seconds, last statistics")
     metrics: dict[str, Any] = Field(default_factory=dict, description="figures on the test split")

@@ -1,7 +1,7 @@
 """Graphs without weights: those lie in weights.safetensors alone, once for all graphs of a model, and are put in as it is opened.
 
-A generator's graph says in its metadata which tensor each weight that it lacks is made of (`Source`); a weight's name is a hash
-of its numbers, so that only the numbers with which the graph was checked are ever run. A restorer's graph lacks every tensor
+A generator's graph says in its metadata which tensor each weight that it lacks is made of (`WeightSource`); a weight's name is a
+hash of its numbers, so that only the numbers with which the graph was checked are ever run. A restorer's graph lacks every tensor
 there is. In a serialised message of protocol buffers a field that is not repeated may come in pieces, which are merged, lists
 being joined (Protocol Buffers' documentation, "Encoding"): a graph is made whole by appending a piece that holds the weights and
 nothing else. ONNX's package is not needed for it. Before schema 5 a generator's graphs took what they lacked from generator.onnx,
@@ -32,7 +32,7 @@ _BYTES = 2  # wire type: a length, then so many bytes
 _FIXED = {1: 8, 5: 4}  # wire types of fixed size
 
 
-class Source(BaseModel):
+class WeightSource(BaseModel):
     """What a weight is made of: `tensor` of weights.safetensors, times a factor for each index of `axis` (`factors`: base64 of
     float32, little-endian; none: as it is), in half precision."""
 
@@ -52,7 +52,7 @@ class Source(BaseModel):
             return np.ascontiguousarray(tensor.astype(np.float32) * factors if self.factors else tensor, dtype="<f2")
 
 
-SOURCES = TypeAdapter(dict[str, Source])  # by the names of the weights that a graph lacks
+SOURCES = TypeAdapter(dict[str, WeightSource])  # by the names of the weights that a graph lacks
 
 
 def name_of(values: NDArray[Any]) -> str:
@@ -76,7 +76,7 @@ def complete_graph(folder: Path, graph: str) -> bytes:
     return b"".join([rest, _field(GRAPH, b"".join(_weights_for(name, sources, folder / WEIGHTS)))])
 
 
-def _without_sources(content: bytes) -> tuple[bytes, dict[str, Source] | None]:
+def _without_sources(content: bytes) -> tuple[bytes, dict[str, WeightSource] | None]:
     """A graph without that part of its metadata which says what its weights are made of, and that (None: it has none).
     Raises ValueError."""
     rest, sources = [], None
@@ -92,7 +92,7 @@ def _without_sources(content: bytes) -> tuple[bytes, dict[str, Source] | None]:
     return content if sources is None else b"".join(rest), sources
 
 
-def _weights_for(graph: str, sources: dict[str, Source], path: Path) -> Iterator[bytes]:
+def _weights_for(graph: str, sources: dict[str, WeightSource], path: Path) -> Iterator[bytes]:
     """The initialisers that a graph lacks. Raises ValueError where the file at `path` is not the one it was made with."""
     from safetensors import SafetensorError, safe_open
 
@@ -135,20 +135,38 @@ def restorer_graph(folder: Path) -> bytes:
         tensors = load((folder / "weights.safetensors").read_bytes())
     except SafetensorError as error:
         raise ValueError(f"weights.safetensors: no weights ({' '.join(str(error).split())})") from None
-    weights = b"".join(_field(INITIALIZER, _tensor(name, value.astype("<f4"))) for name, value in tensors.items())
-    return (folder / "restorer.onnx").read_bytes() + _field(GRAPH, weights)
+    # In pieces, joined once: each copy of the weights takes as long as all else.
+    pieces = [piece for name, value in tensors.items() for piece in _pieces(name, value)]
+    head = _head(GRAPH, sum(map(len, pieces)))
+    return b"".join([(folder / "restorer.onnx").read_bytes(), head, *pieces])
+
+
+def _pieces(name: str, value: NDArray[Any]) -> tuple[bytes, bytes]:
+    """An initializer of single-precision numbers: what comes before its values, and those."""
+    raw = np.ascontiguousarray(value, dtype="<f4").tobytes()
+    about = _about(name, value.shape, FLOAT) + _head(RAW_DATA, len(raw))
+    return _head(INITIALIZER, len(about) + len(raw)) + about, raw
 
 
 def _tensor(name: str, value: NDArray[Any]) -> bytes:
     """A TensorProto of float16 or float32."""
-    dims = b"".join(bytes([DIMS << 3]) + _varint(n) for n in value.shape)
     kind = FLOAT16 if value.dtype == np.float16 else FLOAT
-    return dims + bytes([DATA_TYPE << 3, kind]) + _field(NAME, name.encode()) + _field(RAW_DATA, value.tobytes())
+    return _about(name, value.shape, kind) + _field(RAW_DATA, value.tobytes())
+
+
+def _about(name: str, shape: tuple[int, ...], kind: int) -> bytes:
+    dims = b"".join(bytes([DIMS << 3]) + _varint(n) for n in shape)
+    return dims + bytes([DATA_TYPE << 3, kind]) + _field(NAME, name.encode())
 
 
 def _field(number: int, content: bytes) -> bytes:
     """A field of a length and so many bytes."""
-    return bytes([number << 3 | _BYTES]) + _varint(len(content)) + content
+    return _head(number, len(content)) + content
+
+
+def _head(number: int, length: int) -> bytes:
+    """What comes before the bytes of such a field."""
+    return bytes([number << 3 | _BYTES]) + _varint(length)
 
 
 def _name(tensor: memoryview) -> bytes:

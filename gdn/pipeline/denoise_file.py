@@ -16,7 +16,7 @@ from gdn.frames.source import FrameError, FrameFile
 from gdn.frames.writing import result_writer
 from gdn.likelihood import Array
 from gdn.pipeline.column_picture import save_atoms
-from gdn.pipeline.output_files import Outputs, Style, content_hash, is_done
+from gdn.pipeline.output_files import Outputs, OutputStyle, content_hash, is_done
 from gdn.pipeline.record import RecordKeeper, document, key_of, signature
 from gdn.pipeline.recording import JudgedFrame, Progress, RecordingDenoiser, check_field
 from gdn.storage import writing
@@ -33,7 +33,7 @@ class FileSettings:
     sampling_angstrom: float | None = None
     dataset: str | None = None
     summed: bool = False
-    style: Style = field(default_factory=Style)
+    style: OutputStyle = field(default_factory=OutputStyle)
 
     def read(self, path: Path) -> FrameFile:
         """The frames of a file, or their sum. Raises FrameError."""

@@ -1,7 +1,7 @@
 """Which models denoise a frame: those that were named, and of the generators those with the largest patch that it covers.
 
 A large patch sees more of the crystal and gives the better image (docs/measurements/comparison.md), but a tile that lies partly
-beyond the frame is foreign to the encoder and costs more than that (docs/latent-search.md).
+beyond the frame is foreign to the encoder and costs more than that (docs/measurements/search.md).
 """
 
 from __future__ import annotations

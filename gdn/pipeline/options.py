@@ -116,7 +116,8 @@ class Options:
         if asked or len(models) > 1:
             words = ", ".join(asked) or "several restorers"
             raise InputError(
-                f"{words}: not by a restorer alone; add a generator, or take model auto", asked[0].split()[0] if asked else None
+                f"{words}: a restorer alone cannot do this; add a generator, or use model auto",
+                asked[0].split()[0] if asked else None,
             )
 
 

@@ -16,7 +16,7 @@ KINDS = (*SUFFIX, "same")
 
 
 @dataclass(frozen=True)
-class Style:
+class OutputStyle:
     """How images are written: `kind` tif, mrc, zarr or same (as the input), `dtype` of DTYPES. Raises InputError."""
 
     kind: str = "tif"
@@ -89,11 +89,11 @@ def is_own_result(path: Path) -> bool:
     return stem.endswith(ENDINGS) or ("_atoms" in stem and path.suffix == ".png")
 
 
-def outputs_for(source: Path, folder: Path | None, style: Style | None = None) -> Outputs:
+def outputs_for(source: Path, folder: Path | None, style: OutputStyle | None = None) -> Outputs:
     """`NAME_denoised.tif`, `NAME_spread.tif`, `NAME.json`, `NAME_atoms.csv` and `.png` in `folder`, or beside the input."""
     stem = source.name.removesuffix(suffix_of(source))
     stem = stem[:-4] if stem.lower().endswith(".ome") else stem
-    return Outputs(folder if folder is not None else source.parent, stem, (style or Style()).of(source))
+    return Outputs(folder if folder is not None else source.parent, stem, (style or OutputStyle()).of(source))
 
 
 def content_hash(path: Path) -> str:
@@ -121,7 +121,7 @@ def check_absent(outputs: Outputs, levels: tuple[int, ...]) -> None:
     """Raises FrameError where an output is already there."""
     there = next((p for p in (*outputs.images(levels), outputs.record) if p.exists()), None)
     if there is not None:
-        raise FrameError(f"{there}: is there already; --overwrite replaces results, --resume skips those that are complete")
+        raise FrameError(f"{there}: exists already; --overwrite replaces results, --resume skips those that are complete")
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -48,7 +48,7 @@ class RecordKeeper:
         if self._before is not None and result.estimate is not None:
             last = self.frames[-1]
             self.frames[-1] = replace(last, following=next_frame(self._before, result.estimate, last.trust.own))
-        self._before = result.estimate
+        self._before = result.estimate and replace(result.estimate, thinned=None)
         fit = trust.fit and replace(trust.fit, map=NO_PIXELS)
         small = replace(trust, spread=NO_PIXELS, intervals={}, fit=fit)
         self.frames.append(FrameSummary(replace(result, image=NO_PIXELS, raw_spread=NO_PIXELS, estimate=None, bad=None), small))

@@ -126,6 +126,6 @@ def stretched(dtype: np.dtype[Any] | None, noise: NoiseModel) -> list[str]:
     if dtype != np.uint8 or 0.67 < noise.gain < 1.5:
         return []
     return [
-        f"8-bit values that are no counts: taken for an affine map of them, {noise.gain:.3g} gray levels an electron "
-        f"above {noise.offset:.3g}, as estimated; what was clipped is lost"
+        f"the 8-bit values are not counts: taken as {noise.gain:.3g} gray levels per electron above {noise.offset:.3g}, both "
+        "estimated; what was clipped is lost"
     ]

@@ -139,7 +139,7 @@ class Result:
         written = [*outputs.images(levels), *(one for index in with_atoms for one in outputs.atoms(index)), outputs.record]
         there = next((one for one in written if one.exists()), None)
         if there is not None and not overwrite:
-            raise InputError(f"{there}: is there already; wanted a new name, or overwrite=True")
+            raise InputError(f"{there}: exists already; wanted a new name, or overwrite=True")
         outputs.folder.mkdir(parents=True, exist_ok=True)
         sizes = [(self.sampling_angstrom, "Å")] * 2
         source = of_array(Path(path), self.image, leading_axes(self.image.ndim), sizes, "array")

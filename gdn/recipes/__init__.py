@@ -146,10 +146,10 @@ class Specimen(_Section):
             raise ValueError(f"energies_kv {list(self.energies_kv)}: the source '{self.source}' has one")
         return self
 
-    def card(self) -> models.Specimen:
+    def card(self) -> models.SpecimenCard:
         """The same as `model.json` has it: no voltage where there are several."""
         several = len(set(self.energies_kv)) > 1
-        return models.Specimen(material=self.description, voltage_kv=None if several else self.energies_kv[0])
+        return models.SpecimenCard(material=self.description, voltage_kv=None if several else self.energies_kv[0])
 
 
 class Recipe(_Section):

@@ -23,27 +23,27 @@ figcaption,svg text{font-size:12px;fill:#333}svg .t{font-weight:600}
 section{border-top:1px solid #ddd;margin-top:1.5em}dt{font-weight:600}dd{margin:0 0 .3em 0}
 """
 GUIDE = """<p>Spread: half-width of the interval that holds the truth in 68 of 100 pixels, as measured on simulated frames of the
-kind the model was trained for. p: share of such frames that fit their model as badly; below 0.01 nothing here can be relied
-on. Held out: gdn ran on three quarters of the counts and was scored, beside a Gaussian blur of the best width and a flat image,
-on the rest; the error is one standard error. Columns: present, cannot tell or absent by the counts, at the stated
+kind the model was trained for. p: share of such frames that fit their model as badly; if it is below 0.01, rely on nothing on
+this page. Held out: gdn ran on three quarters of the electrons. On the rest it was scored, beside a Gaussian blur of the best
+width and a flat image; the error is one standard error. Columns: present, cannot tell or absent by the counts, at the stated
 false-discovery rate. None of this replaces a second recording of the same object.</p>"""
 
 
 @dataclass(frozen=True)
-class Run:
+class ReportedRun:
     """What the page says of the whole run: lines of (name, value), all of it as text."""
 
     title: str
     facts: list[tuple[str, str]]
 
 
-def write_report(path: Path, run: Run, ledger: Ledger) -> None:
+def write_report(path: Path, run: ReportedRun, ledger: Ledger) -> None:
     """Write the page; its name appears only when it is complete."""
     with writing(path) as temporary:
         temporary.write_text(page(run, ledger), encoding="utf-8")
 
 
-def page(run: Run, ledger: Ledger) -> str:
+def page(run: ReportedRun, ledger: Ledger) -> str:
     """The page's HTML."""
     facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in run.facts)
     pooled = "".join(f"<li>{escape(line)}</li>" for line in ledger.words())

@@ -88,9 +88,9 @@ class Ledger:
         """What to say after a run of several frames."""
         said = []
         if self.scored > 1:
-            said = [f"{self.scored} frames, counts held out: {sentence(c)}" for c in self.pooled()]
+            said = [f"{self.scored} frames, on held-out electrons: {sentence(c)}" for c in self.pooled()]
         if self.unlike and self.frames > 1:
-            said.append(f"{self.unlike} of {self.frames} frames are unlike all the generator was trained for (p < {REFUSED:g})")
+            said.append(f"{self.unlike} of {self.frames} frames cannot be explained by the generator (p < {REFUSED:g})")
         return said
 
 
@@ -112,7 +112,7 @@ def decibels(c: Comparison) -> str:
 
 def whitened_residual(found: Estimate) -> Array:
     """(counts - result) / standard deviation of the noise, on the generator's grid."""
-    sigma = np.sqrt(np.maximum(found.binned.alpha * found.image + found.binned.beta, 1e-6))
+    sigma = found.binned.law.deviation(found.image)
     return np.asarray((found.binned.counts - found.image) / sigma, dtype=np.float32)
 
 

@@ -21,7 +21,7 @@ from gdn.search.tile_search import EMPTY, SearchSettings, best_of_each, exchange
 
 
 @dataclass
-class Pool:
+class SearchedTiles:
     """The candidates of all tiles: `mixture` for blending, the best of each without its mean, every one's objective."""
 
     mixture: Mixture
@@ -62,9 +62,9 @@ def proposed(engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, setting
     return mixture.image()
 
 
-def searched(engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, settings: SearchSettings, watch: Watch) -> Pool:
-    """Search every tile, and let the tiles hear of each other once."""
-    pool = Pool(Mixture(tiling, 1e-9 if settings.estimate == "map" else settings.temperature, watch.spread))
+def searched(engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, settings: SearchSettings, watch: Watch) -> SearchedTiles:
+    """Search every tile; then the encoder sees the blended frame, and its new guesses join each tile's candidates, once."""
+    pool = SearchedTiles(Mixture(tiling, 1e-9 if settings.estimate == "map" else settings.temperature, watch.spread))
     dose = float(binned.counts.mean())
     count, patch = len(tiling.corners), tiling.patch
 
@@ -98,7 +98,7 @@ def searched(engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, setting
     return pool
 
 
-def within(engine: Engine, pool: Pool, binned: Binned, settings: SearchSettings, seed: int) -> Array:
+def within(engine: Engine, pool: SearchedTiles, binned: Binned, settings: SearchSettings, seed: int) -> Array:
     """Standard deviation within each tile's best restart, by the Laplace approximation, blended."""
     tiling, best = pool.mixture.tiling, pool.best
     if settings.laplace == "none" or best is None:

@@ -115,7 +115,7 @@ def choose_mixing(
     offsets = np.stack([_cosines(image) - before for image in images])
     scale = (1 - parts.share) / parts.share  # of the first part's electrons to the second's
     target = _cosines(parts.second) / scale - before
-    variance = max(parts.alpha * float(parts.second.mean()) + parts.other_beta, 1e-12) / scale**2
+    variance = parts.other_law.variance(float(parts.second.mean())) / scale**2
     forms, contrast = [], []
     for window in bands((parts.first.shape[0], parts.first.shape[1]), sampling):
         weighted = (offsets * window).reshape(len(images), -1) / (2 * variance)

@@ -2,7 +2,7 @@
 
 Each restart has a seed of its own, so restart i of seed s is the same latent whatever N, batch or
 engine, and latents need not be stored. Images are stored in half precision (2 bytes a pixel): its
-rounding, 5e-4, is far below any noise, and keeps the ranking (docs/latent-search.md). They are read
+rounding, 5e-4, is far below any noise, and keeps the ranking (docs/measurements/search.md). They are read
 through a memory map, so that a million restarts need disk, not memory.
 """
 

@@ -16,7 +16,7 @@ from gdn.likelihood import FLOOR, Array, TileData
 def pixel_sigma(dose: NDArray[np.float64] | float, data: TileData) -> NDArray[np.float64]:
     """Standard deviation of y / dose at the vacuum level, for a `dose` in electrons per binned pixel."""
     dose = np.asarray(dose, dtype=np.float64)
-    return np.asarray(np.sqrt(np.maximum(data.alpha * dose + data.beta, 1e-12)) / dose)
+    return np.asarray(data.law.deviation(dose) / dose)
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ def bank_scores(part: BankPart, data: TileData, dose: float, chunk: int = 256) -
     dose of each pair is profiled out in closed form: NLL = -Y.log X + (sum Y) log(sum X), and
     -(Y.X)^2 / (2 beta |X|^2). For shifted Poisson noise `dose` (electrons per binned pixel) is used for all.
     """
-    x = part.images if data.alpha == 0 else part.positive
-    if data.alpha == 0:
+    x = part.images if data.law.gaussian else part.positive
+    if data.law.gaussian:
         terms, level = x, x * x
     else:
-        terms, level = part.log if data.beta == 0 else np.log(dose * x + data.beta), x
+        terms, level = part.log if data.law.beta == 0 else np.log(dose * x + data.law.beta), x
     out = np.empty((len(data.counts), len(x)), np.float32)
     for first in range(0, len(out), chunk):
         w = data.weights[first : first + chunk].reshape(-1, x.shape[1])
@@ -61,11 +61,11 @@ def bank_scores(part: BankPart, data: TileData, dose: float, chunk: int = 256) -
         # Most tiles lie inside the frame: their weights are all one, and so is the product with them.
         sums = product(w, level) if (w == 0).any() else np.broadcast_to(level.sum(1), (len(w), len(x)))
         score: NDArray[np.floating]
-        if data.alpha == 0:
-            score = -(np.maximum(product(y, terms), 0) ** 2) / (2 * data.beta * np.maximum(sums, 1e-12))
-        elif data.beta == 0:
+        if data.law.gaussian:
+            score = -(np.maximum(product(y, terms), 0) ** 2) / (2 * data.law.beta * np.maximum(sums, 1e-12))
+        elif data.law.beta == 0:
             score = -product(y, terms) + y.sum(1, keepdims=True) * np.log(sums / np.maximum(w.sum(1, keepdims=True), 1))
         else:
-            score = dose * sums - product(y + data.beta * w, terms)
+            score = dose * sums - product(y + data.law.beta * w, terms)
         out[first : first + chunk] = score
     return out

@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gdn.frames.tiling import Tiling, cut
-from gdn.likelihood import Array, TileData
+from gdn.likelihood import Array, NoiseLaw, TileData
 
 
 @dataclass(frozen=True)
 class Binned:
-    """A frame on the generator's grid: `counts`, the noise law of a binned pixel, variance = alpha mean + beta; `valid`,
+    """A frame on the generator's grid: `counts`, the noise `law` of a binned pixel; `valid`,
     the share of each binned pixel that was recorded by good pixels (None: all of all)."""
 
     counts: Array
-    alpha: float
-    beta: float
+    law: NoiseLaw
     valid: Array | None = None
 
     def tiles(self, tiling: Tiling) -> TileData:
@@ -24,4 +23,4 @@ class Binned:
         counts, weights = cut(self.counts, tiling)
         if self.valid is not None:
             weights *= cut(self.valid, tiling)[0]
-        return TileData(counts, weights, self.alpha, self.beta)
+        return TileData(counts, weights, self.law)

@@ -10,7 +10,8 @@ import numpy as np
 from gdn.blas import one_blas_thread
 from gdn.engines.base import Engine
 from gdn.errors import InputError
-from gdn.frames.bad_pixels import Mask, filled, find_defects
+from gdn.frames.bad_pixels import Mask
+from gdn.frames.examined import examined
 from gdn.frames.noise import NoiseModel, noise_of
 from gdn.frames.resampling import Grids, bin_sum, grids_for, unbin
 from gdn.likelihood import Array
@@ -63,17 +64,16 @@ def denoise_frame(
     progress: Progress = lambda share: None,
     others: Sequence[Candidate] = (),
 ) -> FrameResult:
-    """Denoise one frame (rows, columns) float32, mixed with `others` as counts held out have it. Raises ValueError where the
+    """Denoise one frame (rows, columns) float32, mixed with `others`, weighted on held-out counts. Raises ValueError where the
     noise model contradicts it."""
     watch = Watch(Clock(), progress)
-    defects = find_defects(frame)
-    whole = frame if defects.bad is None else filled(frame, defects.bad)
-    model, grids, counts = binned_frame(whole, sampling_angstrom, engine, noise)
+    defects, whole, model = examined(frame, noise)
+    grids, counts = _binned(model.electrons(whole), sampling_angstrom, engine)
     valid = None if defects.bad is None else bin_sum((~defects.bad).astype(np.float32), grids) / np.float32(grids.area)
     warnings = defects.notes + _warnings(model, float(counts.mean()), grids, engine.model.card.patch)
     watch.clock.mark("prepare")
-    recorded = Recorded(model.electrons(whole), model.alpha, model.beta, grids)
-    binned = Binned(counts, model.alpha, model.beta * grids.area, valid)
+    recorded = Recorded(model.electrons(whole), model.law, grids)
+    binned = Binned(counts, model.law.of_sum(grids.area), valid)
     found = estimate(binned, engine, bank, settings, watch, recorded, others)
     area = grids.area
     result = model.units(unbin(found.image, grids) / area)
@@ -94,11 +94,16 @@ def binned_frame(
     """Noise model, grids, and the frame in electrons on the generator's grid. Raises ValueError where the
     noise model contradicts the frame."""
     model = noise_of(frame, noise)
-    grids = grids_for((frame.shape[0], frame.shape[1]), sampling_angstrom, engine.model.card.sampling_angstrom)
-    binned = bin_sum(model.electrons(frame), grids)
+    return model, *_binned(model.electrons(frame), sampling_angstrom, engine)
+
+
+def _binned(electrons: Array, sampling_angstrom: float, engine: Engine) -> tuple[Grids, Array]:
+    """Grids, and a frame in electrons on the generator's grid. Raises InputError for one without a signal."""
+    grids = grids_for((electrons.shape[0], electrons.shape[1]), sampling_angstrom, engine.model.card.sampling_angstrom)
+    binned = bin_sum(electrons, grids)
     if binned.mean() <= 0:
-        raise InputError("the mean signal is not above the detector's offset; say the frame's noise (poisson, for example)")
-    return model, grids, binned
+        raise InputError("the mean signal is not above the estimated offset of the detector; give the noise, for example poisson")
+    return grids, binned
 
 
 def _doubts(choice: Choice, residual_share: float, mixing: Mixing | None) -> list[str]:
@@ -106,7 +111,7 @@ def _doubts(choice: Choice, residual_share: float, mixing: Mixing | None) -> lis
     if mixing is not None and mixing.changed:
         shares = ", ".join(f"{name} {mixing.share(name):.0%}" for name in mixing.names)
         if mixing.share(OWN[0]) < 0.5 or residual_share > 0.5:
-            return [f"the generator explains little of this frame; counts held out mix its contrast from {shares}"]
+            return [f"the generator explains little of this frame; its contrast is a mixture of {shares}"]
         return []
     found = []
     if choice.filter_wins:
@@ -124,6 +129,6 @@ def _warnings(model: NoiseModel, dose: float, grids: Grids, patch: int) -> list[
         found.append(f"the frame covers {grids.binned_shape[0]}x{grids.binned_shape[1]} generator px, less than one tile")
     if grids.area < 1:
         found.append("the frame is sampled more coarsely than the generator: its finest detail is not in the data")
-    if model.alpha == 1 and dose < 1:
-        found.append(f"{dose:.2g} electrons per generator pixel: next to no information")
+    if not model.law.gaussian and dose < 1:
+        found.append(f"only {dose:.2g} electrons per pixel of the generator: the frame holds next to no information")
     return found

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from gdn.engines.base import Engine
 from gdn.frames.tiling import Tiling, tile_frame
 from gdn.likelihood import Array
-from gdn.search.all_tiles import Pool, proposed, searched, within
+from gdn.search.all_tiles import SearchedTiles, proposed, searched, within
 from gdn.search.band_mixture import OWN, Candidate, Mixing, choose_mixing, mixed
 from gdn.search.bank import Bank
 from gdn.search.binned import Binned
-from gdn.search.held_out_shares import Choice, Recorded, choose, noise_deviation, plain_filter, split
+from gdn.search.held_out_shares import Choice, Recorded, Split, choose, plain_filter, split
 from gdn.search.progress import Watch
 from gdn.search.residual import shrunk_residual
 from gdn.search.tile_search import SearchSettings
@@ -47,10 +47,23 @@ class Mixed:
 
 
 @dataclass(frozen=True)
+class Thinned:
+    """The two `parts` into which `seed` divides a frame's counts, the first as `recorded`, and the `images` that the `others`
+    made of it: the held-out score asks for them again."""
+
+    seed: int
+    parts: Split
+    recorded: Recorded
+    others: tuple[Candidate, ...]
+    images: list[Array]
+
+
+@dataclass(frozen=True)
 class Estimate:
     """`generated` by the generator alone and what was `added` to it; standard deviations over `restarts` and
     overlapping tiles, and within each of them (`laplace`; zero where it was not asked for). `mixed` with other candidates,
-    where counts held out gave those a share (`mixing` also where they did not)."""
+    where counts held out gave those a share (`mixing` also where they did not). `thinned`: the counts by which that was chosen,
+    where there were recorded ones."""
 
     binned: Binned
     tiling: Tiling
@@ -62,6 +75,7 @@ class Estimate:
     fit: TileFit
     mixing: Mixing | None = None
     mixed: Mixed | None = None
+    thinned: Thinned | None = None
 
     @property
     def image(self) -> Array:
@@ -102,9 +116,11 @@ def estimate(
     watch: Watch | None = None,
     recorded: Recorded | None = None,
     others: Sequence[Candidate] = (),
+    theirs: Sequence[Array] | None = None,
 ) -> Estimate:
     """Search every tile of a binned frame, blend, and add what counts held out let through: those `recorded`, or, where
-    there are none, the binned ones. `others` are candidates of a mixture, which work on `recorded` counts."""
+    there are none, the binned ones. `others` are candidates of a mixture, which work on `recorded` counts; `theirs`: the
+    images that they make of those, where they are known already."""
     watch = watch or Watch()
     patch = engine.model.card.patch
     tiling = tile_frame((binned.counts.shape[0], binned.counts.shape[1]), patch, settings.stride or patch // 2)
@@ -114,22 +130,26 @@ def estimate(
     image, spread = pool.mixture.image_and_spread()
     fit = _tile_fit(pool)
     del pool
-    choice, mixing = Choice(threshold=np.inf), None
+    choice, mixing, thinned = Choice(threshold=np.inf), None, None
     if settings.residual:
-        choice, mixing = _choose(engine, bank, binned, tiling, settings, recorded, others)
-    added = _beyond(binned, image, choice)
+        choice, mixing, thinned = _choose(engine, bank, binned, tiling, settings, recorded, others)
+    # What has no weight in a mixture need not make its image of all counts.
+    used = np.any(mixing.weights > 0, axis=0).tolist() if mixing is not None and mixing.changed else []
+    residual, filtered = _own(binned, image, choice, choice.share > 0 or any(used[1:2]))
+    added = residual
+    if choice.share > 0:
+        added = np.asarray((1 - choice.share) * residual + choice.share * (filtered - image), dtype=np.float32)
     watch.clock.mark("beyond")
     result = None
-    if mixing is not None and mixing.changed and recorded is not None:
-        used = np.any(mixing.weights > 0, axis=0).tolist()[len(OWN) :]  # what has no weight need not make its image of all counts
-        more = [other(recorded) if wanted else np.zeros_like(image) for other, wanted in zip(others, used, strict=True)]
-        images = [*_own(binned.counts, image, binned.alpha, binned.beta, choice), *more]
+    if mixing is not None and used and recorded is not None:
+        theirs = theirs or [other(recorded) if its else image for other, its in zip(others, used[len(OWN) :], strict=True)]
+        images = [image + residual, filtered, *theirs]
         result = Mixed(*mixed(images, mixing, recorded.grids.binned_sampling), mixing)
         watch.clock.mark("mixture")
-    return Estimate(binned, tiling, image, added, spread, spread_within, choice, fit, mixing, result)
+    return Estimate(binned, tiling, image, added, spread, spread_within, choice, fit, mixing, result, thinned)
 
 
-def _tile_fit(pool: Pool) -> TileFit:
+def _tile_fit(pool: SearchedTiles) -> TileFit:
     found = pool.best
     assert found is not None  # every frame has a tile, every tile a candidate
     energy = 0.5 * (found.z.astype(np.float64) ** 2).sum(1)
@@ -146,34 +166,29 @@ def _choose(
     settings: SearchSettings,
     recorded: Recorded | None,
     others: Sequence[Candidate],
-) -> tuple[Choice, Mixing | None]:
+) -> tuple[Choice, Mixing | None, Thinned | None]:
     """Amounts of residual and plain filter, and the weights of other candidates, chosen with the encoder's image of thinned
     counts."""
     if recorded is None:
-        parts, first = split(binned.counts, binned.alpha, binned.beta, bank.seed), None
+        parts, first = split(binned.counts, binned.law, bank.seed), None
     else:
         parts, first = recorded.split(bank.seed)
     quick = replace(settings, symmetries=min(4, settings.symmetries), brief_candidates=0)
-    guess = proposed(engine, bank, Binned(parts.first, parts.alpha, parts.beta, binned.valid), tiling, quick)
-    choice = choose(parts, guess)
-    if first is None or not others:
-        return choice, None
-    images = [*_own(parts.first, guess, parts.alpha, parts.beta, choice), *(other(first) for other in others)]
+    guess = proposed(engine, bank, Binned(parts.first, parts.law, binned.valid), tiling, quick)
+    choice, *own = choose(parts, guess)
+    if first is None:
+        return choice, None, None
+    theirs = [other(first) for other in others]
+    thinned = Thinned(bank.seed, parts, first, tuple(others), theirs)
+    if not others:
+        return choice, None, thinned
     names = (*OWN, *(other.name for other in others))
-    return choice, choose_mixing(parts, images, names, choice, first.grids.binned_sampling)
+    return choice, choose_mixing(parts, [*own, *theirs], names, choice, first.grids.binned_sampling), thinned
 
 
-def _own(counts: Array, image: Array, alpha: float, beta: float, choice: Choice) -> tuple[Array, Array]:
-    """The generator's `image` with its shrunk residual, and the plain filter's."""
-    sigma = noise_deviation(image, alpha, beta)
-    return image + shrunk_residual(counts - image, sigma, choice.threshold), plain_filter(counts, sigma, choice.width)
-
-
-def _beyond(binned: Binned, image: Array, choice: Choice) -> Array:
-    """What is added to the generator's `image`: its shrunk residual, and the chosen share of the plain filter."""
-    sigma = noise_deviation(image, binned.alpha, binned.beta)
-    added = shrunk_residual(binned.counts - image, sigma, choice.threshold)
-    if choice.share == 0:
-        return added
-    filtered = plain_filter(binned.counts, sigma, choice.width)
-    return np.asarray((1 - choice.share) * added + choice.share * (filtered - image), dtype=np.float32)
+def _own(binned: Binned, image: Array, choice: Choice, with_filter: bool) -> tuple[Array, Array]:
+    """What is left of the counts beside the generator's `image`, shrunk; and the plain filter's image (the generator's, where it
+    is not asked for)."""
+    sigma = binned.law.deviation(image)
+    residual = shrunk_residual(binned.counts - image, sigma, choice.threshold)
+    return residual, plain_filter(binned.counts, sigma, choice.width) if with_filter else image

@@ -13,8 +13,8 @@ import numpy as np
 
 from gdn.blas import one_blas_thread
 from gdn.engines.base import Engine
-from gdn.frames.bad_pixels import filled, find_defects
-from gdn.frames.noise import NoiseModel, noise_of
+from gdn.frames.examined import examined
+from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, grids_for
 from gdn.frames.tiling import tile_frame
 from gdn.likelihood import Array
@@ -31,7 +31,7 @@ def held_out_nats(parts: Split, engine: Engine, bank: Bank, settings: SearchSett
     patch = engine.model.card.patch
     tiling = tile_frame((parts.first.shape[0], parts.first.shape[1]), patch, settings.stride or patch // 2)
     quick = replace(settings, symmetries=1, brief_candidates=0)
-    return explained_nats(parts, proposed(engine, bank, Binned(parts.first, parts.alpha, parts.beta), tiling, quick))
+    return explained_nats(parts, proposed(engine, bank, Binned(parts.first, parts.law), tiling, quick))
 
 
 @one_blas_thread()
@@ -46,10 +46,8 @@ def best_generator(
     that none can be tried on: whoever denoises it says why."""
     if not np.nanstd(frame) > 0:
         return 0, {}
-    defects = find_defects(frame)
-    whole = frame if defects.bad is None else filled(frame, defects.bad)
     try:
-        model = noise_of(whole, noise)
+        _, whole, model = examined(frame, noise)
     except ValueError:
         return 0, {}
     electrons = model.electrons(whole)
@@ -60,7 +58,7 @@ def best_generator(
     for engine, bank in generators:
         grids = grids_for((frame.shape[0], frame.shape[1]), sampling_angstrom, engine.model.card.sampling_angstrom)
         if grids not in parts:
-            parts[grids] = Recorded(electrons, model.alpha, model.beta, grids).split(bank.seed)[0]
+            parts[grids] = Recorded(electrons, model.law, grids).split(bank.seed)[0]
         nats.append(held_out_nats(parts[grids], engine, bank, settings))
     best = max(range(len(nats)), key=lambda i: nats[i])
     names = [engine.model.card.name for engine, _ in generators]

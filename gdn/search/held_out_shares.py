@@ -1,4 +1,4 @@
-"""How much of what, chosen on counts the estimate has not seen.
+"""How much of the residual and of a plain filter goes into the result, chosen on counts held out of the estimate.
 
 Counts are thinned into two independent sets: of Poisson counts each electron goes to the first set
 with probability 1 - HELD_OUT and to the second otherwise (binomial thinning); Gaussian noise is split
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from gdn.frames.resampling import Grids, bin_sum
-from gdn.likelihood import Array, TileData, negative_log_likelihood
+from gdn.likelihood import FLOOR, Array, NoiseLaw, TileData, negative_log_likelihood
 from gdn.search.portions import strips
 from gdn.search.residual import shrunk_residual
 
@@ -35,14 +35,13 @@ MARGIN = 3.0  # nats that more freedom must gain
 @dataclass(frozen=True)
 class Split:
     """A frame as two independent ones. `first` and `second` (rows, columns) in electrons; their
-    means are `share` and 1 - `share` of the frame's, their noise laws (`alpha`, `beta`) and (`alpha`, `other_beta`)."""
+    means are `share` and 1 - `share` of the frame's, their noise laws `law` and `other_law`."""
 
     first: Array
     second: Array
     share: float
-    alpha: float
-    beta: float
-    other_beta: float
+    law: NoiseLaw
+    other_law: NoiseLaw
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,8 @@ class Choice:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A frame's `electrons` (rows, columns) as they were recorded, on its own grid, where a pixel's variance is
-    alpha mean + beta; `depth`, how often they were thinned already.
+    """A frame's `electrons` (rows, columns) as they were recorded, on its own grid, with the noise `law` of such a
+    pixel; `depth`, how often they were thinned already.
 
     Counts are thinned where they were recorded and then summed on the generator's grid: sums over parts of pixels have less
     than Poisson's variance, and thinning them would leave the two sets correlated. Whole numbers are kept as such, in a quarter
@@ -74,50 +73,48 @@ class Recorded:
     """
 
     electrons: Electrons
-    alpha: float
-    beta: float
+    law: NoiseLaw
     grids: Grids
     depth: int = 0
 
     def __post_init__(self) -> None:
-        if self.electrons.dtype == np.float32 and _are_counts(self.electrons, self.alpha, self.beta):
+        if self.electrons.dtype == np.float32 and _are_counts(self.electrons, self.law):
             object.__setattr__(self, "electrons", _small(self.electrons))
 
     def split(self, seed: int) -> tuple[Split, Recorded]:
         """The two sets on the generator's grid, and the first as recorded, to be thinned again."""
-        parts = split(self.electrons, self.alpha, self.beta, seed, self.depth)
+        parts = split(self.electrons, self.law, seed, self.depth)
         binned = replace(
             parts, first=bin_sum(parts.first.astype(np.float32, copy=False), self.grids),
             second=bin_sum(parts.second.astype(np.float32, copy=False), self.grids),
-            beta=parts.beta * self.grids.area, other_beta=parts.other_beta * self.grids.area,
+            law=parts.law.of_sum(self.grids.area), other_law=parts.other_law.of_sum(self.grids.area),
         )  # fmt: skip
-        return binned, Recorded(parts.first, parts.alpha, parts.beta, self.grids, self.depth + 1)
+        return binned, Recorded(parts.first, parts.law, self.grids, self.depth + 1)
 
 
-def split(binned: Any, alpha: float, beta: float, seed: int, depth: int = 0) -> Split:
+def split(binned: Any, law: NoiseLaw, seed: int, depth: int = 0) -> Split:
     """Thin a frame (rows, columns) in electrons, float32, or whole numbers, of which the parts have the type. The same seed
     gives the same split; what was thinned before needs another `depth`, or the draws would be those that made it."""
     rng = np.random.default_rng([seed, 0x7E1D, *([depth] if depth else [])])
     keep = 1 - HELD_OUT
-    if _are_counts(binned, alpha, beta):
+    if _are_counts(binned, law):
         first = np.empty_like(binned)
         for rows in strips((binned.shape[0], binned.shape[1]), STRIP_PIXELS):  # whole numbers take twice the frame's memory
             first[rows] = rng.binomial(np.round(binned[rows]).astype(np.int64), keep)
-        return Split(first, binned - first, keep, alpha, 0.0, 0.0)
+        return Split(first, binned - first, keep, law, law)
     # y1 = k (y + c n), y2 = (1 - k) (y - n / c) with variance v of y: independent where c^2 = (1 - k) / k.
-    variance = np.maximum(alpha * np.maximum(gaussian_filter(binned, 2.0), 0) + beta, 1e-6)
-    draw = np.sqrt(variance) * rng.standard_normal(binned.shape)
+    draw = law.deviation(np.maximum(gaussian_filter(binned, 2.0), 0)) * rng.standard_normal(binned.shape)
     c = np.sqrt(HELD_OUT / keep)
     first = (keep * (binned + c * draw)).astype(np.float32)
     second = (HELD_OUT * (binned - draw / c)).astype(np.float32)
     # Var y1 = k^2 v (1 + c^2) = k v, and so for the second: a thinned Poisson law with thinned read noise.
-    return Split(first, second, keep, alpha, keep * beta, HELD_OUT * beta)
+    return Split(first, second, keep, law.of_part(keep), law.of_part(HELD_OUT))
 
 
-def _are_counts(binned: Any, alpha: float, beta: float) -> bool:
+def _are_counts(binned: Any, law: NoiseLaw) -> bool:
     """Whether these are whole numbers, none negative, under Poisson's law."""
-    if alpha != 1 or beta != 0 or binned.dtype != np.float32:
-        return alpha == 1 and beta == 0
+    if not law.poisson or binned.dtype != np.float32:
+        return law.poisson
     parts = (binned[rows] for rows in strips((binned.shape[0], binned.shape[1]), STRIP_PIXELS))
     return all(np.abs(part - np.round(part)).max() < 1e-3 and part.min() > -0.5 for part in parts)
 
@@ -133,11 +130,6 @@ def _small(counts: Any) -> Any:
     return found
 
 
-def noise_deviation(image: Array, alpha: float, beta: float) -> Array:
-    """Standard deviation of counts of mean `image`, float32."""
-    return np.asarray(np.sqrt(np.maximum(alpha * image + beta, 1e-6)), dtype=np.float32)
-
-
 def plain_filter(counts: Array, sigma: Array, width: float | None) -> Array:
     """The plain filter's image of `counts`: a Gaussian of `width` px, or windowed shrinkage about the mean."""
     if width is not None:
@@ -146,9 +138,10 @@ def plain_filter(counts: Array, sigma: Array, width: float | None) -> Array:
     return np.asarray(mean + shrunk_residual(counts - mean, sigma), dtype=np.float32)
 
 
-def choose(parts: Split, guess: Array) -> Choice:
-    """Threshold, share and filter of least held-out loss. `guess` is a generator's image of the first part."""
-    noise = noise_deviation(guess, parts.alpha, parts.beta)
+def choose(parts: Split, guess: Array) -> tuple[Choice, Array, Array]:
+    """Threshold, share and filter of least held-out loss, and with them the image of the generator with its residual, and the
+    filter's. `guess` is a generator's image of the first part."""
+    noise = parts.law.deviation(guess)
     level = _score(np.full_like(guess, parts.first.mean()), parts)
 
     def gain(image: Array) -> float:
@@ -159,13 +152,13 @@ def choose(parts: Split, guess: Array) -> Choice:
     filters = ((w, plain_filter(parts.first, noise, w)) for w in (None, *WIDTHS))
     width, its, other = _first_of_best(filters, gain, 0.0)
     share = _first_of_best(((s, ((1 - s) * mine + s * its).astype(np.float32)) for s in MIXTURES), gain, MARGIN)[0]
-    return Choice(threshold, share, width, own, other)
+    return Choice(threshold, share, width, own, other), mine, its
 
 
 def explained_nats(parts: Split, guess: Array) -> float:
     """Nats by which a generator's image `guess` of the first part, with what of its residual stands out clearly, explains
     the second part better than the first's mean does."""
-    noise = noise_deviation(guess, parts.alpha, parts.beta)
+    noise = parts.law.deviation(guess)
     image = guess + shrunk_residual(parts.first - guess, noise)
     return _score(np.full_like(guess, parts.first.mean()), parts) - _score(image, parts)
 
@@ -190,8 +183,8 @@ def _score(image: Array, parts: Split) -> float:
     total = 0.0
     for strip in strips(image.shape, STRIP_PIXELS):
         counts = parts.second[None, strip]
-        data = TileData(counts, np.ones_like(counts), parts.alpha, parts.other_beta)
-        expected = np.maximum(image[None, strip], 1e-3 if parts.alpha else -np.inf)
+        data = TileData(counts, np.ones_like(counts), parts.other_law)
+        expected = np.maximum(image[None, strip], -np.inf if parts.law.gaussian else FLOOR)
         scaled = np.asarray(expected * np.float32((1 - parts.share) / parts.share), dtype=np.float32)
         total += float(negative_log_likelihood(scaled, data)[0])
     return total

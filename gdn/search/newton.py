@@ -5,7 +5,7 @@ precision as its Hessian (Gauss-Newton; Martens 2010, "Deep learning via Hessian
 formed: an iteration is one tangent and one cotangent through the generator. Stopping after a few iterations is the
 regularisation: the directions with the most information per nat come first, and those that only fit noise, last
 (Hansen 1998, ch. 6). Adam's first steps move all latents by the same amount, whatever the counts say of them: with
-many latents that is mostly noise (docs/latent-search.md).
+many latents that is mostly noise (docs/measurements/search.md).
 """
 
 from __future__ import annotations

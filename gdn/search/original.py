@@ -19,7 +19,7 @@ from gdn.errors import InputError
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import unbin
 from gdn.frames.tiling import cut, merge, tile_frame
-from gdn.likelihood import Array, TileData
+from gdn.likelihood import Array, NoiseLaw, TileData
 from gdn.restarts import restart_latents
 from gdn.search.denoise_frame import FrameResult, binned_frame
 from gdn.search.held_out_shares import Choice
@@ -92,7 +92,7 @@ def _denoise(
 def search_original(engine: Engine, tile: Array, weight: Array, seed: int, settings: OriginalSettings) -> tuple[Array, float]:
     """The clamped latent (1, d) the study's search ends with for a tile (1, h, w), vacuum 1; its squared error."""
     # Gaussian noise of variance 1/2 makes the objective the sum of squares.
-    data = TileData(tile, weight, 0.0, 0.5)
+    data = TileData(tile, weight, NoiseLaw(0.0, 0.5))
     starts = restart_latents(seed, range(settings.restarts), engine.model.card.latent)
     best, best_loss = starts[:1], np.inf
     for start in starts:

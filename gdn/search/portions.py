@@ -19,7 +19,8 @@ Found = TypeVar("Found")
 TILE_PIXELS = 2**20  # of tiles searched at a time: 64 tiles of 128 px
 BANK_PIXELS = 2**24  # of bank images scored at a time
 KEPT_PIXELS = 2**25  # of the largest bank whose images stay in memory from frame to frame
-# Measured peaks (docs/files.md): eight guesses, of the bank and of the neighbours a few more, each with its tile and mean.
+# Measured peaks (docs/measurements/robustness.md). A tile has eight guesses and a few starts from the bank and the neighbours,
+# each with its tile and mean.
 BYTES_PER_TILE_PIXEL = 200
 BYTES_PER_BANK_PIXEL = 14  # half precision in, single precision and its logarithm
 LEAST_PIXELS = 2**12

@@ -1,6 +1,6 @@
 """Refinement of candidates: gradient descent on the latent and the tile's nuisance parameters.
 
-The objective is -log p(y | mu) + |z|^2 / 2 + weak priors on the nuisances (DESIGN section 3), with
+The objective is -log p(y | mu) + |z|^2 / 2 + weak priors on the nuisances (docs/method.md, "Objective"), with
 mu = dose * (1 + contrast * (G(z) - 1) + slope_y * v + slope_x * u), v and u from -1 to 1 over the tile.
 """
 
@@ -117,8 +117,8 @@ class Point:
 class Objective:
     """The objective of latents and nuisances theta (n, d + k) for the tiles that `data` holds, one each.
 
-    Of a half-precision model values, gradients and images are in single precision, products of the Jacobian in half: a
-    direction may be rounded, what is made of it not.
+    For a model in half precision, values, gradients and images are in single precision and products of the Jacobian in half. A
+    rounded direction costs little; a rounded result would not.
     """
 
     def __init__(self, engine: Engine, data: TileData) -> None:

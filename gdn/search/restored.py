@@ -15,13 +15,13 @@ from gdn.blas import one_blas_thread
 from gdn.engines.restorer import RestorerSession
 from gdn.frames.bad_pixels import filled, find_defects
 from gdn.frames.noise import NoiseModel, noise_of
-from gdn.frames.resampling import Grids, bin_sum, unbin
+from gdn.frames.resampling import Grids, rebin, unbin
 from gdn.likelihood import Array
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.held_out_shares import HELD_OUT, Choice, Electrons, Recorded, split
 from gdn.search.progress import Clock, Progress
 
-TURNS, TURNS_ALONE = 2, 8  # symmetries of the square averaged over, beside a generator and alone (docs/restorer.md)
+TURNS, TURNS_ALONE = 2, 8  # symmetries of the square averaged over, beside a generator and alone (docs/measurements/restorer.md)
 SMOOTH_ANGSTROM = 0.8  # over which the squared difference of two images is averaged
 
 
@@ -44,8 +44,9 @@ class RestorerCandidate:
 
     def __call__(self, recorded: Recorded) -> Array:
         """Its image of recorded counts, in electrons per pixel of the generator's grid."""
-        sampling = recorded.grids.sampling_angstrom
-        return bin_sum(restored(recorded.electrons, sampling, self.session, self.turns), recorded.grids)
+        factor = binning(recorded.grids.sampling_angstrom, self.session.model.card.sampling_angstrom)
+        image = self.session.restore(binned_by(recorded.electrons, factor)[None], turns=self.turns)
+        return rebinned(image, factor, recorded.grids)
 
 
 def binning(sampling_angstrom: float, target_angstrom: float) -> int:
@@ -75,8 +76,19 @@ def binned_by(image: Electrons, factor: int) -> Array:
 
 def unbinned_by(image: Array, factor: int, shape: tuple[int, int], sampling_angstrom: float) -> Array:
     """The way back from `binned_by`: the image per recorded pixel, of `shape`, that sums to `image` over squares."""
-    grids = Grids((factor * image.shape[0], factor * image.shape[1]), (image.shape[0], image.shape[1]), sampling_angstrom)
+    grids = _grids(image, factor, sampling_angstrom)
     return np.asarray(unbin(image, grids)[: shape[0], : shape[1]] / np.float32(grids.area), dtype=np.float32)
+
+
+def rebinned(image: Array, factor: int, grids: Grids) -> Array:
+    """What `bin_sum` on `grids` makes of `unbinned_by`."""
+    fine = _grids(image, factor, grids.sampling_angstrom)
+    return rebin(image / np.float32(fine.area), fine, grids)
+
+
+def _grids(image: Array, factor: int, sampling_angstrom: float) -> Grids:
+    """Those of an image of sums over squares of `factor` px."""
+    return Grids((factor * image.shape[0], factor * image.shape[1]), (image.shape[0], image.shape[1]), sampling_angstrom)
 
 
 @one_blas_thread()
@@ -119,7 +131,7 @@ def restore_frame(
 def _spread(electrons: Array, sampling: float, session: RestorerSession, noise: NoiseModel, seed: int) -> Array:
     """Standard deviation that noise gives the image, from the images of two independent parts of the counts: with shares
     s and 1 - s the variance of their difference is 1 / s + 1 / (1 - s) times that of the image of all counts."""
-    parts = split(electrons, noise.alpha, noise.beta, seed)
+    parts = split(electrons, noise.law, seed)
     first, second = (
         restored(part, sampling, session) / np.float32(share)
         for part, share in ((parts.first, 1 - HELD_OUT), (parts.second, HELD_OUT))

@@ -30,4 +30,4 @@ def turn_back(images: Array, symmetry: NDArray[np.int64]) -> Array:
 
 def turn_tiles(data: TileData, symmetry: NDArray[np.int64]) -> TileData:
     """The observed tiles as a generator sees them that explains them under `symmetry`."""
-    return TileData(turn(data.counts, symmetry), turn(data.weights, symmetry), data.alpha, data.beta)
+    return TileData(turn(data.counts, symmetry), turn(data.weights, symmetry), data.law)

@@ -36,7 +36,7 @@ class SearchSettings:
     full_candidates: int = SYMMETRIES
     full_steps: int = 1
     iterations: int = STEP_ITERATIONS  # of conjugate gradients in each step; 0: Adam
-    damping: float = 100.0  # nats; without it refinement fits noise at low dose (docs/latent-search.md)
+    damping: float = 100.0  # nats; without it refinement fits noise at low dose (docs/measurements/search.md)
     rate: float = 0.08  # of Adam
     temperature: float = 40.0  # nats
     exchange: int = 4  # starts of each tile from the merged frame, one for each symmetry; 0: none
@@ -126,7 +126,7 @@ def exchanged(
     """
     tile = np.repeat(busy, settings.exchange)
     symmetry = np.tile(np.arange(settings.exchange), len(busy))
-    turned = turn_tiles(TileData(merged, data.weights, data.alpha, data.beta).take(tile), symmetry)
+    turned = turn_tiles(TileData(merged, data.weights, data.law).take(tile), symmetry)
     guess = _encode(engine, turned, dose, MERGED_NOISE) if len(tile) else None
     if guess is None:
         return None

@@ -33,7 +33,7 @@ LAYOUTS = [
 
 
 @dataclass(frozen=True)
-class Columns:
+class LatticeColumns:
     """Lattices: `vectors` (n, 2, 2), `places` (n, BASIS, 2) fractional, `weights` and `widths` (n, BASIS), `area` (n,)."""
 
     vectors: Tensor
@@ -100,7 +100,7 @@ class RandomLattices:
         inside = torch.where(kind == FULL, torch.ones_like(half), torch.where(kind == HALF, half, particle)) & (kind != NOTHING)
         return inside, torch.where(kind == FULL, tilted.clamp(0.05, 2), torch.where(kind == HALF, wedge, dome))
 
-    def _lattice(self) -> Columns:
+    def _lattice(self) -> LatticeColumns:
         """Square, hexagonal, rectangular, of a diagonal's ratio, or oblique cells."""
         d, n = self.draws, self.batch
         a, kind = d.log_uniform(1.6, 5.5, n), d.integers(5, n)
@@ -123,9 +123,9 @@ class RandomLattices:
         weights = d.uniform(0.1, 1, n, BASIS)
         weights[:, 0] = 1
         widths = d.uniform(0.22, 0.55, n)[:, None] * d.uniform(0.85, 1.2, n, BASIS)
-        return Columns(torch.stack([first, second], 1), places, weights * used, widths, area)
+        return LatticeColumns(torch.stack([first, second], 1), places, weights * used, widths, area)
 
-    def _spectrum(self, lattice: Columns, inside: Tensor, thickness: Tensor) -> Tensor:
+    def _spectrum(self, lattice: LatticeColumns, inside: Tensor, thickness: Tensor) -> Tensor:
         """(n, GRID, GRID / 2 + 1) of the columns of `lattice` where `inside`, each as strong as the crystal is thick there."""
         d, n = self.draws, self.batch
         displaced, vacant = d.choice([0.0, 0.03, 0.08], n), d.choice([0.0, 0.01, 0.05], n)

@@ -25,7 +25,7 @@ AT_A_TIME = {True: 64, False: 16}  # images of any crystal formed at a time, on 
 MIXED = 4  # such sets, from which patches are drawn together: one set is all of random lattices or all of real structures
 
 
-class Source(Protocol):
+class PatchSource(Protocol):
     """Structures go in, patches come out."""
 
     pool: WavePool
@@ -55,11 +55,11 @@ class Scenes:
         self._energy_ev = 1e3 * recipe.specimen.energies_kv[0]
 
     def add(self, structure: Structure) -> None:
-        """See `Source`."""
+        """See `PatchSource`."""
         self.pool.add(structure, self._energy_ev)
 
     def draw(self, n: int) -> Tensor:
-        """See `Source`."""
+        """See `PatchSource`."""
         network, imaging, per = self.recipe.network, self.recipe.imaging, self.recipe.stream.patches_per_image
         count, draws = -(-n // per), self._draws
         index = draws.integers(self.pool.filled, count)
@@ -96,11 +96,11 @@ class AnySpecimen:
         self._spare = 0 if toy else (MIXED - 1) * at_a_time * per
 
     def add(self, structure: Structure) -> None:
-        """See `Source`."""
+        """See `PatchSource`."""
         self.pool.add_randomly(structure, self._rng, self._energies_ev)
 
     def draw(self, n: int) -> Tensor:
-        """See `Source`."""
+        """See `PatchSource`."""
         while len(self._stock) < n + self._spare:
             self._stock = torch.cat([self._stock, in_network_units(self._crystal.draw(), self.recipe)])
         order = torch.randperm(len(self._stock), generator=self._draws.generator, device=self._stock.device)
@@ -108,7 +108,7 @@ class AnySpecimen:
         return chosen
 
 
-def source_of(recipe: Recipe, pool_size: int, device: str, seeds: Iterator[int], toy: bool) -> Source:
+def source_of(recipe: Recipe, pool_size: int, device: str, seeds: Iterator[int], toy: bool) -> PatchSource:
     """What the recipe's images are of; arguments as of `Scenes`. Raises ValueError where the recipe names no source."""
     if recipe.specimen.source == ANY:
         return AnySpecimen(recipe, pool_size, device, seeds, toy)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gdn import __version__
-from gdn.frames.source import Calibration
+from gdn.frames.source import FrameCalibration
 from gdn.frames.writing import write_tiff
 from gdn.recipes import Imaging
 from gdn.simulation.dataset import open_dataset, structure_seed
@@ -139,7 +139,7 @@ def _render_one(out: Path, index: int, seed: int, view: int) -> None:
     image = render(wave, optics, FRAME_SAMPLING, FRAME_SHAPE)
     description: dict[str, Any] = {"structure_seed": seed, "view": view, "split": split_of(seed), "energy_kv": wave.energy_kv}
     description["optics"] = as_record(optics)
-    write_tiff(path, image, Calibration(sampling_angstrom=FRAME_SAMPLING), description)
+    write_tiff(path, image, FrameCalibration(sampling_angstrom=FRAME_SAMPLING), description)
 
 
 def frame_path(out: Path, index: int, seed: int, view: int) -> Path:

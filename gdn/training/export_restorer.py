@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gdn import __version__
 from gdn.generator.onnx_files import OPSET, quiet_onnx_export, replace_folder, round_to_half
-from gdn.models import MODEL_SCHEMA, SLOTS, RestorerCard, Specimen, load_any, sha256_of
+from gdn.models import MODEL_SCHEMA, SLOTS, RestorerCard, SpecimenCard, load_any, sha256_of
 from gdn.models.graphs import restorer_graph
 from gdn.training.restorer_network import Restorer, RestorerShape, moments
 
@@ -148,7 +148,7 @@ def _write_card(shape: RestorerShape, about: dict[str, Any], error: float, work:
     recipe = about.get("recipe", {})
     card = RestorerCard(
         schema_version=MODEL_SCHEMA, kind="restorer", name=name, shape=shape.record(), slots=SLOTS, multiple=shape.multiple,
-        sampling_angstrom=about.get("sampling_angstrom", 0.35), specimen=Specimen(material="any crystal"),
+        sampling_angstrom=about.get("sampling_angstrom", 0.35), specimen=SpecimenCard(material="any crystal"),
         recipe=recipe if isinstance(recipe, dict) else {"name": str(recipe)},
         training=training | {"gdn": __version__, "torch": torch.__version__, "export_error": error},
         metrics=about.get("metrics", {}), files={p.name: sha256_of(p) for p in sorted(work.iterdir())},

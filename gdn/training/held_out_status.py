@@ -12,7 +12,7 @@ from gdn.generator.networks import Generator
 from gdn.recipes import Recipe
 from gdn.training import losses
 from gdn.training import run_log as monitor
-from gdn.training.shared_randomness import Draws
+from gdn.training.shared_randomness import StepDraws
 from gdn.training.state import State
 from gdn.training.training_step import encode, with_prior
 
@@ -59,7 +59,7 @@ def _own_statistics(state: State, recipe: Recipe, held_out: Tensor, fixed: Tenso
     if state.encoder is None:
         recompute_statistics(state.average, state.average, fixed)
         return
-    draws = Draws.single(2, device)
+    draws = StepDraws.single(2, device)
     latents = with_prior(state, recipe, encode(state.encoder, recipe, held_out, device, draws).z, draws)
     recompute_statistics(state.average, state.average.decode, latents)
 
@@ -83,7 +83,7 @@ def _seen(recipe: Recipe, clean: Tensor, dose: float, device: str) -> tuple[Tens
     """`clean` through the noise of `dose` electrons per generated pixel, the same every time, and its sigma."""
     scale = recipe.network.intensity_scale
     doses = torch.full((len(clean),), dose, device=device)
-    return losses.sample_noise(clean, doses, scale, Draws.single(1, device)), doses.rsqrt() / scale
+    return losses.sample_noise(clean, doses, scale, StepDraws.single(1, device)), doses.rsqrt() / scale
 
 
 def _diversity(images: Tensor, data: Tensor) -> float:

@@ -26,7 +26,7 @@ from gdn.training import distributed
 from gdn.training import run_log as monitor
 from gdn.training.held_out_status import status
 from gdn.training.patch_stream import ArrayStream, WaveStream, open_stream
-from gdn.training.shared_randomness import Draws
+from gdn.training.shared_randomness import StepDraws
 from gdn.training.state import State
 from gdn.training.training_step import step
 
@@ -95,7 +95,7 @@ def _run(
             if state.encoder is not None:
                 freeze_statistics(state.encoder)
         # Each step's noise follows from the seed and the place in the run, so that a resume repeats it.
-        draws = Draws((recipe.stream.seed, state.images), stream.shards, device)
+        draws = StepDraws((recipe.stream.seed, state.images), stream.shards, device)
         batch = stream.draw(per_process)
         real = torch.from_numpy(batch.images).to(device, memory_format=torch.channels_last)
         row = step(state, recipe, real, torch.from_numpy(batch.labels).to(device), device, draws)

@@ -1,4 +1,4 @@
-"""Losses of the two kinds of recipe. Images in network units, latents (n, d), logits (n, 1)."""
+"""Losses of the recipes that train a generator. Images in network units, latents (n, d), logits (n, 1)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gdn.training.shared_randomness import Draws
+from gdn.training.shared_randomness import StepDraws
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, smoothing: float) -> Tensor:
@@ -49,7 +49,7 @@ def reconstruction(images: Tensor, target: Tensor, variance: Tensor, inside: Ten
     return (inside * (images - target) ** 2).sum((1, 2, 3)) / (2 * variance)
 
 
-def random_windows(n: int, size: int, share: float, draws: Draws) -> Tensor:
+def random_windows(n: int, size: int, share: float, draws: StepDraws) -> Tensor:
     """Windows (n, 1, size, size), 1 inside and 0 outside: of a `share` of them every other side, at random, is cut by up
     to 0.4 of the size, as the edge of a frame cuts a tile."""
     cut = 0.4 * size * draws.uniform(n, 4)
@@ -62,7 +62,7 @@ def random_windows(n: int, size: int, share: float, draws: Draws) -> Tensor:
     return (rows[:, None, :, None] & columns[:, None, None, :]).float()
 
 
-def sample_noise(images: Tensor, dose: Tensor, scale: float, draws: Draws) -> Tensor:
+def sample_noise(images: Tensor, dose: Tensor, scale: float, draws: StepDraws) -> Tensor:
     """Poisson counts of `images` (network units, x = 1 + scale t) at `dose` (n,) electrons per pixel, back
     in network units. Above 50 counts the normal law of equal variance stands in: its skewness is lost
     in the noise, and it is ten times cheaper."""

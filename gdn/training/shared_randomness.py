@@ -56,7 +56,7 @@ def seed_of(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
-class Draws:
+class StepDraws:
     """The random numbers of one step on `device`, of the shards `numbers` among `count`; `key` says which step."""
 
     def __init__(self, key: tuple[int, ...], shards: Shards, device: str) -> None:
@@ -64,9 +64,9 @@ class Draws:
         self._generators = [torch.Generator(device).manual_seed(seed_of(*key, number)) for number in shards.mine]
 
     @staticmethod
-    def single(seed: int, device: str) -> Draws:
+    def single(seed: int, device: str) -> StepDraws:
         """The draws of one generator."""
-        found = Draws((), Shards(1), device)
+        found = StepDraws((), Shards(1), device)
         found._generators = [torch.Generator(device).manual_seed(seed)]
         return found
 

@@ -24,7 +24,7 @@ from gdn.simulation.structures import seeds_of
 from gdn.simulation.workers import StructureWorkers
 from gdn.training import run_log as monitor
 from gdn.training.held_out_status import status
-from gdn.training.shared_randomness import Draws, Shards
+from gdn.training.shared_randomness import Shards, StepDraws
 from gdn.training.state import State
 from gdn.training.training_step import step
 
@@ -93,7 +93,7 @@ class ResidentRun:
             if self.device == "cuda":
                 torch.cuda.synchronize()
             self.drawing += time.monotonic() - drawing
-            draws = Draws((self.recipe.stream.seed, self.patches), Shards(1), self.device)
+            draws = StepDraws((self.recipe.stream.seed, self.patches), Shards(1), self.device)
             row = step(self.state, self.recipe, real, real.new_zeros(len(real), 2), self.device, draws)
             self.patches += batch
             if time.monotonic() - last > status_every:

@@ -1,4 +1,4 @@
-"""One training step of each kind of recipe: the losses, and the updates of discriminator and generator."""
+"""One training step of each kind of recipe (`gan`, `range`, `unet`): the losses, and the updates of the networks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from gdn.generator.networks import Encoder, Generator
 from gdn.recipes import Recipe
 from gdn.training import distributed, losses
-from gdn.training.shared_randomness import Draws
+from gdn.training.shared_randomness import StepDraws
 from gdn.training.state import State
 
 Row = dict[str, Tensor]
@@ -33,13 +33,13 @@ def autocast(recipe: Recipe, device: str) -> torch.autocast:
     return torch.autocast(device.split(":")[0], torch.bfloat16, enabled=recipe.optimiser.bf16)
 
 
-def random_dose(recipe: Recipe, n: int, draws: Draws) -> Tensor:
+def random_dose(recipe: Recipe, n: int, draws: StepDraws) -> Tensor:
     """Electrons per generated pixel (n,), uniform in the logarithm."""
     low, high = recipe.loss.log10_dose
     return 10 ** (low + (high - low) * draws.uniform(n))
 
 
-def _gan_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: Draws) -> Row:
+def _gan_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: StepDraws) -> Row:
     """Adversarial step of the study: discriminator first, then the generator on the same latents."""
     assert isinstance(state.generator, Generator)
     z = draws.normal(len(real), recipe.network.latent)
@@ -93,7 +93,7 @@ class Encoded:
     inside: Tensor
 
 
-def encode(encoder: Encoder, recipe: Recipe, real: Tensor, device: str, draws: Draws) -> Encoded:
+def encode(encoder: Encoder, recipe: Recipe, real: Tensor, device: str, draws: StepDraws) -> Encoded:
     """Latents of `real`, part of it seen through noise, part clean, part of it cut as a frame's edge cuts a tile."""
     n, loss, scale = len(real), recipe.loss, recipe.network.intensity_scale
     dose = random_dose(recipe, n, draws)
@@ -109,7 +109,7 @@ def encode(encoder: Encoder, recipe: Recipe, real: Tensor, device: str, draws: D
     return Encoded(dose, mean, log_variance, z, inside)
 
 
-def with_prior(state: State, recipe: Recipe, e: Tensor, draws: Draws) -> Tensor:
+def with_prior(state: State, recipe: Recipe, e: Tensor, draws: StepDraws) -> Tensor:
     """Encoded latents and random ones in one batch, so that they share batch-norm statistics."""
     n_prior = int(len(e) * recipe.loss.prior_share) if recipe.loss.adversarial_weight else 0
     u = draws.normal(n_prior, e.shape[1])
@@ -117,7 +117,7 @@ def with_prior(state: State, recipe: Recipe, e: Tensor, draws: Draws) -> Tensor:
     return torch.cat([e, state.generator.to_latents(u)])
 
 
-def _range_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: Draws) -> Row:
+def _range_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: StepDraws) -> Row:
     """Evidence lower bound on clean images, seen clean or through noise, and a small adversarial term."""
     n, loss, scale = len(real), recipe.loss, recipe.network.intensity_scale
     assert state.encoder is not None
@@ -126,7 +126,7 @@ def _range_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, de
     latents = with_prior(state, recipe, seen.z, draws)
     with autocast(recipe, device):
         images = state.generator.decode(latents).float()
-    # What d latents fitted to counts cannot know (DESIGN section 3) is not asked of the noisy half.
+    # What d latents fitted to counts cannot know (docs/method.md, "The price of a latent") is not asked of the noisy half.
     unknown = loss.unknown_share * recipe.network.latent / (seen.dose * recipe.network.patch**2)
     variance = (loss.sigma**2 + unknown) / scale**2
     fit = losses.reconstruction(images[:n], real, variance, seen.inside)
@@ -151,7 +151,7 @@ def _range_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, de
     return row
 
 
-def _unet_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: Draws) -> Row:
+def _unet_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: StepDraws) -> Row:
     """Squared error of the clean patch from its noisy copy, vacuum units."""
     dose = random_dose(recipe, len(real), draws)
     noisy = losses.sample_noise(real, dose, recipe.network.intensity_scale, draws)
@@ -167,7 +167,7 @@ def _unet_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, dev
 LOSSES = {"gan": _gan_losses, "range": _range_losses, "unet": _unet_losses}
 
 
-def step(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: Draws) -> dict[str, float]:
+def step(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: StepDraws) -> dict[str, float]:
     """One update of all networks on one batch; returns the scalars worth recording.
 
     `labels` (n, 2): standardised defocus and thickness of each patch, zeros where the stream knows none.

@@ -60,7 +60,7 @@ def weigh(columns: Columns, image: Array, doubt: Array, binned: Binned, dose: fl
         bare, full = (here - bump, here) if columns.drawn[k] else (here, here + bump)
         counts = binned.counts[where]
         nats[k] = _log_likelihood(full * dose, counts, binned) - _log_likelihood(bare * dose, counts, binned)
-        variance = np.maximum(binned.alpha * dose * 0.5 * (bare + full) + binned.beta, 1e-6)
+        variance = binned.law.variance(dose * 0.5 * (bare + full))
         information[k] = ((dose * bump) ** 2 / variance).sum()
         nearby[k] = np.sqrt(np.average(doubt[where] ** 2, weights=np.abs(bump) + 1e-12))
     drawn = np.abs(columns.amplitude[columns.drawn])
@@ -69,7 +69,7 @@ def weigh(columns: Columns, image: Array, doubt: Array, binned: Binned, dose: fl
 
 
 def _log_likelihood(mean: Values, counts: Array, binned: Binned) -> float:
-    data = TileData(counts[None], np.ones_like(counts)[None], binned.alpha, binned.beta)
+    data = TileData(counts[None], np.ones_like(counts)[None], binned.law)
     found: NDArray[np.float64] = negative_log_likelihood(np.maximum(mean, 1e-3)[None].astype(np.float32), data)
     return -float(found[0])
 

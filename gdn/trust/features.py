@@ -58,12 +58,12 @@ def misfit(mu: Array, counts: Array, binned: Binned) -> tuple[Values, Values]:
     """Each pixel's deviance of `counts` under `mu`, less its mean, and its variance; any shape. Poisson-Gaussian and
     Gaussian noise: squared residual over variance, whose variance is 2 + mu / sigma^4."""
     mean, y = np.maximum(mu.astype(np.float64), 1e-4), counts.astype(np.float64)
-    if binned.alpha == 1 and binned.beta == 0:
+    if binned.law.poisson:
         expected, variance = deviance_moments(mean)
         y = np.maximum(y, 0)
         return 2 * (xlogy(y, y / mean) - y + mean) - expected, variance
-    sigma = np.maximum(binned.alpha * mean + binned.beta, 1e-6)
-    return (y - mu) ** 2 / sigma - 1, 2 + binned.alpha * mean / sigma**2
+    sigma = binned.law.variance(mean)
+    return (y - mu) ** 2 / sigma - 1, 2 + binned.law.alpha * mean / sigma**2
 
 
 def names() -> list[str]:
@@ -87,7 +87,7 @@ def _features(found: Estimate, tiles: NDArray[np.int64], sampling_angstrom: floa
     size = np.maximum(inside.sum((1, 2)), 1)
     over, variance = misfit(mu, counts, binned)
     deviance = (inside * over).sum((1, 2)) / np.sqrt((inside * variance).sum((1, 2)))
-    sigma = np.sqrt(np.maximum(binned.alpha * mu + binned.beta, 1e-6))
+    sigma = binned.law.deviation(mu)
     restarts, added = (cut(image, tiling)[0] for image in (found.restarts, found.added))
     columns = [
         np.arcsinh(deviance),
@@ -97,7 +97,7 @@ def _features(found: Estimate, tiles: NDArray[np.int64], sampling_angstrom: floa
         np.full(len(size), _gain_of_filter(found)),
     ]
     level = (inside * counts).sum((1, 2)) / size
-    flat_sigma = np.sqrt(np.maximum(binned.alpha * level + binned.beta, 1e-6))
+    flat_sigma = binned.law.deviation(level)
     signal = inside * (counts - level[:, None, None]) / flat_sigma[:, None, None]
     residual = inside * (counts - mu) / sigma
     bands = [_band_power(signal, size, sampling_angstrom, BANDS), _band_power(residual, size, sampling_angstrom, WIDE)]

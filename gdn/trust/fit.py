@@ -41,8 +41,8 @@ class Explained:
         """The result in a sentence."""
         if self.p < REFUSED:
             return (
-                f"the generator cannot explain this frame (p = {self.p:.2g}): it is unlike all it was trained for; "
-                "do not rely on columns or intervals"
+                f"the generator cannot explain this frame (p = {self.p:.2g}): it is unlike anything the "
+                "generator was trained for; do not rely on columns or intervals"
             )
         if self.p < DOUBTED:
             return f"it is doubtful that the generator explains this frame (p = {self.p:.2g})"
@@ -52,7 +52,7 @@ class Explained:
 def noise_level(found: Estimate) -> float:
     """log of the noise of a binned pixel as a share of the vacuum level."""
     dose = max(found.dose, 1e-6)
-    return float(0.5 * np.log(max(found.binned.alpha * dose + found.binned.beta, 1e-12)) - np.log(dose))
+    return float(0.5 * np.log(found.binned.law.variance(dose)) - np.log(dose))
 
 
 def explained(found: Estimate, sampling_angstrom: float, law: FitLaw) -> Explained:

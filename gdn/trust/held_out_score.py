@@ -143,7 +143,7 @@ class Expected:
 
     def with_share(self, share: float) -> Expected:
         """Of a result from a `share` of the counts: over the noise suite the error falls as counts^-0.5
-        (docs/comparison.md: 4.9 dB for ten times the counts)."""
+        (docs/measurements/comparison.md: 4.9 dB for ten times the counts)."""
         return Expected(self.square / share**0.5, self.error / share**0.5)
 
 
@@ -164,7 +164,7 @@ def _sums(mine: Array, other: Array, counts: Array, held: Binned, share: float) 
     """Sums over some rows: of the difference, its variance / 4, the nats, their variance, and of the unbiased squared
     error and its square."""
     a, b, y = (image.astype(np.float64) for image in (mine, other, counts))
-    variance = np.maximum(held.alpha * y + held.beta, 0) / share**2  # unbiased: y is its own estimate of its mean
+    variance = held.law.variance(y) / share**2  # unbiased: y is its own estimate of its mean
     difference = (b**2 - a**2) - 2 * (b - a) * y / share
     nats, nats_variance = _likelihood_gain(a * share, b * share, y, held)
     squared = (a - y / share) ** 2 - variance  # unbiased for (a - x)^2, for the same reason
@@ -174,13 +174,14 @@ def _sums(mine: Array, other: Array, counts: Array, held: Binned, share: float) 
 
 def _likelihood_gain(a: Values, b: Values, y: Values, held: Binned) -> tuple[float, float]:
     """log p(y | a) - log p(y | b), nats, and its variance given a and b."""
-    if held.alpha == 0:
-        gain, slope = ((b - y) ** 2 - (a - y) ** 2) / (2 * held.beta), (a - b) / held.beta
+    beta = held.law.beta
+    if held.law.gaussian:
+        gain, slope = ((b - y) ** 2 - (a - y) ** 2) / (2 * beta), (a - b) / beta
     else:
-        upper, lower = (np.maximum(m + held.beta, FLOOR) for m in (a, b))
+        upper, lower = (np.maximum(m + beta, FLOOR) for m in (a, b))
         slope = np.log(upper / lower)
-        gain = (y + held.beta) * slope - (upper - lower)
-    variance = np.maximum(held.alpha * y + held.beta, 0)
+        gain = (y + beta) * slope - (upper - lower)
+    variance = held.law.variance(y)
     return float(gain.sum()), float((slope**2 * variance).sum())
 
 
@@ -188,7 +189,7 @@ def recorded_frame(frame: Array, result: FrameResult) -> Recorded:
     """The electrons of a `frame` (as recorded), by the noise model of its result."""
     noise = result.noise
     whole = frame if result.bad is None else filled(frame, result.bad)
-    return Recorded(noise.electrons(whole), noise.alpha, noise.beta, result.grids)
+    return Recorded(noise.electrons(whole), noise.law, result.grids)
 
 
 @dataclass(frozen=True)
@@ -208,10 +209,17 @@ def from_part(
     settings: SearchSettings,
     others: Sequence[Candidate] = (),
 ) -> Halves:
-    """Run gdn on one part of the counts, with all candidates of the mixture."""
-    parts, again = recorded.split(seed)
-    first = Binned(parts.first, parts.alpha, parts.beta, found.binned.valid)
-    image = estimate(first, engine, bank, replace(settings, laplace="none"), Watch(spread=False), again, others).image
+    """Run gdn on one part of the counts, with all candidates of the mixture. Where the estimate was chosen by the same parts,
+    those and the candidates' images of the first are there already."""
+    known, theirs = found.thinned, None
+    if known is None or known.seed != seed:
+        parts, again = recorded.split(seed)
+    else:
+        parts, again = known.parts, known.recorded
+        theirs = known.images if known.others == tuple(others) else None
+    first = Binned(parts.first, parts.law, found.binned.valid)
+    quiet, search = Watch(spread=False), replace(settings, laplace="none")
+    image = estimate(first, engine, bank, search, quiet, again, others, theirs).image
     return Halves(parts, image / np.float32(parts.share))
 
 
@@ -222,7 +230,7 @@ def held_out_scores(halves: Halves, own: Expected) -> list[Comparison]:
     which favours the blur. `own`: expected of the whole frame's result.
     """
     parts = halves.parts
-    held = Binned(parts.second, parts.alpha, parts.other_beta)
+    held = Binned(parts.second, parts.other_law)
     whole = parts.first / np.float32(parts.share)
     return _against(halves.mine, whole, held, 1 - parts.share, own.with_share(parts.share))
 

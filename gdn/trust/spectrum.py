@@ -27,7 +27,7 @@ def ring_features(binned: Binned, sampling_angstrom: float) -> Values:
     noise over the level; the log of the field's side in Å. `sampling_angstrom` of a binned pixel."""
     counts = binned.counts.astype(np.float64)
     level = max(float(counts.mean()), 1e-3)
-    sigma = np.sqrt(max(binned.alpha * level + binned.beta, 1e-6))
+    sigma = binned.law.deviation(level)
     rows, columns = counts.shape
     taper = np.outer(tukey(rows, 0.5), tukey(columns, 0.5))
     white = (counts - gaussian_filter(counts, BACKGROUND_ANGSTROM / sampling_angstrom)) / sigma * taper

@@ -45,7 +45,7 @@ def pixel_features(found: Estimate, first: int = 0, last: int | None = None, con
     low, high = max(0, first - HALO), min(total, last + HALO)
     whole = found.image_rows(slice(low, high))
     image = whole.astype(np.float64) / dose
-    noise = np.sqrt(np.maximum(found.binned.alpha * whole + found.binned.beta, 1e-6)) / dose
+    noise = found.binned.law.deviation(whole) / dose
     apart = found.disagreement(slice(low, high))
     restarts, added = (np.asarray(part / dose, dtype=np.float64) for part in (apart, found.added[low:high]))
     contrast = contrast_of(found) if contrast is None else contrast
@@ -106,5 +106,5 @@ def spread_of(found: Estimate, calibration: Calibration | None) -> Spread:
 def doubt(found: Estimate) -> Array:
     """What a column's amplitude is compared with, vacuum units: the raw spread, and a tenth of a pixel's noise, so that
     restarts that happen to agree do not make it certain."""
-    noise = np.maximum(found.binned.alpha * found.image + found.binned.beta, 0)
+    noise = found.binned.law.variance(found.image)
     return np.asarray(np.sqrt(found.raw_spread**2 + 0.01 * noise) / found.dose, dtype=np.float32)

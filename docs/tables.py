@@ -1,0 +1,162 @@
+"""Write the tables of the pages from the rows in docs/results, or check that they are current (--check).
+
+A page holds `<!-- table: NAME -->`, an empty line, the table, an empty line, `<!-- end of table -->`. What lies between is
+written here. Nothing is denoised, and neither torch nor abTEM is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+sys.path.insert(0, str(HERE.parent / "benchmarks"))
+
+import generator_table  # noqa: E402 - benchmarks are no package
+import numpy as np  # noqa: E402
+import rivals_tables  # noqa: E402
+import suite  # noqa: E402
+import trust_tables  # noqa: E402
+from experiments import kept_runs  # noqa: E402
+
+from gdn.evaluation.evaluate import table  # noqa: E402
+
+Row = dict[str, Any]
+PLACE = re.compile(r"(<!-- table: ([a-z0-9-]+) -->\n)(.*?)(<!-- end of table -->)", re.DOTALL)
+
+
+def rows(name: str) -> list[Row]:
+    """The rows of a file in docs/results."""
+    return [json.loads(line) for line in (RESULTS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def suite_rows() -> list[Row]:
+    """Of the comparison on whole frames: one for each frame, noise and method."""
+    return [row for row in rows("suite") if "pair" not in row]
+
+
+def alike_rows() -> list[Row]:
+    """Of the comparison on whole frames: one for each frame, method and pair of doses."""
+    return [row for row in rows("suite") if "pair" in row]
+
+
+def original() -> str:
+    """The original method, shortened, beside gdn."""
+    lines = ["| poisson:1, n = 20 | PSNR dB (sd) | worst | SSIM | column F1 | s/frame |", "|---|--:|--:|--:|--:|--:|"]
+    for line in table(rows("original")).splitlines()[2:]:
+        _, method, _, *cells = line.split(" | ")
+        lines.append(f"| {'original, 300 passes a tile' if method == 'original' else method} | {' | '.join(cells)}")
+    return "\n".join(lines)
+
+
+def class_spread() -> str:
+    """How far the mean PSNR of the contrast classes is apart, at every dose."""
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for row in [*rows("contrast"), *rows("contrast-curve")]:
+        found.setdefault((row["method"], row["noise"], row["contrast"]), []).append(row["psnr_db"])
+    noises = sorted({key[1] for key in found}, key=lambda noise: float(noise.partition(":")[2]))
+    lines = ["| spread over the classes, dB | " + " | ".join(noises) + " |", "|---|" + "--:|" * len(noises)]
+    for method in ("gdn", "blur"):
+        means = [[float(np.mean(v)) for key, v in found.items() if key[:2] == (method, noise)] for noise in noises]
+        lines.append(f"| {method} | " + " | ".join(f"{max(m) - min(m):.2f}" for m in means) + " |")
+    return "\n".join(lines)
+
+
+def far(name: str) -> str:
+    """One of the tables of the far set."""
+    return rivals_tables.tables(RESULTS / "rivals.jsonl")[name]
+
+
+def far_short() -> str:
+    """The far set in two lines."""
+    names = {"bm3d-binned": "BM3D at its best"}
+    lines = {
+        "pt-ceo2": "twelve of Pt/CeO2: bright, dark, intermediate columns",
+        "other": "twenty of sixteen other specimens, HRTEM, HAADF, ABF",
+    }
+    found = rivals_tables.rows_of(RESULTS / "rivals.jsonl")
+    methods = [method for method in rivals_tables.METHODS if any(row["method"] == method for row in found)]
+    text = ["| mean (worst) | " + " | ".join(names.get(m, m) for m in methods) + " |", "|---|" + "--:|" * len(methods)]
+    for group, words in lines.items():
+        values = [[row["psnr_db"] for row in found if (row["group"], row["method"]) == (group, m)] for m in methods]
+        text.append(f"| {words} | " + " | ".join(f"{np.mean(v):.1f} ({np.min(v):.1f})" for v in values) + " |")
+    return "\n".join(text)
+
+
+def generators() -> str:
+    """The shipped generators."""
+    return generator_table.table(rows("generators"))
+
+
+def experiments() -> str:
+    """The experiments on the generator."""
+    return generator_table.table([one["row"] for one in kept_runs(RESULTS / "experiments.jsonl").values()])
+
+
+def without_noises(text: str) -> str:
+    """A table of coverage without its lines for each noise."""
+    kept = [line for line in text.splitlines() if not re.match(r"\| (poisson|gaussian):", line)]
+    return "\n".join(kept).replace("| truth inside, % (s.e.) |", "| truth inside, % (s.e.), six noises |")
+
+
+def far_coverage() -> str:
+    """Coverage on the far set, for each of its two parts."""
+    names = {"far pt-ceo2": "far: Pt/CeO2", "far other": "far: other crystals"}
+    lines = trust_tables.coverage_table(rows("trust-far")).splitlines()
+    kept = [line.replace(old, new) for line in lines for old, new in names.items() if line.startswith(f"| {old} |")]
+    return "\n".join([*lines[:2], *kept])
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "suite-short": lambda: suite.short_table(suite_rows()),
+    "suite-lead": lambda: suite.lead_table(suite_rows()),
+    "suite-all": lambda: table(suite_rows()),
+    "suite-doses": lambda: suite.alike_table(alike_rows()),
+    "suite-classes": lambda: suite.class_table(suite_rows()),
+    "contrast": lambda: suite.class_table(rows("contrast")),
+    "contrast-spread": class_spread,
+    "original": original,
+    "far-short": far_short,
+    "far-halves": lambda: far("halves"),
+    "far-leads": lambda: far("leads"),
+    "far-classes": lambda: far("classes"),
+    "far-frames": lambda: far("single"),
+    "generators": generators,
+    "experiments": experiments,
+    "trust-intervals": lambda: trust_tables.coverage_table(rows("trust")),
+    "trust-errors": lambda: trust_tables.error_table(rows("trust")),
+    "trust-columns": lambda: trust_tables.columns_table(rows("trust")),
+    "trust-fit": lambda: trust_tables.fit_table(rows("trust")),
+    "trust-scores": lambda: trust_tables.scores_table(rows("trust")),
+    "trust-mixture": lambda: without_noises(trust_tables.coverage_table(rows("trust-mixture"))),
+    "trust-far": far_coverage,
+}
+
+
+def main() -> int:
+    """Write or check; returns the exit code."""
+    check, faults, shown = "--check" in sys.argv, [], set()
+    for page in [HERE.parent / "README.md", *sorted(HERE.rglob("*.md"))]:
+        text = page.read_text(encoding="utf-8")
+        unknown = [name for _, name, _, _ in PLACE.findall(text) if name not in TABLES]
+        faults += [f"{page}: no table '{name}'; docs/tables.py has {', '.join(TABLES)}" for name in unknown]
+        if unknown:
+            continue
+        shown |= {name for _, name, _, _ in PLACE.findall(text)}
+        found = PLACE.sub(lambda place: f"{place[1]}\n{TABLES[place[2]]().strip()}\n\n{place[4]}", text)
+        if found != text and check:
+            faults.append(f"{page}: a table is not what docs/results says; run 'python docs/tables.py'")
+        elif found != text:
+            page.write_text(found, encoding="utf-8")
+    faults += [f"docs/tables.py: no page shows the table '{name}'" for name in TABLES if name not in shown]
+    print("\n".join(faults) or "tables: current")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
