@@ -1,8 +1,8 @@
 """One row for every generator, whatever its recipe: what it can make, what it makes, what gdn makes with it.
 
 Test 1: share of its own images recovered to 60 dB by latent search. Test 2: nearest image in its range to clean tiles of
-unseen structures, by content and contrast class, imaged as the recipe has it. Precision, recall and spectrum of random images. The
-noise suite end to end on whole frames. Settings are chosen on the validation split; the test split is for the last table.
+unseen structures, by content and contrast class, imaged as the recipe has it. Precision, recall and spectrum of random images.
+The noise suite end to end on whole frames. Settings are chosen on the validation split; the test split is for the last table.
 
     python benchmarks/generators.py runs/range pt-ceo2-64 --rows rows.jsonl
 """

@@ -268,16 +268,6 @@ def test_every_experiment_is_a_valid_recipe() -> None:
         assert recipe.optimiser.images * recipe.network.patch**2 <= 16_000 * 64**2
 
 
-def test_the_experiments_table_is_that_of_the_document() -> None:
-    from experiments import KEPT, kept_runs
-    from generators import table
-
-    lines = table([one["row"] for one in kept_runs(ROOT / KEPT).values()]).splitlines()
-    page = (ROOT / "docs" / "generators.md").read_text().splitlines()
-    assert len(lines) == 34
-    assert not set(lines[:1] + lines[2:]) - set(page)
-
-
 @pytest.mark.slow
 def test_the_instrument_prints_a_row_for_a_run(tmp_path: Path, full_run: Path) -> None:
     pytest.importorskip("abtem")  # the unseen structures are simulated on the spot

@@ -229,7 +229,7 @@ def denoise(
 def _check_source(files: list[str] | None, watch: Path | None, cluster: str | None) -> None:
     """Raises UsageFault where it is not clear what is to be denoised, or it cannot be done there."""
     if bool(files) == (watch is not None):
-        raise UsageFault("denoise what? Give FILES, or --watch DIR, and not both")
+        raise UsageFault("nothing to denoise: give FILES, or --watch DIR, and not both")
     if cluster is not None:
         need("distributed", "cluster")
         if watch is not None:

@@ -65,7 +65,7 @@ def merge(values: Array, tiling: Tiling) -> Array:
     """Mean of overlapping tiles (n, patch, patch), each under the smooth window, on the frame's grid, float32."""
     total = np.zeros(tiling.shape, np.float64)
     norm = np.zeros(tiling.shape, np.float64)
-    w = window(tiling.patch)
+    w = window(tiling.patch).astype(np.float64)
     for value, (y, x) in zip(values, tiling.corners, strict=True):
         ty, fy = _inside(y, tiling.patch, tiling.shape[0])
         tx, fx = _inside(x, tiling.patch, tiling.shape[1])
