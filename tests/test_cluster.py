@@ -352,14 +352,14 @@ import os, signal
 from distributed import Client, LocalCluster
 from gdn.cluster.chunks import Lost
 from gdn.cluster.connect import connected
-from gdn.cluster.work_sharing import Flow, deaths_noted
+from gdn.cluster.work_sharing import WorkSharing, deaths_noted
 def deadly(n):
     if n == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return n
 if __name__ == "__main__":
     with connected({address!r}) as client, deaths_noted(client):
-        for item, value in Flow(client, deadly, 8, target=0.001).run(range(8)):
+        for item, value in WorkSharing(client, deadly, 8, target=0.001).run(range(8)):
             print(item, value.reason if isinstance(value, Lost) else value)
 """
     (tmp_path / "script.py").write_text(script)

@@ -206,7 +206,7 @@ def test_a_data_set_is_of_one_voltage_and_the_trainer_refuses_another(tmp_path: 
 def test_a_model_says_the_specimen_of_its_recipe(tiny_model: Path) -> None:
     from gdn.generator.loading import networks_of_model
     from gdn.models import SpecimenCard, find_model, load_model
-    from gdn.recipes import SpecimenCard as RecipeSpecimen
+    from gdn.recipes import Specimen as RecipeSpecimen
 
     assert load_model(tiny_model).card.specimen == SpecimenCard(material="nothing in particular", voltage_kv=300)
     old = find_model("pt-ceo2-64")
