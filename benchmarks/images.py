@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from near import sheet as draw
-from suite import contrast_of, stored_waves
+from suite import contrast_of
 
 from gdn.evaluation.noise_suite import STUDY_VACUUM
 from gdn.recipes import load_recipe
 from gdn.simulation.breadth import any_structure
 from gdn.simulation.imaging import read_wave, render
 from gdn.simulation.simulate import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
+from gdn.simulation.structures import split_of
 from gdn.training.restoring import RestorerRecipe, RestorerRun
 from gdn.training.shared_randomness import Shards, StepDraws
 from gdn.training.timed_run import ResidentRun
@@ -37,7 +38,8 @@ STRUCTURES = 16  # in the pool while rates are taken
 def shares(recipe: str, data: Path, structures: int, views: int, sheet: Path | None) -> None:
     """Print the share of each contrast class, and draw the frames."""
     imaging, classes, pictures = load_recipe(recipe).imaging, Counter[str](), []
-    for path in stored_waves(data, "train", structures):
+    stored = [p for p in sorted((data / "waves").glob("*.npz")) if split_of(seed_of_path(p)) == "train"]
+    for path in stored[:structures]:  # of whichever scenes the data set is
         wave = read_wave(path)
         for view in range(views):
             image = render(wave, frame_optics(seed_of_path(path), view, imaging), FRAME_SAMPLING, FRAME_SHAPE)
