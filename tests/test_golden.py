@@ -19,7 +19,7 @@ from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 
 KEPT = Path(__file__).parent / "golden"
 EVERY = 5  # pixels: one of them is kept
-# Of the vacuum level. Another BLAS, or another version of ONNX Runtime, moves a result by a tenth of it; half precision by a third.
+# Of the vacuum level. What is kept has half precision, which is a quarter of it.
 TOLERANCE = 2e-3
 # Model, number of the demonstration's frame, and the side of the square that is cut out of its middle, px.
 CASES = {
