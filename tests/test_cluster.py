@@ -242,7 +242,8 @@ def test_a_client_that_closes_between_two_looks_is_a_lost_scheduler() -> None:
     from gdn.cluster.connect import ClusterError
     from gdn.cluster.work_sharing import WorkSharing
 
-    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+    # Not the default: closed inside the block, it would leave its name behind as the scheduler of every later computation.
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None, set_as_default=False) as client:
 
         def items() -> Iterator[float]:
             yield 2.0
