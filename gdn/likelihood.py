@@ -107,15 +107,15 @@ def strips(shape: tuple[int, ...], pixels: int) -> list[slice]:
     return [slice(first, min(first + step, rows)) for first in range(0, rows, step)]
 
 
-def frame_negative_log_likelihood(mean: Array, counts: Any, law: NoiseLaw) -> float:
-    """-log p(counts | mean) of a whole frame (rows, columns), without terms that do not depend on the mean; in strips, so that
-    a large frame needs little more memory."""
+def frame_negative_log_likelihood(image: Array, ratio: float, counts: Array, law: NoiseLaw) -> float:
+    """-log p(counts | ratio * image) of a whole frame (rows, columns), without terms that do not depend on the image. In strips,
+    so that a large frame needs little more memory."""
     least = -np.inf if law.gaussian else FLOOR
     total = 0.0
-    for rows in strips(mean.shape, STRIP_PIXELS):
-        observed = np.asarray(counts[None, rows], dtype=np.float32)
-        data = TileData(observed, np.ones_like(observed), law)
-        total += float(negative_log_likelihood(np.maximum(mean[None, rows], least), data)[0])
+    for rows in strips(image.shape, STRIP_PIXELS):
+        observed = counts[None, rows]
+        mean = np.asarray(np.maximum(image[None, rows], least) * np.float32(ratio), dtype=np.float32)
+        total += float(negative_log_likelihood(mean, TileData(observed, np.ones_like(observed), law))[0])
     return total
 
 

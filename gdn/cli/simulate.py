@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from gdn.batch.terminal import UsageFault, progress_bar
+from gdn.batch.terminal import UsageFault, progress_bar, usage_fault
 from gdn.cli.common import need, writable_folder
 from gdn.cli.help import Grouped
 
@@ -56,10 +56,13 @@ def simulate(
         if device != "cpu":
             raise UsageFault(f"--device {device}: abTEM's waves are made on the CPU here; leave --device or --multislice out")
     need("torch", "train")
-    from gdn.simulation.scenes import SCENES
+    from gdn.errors import InputError
+    from gdn.simulation.scenes import scene_maker
 
-    if scenes not in SCENES:
-        raise UsageFault(f"--scenes {scenes}: {', '.join(SCENES)}")
+    try:
+        scene_maker(scenes)
+    except InputError as error:
+        raise usage_fault(error) from None
     _check_device(device)
     from gdn.simulation.simulate import ABTEM, TORCH, SimulationPlan
     from gdn.simulation.simulate import simulate as run

@@ -21,7 +21,7 @@ from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
 from gdn.evaluation.spectrum_law import fit_spectrum, lesson_of
 from gdn.frames.resampling import bin_sum
 from gdn.likelihood import Array
-from gdn.models import ModelCard, load_model, sha256_of
+from gdn.models import Model, ModelCard, load_model, sha256_of
 from gdn.pipeline.denoiser import Denoiser
 from gdn.pipeline.open_models import beside_restorer
 from gdn.pipeline.options import Options
@@ -126,9 +126,15 @@ def _one_thread() -> None:
 
 
 @cache
+def model_in(folder: Path) -> Model:
+    """The model in `folder`, its files hashed once a process."""
+    return load_model(folder)
+
+
+@cache
 def denoiser_of(folder: Path) -> Denoiser:
     """The model in `folder` as `gdn denoise` runs it where it is the one that is chosen: one a process."""
-    return Denoiser.of(beside_restorer(load_model(folder)), Options(restarts=RESTARTS, threads=1))
+    return Denoiser.of(beside_restorer(model_in(folder)), Options(restarts=RESTARTS, threads=1))
 
 
 def random_noise(rng: np.random.Generator) -> Noise:
@@ -157,7 +163,7 @@ def clean_view(task: CalibrationTask, card: ModelCard, rng: np.random.Generator)
 def observed(task: CalibrationTask) -> Observation:
     """Denoise one frame as a user would, told nothing, and compare with the truth."""
     rng = np.random.default_rng([task.seed, task.number, 0xCA1])
-    clean = clean_view(task, load_model(task.model).card, rng)
+    clean = clean_view(task, model_in(task.model).card, rng)
     noisy = random_noise(rng).apply(clean, int(rng.integers(2**31)))
     result = denoiser_of(task.model).for_recording(noisy, FRAME_SAMPLING).search(noisy, FRAME_SAMPLING)
     return observe_result(seed_of_path(task.path), result, clean, task.number)

@@ -68,11 +68,12 @@ def denoise_frame(
     noise model contradicts it."""
     watch = Watch(Clock(), progress)
     defects, whole, model = examined(frame, noise)
-    grids, counts = _binned(model.electrons(whole), sampling_angstrom, engine)
+    electrons = model.electrons(whole)
+    grids, counts = _binned(electrons, sampling_angstrom, engine)
     valid = None if defects.bad is None else bin_sum((~defects.bad).astype(np.float32), grids) / np.float32(grids.area)
     warnings = defects.notes + _warnings(model, float(counts.mean()), grids, engine.model.card.patch)
     watch.clock.mark("prepare")
-    recorded = Recorded(model.electrons(whole), model.law, grids)
+    recorded = Recorded(electrons, model.law, grids)
     binned = Binned(counts, model.law.of_sum(grids.area), valid)
     found = estimate(binned, engine, bank, settings, watch, recorded, others)
     area = grids.area

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from gdn.frames.resampling import Grids, bin_sum
-from gdn.likelihood import FLOOR, STRIP_PIXELS, Array, NoiseLaw, frame_negative_log_likelihood, strips
+from gdn.likelihood import STRIP_PIXELS, Array, NoiseLaw, frame_negative_log_likelihood, strips
 from gdn.search.residual import shrunk_residual
 
 Key = TypeVar("Key")
@@ -178,5 +178,4 @@ def _first_of_best(
 
 def _score(image: Array, parts: Split) -> float:
     """Negative log-likelihood of the second part, nats."""
-    expected = np.maximum(image, -np.inf if parts.law.gaussian else FLOOR) * np.float32((1 - parts.share) / parts.share)
-    return frame_negative_log_likelihood(np.asarray(expected, dtype=np.float32), parts.second, parts.other_law)
+    return frame_negative_log_likelihood(image, (1 - parts.share) / parts.share, parts.second, parts.other_law)

@@ -13,8 +13,8 @@ from scipy.ndimage import gaussian_filter
 
 from gdn.blas import one_blas_thread
 from gdn.engines.restorer import RestorerSession
-from gdn.frames.bad_pixels import filled, find_defects
-from gdn.frames.noise import NoiseModel, noise_of
+from gdn.frames.examined import examined
+from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, rebin, unbin
 from gdn.likelihood import Array
 from gdn.search.denoise_frame import FrameResult
@@ -106,9 +106,7 @@ def restore_frame(
     error that both have in common is not in it.
     """
     clock = Clock()
-    defects = find_defects(frame)
-    whole = frame if defects.bad is None else filled(frame, defects.bad)
-    model = noise_of(whole, noise)
+    defects, whole, model = examined(frame, noise)
     electrons = model.electrons(whole)
     mask = None if defects.bad is None else (~defects.bad).astype(np.float32)
     clock.mark("prepare")

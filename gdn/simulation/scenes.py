@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gdn.errors import InputError
 from gdn.simulation.structures import Structure, random_structure
 from gdn.simulation.wide_scenes import wide_structure
 
@@ -15,7 +16,7 @@ SCENES: dict[str, Callable[[int], Structure]] = {DEFAULT: random_structure, "pt-
 
 
 def scene_maker(name: str) -> Callable[[int], Structure]:
-    """The function of the scenes `name`. Raises ValueError."""
+    """The function of the scenes `name`. Raises InputError."""
     if name not in SCENES:
-        raise ValueError(f"no scenes '{name}'; there are {', '.join(SCENES)}")
+        raise InputError(f"scenes {name}: {', '.join(SCENES)}", "scenes")
     return SCENES[name]

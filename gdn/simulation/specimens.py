@@ -96,7 +96,15 @@ def _build_body(rng: np.random.Generator, p: dict[str, Any], body: dict[str, Any
     return numbers[keep], points[keep] + body["centre"]
 
 
-def build_film(rng: np.random.Generator, film: dict[str, Any], surface: float) -> Atoms:
+def add_film(rng: np.random.Generator, atoms: Atoms, film: dict[str, Any]) -> Atoms:
+    """Atoms with an amorphous film below or above them, at 1 Å of clearance, so that the film's atoms come about a bond length
+    from the outermost of theirs; about z = 0 where there are none."""
+    z = atoms[1][:, 2] if len(atoms[0]) else np.zeros(1)
+    surface = z.min() - 1 if film["below"] else z.max() + 1
+    return join(atoms, _build_film(rng, film, surface), 1.7)
+
+
+def _build_film(rng: np.random.Generator, film: dict[str, Any], surface: float) -> Atoms:
     """An amorphous film that ends at z = `surface` Å (or starts there, if above the specimen)."""
     elements, density, spacing = AMORPHOUS[film["material"]]
     bottom = surface - film["thickness"] if film["below"] else surface
@@ -119,10 +127,7 @@ def _build(rng: np.random.Generator, p: dict[str, Any]) -> Atoms:
         atoms = atoms[0], strain(rng, atoms[1], p["strain_angstrom"])
     film = p["film_shape"]
     if film and len(atoms[0]):
-        z = atoms[1][:, 2]
-        # 1 Å of clearance, so that the film's atoms come about a bond length from the specimen's outermost ones.
-        surface = z.min() - 1 if film["below"] else z.max() + 1
-        atoms = join(atoms, build_film(rng, film, surface), 1.7)
+        atoms = add_film(rng, atoms, film)
     return atoms
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from gdn.simulation.draws import draw_film
-from gdn.simulation.grains import HALF_FIELD, join
-from gdn.simulation.specimens import build_film
+from gdn.simulation.grains import HALF_FIELD
+from gdn.simulation.specimens import add_film
 from gdn.simulation.structures import Structure, build_scene, draw_scene
 
 THICKNESS_ANGSTROM = (20.0, 80.0)  # of the support
@@ -42,10 +42,8 @@ def wide_structure(seed: int) -> Structure:
     if film is None:
         return scene
     middle = np.array([HALF_FIELD, HALF_FIELD, 0.0])
-    z = scene.positions[:, 2] if len(scene.numbers) else np.zeros(1)
-    # 1 Å of clearance, so that the film's atoms come about a bond length from the scene's outermost ones.
-    numbers, positions = build_film(rng, film, z.min() - 1 if film["below"] else z.max() + 1)
-    numbers, positions = join((scene.numbers, scene.positions), (numbers, positions + middle), 1.7)
+    numbers, positions = add_film(rng, (scene.numbers, scene.positions - middle), film)  # whose field is about x = y = 0
+    positions = positions + middle
     keep = ((positions[:, :2] >= 0) & (positions[:, :2] < scene.cell[:2])).all(1)
     numbers, positions = numbers[keep], positions[keep]
     positions[:, 2] += 2 - (positions[:, 2].min() if len(positions) else 0)
