@@ -43,7 +43,9 @@ SETTINGS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--frames", type=int, default=6)
     parser.add_argument("--noise", default="poisson:1,poisson:10,poisson:25,gaussian:1")
     parser.add_argument("--model", default=DEFAULT_MODEL)
@@ -64,7 +66,9 @@ def main() -> None:
                 found = []
                 for n, frame in enumerate(frames):
                     noisy = noise.apply(frame.image, n)
-                    image = denoise_frame(noisy, frame.sampling_angstrom, engine, bank, settings).image
+                    image = denoise_frame(
+                        noisy, frame.sampling_angstrom, engine, bank, settings
+                    ).image
                     found.append(psnr(frame.image, image))
                 shown.append(f"{np.mean(found):.2f}")
             seconds = (time.perf_counter() - begun) / len(frames) / len(noises)

@@ -2,9 +2,10 @@
 
     python benchmarks/bank_memory.py --count 1000000        (8 GB of disk in GDN_CACHE_DIR)
 
-The generator is asked for 256 images only and those are repeated, so that a million take a minute and not
-ten: what is measured is the bank's own code. Anonymous memory is what the process needs; mapped pages of
-the bank are the system's to drop.
+The generator is asked for 256 images only and those are repeated, so that a million take a minute
+and not
+ten: what is measured is the bank's own code. Anonymous memory is what the process needs; mapped
+pages of the bank are the system's to drop.
 """
 
 from __future__ import annotations
@@ -43,9 +44,13 @@ def anonymous_mib() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--count", type=int, default=1_000_000)
-    parser.add_argument("--tiles", type=int, default=16, help="times eight symmetries in a real frame")
+    parser.add_argument(
+        "--tiles", type=int, default=16, help="times eight symmetries in a real frame"
+    )
     options = parser.parse_args()
     with (
         open_engine(find_model(DEFAULT_MODEL)) as engine,
@@ -64,7 +69,8 @@ def main() -> None:
             best_of_bank(bank, data, 20.0, 2)
             scored = time.perf_counter() - begun
             print(
-                f"{count} restarts: made in {made:.1f} s, scored in {scored:.1f} s, anonymous memory {anonymous_mib():.0f} MiB",
+                f"{count} restarts: made in {made:.1f} s, scored in {scored:.1f} s, anonymous "
+                f"memory {anonymous_mib():.0f} MiB",
                 flush=True,
             )
 

@@ -1,8 +1,10 @@
-"""What a cluster costs: overhead and memory of many tasks, efficiency of workers on this machine, and Dask's malloc setting.
+"""What a cluster costs: overhead and memory of many tasks, efficiency of workers on this machine,
+and Dask's malloc setting.
 
-python benchmarks/cluster.py --tasks 100000           stub tasks through scheduler and workers of their own processes
-python benchmarks/cluster.py --frames 16              demo frames (test structures): one machine, one worker, two workers
-python benchmarks/cluster.py --structures 6           exit waves with and without the nanny's MALLOC_TRIM_THRESHOLD_
+python benchmarks/cluster.py --tasks 100000           stub tasks through scheduler and workers of
+their own processes python benchmarks/cluster.py --frames 16              demo frames (test
+structures): one machine, one worker, two workers python benchmarks/cluster.py --structures 6
+exit waves with and without the nanny's MALLOC_TRIM_THRESHOLD_
 """
 
 from __future__ import annotations
@@ -31,13 +33,32 @@ def processes(count: int) -> Iterator[tuple[str, psutil.Process]]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     dask = [sys.executable, "-m"]
-    head = [*dask, "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
+    head = [
+        *dask,
+        "distributed.cli.dask_scheduler",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--no-dashboard",
+    ]
     started = [subprocess.Popen(head, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)]
     address = f"tcp://127.0.0.1:{port}"
-    worker = [*dask, "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    worker = [
+        *dask,
+        "distributed.cli.dask_worker",
+        address,
+        "--nthreads",
+        "1",
+        "--no-nanny",
+        "--no-dashboard",
+    ]
     with tempfile.TemporaryDirectory() as folder:
         worker += ["--memory-limit", "0", "--local-directory", folder]
-        started += [subprocess.Popen(worker, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(count)]
+        started += [
+            subprocess.Popen(worker, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            for _ in range(count)
+        ]
         try:
             yield address, psutil.Process(started[0].pid)
         finally:
@@ -55,22 +76,48 @@ def stub(name: str, task: Any) -> Any:
 
     noise = {"kind": "poisson", "gain": 1.0, "offset": 0.0, "dose": 0.45, "read_noise": 0.0}
     row = {
-        "input": str(task.path), "frame": 0, "output": str(task.outputs.denoised), "spread": str(task.outputs.spread),
-        "model": "stub", "engine": "stub", "restarts": 256, "seed": 0, "noise": noise, "objective": -1.0, "seconds": 0.0,
-        "explained_p": 0.5, "heldout_gain_db": 8.0, "heldout_gain_se_db": 1.0, "atoms": None, "warnings": [],
-    }  # fmt: skip
+        "input": str(task.path),
+        "frame": 0,
+        "output": str(task.outputs.denoised),
+        "spread": str(task.outputs.spread),
+        "model": "stub",
+        "engine": "stub",
+        "restarts": 256,
+        "seed": 0,
+        "noise": noise,
+        "objective": -1.0,
+        "seconds": 0.0,
+        "explained_p": 0.5,
+        "heldout_gain_db": 8.0,
+        "heldout_gain_se_db": 1.0,
+        "atoms": None,
+        "warnings": [],
+    }
     scores = [
-        Comparison(against=other, difference=1e-3, error=1e-4, expected=1e-3, nats=100.0, nats_error=10.0)
+        Comparison(
+            against=other, difference=1e-3, error=1e-4, expected=1e-3, nats=100.0, nats_error=10.0
+        )
         for other in ("best blur", "constant")
     ]
     return Answer(
         Outcome([row]),
-        [Entry(name=str(task.path), row=row, noise="stub", expected_rms=0.1, scores=scores, missing=None, calibrated=True)],
+        [
+            Entry(
+                name=str(task.path),
+                row=row,
+                noise="stub",
+                expected_rms=0.1,
+                scores=scores,
+                missing=None,
+                calibrated=True,
+            )
+        ],
     )
 
 
 def tasks(count: int, most: int) -> None:
-    """Overhead a file and memory of client and scheduler while `count` files go through a stub, `most` in a chunk."""
+    """Overhead a file and memory of client and scheduler while `count` files go through a stub,
+    `most` in a chunk."""
     from gdn.batch.run import BatchRun
     from gdn.cluster import denoise_files as denoise
     from gdn.cluster import work_sharing as flow
@@ -87,18 +134,39 @@ def tasks(count: int, most: int) -> None:
             def add(self, entry: Any) -> None:
                 super().add(entry)
                 if self.frames in (1, count // 100, count // 10, count // 2, count):
-                    marks.append((self.frames, me.memory_info().rss / 2**20, scheduler.memory_info().rss / 2**20))
+                    marks.append(
+                        (
+                            self.frames,
+                            me.memory_info().rss / 2**20,
+                            scheduler.memory_info().rss / 2**20,
+                        )
+                    )
 
-        files = [(path, outputs_for(path, Path(folder))) for path in (Path(folder, f"f{n:06d}.tif") for n in range(count))]
-        run = BatchRun(models=[], options=Options(), files=FileSettings(), folder=Path(folder), overwrite=True, as_json=True)
+        files = [
+            (path, outputs_for(path, Path(folder)))
+            for path in (Path(folder, f"f{n:06d}.tif") for n in range(count))
+        ]
+        run = BatchRun(
+            models=[],
+            options=Options(),
+            files=FileSettings(),
+            folder=Path(folder),
+            overwrite=True,
+            as_json=True,
+        )
         with (
-            mock.patch.object(denoise, "denoise_task", stub), mock.patch.object(flow, "MOST", most),
-            Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere),
-        ):  # fmt: skip
+            mock.patch.object(denoise, "denoise_task", stub),
+            mock.patch.object(flow, "MOST", most),
+            Path(os.devnull).open("w") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+        ):
             begun = time.perf_counter()
             tally = denoise.process_on(address, files, run, Watching())
         took = time.perf_counter() - begun
-    print(f"\n{tally.files} files through a stub, at most {most} in a chunk: {1e3 * took / count:.2f} ms each\n")
+    print(
+        f"\n{tally.files} files through a stub, at most {most} in a chunk: "
+        f"{1e3 * took / count:.2f} ms each\n"
+    )
     print("| done | client MiB | scheduler MiB |")
     print("|--:|--:|--:|")
     for number, mine, its in marks:
@@ -106,7 +174,8 @@ def tasks(count: int, most: int) -> None:
 
 
 def efficiency(count: int) -> None:
-    """Seconds a frame of the whole command: one thread alone, one worker, two workers, two threads alone."""
+    """Seconds a frame of the whole command: one thread alone, one worker, two workers, two threads
+    alone."""
     from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 
     with tempfile.TemporaryDirectory() as name:
@@ -115,16 +184,35 @@ def efficiency(count: int) -> None:
         demo = demo_frames()
         for number in range(count):
             frame = demo[number % len(demo)]
-            tifffile.imwrite(folder / "in" / f"f{number:04d}.tif", DEMO_NOISE.apply(frame.image, number))
-        common = [sys.executable, "-m", "gdn", "denoise", "in", "--sampling", f"{demo[0].sampling_angstrom:g}", "--no-score"]
+            tifffile.imwrite(
+                folder / "in" / f"f{number:04d}.tif", DEMO_NOISE.apply(frame.image, number)
+            )
+        common = [
+            sys.executable,
+            "-m",
+            "gdn",
+            "denoise",
+            "in",
+            "--sampling",
+            f"{demo[0].sampling_angstrom:g}",
+            "--no-score",
+        ]
         ways = {
-            "alone, one thread": ["--threads", "1"], "local:1, one thread": ["--cluster", "local:1", "--threads", "1"],
-            "local:2, one thread each": ["--cluster", "local:2", "--threads", "1"], "alone, two threads": ["--threads", "2"],
-        }  # fmt: skip
+            "alone, one thread": ["--threads", "1"],
+            "local:1, one thread": ["--cluster", "local:1", "--threads", "1"],
+            "local:2, one thread each": ["--cluster", "local:2", "--threads", "1"],
+            "alone, two threads": ["--threads", "2"],
+        }
         took = {}
         for number, (way, more) in enumerate(ways.items()):
             begun = time.perf_counter()
-            done = subprocess.run([*common, *more, "-o", f"out{number}"], cwd=folder, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                [*common, *more, "-o", f"out{number}"],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             took[way] = time.perf_counter() - begun
             if done.returncode:
                 raise SystemExit(done.stderr)
@@ -133,7 +221,10 @@ def efficiency(count: int) -> None:
         print("|---|--:|--:|--:|")
         for way, seconds in took.items():
             gain = took["alone, one thread"] / seconds
-            print(f"| {way} | {seconds / count:.2f} | {gain:.2f} | {gain / (2 if 'two' in way or 'local:2' in way else 1):.0%} |")
+            print(
+                f"| {way} | {seconds / count:.2f} | {gain:.2f} | "
+                f"{gain / (2 if 'two' in way or 'local:2' in way else 1):.0%} |"
+            )
 
 
 WAVE = """
@@ -161,18 +252,27 @@ def malloc(count: int) -> None:
     print(f"\nCPU seconds an exit wave, {count} structures, one thread, three runs\n")
     print("| MALLOC_TRIM_THRESHOLD_ | s |\n|---|--:|")
     for way, (value, before) in ways.items():
-        environment = {k: v for k, v in os.environ.items() if k != "MALLOC_TRIM_THRESHOLD_"} | {"OMP_NUM_THREADS": "1"}
+        environment = {k: v for k, v in os.environ.items() if k != "MALLOC_TRIM_THRESHOLD_"} | {
+            "OMP_NUM_THREADS": "1"
+        }
         if value:
             environment["MALLOC_TRIM_THRESHOLD_"] = value
         script = [sys.executable, "-c", before + WAVE.format(count=count)]
         found = [
-            float(subprocess.run(script, env=environment, capture_output=True, text=True, check=True).stdout) for _ in range(3)
+            float(
+                subprocess.run(
+                    script, env=environment, capture_output=True, text=True, check=True
+                ).stdout
+            )
+            for _ in range(3)
         ]
         print(f"| {way} | {', '.join(f'{f:.2f}' for f in sorted(found))} |", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tasks", type=int, default=0)
     parser.add_argument("--frames", type=int, default=0)
     parser.add_argument("--structures", type=int, default=0)

@@ -1,7 +1,9 @@
-"""Contrast classes on equal terms: the same structures seen with black, intermediate and white columns.
+"""Contrast classes on equal terms: the same structures seen with black, intermediate and white
+columns.
 
-Defocus and thickness decide which; a plain random set of frames is nearly all black. Each structure of the split for which
-all three are found among its views is taken once in each class, so that the classes hold the same structures.
+Defocus and thickness decide which; a plain random set of frames is nearly all black. Each structure
+of the split for which all three are found among its views is taken once in each class, so that the
+classes hold the same structures.
 
     python benchmarks/contrast.py --structures 8 --rows docs/results/contrast.jsonl
 """
@@ -28,7 +30,8 @@ Classed = dict[str, CleanFrame]
 
 
 def in_every_class(path: Path, views: int) -> Classed | None:
-    """The first view of the wave at `path` in each contrast class; None if one is not among its `views`."""
+    """The first view of the wave at `path` in each contrast class; None if one is not among its
+    `views`."""
     wave = read_wave(path)
     found: Classed = {}
     for view in range(views):
@@ -48,7 +51,9 @@ def structures(folder: Path, split: str, count: int, views: int) -> list[Classed
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--structures", type=int, default=8)
     parser.add_argument("--views", type=int, default=24, help="looked through for each structure")
     parser.add_argument("--noise", default="poisson:10,poisson:1")
@@ -61,9 +66,20 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="also write every row as a JSON line")
     options = parser.parse_args()
     methods = tuple(m for m in options.against.split(",") if available(m))
-    settings = (tuple(parse_suite(options.noise)), methods, options.model, options.restarts, None, 1)
+    settings = (
+        tuple(parse_suite(options.noise)),
+        methods,
+        options.model,
+        options.restarts,
+        None,
+        1,
+    )
     found = structures(options.data, options.split, options.structures, options.views)
-    jobs = [Job(n, classed[name], name, *settings) for n, classed in enumerate(found) for name in CLASSES]
+    jobs = [
+        Job(n, classed[name], name, *settings)
+        for n, classed in enumerate(found)
+        for name in CLASSES
+    ]
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
         rows = [row for done in pool.map(one_frame, jobs) for row in done[0]]
     if options.rows:

@@ -1,5 +1,5 @@
-"""Kill a batch at random moments and resume it, again and again: nothing is lost, nothing is half-written, and the results are
-those of a run that nobody disturbed, byte for byte.
+"""Kill a batch at random moments and resume it, again and again: nothing is lost, nothing is
+half-written, and the results are those of a run that nobody disturbed, byte for byte.
 
     python benchmarks/crash.py --kills 200
 """
@@ -19,7 +19,14 @@ import numpy as np
 import tifffile
 
 FILES = 6
-VOLATILE = ("seconds", "stages", "output", "spread", "input", "path")  # of a record: clock and place
+VOLATILE = (
+    "seconds",
+    "stages",
+    "output",
+    "spread",
+    "input",
+    "path",
+)  # of a record: clock and place
 
 
 def inputs(folder: Path) -> None:
@@ -28,9 +35,17 @@ def inputs(folder: Path) -> None:
     y, x = np.indices((160, 170))
     clean = 1 + 0.2 * np.cos(2 * np.pi * x / 33) * np.cos(2 * np.pi * y / 40)
     for number in range(FILES):
-        frames = rng.poisson(2 * clean, (3, *clean.shape) if number == 2 else clean.shape).astype(np.uint8)
+        frames = rng.poisson(2 * clean, (3, *clean.shape) if number == 2 else clean.shape).astype(
+            np.uint8
+        )
         axes = {"axes": "TYX"} if frames.ndim == 3 else {"axes": "YX"}
-        tifffile.imwrite(folder / f"f{number}.tif", frames, imagej=True, resolution=(100, 100), metadata=axes | {"unit": "nm"})
+        tifffile.imwrite(
+            folder / f"f{number}.tif",
+            frames,
+            imagej=True,
+            resolution=(100, 100),
+            metadata=axes | {"unit": "nm"},
+        )
 
 
 def stripped(value: object) -> object:
@@ -46,7 +61,9 @@ def content(folder: Path) -> dict[str, object]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name == "gdn-run.toml":
             continue
-        found[path.name] = stripped(json.loads(path.read_text())) if path.suffix == ".json" else path.read_bytes()
+        found[path.name] = (
+            stripped(json.loads(path.read_text())) if path.suffix == ".json" else path.read_bytes()
+        )
     return found
 
 
@@ -67,7 +84,9 @@ def whole(folder: Path) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -76,8 +95,19 @@ def main() -> int:
         folder = Path(name)
         (folder / "in").mkdir()
         inputs(folder / "in")
-        command = [sys.executable, "-m", "gdn", "denoise", str(folder / "in"), "--restarts", "16", "--threads", "1", "--atoms",
-                   "--no-score"]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "gdn",
+            "denoise",
+            str(folder / "in"),
+            "--restarts",
+            "16",
+            "--threads",
+            "1",
+            "--atoms",
+            "--no-score",
+        ]
         begun = time.perf_counter()
         subprocess.run([*command, "-o", str(folder / "calm")], check=True, capture_output=True)
         length = time.perf_counter() - begun
@@ -87,10 +117,14 @@ def main() -> int:
             out = folder / f"out{rounds}"
             while True:
                 running = subprocess.Popen(
-                    [*command, "--resume", "-o", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                    [*command, "--resume", "-o", str(out)],
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
                 )
                 try:
-                    code = running.wait(timeout=rng.uniform(0.1, 0.8) * length if kills < options.kills else None)
+                    code = running.wait(
+                        timeout=rng.uniform(0.1, 0.8) * length if kills < options.kills else None
+                    )
                 except subprocess.TimeoutExpired:
                     running.kill()
                     running.wait()
@@ -103,7 +137,9 @@ def main() -> int:
                 break
             if content(out) != expected:
                 faults.append(f"round {rounds}: results differ from an undisturbed run's")
-            faults += [f"round {rounds}: left behind: {p.name}" for p in out.iterdir() if ".part" in p.name]
+            faults += [
+                f"round {rounds}: left behind: {p.name}" for p in out.iterdir() if ".part" in p.name
+            ]
             shutil.rmtree(out)
             rounds += 1
     print("| kills | batches completed | undisturbed run, s | faults |\n|--:|--:|--:|--:|")

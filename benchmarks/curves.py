@@ -1,7 +1,7 @@
 """The experiments as curves, from what is kept of them: docs/experiments.png.
 
-Held-out reconstruction against images seen; the ceiling against latents; the GANs' diversity, with the warnings of
-collapse that were given.
+Held-out reconstruction against images seen; the ceiling against latents; the GANs' diversity, with
+the warnings of collapse that were given.
 
     python benchmarks/curves.py
 """
@@ -29,8 +29,18 @@ def learning(axes: Axes, runs: Runs) -> None:
     for number, (name, one) in enumerate(runs.items()):
         lines, scale = statistics(one), (one["row"]["patch"] / 64) ** 2
         style = ("-", "--", ":")[number // 10]
-        axes.plot([scale * r["images"] for r in lines], [r["psnr_clean_db"] for r in lines], style, lw=1, label=name)
-    axes.set(xlabel="images of 64x64 px seen", ylabel="dB, held-out clean patches", title="encoder and generator")
+        axes.plot(
+            [scale * r["images"] for r in lines],
+            [r["psnr_clean_db"] for r in lines],
+            style,
+            lw=1,
+            label=name,
+        )
+    axes.set(
+        xlabel="images of 64x64 px seen",
+        ylabel="dB, held-out clean patches",
+        title="encoder and generator",
+    )
     axes.legend(fontsize=6, ncols=2)
 
 
@@ -42,23 +52,47 @@ def ceilings(axes: Axes, runs: Runs) -> None:
         mark = "o" if name in LATENTS or name == "grid-128" else "x"
         (line,) = axes.plot(latents, everything["psnr"], mark, ms=4)
         axes.plot(latents, everything["psnr_p5"], mark, ms=4, color=line.get_color(), alpha=0.4)
-        axes.annotate(name, (latents, everything["psnr"]), fontsize=5, xytext=(3, 2), textcoords="offset points")
-    axes.set(xscale="log", xlabel="latents for 64x64 px", ylabel="Test 2, dB (pale: 5th percentile)", title="ceiling")
+        axes.annotate(
+            name,
+            (latents, everything["psnr"]),
+            fontsize=5,
+            xytext=(3, 2),
+            textcoords="offset points",
+        )
+    axes.set(
+        xscale="log",
+        xlabel="latents for 64x64 px",
+        ylabel="Test 2, dB (pale: 5th percentile)",
+        title="ceiling",
+    )
 
 
 def diversity(axes: Axes, runs: Runs) -> None:
     """Diversity of samples relative to the data, and the warnings."""
     for name, lines in ((name, statistics(one)) for name, one in runs.items()):
-        (line,) = axes.plot([r["images"] for r in lines], [r["diversity"] for r in lines], lw=1, label=name)
+        (line,) = axes.plot(
+            [r["images"] for r in lines], [r["diversity"] for r in lines], lw=1, label=name
+        )
         warned = [r for r in lines if r["warnings"]]
-        axes.plot([r["images"] for r in warned], [r["diversity"] for r in warned], "x", color=line.get_color())
+        axes.plot(
+            [r["images"] for r in warned],
+            [r["diversity"] for r in warned],
+            "x",
+            color=line.get_color(),
+        )
     axes.axhline(1, color="gray", lw=0.5)
-    axes.set(xlabel="images seen", ylabel="diversity of samples / of data", title="GANs; x: a warning was given")
+    axes.set(
+        xlabel="images seen",
+        ylabel="diversity of samples / of data",
+        title="GANs; x: a warning was given",
+    )
     axes.legend(fontsize=6)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kept", type=Path, default=KEPT)
     parser.add_argument("--out", type=Path, default=Path("docs/experiments.png"))
     options = parser.parse_args()

@@ -1,7 +1,9 @@
-"""Do a generator's images look like the data? Precision and recall by nearest neighbours, and spectra.
+"""Do a generator's images look like the data? Precision and recall by nearest neighbours, and
+spectra.
 
-Kynkäänniemi et al. 2019 with k = 3 in a fixed embedding: mean and deviation of a random three-layer convolutional
-network's features (no training, so that nothing prefers photographs), and the radial log-spectrum.
+Kynkäänniemi et al. 2019 with k = 3 in a fixed embedding: mean and deviation of a random three-layer
+convolutional network's features (no training, so that nothing prefers photographs), and the radial
+log-spectrum.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ NEIGHBOUR = 3
 
 @dataclass(frozen=True)
 class Likeness:
-    """`precision`: share of generated images near real ones; `recall`: of real ones near generated; `spectrum_db`:
-    rms difference of the mean radial power spectra."""
+    """`precision`: share of generated images near real ones; `recall`: of real ones near generated;
+    `spectrum_db`: rms difference of the mean radial power spectra."""
 
     precision: float
     recall: float
@@ -29,14 +31,17 @@ class Likeness:
 
 
 def radial_spectrum(images: Images, bins: int = 24) -> NDArray[np.float64]:
-    """Mean power (n, bins) of images (n, p, p) in rings of spatial frequency up to Nyquist, mean value taken off."""
+    """Mean power (n, bins) of images (n, p, p) in rings of spatial frequency up to Nyquist, mean
+    value taken off."""
     p = images.shape[1]
     window = np.hanning(p)[:, None] * np.hanning(p)[None, :]
     power = np.abs(np.fft.fft2((images - images.mean((1, 2), keepdims=True)) * window)) ** 2
     k = np.fft.fftfreq(p)
     ring = np.minimum((np.hypot(k[:, None], k[None, :]) * 2 * bins).astype(int), bins)
     count = np.bincount(ring.ravel(), minlength=bins + 1)[:bins]
-    return np.stack([np.bincount(ring.ravel(), one.ravel(), bins + 1)[:bins] / count for one in power])
+    return np.stack(
+        [np.bincount(ring.ravel(), one.ravel(), bins + 1)[:bins] / count for one in power]
+    )
 
 
 @torch.no_grad()
@@ -51,13 +56,16 @@ def embed(images: Images) -> NDArray[np.float64]:
         weight /= weight.flatten(1).norm(dim=1)[:, None, None, None]
         x = F.conv2d(x, weight).abs()
         found += [x.mean((2, 3)), x.std((2, 3))]
-        x = F.avg_pool2d(x, 2) if x.shape[-1] >= 20 else x  # small patches would not last for three layers
+        x = (
+            F.avg_pool2d(x, 2) if x.shape[-1] >= 20 else x
+        )  # small patches would not last for three layers
     features = np.log(torch.cat(found, 1).numpy().astype(np.float64) + 1e-3)
     return np.concatenate([features, 0.5 * np.log(radial_spectrum(images) + 1e-3)], 1)
 
 
 def _near(points: NDArray[np.float64], of: NDArray[np.float64]) -> float:
-    """Share of `points` inside the ball of some member of `of`, each as large as the distance to its k-th neighbour."""
+    """Share of `points` inside the ball of some member of `of`, each as large as the distance to
+    its k-th neighbour."""
     radius = np.sort(cdist(of, of), 1)[:, NEIGHBOUR]
     return float((cdist(points, of) <= radius[None, :]).any(1).mean())
 

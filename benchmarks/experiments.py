@@ -1,7 +1,9 @@
-"""The experiments on the generator: many recipes at one small budget, each trained, measured, and kept.
+"""The experiments on the generator: many recipes at one small budget, each trained, measured, and
+kept.
 
-Every run leaves a line in one file: its settings, the statistics of its training and its row. What is there is not done
-again, so that the table can be rebuilt from it (`--table`), and a longer budget goes to another file (`--kept`).
+Every run leaves a line in one file: its settings, the statistics of its training and its row. What
+is there is not done again, so that the table can be rebuilt from it (`--table`), and a longer
+budget goes to another file (`--kept`).
 
     python benchmarks/experiments.py --budget 16000 --only latent-16 latent-32
     python benchmarks/experiments.py --table
@@ -64,7 +66,10 @@ PARTS: dict[str, Changes] = {
     "style": network(body="style"),
     "waves": network(body="waves"),
     "waves-linear-100": network(body="waves", latent=100, stem="linear", waves=32),
-    "conditioned": {"network": {"latent": 100, "stem": "linear"}, "loss": {"condition_weight": 50.0}},
+    "conditioned": {
+        "network": {"latent": 100, "stem": "linear"},
+        "loss": {"condition_weight": 50.0},
+    },
     "adversarial": {"loss": {"adversarial_weight": 0.02}},
     "adversarial-relativistic": {
         "network": {"discriminator_norm": False},
@@ -82,14 +87,20 @@ GANS: dict[str, Changes] = {
     "relativistic": {
         "network": {"discriminator_norm": False, "initialisation": "he"},
         "loss": {"adversary": "relativistic", "gradient_penalty": 1.0},
-        "optimiser": {"lr_generator": 5e-4, "lr_discriminator": 5e-4, "beta1": 0.0, "ema_images": 1_000},
+        "optimiser": {
+            "lr_generator": 5e-4,
+            "lr_discriminator": 5e-4,
+            "beta1": 0.0,
+            "ema_images": 1_000,
+        },
     },
 }
 EXPERIMENTS = LATENTS | FIELDS | STEMS | PARTS | GANS
 
 
 def recipe_of(name: str, budget: int) -> Recipe:
-    """The recipe of an experiment, `budget` images of 64x64 px long (as many pixels for another patch)."""
+    """The recipe of an experiment, `budget` images of 64x64 px long (as many pixels for another
+    patch)."""
     base = load_recipe("dcgan" if name in GANS else "range").model_dump()
     if name in GANS:
         base["network"] |= {"base_channels": 32, "channel_cap": 256}
@@ -105,7 +116,8 @@ def recipe_of(name: str, budget: int) -> Recipe:
 
 
 def kept_runs(path: Path) -> dict[str, dict[str, Any]]:
-    """The lines of a file of runs (`settings`, `statistics`, `row`) by name, in the order of EXPERIMENTS."""
+    """The lines of a file of runs (`settings`, `statistics`, `row`) by name, in the order of
+    EXPERIMENTS."""
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     found = {line["name"]: line for line in lines}
     return {name: found[name] for name in EXPERIMENTS if name in found}
@@ -135,12 +147,22 @@ def run(name: str, options: argparse.Namespace) -> None:
     ]
     subprocess.run(train, check=True)
     rows = folder / "rows.jsonl"
-    measure = [sys.executable, str(Path(__file__).with_name("generators.py")), str(folder), "--rows", str(rows), "--threads", "1"]
+    measure = [
+        sys.executable,
+        str(Path(__file__).with_name("generators.py")),
+        str(folder),
+        "--rows",
+        str(rows),
+        "--threads",
+        "1",
+    ]
     subprocess.run([*measure, "--data", str(options.data), *options.measure.split()], check=True)
     line = {
         "name": name,
         "settings": json.loads((folder / "recipe.json").read_text()),
-        "statistics": [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()],
+        "statistics": [
+            json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()
+        ],
         "row": json.loads(rows.read_text()),
     }
     with options.kept.open("a") as stream:
@@ -151,17 +173,24 @@ def train_one(path: Path, folder: Path, data: Path, every: int) -> None:
     """In a process of its own: torch's threads are set once."""
     from gdn.training.loop import RunOptions, train
 
-    train(Recipe.model_validate_json(path.read_text()), RunOptions(run=folder, data=data, threads=1, status_every=every))
+    train(
+        Recipe.model_validate_json(path.read_text()),
+        RunOptions(run=folder, data=data, threads=1, status_every=every),
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--budget", type=int, default=16_000, help="images of 64x64 px")
     parser.add_argument("--only", nargs="*", help=f"some of {', '.join(EXPERIMENTS)}")
     parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))
     parser.add_argument("--runs", type=Path, default=Path("runs/experiments"))
     parser.add_argument("--kept", type=Path, default=KEPT)
-    parser.add_argument("--measure", default="--tiles 48 --targets 8 --samples 128 --steps 100 --frames 2")
+    parser.add_argument(
+        "--measure", default="--tiles 48 --targets 8 --samples 128 --steps 100 --frames 2"
+    )
     parser.add_argument("--table", action="store_true", help="only print the table of what is kept")
     parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--every", type=int, default=4000, help=argparse.SUPPRESS)

@@ -1,7 +1,8 @@
-"""Specimens of the far set, from ase's builders: blocks, edges, particles, sheets, films of amorphous carbon, single defects.
+"""Specimens of the far set, from ase's builders: blocks, edges, particles, sheets, films of
+amorphous carbon, single defects.
 
-Atoms stand in a square box, the beam along z; lengths in Å. Tags: 0 crystal, FILM amorphous carbon, ADATOM single atoms. Nothing
-here is shared with `gdn.training`.
+Atoms stand in a square box, the beam along z; lengths in Å. Tags: 0 crystal, FILM amorphous carbon,
+ADATOM single atoms. Nothing here is shared with `gdn.training`.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ CARBON_APART_ANGSTROM = 1.4
 
 @dataclass(frozen=True)
 class Specimen:
-    """`atoms`, and the places (n, 2), x and y in Å, of columns taken away and atoms put on, each with the places of the crystal
-    that are alike but for the defect."""
+    """`atoms`, and the places (n, 2), x and y in Å, of columns taken away and atoms put on, each
+    with the places of the crystal that are alike but for the defect."""
 
     atoms: Atoms
     periodic: bool = False  # the crystal fills the field
@@ -49,7 +50,9 @@ Builder = Callable[[np.random.Generator, float], Specimen]
 
 
 def fluorite() -> Atoms:
-    return crystal(["Ce", "O"], [(0, 0, 0), (0.25, 0.25, 0.25)], spacegroup=225, cellpar=[5.411] * 3 + [90] * 3)
+    return crystal(
+        ["Ce", "O"], [(0, 0, 0), (0.25, 0.25, 0.25)], spacegroup=225, cellpar=[5.411] * 3 + [90] * 3
+    )
 
 
 def strontium_titanate() -> Atoms:
@@ -64,7 +67,9 @@ def caesium_lead_bromide() -> Atoms:
 
 def magnetite() -> Atoms:
     places = [(0.125, 0.125, 0.125), (0.5, 0.5, 0.5), (0.2549, 0.2549, 0.2549)]
-    return crystal(["Fe", "Fe", "O"], places, spacegroup=227, setting=2, cellpar=[8.396] * 3 + [90] * 3)
+    return crystal(
+        ["Fe", "Fe", "O"], places, spacegroup=227, setting=2, cellpar=[8.396] * 3 + [90] * 3
+    )
 
 
 def rutile() -> Atoms:
@@ -93,7 +98,8 @@ def silicon(channels: bool = False) -> Atoms:
 
 
 def frame_of(zone: Any, across: Any) -> Values:
-    """Rotation (3, 3) that brings the Cartesian direction `zone` to z, and `across`, as far as it is at right angles, to y."""
+    """Rotation (3, 3) that brings the Cartesian direction `zone` to z, and `across`, as far as it
+    is at right angles, to y."""
     z = np.asarray(zone, float) / np.linalg.norm(zone)
     y = np.asarray(across, float) - np.dot(across, z) * z
     y /= np.linalg.norm(y)
@@ -107,7 +113,8 @@ def turn(degrees: float) -> Values:
 
 
 def block(cell: Atoms, rotation: Values, size: Any, shift: Any = (0, 0, 0)) -> Atoms:
-    """The crystal turned by `rotation`, cut to a block of `size` (x, y, z) Å about the origin, moved by `shift` Å beforehand."""
+    """The crystal turned by `rotation`, cut to a block of `size` (x, y, z) Å about the origin,
+    moved by `shift` Å beforehand."""
     half = np.asarray(size, float) / 2
     reach = np.linalg.norm(half) + np.linalg.norm(shift)
     count = np.ceil(2 * reach * np.linalg.norm(cell.cell.reciprocal(), axis=1)).astype(int) + 1
@@ -130,7 +137,8 @@ def place(atoms: Atoms, box: float) -> Atoms:
 
 
 def carbon(rng: np.random.Generator, box: float, thickness: float) -> Atoms:
-    """A film of amorphous carbon about z = 0: random packing with a least distance, each atom refused that came too late."""
+    """A film of amorphous carbon about z = 0: random packing with a least distance, each atom
+    refused that came too late."""
     wanted = round(CARBON_DENSITY * box * box * thickness)
     places = rng.uniform(-0.5, 0.5, (round(1.7 * wanted), 3)) * (box, box, thickness)
     pairs = cKDTree(places).query_pairs(CARBON_APART_ANGSTROM, output_type="ndarray")
@@ -149,24 +157,31 @@ def on_film(atoms: Atoms, film: Atoms) -> Atoms:
 
 
 def columns_of(atoms: Atoms) -> tuple[Values, Values, NDArray[np.int64], NDArray[np.int64]]:
-    """Projected columns of all but the film: places (n, 2) Å, summed and heaviest atomic number (n,), column of each atom
-    (-1: film)."""
+    """Projected columns of all but the film: places (n, 2) Å, summed and heaviest atomic number
+    (n,), column of each atom (-1: film)."""
     label = np.full(len(atoms), -1)
     at = np.flatnonzero(atoms.get_tags() != FILM)
     if not len(at):
         return np.zeros((0, 2)), np.zeros(0), np.zeros(0, int), label
     xy, numbers = atoms.positions[at, :2], atoms.numbers[at]
     tree = cKDTree(xy)
-    label[at] = connected_components(tree.sparse_distance_matrix(tree, JOIN_ANGSTROM), directed=False)[1]
+    label[at] = connected_components(
+        tree.sparse_distance_matrix(tree, JOIN_ANGSTROM), directed=False
+    )[1]
     weight = np.bincount(label[at], numbers)
-    centre = np.stack([np.bincount(label[at], numbers * xy[:, a]) / np.maximum(weight, 1e-9) for a in (0, 1)], 1)
+    centre = np.stack(
+        [np.bincount(label[at], numbers * xy[:, a]) / np.maximum(weight, 1e-9) for a in (0, 1)], 1
+    )
     heaviest = np.zeros(len(weight), int)
     np.maximum.at(heaviest, label[at], numbers)
     return centre, weight, heaviest, label
 
 
-def spaced(rng: np.random.Generator, places: Values, count: int, box: float, margin: float) -> NDArray[np.int64]:
-    """Indices of up to `count` of `places` at random, apart from one another and `margin` Å from the box's edge."""
+def spaced(
+    rng: np.random.Generator, places: Values, count: int, box: float, margin: float
+) -> NDArray[np.int64]:
+    """Indices of up to `count` of `places` at random, apart from one another and `margin` Å from
+    the box's edge."""
     found: list[int] = []
     inner = ((places > margin) & (places < box - margin)).all(1)
     for index in rng.permutation(np.flatnonzero(inner)):
@@ -178,22 +193,39 @@ def spaced(rng: np.random.Generator, places: Values, count: int, box: float, mar
 
 
 def without_columns(
-    made: Specimen, rng: np.random.Generator, box: float, element: int, count: int, left: float = 0.0
+    made: Specimen,
+    rng: np.random.Generator,
+    box: float,
+    element: int,
+    count: int,
+    left: float = 0.0,
 ) -> Specimen:
     """`count` columns of `element` emptied but for a share `left` of their atoms."""
     centre, weight, heaviest, label = columns_of(made.atoms)
-    alike = np.flatnonzero((heaviest == element) & (weight > 0.8 * np.median(weight[heaviest == element])))
+    alike = np.flatnonzero(
+        (heaviest == element) & (weight > 0.8 * np.median(weight[heaviest == element]))
+    )
     chosen = alike[spaced(rng, centre[alike], count, box, 12.0)]
     gone = np.isin(label, chosen) & (rng.random(len(label)) >= left)
-    return replace(made, atoms=made.atoms[~gone], vacancies=centre[chosen], vacancy_peers=centre[np.setdiff1d(alike, chosen)])
+    return replace(
+        made,
+        atoms=made.atoms[~gone],
+        vacancies=centre[chosen],
+        vacancy_peers=centre[np.setdiff1d(alike, chosen)],
+    )
 
 
-def with_adatoms(made: Specimen, rng: np.random.Generator, box: float, element: str, count: int, above: float) -> Specimen:
-    """An atom of `element` at `count` of the ghosts' columns, `above` Å higher than the ghost there; the ghosts are taken out."""
+def with_adatoms(
+    made: Specimen, rng: np.random.Generator, box: float, element: str, count: int, above: float
+) -> Specimen:
+    """An atom of `element` at `count` of the ghosts' columns, `above` Å higher than the ghost
+    there; the ghosts are taken out."""
     ghost = made.atoms.get_tags() == GHOST
     places, rest = made.atoms.positions[ghost], made.atoms[~ghost]
     tree = cKDTree(places[:, :2])
-    column = connected_components(tree.sparse_distance_matrix(tree, JOIN_ANGSTROM), directed=False)[1]
+    column = connected_components(tree.sparse_distance_matrix(tree, JOIN_ANGSTROM), directed=False)[
+        1
+    ]
     sites = places[np.unique(column, return_index=True)[1]]
     chosen = spaced(rng, sites[:, :2], count, box, 12.0)
     top = sites[chosen] + (0, 0, above)
@@ -206,7 +238,9 @@ def with_adatoms(made: Specimen, rng: np.random.Generator, box: float, element: 
 # Kinds of specimen: each returns a Builder.
 
 
-def periodic(cell: Atoms, zone: Any, thickness: float, across: Any = (0, 0, 1), degrees: float = 0.0) -> Builder:
+def periodic(
+    cell: Atoms, zone: Any, thickness: float, across: Any = (0, 0, 1), degrees: float = 0.0
+) -> Builder:
     """A field filled by the crystal; `zone` and `across` are Cartesian directions."""
 
     def build(rng: np.random.Generator, box: float) -> Specimen:
@@ -217,13 +251,25 @@ def periodic(cell: Atoms, zone: Any, thickness: float, across: Any = (0, 0, 1), 
     return build
 
 
-def edge(cell: Atoms, zone: Any, across: Any, thickness: float, wedge: float, degrees: float, film: float = 0.0) -> Builder:
-    """A crystal that ends half-way through the field, thinning by `wedge` Å per Å to its edge, steps along it; carbon behind."""
+def edge(
+    cell: Atoms,
+    zone: Any,
+    across: Any,
+    thickness: float,
+    wedge: float,
+    degrees: float,
+    film: float = 0.0,
+) -> Builder:
+    """A crystal that ends half-way through the field, thinning by `wedge` Å per Å to its edge,
+    steps along it; carbon behind."""
 
     def build(rng: np.random.Generator, box: float) -> Specimen:
         made = block(cell, frame_of(zone, across), (1.5 * box, 1.5 * box, thickness))
         x, y, z = made.positions.T
-        step = 2.5 * np.cumsum(rng.integers(-1, 2, 40))[np.clip(((x / box + 0.8) * 25).astype(int), 0, 39)]
+        step = (
+            2.5
+            * np.cumsum(rng.integers(-1, 2, 40))[np.clip(((x / box + 0.8) * 25).astype(int), 0, 39)]
+        )
         depth = 0.12 * box + step - y
         made = made[(depth > 0) & (z + thickness / 2 < np.maximum(8.0, wedge * depth))]
         made.positions[:] = made.positions @ turn(degrees).T
@@ -232,7 +278,9 @@ def edge(cell: Atoms, zone: Any, across: Any, thickness: float, wedge: float, de
     return build
 
 
-def particle(make: Callable[[], Atoms], zone: Any, across: Any, film: float = 0.0, degrees: float = 0.0) -> Builder:
+def particle(
+    make: Callable[[], Atoms], zone: Any, across: Any, film: float = 0.0, degrees: float = 0.0
+) -> Builder:
     """A particle that `make` makes in its crystal's own axes, on carbon of `film` Å."""
 
     def build(rng: np.random.Generator, box: float) -> Specimen:
@@ -246,21 +294,27 @@ def particle(make: Callable[[], Atoms], zone: Any, across: Any, film: float = 0.
 
 
 def polyhedron(cell: Atoms, radius: float, normals: list[tuple[Any, float]]) -> Callable[[], Atoms]:
-    """A crystal cut by all planes equivalent under cubic signs to `normals`, each at its share of `radius` Å."""
+    """A crystal cut by all planes equivalent under cubic signs to `normals`, each at its share of
+    `radius` Å."""
 
     def make() -> Atoms:
         made = block(cell, np.eye(3), (3 * radius,) * 3)
         size = np.abs(made.positions)
         inside = np.ones(len(made), bool)
         for normal, share in normals:
-            inside &= size @ (np.sort(np.abs(normal))[::-1] / np.linalg.norm(normal)) <= share * radius
+            inside &= (
+                size @ (np.sort(np.abs(normal))[::-1] / np.linalg.norm(normal)) <= share * radius
+            )
         return made[inside]
 
     return make
 
 
-def platinum_on_ceria(facet: Any, diameter: float, thickness: float, degrees: float, film: float = 0.0) -> Builder:
-    """A Pt particle (Wulff's shape, a part cut off) on the `facet` of a CeO2 slab, cube on cube, both seen along [1-10]."""
+def platinum_on_ceria(
+    facet: Any, diameter: float, thickness: float, degrees: float, film: float = 0.0
+) -> Builder:
+    """A Pt particle (Wulff's shape, a part cut off) on the `facet` of a CeO2 slab, cube on cube,
+    both seen along [1-10]."""
     axes = frame_of((1, -1, 0), facet)
 
     def build(rng: np.random.Generator, box: float) -> Specimen:
@@ -268,7 +322,9 @@ def platinum_on_ceria(facet: Any, diameter: float, thickness: float, degrees: fl
         support = block(fluorite(), axes, (1.5 * box, 1.5 * box, thickness))
         support = support[support.positions[:, 1] < surface]
         size = round(0.066 * np.pi / 6 * diameter**3)
-        pt = wulff_construction("Pt", [(1, 1, 1), (1, 0, 0)], [1.0, 1.12], size, "fcc", "above", latticeconstant=3.924)
+        pt = wulff_construction(
+            "Pt", [(1, 1, 1), (1, 0, 0)], [1.0, 1.12], size, "fcc", "above", latticeconstant=3.924
+        )
         spots = (pt.positions - pt.positions.mean(0)) @ axes.T
         spots = spots[spots[:, 1] > -0.3 * diameter + rng.uniform(-1, 1)]
         spots[:, 1] += surface + 2.2 - spots[:, 1].min()

@@ -1,4 +1,5 @@
-"""Arithmetic operations of a model's graphs, counted by torch: two for a multiplication and addition."""
+"""Arithmetic operations of a model's graphs, counted by torch: two for a multiplication and
+addition."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""One row for every generator, whatever its recipe: what it can make, what it makes, what gdn makes with it.
+"""One row for every generator, whatever its recipe: what it can make, what it makes, what gdn makes
+with it.
 
-Test 1: share of its own images recovered to 60 dB by latent search. Test 2: nearest image in its range to clean tiles of
-unseen structures, by content and contrast class, imaged as the recipe has it. Precision, recall and spectrum of random images.
-The noise suite end to end on whole frames. Settings are chosen on the validation split; the test split is for the last table.
+Test 1: share of its own images recovered to 60 dB by latent search. Test 2: nearest image in its
+range to clean tiles of unseen structures, by content and contrast class, imaged as the recipe has
+it. Precision, recall and spectrum of random images. The noise suite end to end on whole frames.
+Settings are chosen on the validation split; the test split is for the last table.
 
     python benchmarks/generators.py runs/range pt-ceo2-64 --rows rows.jsonl
 """
@@ -52,8 +54,11 @@ def decibels(images: Tensor, target: Tensor, recipe: Recipe) -> Tensor:
 
 
 @torch.no_grad()
-def starts(generator: Generator, encoder: Encoder | None, target: Tensor, random: int, rng: torch.Generator) -> Tensor:
-    """Latents (n, k, d): the encoder's guess where there is one, and the best `random` of 256 random ones."""
+def starts(
+    generator: Generator, encoder: Encoder | None, target: Tensor, random: int, rng: torch.Generator
+) -> Tensor:
+    """Latents (n, k, d): the encoder's guess where there is one, and the best `random` of 256
+    random ones."""
     pool = generator.to_latents(torch.randn(256, generator.latent, generator=rng))
     images = torch.cat([generator.decode(part) for part in pool.split(32)]).flatten(1)
     apart = torch.cdist(target.flatten(1), images)
@@ -63,8 +68,11 @@ def starts(generator: Generator, encoder: Encoder | None, target: Tensor, random
     return torch.cat(found, 1)
 
 
-def nearest(generator: Generator, target: Tensor, start: Tensor, steps: int, rate: float = 0.05) -> Tensor:
-    """Images (n, 1, p, p) of least squared error that `steps` ramped Adam steps find from `start` (n, k, d)."""
+def nearest(
+    generator: Generator, target: Tensor, start: Tensor, steps: int, rate: float = 0.05
+) -> Tensor:
+    """Images (n, 1, p, p) of least squared error that `steps` ramped Adam steps find from `start`
+    (n, k, d)."""
     _, k, d = start.shape
     out = []
     for part, wanted in zip(start.split(32), target.split(32), strict=True):
@@ -85,16 +93,27 @@ def nearest(generator: Generator, target: Tensor, start: Tensor, steps: int, rat
     return torch.cat(out)
 
 
-def test_1(generator: Generator, encoder: Encoder | None, recipe: Recipe, count: int, steps: int) -> dict[str, float]:
+def test_1(
+    generator: Generator, encoder: Encoder | None, recipe: Recipe, count: int, steps: int
+) -> dict[str, float]:
     """Recovery of the generator's own images."""
     rng = torch.Generator().manual_seed(99)
     with torch.no_grad():
         target = generator(torch.randn(count, generator.latent, generator=rng))
-    found = decibels(nearest(generator, target, starts(generator, encoder, target, 2, rng), steps), target, recipe)
-    return {"recovered": float((found > RECOVERED).float().mean()), "median_db": float(found.median())}
+    found = decibels(
+        nearest(generator, target, starts(generator, encoder, target, 2, rng), steps),
+        target,
+        recipe,
+    )
+    return {
+        "recovered": float((found > RECOVERED).float().mean()),
+        "median_db": float(found.median()),
+    }
 
 
-def test_2(generator: Generator, encoder: Encoder | None, recipe: Recipe, tiles: Tiles, steps: int) -> dict[str, Any]:
+def test_2(
+    generator: Generator, encoder: Encoder | None, recipe: Recipe, tiles: Tiles, steps: int
+) -> dict[str, Any]:
     """Ceiling: all tiles, and by kind of content and contrast class."""
     rng = torch.Generator().manual_seed(98)
     target = to_network(tiles.images, recipe)
@@ -102,20 +121,32 @@ def test_2(generator: Generator, encoder: Encoder | None, recipe: Recipe, tiles:
     images = nearest(generator, target, starts(generator, encoder, target, random, rng), steps)
     db = decibels(images, target, recipe).numpy()
     x = (1 + images[:, 0].numpy() * recipe.network.intensity_scale) * STUDY_VACUUM
-    similar = np.array([ssim(c * np.float32(STUDY_VACUUM), i) for c, i in zip(tiles.images, x, strict=True)])
+    similar = np.array(
+        [ssim(c * np.float32(STUDY_VACUUM), i) for c, i in zip(tiles.images, x, strict=True)]
+    )
 
     def part(chosen: np.ndarray) -> dict[str, float]:
         if not chosen.any():
             return {"n": 0}
-        low = {"psnr_p5": float(np.percentile(db[chosen], 5)), "ssim_p5": float(np.percentile(similar[chosen], 5))}
-        return {"n": int(chosen.sum()), "psnr": float(db[chosen].mean()), "ssim": float(similar[chosen].mean())} | low
+        low = {
+            "psnr_p5": float(np.percentile(db[chosen], 5)),
+            "ssim_p5": float(np.percentile(similar[chosen], 5)),
+        }
+        return {
+            "n": int(chosen.sum()),
+            "psnr": float(db[chosen].mean()),
+            "ssim": float(similar[chosen].mean()),
+        } | low
 
-    groups = {k: part(tiles.kind == k) for k in KINDS} | {c: part(tiles.contrast == c) for c in CLASSES}
+    groups = {k: part(tiles.kind == k) for k in KINDS} | {
+        c: part(tiles.contrast == c) for c in CLASSES
+    }
     return {"all": part(np.ones(len(db), bool))} | groups
 
 
 def open_networks(source: str) -> tuple[Generator, Encoder | None, Recipe, dict[str, Any], Model]:
-    """Networks of a run folder, a model folder or a shipped model, and a card that the engine can work with."""
+    """Networks of a run folder, a model folder or a shipped model, and a card that the engine can
+    work with."""
     path = Path(source)
     if source in shipped_models() or (path / "model.json").is_file():
         model = find_model(source)
@@ -123,23 +154,35 @@ def open_networks(source: str) -> tuple[Generator, Encoder | None, Recipe, dict[
     generator, encoder, recipe, training = networks_of_run(path)
     n = recipe.network
     card = ModelCard(
-        schema_version=MODEL_SCHEMA, name=recipe.name, latent=n.latent, patch=n.patch, sampling_angstrom=n.sampling_angstrom,
-        specimen=recipe.specimen.card(), recipe=recipe.model_dump(mode="json"),
-        training=training, files={"checkpoint.pt": sha256_of(path / "checkpoint.pt")},
-    )  # fmt: skip
+        schema_version=MODEL_SCHEMA,
+        name=recipe.name,
+        latent=n.latent,
+        patch=n.patch,
+        sampling_angstrom=n.sampling_angstrom,
+        specimen=recipe.specimen.card(),
+        recipe=recipe.model_dump(mode="json"),
+        training=training,
+        files={"checkpoint.pt": sha256_of(path / "checkpoint.pt")},
+    )
     return generator, encoder, recipe, training, Model(path, card)
 
 
-def end_to_end(engine: TorchEngine, frames: list[CleanFrame], noises: str, restarts: int) -> dict[str, float]:
+def end_to_end(
+    engine: TorchEngine, frames: list[CleanFrame], noises: str, restarts: int
+) -> dict[str, float]:
     """Mean PSNR of gdn's result at every noise."""
     bank = bank_for(engine, 0, restarts)
     found = {}
     for noise in parse_suite(noises):
         images = [
-            denoise_frame(noise.apply(f.image, i), f.sampling_angstrom, engine, bank, SearchSettings()).image
+            denoise_frame(
+                noise.apply(f.image, i), f.sampling_angstrom, engine, bank, SearchSettings()
+            ).image
             for i, f in enumerate(frames)
         ]
-        found[str(noise)] = float(np.mean([psnr(f.image, i) for f, i in zip(frames, images, strict=True)]))
+        found[str(noise)] = float(
+            np.mean([psnr(f.image, i) for f, i in zip(frames, images, strict=True)])
+        )
     return found
 
 
@@ -161,25 +204,54 @@ def measure(source: str, options: argparse.Namespace) -> dict[str, Any]:
     parameters = sum(p.numel() for p in generator.parameters())
     generator.eval().requires_grad_(False)
     n = recipe.network
-    tiles = content_tiles(options.data, options.split, options.tiles, n.patch, n.sampling_angstrom, imaging=recipe.imaging)
+    tiles = content_tiles(
+        options.data,
+        options.split,
+        options.tiles,
+        n.patch,
+        n.sampling_angstrom,
+        imaging=recipe.imaging,
+    )
     rng = torch.Generator().manual_seed(97)
     with torch.no_grad():
-        parts = [generator(torch.randn(32, n.latent, generator=rng)) for _ in range(-(-options.samples // 32))]
+        parts = [
+            generator(torch.randn(32, n.latent, generator=rng))
+            for _ in range(-(-options.samples // 32))
+        ]
     samples = 1 + torch.cat(parts)[: options.samples, 0].numpy() * np.float32(n.intensity_scale)
-    alike = content_tiles(options.data, options.split, options.samples, n.patch, n.sampling_angstrom, 1, recipe.imaging)
+    alike = content_tiles(
+        options.data,
+        options.split,
+        options.samples,
+        n.patch,
+        n.sampling_angstrom,
+        1,
+        recipe.imaging,
+    )
     row: dict[str, Any] = {
-        "name": Path(source).name, "split": options.split, "latent": n.latent, "patch": n.patch, "sampling": n.sampling_angstrom,
-        "images": training.get("images"), "parameters": parameters, "ms_image": milliseconds(generator),
+        "name": Path(source).name,
+        "split": options.split,
+        "latent": n.latent,
+        "patch": n.patch,
+        "sampling": n.sampling_angstrom,
+        "images": training.get("images"),
+        "parameters": parameters,
+        "ms_image": milliseconds(generator),
         "test_1": test_1(generator, encoder, recipe, options.targets, 2 * options.steps),
-        "test_2": test_2(generator, encoder, recipe, tiles, options.steps), "steps": options.steps,
+        "test_2": test_2(generator, encoder, recipe, tiles, options.steps),
+        "steps": options.steps,
         "likeness": asdict(likeness(samples, alike.images)),
-        "statistics": training.get("statistics", {}), "recipe": recipe.model_dump(mode="json"),
-    }  # fmt: skip
+        "statistics": training.get("statistics", {}),
+        "recipe": recipe.model_dump(mode="json"),
+    }
     if options.frames:
         engine = TorchEngine(model, "cpu", networks=(generator, encoder))
         row["frames"] = options.frames
         row["noise"] = end_to_end(
-            engine, clean_frames(options.data, options.frames, options.split), options.noise, options.restarts
+            engine,
+            clean_frames(options.data, options.frames, options.split),
+            options.noise,
+            options.restarts,
         )
     return row
 
@@ -188,25 +260,41 @@ def record(row: dict[str, Any]) -> None:
     """Write a shipped model's row into its model.json."""
     path = find_model(row["name"]).folder / "model.json"
     content = json.loads(path.read_text())
-    content["metrics"]["generator"] = {k: v for k, v in row.items() if k not in ("recipe", "statistics")}
+    content["metrics"]["generator"] = {
+        k: v for k, v in row.items() if k not in ("recipe", "statistics")
+    }
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sources", nargs="+", help="run folders, model folders, or names of shipped models")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "sources", nargs="+", help="run folders, model folders, or names of shipped models"
+    )
     parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument("--tiles", type=int, default=128, help="clean tiles of Test 2")
     parser.add_argument("--targets", type=int, default=16, help="own images of Test 1")
-    parser.add_argument("--samples", type=int, default=256, help="random images of precision and recall")
-    parser.add_argument("--steps", type=int, default=200, help="of Test 2; Test 1 takes twice as many")
-    parser.add_argument("--frames", type=int, default=3, help="whole frames of the noise suite; 0: none")
+    parser.add_argument(
+        "--samples", type=int, default=256, help="random images of precision and recall"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=200, help="of Test 2; Test 1 takes twice as many"
+    )
+    parser.add_argument(
+        "--frames", type=int, default=3, help="whole frames of the noise suite; 0: none"
+    )
     parser.add_argument("--noise", default="poisson:1,poisson:10")
     parser.add_argument("--restarts", type=int, default=256)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rows", type=Path, help="JSON lines; rows of the same names are replaced")
-    parser.add_argument("--record", action="store_true", help="write the rows of shipped models into their model.json")
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="write the rows of shipped models into their model.json",
+    )
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -215,9 +303,17 @@ def main() -> None:
     for row in found if options.record else []:
         record(row)
     if options.rows:
-        old = [json.loads(line) for line in options.rows.read_text().splitlines()] if options.rows.exists() else []
+        old = (
+            [json.loads(line) for line in options.rows.read_text().splitlines()]
+            if options.rows.exists()
+            else []
+        )
         names = {r["name"] for r in found}
-        options.rows.write_text("".join(json.dumps(r) + "\n" for r in [*(r for r in old if r["name"] not in names), *found]))
+        options.rows.write_text(
+            "".join(
+                json.dumps(r) + "\n" for r in [*(r for r in old if r["name"] not in names), *found]
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""Every engine of this machine: are its numbers those of the CPU in double precision, and how fast is it?
+"""Every engine of this machine: are its numbers those of the CPU in double precision, and how fast
+is it?
 
-One table, in under eight minutes on a machine with a card (`--seconds` bounds each timing). Without one the sizes are small
-and the engines those of the CPU, so that the script itself is tested. Speeds: after a warm-up, the median of repeats and
-their spread. Against the original method on one tile: gdn as it is by default, which stops early on purpose, and
-`--estimate map`, which goes on to an objective no worse. Needs torch (gdn[train]) for the reference and the card's matrix rate.
+One table, in under eight minutes on a machine with a card (`--seconds` bounds each timing). Without
+one the sizes are small and the engines those of the CPU, so that the script itself is tested.
+Speeds: after a warm-up, the median of repeats and their spread. Against the original method on one
+tile: gdn as it is by default, which stops early on purpose, and `--estimate map`, which goes on to
+an objective no worse. Needs torch (gdn[train]) for the reference and the card's matrix rate.
 
     python benchmarks/gpu.py --json gpu.jsonl
 """
@@ -50,10 +52,19 @@ ENGINES = (
     ("torch", "cpu"),
 )
 COLUMNS = (
-    "engine", "images off by", "gradients off by", "steps off by", "images/s (spread; batch)", "share of matrix rate",
-    "steps/s (share of matrix rate)", "scores/s",
-    "s a frame (score, refine)", "original, s a tile (nats)", "gdn: times faster (nats)", "to an objective no worse (nats)",
-)  # fmt: skip
+    "engine",
+    "images off by",
+    "gradients off by",
+    "steps off by",
+    "images/s (spread; batch)",
+    "share of matrix rate",
+    "steps/s (share of matrix rate)",
+    "scores/s",
+    "s a frame (score, refine)",
+    "original, s a tile (nats)",
+    "gdn: times faster (nats)",
+    "to an objective no worse (nats)",
+)
 
 
 def here(model: Model) -> Iterator[tuple[str, Engine | str]]:
@@ -66,7 +77,8 @@ def here(model: Model) -> Iterator[tuple[str, Engine | str]]:
 
 
 def timed(work: Callable[[], Any], seconds: float) -> tuple[float, float]:
-    """Median seconds of a call and the spread of its repeats (half of the inner 80 %), as a share of it."""
+    """Median seconds of a call and the spread of its repeats (half of the inner 80 %), as a share
+    of it."""
     work()
     taken: list[float] = []
     begun = time.perf_counter()
@@ -84,29 +96,54 @@ class Reference:
     def __init__(self, model: Model) -> None:
         self.graphs = {name: graph.double() for name, graph in graphs_of(model).items()}
         z = torch.zeros((1, model.card.latent), dtype=torch.float64)
-        tile, nothing, one = torch.ones((1, 1, *[model.card.patch] * 2)), torch.zeros((1, 4)), torch.tensor(1.0)
+        tile, nothing, one = (
+            torch.ones((1, 1, *[model.card.patch] * 2)),
+            torch.zeros((1, 4)),
+            torch.tensor(1.0),
+        )
         step = (z, *(t.double() for t in (nothing, tile, tile, one, one, one, nothing)))
         self.operations = operations(self.graphs["generator"], z)  # of one image
         self.step_operations = operations(self.graphs["step"], *step)
 
     @torch.no_grad()
-    def step(self, z: np.ndarray, nuisance: np.ndarray, data: TileData, damping: float, prior: np.ndarray) -> np.ndarray:
+    def step(
+        self, z: np.ndarray, nuisance: np.ndarray, data: TileData, damping: float, prior: np.ndarray
+    ) -> np.ndarray:
         """Directions of Gauss-Newton steps."""
-        arrays = (z, nuisance, data.counts[:, None], data.weights[:, None], data.law.alpha, data.law.beta, damping, prior)
-        found: np.ndarray = self.graphs["step"](*(torch.from_numpy(np.array(a, np.float64)) for a in arrays))[0].numpy()
+        arrays = (
+            z,
+            nuisance,
+            data.counts[:, None],
+            data.weights[:, None],
+            data.law.alpha,
+            data.law.beta,
+            damping,
+            prior,
+        )
+        found: np.ndarray = self.graphs["step"](
+            *(torch.from_numpy(np.array(a, np.float64)) for a in arrays)
+        )[0].numpy()
         return found
 
     @torch.no_grad()
-    def of(self, z: np.ndarray, data: TileData, scale: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def of(
+        self, z: np.ndarray, data: TileData, scale: np.ndarray, shift: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Images and gradients."""
 
         def wide(a: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(np.asarray(a, dtype=np.float64))
 
         x, dz = self.graphs["gradient"](
-            wide(z), wide(data.counts)[:, None], wide(data.weights)[:, None], wide(scale), wide(shift)[:, None], wide(scale),
-            torch.tensor(data.law.alpha, dtype=torch.float64), torch.tensor(data.law.beta, dtype=torch.float64),
-        )  # fmt: skip
+            wide(z),
+            wide(data.counts)[:, None],
+            wide(data.weights)[:, None],
+            wide(scale),
+            wide(shift)[:, None],
+            wide(scale),
+            torch.tensor(data.law.alpha, dtype=torch.float64),
+            torch.tensor(data.law.beta, dtype=torch.float64),
+        )
         return x[:, 0].numpy(), dz.numpy()
 
 
@@ -124,19 +161,29 @@ def matrix_rate(device: str, seconds: float, kind: torch.dtype) -> float:
 
 
 def tiles_of(engine: Engine, count: int) -> tuple[Any, ...]:
-    """What a Gauss-Newton step takes: latents, nuisances, counts of other latents, damping, the nuisances' precision."""
+    """What a Gauss-Newton step takes: latents, nuisances, counts of other latents, damping, the
+    nuisances' precision."""
     z, other = (restart_latents(seed, range(count), engine.model.card.latent) for seed in (0, 1))
     images = engine.generate(other)
-    data = TileData(np.random.default_rng(0).poisson(9 * images).astype(np.float32), np.ones_like(images), NoiseLaw(1.0, 0.5))
+    data = TileData(
+        np.random.default_rng(0).poisson(9 * images).astype(np.float32),
+        np.ones_like(images),
+        NoiseLaw(1.0, 0.5),
+    )
     nuisance = np.tile(np.array([np.log(9), 0, 0, 0], np.float32), (count, 1))
     return z, nuisance, data, SearchSettings().damping, np.tile(PRECISION, (count, 1))
 
 
 def correctness(engine: Engine, reference: Reference) -> dict[str, float]:
-    """Largest difference of images, vacuum units, and of gradients and steps as a share of their length."""
+    """Largest difference of images, vacuum units, and of gradients and steps as a share of their
+    length."""
     z = restart_latents(0, range(CHECKED), engine.model.card.latent)
     images = engine.generate(z)
-    data = TileData(np.random.default_rng(0).poisson(9 * images).astype(np.float32), np.ones_like(images), NoiseLaw(1.0, 0.5))
+    data = TileData(
+        np.random.default_rng(0).poisson(9 * images).astype(np.float32),
+        np.ones_like(images),
+        NoiseLaw(1.0, 0.5),
+    )
     scale, shift = np.full(CHECKED, 9, np.float32), np.zeros_like(images)
     x, dz = reference.of(z, data, scale, shift)
     found = engine.value_and_gradient(z, data, scale, shift)
@@ -146,10 +193,16 @@ def correctness(engine: Engine, reference: Reference) -> dict[str, float]:
     step, direction = engine.step(*tiles), reference.step(*tiles)
     assert step is not None
     apart = np.linalg.norm(step[0] - direction, axis=1) / np.linalg.norm(direction, axis=1)
-    return {"image_error": float(np.abs(images - x).max()), "gradient_error": off, "step_error": float(apart.max())}
+    return {
+        "image_error": float(np.abs(images - x).max()),
+        "gradient_error": off,
+        "step_error": float(apart.max()),
+    }
 
 
-def speeds(engine: Engine, reference: Reference, rate: float, seconds: float, batches: tuple[int, ...]) -> dict[str, Any]:
+def speeds(
+    engine: Engine, reference: Reference, rate: float, seconds: float, batches: tuple[int, ...]
+) -> dict[str, Any]:
     """The best batch of the bank's generation, Gauss-Newton steps, and the score product."""
     best: dict[str, Any] = {"images_per_s": 0.0}
     for batch in batches:
@@ -157,16 +210,26 @@ def speeds(engine: Engine, reference: Reference, rate: float, seconds: float, ba
         took, spread = timed(lambda z=z: engine.generate(z), seconds)  # type: ignore[misc]
         if batch / took > best["images_per_s"]:
             share = batch / took * reference.operations / rate
-            best = {"images_per_s": batch / took, "spread": spread, "batch": batch, "share_of_matrix_rate": share}
+            best = {
+                "images_per_s": batch / took,
+                "spread": spread,
+                "batch": batch,
+                "share_of_matrix_rate": share,
+            }
     z = restart_latents(0, range(max(batches)), engine.model.card.latent)
     images = engine.generate(z)
     part = BankPart(images.astype(np.float16))
-    tiles = TileData(np.repeat(images[:4], 8, 0), np.ones((32, *images.shape[1:]), np.float32), POISSON)
+    tiles = TileData(
+        np.repeat(images[:4], 8, 0), np.ones((32, *images.shape[1:]), np.float32), POISSON
+    )
     took, _ = timed(lambda: bank_scores(part, tiles, 1.0), seconds)
     best["scores_per_s"] = 32 * len(images) / took
     tile = tiles_of(engine, STEPS)
     took, _ = timed(lambda: engine.step(*tile), seconds)
-    return best | {"steps_per_s": STEPS / took, "steps_share": STEPS / took * reference.step_operations / rate}
+    return best | {
+        "steps_per_s": STEPS / took,
+        "steps_share": STEPS / took * reference.step_operations / rate,
+    }
 
 
 def frames(engine: Engine, side: int, count: int, restarts: int) -> dict[str, Any]:
@@ -179,17 +242,25 @@ def frames(engine: Engine, side: int, count: int, restarts: int) -> dict[str, An
     noisy = [DEMO_NOISE.apply(clean, seed) for seed in range(count)]
     denoise_frame(noisy[0], demo.sampling_angstrom, engine, bank, SearchSettings())
     begun = time.perf_counter()
-    results = [denoise_frame(one, demo.sampling_angstrom, engine, bank, SearchSettings()) for one in noisy]
+    results = [
+        denoise_frame(one, demo.sampling_angstrom, engine, bank, SearchSettings()) for one in noisy
+    ]
     return {
-        "frame_s": (time.perf_counter() - begun) / count, "frames": count, "psnr_db": psnr(clean, results[0].image),
-        "refine_s": results[0].seconds["refine"], "score_s": results[0].seconds["score"],
-    }  # fmt: skip
+        "frame_s": (time.perf_counter() - begun) / count,
+        "frames": count,
+        "psnr_db": psnr(clean, results[0].image),
+        "refine_s": results[0].seconds["refine"],
+        "score_s": results[0].seconds["score"],
+    }
 
 
 def original(engine: Engine, restarts: int, steps: OriginalSettings) -> dict[str, Any]:
-    """The original method and gdn on the most crowded tile of a frame, by the same engine: at an objective no worse?"""
+    """The original method and gdn on the most crowded tile of a frame, by the same engine: at an
+    objective no worse?"""
     demo, card = demo_frames()[0], engine.model.card
-    tiles = frame_tiles(demo.image, demo.sampling_angstrom, [0, 0x711E], 1.0, card.sampling_angstrom, card.patch)
+    tiles = frame_tiles(
+        demo.image, demo.sampling_angstrom, [0, 0x711E], 1.0, card.sampling_angstrom, card.patch
+    )
     crowded = tiles.clean.std((1, 2)).argmax(keepdims=True)
     tiles = replace(tiles, data=tiles.data.take(crowded), clean=tiles.clean[crowded])
     found = against_original(engine, bank_for(engine, 0, restarts), tiles, steps)
@@ -201,8 +272,15 @@ def original(engine: Engine, restarts: int, steps: OriginalSettings) -> dict[str
     }
     for name in ("mean", "map"):
         one = found[name]
-        row |= {f"{name}_s": one.seconds, f"{name}_objective": one.objective, f"{name}_psnr_db": one.decibels}
-        row |= {f"{name}_times_faster": theirs.seconds / one.seconds, f"{name}_no_worse": one.no_worse == 1}
+        row |= {
+            f"{name}_s": one.seconds,
+            f"{name}_objective": one.objective,
+            f"{name}_psnr_db": one.decibels,
+        }
+        row |= {
+            f"{name}_times_faster": theirs.seconds / one.seconds,
+            f"{name}_no_worse": one.no_worse == 1,
+        }
     return row
 
 
@@ -211,18 +289,29 @@ def against(row: dict[str, Any]) -> str:
     if "original_s" not in row:
         return "not run | |"
     reached = f"{row['map_times_faster']:.3g}" if row["map_no_worse"] else "not reached"
-    cells = [(f"{row['original_s']:.2f}", "original"), (f"{row['mean_times_faster']:.3g}", "mean"), (reached, "map")]
+    cells = [
+        (f"{row['original_s']:.2f}", "original"),
+        (f"{row['mean_times_faster']:.3g}", "mean"),
+        (reached, "map"),
+    ]
     return " | ".join(f"{text} ({row[f'{name}_objective']:.0f})" for text, name in cells)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each timing")
     parser.add_argument("--side", type=int, help="px of the frame [1200 with a card, 400 without]")
     parser.add_argument("--stack", type=int, help="frames [40 with a card, 2 without]")
     parser.add_argument("--restarts", type=int, help="[4096 with a card, 64 without]")
-    parser.add_argument("--original", type=int, nargs=3, help="restarts, steps, final steps [10 1500 10000; 1 20 20]")
+    parser.add_argument(
+        "--original",
+        type=int,
+        nargs=3,
+        help="restarts, steps, final steps [10 1500 10000; 1 20 20]",
+    )
     parser.add_argument("--json", type=Path, help="also write every engine's row as a JSON line")
     options = parser.parse_args()
     card = has_driver() and torch.cuda.is_available()
@@ -233,11 +322,20 @@ def main() -> int:
     model = find_model(options.model)
     reference = Reference(model)
     about = torch.cuda.get_device_name() if card else platform.processor() or platform.machine()
-    print(f"{about}; torch {torch.__version__}; {model.card.name}: {reference.operations / 1e6:.0f} Mflop an image\n")
+    print(
+        f"{about}; torch {torch.__version__}; {model.card.name}: "
+        f"{reference.operations / 1e6:.0f} Mflop an image\n"
+    )
     rates = {"cpu": matrix_rate("cpu", options.seconds, torch.float32)}
     if card:
         rates["cuda"] = matrix_rate("cuda", options.seconds, torch.bfloat16)
-    print(", ".join(f"{device}: {rate / 1e12:.3g} Tflop/s of a matrix product" for device, rate in rates.items()) + "\n")
+    print(
+        ", ".join(
+            f"{device}: {rate / 1e12:.3g} Tflop/s of a matrix product"
+            for device, rate in rates.items()
+        )
+        + "\n"
+    )
     print(f"| {' | '.join(COLUMNS)} |")
     print(f"|---{'|--:' * (len(COLUMNS) - 1)}|")
     rows, good = [], True
@@ -248,17 +346,24 @@ def main() -> int:
             continue
         with engine:
             row: dict[str, Any] = {"engine": label} | correctness(engine, reference)
-            row |= speeds(engine, reference, rates[engine.device.split(":")[0]], options.seconds, batches)
+            row |= speeds(
+                engine, reference, rates[engine.device.split(":")[0]], options.seconds, batches
+            )
             row |= frames(engine, side, stack, restarts)
-            if not card or engine.device != "cpu":  # of a card's minutes none for the CPU's 25,000 passes
+            if (
+                not card or engine.device != "cpu"
+            ):  # of a card's minutes none for the CPU's 25,000 passes
                 row |= original(engine, restarts, steps)
         good &= row["image_error"] < 3e-2 and max(row["gradient_error"], row["step_error"]) < 0.1
         rows.append(row)
         print(
-            f"| {label} | {row['image_error']:.1e} | {row['gradient_error']:.1e} | {row['step_error']:.1e}"
-            f" | {row['images_per_s']:.0f} ({row['spread']:.0%}; {row['batch']}) | {row['share_of_matrix_rate']:.1%}"
+            f"| {label} | {row['image_error']:.1e} | {row['gradient_error']:.1e} | "
+            f"{row['step_error']:.1e}"
+            f" | {row['images_per_s']:.0f} ({row['spread']:.0%}; {row['batch']}) | "
+            f"{row['share_of_matrix_rate']:.1%}"
             f" | {row['steps_per_s']:.0f} ({row['steps_share']:.1%}) | {row['scores_per_s']:.3g}"
-            f" | {row['frame_s']:.2f} ({row['score_s']:.2f}, {row['refine_s']:.2f}) | {against(row)} |",
+            f" | {row['frame_s']:.2f} ({row['score_s']:.2f}, {row['refine_s']:.2f}) | "
+            f"{against(row)} |",
             flush=True,
         )
     if options.json:

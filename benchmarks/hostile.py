@@ -1,7 +1,9 @@
-"""Damaged files by the thousand: valid ones, mutated at random, must be read or refused in one line, whatever they hold.
+"""Damaged files by the thousand: valid ones, mutated at random, must be read or refused in one
+line, whatever they hold.
 
-Each case runs in a child process with bounded memory; a case that ends the child, raises anything but a refusal, takes over
-10 s or wants more memory than the bound is a fault, printed with the seed that repeats it. Prints a table.
+Each case runs in a child process with bounded memory; a case that ends the child, raises anything
+but a refusal, takes over 10 s or wants more memory than the bound is a fault, printed with the seed
+that repeats it. Prints a table.
 
     python benchmarks/hostile.py --cases 10000
 """
@@ -36,12 +38,15 @@ CORPUS = Path(__file__).resolve().parent.parent / "tests" / "corpus"
 
 
 def corpus() -> dict[str, Path]:
-    """The small valid files that are mutated, by kind; those of formats that cannot be read here are left out."""
+    """The small valid files that are mutated, by kind; those of formats that cannot be read here
+    are left out."""
     import importlib.util
 
     found = {path.stem: path for path in sorted(CORPUS.iterdir())}
     have = all(importlib.util.find_spec(package) for package in ("h5py", "rsciio"))
-    return {kind: path for kind, path in found.items() if have or path.suffix not in (".emd", ".h5")}
+    return {
+        kind: path for kind, path in found.items() if have or path.suffix not in (".emd", ".h5")
+    }
 
 
 def write_corpus(folder: Path) -> None:
@@ -53,8 +58,18 @@ def write_corpus(folder: Path) -> None:
     def put(name: str, **options: object) -> None:
         tifffile.imwrite(folder / f"{name}.tif", stack, **options)
 
-    put("tiff-imagej", imagej=True, resolution=(163.9, 163.9), metadata={"unit": "nm", "axes": "TYX"})
-    put("tiff-ome", ome=True, photometric="minisblack", metadata={"axes": "TYX", "PhysicalSizeX": 0.06})
+    put(
+        "tiff-imagej",
+        imagej=True,
+        resolution=(163.9, 163.9),
+        metadata={"unit": "nm", "axes": "TYX"},
+    )
+    put(
+        "tiff-ome",
+        ome=True,
+        photometric="minisblack",
+        metadata={"axes": "TYX", "PhysicalSizeX": 0.06},
+    )
     put("tiff-tiled-zlib", photometric="minisblack", tile=(16, 16), compression="zlib")
     put("tiff-big-lzw", photometric="minisblack", bigtiff=True, compression="lzw")
     import mrcfile
@@ -68,10 +83,27 @@ def write_corpus(folder: Path) -> None:
     import h5py
     from rsciio.emd import file_writer
 
-    axes = [{"name": n, "size": s, "scale": 0.006, "offset": 0.0, "units": "nm", "navigate": False, "index_in_array": i}
-            for i, (n, s) in enumerate(zip("yx", (18, 20), strict=True))]  # fmt: skip
-    file_writer(str(folder / "emd.emd"), {"data": stack[0], "axes": axes, "original_metadata": {},
-                                    "metadata": {"General": {"title": "one"}, "Signal": {}}})  # fmt: skip
+    axes = [
+        {
+            "name": n,
+            "size": s,
+            "scale": 0.006,
+            "offset": 0.0,
+            "units": "nm",
+            "navigate": False,
+            "index_in_array": i,
+        }
+        for i, (n, s) in enumerate(zip("yx", (18, 20), strict=True))
+    ]
+    file_writer(
+        str(folder / "emd.emd"),
+        {
+            "data": stack[0],
+            "axes": axes,
+            "original_metadata": {},
+            "metadata": {"General": {"title": "one"}, "Signal": {}},
+        },
+    )
     with h5py.File(folder / "hdf5.h5", "w") as file:
         file["counts"] = stack
 
@@ -82,7 +114,11 @@ def mutate(content: bytes, rng: np.random.Generator) -> bytes:
     for _ in range(rng.integers(1, 5)):
         if not data:
             break
-        at = int(min(rng.exponential(300), len(data) - 1)) if rng.random() < 0.7 else int(rng.integers(len(data)))
+        at = (
+            int(min(rng.exponential(300), len(data) - 1))
+            if rng.random() < 0.7
+            else int(rng.integers(len(data)))
+        )
         kind = rng.integers(6)
         if kind == 0:
             data[at] ^= 1 << int(rng.integers(8))
@@ -133,7 +169,8 @@ def one_model(folder: Path) -> str:
 
 
 def damaged_model(folder: Path, rng: np.random.Generator) -> None:
-    """Damage one file of a model; half of the time its hash is made to fit, so that what reads it must refuse it."""
+    """Damage one file of a model; half of the time its hash is made to fit, so that what reads it
+    must refuse it."""
     graphs = ["generator.onnx", "gradient.onnx", "encoder.onnx"]
     names = ["model.json", "model.json", *graphs, "calibration.json", "weights.safetensors"]
     name = str(rng.choice(names))
@@ -174,11 +211,23 @@ def run(kind: str, cases: int, first: int = 0) -> tuple[dict[str, int], list[str
     counts, faults, slowest, seed = {"read": 0, "refused": 0}, [], 0.0, first
     while seed < first + cases:
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, str(Path(__file__).resolve()), "--child", kind, str(seed), str(first + cases), folder]
-            running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            command = [
+                sys.executable,
+                str(Path(__file__).resolve()),
+                "--child",
+                kind,
+                str(seed),
+                str(first + cases),
+                folder,
+            ]
+            running = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
             assert running.stdout is not None
             for line in running.stdout:
-                if not line.startswith("[") or not line.endswith("]\n"):  # a crashing child's last words, or a library's print
+                if not line.startswith("[") or not line.endswith(
+                    "]\n"
+                ):  # a crashing child's last words, or a library's print
                     continue
                 seed, result, seconds = json.loads(line)
                 slowest = max(slowest, seconds)
@@ -199,8 +248,12 @@ def main() -> int:
     if len(sys.argv) > 1 and sys.argv[1] == "--child":
         child(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))
         return 0
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=int, default=10_000, help="over all kinds; a twentieth are models")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--cases", type=int, default=10_000, help="over all kinds; a twentieth are models"
+    )
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--write-corpus", action="store_true", help="make the valid files anew")
     options = parser.parse_args()
@@ -208,13 +261,22 @@ def main() -> int:
         write_corpus(CORPUS)
         return 0
     kinds = list(corpus())
-    plan = {kind: -(-options.cases * 95 // (100 * len(kinds))) for kind in kinds} | {"model": options.cases // 20}
-    print("| kind | cases | read | refused in one line | faults | slowest s |\n|---|--:|--:|--:|--:|--:|")
+    plan = {kind: -(-options.cases * 95 // (100 * len(kinds))) for kind in kinds} | {
+        "model": options.cases // 20
+    }
+    print(
+        "| kind | cases | read | refused in one line | faults | slowest s "
+        "|\n|---|--:|--:|--:|--:|--:|"
+    )
     everything = []
     for kind, cases in plan.items():
         counts, faults, slowest = run(kind, cases, options.first)
         everything += faults
-        print(f"| {kind} | {cases} | {counts['read']} | {counts['refused']} | {len(faults)} | {slowest:.1f} |", flush=True)
+        print(
+            f"| {kind} | {cases} | {counts['read']} | {counts['refused']} | {len(faults)} "
+            f"| {slowest:.1f} |",
+            flush=True,
+        )
     print(*everything, sep="\n")
     return 1 if everything else 0
 

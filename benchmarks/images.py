@@ -1,11 +1,12 @@
-"""What a recipe's images look like, and how fast they are made: shares of bright and dark columns, rates of patches.
+"""What a recipe's images look like, and how fast they are made: shares of bright and dark columns,
+rates of patches.
 
-    OMP_NUM_THREADS=1 python benchmarks/images.py --recipe pt-ceo2-wide-128 --data data/pt-ceo2 --sheet images.png
-    python benchmarks/images.py --rates --threads 1,2 [--device cuda]
+    OMP_NUM_THREADS=1 python benchmarks/images.py --recipe pt-ceo2-wide-128 --data data/pt-ceo2
+    --sheet images.png python benchmarks/images.py --rates --threads 1,2 [--device cuda]
 
-The shares are over frames of training structures, three views of each under the recipe's imaging; the class is that of
-the frame's heavy columns (`content.py`). Rates are of clean patches alone and of whole steps, with the share of a step's time
-that goes into images.
+The shares are over frames of training structures, three views of each under the recipe's imaging;
+the class is that of the frame's heavy columns (`content.py`). Rates are of clean patches alone and
+of whole steps, with the share of a step's time that goes into images.
 """
 
 from __future__ import annotations
@@ -38,16 +39,22 @@ STRUCTURES = 16  # in the pool while rates are taken
 def shares(recipe: str, data: Path, structures: int, views: int, sheet: Path | None) -> None:
     """Print the share of each contrast class, and draw the frames."""
     imaging, classes, pictures = load_recipe(recipe).imaging, Counter[str](), []
-    stored = [p for p in sorted((data / "waves").glob("*.npz")) if split_of(seed_of_path(p)) == "train"]
+    stored = [
+        p for p in sorted((data / "waves").glob("*.npz")) if split_of(seed_of_path(p)) == "train"
+    ]
     for path in stored[:structures]:  # of whichever scenes the data set is
         wave = read_wave(path)
         for view in range(views):
-            image = render(wave, frame_optics(seed_of_path(path), view, imaging), FRAME_SAMPLING, FRAME_SHAPE)
+            image = render(
+                wave, frame_optics(seed_of_path(path), view, imaging), FRAME_SAMPLING, FRAME_SHAPE
+            )
             classes[contrast_of(wave, np.maximum(image, 0) * np.float32(STUDY_VACUUM))] += 1
             if view == 0 and len(pictures) < 40:
                 pictures.append(image)
     total = sum(n for name, n in classes.items() if name != "none")
-    cells = ", ".join(f"{name} {100 * classes[name] / total:.0f} %" for name in ("white", "black", "intermediate"))
+    cells = ", ".join(
+        f"{name} {100 * classes[name] / total:.0f} %" for name in ("white", "black", "intermediate")
+    )
     print(f"{recipe}: {cells} of {total} frames with heavy columns ({classes['none']} without)")
     if sheet is not None:
         draw(pictures, sheet)
@@ -79,7 +86,11 @@ def generator_rates(recipe: str, device: str, times: int) -> tuple[float, float,
     draws = StepDraws((1, 1), Shards(1), device)
     return (
         drawn,
-        seconds(lambda: step(run.state, run.recipe, real, real.new_zeros(batch, 2), device, draws), device, times),
+        seconds(
+            lambda: step(run.state, run.recipe, real, real.new_zeros(batch, 2), device, draws),
+            device,
+            times,
+        ),
         batch,
     )
 
@@ -101,18 +112,33 @@ def restorer_rates(device: str, times: int) -> tuple[float, float, int]:
 
 def rates(recipes: list[str], threads: list[int], device: str, times: int) -> None:
     """The table of rates."""
-    print("| | threads | batch | images, patches/s | training, patches/s | time in images, % |\n|---|--:|--:|--:|--:|--:|")
+    print(
+        "| | threads | batch | images, patches/s | training, patches/s | time in "
+        "images, % |\n|---|--:|--:|--:|--:|--:|"
+    )
     for name in recipes:
         for count in threads:
             torch.set_num_threads(count)
-            drawn, trained, n = restorer_rates(device, times) if name == "restore" else generator_rates(name, device, times)
-            used = RestorerRecipe.reuse if name == "restore" else 1  # times that a clean patch is trained on
+            drawn, trained, n = (
+                restorer_rates(device, times)
+                if name == "restore"
+                else generator_rates(name, device, times)
+            )
+            used = (
+                RestorerRecipe.reuse if name == "restore" else 1
+            )  # times that a clean patch is trained on
             rate, share = n / (drawn + trained), drawn / (drawn + trained)
-            print(f"| {name} | {count} | {n} | {n / used / drawn:.0f} | {rate:.0f} | {100 * share:.0f} |", flush=True)
+            print(
+                f"| {name} | {count} | {n} | {n / used / drawn:.0f} | {rate:.0f} | "
+                f"{100 * share:.0f} |",
+                flush=True,
+            )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--recipe", default="pt-ceo2-wide-128")
     parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))
     parser.add_argument("--structures", type=int, default=100)
@@ -124,7 +150,11 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=5)
     options = parser.parse_args()
     if options.rates:
-        threads = [int(n) for n in options.threads.split(",")] if options.device == "cpu" else [torch.get_num_threads()]
+        threads = (
+            [int(n) for n in options.threads.split(",")]
+            if options.device == "cpu"
+            else [torch.get_num_threads()]
+        )
         rates([options.recipe, "restore"], threads, options.device, options.times)
     else:
         shares(options.recipe, options.data, options.structures, options.views, options.sheet)

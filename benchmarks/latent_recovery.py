@@ -30,7 +30,15 @@ def psnr(images: Tensor, target: Tensor) -> Tensor:
     return -10 * torch.log10(((images - target) ** 2).mean((1, 2, 3)).clamp_min(1e-20) / 4)
 
 
-def search(generator: Generator, target: Tensor, name: str, rate: float, steps: int, restarts: int, seed: int) -> Tensor:
+def search(
+    generator: Generator,
+    target: Tensor,
+    name: str,
+    rate: float,
+    steps: int,
+    restarts: int,
+    seed: int,
+) -> Tensor:
     """Best PSNR (n,) over `restarts` latents for each target (n, c, h, w)."""
     rng = torch.Generator().manual_seed(seed)
     n = len(target)
@@ -59,7 +67,9 @@ def _lbfgs(generator: Generator, start: Tensor, wanted: Tensor, rate: float, ste
         z = z0[None].clone().requires_grad_(True)
         optimiser = torch.optim.LBFGS([z], lr=rate, max_iter=steps, history_size=10)
 
-        def closure(z: Tensor = z, target: Tensor = target, optimiser: torch.optim.LBFGS = optimiser) -> Tensor:
+        def closure(
+            z: Tensor = z, target: Tensor = target, optimiser: torch.optim.LBFGS = optimiser
+        ) -> Tensor:
             optimiser.zero_grad()
             loss = ((generator(z) - target[None]) ** 2).mean()
             loss.backward()
@@ -72,7 +82,9 @@ def _lbfgs(generator: Generator, start: Tensor, wanted: Tensor, rate: float, ste
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--targets", type=int, default=16)
@@ -105,11 +117,18 @@ def main() -> None:
                 seconds = time.perf_counter() - started
                 share = float((found > 60).float().mean())
                 print(
-                    f"| {test} | {name} | {rate:g} | {found.mean():.2f} | {found.min():.2f} | {share:.2f} | {seconds:.0f} |",
+                    f"| {test} | {name} | {rate:g} | {found.mean():.2f} | {found.min():.2f} | "
+                    f"{share:.2f} | {seconds:.0f} |",
                     flush=True,
                 )
                 if options.json:
-                    row = {"test": test[0], "optimiser": name, "rate": rate, "psnr_db": float(found.mean()), "recovered": share}
+                    row = {
+                        "test": test[0],
+                        "optimiser": name,
+                        "rate": rate,
+                        "psnr_db": float(found.mean()),
+                        "recovered": share,
+                    }
                     print(json.dumps(row))
 
 

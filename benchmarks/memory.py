@@ -1,10 +1,12 @@
-"""What a large frame, a long stack and a long batch take of host memory: each in a process of its own, its peak printed.
+"""What a large frame, a long stack and a long batch take of host memory: each in a process of its
+own, its peak printed.
 
     python benchmarks/memory.py                 # all, an hour or two
     python benchmarks/memory.py --case frame
 
-The bound is 2 GiB. 'stub' is the whole program around a generator that costs nothing: a frame of 4096 x 4096 pixels that are
-as large as the generator's own has 4,000 tiles, hours of two cores, and its memory is what is asked here.
+The bound is 2 GiB. 'stub' is the whole program around a generator that costs nothing: a frame of
+4096 x 4096 pixels that are as large as the generator's own has 4,000 tiles, hours of two cores, and
+its memory is what is asked here.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ CASES: dict[str, tuple[tuple[int, ...], int, float, list[str]]] = {  # shape, fi
 
 
 class Stub:
-    """An engine whose generator draws one lattice, whatever the latent; its derivatives are zero."""
+    """An engine whose generator draws one lattice, whatever the latent; its derivatives are
+    zero."""
 
     name, device, reason = "stub", "cpu", "a benchmark"
 
@@ -55,12 +58,16 @@ class Stub:
     def generate(self, z: np.ndarray) -> np.ndarray:
         return self._images(len(z))
 
-    def value_and_gradient(self, z: np.ndarray, data: Any, scale: np.ndarray, shift: np.ndarray) -> Any:
+    def value_and_gradient(
+        self, z: np.ndarray, data: Any, scale: np.ndarray, shift: np.ndarray
+    ) -> Any:
         from gdn.engines.base import Evaluation
         from gdn.likelihood import negative_log_likelihood
 
         x = self._images(len(z))
-        return Evaluation(negative_log_likelihood(scale[:, None, None] * x + shift, data), np.zeros_like(z), x)
+        return Evaluation(
+            negative_log_likelihood(scale[:, None, None] * x + shift, data), np.zeros_like(z), x
+        )
 
     def pull_back(self, z: np.ndarray, cotangent: np.ndarray) -> np.ndarray:
         return np.zeros_like(z)
@@ -68,7 +75,9 @@ class Stub:
     def push_forward(self, z: np.ndarray, tangents: np.ndarray) -> np.ndarray:
         return np.zeros((*tangents.shape[:2], self.patch, self.patch), np.float32)
 
-    def step(self, z: np.ndarray, nuisance: np.ndarray, data: Any, damping: float, prior: np.ndarray) -> Any:
+    def step(
+        self, z: np.ndarray, nuisance: np.ndarray, data: Any, damping: float, prior: np.ndarray
+    ) -> Any:
         return np.zeros((len(z), z.shape[1] + nuisance.shape[1]), np.float32), np.zeros(len(z))
 
     def encode(self, images: np.ndarray, sigma: np.ndarray) -> np.ndarray:
@@ -84,15 +93,22 @@ class Stub:
 def write_inputs(folder: Path, shape: tuple[int, ...], files: int, sampling: float) -> None:
     """Poisson counts of a lattice, frame by frame."""
     y, x = np.indices(shape[-2:]) * sampling
-    clean = (1 + 0.2 * np.cos(2 * np.pi * x / 1.95) * np.cos(2 * np.pi * y / 2.76)).astype(np.float32)
+    clean = (1 + 0.2 * np.cos(2 * np.pi * x / 1.95) * np.cos(2 * np.pi * y / 2.76)).astype(
+        np.float32
+    )
     for number in range(files):
         rng = np.random.default_rng(number)
         frames = (rng.poisson(clean).astype(np.uint8) for _ in range(int(np.prod(shape[:-2]))))
         metadata = {"unit": "nm", "axes": "TYX"[-len(shape) :]}
         tifffile.imwrite(
-            folder / f"f{number:04d}.tif", frames, shape=shape, dtype=np.uint8, imagej=True,
-            resolution=(10 / sampling, 10 / sampling), metadata=metadata,
-        )  # fmt: skip
+            folder / f"f{number:04d}.tif",
+            frames,
+            shape=shape,
+            dtype=np.uint8,
+            imagej=True,
+            resolution=(10 / sampling, 10 / sampling),
+            metadata=metadata,
+        )
 
 
 def resident_mib() -> float:
@@ -117,7 +133,11 @@ def child(name: str, inputs: Path, out: Path) -> None:
         return outcome
 
     command = ["denoise", str(inputs), "-o", str(out), *QUICK, *options]
-    stub = mock.patch("gdn.engines.choose.open_engine", lambda model, **_: Stub(model)) if "stub" in name else mock.MagicMock()
+    stub = (
+        mock.patch("gdn.engines.choose.open_engine", lambda model, **_: Stub(model))
+        if "stub" in name
+        else mock.MagicMock()
+    )
     before = resident_mib()
     begun = time.perf_counter()
     code = -1
@@ -127,10 +147,14 @@ def child(name: str, inputs: Path, out: Path) -> None:
         except SystemExit as end:
             code = int(end.code or 0)
     about = {
-        "code": code, "seconds": time.perf_counter() - begun, "before": before,
+        "code": code,
+        "seconds": time.perf_counter() - begun,
+        "before": before,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10,
-        "trace": [round(trace[i]) for i in sorted({min(i, len(trace) - 1) for i in (0, 9, 99, 499, 999)})],
-    }  # fmt: skip
+        "trace": [
+            round(trace[i]) for i in sorted({min(i, len(trace) - 1) for i in (0, 9, 99, 499, 999)})
+        ],
+    }
     print(json.dumps(about), file=sys.stderr)
 
 
@@ -138,10 +162,15 @@ def main_() -> int:
     if len(sys.argv) > 1 and sys.argv[1] == "--child":
         child(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
         return 0
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--case", action="append", choices=list(CASES))
     options = parser.parse_args()
-    print("| case | input | files | peak, MiB | after files 1, 10, 100, 500, 1000, MiB | minutes | exit code |")
+    print(
+        "| case | input | files | peak, MiB | after files 1, 10, 100, 500, 1000, MiB "
+        "| minutes | exit code |"
+    )
     print("|---|---|--:|--:|---|--:|--:|")
     good = True
     for name in options.case or CASES:
@@ -150,8 +179,17 @@ def main_() -> int:
             inputs = Path(folder, "in")
             inputs.mkdir()
             write_inputs(inputs, shape, files, sampling)
-            command = [sys.executable, __file__, "--child", name, str(inputs), str(Path(folder, "out"))]
-            done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            command = [
+                sys.executable,
+                __file__,
+                "--child",
+                name,
+                str(inputs),
+                str(Path(folder, "out")),
+            ]
+            done = subprocess.run(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            )
         lines = done.stderr.strip().splitlines()
         try:
             about = json.loads(lines[-1])
@@ -162,7 +200,8 @@ def main_() -> int:
         good &= about["code"] == 0 and about["peak"] < 1024 * BOUND_GIB
         size = "x".join(map(str, shape))
         print(
-            f"| {name} | {size} at {sampling} Å | {files} | {about['peak']:.0f} | {', '.join(map(str, about['trace']))} "
+            f"| {name} | {size} at {sampling} Å | {files} | {about['peak']:.0f} | "
+            f"{', '.join(map(str, about['trace']))} "
             f"| {about['seconds'] / 60:.1f} | {about['code']} |",
             flush=True,
         )

@@ -1,8 +1,10 @@
-"""What each candidate of the mixture is worth, on validation frames (`near.py`): subsets, margins, and the best by the truth.
+"""What each candidate of the mixture is worth, on validation frames (`near.py`): subsets, margins,
+and the best by the truth.
 
-Every frame is denoised once as `gdn denoise` does; the candidates' images of the first part of the counts and of all counts are
-kept (`--kept`), and mixed anew for every row. `best bands` and `best shares` have the weights of least squared error to
-the clean frame, by band and alike in all bands: what better chosen weights could gain at the most.
+Every frame is denoised once as `gdn denoise` does; the candidates' images of the first part of the
+counts and of all counts are kept (`--kept`), and mixed anew for every row. `best bands` and `best
+shares` have the weights of least squared error to the clean frame, by band and alike in all bands:
+what better chosen weights could gain at the most.
 
     python benchmarks/near.py -o near
     python benchmarks/mixing.py --frames near --kept near/kept [--noise poisson:1]
@@ -37,7 +39,8 @@ Image = np.ndarray
 
 @dataclass
 class Kept:
-    """One frame: candidates' images of the `first` part and of the `whole` of its counts, and the `truth`."""
+    """One frame: candidates' images of the `first` part and of the `whole` of its counts, and the
+    `truth`."""
 
     group: str
     parts: Split
@@ -51,9 +54,16 @@ class Kept:
 
 @contextmanager
 def listening(heard: dict[str, Any]) -> Iterator[None]:
-    """Hear what the mixture is given; every candidate makes its image of all counts, as if each had a little weight."""
+    """Hear what the mixture is given; every candidate makes its image of all counts, as if each had
+    a little weight."""
 
-    def choose(parts: Split, images: list[Image], names: tuple[str, ...], choice: Choice, sampling: tuple[float, float]) -> Any:
+    def choose(
+        parts: Split,
+        images: list[Image],
+        names: tuple[str, ...],
+        choice: Choice,
+        sampling: tuple[float, float],
+    ) -> Any:
         heard.update(parts=parts, first=images, names=names, choice=choice, sampling=sampling)
         found = mixture.choose_mixing(parts, images, names, choice, sampling)
         return replace(found, weights=found.weights + 1e-9)
@@ -62,7 +72,10 @@ def listening(heard: dict[str, Any]) -> Iterator[None]:
         heard["whole"] = images
         return mixture.mixed(images, mixing, sampling)
 
-    with mock.patch.object(estimate, "choose_mixing", choose), mock.patch.object(estimate, "mixed", mixed):
+    with (
+        mock.patch.object(estimate, "choose_mixing", choose),
+        mock.patch.object(estimate, "mixed", mixed),
+    ):
         yield
 
 
@@ -96,12 +109,17 @@ def by_counts(one: Kept, numbers: tuple[int, ...], margin: float = mixture.MARGI
 def by_truth(one: Kept, bands: bool) -> Image:
     """The mixture of all candidates that comes nearest to the truth."""
     spectra = [mixture._cosines(image) for image in one.whole]
-    offsets, target = np.stack([s - spectra[0] for s in spectra]), mixture._cosines(one.truth) - spectra[0]
+    offsets, target = (
+        np.stack([s - spectra[0] for s in spectra]),
+        mixture._cosines(one.truth) - spectra[0],
+    )
     shape = (one.truth.shape[0], one.truth.shape[1])
     total = spectra[0].copy()
     for window in mixture.bands(shape, one.sampling) if bands else [np.ones(shape)]:
         weighted = (offsets * window).reshape(len(offsets), -1)
-        weights = mixture._least_on_simplex(weighted @ offsets.reshape(len(offsets), -1).T, weighted @ target.ravel())
+        weights = mixture._least_on_simplex(
+            weighted @ offsets.reshape(len(offsets), -1).T, weighted @ target.ravel()
+        )
         total += window * np.tensordot(weights, offsets, 1)
     return np.asarray(mixture._image(total))
 
@@ -115,28 +133,49 @@ def table(frames: list[Kept]) -> Iterator[str]:
     """Gain over generator and plain filter in dB, mean and least of each group."""
     names = frames[0].names
     everyone = tuple(range(len(names)))
-    rows: dict[str, Callable[[Kept], Image]] = {f"{name} alone": lambda one, i=i: one.whole[i] for i, name in enumerate(names)}  # type: ignore[misc]
+    rows: dict[str, Callable[[Kept], Image]] = {
+        f"{name} alone": lambda one, i=i: one.whole[i] for i, name in enumerate(names)
+    }  # type: ignore[misc]
     for i, name in enumerate(names[2:], 2):
         rows[f"with {name}"] = partial(by_counts, numbers=(0, 1, i))
     for margin in (1.0, 2.0, mixture.MARGIN, 6.0):
         rows[f"all, margin {margin:g}"] = partial(by_counts, numbers=everyone, margin=margin)
-    rows |= {"best shares": partial(by_truth, bands=False), "best bands": partial(by_truth, bands=True)}
+    rows |= {
+        "best shares": partial(by_truth, bands=False),
+        "best bands": partial(by_truth, bands=True),
+    }
     groups = list(dict.fromkeys(one.group for one in frames))
     count = {g: sum(one.group == g for one in frames) for g in groups}
-    yield "| gain dB: mean (least) | " + " | ".join(f"{g}, n = {count[g]}" for g in groups) + " |\n|---|" + "--:|" * len(groups)
-    own = {id(one): psnr_of(one, (1 - one.choice.share) * one.whole[0] + one.choice.share * one.whole[1]) for one in frames}
+    yield (
+        "| gain dB: mean (least) | "
+        + " | ".join(f"{g}, n = {count[g]}" for g in groups)
+        + " |\n|---|"
+        + "--:|" * len(groups)
+    )
+    own = {
+        id(one): psnr_of(
+            one, (1 - one.choice.share) * one.whole[0] + one.choice.share * one.whole[1]
+        )
+        for one in frames
+    }
     for label, make in rows.items():
         cells = []
         for group in groups:
-            gain = np.array([psnr_of(one, make(one)) - own[id(one)] for one in frames if one.group == group])
+            gain = np.array(
+                [psnr_of(one, make(one)) - own[id(one)] for one in frames if one.group == group]
+            )
             cells.append(f"{gain.mean():+.2f} ({gain.min():+.2f})")
         yield f"| {label} | {' | '.join(cells)} |"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--frames", type=Path, required=True, help="folder that near.py wrote")
-    parser.add_argument("--kept", type=Path, required=True, help="folder for the candidates' images")
+    parser.add_argument(
+        "--kept", type=Path, required=True, help="folder for the candidates' images"
+    )
     parser.add_argument("--noise", default="poisson:1")
     options = parser.parse_args()
     print(*table(list(keep(options.frames, options.kept, parse_suite(options.noise)[0]))), sep="\n")

@@ -1,12 +1,15 @@
-"""The torch multislice against abTEM: how far images of their exit waves differ, and how long each takes.
+"""The torch multislice against abTEM: how far images of their exit waves differ, and how long each
+takes.
 
     OMP_NUM_THREADS=1 python benchmarks/multislice.py --seconds 360
 
-One row a structure, alternately of `random_specimen` and of `random_structure`, cut to `--thickness` Å. An error is the rms
-difference of two images over the second one's standard deviation, at 5 nm of defocus and 0.4 Å a pixel; the torch multislice
-runs on its own grid of 768 px. abTEM deposits atoms bilinearly and divides by sin(k)/k, where the deposit's transform is
-(sin(pi k)/(pi k))^2 on each axis (k in cycles a pixel): an error that falls with the square of the pixel and is still seen at
-1536 px. "exact deposit" is abTEM at 1536 px with the deposit's own transform in that place.
+One row a structure, alternately of `random_specimen` and of `random_structure`, cut to
+`--thickness` Å. An error is the rms difference of two images over the second one's standard
+deviation, at 5 nm of defocus and 0.4 Å a pixel; the torch multislice runs on its own grid of 768
+px. abTEM deposits atoms bilinearly and divides by sin(k)/k, where the deposit's transform is
+(sin(pi k)/(pi k))^2 on each axis (k in cycles a pixel): an error that falls with the square of the
+pixel and is still seen at 1536 px. "exact deposit" is abTEM at 1536 px with the deposit's own
+transform in that place.
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ OPTICS, PIXEL_ANGSTROM, PIXELS = Optics(defocus_nm=5), 0.4, 160
 
 
 def cut_to(structure: Structure, thickness_angstrom: float) -> Structure:
-    """The atoms of `structure` up to z = `thickness_angstrom`, in a cell of that thickness, if it is thicker."""
+    """The atoms of `structure` up to z = `thickness_angstrom`, in a cell of that thickness, if it
+    is thicker."""
     if structure.cell[2] <= thickness_angstrom:
         return structure
     kept = structure.positions[:, 2] < thickness_angstrom
@@ -48,12 +52,17 @@ def image_of(spectrum: NDArray[np.complex64], cell_angstrom: float) -> Image:
 
 def torch_image(structure: Structure, grid: int = 768) -> Image:
     """Image of the torch multislice's wave."""
-    wave = exit_wave(structure, Beam(grid=grid, thermal_angstrom=simulation.THERMAL_ANGSTROM), WAVE_BAND)
+    wave = exit_wave(
+        structure, Beam(grid=grid, thermal_angstrom=simulation.THERMAL_ANGSTROM), WAVE_BAND
+    )
     return image_of(wave.numpy(), float(structure.cell[0]))
 
 
-def _bilinear_transform(gpts: tuple[int, int], sampling: tuple[float, float], device: str = "cpu") -> NDArray[np.float32]:
-    """Transform of a bilinear deposit: sinc^2 on each axis, times the pixel's area as abTEM has it."""
+def _bilinear_transform(
+    gpts: tuple[int, int], sampling: tuple[float, float], device: str = "cpu"
+) -> NDArray[np.float32]:
+    """Transform of a bilinear deposit: sinc^2 on each axis, times the pixel's area as abTEM has
+    it."""
     y, x = (np.sinc(np.fft.fftfreq(n)) ** 2 for n in gpts)
     return (y[:, None] * x[None] * sampling[0] * sampling[1]).astype(np.float32)
 
@@ -76,7 +85,10 @@ def abtem_settings(grid: int, exact_deposit: bool) -> Iterator[None]:
 def abtem_image(structure: Structure, grid: int, exact_deposit: bool = False) -> Image:
     """Image of abTEM's wave."""
     with abtem_settings(grid, exact_deposit):
-        return image_of(simulation.exit_wave(structure, multislice=simulation.ABTEM).spectrum, float(structure.cell[0]))
+        return image_of(
+            simulation.exit_wave(structure, multislice=simulation.ABTEM).spectrum,
+            float(structure.cell[0]),
+        )
 
 
 def contrast_error(image: Image, reference: Image) -> float:
@@ -95,26 +107,40 @@ def structures(count: int, thickness_angstrom: float) -> Iterator[tuple[str, Str
     found = seed = 0
     while found < count:
         general = found % 2 == 0
-        structure = cut_to((random_specimen if general else random_structure)(10 * seed + 5), thickness_angstrom)
+        structure = cut_to(
+            (random_specimen if general else random_structure)(10 * seed + 5), thickness_angstrom
+        )
         seed += 1
         if len(structure.numbers) >= 100:
             found += 1
             p = structure.parameters
-            yield f"{p['kind']}, {' + '.join(p['crystals'])}" if general else f"{p['kind']}, Pt/CeO2", structure
+            yield (
+                f"{p['kind']}, {' + '.join(p['crystals'])}" if general else f"{p['kind']}, Pt/CeO2",
+                structure,
+            )
 
 
 def main() -> None:
     """Print the table, row by row, and its means."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--structures", type=int, default=20)
-    parser.add_argument("--thickness", type=float, default=20.0, help="Å to which structures are cut")
-    parser.add_argument("--seconds", type=float, default=np.inf, help="no structure is begun after these")
+    parser.add_argument(
+        "--thickness", type=float, default=20.0, help="Å to which structures are cut"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=np.inf, help="no structure is begun after these"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     begun, rows = time.monotonic(), []
     warm = cut_to(random_structure(5), 4.0)
     torch_image(warm), abtem_image(warm, 768)  # imports, FFT plans, compiled loops
-    print("| specimen | atoms | abTEM 768, % | abTEM 1536, % | 1536, exact deposit, % | torch, s | abTEM 768, s | 1536, s |")
+    print(
+        "| specimen | atoms | abTEM 768, % | abTEM 1536, % | 1536, exact deposit, % "
+        "| torch, s | abTEM 768, s | 1536, s |"
+    )
     print("|---|--:|--:|--:|--:|--:|--:|--:|")
     for name, structure in structures(options.structures, options.thickness):
         if time.monotonic() - begun > options.seconds:

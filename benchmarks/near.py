@@ -1,9 +1,11 @@
-"""Validation frames: clean frames of our own simulation, of seeds that nothing is trained on. For choosing settings.
+"""Validation frames: clean frames of our own simulation, of seeds that nothing is trained on. For
+choosing settings.
 
-What the far set (`far.py`) must never be used for, these frames are for. `own`: Pt on CeO2 under the imaging of the recipe
-`range-128` (dark columns); `bright`: the same under that of `pt-ceo2-wide-128` with bright columns; `crystals`: other
-specimens of `gdn.simulation.specimens` in HRTEM, HAADF and ABF. All seeds are of the validation split. Files and units are those
-of far.py, without column positions, so that `rivals.py` takes the folder:
+What the far set (`far.py`) must never be used for, these frames are for. `own`: Pt on CeO2 under
+the imaging of the recipe `range-128` (dark columns); `bright`: the same under that of
+`pt-ceo2-wide-128` with bright columns; `crystals`: other specimens of `gdn.simulation.specimens` in
+HRTEM, HAADF and ABF. All seeds are of the validation split. Files and units are those of far.py,
+without column positions, so that `rivals.py` takes the folder:
 
     python benchmarks/near.py -o near [--own 10 --bright 10 --crystals 20] [--sheet near.png]
     python benchmarks/rivals.py --far near --methods blur,bm3d-binned,gdn --json near/rows.jsonl
@@ -52,7 +54,10 @@ def cut(spectra: torch.Tensor, sampling: float, side: int, draws: Draws) -> far.
     """One frame of side x side px out of a periodic cell's spectrum (1, m, m)."""
     pixel = torch.tensor([sampling])
     cuts = random_cuts(draws, torch.zeros(1, dtype=torch.int64), side, pixel, CELL)
-    return np.asarray(patches(pixel_averaged(spectra, pixel, CELL), cuts, side, CELL)[0].clamp_min(0).numpy(), dtype=np.float32)
+    return np.asarray(
+        patches(pixel_averaged(spectra, pixel, CELL), cuts, side, CELL)[0].clamp_min(0).numpy(),
+        dtype=np.float32,
+    )
 
 
 def pool_of(structure: Structure, energy_ev: float, maps: bool) -> WavePool:
@@ -82,7 +87,11 @@ def ours(group: str, count: int) -> Iterator[tuple[far.Image, float, dict[str, A
         bright = float(np.median(whole[at[:, 0], at[:, 1]])) > float(np.median(whole))
         if bright == (group == "bright"):
             made += 1
-            yield image * np.float32(far.VACUUM), FRAME_SAMPLING, {"mode": "HRTEM", "seed": seed, "contrast": group}
+            yield (
+                image * np.float32(far.VACUUM),
+                FRAME_SAMPLING,
+                {"mode": "HRTEM", "seed": seed, "contrast": group},
+            )
 
 
 def crystals(count: int) -> Iterator[tuple[far.Image, float, dict[str, Any]]]:
@@ -95,11 +104,18 @@ def crystals(count: int) -> Iterator[tuple[far.Image, float, dict[str, Any]]]:
         if len(structure.numbers) == 0 or structure.parameters["kind"] == "amorphous":
             continue
         mode, energy = MODES[made % len(MODES)], float(rng.choice(ENERGIES_EV))
-        pool, source = pool_of(structure, energy, maps=True), AnyCrystal(draws=draws, batch=1, patch=128)
+        pool, source = (
+            pool_of(structure, energy, maps=True),
+            AnyCrystal(draws=draws, batch=1, patch=128),
+        )
         if mode == "HRTEM":
             spectra = intensity_spectra(pool.waves, any_lens(draws, pool.wavelength), CELL)
         else:
-            spectra = source.dark_field(pool.maps[:, 0]) if mode == "HAADF" else source.bright_field(pool.maps[:, 1])
+            spectra = (
+                source.dark_field(pool.maps[:, 0])
+                if mode == "HAADF"
+                else source.bright_field(pool.maps[:, 1])
+            )
         sampling = float(rng.choice(SAMPLINGS))
         side = int(min(rng.integers(*SIDES), 0.6 * CELL / sampling))
         image = cut(spectra, sampling, side, draws)
@@ -109,14 +125,24 @@ def crystals(count: int) -> Iterator[tuple[far.Image, float, dict[str, Any]]]:
         scale = (
             far.VACUUM
             if mode == "HRTEM"
-            else min(far.VACUUM / image.mean(), 1 / np.percentile(image, 99), far.BRIGHTEST / image.max())
+            else min(
+                far.VACUUM / image.mean(), 1 / np.percentile(image, 99), far.BRIGHTEST / image.max()
+            )
         )
-        about = {"mode": mode, "seed": seed, "contrast": "", "specimen": str(structure.parameters["kind"]), "energy_ev": energy}
+        about = {
+            "mode": mode,
+            "seed": seed,
+            "contrast": "",
+            "specimen": str(structure.parameters["kind"]),
+            "energy_ev": energy,
+        }
         yield image * np.float32(scale), sampling, about
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("-o", "--output", type=Path, required=True)
     for name, count in (("own", 10), ("bright", 10), ("crystals", 20)):
         parser.add_argument(f"--{name}", type=int, default=count, help="frames")
@@ -132,8 +158,16 @@ def main() -> int:
     ):
         for i, (image, sampling, about) in enumerate(frames, 1):
             number += 1
-            record = {"name": f"{group}-{i}", "group": group, "number": number, "periodic": False, **about}
-            places = dict.fromkeys(("columns", "vacancies", "vacancy_peers", "adatoms", "adatom_peers"), empty)
+            record = {
+                "name": f"{group}-{i}",
+                "group": group,
+                "number": number,
+                "periodic": False,
+                **about,
+            }
+            places = dict.fromkeys(
+                ("columns", "vacancies", "vacancy_peers", "adatoms", "adatom_peers"), empty
+            )
             content = {
                 "image": image,
                 "sampling_angstrom": np.float64(sampling),
@@ -143,7 +177,10 @@ def main() -> int:
             far.write(options.output / f"{record['name']}.npz", content)
             print(record["name"], image.shape, sampling, about, flush=True)
     if options.sheet:
-        sheet([far.read(file)["image"] for file in sorted(options.output.glob("*.npz"))], options.sheet)
+        sheet(
+            [far.read(file)["image"] for file in sorted(options.output.glob("*.npz"))],
+            options.sheet,
+        )
     return 0
 
 
@@ -154,10 +191,14 @@ def sheet(images: list[far.Image], path: Path) -> None:
     cells = []
     for image in images:
         low, high = np.percentile(image, [0.3, 99.7])
-        picture = Image.fromarray((np.clip((image - low) / (high - low + 1e-9), 0, 1) * 255).astype(np.uint8))
+        picture = Image.fromarray(
+            (np.clip((image - low) / (high - low + 1e-9), 0, 1) * 255).astype(np.uint8)
+        )
         cells.append(np.asarray(picture.resize((SHOWN, SHOWN))))
     cells += [np.zeros_like(cells[0])] * (-len(cells) % 8)
-    Image.fromarray(np.vstack([np.hstack(cells[i : i + 8]) for i in range(0, len(cells), 8)])).save(path)
+    Image.fromarray(np.vstack([np.hstack(cells[i : i + 8]) for i in range(0, len(cells), 8)])).save(
+        path
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Optimisers of the latent from the same starts: objective and PSNR against generator passes and time.
+"""Optimisers of the latent from the same starts: objective and PSNR against generator passes and
+time.
 
-A pass is one forward evaluation of one image; what a gradient and a Jacobian cost in passes is measured
-first, in the same run. On tiles of validation frames at poisson:1 and poisson:10.
+A pass is one forward evaluation of one image; what a gradient and a Jacobian cost in passes is
+measured first, in the same run. On tiles of validation frames at poisson:1 and poisson:10.
 
     python benchmarks/optimisers.py
 """
@@ -58,7 +59,9 @@ def measured_costs(engine: Engine, tiles: TileSet, start: Candidates) -> Costs:
     return Costs(gradient / forward, tangents * z.shape[1] / 32 / forward)
 
 
-def constant_adam(engine: Engine, tiles: TileSet, start: Candidates, steps: int, rate: float) -> Candidates:
+def constant_adam(
+    engine: Engine, tiles: TileSet, start: Candidates, steps: int, rate: float
+) -> Candidates:
     """The study's Adam: no warm-up, no decay."""
     kept = refinement.rate_at
     refinement.rate_at = lambda step, total, peak: peak  # type: ignore[assignment]
@@ -69,7 +72,10 @@ def constant_adam(engine: Engine, tiles: TileSet, start: Candidates, steps: int,
 
 
 def one_by_one(
-    engine: Engine, tiles: TileSet, start: Candidates, solve: Callable[[Objective, np.ndarray], tuple[np.ndarray, float]]
+    engine: Engine,
+    tiles: TileSet,
+    start: Candidates,
+    solve: Callable[[Objective, np.ndarray], tuple[np.ndarray, float]],
 ) -> tuple[Candidates, float]:
     """`solve` for every candidate; returns what it found and the mean passes it reports."""
     thetas, passes = [], []
@@ -89,7 +95,9 @@ def value_of(objective: Objective, theta: np.ndarray) -> float:
     return float(objective.mean_and_value(theta[None])[1][0])
 
 
-def levenberg_marquardt(steps: int, costs: Costs) -> Callable[[Objective, np.ndarray], tuple[np.ndarray, float]]:
+def levenberg_marquardt(
+    steps: int, costs: Costs
+) -> Callable[[Objective, np.ndarray], tuple[np.ndarray, float]]:
     """Fisher scoring with Marquardt's damping (Fletcher 1971's gain ratio)."""
 
     def solve(objective: Objective, theta: np.ndarray) -> tuple[np.ndarray, float]:
@@ -124,13 +132,17 @@ def lbfgs(steps: int, costs: Costs) -> Callable[[Objective, np.ndarray], tuple[n
             value, gradient = objective.gradient(at[None])
             return float(value[0]), gradient[0].astype(np.float64)
 
-        found = minimize(both, theta.astype(np.float64), jac=True, method="L-BFGS-B", options={"maxiter": steps})
+        found = minimize(
+            both, theta.astype(np.float64), jac=True, method="L-BFGS-B", options={"maxiter": steps}
+        )
         return found.x.astype(np.float32), found.nfev * costs.gradient
 
     return solve
 
 
-def racing(engine: Engine, tiles: TileSet, bank_starts: Candidates, costs: Costs, rate: float) -> tuple[Candidates, float]:
+def racing(
+    engine: Engine, tiles: TileSet, bank_starts: Candidates, costs: Costs, rate: float
+) -> tuple[Candidates, float]:
     """Staged racing: 64 of the bank for 30 steps, 8 for 60, the best for 120."""
     current, passes = bank_starts, 0.0
     for keep, steps in ((64, 30), (8, 60), (1, 120)):
@@ -144,14 +156,20 @@ def racing(engine: Engine, tiles: TileSet, bank_starts: Candidates, costs: Costs
 def show(label: str, tiles: TileSet, found: Candidates, passes: float, seconds: float) -> None:
     best = best_of_each(found)
     objective, psnr = found.objective[best], tiles.psnr(found.mean[best])
-    numbers = f"{objective.mean():12.1f} {psnr.mean():7.2f} {psnr.min():7.2f} {passes:9.0f} {seconds / len(best):8.3f}"
+    numbers = (
+        f"{objective.mean():12.1f} {psnr.mean():7.2f} {psnr.min():7.2f} {passes:9.0f} "
+        f"{seconds / len(best):8.3f}"
+    )
     print(f"{label:40s} {numbers}", flush=True)
 
 
 def compare(engine: Engine, tiles: TileSet, start: Candidates, bank_starts: Candidates) -> None:
     costs = measured_costs(engine, tiles, start)
     print(f"one gradient costs {costs.gradient:.1f} passes, one Jacobian {costs.jacobian:.0f}")
-    print(f"{'optimiser':40s} {'objective':>12s} {'dB':>7s} {'worst':>7s} {'passes':>9s} {'s/tile':>8s}")
+    print(
+        f"{'optimiser':40s} {'objective':>12s} {'dB':>7s} {'worst':>7s} "
+        f"{'passes':>9s} {'s/tile':>8s}"
+    )
 
     def timed(label: str, call: Callable[[], tuple[Candidates, float]]) -> None:
         begun = time.perf_counter()
@@ -160,20 +178,33 @@ def compare(engine: Engine, tiles: TileSet, start: Candidates, bank_starts: Cand
 
     timed("start (encoder)", lambda: (evaluate(engine, tiles.data, start), 1))
     for steps in (300, 2000):
-        timed(f"Adam 0.01 constant, {steps}", lambda n=steps: (constant_adam(engine, tiles, start, n, 0.01), n * costs.gradient))
+        timed(
+            f"Adam 0.01 constant, {steps}",
+            lambda n=steps: (constant_adam(engine, tiles, start, n, 0.01), n * costs.gradient),
+        )
     for rate in (0.03, 0.05, 0.1):
         for steps in (8, 30, 100, 300):
-            call = lambda r=rate, n=steps: (refine(engine, tiles.data, start, n, r), n * costs.gradient)  # noqa: E731
-            timed(f"Adam {rate:g} ramped, {steps}", call)
+            timed(
+                f"Adam {rate:g} ramped, {steps}",
+                lambda r=rate, n=steps: (
+                    refine(engine, tiles.data, start, n, r),
+                    n * costs.gradient,
+                ),
+            )
     for steps in (1, 3, 10):
-        timed(f"Levenberg-Marquardt, {steps}", lambda n=steps: one_by_one(engine, tiles, start, levenberg_marquardt(n, costs)))
+        timed(
+            f"Levenberg-Marquardt, {steps}",
+            lambda n=steps: one_by_one(engine, tiles, start, levenberg_marquardt(n, costs)),
+        )
     for steps in (10, 30, 100):
         timed(f"L-BFGS, {steps}", lambda n=steps: one_by_one(engine, tiles, start, lbfgs(n, costs)))
     timed("racing from the bank, 0.05", lambda: racing(engine, tiles, bank_starts, costs, 0.05))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--frames", type=int, default=3)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))
@@ -182,11 +213,22 @@ def main() -> None:
         card = engine.model.card
         bank = bank_for(engine, 0, 4096)
         for level in (1.0, 10.0):
-            tiles = tile_set(options.data, options.frames, level, card.sampling_angstrom, card.patch)
+            tiles = tile_set(
+                options.data, options.frames, level, card.sampling_angstrom, card.patch
+            )
             settings = SearchSettings(symmetries=1, brief_candidates=0)
             start = propose(engine, bank, tiles.data, tiles.dose, settings)
-            bank_starts = propose(engine, bank, tiles.data, tiles.dose, replace(settings, encoder=False, brief_candidates=64))
-            print(f"\npoisson:{level:g}, {len(tiles.clean)} tiles of {options.frames} validation frames")
+            bank_starts = propose(
+                engine,
+                bank,
+                tiles.data,
+                tiles.dose,
+                replace(settings, encoder=False, brief_candidates=64),
+            )
+            print(
+                f"\npoisson:{level:g}, {len(tiles.clean)} tiles of {options.frames} "
+                "validation frames"
+            )
             compare(engine, tiles, start, bank_starts)
 
 

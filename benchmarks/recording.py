@@ -1,12 +1,15 @@
-"""A real recording without a clean reference: each frame's result against the mean of all the others.
+"""A real recording without a clean reference: each frame's result against the mean of all the
+others.
 
-The noise of other frames is independent of a frame's own, so that the squared difference from their mean, less that mean's
-own noise (from differences between frames), is the error on the truth, unbiased, plus what moved from frame to frame, which
-weighs on all methods alike. The blur is shown at the width, and BM3D at the binning, that this very score likes best; nothing
-else gets such help. Needs gdn[bench] for BM3D, and a stack of frames of one place.
+The noise of other frames is independent of a frame's own, so that the squared difference from their
+mean, less that mean's own noise (from differences between frames), is the error on the truth,
+unbiased, plus what moved from frame to frame, which weighs on all methods alike. The blur is shown
+at the width, and BM3D at the binning, that this very score likes best; nothing else gets such help.
+Needs gdn[bench] for BM3D, and a stack of frames of one place.
 
-A second table says where in the spectrum each generator ends: the share of the signal's power (that which frames have in
-common) that is left when the generator's image, nothing added to it, is taken away.
+A second table says where in the spectrum each generator ends: the share of the signal's power (that
+which frames have in common) that is left when the generator's image, nothing added to it, is taken
+away.
 
     python benchmarks/recording.py STACK.tif --sampling 0.05
     python benchmarks/recording.py STACK.tif --sampling 0.05 --models pt-ceo2-64 runs/mine-model
@@ -36,7 +39,8 @@ BLURS = 2.0 ** np.arange(0, 4.1, 0.25)  # px
 
 
 class Recording:
-    """The `frames`, the mean of all `others` for each of them, and the variance of that mean's noise."""
+    """The `frames`, the mean of all `others` for each of them, and the variance of that mean's
+    noise."""
 
     def __init__(self, frames: Stack) -> None:
         n = len(frames)
@@ -51,7 +55,8 @@ class Recording:
 
 
 def _noise(difference: Stack, width: float = 3.0) -> float:
-    """Variance of the noise in a difference of frames, taken to be white: of what is finer than columns, which move."""
+    """Variance of the noise in a difference of frames, taken to be white: of what is finer than
+    columns, which move."""
     rough = difference - gaussian_filter(difference, width)
     return float(np.mean(rough**2) / (1 - 3 / (4 * np.pi * width**2)))  # 1 - 2 g(0) + sum of g^2
 
@@ -64,7 +69,9 @@ def blurs(recording: Recording) -> Stack:
 
 def main() -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("stack", type=Path)
     parser.add_argument("--sampling", type=float, required=True, help="Å/px")
     parser.add_argument("--models", nargs="+", default=["pt-ceo2-64", "pt-ceo2-128"])
@@ -75,23 +82,36 @@ def main() -> int:
     flat = np.broadcast_to(frames.mean((1, 2), keepdims=True), frames.shape)
     recording = Recording(frames)
     level, base = frames.mean(), recording.errors(flat)
-    print(f"| {options.stack.name}, {len(frames)} frames | rms error, % of the mean | dB over constant (sd) |\n|---|--:|--:|")
+    print(
+        f"| {options.stack.name}, {len(frames)} frames | rms error, % of the mean | "
+        "dB over constant (sd) |\n|---|--:|--:|"
+    )
     generated: dict[str, Stack] = {}
-    for name, results in methods(recording, options.sampling, options.models, options.restarts, generated):
+    for name, results in methods(
+        recording, options.sampling, options.models, options.restarts, generated
+    ):
         found = recording.errors(results)
         gain = 10 * np.log10(base / found)
-        print(f"| {name} | {100 * np.sqrt(found.mean()) / level:.2f} | {gain.mean():+.2f} ({gain.std(ddof=1):.2f}) |", flush=True)
+        print(
+            f"| {name} | {100 * np.sqrt(found.mean()) / level:.2f} | {gain.mean():+.2f} "
+            f"({gain.std(ddof=1):.2f}) |",
+            flush=True,
+        )
     spans = [f"{low:g}-{high:g}" for low, high in pairwise(BANDS)]
     print(f"\n| signal left, %, in 1/Å | {' | '.join(spans)} |\n|---|{'--:|' * len(spans)}")
     for name, images in generated.items():
         shares = unexplained(images, recording, options.sampling)
-        print(f"| generator of {name} alone | {' | '.join(f'{100 * share:.0f}' for share in shares)} |")
+        print(
+            f"| generator of {name} alone | "
+            f"{' | '.join(f'{100 * share:.0f}' for share in shares)} |"
+        )
     return 0
 
 
 def unexplained(images: Stack, recording: Recording, sampling: float) -> list[float]:
-    """The share of the signal's power in each of BANDS that `images` leave: 1 - (2 cross - own) / signal, each summed over
-    frames, from spectra under a Hann window; signal and cross are against the mean of the other frames."""
+    """The share of the signal's power in each of BANDS that `images` leave: 1 - (2 cross - own) /
+    signal, each summed over frames, from spectra under a Hann window; signal and cross are against
+    the mean of the other frames."""
     rows, columns = images.shape[1:]
     window = np.hanning(rows)[:, None] * np.hanning(columns)
     k = np.hypot(np.fft.fftfreq(rows, sampling)[:, None], np.fft.fftfreq(columns, sampling))
@@ -103,13 +123,19 @@ def unexplained(images: Stack, recording: Recording, sampling: float) -> list[fl
     found = []
     for low, high in pairwise(BANDS):
         within = (k >= low) & (k < high)
-        signal, cross = ((part[:, within] * others[:, within].conj()).real.sum() for part in (data, own))
+        signal, cross = (
+            (part[:, within] * others[:, within].conj()).real.sum() for part in (data, own)
+        )
         found.append(float(1 - (2 * cross - (np.abs(own[:, within]) ** 2).sum()) / signal))
     return found
 
 
 def methods(
-    recording: Recording, sampling: float, models: list[str], restarts: int, generated: dict[str, Stack]
+    recording: Recording,
+    sampling: float,
+    models: list[str],
+    restarts: int,
+    generated: dict[str, Stack],
 ) -> Iterator[tuple[str, Stack]]:
     """Every method's results; `generated` takes what each model's generator alone makes."""
     frames = recording.frames
@@ -121,7 +147,11 @@ def methods(
             found = [chosen.search(x, sampling) for x in frames]
         model = found[0].noise
         gain, offset, dose = model.gain, model.offset, found[0].dose
-        made = (result.on_frame(result.estimate.generated) for result in found if result.estimate is not None)
+        made = (
+            result.on_frame(result.estimate.generated)
+            for result in found
+            if result.estimate is not None
+        )
         generated[name] = np.stack(list(made)) + np.float32(offset)
         yield f"gdn, {name}", np.stack([result.image for result in found])
     level = dose / STUDY_VACUUM  # of the study's units, which comparators take
@@ -129,7 +159,9 @@ def methods(
     def by(method: Callable[[Case], Stack]) -> Stack:
         scaled = (frames - np.float32(offset)) / np.float32(gain * level)
         cases = (Case(x, x, Noise("poisson", level), sampling) for x in scaled)
-        return np.stack([method(case) for case in cases]) * np.float32(gain * level) + np.float32(offset)
+        return np.stack([method(case) for case in cases]) * np.float32(gain * level) + np.float32(
+            offset
+        )
 
     if available("bm3d-binned"):
         tried = {n: by(partial(bm3d_at, binning=n)) for n in binnings(sampling)}

@@ -1,4 +1,5 @@
-"""What restarts buy: objective and PSNR against N, with and without refinement; bank, encoder, both.
+"""What restarts buy: objective and PSNR against N, with and without refinement; bank, encoder,
+both.
 
 Then what averaging restarts buys: the best candidate against mixtures by objective and by evidence.
 On tiles of validation frames; about ten minutes on two cores.
@@ -42,16 +43,22 @@ def row(label: str, engine: Engine, bank: Bank, tiles: TileSet, settings: Search
     seconds = (time.perf_counter() - started) / len(tiles.clean)
     best = best_of_each(found)
     single = tiles.psnr(found.mean[best])
-    mean = tiles.psnr(mixed(found, candidate_weights(found.objective, found.tile, settings.temperature)))
+    mean = tiles.psnr(
+        mixed(found, candidate_weights(found.objective, found.tile, settings.temperature))
+    )
     print(
-        f"{label:34s} {found.objective[best].mean():12.1f} {single.mean():7.2f} {single.min():7.2f} {mean.mean():7.2f}"
+        f"{label:34s} {found.objective[best].mean():12.1f} {single.mean():7.2f} "
+        f"{single.min():7.2f} {mean.mean():7.2f}"
         f" {mean.min():7.2f} {found.from_bank[best].mean():6.0%} {1000 * seconds:8.1f}",
         flush=True,
     )
 
 
 def curves(engine: Engine, bank: Bank, tiles: TileSet) -> None:
-    header = f"{'objective':>12s} {'best dB':>7s} {'worst':>7s} {'mean dB':>7s} {'worst':>7s} {'bank':>6s} {'ms/tile':>8s}"
+    header = (
+        f"{'objective':>12s} {'best dB':>7s} {'worst':>7s} {'mean dB':>7s} "
+        f"{'worst':>7s} {'bank':>6s} {'ms/tile':>8s}"
+    )
     print(f"{'starts':34s} {header}")
     # Adam's steps: the table counts them.
     base = SearchSettings(brief_candidates=8, iterations=0, brief_steps=3, full_steps=3)
@@ -59,10 +66,18 @@ def curves(engine: Engine, bank: Bank, tiles: TileSet) -> None:
     for n in sizes:
         part = replace(bank, images=bank.images[:n])
         for steps in (0, base.full_steps, 40):
-            settings = replace(base, encoder=False, full_steps=steps, brief_candidates=min(8, 8 * n))
+            settings = replace(
+                base, encoder=False, full_steps=steps, brief_candidates=min(8, 8 * n)
+            )
             row(f"bank {n}, {steps} steps", engine, part, tiles, settings)
     part = replace(bank, images=bank.images[:4096])
-    row(f"bank 4096 x1, {base.full_steps} steps", engine, part, tiles, replace(base, encoder=False, symmetries=1))
+    row(
+        f"bank 4096 x1, {base.full_steps} steps",
+        engine,
+        part,
+        tiles,
+        replace(base, encoder=False, symmetries=1),
+    )
     few = replace(bank, images=bank.images[:1])
     for symmetries in (1, 8):
         for steps in (0, base.full_steps, 40):
@@ -70,12 +85,20 @@ def curves(engine: Engine, bank: Bank, tiles: TileSet) -> None:
             row(f"encoder x{symmetries}, {steps} steps", engine, few, tiles, settings)
     for n in (64, 4096):
         part = replace(bank, images=bank.images[:n])
-        row(f"encoder x8 and bank {n}, {base.full_steps} steps", engine, part, tiles, replace(base, full_candidates=16))
+        row(
+            f"encoder x8 and bank {n}, {base.full_steps} steps",
+            engine,
+            part,
+            tiles,
+            replace(base, full_candidates=16),
+        )
 
 
 def mixtures(engine: Engine, bank: Bank, tiles: TileSet) -> None:
     settings = SearchSettings()
-    found = search(engine, tiles.data, propose(engine, bank, tiles.data, tiles.dose, settings), settings)
+    found = search(
+        engine, tiles.data, propose(engine, bank, tiles.data, tiles.dose, settings), settings
+    )
     evidence, variance = laplace(engine, tiles.data, found)
     best = best_of_each(found)
     print(f"{'mixture of the candidates':34s} {'mean dB':>7s} {'worst':>7s}")
@@ -87,11 +110,16 @@ def mixtures(engine: Engine, bank: Bank, tiles: TileSet) -> None:
     for name, values in shown.items():
         print(f"{name:34s} {values.mean():7.2f} {values.min():7.2f}")
     error = np.abs(found.mean[best] - tiles.clean[found.tile[best]])
-    print(f"raw Laplace 2-sigma band of the best candidate covers {(error < 2 * np.sqrt(variance[best])).mean():.1%} of pixels")
+    print(
+        "raw Laplace 2-sigma band of the best candidate covers "
+        f"{(error < 2 * np.sqrt(variance[best])).mean():.1%} of pixels"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--frames", type=int, default=4)
     parser.add_argument("--restarts", type=int, default=65_536)
     parser.add_argument("--model", default=DEFAULT_MODEL)
@@ -101,8 +129,13 @@ def main() -> None:
         card = engine.model.card
         bank = bank_for(engine, 0, options.restarts)
         for level in LEVELS:
-            tiles = tile_set(options.data, options.frames, level, card.sampling_angstrom, card.patch)
-            print(f"\npoisson:{level:g}, {len(tiles.clean)} tiles of {options.frames} validation frames")
+            tiles = tile_set(
+                options.data, options.frames, level, card.sampling_angstrom, card.patch
+            )
+            print(
+                f"\npoisson:{level:g}, {len(tiles.clean)} tiles of {options.frames} "
+                "validation frames"
+            )
             curves(engine, bank, tiles)
             mixtures(engine, replace(bank, images=bank.images[:64]), tiles)
 

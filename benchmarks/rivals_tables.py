@@ -12,9 +12,12 @@ import numpy as np
 Row = dict[str, Any]
 METHODS = ("constant", "blur", "bm3d-binned", "tk_r_em", "gdn")
 GROUPS = {
-    "pt-ceo2": "far: Pt/CeO2", "other": "far: other crystals",
-    "own": "validation: own conditions", "bright": "validation: bright columns", "crystals": "validation: other crystals",
-}  # fmt: skip
+    "pt-ceo2": "far: Pt/CeO2",
+    "other": "far: other crystals",
+    "own": "validation: own conditions",
+    "bright": "validation: bright columns",
+    "crystals": "validation: other crystals",
+}
 
 
 def rows_of(path: Path) -> list[Row]:
@@ -30,8 +33,11 @@ def mean_of(rows: list[Row], key: str) -> str:
 
 
 def invented(rows: list[Row]) -> str:
-    """Mean share of the columns drawn that the clean image has not, in periodic fields, per cent."""
-    values = [1 - r["columns"]["precision"] for r in rows if r["periodic"] and r["columns"]["recall"]]
+    """Mean share of the columns drawn that the clean image has not, in periodic fields, per
+    cent."""
+    values = [
+        1 - r["columns"]["precision"] for r in rows if r["periodic"] and r["columns"]["recall"]
+    ]
     return f"{100 * np.mean(values):.1f}" if values else "-"
 
 
@@ -48,7 +54,8 @@ def halves(rows: list[Row]) -> Iterator[str]:
         here = [r for r in rows if (r["noise"], r["group"]) == (noise, group)]
         count = len({r["frame"] for r in here})
         yield (
-            f"| {GROUPS[group]}, {noise}, n = {count} | PSNR dB (sd) | worst | SSIM | column F1 | bias pm | rms pm | invented %"
+            f"| {GROUPS[group]}, {noise}, n = {count} | PSNR dB (sd) | worst | SSIM | "
+            "column F1 | bias pm | rms pm | invented %"
             " | vacancies filled | made | adatoms lost | made | s/frame |\n|---|" + "--:|" * 12
         )
         for method in dict.fromkeys(r["method"] for r in here):
@@ -56,11 +63,18 @@ def halves(rows: list[Row]) -> Iterator[str]:
             db = np.array([r["psnr_db"] for r in mine])
             cells = [
                 f"{method}{f' ({len(mine)} frames)' if len(mine) < count else ''}",
-                f"{db.mean():.2f} ({db.std(ddof=1) if len(db) > 1 else 0:.2f})", f"{db.min():.2f}",
-                f"{np.mean([r['ssim'] for r in mine]):.3f}", *(mean_of(mine, key) for key in ("f1", "bias_pm", "rms_pm")),
-                invented(mine), *(defect_count(mine, kind, lost) for kind in ("vacancies", "adatoms") for lost in (True, False)),
+                f"{db.mean():.2f} ({db.std(ddof=1) if len(db) > 1 else 0:.2f})",
+                f"{db.min():.2f}",
+                f"{np.mean([r['ssim'] for r in mine]):.3f}",
+                *(mean_of(mine, key) for key in ("f1", "bias_pm", "rms_pm")),
+                invented(mine),
+                *(
+                    defect_count(mine, kind, lost)
+                    for kind in ("vacancies", "adatoms")
+                    for lost in (True, False)
+                ),
                 f"{np.mean([r['seconds'] for r in mine]):.1f}",
-            ]  # fmt: skip
+            ]
             yield f"| {' | '.join(cells)} |"
         yield ""
 
@@ -69,13 +83,28 @@ def leads(rows: list[Row], methods: list[str]) -> Iterator[str]:
     """The last method's gain over each of the others on the same frames, by half."""
     last = methods[-1]
     by = {(r["noise"], r["group"], r["frame"], r["method"]): r["psnr_db"] for r in rows}
-    yield f"| {last} minus, dB: mean (least), ahead on | " + " | ".join(methods[:-1]) + " |\n|---|" + "--:|" * (len(methods) - 1)
+    yield (
+        f"| {last} minus, dB: mean (least), ahead on | "
+        + " | ".join(methods[:-1])
+        + " |\n|---|"
+        + "--:|" * (len(methods) - 1)
+    )
     for noise, group in dict.fromkeys((r["noise"], r["group"]) for r in rows):
         cells = []
         for method in methods[:-1]:
-            frames = [k[2] for k in by if k[:2] == (noise, group) and k[3] == last and (noise, group, k[2], method) in by]
-            gain = np.array([by[noise, group, f, last] - by[noise, group, f, method] for f in frames])
-            cells.append(f"{gain.mean():+.2f} ({gain.min():+.2f}), {(gain > 0).sum()} of {len(gain)}" if len(gain) else "-")
+            frames = [
+                k[2]
+                for k in by
+                if k[:2] == (noise, group) and k[3] == last and (noise, group, k[2], method) in by
+            ]
+            gain = np.array(
+                [by[noise, group, f, last] - by[noise, group, f, method] for f in frames]
+            )
+            cells.append(
+                f"{gain.mean():+.2f} ({gain.min():+.2f}), {(gain > 0).sum()} of {len(gain)}"
+                if len(gain)
+                else "-"
+            )
         yield f"| {GROUPS[group]}, {noise} | {' | '.join(cells)} |"
     yield ""
 
@@ -83,15 +112,26 @@ def leads(rows: list[Row], methods: list[str]) -> Iterator[str]:
 def classes(rows: list[Row], methods: list[str]) -> Iterator[str]:
     """Mean PSNR by kind of image: contrast class of Pt/CeO2, mode of the others."""
     yield "| PSNR dB, SSIM | n | " + " | ".join(methods) + " |\n|---|" + "--:|" * (1 + len(methods))
-    kinds = dict.fromkeys((r["noise"], r["group"], r["contrast" if r["group"] == "pt-ceo2" else "mode"]) for r in rows)
+    kinds = dict.fromkeys(
+        (r["noise"], r["group"], r["contrast" if r["group"] == "pt-ceo2" else "mode"]) for r in rows
+    )
     for noise, group, kind in kinds:
-        mine = [r for r in rows if (r["noise"], r["group"]) == (noise, group) and kind in (r["contrast"], r["mode"])]
+        mine = [
+            r
+            for r in rows
+            if (r["noise"], r["group"]) == (noise, group) and kind in (r["contrast"], r["mode"])
+        ]
         mine = [r for r in mine if r["contrast" if group == "pt-ceo2" else "mode"] == kind]
         cells = [
-            f"{np.mean([r['psnr_db'] for r in m]):.2f}, {np.mean([r['ssim'] for r in m]):.3f}" if m else "-"
+            f"{np.mean([r['psnr_db'] for r in m]):.2f}, {np.mean([r['ssim'] for r in m]):.3f}"
+            if m
+            else "-"
             for m in ([r for r in mine if r["method"] == name] for name in methods)
         ]
-        yield f"| {GROUPS[group]}, {kind}, {noise} | {len({r['frame'] for r in mine})} | {' | '.join(cells)} |"
+        yield (
+            f"| {GROUPS[group]}, {kind}, {noise} | {len({r['frame'] for r in mine})} | "
+            f"{' | '.join(cells)} |"
+        )
     yield ""
 
 
@@ -105,17 +145,25 @@ def single_frames(rows: list[Row], methods: list[str]) -> Iterator[str]:
 
 
 def in_order(rows: list[Row]) -> tuple[list[Row], list[str]]:
-    """Rows by group and method, and the methods: models that have a label of their own come before gdn, which comes last."""
+    """Rows by group and method, and the methods: models that have a label of their own come before
+    gdn, which comes last."""
     names = list(dict.fromkeys(r["method"] for r in rows))
-    methods = sorted(names, key=lambda name: METHODS.index(name) if name in METHODS else METHODS.index("gdn") - 0.5)
-    return sorted(rows, key=lambda r: (r["group"] != "pt-ceo2", methods.index(r["method"]))), methods
+    methods = sorted(
+        names,
+        key=lambda name: METHODS.index(name) if name in METHODS else METHODS.index("gdn") - 0.5,
+    )
+    return sorted(
+        rows, key=lambda r: (r["group"] != "pt-ceo2", methods.index(r["method"]))
+    ), methods
 
 
 def tables(path: Path) -> dict[str, str]:
     """Every table of the rows in a file, by name."""
     rows, methods = in_order(rows_of(path))
     parts = {
-        "halves": halves(rows), "leads": leads(rows, methods), "classes": classes(rows, methods),
+        "halves": halves(rows),
+        "leads": leads(rows, methods),
+        "classes": classes(rows, methods),
         "single": single_frames(rows, methods),
-    }  # fmt: skip
+    }
     return {name: "\n".join(lines).strip() for name, lines in parts.items()}

@@ -2,9 +2,9 @@
 
     python benchmarks/seams.py
 
-The mean squared step of the error (result minus truth, generator's grid, without the residual) across the
-rows and columns on which a tile begins or ends, over that across all others. 1 is seamless. For comparison,
-the same search on tiles set side by side without overlap.
+The mean squared step of the error (result minus truth, generator's grid, without the residual)
+across the rows and columns on which a tile begins or ends, over that across all others. 1 is
+seamless. For comparison, the same search on tiles set side by side without overlap.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def seam_ratio(error: np.ndarray, starts: np.ndarray, patch: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--frames", type=int, default=6)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))
@@ -51,18 +53,42 @@ def main() -> None:
         card = engine.model.card
         bank = bank_for(engine, 0, 64)
         for level in (0.1, 1.0, 10.0, 25.0):
-            for name, stride in (("overlapping", SearchSettings().stride), ("side by side", card.patch)):
+            for name, stride in (
+                ("overlapping", SearchSettings().stride),
+                ("side by side", card.patch),
+            ):
                 ratios, decibels = [], []
-                for number, frame in enumerate(clean_frames(options.data, options.frames, "validation")):
-                    counts = np.random.default_rng(number).poisson(frame.image * level).astype(np.float32)
+                for number, frame in enumerate(
+                    clean_frames(options.data, options.frames, "validation")
+                ):
+                    counts = (
+                        np.random.default_rng(number)
+                        .poisson(frame.image * level)
+                        .astype(np.float32)
+                    )
                     settings = replace(SearchSettings(), stride=stride, residual=False)
-                    found = denoise_frame(counts, frame.sampling_angstrom, engine, bank, settings, NoiseModel(kind="poisson"))
-                    grids = grids_for((counts.shape[0], counts.shape[1]), frame.sampling_angstrom, card.sampling_angstrom)
+                    found = denoise_frame(
+                        counts,
+                        frame.sampling_angstrom,
+                        engine,
+                        bank,
+                        settings,
+                        NoiseModel(kind="poisson"),
+                    )
+                    grids = grids_for(
+                        (counts.shape[0], counts.shape[1]),
+                        frame.sampling_angstrom,
+                        card.sampling_angstrom,
+                    )
                     error = bin_sum(found.image - frame.image * np.float32(level), grids)
                     corners = tile_frame(grids.binned_shape, card.patch, stride).corners
                     ratios.append(seam_ratio(error, corners, card.patch))
                     decibels.append(psnr(found.image / level, frame.image))
-                print(f"| {level:g} | {name} | {np.mean(ratios):.2f} ({max(ratios):.2f}) | {np.mean(decibels):.2f} |", flush=True)
+                print(
+                    f"| {level:g} | {name} | {np.mean(ratios):.2f} ({max(ratios):.2f}) | "
+                    f"{np.mean(decibels):.2f} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python benchmarks/search_speed.py            (short form: under ten minutes on two cores)
     python benchmarks/search_speed.py --tiles 9 --stack 40
 
-1. Against the original method on the same generator and tiles: wall time, and the objective on every tile.
+1. Against the original method on the same generator and tiles: wall time, and the objective on
+every tile.
 2. The whole command, in a process of its own, on a 1200x1200 frame and on a stack of such frames.
 3. Against filters on the same frame: seconds per megapixel.
 4. Where the time goes, and the generator's rate as a share of this CPU's matrix rate.
@@ -46,8 +47,8 @@ FRAME = 1200
 
 @dataclass(frozen=True)
 class Searched:
-    """A way to search some tiles: seconds a tile, mean objective (nats) of the best candidates, the share of tiles on which it
-    is no worse than the original method's, mean dB."""
+    """A way to search some tiles: seconds a tile, mean objective (nats) of the best candidates, the
+    share of tiles on which it is no worse than the original method's, mean dB."""
 
     method: str
     seconds: float
@@ -56,33 +57,55 @@ class Searched:
     decibels: float
 
 
-def against_original(engine: Engine, bank: Bank, tiles: TileSet, steps: OriginalSettings) -> dict[str, Searched]:
+def against_original(
+    engine: Engine, bank: Bank, tiles: TileSet, steps: OriginalSettings
+) -> dict[str, Searched]:
     """The original method, and both estimates of gdn, on the same tiles by the same engine."""
     n = len(tiles.clean)
     begun = time.perf_counter()
     latents = [
-        search_original(engine, tiles.data.counts[i : i + 1] / np.float32(tiles.dose), tiles.data.weights[i : i + 1], 0, steps)[0]
+        search_original(
+            engine,
+            tiles.data.counts[i : i + 1] / np.float32(tiles.dose),
+            tiles.data.weights[i : i + 1],
+            0,
+            steps,
+        )[0]
         for i in range(n)
     ]
     theirs_seconds = time.perf_counter() - begun
     # Their latent under our objective, with the dose of least objective.
-    at = start(np.concatenate(latents), np.arange(n), np.zeros(n, np.int64), tiles.dose, np.ones(n, bool))
+    at = start(
+        np.concatenate(latents), np.arange(n), np.zeros(n, np.int64), tiles.dose, np.ones(n, bool)
+    )
     theirs = evaluate(engine, tiles.data, at)
     decibels = float(tiles.psnr(theirs.mean).mean())
-    found = {"original": Searched("original", theirs_seconds / n, float(theirs.objective.mean()), 1.0, decibels)}
+    found = {
+        "original": Searched(
+            "original", theirs_seconds / n, float(theirs.objective.mean()), 1.0, decibels
+        )
+    }
     for estimate in ("mean", "map"):
         settings = settings_for(estimate)
         seconds = []
         for _ in range(3):
             begun = time.perf_counter()
-            candidates = search(engine, tiles.data, propose(engine, bank, tiles.data, tiles.dose, settings), settings)
+            candidates = search(
+                engine,
+                tiles.data,
+                propose(engine, bank, tiles.data, tiles.dose, settings),
+                settings,
+            )
             seconds.append(time.perf_counter() - begun)
         best = best_of_each(candidates)
         objective = candidates.objective[best]
         found[estimate] = Searched(
-            f"gdn, --estimate {estimate}", float(np.median(seconds)) / n, float(objective.mean()),
-            float((objective <= theirs.objective).mean()), float(tiles.psnr(candidates.mean[best]).mean()),
-        )  # fmt: skip
+            f"gdn, --estimate {estimate}",
+            float(np.median(seconds)) / n,
+            float(objective.mean()),
+            float((objective <= theirs.objective).mean()),
+            float(tiles.psnr(candidates.mean[best]).mean()),
+        )
     return found
 
 
@@ -93,7 +116,10 @@ def show(found: dict[str, Searched]) -> None:
         times = found["original"].seconds / one.seconds
         own = one is found["original"]
         share, faster = ("", "") if own else (f"{one.no_worse:.0%}", f"   {times:.0f} times faster")
-        print(f"{one.method:28s} {one.seconds:8.3f} {one.objective:12.1f} {share:>9s} {one.decibels:6.2f}{faster}")
+        print(
+            f"{one.method:28s} {one.seconds:8.3f} {one.objective:12.1f} {share:>9s} "
+            f"{one.decibels:6.2f}{faster}"
+        )
 
 
 def run(command: list[str]) -> tuple[float, float]:
@@ -115,7 +141,9 @@ def run(command: list[str]) -> tuple[float, float]:
     return time.perf_counter() - begun, peak / 1024
 
 
-def whole_command(folder: Path, clean: np.ndarray, sampling: float, frames: int, model: str) -> dict[str, float]:
+def whole_command(
+    folder: Path, clean: np.ndarray, sampling: float, frames: int, model: str
+) -> dict[str, float]:
     """Median of three runs on one frame, and one run on a stack; the bank is cached before."""
     rng = np.random.default_rng(0)
     wide = np.tile(clean, (2, 2))[:FRAME, :FRAME]
@@ -123,33 +151,64 @@ def whole_command(folder: Path, clean: np.ndarray, sampling: float, frames: int,
     for name, count in (("one", 1), ("stack", frames)):
         counts = rng.poisson(np.broadcast_to(wide, (count, *wide.shape))).astype(np.uint8)
         meta = {"unit": "nm", "axes": "TYX" if count > 1 else "YX"}
-        tifffile.imwrite(folder / f"{name}.tif", counts if count > 1 else counts[0], imagej=True, resolution=scale, metadata=meta)
-    command = [sys.executable, "-m", "gdn", "denoise", "--model", model, "--overwrite", "-o", str(folder / "out")]
+        tifffile.imwrite(
+            folder / f"{name}.tif",
+            counts if count > 1 else counts[0],
+            imagej=True,
+            resolution=scale,
+            metadata=meta,
+        )
+    command = [
+        sys.executable,
+        "-m",
+        "gdn",
+        "denoise",
+        "--model",
+        model,
+        "--overwrite",
+        "-o",
+        str(folder / "out"),
+    ]
     run([*command, str(folder / "one.tif")])
     single = [run([*command, str(folder / "one.tif")]) for _ in range(3)]
     stack = run([*command, str(folder / "stack.tif")])
     stages = json.loads((folder / "out" / "one.json").read_text())["frames"][0]["stages"]
     seconds = float(np.median([s for s, _ in single]))
-    print(f"\n{FRAME}x{FRAME} at {sampling:.3g} Å/px, whole command: {seconds:.2f} s, {single[0][1]:.0f} MiB")
+    print(
+        f"\n{FRAME}x{FRAME} at {sampling:.3g} Å/px, whole command: {seconds:.2f} s, "
+        f"{single[0][1]:.0f} MiB"
+    )
     print(f"stack of {frames}: {stack[0] / frames:.2f} s a frame, {stack[1]:.0f} MiB")
     outside = seconds - sum(stages.values())
     shares = {**stages, "start, files, bank": round(outside, 3)}
-    print("where one frame's time goes: " + ", ".join(f"{k} {v / seconds:.0%}" for k, v in shares.items()))
-    return {"frame": seconds, "stack": stack[0] / frames, "rss": max(stack[1], *(m for _, m in single))}
+    print(
+        "where one frame's time goes: "
+        + ", ".join(f"{k} {v / seconds:.0%}" for k, v in shares.items())
+    )
+    return {
+        "frame": seconds,
+        "stack": stack[0] / frames,
+        "rss": max(stack[1], *(m for _, m in single)),
+    }
 
 
 def step_in_one_graph(engine: Engine, whole: TileSet) -> None:
-    """The Gauss-Newton step's graph against a graph for each product of the Jacobian, eight tiles in turn."""
+    """The Gauss-Newton step's graph against a graph for each product of the Jacobian, eight tiles
+    in turn."""
     index = np.arange(min(8, len(whole.clean)))
     data = whole.data.take(index)
     dose = float(data.counts.mean())
-    starts = start(restart_latents(0, index, engine.model.card.latent), index, 0 * index, dose, index >= 0)
+    starts = start(
+        restart_latents(0, index, engine.model.card.latent), index, 0 * index, dose, index >= 0
+    )
     objective, theta = Objective(engine, data), np.concatenate([starts.z, starts.nuisance], 1)
     settings = SearchSettings()
     prior = np.tile(PRECISION, (len(index), 1))
 
     def by_products() -> object:
-        return conjugate_gradients(objective, theta, objective.at(theta), settings.iterations, settings.damping)
+        return conjugate_gradients(
+            objective, theta, objective.at(theta), settings.iterations, settings.damping
+        )
 
     def by_graph() -> object:
         return engine.step(starts.z, starts.nuisance, data, settings.damping, prior)
@@ -162,7 +221,10 @@ def step_in_one_graph(engine: Engine, whole: TileSet) -> None:
             taken += [time.perf_counter() - begun] if repeat >= 2 else []
     ratios = np.array(seconds[by_graph]) / np.array(seconds[by_products])
     low, middle, high = np.quantile(ratios, [0, 0.5, 1])
-    print(f"\na Gauss-Newton step in one graph takes {middle:.2f} ({low:.2f} to {high:.2f}) of the time of one by products")
+    print(
+        f"\na Gauss-Newton step in one graph takes {middle:.2f} ({low:.2f} to "
+        f"{high:.2f}) of the time of one by products"
+    )
 
 
 def filters(clean: np.ndarray, sampling: float) -> None:
@@ -174,10 +236,14 @@ def filters(clean: np.ndarray, sampling: float) -> None:
     case = Case(wide, noise.apply(wide, 0), noise, sampling)
     tried: dict[str, Callable[[], object]] = {
         "TV (Chambolle)": lambda: denoise_tv_chambolle(case.noisy, weight=2.0),
-        "non-local means": lambda: denoise_nl_means(case.noisy, patch_size=5, patch_distance=6, h=0.5, fast_mode=True),
+        "non-local means": lambda: denoise_nl_means(
+            case.noisy, patch_size=5, patch_distance=6, h=0.5, fast_mode=True
+        ),
     }
     if available("bm3d-binned"):
-        tried["BM3D, binned 8x8"] = lambda: bm3d_at(case, 8)  # one binning: the comparator tries several
+        tried["BM3D, binned 8x8"] = lambda: bm3d_at(
+            case, 8
+        )  # one binning: the comparator tries several
     print("\nseconds per megapixel: ", end="")
     for name, call in tried.items():
         begun = time.perf_counter()
@@ -188,7 +254,9 @@ def filters(clean: np.ndarray, sampling: float) -> None:
 
 def rates(engine: Engine) -> None:
     """Generator passes against this CPU's matrix product, float32, all threads, in this run."""
-    flops = operations(graphs_of(engine.model)["generator"], torch.zeros((1, engine.model.card.latent)))
+    flops = operations(
+        graphs_of(engine.model)["generator"], torch.zeros((1, engine.model.card.latent))
+    )
     z = np.random.default_rng(0).standard_normal((64, engine.model.card.latent)).astype(np.float32)
     a = np.random.default_rng(1).standard_normal((2048, 2048)).astype(np.float32)
 
@@ -200,16 +268,24 @@ def rates(engine: Engine) -> None:
             seconds.append(time.perf_counter() - begun)
         return min(seconds)
 
-    matrix, passes = 2 * 2048**3 / best(lambda: a @ a), 64 * flops / best(lambda: engine.generate(z))
+    matrix, passes = (
+        2 * 2048**3 / best(lambda: a @ a),
+        64 * flops / best(lambda: engine.generate(z)),
+    )
     print(
-        f"\none pass is {flops / 1e6:.0f} Mflop; generator {passes / 1e9:.0f} Gflop/s, matrix product {matrix / 1e9:.0f} Gflop/s:"
+        f"\none pass is {flops / 1e6:.0f} Mflop; generator {passes / 1e9:.0f} "
+        f"Gflop/s, matrix product {matrix / 1e9:.0f} Gflop/s:"
         f" {passes / matrix:.0%}"
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiles", type=int, default=3, help="tiles for the original method; a minute or more each")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--tiles", type=int, default=3, help="tiles for the original method; a minute or more each"
+    )
     parser.add_argument("--stack", type=int, default=40)
     parser.add_argument("--level", type=float, default=1.0, help="poisson:s of the study")
     parser.add_argument("--model", default=DEFAULT_MODEL)
@@ -229,7 +305,9 @@ def main() -> None:
         step_in_one_graph(engine, whole)
     with tempfile.TemporaryDirectory() as folder:
         level = np.float32(options.level)
-        command = whole_command(Path(folder), frame.image * level, frame.sampling_angstrom, options.stack, options.model)
+        command = whole_command(
+            Path(folder), frame.image * level, frame.sampling_angstrom, options.stack, options.model
+        )
     filters(frame.image, frame.sampling_angstrom)
     print(f"(vacuum {STUDY_VACUUM * options.level:.3g} electrons per recorded px)\n")
     result = {

@@ -12,7 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from gdn.simulation.imaging import Optics, read_wave, render
-from gdn.simulation.simulate import ABTEM, FRAME_SAMPLING, FRAME_SHAPE, TORCH, exit_wave, seed_of_path
+from gdn.simulation.simulate import (
+    ABTEM,
+    FRAME_SAMPLING,
+    FRAME_SHAPE,
+    TORCH,
+    exit_wave,
+    seed_of_path,
+)
 from gdn.simulation.structures import random_structure, split_of
 from gdn.training.patch_stream import wave_patches
 
@@ -51,9 +58,19 @@ def facts(paths: list[Path], views: int) -> None:
         if wave.record["structure"]["kind"] == "vacuum":
             continue
         for view in range(views):
-            image = render(wave, Optics.random(np.random.default_rng([seed_of_path(path), view])), FRAME_SAMPLING, FRAME_SHAPE)
-            power = np.abs(np.fft.rfft2((image - image.mean()) * np.outer(*[np.hanning(850)] * 2))) ** 2
-            k = np.hypot(np.fft.fftfreq(850, FRAME_SAMPLING)[:, None], np.fft.rfftfreq(850, FRAME_SAMPLING)[None])
+            image = render(
+                wave,
+                Optics.random(np.random.default_rng([seed_of_path(path), view])),
+                FRAME_SAMPLING,
+                FRAME_SHAPE,
+            )
+            power = (
+                np.abs(np.fft.rfft2((image - image.mean()) * np.outer(*[np.hanning(850)] * 2))) ** 2
+            )
+            k = np.hypot(
+                np.fft.fftfreq(850, FRAME_SAMPLING)[:, None],
+                np.fft.rfftfreq(850, FRAME_SAMPLING)[None],
+            )
             band = [power[(k > c - 0.05) & (k < c + 0.05)].mean() for c in (0.4, 0.8)]
             found.append((image.min(), image.max(), image.std(), band[0] / band[1]))
     table = np.array(found)
@@ -61,19 +78,28 @@ def facts(paths: list[Path], views: int) -> None:
     print(f"\n{len(table)} frames of {len(paths)} training structures, vacuum = 1\n")
     print("| | study | here: 10 % | median | 90 % |\n|---|---|--:|--:|--:|")
     for name, said, column in zip(
-        ("minimum", "maximum", "standard deviation", "power at 0.4 over 0.8 1/Å"), published, table.T, strict=True
+        ("minimum", "maximum", "standard deviation", "power at 0.4 over 0.8 1/Å"),
+        published,
+        table.T,
+        strict=True,
     ):
         low, middle, high = np.percentile(column, [10, 50, 90])
         print(f"| {name} | {said} | {low:.3g} | {middle:.3g} | {high:.3g} |")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))
     parser.add_argument("--structures", type=int, default=60)
     parser.add_argument("--views", type=int, default=2)
     options = parser.parse_args()
-    paths = [p for p in sorted((options.data / "waves").glob("*.npz")) if split_of(seed_of_path(p)) == "train"]
+    paths = [
+        p
+        for p in sorted((options.data / "waves").glob("*.npz"))
+        if split_of(seed_of_path(p)) == "train"
+    ]
     rates(paths)
     facts(paths[: options.structures], options.views)
 

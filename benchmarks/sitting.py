@@ -1,12 +1,15 @@
-"""One sitting at a borrowed device: structures on its CPU cores, waves and images on the device while it trains there.
+"""One sitting at a borrowed device: structures on its CPU cores, waves and images on the device
+while it trains there.
 
     python benchmarks/sitting.py --seconds 480 --recipe restore -o OUT
     python benchmarks/sitting.py --seconds 200 --recipe pt-ceo2-wide-128 --from MODEL -o OUT
-    python benchmarks/sitting.py --seconds 20 --recipe restore --toy -o OUT        (any CPU: does every line run?)
+    python benchmarks/sitting.py --seconds 20 --recipe restore --toy -o OUT  (any CPU: a trial)
 
-Needs torch, numpy, scipy, safetensors, pillow and pydantic. It keeps to its clock, and leaves whole files whenever it is
-stopped: restore.safetensors and restore.json, or of a generator weights.safetensors and recipe.json, which `gdn export OUT -o
-MODEL` makes a model of and `--from OUT` goes on from; stats.jsonl, a sheet of patches and, on the last line, its throughput.
+Needs torch, numpy, scipy, safetensors, pillow and pydantic. It keeps to its clock, and leaves whole
+files whenever it is
+stopped: restore.safetensors and restore.json, or of a generator weights.safetensors and
+recipe.json, which `gdn export OUT -o MODEL` makes a model of and `--from OUT` goes on from;
+stats.jsonl, a sheet of patches and, on the last line, its throughput.
 """
 
 from __future__ import annotations
@@ -51,8 +54,8 @@ def matrix_rate(device: str, n: int = 8192) -> float:
 
 
 def feeder(workers: StructureWorkers, seed: int, every: int) -> Callable[[WavePool], None]:
-    """Adds finished structures to a pool, many at the start and later one every so many calls: waves take their time from
-    training."""
+    """Adds finished structures to a pool, many at the start and later one every so many calls:
+    waves take their time from training."""
     rng = np.random.default_rng([seed, 0xFEED])
     calls = itertools.count()
 
@@ -67,16 +70,27 @@ def feeder(workers: StructureWorkers, seed: int, every: int) -> Callable[[WavePo
 
 
 def restorer_recipe(options: argparse.Namespace, device: str) -> RestorerRecipe:
-    """A card's settings, or, where there is none, those of a small batch: a CPU has few steps to spend."""
+    """A card's settings, or, where there is none, those of a small batch: a CPU has few steps to
+    spend."""
     if options.toy:
-        return RestorerRecipe(shape=RestorerShape((8, 16), (1, 1)), patch=48, images=4, pool=4, warmup_steps=5, seed=options.seed)
+        return RestorerRecipe(
+            shape=RestorerShape((8, 16), (1, 1)),
+            patch=48,
+            images=4,
+            pool=4,
+            warmup_steps=5,
+            seed=options.seed,
+        )
     if device == "cpu":
-        return RestorerRecipe(patch=96, images=4, batch=12, pool=400, rate=1e-3, average=0.996, seed=options.seed)
+        return RestorerRecipe(
+            patch=96, images=4, batch=12, pool=400, rate=1e-3, average=0.996, seed=options.seed
+        )
     return RestorerRecipe(seed=options.seed)
 
 
 def time_left(options: argparse.Namespace) -> float:
-    """Seconds for training: what the start has left of the clock, but at least one, so that there is something to write."""
+    """Seconds for training: what the start has left of the clock, but at least one, so that there
+    is something to write."""
     return max(1.0, options.seconds - (time.monotonic() - options.begun) - options.reserve)
 
 
@@ -89,14 +103,23 @@ def restore(options: argparse.Namespace, device: str) -> Iterator[dict[str, Any]
     if options.start is not None:
         path = options.start / "weights.safetensors"
         start = load_file(str(path if path.is_file() else options.start / "restore.safetensors"))
-    workers = StructureWorkers(any_structure, training_seeds(options.seed), 0 if options.toy else options.workers)
+    workers = StructureWorkers(
+        any_structure, training_seeds(options.seed), 0 if options.toy else options.workers
+    )
     try:
         run = RestorerRun(recipe, device, start, compiled=not options.eager)
         left = time_left(options)
         yield from train_restorer(
-            run, options.out, left, feeder(workers, options.seed, 1 if device == "cuda" or options.toy else 25), options.status
+            run,
+            options.out,
+            left,
+            feeder(workers, options.seed, 1 if device == "cuda" or options.toy else 25),
+            options.status,
         )
-        print(json.dumps(throughput(run.patches, run.patches / run.recipe.reuse, run.drawing, left)), flush=True)
+        print(
+            json.dumps(throughput(run.patches, run.patches / run.recipe.reuse, run.drawing, left)),
+            flush=True,
+        )
     finally:
         workers.close()
 
@@ -108,7 +131,9 @@ def generator(options: argparse.Namespace, device: str) -> Iterator[dict[str, An
     workers = None
     try:
         run = ResidentRun(options.recipe, options.start, device, options.seed, options.toy)
-        workers = StructureWorkers(run.source.make, training_seeds(options.seed), 0 if options.toy else options.workers)
+        workers = StructureWorkers(
+            run.source.make, training_seeds(options.seed), 0 if options.toy else options.workers
+        )
         left = time_left(options)
         yield from run.train(options.out, left, workers, options.status)
         print(json.dumps(throughput(run.patches, run.patches, run.drawing, left)), flush=True)
@@ -118,7 +143,8 @@ def generator(options: argparse.Namespace, device: str) -> Iterator[dict[str, An
 
 
 def throughput(trained: float, drawn: float, drawing: float, seconds: float) -> dict[str, float]:
-    """Patches a second of training as a whole and of the drawing alone, and the share of the time that goes into images."""
+    """Patches a second of training as a whole and of the drawing alone, and the share of the time
+    that goes into images."""
     return {
         "patches_a_second": round(trained / seconds, 1),
         "drawn_a_second": round(drawn / max(drawing, 1e-9), 1),
@@ -130,8 +156,12 @@ def main() -> int:
     """Parse, train until the time is up, print what came."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, required=True, help="of the clock, start included")
-    parser.add_argument("--recipe", default="restore", help="restore, or a recipe of gdn train for a generator")
-    parser.add_argument("--from", dest="start", type=Path, help="model folder, or what a sitting left")
+    parser.add_argument(
+        "--recipe", default="restore", help="restore, or a recipe of gdn train for a generator"
+    )
+    parser.add_argument(
+        "--from", dest="start", type=Path, help="model folder, or what a sitting left"
+    )
     parser.add_argument("-o", dest="out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=14, help="processes that make structures")
@@ -144,7 +174,11 @@ def main() -> int:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
         torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
-        print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {matrix_rate(device):.0f} TFLOP/s bf16", flush=True)
+        print(
+            f"{torch.cuda.get_device_name()}, torch {torch.__version__}, "
+            f"{matrix_rate(device):.0f} TFLOP/s bf16",
+            flush=True,
+        )
     try:
         for row in (restore if options.recipe == "restore" else generator)(options, device):
             print(json.dumps(row), flush=True)

@@ -1,9 +1,10 @@
 """The comparison on whole frames of test structures: the noise suite against every comparator.
 
-Its tables: PSNR, SSIM and column F1 for each noise and method; gdn's lead over each comparator; how alike the results of
-one frame are at different doses; the results by contrast class. Rows as JSON lines if asked for. Test structures are
-those of data set seed 1 whose seed falls in the test split; what is not on disk is simulated (about a second each). No
-generator and no U-Net of this program is trained on them.
+Its tables: PSNR, SSIM and column F1 for each noise and method; gdn's lead over each comparator; how
+alike the results of one frame are at different doses; the results by contrast class. Rows as JSON
+lines if asked for. Test structures are those of data set seed 1 whose seed falls in the test split;
+what is not on disk is simulated (about a second each). No generator and no U-Net of this program is
+trained on them.
 
     python benchmarks/suite.py --frames 20 --rows docs/results/suite.jsonl
 """
@@ -48,7 +49,8 @@ UNETS = unet_comparators(Path(__file__).resolve().parent / "unets")
 
 
 def waves_of(folder: Path, split: str, dataset_seed: int = 1) -> Iterator[Path]:
-    """Waves of the structures of `split` that show anything, in order, without end; what is not on disk is simulated."""
+    """Waves of the structures of `split` that show anything, in order, without end; what is not on
+    disk is simulated."""
     (folder / "waves").mkdir(parents=True, exist_ok=True)
     for index in itertools.count():
         seed = structure_seed(dataset_seed, index)
@@ -56,7 +58,9 @@ def waves_of(folder: Path, split: str, dataset_seed: int = 1) -> Iterator[Path]:
         if structure is not None and len(structure.numbers):
             path = wave_path(folder, index, seed)
             if not path.exists():
-                write_wave(path, exit_wave(structure, multislice=ABTEM))  # the test set's waves are abTEM's
+                write_wave(
+                    path, exit_wave(structure, multislice=ABTEM)
+                )  # the test set's waves are abTEM's
             yield path
 
 
@@ -67,7 +71,9 @@ def stored_waves(folder: Path, split: str, count: int, dataset_seed: int = 1) ->
 
 def clean_frame(path: Path, wave: Wave, view: int = 0) -> CleanFrame:
     """One view of the `wave` of `path`, in the study's units."""
-    image = np.maximum(render(wave, frame_optics(seed_of_path(path), view), FRAME_SAMPLING, FRAME_SHAPE), 0)
+    image = np.maximum(
+        render(wave, frame_optics(seed_of_path(path), view), FRAME_SAMPLING, FRAME_SHAPE), 0
+    )
     return CleanFrame(path.stem, view, image * np.float32(STUDY_VACUUM), FRAME_SAMPLING)
 
 
@@ -83,7 +89,9 @@ def contrast_of(wave: Wave, image: Image) -> str:
     corner = (wave.cell_angstrom - np.array(image.shape) * FRAME_SAMPLING) / 2
     places = (wave.columns[wave.weights > 150][:, ::-1] - corner) / FRAME_SAMPLING - 0.5
     inside = ((places > 20) & (places < np.array(image.shape) - 20)).all(1)
-    return contrast_class(column_contrast(image / np.float32(STUDY_VACUUM), places[inside], FRAME_SAMPLING))
+    return contrast_class(
+        column_contrast(image / np.float32(STUDY_VACUUM), places[inside], FRAME_SAMPLING)
+    )
 
 
 def denoiser_of(model: str, restarts: int = 256, threads: int | None = 1) -> Denoiser:
@@ -115,13 +123,20 @@ def one_frame(job: Job) -> tuple[list[Row], list[Row]]:
             noisy = noise.apply(job.frame.image, job.number)
             recording = denoiser.for_recording(noisy, job.frame.sampling_angstrom)
             known = COMPARATORS | UNETS
-            done = evaluate_frame(job.frame, noise, recording, job.number, job.methods, job.original, known)
+            done = evaluate_frame(
+                job.frame, noise, recording, job.number, job.methods, job.original, known
+            )
             rows += [row | {"contrast": job.contrast} for row in done.rows]
             if noise.kind == "poisson":
                 for method in (m for m in (*job.methods, "gdn") if m != "noisy"):
                     images.setdefault(method, {})[str(noise)] = done.images[method]
     alike = [
-        {"frame": job.frame.file, "method": method, "pair": f"{a} - {b}", "psnr_db": psnr(found[a], found[b])}
+        {
+            "frame": job.frame.file,
+            "method": method,
+            "pair": f"{a} - {b}",
+            "psnr_db": psnr(found[a], found[b]),
+        }
         for method, found in images.items()
         for a, b in itertools.combinations(found, 2)
     ]
@@ -130,7 +145,8 @@ def one_frame(job: Job) -> tuple[list[Row], list[Row]]:
 
 
 def short_table(rows: list[Row]) -> str:
-    """Mean PSNR and standard deviation: a line for each method, a column for each noise; each cell over frames."""
+    """Mean PSNR and standard deviation: a line for each method, a column for each noise; each cell
+    over frames."""
     found = {(s["noise"], s["method"]): s for s in summary(rows)}
     noises, methods = (list(dict.fromkeys(key[i] for key in found)) for i in (0, 1))
     lines = [
@@ -139,17 +155,25 @@ def short_table(rows: list[Row]) -> str:
     ]
     for method in methods:
         cells = [
-            f"{found[n, method]['psnr_mean']:.2f} ({found[n, method]['psnr_sd']:.2f})" for n in noises if (n, method) in found
+            f"{found[n, method]['psnr_mean']:.2f} ({found[n, method]['psnr_sd']:.2f})"
+            for n in noises
+            if (n, method) in found
         ]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def lead_table(rows: list[Row]) -> str:
-    """gdn minus every comparator over the same frames: mean, least, and frames on which gdn is behind."""
+    """gdn minus every comparator over the same frames: mean, least, and frames on which gdn is
+    behind."""
     by = {(r["noise"], r["method"], r["file"]): r["psnr_db"] for r in rows}
-    noises, methods, files = (list(dict.fromkeys(r[key] for r in rows)) for key in ("noise", "method", "file"))
-    lines = ["| gdn minus, dB: mean (least), frames behind | " + " | ".join(noises) + " |", "|---|" + "--:|" * len(noises)]
+    noises, methods, files = (
+        list(dict.fromkeys(r[key] for r in rows)) for key in ("noise", "method", "file")
+    )
+    lines = [
+        "| gdn minus, dB: mean (least), frames behind | " + " | ".join(noises) + " |",
+        "|---|" + "--:|" * len(noises),
+    ]
     for method in (m for m in methods if m not in ("gdn", "noisy")):
         cells = []
         for noise in noises:
@@ -162,31 +186,55 @@ def lead_table(rows: list[Row]) -> str:
 def alike_table(alike: list[Row]) -> str:
     """PSNR between the results of the same frame at two doses, mean (least) over frames."""
     pairs, methods = (list(dict.fromkeys(r[key] for r in alike)) for key in ("pair", "method"))
-    lines = [f"| same frame, dB between results | {' | '.join(pairs)} |", "|---|" + "--:|" * len(pairs)]
+    lines = [
+        f"| same frame, dB between results | {' | '.join(pairs)} |",
+        "|---|" + "--:|" * len(pairs),
+    ]
     for method in methods:
-        groups = [[r["psnr_db"] for r in alike if r["method"] == method and r["pair"] == p] for p in pairs]
-        lines.append(f"| {method} | " + " | ".join(f"{np.mean(g):.2f} ({np.min(g):.2f})" for g in groups) + " |")
+        groups = [
+            [r["psnr_db"] for r in alike if r["method"] == method and r["pair"] == p] for p in pairs
+        ]
+        lines.append(
+            f"| {method} | "
+            + " | ".join(f"{np.mean(g):.2f} ({np.min(g):.2f})" for g in groups)
+            + " |"
+        )
     return "\n".join(lines)
 
 
 def class_table(rows: list[Row]) -> str:
     """Mean PSNR by contrast class of the frame, and the spread between the classes."""
-    classes = [c for c in ("black", "intermediate", "white") if any(r["contrast"] == c for r in rows)]
+    classes = [
+        c for c in ("black", "intermediate", "white") if any(r["contrast"] == c for r in rows)
+    ]
     count = {c: len({r["file"] for r in rows if r["contrast"] == c}) for c in classes}
-    lines = ["| noise | method | " + " | ".join(f"{c} (n = {count[c]})" for c in classes) + " | spread |"]
+    lines = [
+        "| noise | method | " + " | ".join(f"{c} (n = {count[c]})" for c in classes) + " | spread |"
+    ]
     lines.append("|---|---|" + "--:|" * (len(classes) + 1))
-    for noise, method in dict.fromkeys((r["noise"], r["method"]) for r in rows if r["method"] != "noisy"):
+    for noise, method in dict.fromkeys(
+        (r["noise"], r["method"]) for r in rows if r["method"] != "noisy"
+    ):
         mine = [r for r in rows if r["noise"] == noise and r["method"] == method]
-        means = [float(np.mean([r["psnr_db"] for r in mine if r["contrast"] == c])) for c in classes]
-        lines.append(f"| {noise} | {method} | " + " | ".join(f"{m:.2f}" for m in means) + f" | {max(means) - min(means):.2f} |")
+        means = [
+            float(np.mean([r["psnr_db"] for r in mine if r["contrast"] == c])) for c in classes
+        ]
+        lines.append(
+            f"| {noise} | {method} | "
+            + " | ".join(f"{m:.2f}" for m in means)
+            + f" | {max(means) - min(means):.2f} |"
+        )
     return "\n".join(lines)
 
 
 def measure(options: argparse.Namespace) -> tuple[list[Row], list[Row]]:
-    """Rows of all frames, in the order of the suite, and how alike results at different doses are."""
+    """Rows of all frames, in the order of the suite, and how alike results at different doses
+    are."""
     frames = clean_frames(options.data, options.frames, options.split)
     paths = stored_waves(options.data, options.split, options.frames)
-    methods = tuple(name for name in options.against.split(",") if name == "original" or available(name))
+    methods = tuple(
+        name for name in options.against.split(",") if name == "original" or available(name)
+    )
     common = (tuple(parse_suite(options.noise)), methods, options.model, options.restarts)
     steps, threads = parse_steps(options.original_steps), None if options.workers == 1 else 1
     jobs = [
@@ -205,11 +253,20 @@ def measure(options: argparse.Namespace) -> tuple[list[Row], list[Row]]:
 
 def show(rows: list[Row], alike: list[Row]) -> None:
     """Print every table."""
-    print(short_table(rows), lead_table(rows), table(rows), alike_table(alike) if alike else "", class_table(rows), sep="\n\n")
+    print(
+        short_table(rows),
+        lead_table(rows),
+        table(rows),
+        alike_table(alike) if alike else "",
+        class_table(rows),
+        sep="\n\n",
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--noise", default=SUITE)
     parser.add_argument("--model", default=AUTO)
@@ -217,11 +274,19 @@ def main() -> None:
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))
     parser.add_argument("--against", default=",".join([*DEFAULT_AGAINST, *UNETS]))
-    parser.add_argument("--original-steps", default="10,1500,10000", help="of 'original' in --against")
-    parser.add_argument("--workers", type=int, default=2, help="processes; 1: all threads on one frame")
+    parser.add_argument(
+        "--original-steps", default="10,1500,10000", help="of 'original' in --against"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=2, help="processes; 1: all threads on one frame"
+    )
     parser.add_argument("--rows", type=Path, help="also write every row as a JSON line")
-    parser.add_argument("--table", type=Path, metavar="ROWS", help="only print the tables of rows written before")
-    parser.add_argument("--record", action="store_true", help="write the means into the model's model.json")
+    parser.add_argument(
+        "--table", type=Path, metavar="ROWS", help="only print the tables of rows written before"
+    )
+    parser.add_argument(
+        "--record", action="store_true", help="write the means into the model's model.json"
+    )
     options = parser.parse_args()
     if options.table:
         found = [json.loads(line) for line in options.table.read_text().splitlines()]

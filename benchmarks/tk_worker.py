@@ -1,8 +1,10 @@
-"""Runs tk_r_em for rivals.py, with the Python of an environment of its own (tensorflow-cpu 2.15, tk_r_em; it is GPL).
+"""Runs tk_r_em for rivals.py, with the Python of an environment of its own (tensorflow-cpu 2.15,
+tk_r_em; it is GPL).
 
-Reads one JSON object a line, {"model", "input", "output"}: a binned image as .npy, to be restored by the network `model` and
-written to `output`; answers each with a line. The network does not mind scale and offset. The result is the mean over the eight
-turns and reflections of the square. Edges are mirrored to a multiple of 16 pixels; the package pads odd sides with a constant.
+Reads one JSON object a line, {"model", "input", "output"}: a binned image as .npy, to be restored
+by the network `model` and written to `output`; answers each with a line. The network does not mind
+scale and offset. The result is the mean over the eight turns and reflections of the square. Edges
+are mirrored to a multiple of 16 pixels; the package pads odd sides with a constant.
 """
 
 import json
@@ -26,7 +28,9 @@ def restored(network, image):
     for turns in range(4):
         for mirrored in (False, True):
             seen = np.rot90(wide[:, ::-1] if mirrored else wide, turns)
-            made = np.asarray(network.predict(seen[None, ..., None].astype(np.float32), verbose=0)).squeeze()
+            made = np.asarray(
+                network.predict(seen[None, ..., None].astype(np.float32), verbose=0)
+            ).squeeze()
             made = np.rot90(made, -turns)
             found.append(made[:, ::-1] if mirrored else made)
     return np.mean(found, 0)[PAD : PAD + image.shape[0], PAD : PAD + image.shape[1]]
@@ -40,7 +44,9 @@ def main():
         networks.setdefault(name, None)
         if networks[name] is None:
             networks[name] = load_network(name)
-        np.save(asked["output"], restored(networks[name], np.load(asked["input"])).astype(np.float32))
+        np.save(
+            asked["output"], restored(networks[name], np.load(asked["input"])).astype(np.float32)
+        )
         print("done", flush=True)
 
 

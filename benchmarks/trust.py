@@ -1,10 +1,13 @@
-"""Does the judgement hold? Frames of test structures, denoised as a user would, judged, and compared with the truth.
+"""Does the judgement hold? Frames of test structures, denoised as a user would, judged, and
+compared with the truth.
 
-Tables: coverage of the intervals for each kind of content and each noise; atom columns, planted hallucinations and
-vacancies; p-values of frames of the right kind and of the same frames said to be sampled 1.3 times coarser or finer;
-held-out scores against the truth. Rows as JSON lines if asked for; `--table ROWS` prints the tables of rows written before.
+Tables: coverage of the intervals for each kind of content and each noise; atom columns, planted
+hallucinations and vacancies; p-values of frames of the right kind and of the same frames said to be
+sampled 1.3 times coarser or finer; held-out scores against the truth. Rows as JSON lines if asked
+for; `--table ROWS` prints the tables of rows written before.
 
-    python benchmarks/trust.py --frames 20 --rows docs/results/trust.jsonl --plot docs/reliability.png
+    python benchmarks/trust.py --frames 20 --rows docs/results/trust.jsonl \\
+        --plot docs/reliability.png
 """
 
 from __future__ import annotations
@@ -68,8 +71,8 @@ class Setting:
 
 @dataclass(frozen=True)
 class Case:
-    """A clean frame, study units, of `sampling` Å/px; `columns` (n, 2), y and x in Å from its corner; `kinds` says what lies
-    where on a grid of some shape and sampling."""
+    """A clean frame, study units, of `sampling` Å/px; `columns` (n, 2), y and x in Å from its
+    corner; `kinds` says what lies where on a grid of some shape and sampling."""
 
     name: str
     clean: np.ndarray
@@ -97,9 +100,13 @@ def of_far(path: Path) -> Case:
     record, sampling = frame["record"], frame["sampling_angstrom"]
     kind = f"far {record['group']}"
     return Case(
-        record["name"], frame["image"], sampling, int(record["number"]), (frame["columns"][:, ::-1] + 0.5) * sampling,
+        record["name"],
+        frame["image"],
+        sampling,
+        int(record["number"]),
+        (frame["columns"][:, ::-1] + 0.5) * sampling,
         lambda shape, _: np.full(shape, kind),
-    )  # fmt: skip
+    )
 
 
 def one_structure(setting: Setting, job: tuple[int, Path]) -> list[Row]:
@@ -115,7 +122,9 @@ def one_structure(setting: Setting, job: tuple[int, Path]) -> list[Row]:
             assert law is not None, "not calibrated"
             result = recording.search(noisy, case.sampling)
             row: Row = {"structure": case.name, "noise": str(noise), "side": case.clean.shape[0]}
-            row |= _coverage(case, result, law) | _fit(result, law, "p") | _columns(case, result, law)
+            row |= (
+                _coverage(case, result, law) | _fit(result, law, "p") | _columns(case, result, law)
+            )
             if str(noise) in setting.scored and number < setting.score_frames:
                 row["scores"] = _scores(case, noisy, result, recording)
             if number < setting.wrong:
@@ -139,11 +148,16 @@ def _coverage(case: Case, result: FrameResult, law: Calibration) -> Row:
     widths = spread_of(found, law).half_widths
     kinds = case.kinds(error.shape, float(np.mean(result.grids.binned_sampling)))
     inside = {
-        str(kind): [int((error <= width)[kinds == kind].sum()) for width in widths] + [int((kinds == kind).sum())]
+        str(kind): [int((error <= width)[kinds == kind].sum()) for width in widths]
+        + [int((kinds == kind).sum())]
         for kind in np.unique(kinds)
     }
-    return {"levels": list(LEVELS), "inside": inside, "expected_rms": expected_error(widths[1], 1.0, law).square ** 0.5,
-            "rms": float(np.sqrt((error.astype(float) ** 2).mean()))}  # fmt: skip
+    return {
+        "levels": list(LEVELS),
+        "inside": inside,
+        "expected_rms": expected_error(widths[1], 1.0, law).square ** 0.5,
+        "rms": float(np.sqrt((error.astype(float) ** 2).mean())),
+    }
 
 
 def _fit(result: FrameResult, law: Calibration, name: str) -> Row:
@@ -153,11 +167,15 @@ def _fit(result: FrameResult, law: Calibration, name: str) -> Row:
     features = tile_features(found, sampling)
     distances = law.fit.tiles.distances(features, np.full(len(features), level))
     odds = float(law.fit.spectrum.odds(ring_features(found.binned, sampling)[None])[0])
-    return {name: explained(found, sampling, law.fit).p, f"scores of {name}": [float(frame_score(distances)[0]), odds, level]}
+    return {
+        name: explained(found, sampling, law.fit).p,
+        f"scores of {name}": [float(frame_score(distances)[0]), odds, level],
+    }
 
 
 def _columns(case: Case, result: FrameResult, law: Calibration) -> Row:
-    """Verdicts against the truth: of columns drawn, of planted ones, of sites, of planted vacancies."""
+    """Verdicts against the truth: of columns drawn, of planted ones, of sites, of planted
+    vacancies."""
     found = result.estimate
     assert found is not None
     sampling = float(np.mean(result.grids.binned_sampling))
@@ -171,19 +189,41 @@ def _columns(case: Case, result: FrameResult, law: Calibration) -> Row:
     called = verdicts(natural, RATE)
     row |= _matched(case, result, drawn[0].columns.yx[called == "present"], found, truth, sampling)
     row["drawn"] = _tally(called, drawn[0].true)
-    row["planted"] = _judged_among(natural, law.columns.drawn.probability(drawn[1].evidence.features()))
+    row["planted"] = _judged_among(
+        natural, law.columns.drawn.probability(drawn[1].evidence.features())
+    )
     empty = law.columns.sites.probability(sites[0].evidence.features())
     row["sites"] = _tally(verdicts(empty, RATE), sites[0].true)
-    row["vacancies"] = _judged_among(empty, law.columns.sites.probability(sites[1].evidence.features()))
-    ratio = drawn[0].evidence.doubt * drawn[0].columns.width / np.abs(drawn[0].columns.amplitude) * law.columns.position
+    row["vacancies"] = _judged_among(
+        empty, law.columns.sites.probability(sites[1].evidence.features())
+    )
+    ratio = (
+        drawn[0].evidence.doubt
+        * drawn[0].columns.width
+        / np.abs(drawn[0].columns.amplitude)
+        * law.columns.position
+    )
     off = drawn[0].distance[drawn[0].true] / np.maximum(ratio[drawn[0].true], 0.01)
-    row["position_within_1_sigma_radius"] = [int((off < 1.515).sum()), len(off)]  # 68.27 % of a 2-D Gaussian
+    row["position_within_1_sigma_radius"] = [
+        int((off < 1.515).sum()),
+        len(off),
+    ]  # 68.27 % of a 2-D Gaussian
     return {"columns": row}
 
 
-def _matched(case: Case, result: FrameResult, present: np.ndarray, found: Any, truth: np.ndarray, sampling: float) -> Row:
-    """Matches of the columns called present: with the clean image's columns, and with columns of the structure."""
-    image, clean = (np.asarray(part / found.dose, dtype=np.float32) for part in (found.image, truth))
+def _matched(
+    case: Case,
+    result: FrameResult,
+    present: np.ndarray,
+    found: Any,
+    truth: np.ndarray,
+    sampling: float,
+) -> Row:
+    """Matches of the columns called present: with the clean image's columns, and with columns of
+    the structure."""
+    image, clean = (
+        np.asarray(part / found.dose, dtype=np.float32) for part in (found.image, truth)
+    )
     reference = reference_columns(clean, image, sampling)
     real = case.columns - sampling / 2
     counts = {}
@@ -192,13 +232,20 @@ def _matched(case: Case, result: FrameResult, present: np.ndarray, found: Any, t
             counts[name] = [0, len(present), len(places)]
             continue
         distance, index = cKDTree(places).query(present, distance_upper_bound=MATCH_ANGSTROM)
-        counts[name] = [len({int(i) for d, i in zip(distance, index, strict=True) if np.isfinite(d)}), len(present), len(places)]
+        counts[name] = [
+            len({int(i) for d, i in zip(distance, index, strict=True) if np.isfinite(d)}),
+            len(present),
+            len(places),
+        ]
     return {"matched": counts}
 
 
 def _tally(called: np.ndarray, true: np.ndarray) -> dict[str, list[int]]:
     """For each verdict how many, and how many of them true."""
-    return {v: [int((called == v).sum()), int(true[called == v].sum())] for v in ("present", "cannot tell", "absent")}
+    return {
+        v: [int((called == v).sum()), int(true[called == v].sum())]
+        for v in ("present", "cannot tell", "absent")
+    }
 
 
 def _judged_among(natural: np.ndarray, planted: np.ndarray) -> dict[str, int]:
@@ -207,45 +254,88 @@ def _judged_among(natural: np.ndarray, planted: np.ndarray) -> dict[str, int]:
     return {v: called.count(v) for v in ("present", "cannot tell", "absent")}
 
 
-def _scores(case: Case, noisy: np.ndarray, result: FrameResult, recording: RecordingDenoiser) -> list[Row]:
+def _scores(
+    case: Case, noisy: np.ndarray, result: FrameResult, recording: RecordingDenoiser
+) -> list[Row]:
     """The held-out comparisons, and the true differences of the same images."""
-    found, law, engine, bank = result.estimate, recording.calibration, recording.engine, recording.bank
+    found, law, engine, bank = (
+        result.estimate,
+        recording.calibration,
+        recording.engine,
+        recording.bank,
+    )
     assert found is not None
     assert law is not None
     assert bank is not None
     assert not isinstance(engine, RestorerSession)
     own = expected_error(spread_of(found, law).one, found.dose, law)
     truth = _truth(case, result)
-    halves = from_part(found, recorded_frame(noisy, result), case.number, engine, bank, SearchSettings(), recording.others)
+    halves = from_part(
+        found,
+        recorded_frame(noisy, result),
+        case.number,
+        engine,
+        bank,
+        SearchSettings(),
+        recording.others,
+    )
     scores, mine = held_out_scores(halves, own), halves.mine
     whole = halves.parts.first / np.float32(halves.parts.share)
     rows = []
     for c in scores:
         other = c.other(whole)
-        error, its = (float(((image - truth) ** 2).mean(dtype=float)) / float(mine.mean()) ** 2 for image in (mine, other))
+        error, its = (
+            float(((image - truth) ** 2).mean(dtype=float)) / float(mine.mean()) ** 2
+            for image in (mine, other)
+        )
         rows.append(
-            {"against": c.against, "difference": c.difference, "error": c.error, "own": c.own, "verdict": c.verdict,
-             "expected": c.expected, "measured": c.measured, "measured_error": c.measured_error,
-             "gain_db": c.gain_db, "gain_error_db": c.gain_error_db, "true": its - error, "true_own": error}
-        )  # fmt: skip
+            {
+                "against": c.against,
+                "difference": c.difference,
+                "error": c.error,
+                "own": c.own,
+                "verdict": c.verdict,
+                "expected": c.expected,
+                "measured": c.measured,
+                "measured_error": c.measured_error,
+                "gain_db": c.gain_db,
+                "gain_error_db": c.gain_error_db,
+                "true": its - error,
+                "true_own": error,
+            }
+        )
     return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--noise", default=SUITE)
-    parser.add_argument("--scored", default="poisson:10,poisson:1", help="noises at which held-out scores are checked")
+    parser.add_argument(
+        "--scored",
+        default="poisson:10,poisson:1",
+        help="noises at which held-out scores are checked",
+    )
     parser.add_argument("--score-frames", type=int, default=60, help="frames on which they are")
-    parser.add_argument("--wrong", type=int, default=20, help="frames that are also denoised with a wrong sampling")
+    parser.add_argument(
+        "--wrong", type=int, default=20, help="frames that are also denoised with a wrong sampling"
+    )
     parser.add_argument("--model", default=AUTO)
     parser.add_argument("--side", type=int, default=850, help="px of the frames")
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--data", type=Path, default=Path("data/pt-ceo2"))
-    parser.add_argument("--far", type=Path, help="folder of far.py: its frames instead of test structures, for reporting only")
+    parser.add_argument(
+        "--far",
+        type=Path,
+        help="folder of far.py: its frames instead of test structures, for reporting only",
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rows", type=Path, help="also write every row as a JSON line")
-    parser.add_argument("--table", type=Path, metavar="ROWS", help="only print the tables of rows written before")
+    parser.add_argument(
+        "--table", type=Path, metavar="ROWS", help="only print the tables of rows written before"
+    )
     parser.add_argument("--plot", type=Path, help="reliability plot (PNG)")
     options = parser.parse_args()
     if options.table:
@@ -267,7 +357,9 @@ def main() -> None:
         )
         jobs = list(enumerate(paths))
         with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
-            rows = [row for found in pool.map(partial(one_structure, setting), jobs) for row in found]
+            rows = [
+                row for found in pool.map(partial(one_structure, setting), jobs) for row in found
+            ]
         if options.rows:
             options.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
     show(rows, options.plot)

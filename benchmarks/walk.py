@@ -1,7 +1,9 @@
-"""The walk of one frame through the program: files that it passes, hand-overs between them, and those that climb.
+"""The walk of one frame through the program: files that it passes, hand-overs between them, and
+those that climb.
 
-A hand-over is a call from a function of one file of the package into a function of another, calls through libraries between
-counted as none. It climbs where it goes to a package above its own in ORDER (CONTRIBUTING.md). Imports count.
+A hand-over is a call from a function of one file of the package into a function of another, calls
+through libraries between counted as none. It climbs where it goes to a package above its own in
+ORDER (CONTRIBUTING.md). Imports count.
 
     python benchmarks/walk.py FRAME.tif [--restarts 64 --model pt-ceo2-64] [--pairs]
 """
@@ -16,7 +18,17 @@ from pathlib import Path
 from types import FrameType
 
 ABOVE = ("cli", "cluster", "batch", "report", "evaluation", "training", "pipeline")
-ORDER = (*ABOVE, "trust", "search", "engines", "generator", "simulation", "recipes", "models", "frames")
+ORDER = (
+    *ABOVE,
+    "trust",
+    "search",
+    "engines",
+    "generator",
+    "simulation",
+    "recipes",
+    "models",
+    "frames",
+)
 PACKAGE = Path(__file__).resolve().parents[1] / "gdn"
 
 
@@ -58,17 +70,30 @@ def _level(path: str) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("frame", type=Path)
     parser.add_argument("--model", default="pt-ceo2-64")
     parser.add_argument("--restarts", default="64")
-    parser.add_argument("--pairs", action="store_true", help="also every pair of files, and those that climb")
+    parser.add_argument(
+        "--pairs", action="store_true", help="also every pair of files, and those that climb"
+    )
     options = parser.parse_args()
     walk = Walk()
     with tempfile.TemporaryDirectory() as out:
         from gdn.cli import main as gdn
 
-        words = ["denoise", str(options.frame), "--threads", "1", "--restarts", options.restarts, "--model", options.model]
+        words = [
+            "denoise",
+            str(options.frame),
+            "--threads",
+            "1",
+            "--restarts",
+            options.restarts,
+            "--model",
+            options.model,
+        ]
         sys.setprofile(walk)
         try:
             gdn([*words, "-o", out])
@@ -78,7 +103,10 @@ def main() -> int:
         finally:
             sys.setprofile(None)
     climbs = walk.climbs()
-    print(f"{len(walk.files)} files, {sum(walk.pairs.values())} hand-overs, {sum(n for *_, n in climbs)} of them climb")
+    print(
+        f"{len(walk.files)} files, {sum(walk.pairs.values())} hand-overs, "
+        f"{sum(n for *_, n in climbs)} of them climb"
+    )
     if options.pairs:
         print("climb:", *(f"{n:5d}  {a} -> {b}" for a, b, n in climbs), sep="\n")
         print("all:", *(f"{n:5d}  {a} -> {b}" for (a, b), n in walk.pairs.most_common()), sep="\n")

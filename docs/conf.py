@@ -1,4 +1,5 @@
-"""The documentation as a small site: `make site` writes it to build/site; CI builds it with every warning an error."""
+"""The documentation as a small site: `make site` writes it to build/site; CI builds it with every
+warning an error."""
 
 project = "gdn"
 copyright = "the gdn authors"  # noqa: A001 - Sphinx's name

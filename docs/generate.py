@@ -8,8 +8,17 @@ import sys
 from pathlib import Path
 
 COMMANDS = (
-    "denoise", "demo", "simulate", "train", "export", "evaluate", "doctor", "engines list", "engines build", "engines clear",
-)  # fmt: skip
+    "denoise",
+    "demo",
+    "simulate",
+    "train",
+    "export",
+    "evaluate",
+    "doctor",
+    "engines list",
+    "engines build",
+    "engines clear",
+)
 PATH = Path(__file__).parent / "commands.md"
 
 
@@ -18,13 +27,18 @@ def render() -> str:
     parts = [
         "# Commands",
         "",
-        "Written by `python docs/generate.py` from the program's own help; CI checks that it is current.",
+        "Written by `python docs/generate.py` from the program's own help; CI checks "
+        "that it is current.",
         "",
     ]
     environment = os.environ | {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
     for command in COMMANDS:
         result = subprocess.run(
-            [sys.executable, "-m", "gdn", *command.split(), "--help"], capture_output=True, text=True, check=True, env=environment
+            [sys.executable, "-m", "gdn", *command.split(), "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment,
         )
         lines = [line.rstrip() for line in result.stdout.strip().splitlines()]
         parts += [f"## gdn {command}", "", "```", *lines, "```", ""]

@@ -1,7 +1,8 @@
-"""Write the tables of the pages from the rows in docs/results, or check that they are current (--check).
+"""Write the tables of the pages from the rows in docs/results, or check that they are current
+(--check).
 
-A page holds `<!-- table: NAME -->`, an empty line, the table, an empty line, `<!-- end of table -->`. What lies between is
-written here. Nothing is denoised, and neither torch nor abTEM is needed.
+A page holds `<!-- table: NAME -->`, an empty line, the table, an empty line, `<!-- end of table
+-->`. What lies between is written here. Nothing is denoised, and neither torch nor abTEM is needed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ PLACE = re.compile(r"(<!-- table: ([a-z0-9-]+) -->\n)(.*?)(<!-- end of table -->
 
 def rows(name: str) -> list[Row]:
     """The rows of a file in docs/results."""
-    return [json.loads(line) for line in (RESULTS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [
+        json.loads(line)
+        for line in (RESULTS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def suite_rows() -> list[Row]:
@@ -47,10 +51,16 @@ def alike_rows() -> list[Row]:
 
 def original() -> str:
     """The original method, shortened, beside gdn."""
-    lines = ["| poisson:1, n = 20 | PSNR dB (sd) | worst | SSIM | column F1 | s/frame |", "|---|--:|--:|--:|--:|--:|"]
+    lines = [
+        "| poisson:1, n = 20 | PSNR dB (sd) | worst | SSIM | column F1 | s/frame |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
     for line in table(rows("original")).splitlines()[2:]:
         _, method, _, *cells = line.split(" | ")
-        lines.append(f"| {'original, 300 passes a tile' if method == 'original' else method} | {' | '.join(cells)}")
+        lines.append(
+            f"| {'original, 300 passes a tile' if method == 'original' else method} | "
+            f"{' | '.join(cells)}"
+        )
     return "\n".join(lines)
 
 
@@ -60,9 +70,15 @@ def class_spread() -> str:
     for row in [*rows("contrast"), *rows("contrast-curve")]:
         found.setdefault((row["method"], row["noise"], row["contrast"]), []).append(row["psnr_db"])
     noises = sorted({key[1] for key in found}, key=lambda noise: float(noise.partition(":")[2]))
-    lines = ["| spread over the classes, dB | " + " | ".join(noises) + " |", "|---|" + "--:|" * len(noises)]
+    lines = [
+        "| spread over the classes, dB | " + " | ".join(noises) + " |",
+        "|---|" + "--:|" * len(noises),
+    ]
     for method in ("gdn", "blur"):
-        means = [[float(np.mean(v)) for key, v in found.items() if key[:2] == (method, noise)] for noise in noises]
+        means = [
+            [float(np.mean(v)) for key, v in found.items() if key[:2] == (method, noise)]
+            for noise in noises
+        ]
         lines.append(f"| {method} | " + " | ".join(f"{max(m) - min(m):.2f}" for m in means) + " |")
     return "\n".join(lines)
 
@@ -79,12 +95,28 @@ def far_short() -> str:
         "pt-ceo2": "twelve of Pt/CeO2: bright, dark, intermediate columns",
         "other": "twenty of sixteen other specimens, HRTEM, HAADF, ABF",
     }
-    found = [row for row in rivals_tables.rows_of(RESULTS / "rivals.jsonl") if row["noise"] == "poisson:1"]
-    methods = [method for method in rivals_tables.METHODS if any(row["method"] == method for row in found)]
-    text = ["| mean (worst) | " + " | ".join(names.get(m, m) for m in methods) + " |", "|---|" + "--:|" * len(methods)]
+    found = [
+        row
+        for row in rivals_tables.rows_of(RESULTS / "rivals.jsonl")
+        if row["noise"] == "poisson:1"
+    ]
+    methods = [
+        method for method in rivals_tables.METHODS if any(row["method"] == method for row in found)
+    ]
+    text = [
+        "| mean (worst) | " + " | ".join(names.get(m, m) for m in methods) + " |",
+        "|---|" + "--:|" * len(methods),
+    ]
     for group, words in lines.items():
-        values = [[row["psnr_db"] for row in found if (row["group"], row["method"]) == (group, m)] for m in methods]
-        text.append(f"| {words} | " + " | ".join(f"{np.mean(v):.1f} ({np.min(v):.1f})" for v in values) + " |")
+        values = [
+            [row["psnr_db"] for row in found if (row["group"], row["method"]) == (group, m)]
+            for m in methods
+        ]
+        text.append(
+            f"| {words} | "
+            + " | ".join(f"{np.mean(v):.1f} ({np.min(v):.1f})" for v in values)
+            + " |"
+        )
     return "\n".join(text)
 
 
@@ -95,20 +127,29 @@ def generators() -> str:
 
 def experiments() -> str:
     """The experiments on the generator."""
-    return generator_table.table([kept["row"] for kept in kept_runs(RESULTS / "experiments.jsonl").values()])
+    return generator_table.table(
+        [kept["row"] for kept in kept_runs(RESULTS / "experiments.jsonl").values()]
+    )
 
 
 def without_noises(text: str) -> str:
     """A table of coverage without its lines for each noise."""
     kept = [line for line in text.splitlines() if not re.match(r"\| (poisson|gaussian):", line)]
-    return "\n".join(kept).replace("| truth inside, % (s.e.) |", "| truth inside, % (s.e.), six noises |")
+    return "\n".join(kept).replace(
+        "| truth inside, % (s.e.) |", "| truth inside, % (s.e.), six noises |"
+    )
 
 
 def far_coverage() -> str:
     """Coverage on the far set, for each of its two parts."""
     names = {"far pt-ceo2": "far: Pt/CeO2", "far other": "far: other crystals"}
     lines = trust_tables.coverage_table(rows("trust-far")).splitlines()
-    kept = [line.replace(old, new) for line in lines for old, new in names.items() if line.startswith(f"| {old} |")]
+    kept = [
+        line.replace(old, new)
+        for line in lines
+        for old, new in names.items()
+        if line.startswith(f"| {old} |")
+    ]
     return "\n".join([*lines[:2], *kept])
 
 
@@ -144,16 +185,24 @@ def main() -> int:
     for page in [HERE.parent / "README.md", *sorted(HERE.rglob("*.md"))]:
         text = page.read_text(encoding="utf-8")
         unknown = [name for _, name, _, _ in PLACE.findall(text) if name not in TABLES]
-        faults += [f"{page}: no table '{name}'; docs/tables.py has {', '.join(TABLES)}" for name in unknown]
+        faults += [
+            f"{page}: no table '{name}'; docs/tables.py has {', '.join(TABLES)}" for name in unknown
+        ]
         if unknown:
             continue
         shown |= {name for _, name, _, _ in PLACE.findall(text)}
-        found = PLACE.sub(lambda place: f"{place[1]}\n{TABLES[place[2]]().strip()}\n\n{place[4]}", text)
+        found = PLACE.sub(
+            lambda place: f"{place[1]}\n{TABLES[place[2]]().strip()}\n\n{place[4]}", text
+        )
         if found != text and check:
-            faults.append(f"{page}: a table is not what docs/results says; run 'python docs/tables.py'")
+            faults.append(
+                f"{page}: a table is not what docs/results says; run 'python docs/tables.py'"
+            )
         elif found != text:
             page.write_text(found, encoding="utf-8")
-    faults += [f"docs/tables.py: no page shows the table '{name}'" for name in TABLES if name not in shown]
+    faults += [
+        f"docs/tables.py: no page shows the table '{name}'" for name in TABLES if name not in shown
+    ]
     print("\n".join(faults) or "tables: current")
     return 1 if faults else 0
 

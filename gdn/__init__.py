@@ -1,7 +1,8 @@
 """gdn: denoise electron micrographs by searching the latent space of a generator.
 
-From Python, `gdn.read` opens a file, `gdn.denoise` denoises an image or a stack, and `gdn.Denoiser` does so many times
-(docs/python.md). They are imported when they are first used, so that `import gdn` takes no time.
+From Python, `gdn.read` opens a file, `gdn.denoise` denoises an image or a stack, and `gdn.Denoiser`
+does so many times (docs/python.md). They are imported when they are first used, so that `import
+gdn` takes no time.
 """
 
 from importlib import import_module
@@ -17,8 +18,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
-    "Denoiser", "EngineError", "GdnError", "InputError", "Micrograph", "ModelError", "Result", "__version__", "denoise", "read",
-]  # fmt: skip
+    "Denoiser",
+    "EngineError",
+    "GdnError",
+    "InputError",
+    "Micrograph",
+    "ModelError",
+    "Result",
+    "__version__",
+    "denoise",
+    "read",
+]
 
 _PLACES = {
     "Denoiser": "gdn.pipeline.denoiser",

@@ -1,4 +1,5 @@
-"""BLAS on one thread: it divides a sum among its threads, so that the last bits of a product depend on their number."""
+"""BLAS on one thread: it divides a sum among its threads, so that the last bits of a product depend
+on their number."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ BLOCK = 64  # rows of the second factor that one thread multiplies
 
 
 class OneThread:
-    """Holds BLAS to one thread while any thread of this process is inside `held`. The limit is the process's: the first one in
-    sets it, and the last one out gives every library the threads that it had."""
+    """Holds BLAS to one thread while any thread of this process is inside `held`. The limit is the
+    process's: the first one in sets it, and the last one out gives every library the threads that
+    it had."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -27,9 +29,12 @@ class OneThread:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Also a decorator. Entered first it takes two milliseconds: once for a frame, not for a product."""
+        """Also a decorator. Entered first it takes two milliseconds: once for a frame, not for a
+        product."""
         with self._lock:
-            if not self._inside:  # looked for each time: what is imported later may bring a BLAS of its own
+            if (
+                not self._inside
+            ):  # looked for each time: what is imported later may bring a BLAS of its own
                 libraries = ThreadpoolController().select(user_api="blas").lib_controllers
                 self._had = [(library, library.num_threads) for library in libraries]
             self._inside += 1
@@ -56,8 +61,8 @@ class OneThread:
 
 
 def _set(library: Any, threads: int) -> None:
-    """From any thread: a newer threadpoolctl does nothing, without a word, for any but the first that asked, until that one is
-    done."""
+    """From any thread: a newer threadpoolctl does nothing, without a word, for any but the first
+    that asked, until that one is done."""
     release = getattr(library, "clear_controlling_thread", lambda force: None)
     release(force=True)
     library.set_num_threads(threads)
@@ -69,8 +74,8 @@ one_blas_thread = _ONE.held
 
 
 def product(a: Array, b: Array) -> Array:
-    """a b^T (n, m) of `a` (n, k) and `b` (m, k): rows of `b` in blocks of fixed size, on as many threads as BLAS had before
-    it was held to one. The same bits for any number of them."""
+    """a b^T (n, m) of `a` (n, k) and `b` (m, k): rows of `b` in blocks of fixed size, on as many
+    threads as BLAS had before it was held to one. The same bits for any number of them."""
     firsts = range(0, len(b), BLOCK)
     out = np.empty((len(a), len(b)), np.float32)
 

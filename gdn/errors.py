@@ -1,4 +1,5 @@
-"""What gdn raises when something asked of it cannot be done: one base class, and one kind for each sort of fault."""
+"""What gdn raises when something asked of it cannot be done: one base class, and one kind for each
+sort of fault."""
 
 from __future__ import annotations
 
@@ -14,10 +15,11 @@ def debugging() -> bool:
 
 
 class GdnError(Exception):
-    """Base of every error that gdn raises on purpose; its message is one line that says what is wrong and what to do.
+    """Base of every error that gdn raises on purpose; its message is one line that says what is
+    wrong and what to do.
 
-    `parameter` is the name of the setting at fault, None where it is none: the command line names its option beside the
-    message, and the message itself need not know of options.
+    `parameter` is the name of the setting at fault, None where it is none: the command line names
+    its option beside the message, and the message itself need not know of options.
     """
 
     def __init__(self, message: str = "", parameter: str | None = None) -> None:
@@ -30,4 +32,5 @@ class GdnError(Exception):
 
 
 class InputError(GdnError, ValueError):
-    """An image, a file or a setting that cannot be used: the message shows what came and what is wanted."""
+    """An image, a file or a setting that cannot be used: the message shows what came and what is
+    wanted."""

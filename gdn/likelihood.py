@@ -1,9 +1,10 @@
-"""What was observed: the tiles' counts and their noise law, Poisson, shifted Poisson and Gaussian in one.
+"""What was observed: the tiles' counts and their noise law, Poisson, shifted Poisson and Gaussian
+in one.
 
-The mean of a binned pixel is mu = scale * x + shift with x = G(z), vacuum 1; its variance is
-alpha * mu + beta (`NoiseLaw`). That covers Poisson (alpha 1, beta 0), Poisson-Gaussian (alpha 1, beta > 0) and
-Gaussian noise (alpha 0). For alpha = 1 a Poisson law of y + beta with mean mu + beta stands for
-Poisson-Gaussian noise: it has the right mean and variance (Snyder et al. 1993). Values in nats.
+The mean of a binned pixel is mu = scale * x + shift with x = G(z), vacuum 1; its variance is alpha
+* mu + beta (`NoiseLaw`). That covers Poisson (alpha 1, beta 0), Poisson-Gaussian (alpha 1, beta >
+0) and Gaussian noise (alpha 0). For alpha = 1 a Poisson law of y + beta with mean mu + beta stands
+for Poisson-Gaussian noise: it has the right mean and variance (Snyder et al. 1993). Values in nats.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ Values = TypeVar("Values", bound=Any)  # an array, or a number
 class NoiseLaw:
     """How noisy a pixel is: with a mean of m electrons its variance is alpha m + beta, electrons^2.
 
-    alpha is 1 for counts and 0 for Gaussian noise; beta is the variance of the read noise. Every other kind of noise is outside
-    the method by design (docs/method.md).
+    alpha is 1 for counts and 0 for Gaussian noise; beta is the variance of the read noise. Every
+    other kind of noise is outside the method by design (docs/method.md).
     """
 
     alpha: float
@@ -58,7 +59,8 @@ class NoiseLaw:
         return NoiseLaw(self.alpha, self.beta * pixels)
 
     def of_part(self, share: float) -> NoiseLaw:
-        """The law of the part of the counts that thinning with the probability `share` leaves, of its own mean."""
+        """The law of the part of the counts that thinning with the probability `share` leaves, of
+        its own mean."""
         return NoiseLaw(self.alpha, self.beta * share)
 
 
@@ -69,9 +71,9 @@ POISSON = NoiseLaw(1.0, 0.0)
 class TileData:
     """Observed tiles and their observation model.
 
-    `counts` and `weights` (n, h, w) float32: electrons per binned pixel, and 1 where observed, 0 where
-    not. `law` is that of one binned pixel. The arrays cannot be
-    written through it: an engine that holds them on a device relies on that.
+    `counts` and `weights` (n, h, w) float32: electrons per binned pixel, and 1 where observed, 0
+    where not. `law` is that of one binned pixel. The arrays cannot be written through it: an engine
+    that holds them on a device relies on that.
     """
 
     counts: Array
@@ -107,15 +109,21 @@ def strips(shape: tuple[int, ...], pixels: int) -> list[slice]:
     return [slice(first, min(first + step, rows)) for first in range(0, rows, step)]
 
 
-def frame_negative_log_likelihood(image: Array, ratio: float, counts: Array, law: NoiseLaw) -> float:
-    """-log p(counts | ratio * image) of a whole frame (rows, columns), without terms that do not depend on the image. In strips,
-    so that a large frame needs little more memory."""
+def frame_negative_log_likelihood(
+    image: Array, ratio: float, counts: Array, law: NoiseLaw
+) -> float:
+    """-log p(counts | ratio * image) of a whole frame (rows, columns), without terms that do not
+    depend on the image. In strips, so that a large frame needs little more memory."""
     least = -np.inf if law.gaussian else FLOOR
     total = 0.0
     for rows in strips(image.shape, STRIP_PIXELS):
         observed = counts[None, rows]
-        mean = np.asarray(np.maximum(image[None, rows], least) * np.float32(ratio), dtype=np.float32)
-        total += float(negative_log_likelihood(mean, TileData(observed, np.ones_like(observed), law))[0])
+        mean = np.asarray(
+            np.maximum(image[None, rows], least) * np.float32(ratio), dtype=np.float32
+        )
+        total += float(
+            negative_log_likelihood(mean, TileData(observed, np.ones_like(observed), law))[0]
+        )
     return total
 
 

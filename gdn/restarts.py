@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def restart_latents(seed: int, index: NDArray[np.int64] | range, dimension: int) -> NDArray[np.float32]:
-    """Latents (len(index), dimension) of restarts `index` of `seed`: a counter-based stream for each."""
+def restart_latents(
+    seed: int, index: NDArray[np.int64] | range, dimension: int
+) -> NDArray[np.float32]:
+    """Latents (len(index), dimension) of restarts `index` of `seed`: a counter-based stream for
+    each."""
     out = np.empty((len(index), dimension), np.float32)
     for row, restart in zip(out, index, strict=True):
         # Philox: the key is the seed, the counter's high word the restart.

@@ -1,7 +1,7 @@
 """Files put in place whole, and the user's cache.
 
-Whatever gdn writes is written under a temporary name and renamed once it is complete, so that nothing half-written ever has
-a final name, whenever a process is killed.
+Whatever gdn writes is written under a temporary name and renamed once it is complete, so that
+nothing half-written ever has a final name, whenever a process is killed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ import psutil
 
 from gdn.errors import GdnError
 
-HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:24] or "here"  # folders may be shared between machines
+HOST = (
+    re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:24] or "here"
+)  # folders may be shared between machines
 DEFAULT_CACHE_GIB = 10.0
 _ABANDONED_SECONDS = 86_400  # age of a temporary file that no living process still writes
 
@@ -33,7 +35,8 @@ class CacheError(GdnError, ValueError):
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, for a file or a folder, that becomes `path` if the block succeeds and vanishes if not."""
+    """A temporary name beside `path`, for a file or a folder, that becomes `path` if the block
+    succeeds and vanishes if not."""
     _sweep(path)
     temporary = path.with_name(f".{path.stem}.{HOST}-{os.getpid()}.part{path.suffix}")
     try:
@@ -42,7 +45,9 @@ def writing(path: Path) -> Iterator[Path]:
         _replace(temporary, path)
     except OSError as error:
         # A full disk has no name to it, or one that the user has never seen.
-        if error.errno is None or (error.filename is not None and not str(error.filename).startswith(str(temporary))):
+        if error.errno is None or (
+            error.filename is not None and not str(error.filename).startswith(str(temporary))
+        ):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
@@ -50,15 +55,16 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file is on the disk: a name that outlives a power cut must not stand for an empty file."""
+    """Wait until a file is on the disk: a name that outlives a power cut must not stand for an
+    empty file."""
     if path.is_file():
         with path.open("rb+") as stream:
             os.fsync(stream.fileno())
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    """Give a file its name. A folder cannot be replaced in one step: the former one goes aside first, and another process
-    may put its own there meanwhile."""
+    """Give a file its name. A folder cannot be replaced in one step: the former one goes aside
+    first, and another process may put its own there meanwhile."""
     for _ in range(100):
         try:
             temporary.replace(path)
@@ -83,7 +89,9 @@ def _remove(path: Path) -> None:
 
 def _sweep(path: Path) -> None:
     """Remove what killed processes of this machine left under temporary names of `path`."""
-    for stale in path.parent.glob(f".{glob.escape(path.stem)}.{glob.escape(HOST)}-*.part{glob.escape(path.suffix)}"):
+    for stale in path.parent.glob(
+        f".{glob.escape(path.stem)}.{glob.escape(HOST)}-*.part{glob.escape(path.suffix)}"
+    ):
         number = stale.name.removesuffix(f".part{path.suffix}").rpartition("-")[2]
         if number.isdecimal() and not psutil.pid_exists(int(number)):
             _remove(stale)
@@ -117,9 +125,11 @@ def cached_bytes() -> int:
 
 
 def evict(folder: Path, limit: int) -> list[Path]:
-    """Remove the least recently used banks of `folder` until they take at most `limit` bytes together.
+    """Remove the least recently used banks of `folder` until they take at most `limit` bytes
+    together.
 
-    Also removes what a killed process left half-written a day ago or more. Returns what was removed.
+    Also removes what a killed process left half-written a day ago or more. Returns what was
+    removed.
     """
     removed = []
     now = time.time()
@@ -135,7 +145,9 @@ def evict(folder: Path, limit: int) -> list[Path]:
     for _, size, path in sorted(found):
         if total <= limit:
             break
-        with contextlib.suppress(OSError):  # a map that is open stays readable on POSIX; Windows refuses: next time
+        with contextlib.suppress(
+            OSError
+        ):  # a map that is open stays readable on POSIX; Windows refuses: next time
             path.unlink()
             removed.append(path)
             total -= size

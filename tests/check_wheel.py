@@ -31,8 +31,20 @@ NEEDED = [
     "gdn/simulation/lobato.npy",
     "gdn/py.typed",
 ]
-MOST_MIB = 38  # unpacked; the comparators' U-Nets would make it 41, weights that lie in a model twice 50
-SUFFIXES = (".py", ".toml", ".json", ".jsonl", ".onnx", ".safetensors", ".npz", ".npy", ".png", "py.typed")
+# unpacked; the comparators' U-Nets would make it 41, weights that lie in a model twice 50
+MOST_MIB = 38
+SUFFIXES = (
+    ".py",
+    ".toml",
+    ".json",
+    ".jsonl",
+    ".onnx",
+    ".safetensors",
+    ".npz",
+    ".npy",
+    ".png",
+    "py.typed",
+)
 
 
 def main(path: str) -> int:

@@ -1,4 +1,5 @@
-"""Shared pieces: a tiny simulated data set, a tiny trained run, a tiny exported model, frames on disk."""
+"""Shared pieces: a tiny simulated data set, a tiny trained run, a tiny exported model, frames on
+disk."""
 
 from __future__ import annotations
 
@@ -29,27 +30,40 @@ def have_torch() -> bool:
 
 
 needs_training = pytest.mark.skipif(not have_torch(), reason="needs the train extra (torch)")
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"internal test data not found at {SHARED}")
+needs_shared = pytest.mark.skipif(
+    not SHARED.is_dir(), reason=f"internal test data not found at {SHARED}"
+)
 
 
-def gdn_process(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def gdn_process(
+    *arguments: str | Path, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own."""
     command = [sys.executable, "-m", "gdn", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False
+    )
 
 
 def gdn(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """The command in this process, which is a second cheaper than one of its own: its exit code and what it wrote."""
+    """The command in this process, which is a second cheaper than one of its own: its exit code and
+    what it wrote."""
     logger, terminated = logging.getLogger("gdn"), signal.getsignal(signal.SIGTERM)
     handlers, propagate = logger.handlers, logger.propagate
     said, errors = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as end:
+        with (
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(errors),
+            pytest.raises(SystemExit) as end,
+        ):
             main([str(a) for a in arguments])
     finally:
         signal.signal(signal.SIGTERM, terminated)
         logger.handlers, logger.propagate = handlers, propagate
-    return subprocess.CompletedProcess(arguments, end.value.code, said.getvalue(), errors.getvalue())
+    return subprocess.CompletedProcess(
+        arguments, end.value.code, said.getvalue(), errors.getvalue()
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,7 +80,8 @@ def demo_wave() -> Path:
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of copies of small perturbed waves: training code runs on it, nothing can be learnt."""
+    """A data set of copies of small perturbed waves: training code runs on it, nothing can be
+    learnt."""
     from dataclasses import replace
 
     from gdn.simulation.imaging import read_wave, write_wave
@@ -76,7 +91,10 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wave = read_wave(sorted((ROOT / "gdn" / "evaluation" / "demo_waves").glob("*.npz"))[0])
     for index, seed in enumerate((2, 3, 4, 5, 11)):  # 11 is a validation seed
         turned = np.ascontiguousarray(np.rot90(np.fft.fftshift(wave.spectrum), index))
-        write_wave(folder / "waves" / f"{index:06d}_{seed}.npz", replace(wave, spectrum=np.fft.ifftshift(turned)))
+        write_wave(
+            folder / "waves" / f"{index:06d}_{seed}.npz",
+            replace(wave, spectrum=np.fft.ifftshift(turned)),
+        )
     return folder
 
 
@@ -122,7 +140,10 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, dataset: Path, tiny_recip
     from gdn.training.loop import RunOptions, train
 
     run = tmp_path_factory.mktemp("runs") / "tiny"
-    train(load_recipe(str(tiny_recipe)), RunOptions(run=run, data=dataset, threads=1, status_every=128))
+    train(
+        load_recipe(str(tiny_recipe)),
+        RunOptions(run=run, data=dataset, threads=1, status_every=128),
+    )
     return run
 
 
@@ -156,12 +177,15 @@ def tiny_model(tiny_export: Exported) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_half(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Exported:
-    """That model in half precision; with plans of its graphs where tensorrt_rtx is there to build them."""
+    """That model in half precision; with plans of its graphs where tensorrt_rtx is there to build
+    them."""
     plans = () if importlib.util.find_spec("tensorrt_rtx") is None else ("--engine", "tensorrt")
     return _export(tiny_model, tmp_path_factory.mktemp("models") / "half", "--fp16", *plans)
 
 
-def noisy_frame(shape: tuple[int, int] = (220, 240), seed: int = 0, dose: float = 0.45) -> np.ndarray:
+def noisy_frame(
+    shape: tuple[int, int] = (220, 240), seed: int = 0, dose: float = 0.45
+) -> np.ndarray:
     """Poisson counts of a lattice, uint8."""
     rng = np.random.default_rng(seed)
     y, x = np.indices(shape)
@@ -173,5 +197,11 @@ def noisy_frame(shape: tuple[int, int] = (220, 240), seed: int = 0, dose: float 
 def frame_file(tmp_path: Path) -> Path:
     """An ImageJ TIFF of one noisy frame at 0.061 Å per pixel."""
     path = tmp_path / "frame.tif"
-    tifffile.imwrite(path, noisy_frame(), imagej=True, resolution=(10 / 0.061, 10 / 0.061), metadata={"unit": "nm", "axes": "YX"})
+    tifffile.imwrite(
+        path,
+        noisy_frame(),
+        imagej=True,
+        resolution=(10 / 0.061, 10 / 0.061),
+        metadata={"unit": "nm", "axes": "YX"},
+    )
     return path

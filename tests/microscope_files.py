@@ -1,5 +1,6 @@
-"""Writers of microscopes' formats for tests, where no library writes them: DigitalMicrograph 3 and 4 after the published
-description of their tags (Jefferis; Schaffer), Velox EMD after its HDF5 layout."""
+"""Writers of microscopes' formats for tests, where no library writes them: DigitalMicrograph 3 and
+4 after the published description of their tags (Jefferis; Schaffer), Velox EMD after its HDF5
+layout."""
 
 from __future__ import annotations
 
@@ -11,7 +12,15 @@ from typing import Any
 import numpy as np
 
 _DATA, _GROUP, _ARRAY = 21, 20, 20
-_TYPES = {"i2": (2, 1), "i4": (3, 7), "u2": (4, 10), "u4": (5, 11), "f4": (6, 2), "f8": (7, 12), "u1": (10, 6)}  # of tags, images
+_TYPES = {
+    "i2": (2, 1),
+    "i4": (3, 7),
+    "u2": (4, 10),
+    "u4": (5, 11),
+    "f4": (6, 2),
+    "f8": (7, 12),
+    "u1": (10, 6),
+}  # of tags, images
 
 
 class Dm:
@@ -31,7 +40,9 @@ class Dm:
 
     def data(self, name: str, info: list[int], content: bytes) -> bytes:
         """An entry that holds data."""
-        return self.tag(_DATA, name, b"%%%%" + self.size(len(info)) + b"".join(map(self.size, info)) + content)
+        return self.tag(
+            _DATA, name, b"%%%%" + self.size(len(info)) + b"".join(map(self.size, info)) + content
+        )
 
     def number(self, name: str, value: float, kind: str) -> bytes:
         """A number."""
@@ -43,38 +54,64 @@ class Dm:
 
     def group(self, name: str, entries: list[bytes]) -> bytes:
         """A group of entries."""
-        return self.tag(_GROUP, name, struct.pack(">BB", 1, 0) + self.size(len(entries)) + b"".join(entries))
+        return self.tag(
+            _GROUP, name, struct.pack(">BB", 1, 0) + self.size(len(entries)) + b"".join(entries)
+        )
 
     def image(self, array: np.ndarray, sizes: list[float], units: list[str], title: str) -> bytes:
         """An entry of ImageList; axes from the fastest on."""
         kind = array.dtype.str[1:]
         axes = [
-            self.group("", [self.number("Origin", 0.0, "f4"), self.number("Scale", s, "f4"), self.text("Units", u)])
+            self.group(
+                "",
+                [
+                    self.number("Origin", 0.0, "f4"),
+                    self.number("Scale", s, "f4"),
+                    self.text("Units", u),
+                ],
+            )
             for s, u in zip(sizes, units, strict=True)
         ]
-        brightness = [self.number("Origin", 0.0, "f4"), self.number("Scale", 1.0, "f4"), self.text("Units", "")]
+        brightness = [
+            self.number("Origin", 0.0, "f4"),
+            self.number("Scale", 1.0, "f4"),
+            self.text("Units", ""),
+        ]
         content = array.astype(f"<{kind}").tobytes()
         about = [
-            self.group("Calibrations", [self.group("Brightness", brightness), self.group("Dimension", axes)]),
+            self.group(
+                "Calibrations",
+                [self.group("Brightness", brightness), self.group("Dimension", axes)],
+            ),
             self.data("Data", [_ARRAY, _TYPES[kind][0], array.size], content),
             self.number("DataType", _TYPES[kind][1], "u4"),
             self.group("Dimensions", [self.number("", n, "u4") for n in array.shape[::-1]]),
             self.number("PixelDepth", array.itemsize, "u4"),
         ]
-        return self.group("", [self.group("ImageData", about), self.group("ImageTags", []), self.text("Name", title)])
+        return self.group(
+            "",
+            [self.group("ImageData", about), self.group("ImageTags", []), self.text("Name", title)],
+        )
 
 
-def write_dm(path: Path, array: np.ndarray, version: int, sampling_nm: float, unit: str = "nm") -> None:
+def write_dm(
+    path: Path, array: np.ndarray, version: int, sampling_nm: float, unit: str = "nm"
+) -> None:
     """A file with a thumbnail and one image or stack, as DigitalMicrograph saves them."""
     dm = Dm(version)
-    sizes, units = [sampling_nm] * 2 + [1.0] * (array.ndim - 2), [unit] * 2 + [""] * (array.ndim - 2)
+    sizes, units = (
+        [sampling_nm] * 2 + [1.0] * (array.ndim - 2),
+        [unit] * 2 + [""] * (array.ndim - 2),
+    )
     thumbnail = dm.image(np.zeros((20, 20), np.int32), [1.0, 1.0], ["", ""], "thumbnail")
     entries = [
         dm.group("ImageList", [thumbnail, dm.image(array, sizes, units, "frames")]),
         dm.group("Thumbnails", [dm.group("", [dm.number("ImageIndex", 0, "u4")])]),
     ]
     body = struct.pack(">BB", 1, 0) + dm.size(len(entries)) + b"".join(entries)
-    path.write_bytes(struct.pack(">i", version) + dm.size(len(body)) + struct.pack(">i", 1) + body + bytes(8))
+    path.write_bytes(
+        struct.pack(">i", version) + dm.size(len(body)) + struct.pack(">i", 1) + body + bytes(8)
+    )
 
 
 def write_velox(path: Path, stack: np.ndarray, sampling_m: float, unit: str = "m") -> None:
@@ -85,11 +122,26 @@ def write_velox(path: Path, stack: np.ndarray, sampling_m: float, unit: str = "m
         "Core": {"MetadataDefinitionVersion": "7.9"},
         "Instrument": {"InstrumentModel": "test"},
         "Acquisition": {"AcquisitionStartDatetime": {"DateTime": "1700000000"}, "BeamType": ""},
-        "BinaryResult": {"DetectorIndex": "0", "Detector": "BM-Ceta", "PixelUnitX": unit, "PixelUnitY": unit,
-                         "PixelSize": {"width": str(sampling_m), "height": str(sampling_m)}, "Offset": {"x": "0", "y": "0"}},
-        "Detectors": {"Detector-0": {"DetectorName": "BM-Ceta", "DetectorType": "ImagingDetector", "ExposureTime": "0.5"}},
-        "Scan": {}, "CustomProperties": {}, "Optics": {"AccelerationVoltage": "300000"}, "Stage": {},
-    }  # fmt: skip
+        "BinaryResult": {
+            "DetectorIndex": "0",
+            "Detector": "BM-Ceta",
+            "PixelUnitX": unit,
+            "PixelUnitY": unit,
+            "PixelSize": {"width": str(sampling_m), "height": str(sampling_m)},
+            "Offset": {"x": "0", "y": "0"},
+        },
+        "Detectors": {
+            "Detector-0": {
+                "DetectorName": "BM-Ceta",
+                "DetectorType": "ImagingDetector",
+                "ExposureTime": "0.5",
+            }
+        },
+        "Scan": {},
+        "CustomProperties": {},
+        "Optics": {"AccelerationVoltage": "300000"},
+        "Stage": {},
+    }
     text = np.frombuffer(json.dumps(about).encode(), np.uint8)
     padded = np.zeros((len(text) + 200, len(stack)), np.uint8)
     padded[: len(text)] = text[:, None]

@@ -42,13 +42,17 @@ def timeless(frame_record: dict[str, Any]) -> dict[str, Any]:
 
 def test_import_is_quick_and_brings_nothing_heavy() -> None:
     code = (
-        "import sys, time\nbegun = time.perf_counter()\nimport gdn\nseconds = time.perf_counter() - begun\n"
-        "heavy = {'torch', 'onnxruntime', 'numpy', 'scipy', 'tifffile', 'typer'} & set(sys.modules)\n"
+        "import sys, time\nbegun = time.perf_counter()\nimport gdn\nseconds = "
+        "time.perf_counter() - begun\n"
+        "heavy = {'torch', 'onnxruntime', 'numpy', 'scipy', 'tifffile', 'typer'} & "
+        "set(sys.modules)\n"
         "assert not heavy, heavy\nassert seconds < 0.1, seconds\n"
         "assert {'Denoiser', 'denoise', 'read', 'GdnError'} <= set(dir(gdn))\n"
         "gdn.Denoiser\nassert not {'torch', 'matplotlib'} & set(sys.modules)\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert result.returncode == 0, result.stderr
 
 
@@ -61,21 +65,42 @@ def test_every_public_name_is_there_and_no_other() -> None:
 
 def test_an_image_is_denoised_as_the_command_does_it(frame: np.ndarray, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "f.tif", frame)
-    options = ("--model", "pt-ceo2-64", "--restarts", "4", "--threads", "1", "--sampling", str(SAMPLING), "--seed", "3")
+    options = (
+        "--model",
+        "pt-ceo2-64",
+        "--restarts",
+        "4",
+        "--threads",
+        "1",
+        "--sampling",
+        str(SAMPLING),
+        "--seed",
+        "3",
+    )
     asked = ("--atoms", "--intervals", "50,90", "-o", tmp_path / "out")
     assert command("denoise", tmp_path / "f.tif", *options, *asked).returncode == 0
-    result = gdn.denoise(frame, SAMPLING, **(SMALL | {"score": True, "seed": 3}), atoms=True, intervals=(50, 90))
+    result = gdn.denoise(
+        frame, SAMPLING, **(SMALL | {"score": True, "seed": 3}), atoms=True, intervals=(50, 90)
+    )
     written = result.save(tmp_path / "api" / "f.tif")
     assert [p.name for p in written] == [
-        "f_denoised.tif", "f_spread.tif", "f_interval50.tif", "f_interval90.tif", "f_atoms.csv", "f_atoms.png", "f.json",
-    ]  # fmt: skip
+        "f_denoised.tif",
+        "f_spread.tif",
+        "f_interval50.tif",
+        "f_interval90.tif",
+        "f_atoms.csv",
+        "f_atoms.png",
+        "f.json",
+    ]
     for path in written[:-1]:
         mine, theirs = path, tmp_path / "out" / path.name
         if path.suffix == ".tif":
             np.testing.assert_array_equal(tifffile.imread(mine), tifffile.imread(theirs))
         else:
             assert mine.read_bytes() == theirs.read_bytes()
-    mine, theirs = (json.loads((tmp_path / where / "f.json").read_text()) for where in ("api", "out"))
+    mine, theirs = (
+        json.loads((tmp_path / where / "f.json").read_text()) for where in ("api", "out")
+    )
     assert list(mine) == list(theirs)
     assert timeless(mine["frames"][0]) == timeless(theirs["frames"][0])
     assert mine["search"] == theirs["search"]
@@ -107,7 +132,11 @@ def test_a_stack_is_its_frames(denoiser: gdn.Denoiser, frame: np.ndarray) -> Non
     one = result.frames[1]
     np.testing.assert_array_equal(one.image, alone.image)
     np.testing.assert_array_equal(one.spread, alone.spread)
-    assert (one.explained_p, one.noise, one.warnings) == (alone.explained_p, alone.noise, alone.warnings)
+    assert (one.explained_p, one.noise, one.warnings) == (
+        alone.explained_p,
+        alone.noise,
+        alone.warnings,
+    )
     assert alone.frames == [alone]
     assert "100 x 110 px" in repr(alone)
     assert pickle.loads(pickle.dumps(one)).record == one.record
@@ -119,7 +148,10 @@ def test_masked_nan_and_masked_arrays_are_the_same_and_the_input_is_not_changed(
     mask = np.zeros(frame.shape, bool)
     mask[40:43, 50:60] = True
     before = frame.copy()
-    results = [denoiser.denoise(frame, SAMPLING, mask), denoiser.denoise(np.ma.masked_array(frame, mask), SAMPLING)]
+    results = [
+        denoiser.denoise(frame, SAMPLING, mask),
+        denoiser.denoise(np.ma.masked_array(frame, mask), SAMPLING),
+    ]
     stack = np.stack([np.where(mask, missing, frame.astype(float)) for missing in (np.nan, np.inf)])
     results += denoiser.denoise(stack, SAMPLING).frames
     for result in results:
@@ -132,27 +164,73 @@ def test_masked_nan_and_masked_arrays_are_the_same_and_the_input_is_not_changed(
 @pytest.mark.parametrize(
     ("image", "sampling", "mask", "message"),
     [
-        (np.ones(9), 0.1, None, r"image of shape (9,); wanted (rows, columns), or (n, rows, columns) for a stack"),
-        (np.ones((2, 2, 50, 50)), 0.1, None, "image of shape (2, 2, 50, 50); wanted (rows, columns)"),
+        (
+            np.ones(9),
+            0.1,
+            None,
+            r"image of shape (9,); wanted (rows, columns), or (n, rows, "
+            r"columns) for a stack",
+        ),
+        (
+            np.ones((2, 2, 50, 50)),
+            0.1,
+            None,
+            "image of shape (2, 2, 50, 50); wanted (rows, columns)",
+        ),
         (np.ones((0, 50, 50)), 0.1, None, "image of shape (0, 50, 50); wanted"),
-        (np.ones((10, 50)), 0.1, None, "image of shape (10, 50); wanted frames of at least 16 x 16 px"),
-        (np.ones((50, 50), complex), 0.1, None, "image of type complex128; wanted integers or real numbers"),
+        (
+            np.ones((10, 50)),
+            0.1,
+            None,
+            "image of shape (10, 50); wanted frames of at least 16 x 16 px",
+        ),
+        (
+            np.ones((50, 50), complex),
+            0.1,
+            None,
+            "image of type complex128; wanted integers or real numbers",
+        ),
         ("frame.tif", 0.1, None, "image of type <U9; wanted integers or real numbers"),
         ([[1, 2], [3]], 0.1, None, "image of type list: no array"),
-        (np.full((50, 50), 7.0), 0.1, None, "the image is constant (every pixel is 7); wanted one with something recorded in it"),
+        (
+            np.full((50, 50), 7.0),
+            0.1,
+            None,
+            "the image is constant (every pixel is 7); wanted one with something recorded in it",
+        ),
         (np.ones((2, 50, 50)), 0.1, None, "frame 0 is constant"),
-        (np.full((50, 50), np.nan), 0.1, None, "the image has 2500 missing pixels of 2500 (masked, NaN or infinite); wanted"),
+        (
+            np.full((50, 50), np.nan),
+            0.1,
+            None,
+            "the image has 2500 missing pixels of 2500 (masked, NaN or infinite); wanted",
+        ),
         (np.eye(50), 0.1, np.eye(50) < 1, "the image has 2450 missing pixels of 2500"),
-        (np.eye(50), 0.1, np.eye(50), "mask of type float64; wanted bool, True where a pixel is missing"),
-        (np.eye(50), 0.1, np.eye(40) > 0, "mask of shape (40, 40), image of shape (50, 50); wanted the same, or one frame's"),
+        (
+            np.eye(50),
+            0.1,
+            np.eye(50),
+            "mask of type float64; wanted bool, True where a pixel is missing",
+        ),
+        (
+            np.eye(50),
+            0.1,
+            np.eye(40) > 0,
+            "mask of shape (40, 40), image of shape (50, 50); wanted the same, or one frame's",
+        ),
         (np.eye(50), None, None, "sampling_angstrom None; wanted Å per pixel, from 0.01 to 5"),
         (np.eye(50), "0.1", None, "sampling_angstrom '0.1'; wanted Å per pixel"),
         (np.eye(50), 0, None, "sampling_angstrom 0; wanted Å per pixel"),
         (np.eye(50), np.nan, None, "sampling_angstrom nan; wanted Å per pixel"),
-        (np.eye(50), 61.2, None, "sampling_angstrom 61.2; wanted Å per pixel, from 0.01 to 5 (1 nm is 10 Å)"),
+        (
+            np.eye(50),
+            61.2,
+            None,
+            "sampling_angstrom 61.2; wanted Å per pixel, from 0.01 to 5 (1 nm is 10 Å)",
+        ),
         (np.eye(50), 0.02, None, "the field is 1 Å wide (50 px of 0.02 Å); check the sampling"),
     ],
-)  # fmt: skip
+)
 def test_the_door_says_what_came_and_what_is_wanted(
     denoiser: gdn.Denoiser, image: Any, sampling: Any, mask: Any, message: str
 ) -> None:
@@ -178,22 +256,35 @@ def test_the_door_says_what_came_and_what_is_wanted(
         ({"estimate": "median"}, "estimate median: mean or map"),
         ({"laplace": "yes"}, "laplace yes: none, sampled or exact"),
         ({"method": "bm3d"}, "method bm3d: gdn or original"),
-        ({"method": "original", "original_steps": "3"}, "original_steps 3: wants three positive numbers"),
+        (
+            {"method": "original", "original_steps": "3"},
+            "original_steps 3: wants three positive numbers",
+        ),
         ({"engine": "jax"}, "unknown engine 'jax'; choose auto"),
         ({"device": "tpu"}, "no device 'tpu'; choose"),
-        ({"device": "tensorrt"}, "device tensorrt is onnxruntime's: ask for engine onnxruntime too"),
+        (
+            {"device": "tensorrt"},
+            "device tensorrt is onnxruntime's: ask for engine onnxruntime too",
+        ),
         ({"model": "pt-ceo3"}, "pt-ceo3: no such model"),
-        ({"model": "restore", "atoms": True}, "atoms: a restorer alone cannot do this; add a generator"),
+        (
+            {"model": "restore", "atoms": True},
+            "atoms: a restorer alone cannot do this; add a generator",
+        ),
     ],
 )
-def test_settings_are_checked_when_the_denoiser_is_made(options: dict[str, Any], message: str) -> None:
+def test_settings_are_checked_when_the_denoiser_is_made(
+    options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(gdn.GdnError, match="^" + re.escape(message)) as caught:
         gdn.Denoiser(**options)
     assert "--" not in str(caught.value)
 
 
 def test_numbers_may_be_numpys() -> None:
-    options = gdn.Denoiser(restarts=np.int64(5), seed=np.uint8(3), intervals=np.array([50, 90]), fdr=np.float32(0.1)).options
+    options = gdn.Denoiser(
+        restarts=np.int64(5), seed=np.uint8(3), intervals=np.array([50, 90]), fdr=np.float32(0.1)
+    ).options
     assert (type(options.restarts), options.seed, options.intervals) == (int, 3, (50, 90))
     assert json.dumps([options.fdr, options.seed])
 
@@ -208,7 +299,9 @@ def test_errors_are_of_one_family_and_of_pythons_kinds() -> None:
     assert (str(sent), sent.parameter) == ("seed -1: no", "seed")
 
 
-def test_the_command_line_names_its_options_and_the_library_does_not(frame: np.ndarray, tmp_path: Path) -> None:
+def test_the_command_line_names_its_options_and_the_library_does_not(
+    frame: np.ndarray, tmp_path: Path
+) -> None:
     np.save(tmp_path / "f.npy", frame)
     for options, words in (
         ((), "f.npy: carries no pixel size; give it in Å per pixel, for example 0.06 (--sampling)"),
@@ -222,7 +315,9 @@ def test_the_command_line_names_its_options_and_the_library_does_not(frame: np.n
 def test_noise_that_contradicts_the_image_is_named_with_its_frame(frame: np.ndarray) -> None:
     below = frame.astype(np.float32) - 1
     with gdn.Denoiser(**SMALL, noise="poisson") as denoiser:
-        with pytest.raises(gdn.InputError, match=r"^the image: noise poisson, but the smallest pixel is -1"):
+        with pytest.raises(
+            gdn.InputError, match=r"^the image: noise poisson, but the smallest pixel is -1"
+        ):
             denoiser.denoise(below, SAMPLING)
         with pytest.raises(gdn.InputError, match=r"^frame 1: noise poisson"):
             denoiser.denoise(np.stack([frame.astype(np.float32), below]), SAMPLING)
@@ -242,7 +337,10 @@ def test_saving_keeps_what_is_there_and_leaves_nothing_half_written(
 ) -> None:
     result = denoiser.denoise(frame, SAMPLING)
     result.save(tmp_path / "a" / "f")
-    with pytest.raises(gdn.InputError, match=r"f_denoised\.tif: exists already; wanted a new name, or overwrite=True"):
+    with pytest.raises(
+        gdn.InputError,
+        match=r"f_denoised\.tif: exists already; wanted a new name, or overwrite=True",
+    ):
         result.save(tmp_path / "a" / "f")
     before = (tmp_path / "a" / "f.json").stat().st_mtime_ns
     result.save(tmp_path / "a" / "f", overwrite=True)
@@ -268,7 +366,9 @@ def test_a_denoiser_opens_its_models_once_and_not_before_they_are_needed(frame: 
         opened.denoise(frame, SAMPLING)
 
 
-def test_read_gives_frames_with_their_calibration(frame: np.ndarray, frame_file: Path, tmp_path: Path) -> None:
+def test_read_gives_frames_with_their_calibration(
+    frame: np.ndarray, frame_file: Path, tmp_path: Path
+) -> None:
     found = gdn.read(frame_file)
     assert found.image.dtype == np.float32
     assert found.image.shape == (220, 240)
@@ -288,11 +388,17 @@ def test_every_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monk
     clean = demo_frames()[0]
     frames = [DEMO_NOISE.apply(clean.image, seed)[250:550, 250:550] for seed in (1, 2)]
     ratio = 10 / clean.sampling_angstrom
-    for name, data, axes in (("frame.tif", frames[0], "YX"), ("movie.tif", np.stack(frames), "TYX")):
+    for name, data, axes in (
+        ("frame.tif", frames[0], "YX"),
+        ("movie.tif", np.stack(frames), "TYX"),
+    ):
         tifffile.imwrite(
-            tmp_path / name, data.astype(np.float32), imagej=True, resolution=(ratio, ratio),
+            tmp_path / name,
+            data.astype(np.float32),
+            imagej=True,
+            resolution=(ratio, ratio),
             metadata={"unit": "nm", "axes": axes},
-        )  # fmt: skip
+        )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GDN_THREADS", "1")
     examples = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
@@ -310,7 +416,9 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     code = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     (tmp_path / "gdn-demo").mkdir()
     tifffile.imwrite(
-        tmp_path / "gdn-demo" / "frame1.tif", noisy_frame((300, 300)).astype(np.uint8), metadata={"sampling_angstrom": SAMPLING}
+        tmp_path / "gdn-demo" / "frame1.tif",
+        noisy_frame((300, 300)).astype(np.uint8),
+        metadata={"sampling_angstrom": SAMPLING},
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")

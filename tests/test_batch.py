@@ -1,4 +1,5 @@
-"""Batches as a laboratory runs them: folders, lists, watching, interruption, what is kept and what is replaced."""
+"""Batches as a laboratory runs them: folders, lists, watching, interruption, what is kept and what
+is replaced."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ def test_a_folder_is_a_batch_and_its_results_are_not(night: Path) -> None:
     before = (night / "f0_denoised.tif").stat().st_mtime_ns
     second = gdn("denoise", night, *QUICK, "--json")
     assert second.stdout == ""
-    one_line(second, 1, "f0_denoised.tif", "exists already; --overwrite replaces results, --resume skips")
+    one_line(
+        second, 1, "f0_denoised.tif", "exists already; --overwrite replaces results, --resume skips"
+    )
     assert (night / "f0_denoised.tif").stat().st_mtime_ns == before
     third = gdn("denoise", night, *QUICK, "--resume", "--json")
     assert third.stdout == ""
@@ -55,11 +58,26 @@ def test_a_folder_is_a_batch_and_its_results_are_not(night: Path) -> None:
 
 
 def test_names_from_stdin(night: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "gdn", "denoise", "-", *QUICK, "--json", "-o", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "gdn",
+        "denoise",
+        "-",
+        *QUICK,
+        "--json",
+        "-o",
+        str(tmp_path / "out"),
+    ]
     names = f"{night / 'f0.tif'}\n\n{night / 'f*.tif'}\r\n"
-    result = subprocess.run(command, input=names, capture_output=True, text=True, timeout=300, check=False)
+    result = subprocess.run(
+        command, input=names, capture_output=True, text=True, timeout=300, check=False
+    )
     assert result.returncode == 0, result.stderr
-    assert [Path(json.loads(line)["input"]).name for line in result.stdout.splitlines()] == ["f0.tif", "f1.tif"]
+    assert [Path(json.loads(line)["input"]).name for line in result.stdout.splitlines()] == [
+        "f0.tif",
+        "f1.tif",
+    ]
 
 
 def test_formats_of_results(night: Path, tmp_path: Path) -> None:
@@ -67,27 +85,59 @@ def test_formats_of_results(night: Path, tmp_path: Path) -> None:
 
     out = tmp_path / "out"
     result = gdn(
-        "denoise", night / "g.mrc", night / "f0.tif", *FAST, "--no-score", "--sampling", 0.1, "--format", "same", "-o", out
+        "denoise",
+        night / "g.mrc",
+        night / "f0.tif",
+        *FAST,
+        "--no-score",
+        "--sampling",
+        0.1,
+        "--format",
+        "same",
+        "-o",
+        out,
     )
     assert result.returncode == 0, result.stderr
     with mrcfile.open(out / "g_denoised.mrc") as file:
         assert float(file.voxel_size.x) == pytest.approx(0.1)
         assert file.data.shape == (100, 100)
-        assert b"gdn" in file.header.label[-1] or any(b"gdn" in label for label in file.header.label)
+        assert b"gdn" in file.header.label[-1] or any(
+            b"gdn" in label for label in file.header.label
+        )
     assert (out / "f0_denoised.tif").exists()
     rounded = gdn("denoise", night / "f0.tif", *QUICK, "--dtype", "uint16", "-o", tmp_path / "b")
     assert rounded.returncode == 0, rounded.stderr
     assert tifffile.imread(tmp_path / "b" / "f0_denoised.tif").dtype == np.uint16
-    one_line(gdn("denoise", night / "f0.tif", "--format", "jpg"), 2, "--format jpg", "tif, mrc, zarr, same")
+    one_line(
+        gdn("denoise", night / "f0.tif", "--format", "jpg"),
+        2,
+        "--format jpg",
+        "tif, mrc, zarr, same",
+    )
     one_line(gdn("denoise", night / "f0.tif", "--dtype", "int7"), 2, "--dtype int7", "float32")
 
 
 @needs_formats
 def test_a_movie_of_dose_fractions_is_summed(tmp_path: Path) -> None:
-    write_hspy(tmp_path / "movie.hspy", np.stack([noisy_frame((100, 100), seed) for seed in range(4)]), scale=0.01)
-    each = gdn("denoise", tmp_path / "movie.hspy", *FAST, "--no-score", "--json", "-o", tmp_path / "each")
+    write_hspy(
+        tmp_path / "movie.hspy",
+        np.stack([noisy_frame((100, 100), seed) for seed in range(4)]),
+        scale=0.01,
+    )
+    each = gdn(
+        "denoise", tmp_path / "movie.hspy", *FAST, "--no-score", "--json", "-o", tmp_path / "each"
+    )
     assert len(each.stdout.splitlines()) == 4, each.stderr
-    total = gdn("denoise", tmp_path / "movie.hspy", *FAST, "--no-score", "--sum", "--json", "-o", tmp_path / "sum")
+    total = gdn(
+        "denoise",
+        tmp_path / "movie.hspy",
+        *FAST,
+        "--no-score",
+        "--sum",
+        "--json",
+        "-o",
+        tmp_path / "sum",
+    )
     (row,) = [json.loads(line) for line in total.stdout.splitlines()]
     assert row["noise"]["dose"] == pytest.approx(4 * 0.45, rel=0.05)
     assert tifffile.imread(row["output"]).shape == (100, 100)
@@ -104,8 +154,20 @@ def test_watching_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "scope"
     folder.mkdir()
     tifffile.imwrite(folder / "a.tif", noisy_frame((100, 100), 0))
-    command = [sys.executable, "-m", "gdn", "denoise", "--watch", str(folder), *QUICK, "--watch-idle", "6", "--json",
-               "-o", str(tmp_path / "out")]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "gdn",
+        "denoise",
+        "--watch",
+        str(folder),
+        *QUICK,
+        "--watch-idle",
+        "6",
+        "--json",
+        "-o",
+        str(tmp_path / "out"),
+    ]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     whole = tmp_path / "whole.tif"
     tifffile.imwrite(whole, noisy_frame((100, 100), 1))
@@ -117,7 +179,10 @@ def test_watching_a_folder(tmp_path: Path) -> None:
             time.sleep(0.5)
     out, err = running.communicate(timeout=120)
     assert running.returncode == 0, err
-    assert sorted(Path(json.loads(line)["input"]).name for line in out.splitlines()) == ["a.tif", "b.tif"]
+    assert sorted(Path(json.loads(line)["input"]).name for line in out.splitlines()) == [
+        "a.tif",
+        "b.tif",
+    ]
     one_line(gdn("denoise", "--watch", folder, whole), 2, "FILES, or --watch DIR")
     one_line(gdn("denoise"), 2, "nothing to denoise: give FILES")
 
@@ -128,7 +193,18 @@ def test_interruption_leaves_whole_files_only(tmp_path: Path, kind: signal.Signa
     for number in range(30):
         tifffile.imwrite(tmp_path / f"f{number:02d}.tif", noisy_frame((200, 200), number))
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "gdn", "denoise", str(tmp_path), *FAST, "--sampling", "0.1", "-o", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "gdn",
+        "denoise",
+        str(tmp_path),
+        *FAST,
+        "--sampling",
+        "0.1",
+        "-o",
+        str(out),
+    ]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert running.stdout is not None
     running.stdout.readline()
@@ -148,7 +224,9 @@ def test_interruption_leaves_whole_files_only(tmp_path: Path, kind: signal.Signa
 
 def test_a_run_is_repeated_by_its_config(frame_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    first = gdn("denoise", frame_file, *FAST, "--no-score", "--seed", 5, "--intervals", "90", "-o", out)
+    first = gdn(
+        "denoise", frame_file, *FAST, "--no-score", "--seed", 5, "--intervals", "90", "-o", out
+    )
     assert first.returncode == 0, first.stderr
     written = out / "gdn-run.toml"
     before = {p.name: p.read_bytes() for p in out.glob("*.tif")}
@@ -161,7 +239,9 @@ def test_a_run_is_repeated_by_its_config(frame_file: Path, tmp_path: Path) -> No
     assert json.loads((tmp_path / "other" / "frame.json").read_text())["search"]["seed"] == 6
     broken = tmp_path / "broken.toml"
     broken.write_text("restart = 3")
-    one_line(gdn("denoise", frame_file, "--config", broken), 2, "broken.toml", "no such option: restart")
+    one_line(
+        gdn("denoise", frame_file, "--config", broken), 2, "broken.toml", "no such option: restart"
+    )
     broken.write_text("restarts = ")
     one_line(gdn("denoise", frame_file, "--config", broken), 2, "broken.toml", "cannot be read")
     broken.write_text('restarts = "many"')
@@ -182,14 +262,26 @@ def test_a_log_says_how_far_it_is_and_how_long_it_takes(capsys: pytest.CaptureFi
         "gdn: denoising: b.tif (2/40), frame 1/3, 2%, about 40 min left",
         "gdn: denoising: u.tif (21/40), 50%, about 2 h 02 min left",
     ]
-    assert [duration(s) for s in (3, 89, 95, 5300, 5400)] == ["3 s", "89 s", "2 min", "88 min", "1 h 30 min"]
+    assert [duration(s) for s in (3, 89, 95, 5300, 5400)] == [
+        "3 s",
+        "89 s",
+        "2 min",
+        "88 min",
+        "1 h 30 min",
+    ]
 
 
 def test_names_that_are_patterns_and_other_alphabets(tmp_path: Path) -> None:
-    names = ["run [3] 0.5e.TIF", "Probe_Ångström é.tif", "b*.tif"] if os.name != "nt" else ["run [3] 0.5e.TIF", "é.tif"]
+    names = (
+        ["run [3] 0.5e.TIF", "Probe_Ångström é.tif", "b*.tif"]
+        if os.name != "nt"
+        else ["run [3] 0.5e.TIF", "é.tif"]
+    )
     for number, name in enumerate(names):
         tifffile.imwrite(tmp_path / name, noisy_frame((100, 100), number))
-    done = gdn("denoise", *(tmp_path / name for name in names), *QUICK, "--json", "-o", tmp_path / "out")
+    done = gdn(
+        "denoise", *(tmp_path / name for name in names), *QUICK, "--json", "-o", tmp_path / "out"
+    )
     assert done.returncode == 0, done.stderr
     assert [Path(json.loads(line)["input"]).name for line in done.stdout.splitlines()] == names
     assert (tmp_path / "out" / "run [3] 0.5e_denoised.tif").exists()
@@ -199,24 +291,53 @@ def test_names_that_are_patterns_and_other_alphabets(tmp_path: Path) -> None:
 
 
 def test_the_shell_completes() -> None:
-    environment = os.environ | {"_GDN_COMPLETE": "complete_bash", "COMP_WORDS": "gdn denoise --re", "COMP_CWORD": "2"}
-    command = [sys.executable, "-c", "import sys; sys.argv = ['gdn']; from gdn.cli import main; main()"]
+    environment = os.environ | {
+        "_GDN_COMPLETE": "complete_bash",
+        "COMP_WORDS": "gdn denoise --re",
+        "COMP_CWORD": "2",
+    }
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; sys.argv = ['gdn']; from gdn.cli import main; main()",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0
     assert {"--restarts", "--report", "--resume", "--residual"} <= set(done.stdout.split())
 
 
-@pytest.mark.parametrize("command", ["denoise", "simulate", "train", "export", "evaluate", "demo", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["denoise", "simulate", "train", "export", "evaluate", "demo", "doctor"]
+)
 def test_help_has_examples_and_every_option_of_denoise_a_group(command: str) -> None:
     text = gdn(command, "--help").stdout
     assert f"    gdn {command}" in text
     if command == "denoise":
-        groups = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
-        assert groups == ["Input:", "Output:", "Search:", "How far to trust it:", "Machine and run:", "Other options:"]
-        assert text.split("Other options:")[1].split() == ["-h,", "--help", "Show", "this", "message", "and", "exit."]
+        groups = [
+            line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")
+        ]
+        assert groups == [
+            "Input:",
+            "Output:",
+            "Search:",
+            "How far to trust it:",
+            "Machine and run:",
+            "Other options:",
+        ]
+        assert text.split("Other options:")[1].split() == [
+            "-h,",
+            "--help",
+            "Show",
+            "this",
+            "message",
+            "and",
+            "exit.",
+        ]
 
 
-def test_a_fault_of_gdns_own_costs_one_file(night: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_gdns_own_costs_one_file(
+    night: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gdn.pipeline import denoise_file as files
 
     real = files.denoise_file
@@ -227,10 +348,21 @@ def test_a_fault_of_gdns_own_costs_one_file(night: Path, tmp_path: Path, monkeyp
         return real(frames, *rest)
 
     monkeypatch.setattr(files, "denoise_file", faulty)
-    command = ("denoise", night / "f0.tif", night / "f1.tif", *QUICK, "--overwrite", "-o", tmp_path / "out")
+    command = (
+        "denoise",
+        night / "f0.tif",
+        night / "f1.tif",
+        *QUICK,
+        "--overwrite",
+        "-o",
+        tmp_path / "out",
+    )
     result = gdn(*command)
     assert result.returncode == 1
-    assert "f0.tif: internal error, please report it: KeyError: 'lattice' (gdn --debug shows where)" in result.stderr
+    assert (
+        "f0.tif: internal error, please report it: KeyError: 'lattice' (gdn --debug shows where)"
+        in result.stderr
+    )
     assert "1 of 2 files failed; the others are done" in result.stderr
     assert "Traceback" not in result.stderr
     assert (tmp_path / "out" / "f1_denoised.tif").exists()

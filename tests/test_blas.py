@@ -19,7 +19,11 @@ from gdn.blas import BLOCK, one_blas_thread, product
 
 
 def blas_threads() -> set[int]:
-    return {library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"}
+    return {
+        library["num_threads"]
+        for library in threadpoolctl.threadpool_info()
+        if library["user_api"] == "blas"
+    }
 
 
 def test_a_frame_has_the_same_bits_for_any_number_of_blas_threads(tmp_path: Path) -> None:
@@ -30,11 +34,32 @@ def test_a_frame_has_the_same_bits_for_any_number_of_blas_threads(tmp_path: Path
     options = ("--sampling", "0.0612", "--no-score", "--model", "pt-ceo2-64", "--restarts", "16")
     found = []
     for threads in ("1", "2"):
-        command = [sys.executable, "-m", "gdn", "denoise", "f.tif", "-o", threads, "--threads", threads, *options]
+        command = [
+            sys.executable,
+            "-m",
+            "gdn",
+            "denoise",
+            "f.tif",
+            "-o",
+            threads,
+            "--threads",
+            threads,
+            *options,
+        ]
         environment = os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False, env=environment)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=300,
+            check=False,
+            env=environment,
+        )
         assert done.returncode == 0, done.stderr
-        found.append([(tmp_path / threads / f"f_{name}.tif").read_bytes() for name in ("denoised", "spread")])
+        found.append(
+            [(tmp_path / threads / f"f_{name}.tif").read_bytes() for name in ("denoised", "spread")]
+        )
     assert found[0] == found[1]
 
 

@@ -32,9 +32,19 @@ def test_denoise_writes_three_files_and_a_row(frame_file: Path, tmp_path: Path) 
     result = gdn("denoise", frame_file, *FAST, "--json", "-o", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     (row,) = [json.loads(line) for line in result.stdout.splitlines()]
-    assert {"input", "frame", "output", "spread", "model", "engine", "restarts", "seed", "noise", "objective", "seconds"} <= set(
-        row
-    )
+    assert {
+        "input",
+        "frame",
+        "output",
+        "spread",
+        "model",
+        "engine",
+        "restarts",
+        "seed",
+        "noise",
+        "objective",
+        "seconds",
+    } <= set(row)
     assert {"kind", "gain", "offset", "dose"} <= set(row["noise"])
     assert row["noise"]["kind"] == "poisson"
     with tifffile.TiffFile(row["output"]) as tif:
@@ -51,14 +61,21 @@ def test_denoise_writes_three_files_and_a_row(frame_file: Path, tmp_path: Path) 
     assert record["model"]["sha256"]
     assert record["frames"][0]["objectives"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "frame.json", "frame_denoised.tif", "frame_spread.tif", "gdn-run.toml",
-    ]  # fmt: skip
+        "frame.json",
+        "frame_denoised.tif",
+        "frame_spread.tif",
+        "gdn-run.toml",
+    ]
 
 
 def test_a_stack_comes_back_as_a_stack_and_a_seed_repeats(tmp_path: Path) -> None:
     path = tmp_path / "movie.ome.tif"
     stack = np.stack([noisy_frame((130, 140), i) for i in range(3)]).astype(np.uint16)
-    meta = {"axes": "TYX"} | {f"PhysicalSize{a}": 0.09 for a in "XY"} | {f"PhysicalSize{a}Unit": "Å" for a in "XY"}
+    meta = (
+        {"axes": "TYX"}
+        | {f"PhysicalSize{a}": 0.09 for a in "XY"}
+        | {f"PhysicalSize{a}Unit": "Å" for a in "XY"}
+    )
     tifffile.imwrite(path, stack, ome=True, photometric="minisblack", metadata=meta)
     outs = []
     for name in ("a", "b"):
@@ -73,12 +90,24 @@ def test_a_stack_comes_back_as_a_stack_and_a_seed_repeats(tmp_path: Path) -> Non
 def test_globs_and_resume(tmp_path: Path) -> None:
     for i in range(2):
         tifffile.imwrite(tmp_path / f"f{i}.tif", noisy_frame((100, 100), i))
-    arguments = ["denoise", str(tmp_path / "f?.tif"), *FAST, "--sampling", "0.1", "--resume", "--json", "-o", tmp_path / "out"]
+    arguments = [
+        "denoise",
+        str(tmp_path / "f?.tif"),
+        *FAST,
+        "--sampling",
+        "0.1",
+        "--resume",
+        "--json",
+        "-o",
+        tmp_path / "out",
+    ]
     first = gdn(*arguments)
     assert len(first.stdout.splitlines()) == 2
     (tmp_path / "out" / "f1_denoised.tif").unlink()
     again = gdn(*arguments)
-    assert [json.loads(line)["input"] for line in again.stdout.splitlines()] == [str(tmp_path / "f1.tif")]
+    assert [json.loads(line)["input"] for line in again.stdout.splitlines()] == [
+        str(tmp_path / "f1.tif")
+    ]
     one_line(gdn("denoise", tmp_path / "g*.tif", *FAST), 2, "no file matches")
 
 
@@ -86,7 +115,16 @@ def test_small_oblong_and_coarse_frames_come_back(tmp_path: Path) -> None:
     for shape, sampling in (((60, 64), 0.1), ((16, 400), 0.3), ((90, 90), 0.8)):
         path = tmp_path / "small.tif"
         tifffile.imwrite(path, noisy_frame(shape, dose=5))
-        result = gdn("denoise", path, *FAST, "--sampling", str(sampling), "--overwrite", "-o", tmp_path / "out")
+        result = gdn(
+            "denoise",
+            path,
+            *FAST,
+            "--sampling",
+            str(sampling),
+            "--overwrite",
+            "-o",
+            tmp_path / "out",
+        )
         assert result.returncode == 0, result.stderr
         image = tifffile.imread(tmp_path / "out" / "small_denoised.tif")
         assert image.shape == shape
@@ -111,19 +149,38 @@ def bad_files(folder: Path) -> dict[str, str]:
     tifffile.imwrite(folder / "colour.tif", colour, photometric="rgb")
     tifffile.imwrite(folder / "complex.tif", good.astype(np.complex64))
     return {
-        "text": "not a readable TIFF", "cut": "cut.tif", "empty": "not a readable TIFF", "nan": "NaN", "inf": "infinite",
-        "constant": "constant", "one": "at least 16x16", "colour": "colour", "complex": "complex64", "missing": "no such file",
-    }  # fmt: skip
+        "text": "not a readable TIFF",
+        "cut": "cut.tif",
+        "empty": "not a readable TIFF",
+        "nan": "NaN",
+        "inf": "infinite",
+        "constant": "constant",
+        "one": "at least 16x16",
+        "colour": "colour",
+        "complex": "complex64",
+        "missing": "no such file",
+    }
 
 
 def test_one_bad_file_does_not_stop_the_others(tmp_path: Path) -> None:
     words = bad_files(tmp_path)
     tifffile.imwrite(tmp_path / "good.tif", noisy_frame((100, 100)))
     names = [*words, "good"]
-    result = gdn("denoise", *(tmp_path / f"{n}.tif" for n in names), *FAST, "--sampling", "0.1", "--json", "-o", tmp_path / "out")
+    result = gdn(
+        "denoise",
+        *(tmp_path / f"{n}.tif" for n in names),
+        *FAST,
+        "--sampling",
+        "0.1",
+        "--json",
+        "-o",
+        tmp_path / "out",
+    )
     for name, word in words.items():
         one_line(result, 1, f"{name}.tif", word)
-    assert [json.loads(line)["input"] for line in result.stdout.splitlines()] == [str(tmp_path / "good.tif")]
+    assert [json.loads(line)["input"] for line in result.stdout.splitlines()] == [
+        str(tmp_path / "good.tif")
+    ]
     names = ["gdn-run.toml", "good.json", "good_denoised.tif", "good_spread.tif"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names
     assert not left_behind(tmp_path)
@@ -132,7 +189,14 @@ def test_one_bad_file_does_not_stop_the_others(tmp_path: Path) -> None:
 def test_negative_counts(tmp_path: Path) -> None:
     path = tmp_path / "n.tif"
     tifffile.imwrite(path, noisy_frame((100, 100), dose=5).astype(np.float32) - 3)
-    one_line(gdn("denoise", path, *FAST, "--sampling", "0.1", "--noise", "poisson", "-o", tmp_path / "o"), 1, "n.tif", "negative")
+    one_line(
+        gdn(
+            "denoise", path, *FAST, "--sampling", "0.1", "--noise", "poisson", "-o", tmp_path / "o"
+        ),
+        1,
+        "n.tif",
+        "negative",
+    )
     assert gdn("denoise", path, *FAST, "--sampling", "0.1", "-o", tmp_path / "o").returncode == 0
 
 
@@ -171,28 +235,44 @@ def test_a_tampered_model_is_refused(frame_file: Path, tmp_path: Path) -> None:
 
 def test_an_unwritable_folder_and_equal_names(frame_file: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    one_line(gdn("denoise", frame_file, *FAST, "-o", tmp_path / "file" / "out"), 2, "cannot write there")
+    one_line(
+        gdn("denoise", frame_file, *FAST, "-o", tmp_path / "file" / "out"), 2, "cannot write there"
+    )
     (tmp_path / "other").mkdir()
     tifffile.imwrite(tmp_path / "other" / "frame.tif", noisy_frame())
     one_line(
-        gdn("denoise", frame_file, tmp_path / "other" / "frame.tif", *FAST, "-o", tmp_path / "o"), 2, "would both be written"
+        gdn("denoise", frame_file, tmp_path / "other" / "frame.tif", *FAST, "-o", tmp_path / "o"),
+        2,
+        "would both be written",
     )
 
 
 def test_denoise_and_demo_never_import_torch(frame_file: Path, tmp_path: Path) -> None:
     code = (
         "import sys\nfrom gdn.cli import main\n"
-        "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert end.code == 0, end.code\n"
-        "heavy = {'torch', 'abtem', 'matplotlib', 'ase', 'dask', 'onnx'} & set(sys.modules)\nassert not heavy, heavy\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert "
+        "end.code == 0, end.code\n"
+        "heavy = {'torch', 'abtem', 'matplotlib', 'ase', 'dask', 'onnx'} & "
+        "set(sys.modules)\nassert not heavy, heavy\n"
     )
-    for arguments in (["denoise", str(frame_file), *FAST, "-o", str(tmp_path / "o")], ["doctor"], ["demo", "--help"]):
+    for arguments in (
+        ["denoise", str(frame_file), *FAST, "-o", str(tmp_path / "o")],
+        ["doctor"],
+        ["demo", "--help"],
+    ):
         result = subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120, check=False
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
         assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("command", ["denoise", "simulate", "train", "export", "evaluate", "demo", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["denoise", "simulate", "train", "export", "evaluate", "demo", "doctor"]
+)
 def test_every_command_has_help(command: str) -> None:
     result = gdn(command, "--help")
     assert result.returncode == 0
@@ -206,15 +286,30 @@ def test_evaluate_prints_rows(tmp_path: Path) -> None:
 
     frame = demo_frames()[0]
     write_tiff(
-        tmp_path / "clean.tif", frame.image[:300, :300] / 0.45, FrameCalibration(sampling_angstrom=frame.sampling_angstrom)
+        tmp_path / "clean.tif",
+        frame.image[:300, :300] / 0.45,
+        FrameCalibration(sampling_angstrom=frame.sampling_angstrom),
     )
-    result = gdn("evaluate", tmp_path / "clean.tif", "--noise", "poisson:1,gaussian:0.5", "--restarts", "8", "--json",
-                 "--against", "noisy,constant,blur,original", "--original-steps", "2,3,5")  # fmt: skip
+    result = gdn(
+        "evaluate",
+        tmp_path / "clean.tif",
+        "--noise",
+        "poisson:1,gaussian:0.5",
+        "--restarts",
+        "8",
+        "--json",
+        "--against",
+        "noisy,constant,blur,original",
+        "--original-steps",
+        "2,3,5",
+    )
     assert result.returncode == 0, result.stderr
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert len(rows) == 10
     assert {r["method"] for r in rows} == {"noisy", "constant", "blur", "original", "gdn"}
-    assert all({"file", "frame", "noise", "method", "psnr_db", "ssim", "seconds"} <= set(r) for r in rows)
+    assert all(
+        {"file", "frame", "noise", "method", "psnr_db", "ssim", "seconds"} <= set(r) for r in rows
+    )
     one_line(gdn("evaluate", tmp_path / "clean.tif", "--noise", "salt:1"), 2, "salt:1")
     one_line(gdn("evaluate", tmp_path / "clean.tif", "--against", "magic"), 2, "magic")
 
@@ -233,7 +328,8 @@ def test_real_counted_frames_run(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert len(rows) == 5
-    # Contrast-stretched counts: the gain found must be the spacing of the gray levels' clusters, near 32.
+    # Contrast-stretched counts: the gain found must be the spacing of the gray levels' clusters,
+    # near 32.
     assert all(r["noise"]["kind"] == "poisson" and 28 < r["noise"]["gain"] < 36 for r in rows)
     image = tifffile.imread(rows[0]["output"])
     assert image.shape == (5, 488, 512)
@@ -246,7 +342,9 @@ def test_a_specimen_that_the_generator_does_not_know_is_flagged(tmp_path: Path) 
     one_line(gdn("denoise", picture, *FAST, "--sampling", "0.2", "-o", tmp_path), 1, "colour")
     soot = tifffile.imread(picture)[60:220, 120:280, 1]
     tifffile.imwrite(tmp_path / "soot.tif", soot)
-    result = gdn("denoise", tmp_path / "soot.tif", *FAST, "--sampling", "0.2", "--json", "-o", tmp_path)
+    result = gdn(
+        "denoise", tmp_path / "soot.tif", *FAST, "--sampling", "0.2", "--json", "-o", tmp_path
+    )
     assert result.returncode == 0, result.stderr
     row = json.loads(result.stdout)
     assert any("explains little" in w for w in row["warnings"])
@@ -261,9 +359,20 @@ def test_a_specimen_that_the_generator_does_not_know_is_flagged(tmp_path: Path) 
 def test_stem_images_are_not_explained(name: str, tmp_path: Path) -> None:
     from PIL import Image
 
-    picture = np.asarray(Image.open(SHARED / "real" / "adf_stem_png" / name).convert("L"))[:400, :400]
+    picture = np.asarray(Image.open(SHARED / "real" / "adf_stem_png" / name).convert("L"))[
+        :400, :400
+    ]
     tifffile.imwrite(tmp_path / "stem.tif", picture)
-    result = gdn("denoise", tmp_path / "stem.tif", *FAST, "--sampling", "0.15", "--no-score", "--strict", "--json")
+    result = gdn(
+        "denoise",
+        tmp_path / "stem.tif",
+        *FAST,
+        "--sampling",
+        "0.15",
+        "--no-score",
+        "--strict",
+        "--json",
+    )
     assert json.loads(result.stdout)["explained_p"] < 0.01
     one_line(result, 1, "--strict", "cannot explain 1 of 1 frames")
 
@@ -271,8 +380,18 @@ def test_stem_images_are_not_explained(name: str, tmp_path: Path) -> None:
 @needs_shared
 @pytest.mark.parametrize("name", ["16_STOimage_1.ser", "Acquisition_18.emd"])
 def test_real_files_of_microscopes(name: str, tmp_path: Path) -> None:
-    """Read with their own pixel size where the formats extra is there, else refused saying what is missing."""
-    result = gdn("denoise", SHARED / "real" / "sto_stem" / name, *FAST, "--no-score", "--no-residual", "--json", "-o", tmp_path)
+    """Read with their own pixel size where the formats extra is there, else refused saying what is
+    missing."""
+    result = gdn(
+        "denoise",
+        SHARED / "real" / "sto_stem" / name,
+        *FAST,
+        "--no-score",
+        "--no-residual",
+        "--json",
+        "-o",
+        tmp_path,
+    )
     if importlib.util.find_spec("rsciio") is None:
         one_line(result, 1, name, "gdn[formats]")
         return
@@ -285,8 +404,19 @@ def test_real_files_of_microscopes(name: str, tmp_path: Path) -> None:
 def test_a_full_cache_folder_costs_nothing(frame_file: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the cache should be")
     environment = os.environ | {"GDN_CACHE_DIR": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "gdn", "denoise", str(frame_file), *FAST, "-o", str(tmp_path / "o")]
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "gdn",
+        "denoise",
+        str(frame_file),
+        *FAST,
+        "-o",
+        str(tmp_path / "o"),
+    ]
+    result = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=120, check=False
+    )
     assert result.returncode == 0, result.stderr
 
 
@@ -295,8 +425,16 @@ def test_denoise_by_the_original_method(frame_file: Path) -> None:
     assert done.returncode == 0, done.stderr
     record = json.loads(frame_file.with_suffix(".json").read_text())
     record["search"].pop("judging")
-    assert record["search"] == {"method": "original", "seed": 0, "noise": "auto", "restarts": 2, "restart_steps": 3,
-                                "final_steps": 5, "rate": 0.01, "clamp": 5.0}  # fmt: skip
+    assert record["search"] == {
+        "method": "original",
+        "seed": 0,
+        "noise": "auto",
+        "restarts": 2,
+        "restart_steps": 3,
+        "final_steps": 5,
+        "rate": 0.01,
+        "clamp": 5.0,
+    }
     assert np.isnan(tifffile.imread(frame_file.with_name("frame_spread.tif"))).all()
     assert np.isfinite(tifffile.imread(frame_file.with_name("frame_denoised.tif"))).all()
     bad = gdn("denoise", frame_file, "--method", "original", "--original-steps", "2,3")
@@ -310,7 +448,17 @@ def test_a_run_says_how_far_to_trust_it(tmp_path: Path) -> None:
         stack = np.stack([noisy_frame((450, 460), seed, 2.0) for seed in seeds])
         tifffile.imwrite(tmp_path / f"{name}.tif", stack, imagej=True, metadata={"axes": "TYX"})
     out = tmp_path / "out"
-    options = ["--sampling", "0.0612", "--atoms", "--report", "--intervals", "50,90", "--json", "-o", out]
+    options = [
+        "--sampling",
+        "0.0612",
+        "--atoms",
+        "--report",
+        "--intervals",
+        "50,90",
+        "--json",
+        "-o",
+        out,
+    ]
     result = gdn("denoise", tmp_path / "one.tif", tmp_path / "two.tif", *FAST, *options)
     assert result.returncode == 0, result.stderr  # p < 0.01 is no failure without --strict
     rows = [json.loads(line) for line in result.stdout.splitlines()]
@@ -322,12 +470,24 @@ def test_a_run_says_how_far_to_trust_it(tmp_path: Path) -> None:
         assert set(row["atoms"]) == {"present", "cannot_tell", "absent"}
         assert isinstance(row["warnings"], list)
     assert "3 frames, on held-out electrons" in result.stderr
-    expected = [f"one{end}" for end in (".json", "_atoms.csv", "_atoms.png", "_denoised.tif", "_interval50.tif",
-                                        "_interval90.tif", "_spread.tif")]  # fmt: skip
+    expected = [
+        f"one{end}"
+        for end in (
+            ".json",
+            "_atoms.csv",
+            "_atoms.png",
+            "_denoised.tif",
+            "_interval50.tif",
+            "_interval90.tif",
+            "_spread.tif",
+        )
+    ]
     names = sorted(p.name for p in out.iterdir())
     assert [n for n in names if n.startswith("one")] == sorted(expected)
     assert {"two_atoms_0001.csv", "two_atoms_0001.png", "report.html"} <= set(names)
-    narrow, middle, wide = (tifffile.imread(out / f"one_{n}.tif") for n in ("interval50", "spread", "interval90"))
+    narrow, middle, wide = (
+        tifffile.imread(out / f"one_{n}.tif") for n in ("interval50", "spread", "interval90")
+    )
     assert (narrow > 0).all()
     assert narrow.mean() < middle.mean() < wide.mean()
     record = json.loads((out / "two.json").read_text())

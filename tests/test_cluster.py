@@ -1,4 +1,5 @@
-"""A cluster of real worker processes: the same results as without, whatever happens to the workers."""
+"""A cluster of real worker processes: the same results as without, whatever happens to the
+workers."""
 
 from __future__ import annotations
 
@@ -24,12 +25,26 @@ from conftest import ROOT, gdn, gdn_process, needs_training
 from test_cli import one_line
 
 pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="needs the extra 'cluster'"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("distributed") is None, reason="needs the extra 'cluster'"
+    ),
     pytest.mark.slow,
     # Dask leaves sockets and files to the garbage collector.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
+    pytest.mark.filterwarnings(
+        "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
+    ),
 ]
-OPTIONS = ("--sampling", "0.2", "--no-score", "--model", "pt-ceo2-64", "--restarts", "32", "--threads", "1")
+OPTIONS = (
+    "--sampling",
+    "0.2",
+    "--no-score",
+    "--model",
+    "pt-ceo2-64",
+    "--restarts",
+    "32",
+    "--threads",
+    "1",
+)
 COUNT, COPIES = 6, 2
 
 
@@ -76,7 +91,18 @@ def same(folder: Path, one: str, other: str) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_are_those_of_one_machine(frames: Path, workers: int) -> None:
     out = f"local{workers}"
-    done = gdn_process("denoise", "in", "-o", out, "--report", "--json", "--cluster", f"local:{workers}", *OPTIONS, cwd=frames)
+    done = gdn_process(
+        "denoise",
+        "in",
+        "-o",
+        out,
+        "--report",
+        "--json",
+        "--cluster",
+        f"local:{workers}",
+        *OPTIONS,
+        cwd=frames,
+    )
     assert done.returncode == 0, done.stderr
     same(frames, "alone", out)
     rows = {row["input"]: row for row in map(json.loads, done.stdout.splitlines())}
@@ -91,12 +117,25 @@ def test_resume_goes_on_in_either_mode_and_failures_are_said(frames: Path) -> No
     for name in ("f1.json", "f4_spread.tif"):
         (frames / "mixed" / name).unlink()
     before = (frames / "mixed" / "f0.json").stat().st_mtime_ns
-    refused = gdn_process("denoise", "in", "-o", "mixed", "--cluster", "local:1", *OPTIONS, cwd=frames)
+    refused = gdn_process(
+        "denoise", "in", "-o", "mixed", "--cluster", "local:1", *OPTIONS, cwd=frames
+    )
     assert refused.returncode == 1
     assert refused.stderr.count("exists already") == COUNT  # f1 and f4 have left images behind
     (frames / "in2").mkdir()
     (frames / "in2" / "bad.tif").write_bytes(b"II*\0no tiff at all")
-    done = gdn_process("denoise", "in", "in2", "-o", "mixed", "--resume", "--cluster", "local:2", *OPTIONS, cwd=frames)
+    done = gdn_process(
+        "denoise",
+        "in",
+        "in2",
+        "-o",
+        "mixed",
+        "--resume",
+        "--cluster",
+        "local:2",
+        *OPTIONS,
+        cwd=frames,
+    )
     assert done.returncode == 1
     assert "bad.tif" in done.stderr
     assert f"1 of {COUNT + 1} files failed" in done.stderr
@@ -110,8 +149,14 @@ def test_resume_goes_on_in_either_mode_and_failures_are_said(frames: Path) -> No
 
 
 def test_what_cannot_be_meant_is_one_line(frame_file: Path) -> None:
-    one_line(gdn("denoise", frame_file, "--cluster", "local:none"), 2, "local:N with N from 1 to 1024")
-    one_line(gdn("denoise", "--watch", frame_file.parent, "--cluster", "local:1"), 2, "not together with --cluster")
+    one_line(
+        gdn("denoise", frame_file, "--cluster", "local:none"), 2, "local:N with N from 1 to 1024"
+    )
+    one_line(
+        gdn("denoise", "--watch", frame_file.parent, "--cluster", "local:1"),
+        2,
+        "not together with --cluster",
+    )
 
 
 class Cluster:
@@ -124,17 +169,26 @@ class Cluster:
         self.folder, self.started = folder, []  # type: ignore[var-annotated]
         self.address = f"tcp://127.0.0.1:{self.port}"
 
-    def start(self, *words: str, env: dict[str, str] | None = None, before: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+    def start(
+        self, *words: str, env: dict[str, str] | None = None, before: tuple[str, ...] = ()
+    ) -> subprocess.Popen[bytes]:
         command = [*before, sys.executable, "-m", "distributed.cli." + words[0], *words[1:]]
         with (self.folder / f"log{len(self.started)}").open("wb") as log:
-            self.started.append(subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **(env or {})}))
+            self.started.append(
+                subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **(env or {})})
+            )
         return self.started[-1]
 
     def scheduler(self) -> subprocess.Popen[bytes]:
-        started = self.start("dask_scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard")
+        started = self.start(
+            "dask_scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"
+        )
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", self.port), 1),
+            ):
                 return started
             time.sleep(0.2)
         raise AssertionError("no scheduler")
@@ -142,7 +196,16 @@ class Cluster:
     def worker(self, name: str, **more: Any) -> subprocess.Popen[bytes]:
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        arguments = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--name", name, "--local-directory", str(folder))
+        arguments = (
+            "--nthreads",
+            "1",
+            "--no-nanny",
+            "--no-dashboard",
+            "--name",
+            name,
+            "--local-directory",
+            str(folder),
+        )
         return self.start("dask_worker", self.address, *arguments, "--memory-limit", "0", **more)
 
     def close(self) -> None:
@@ -170,8 +233,22 @@ def many(frames: Path, tmp_path: Path) -> Path:
 
 
 def denoising(folder: Path, cluster: Cluster, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "gdn", "denoise", "in", "-o", "out", "--cluster", cluster.address, *OPTIONS, *more]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "gdn",
+        "denoise",
+        "in",
+        "-o",
+        "out",
+        "--cluster",
+        cluster.address,
+        *OPTIONS,
+        *more,
+    ]
+    return subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def wait_for(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
@@ -184,18 +261,23 @@ def wait_for(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
 
 
 def all_there_once(folder: Path, frames: Path, output: str) -> None:
-    """Every file has the results it has without a cluster, nothing half-written beside them, each said once."""
+    """Every file has the results it has without a cluster, nothing half-written beside them, each
+    said once."""
     assert output.count("->") == len(set(output.splitlines()))
     for number in range(COUNT):
         for copy in range(COPIES):
             for what in ("denoised", "spread"):
                 mine = tifffile.imread(folder / "out" / f"f{number}-{copy}_{what}.tif")
-                np.testing.assert_array_equal(mine, tifffile.imread(frames / "alone" / f"f{number}_{what}.tif"))
+                np.testing.assert_array_equal(
+                    mine, tifffile.imread(frames / "alone" / f"f{number}_{what}.tif")
+                )
     names = [p.name for p in (folder / "out").iterdir() if not p.name.startswith(".")]
     assert len(names) == COPIES * COUNT * 3 + 1  # and gdn-run.toml
 
 
-def test_a_worker_killed_in_a_frame_loses_nothing(many: Path, frames: Path, cluster: Cluster) -> None:
+def test_a_worker_killed_in_a_frame_loses_nothing(
+    many: Path, frames: Path, cluster: Cluster
+) -> None:
     cluster.scheduler()
     first = cluster.worker("first")
     cluster.worker("second")
@@ -232,7 +314,9 @@ def test_a_scheduler_that_goes_and_comes_back(
     again = denoising(many, cluster, "--resume")
     more, errors = again.communicate(timeout=240)
     assert again.returncode == 0, errors
-    assert done <= COPIES * COUNT - more.count("->")  # those in flight may have been written without being told of
+    assert done <= COPIES * COUNT - more.count(
+        "->"
+    )  # those in flight may have been written without being told of
     all_there_once(many, frames, output + more)
 
 
@@ -242,8 +326,15 @@ def test_a_client_that_closes_between_two_looks_is_a_lost_scheduler() -> None:
     from gdn.cluster.connect import ClusterError
     from gdn.cluster.work_sharing import WorkSharing
 
-    # Not the default: closed inside the block, it would leave its name behind as the scheduler of every later computation.
-    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None, set_as_default=False) as client:
+    # Not the default: closed inside the block, it would leave its name behind as the scheduler of
+    # every later computation.
+    with Client(
+        processes=False,
+        n_workers=1,
+        threads_per_worker=1,
+        dashboard_address=None,
+        set_as_default=False,
+    ) as client:
 
         def items() -> Iterator[float]:
             yield 2.0
@@ -254,9 +345,13 @@ def test_a_client_that_closes_between_two_looks_is_a_lost_scheduler() -> None:
             list(WorkSharing(client, time.sleep, 2).run(items()))
 
 
-def test_a_worker_without_the_runtime_is_left_out(many: Path, frames: Path, cluster: Cluster) -> None:
+def test_a_worker_without_the_runtime_is_left_out(
+    many: Path, frames: Path, cluster: Cluster
+) -> None:
     (many / "shadow").mkdir()
-    (many / "shadow" / "onnxruntime.py").write_text("raise ImportError('no onnxruntime on this machine')\n")
+    (many / "shadow" / "onnxruntime.py").write_text(
+        "raise ImportError('no onnxruntime on this machine')\n"
+    )
     cluster.scheduler()
     cluster.worker("bare", env={"PYTHONPATH": str(many / "shadow")})
     alone = denoising(many, cluster, "--engine", "onnxruntime")
@@ -274,7 +369,8 @@ def test_a_worker_without_the_runtime_is_left_out(many: Path, frames: Path, clus
 
 
 needs_mounts = pytest.mark.skipif(
-    not sys.platform.startswith("linux") or os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root to mount"
+    not sys.platform.startswith("linux") or os.geteuid() != 0 or shutil.which("unshare") is None,
+    reason="needs root to mount",
 )
 
 
@@ -283,7 +379,10 @@ def test_a_full_disk_on_one_worker(many: Path, frames: Path, cluster: Cluster) -
     (many / "out").mkdir()
     cluster.scheduler()
     script = f'mount -t tmpfs -o size=64k tmpfs {many / "out"} && exec "$@"'
-    if subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", "true"], check=False).returncode != 0:
+    if (
+        subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", "true"], check=False).returncode
+        != 0
+    ):
         pytest.skip("mounting is not allowed here")
     cluster.worker("full", before=("unshare", "-m", "sh", "-c", script, "sh"))
     time.sleep(2)
@@ -308,7 +407,9 @@ def test_what_is_in_flight_is_bounded_and_chunks_follow_the_cost() -> None:
     from gdn.cluster.work_sharing import IN_FLIGHT, MOST, WorkSharing
 
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as here,
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+        ) as here,
         Client(here) as client,
     ):
         drawn: list[int] = []
@@ -364,9 +465,19 @@ if __name__ == "__main__":
             print(item, value.reason if isinstance(value, Lost) else value)
 """
     (tmp_path / "script.py").write_text(script)
-    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     lines = sorted(done.stdout.splitlines())
-    assert lines == [*(f"{n} {n}" for n in range(3)), "3 the workers that had it died", *(f"{n} {n}" for n in range(4, 8))], done
+    assert lines == [
+        *(f"{n} {n}" for n in range(3)),
+        "3 the workers that had it died",
+        *(f"{n} {n}" for n in range(4, 8)),
+    ], done
     assert "died; what it had in hand is done again" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -409,7 +520,9 @@ def test_each_worker_takes_its_own_card(monkeypatch: pytest.MonkeyPatch) -> None
     from gdn.cluster.shipment import own_card
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(Path, "glob", lambda self, pattern: [Path(f"/dev/nvidia{n}") for n in range(4)])
+    monkeypatch.setattr(
+        Path, "glob", lambda self, pattern: [Path(f"/dev/nvidia{n}") for n in range(4)]
+    )
     assert [own_card("cuda", n) for n in (0, 1, 5)] == ["cuda:0", "cuda:1", "cuda:1"]
     assert own_card("cpu", 1) == "cpu"
     assert own_card("cuda", "a name") == "cuda"
@@ -438,7 +551,13 @@ def test_the_slurm_example_makes_a_job() -> None:
         pytest.skip("needs dask-jobqueue, of the extra 'cluster'")
     text = (ROOT / "docs" / "scaling.md").read_text()
     code = text.split("```python\n")[1].split("```")[0]
-    done = subprocess.run([sys.executable, "-c", code, "--dry-run"], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--dry-run"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert "#SBATCH --cpus-per-task=8" in done.stdout
     assert "distributed.cli.dask_worker" in done.stdout
@@ -461,7 +580,9 @@ class Unable:
         return n
 
 
-def test_who_cannot_do_it_gets_no_more_and_who_comes_later_does(capsys: pytest.CaptureFixture[str]) -> None:
+def test_who_cannot_do_it_gets_no_more_and_who_comes_later_does(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     from distributed import Client, LocalCluster
 
     from gdn.cluster.chunks import Lost
@@ -469,7 +590,9 @@ def test_who_cannot_do_it_gets_no_more_and_who_comes_later_does(capsys: pytest.C
     from gdn.cluster.work_sharing import WorkSharing
 
     with (
-        LocalCluster(n_workers=3, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as here,
+        LocalCluster(
+            n_workers=3, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+        ) as here,
         Client(here) as client,
     ):
         flow: WorkSharing[int, int] = WorkSharing(client, Unable({"0"}), 40, target=0.05)
@@ -488,7 +611,11 @@ def test_who_cannot_do_it_gets_no_more_and_who_comes_later_does(capsys: pytest.C
         flow = WorkSharing(client, Unable({"0"}), 40, target=0.05)
         steps = flow.run(range(40))
         found = dict(next(steps) for _ in range(10))
-        able = [a for a, about in client.scheduler_info(n_workers=-1)["workers"].items() if about["name"] != 0]
+        able = [
+            a
+            for a, about in client.scheduler_info(n_workers=-1)["workers"].items()
+            if about["name"] != 0
+        ]
         client.retire_workers(able)
         here.scale(4)
         found |= dict(steps)

@@ -19,7 +19,9 @@ from gdn.search.held_out_shares import Recorded
 def lattice() -> Array:
     """Columns 7 and 8 px apart on a slope, (96, 88)."""
     y, x = np.mgrid[:96, :88].astype(np.float32)
-    return np.asarray(np.cos(2 * np.pi * x / 7) * np.cos(2 * np.pi * y / 8) + 0.01 * y, dtype=np.float32)
+    return np.asarray(
+        np.cos(2 * np.pi * x / 7) * np.cos(2 * np.pi * y / 8) + 0.01 * y, dtype=np.float32
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,9 @@ def test_noise_alone_becomes_flat() -> None:
 
 
 def test_an_offset_comes_back_and_a_small_image_is_its_mean(noisy: Array) -> None:
-    np.testing.assert_allclose(collaborative_filter(noisy + 50) - 50, collaborative_filter(noisy), atol=0.03)
+    np.testing.assert_allclose(
+        collaborative_filter(noisy + 50) - 50, collaborative_filter(noisy), atol=0.03
+    )
     small = noisy[: collaborative.LEAST - 1]
     assert (collaborative_filter(small) == small.mean()).all()
 
@@ -58,27 +62,38 @@ def test_distances_are_those_of_the_blocks(shape: tuple[int, int]) -> None:
     image = np.random.default_rng(4).normal(size=shape).astype(np.float32)
     top, left = collaborative._references(shape[0]), collaborative._references(shape[1])
     reach, block = collaborative.REACH, collaborative.BLOCK
-    found = collaborative._distances(image, top, left).reshape(2 * reach + 1, 2 * reach + 1, len(top), len(left))
+    found = collaborative._distances(image, top, left).reshape(
+        2 * reach + 1, 2 * reach + 1, len(top), len(left)
+    )
     for i, j in ((0, 0), (len(top) - 1, len(left) - 1), (1, len(left) - 1)):
         y, x = top[i], left[j]
         for dy, dx in ((0, 3), (-4, 1), (5, -2), (9, 9), (-30, 0)):
             inside = 0 <= y + dy <= shape[0] - block and 0 <= x + dx <= shape[1] - block
-            own, other = image[y : y + block, x : x + block], image[y + dy :, x + dx :][:block, :block] if inside else np.inf
-            assert found[reach + dy, reach + dx, i, j] == pytest.approx(float(np.square(own - other).mean()), rel=1e-5)
+            own, other = (
+                image[y : y + block, x : x + block],
+                image[y + dy :, x + dx :][:block, :block] if inside else np.inf,
+            )
+            assert found[reach + dy, reach + dx, i, j] == pytest.approx(
+                float(np.square(own - other).mean()), rel=1e-5
+            )
     assert (found[reach, reach] == -1).all()
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (1.0, 4.0), (0.0, 9.0)])
-def test_stabilised_noise_has_deviation_one_and_the_inverse_no_bias(alpha: float, beta: float) -> None:
+def test_stabilised_noise_has_deviation_one_and_the_inverse_no_bias(
+    alpha: float, beta: float
+) -> None:
     rng = np.random.default_rng(2)
     for mean in (8.0, 30.0, 200.0):
-        draws = (alpha * rng.poisson(mean, 200_000) if alpha else np.full(200_000, mean)) + np.sqrt(beta) * rng.normal(
-            size=200_000
-        )
+        draws = (alpha * rng.poisson(mean, 200_000) if alpha else np.full(200_000, mean)) + np.sqrt(
+            beta
+        ) * rng.normal(size=200_000)
         law = NoiseLaw(alpha, beta)
         values = stabilised(draws.astype(np.float32), law)
         assert values.std() == pytest.approx(1, abs=0.03)
-        assert restored_mean(np.array([values.mean()], np.float32), law)[0] == pytest.approx(mean, rel=5e-3)
+        assert restored_mean(np.array([values.mean()], np.float32), law)[0] == pytest.approx(
+            mean, rel=5e-3
+        )
 
 
 @pytest.mark.parametrize("shape", [(430, 391), (97, 230)])

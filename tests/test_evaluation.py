@@ -34,7 +34,9 @@ def far(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_bm3d_is_shown_at_its_best_binning(monkeypatch: pytest.MonkeyPatch) -> None:
     clean = np.full((24, 24), 0.45, np.float32)
-    monkeypatch.setattr(comparators, "bm3d_at", lambda case, n: case.clean + np.float32(0.01 * (1 + abs(n - 8))))
+    monkeypatch.setattr(
+        comparators, "bm3d_at", lambda case, n: case.clean + np.float32(0.01 * (1 + abs(n - 8)))
+    )
     image = bm3d_binned(Case(clean, clean, Noise("poisson", 1.0), 0.0612))
     assert np.allclose(image - clean, 0.01, atol=1e-6)
 
@@ -61,7 +63,9 @@ def test_the_repository_s_unets_denoise(demo_wave: Path) -> None:
     assert list(unets) == ["unet-blind", "unet-poisson1"]
     assert not unets.keys() & COMPARATORS.keys()  # they are of this call alone
     wave = read_wave(demo_wave)
-    clean = render(wave, frame_optics(int(wave.record["seed"]), 0), FRAME_SAMPLING, (450, 460)) * np.float32(STUDY_VACUUM)
+    clean = render(
+        wave, frame_optics(int(wave.record["seed"]), 0), FRAME_SAMPLING, (450, 460)
+    ) * np.float32(STUDY_VACUUM)
     noise = Noise("poisson", 1.0)
     case = Case(clean, noise.apply(clean, 3), noise, FRAME_SAMPLING)
     flat = psnr(clean, comparators.constant(case))
@@ -73,12 +77,22 @@ def test_the_repository_s_unets_denoise(demo_wave: Path) -> None:
 
 def test_unets_are_compared_where_they_are_asked_for(tmp_path: Path) -> None:
     unets = BENCHMARKS / "unets"
-    assert _methods("blur,unet,noisy", _unets([unets])) == ("blur", "unet-blind", "unet-poisson1", "noisy")
+    assert _methods("blur,unet,noisy", _unets([unets])) == (
+        "blur",
+        "unet-blind",
+        "unet-poisson1",
+        "noisy",
+    )
     assert _methods("blur", _unets([unets / "blind"])) == ("blur", "unet-blind")
     assert _methods("unet-poisson1,blur", _unets([unets])) == ("unet-poisson1", "blur")
-    with pytest.raises(UsageFault, match="--unet: two of these have one name: unet-blind, unet-blind"):
+    with pytest.raises(
+        UsageFault, match="--unet: two of these have one name: unet-blind, unet-blind"
+    ):
         _unets([unets / "blind", unets / "blind"])
-    with pytest.raises(UsageFault, match=f"--unet {tmp_path}: no unet.json in it or in its folders; make one with 'gdn export"):
+    with pytest.raises(
+        UsageFault,
+        match=f"--unet {tmp_path}: no unet.json in it or in its folders; make one with 'gdn export",
+    ):
         _unets([tmp_path])
 
 
@@ -105,7 +119,9 @@ def test_the_far_set_is_what_it_says(far: Any) -> None:
 @needs_training
 @pytest.mark.parametrize("name", ["mos2-platinum", "graphene-vacancies"])
 def test_a_far_frame_is_built_and_read(far: Any, tmp_path: Path, name: str) -> None:
-    frame = replace(next(f for f in far.FRAMES if f.name == name), sampling_angstrom=0.2, shape=(150, 140))
+    frame = replace(
+        next(f for f in far.FRAMES if f.name == name), sampling_angstrom=0.2, shape=(150, 140)
+    )
     if frame.mode == "HRTEM":
         frame = replace(frame, foci_nm=(2, 4, 6))
     far.write(tmp_path / "frame.npz", far.make(frame, 7))

@@ -20,7 +20,10 @@ from gdn.search.tile_search import SearchSettings
 def pair() -> list[Model]:
     """The 64-px model, and a card of twice the patch."""
     small = find_model("pt-ceo2-64")
-    return [Model(small.folder, small.card.model_copy(update={"name": "large", "patch": 128})), small]
+    return [
+        Model(small.folder, small.card.model_copy(update={"name": "large", "patch": 128})),
+        small,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -42,13 +45,18 @@ def test_the_largest_field_that_the_frame_covers(
 def test_auto_is_the_whole_family_and_a_name_is_one() -> None:
     restorer = [RESTORER] if RESTORER in shipped_models() else []
     assert [m.card.name for m in models_named(AUTO)] == [*FAMILY, *restorer]
-    assert [m.card.name for m in models_named("pt-ceo2-64,pt-ceo2-128")] == ["pt-ceo2-128", "pt-ceo2-64"]
+    assert [m.card.name for m in models_named("pt-ceo2-64,pt-ceo2-128")] == [
+        "pt-ceo2-128",
+        "pt-ceo2-64",
+    ]
     assert [m.card.name for m in models_named("pt-ceo2-64")] == ["pt-ceo2-64"]
     with pytest.raises(ModelError, match="no such model"):
         models_named("pt-ceo3")
 
 
-def test_engines_are_opened_once_and_only_when_needed(pair: list[Model], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engines_are_opened_once_and_only_when_needed(
+    pair: list[Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened: list[str] = []
 
     def open_one(options: Options, model: Model) -> Engine:
@@ -67,13 +75,17 @@ def test_engines_are_opened_once_and_only_when_needed(pair: list[Model], monkeyp
     assert opened == ["pt-ceo2-64", "large"]
 
 
-def test_of_generators_of_one_field_the_first_stays_unless_another_explains_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_generators_of_one_field_the_first_stays_unless_another_explains_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     engine = open_engine(find_model("pt-ceo2-64"), threads=1)
     bank = bank_for(engine, 0, 4, use_cache=False)
     frame = np.random.default_rng(0).poisson(2.0, (300, 300)).astype(np.float32)
     nats = iter((10.0, 12.0, 10.0, 20.0))
     monkeypatch.setattr(which, "held_out_nats", lambda *arguments: next(nats))
-    assert which.best_generator(frame, 0.1, [(engine, bank)] * 2, SearchSettings())[0] == 0  # within the margin
+    assert (
+        which.best_generator(frame, 0.1, [(engine, bank)] * 2, SearchSettings())[0] == 0
+    )  # within the margin
     assert which.best_generator(frame, 0.1, [(engine, bank)] * 2, SearchSettings())[0] == 1
 
 
@@ -85,9 +97,14 @@ def test_bright_columns_get_the_wide_generator_and_a_demo_frame_the_other() -> N
         pairs.append((engine, bank_for(engine, 0, 16, use_cache=False)))
     frame = demo_frames()[0]
     found = {}
-    for name, clean in (("dark", frame.image), ("bright", 2 * np.median(frame.image) - frame.image)):
+    for name, clean in (
+        ("dark", frame.image),
+        ("bright", 2 * np.median(frame.image) - frame.image),
+    ):
         noisy = DEMO_NOISE.apply(np.maximum(clean, 0.01).astype(np.float32), 1)
-        found[name], nats = which.best_generator(noisy, frame.sampling_angstrom, pairs, SearchSettings())
+        found[name], nats = which.best_generator(
+            noisy, frame.sampling_angstrom, pairs, SearchSettings()
+        )
         assert set(nats) == {"pt-ceo2-128", "pt-ceo2-wide-128"}
     assert found == {"dark": 0, "bright": 1}
 

@@ -1,4 +1,5 @@
-"""Disks that are full, folders that are closed, two processes in one place: nothing half-written, one line each."""
+"""Disks that are full, folders that are closed, two processes in one place: nothing half-written,
+one line each."""
 
 from __future__ import annotations
 
@@ -46,13 +47,29 @@ def frames(folder: Path) -> list[Path]:
 
 @posix
 @pytest.mark.parametrize("kind", ["tif", "mrc", pytest.param("zarr", marks=needs_formats)])
-def test_a_full_disk_costs_the_file_that_does_not_fit(small_disk: Path, tmp_path: Path, kind: str) -> None:
+def test_a_full_disk_costs_the_file_that_does_not_fit(
+    small_disk: Path, tmp_path: Path, kind: str
+) -> None:
     result = gdn("denoise", *frames(tmp_path), *QUICK, "--format", kind, "-o", small_disk, "--json")
     one_line(result, 1, "f1_", "No space left on device")
-    assert [Path(json.loads(line)["input"]).stem for line in result.stdout.splitlines()] == ["f0", "f2", "f3"]
+    assert [Path(json.loads(line)["input"]).stem for line in result.stdout.splitlines()] == [
+        "f0",
+        "f2",
+        "f3",
+    ]
     assert left_behind(small_disk) == []
     assert not list(small_disk.glob("f1*"))
-    again = gdn("denoise", *frames(tmp_path), *QUICK, "--format", kind, "-o", small_disk, "--json", "--resume")
+    again = gdn(
+        "denoise",
+        *frames(tmp_path),
+        *QUICK,
+        "--format",
+        kind,
+        "-o",
+        small_disk,
+        "--json",
+        "--resume",
+    )
     one_line(again, 1, "3 of 4 files were complete already")
 
 
@@ -83,7 +100,17 @@ def test_a_limit_on_file_sizes(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "gdn", "denoise", *map(str, frames(tmp_path)), *QUICK, "-o", str(out), "--no-cache"]
+    command = [
+        sys.executable,
+        "-m",
+        "gdn",
+        "denoise",
+        *map(str, frames(tmp_path)),
+        *QUICK,
+        "-o",
+        str(out),
+        "--no-cache",
+    ]
     result = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, check=False)
     one_line(result, 1, "f1_denoised.tif: File too large")
     assert sorted(p.name for p in out.glob("*.json")) == ["f0.json", "f2.json", "f3.json"]
@@ -125,22 +152,34 @@ def test_two_processes_in_one_folder_and_one_cache(tmp_path: Path, kind: str) ->
     for number in range(2):
         tifffile.imwrite(night / f"f{number}.tif", noisy_frame((100, 100), number))
     options = [str(night), *QUICK, "--overwrite", "--format", kind]
-    calm = gdn("denoise", *options, "-o", tmp_path / "calm")  # with another cache: the racing ones fill theirs
+    calm = gdn(
+        "denoise", *options, "-o", tmp_path / "calm"
+    )  # with another cache: the racing ones fill theirs
     assert calm.returncode == 0, calm.stderr
     command = [sys.executable, "-m", "gdn", "denoise", *options]
     environment = os.environ | {"GDN_CACHE_DIR": str(tmp_path / "cache")}
     racing = [
-        subprocess.Popen([*command, "-o", str(out)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        subprocess.Popen(
+            [*command, "-o", str(out)],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
         for _ in range(3)
     ]
     for one in racing:
         _, err = one.communicate(timeout=200)
         assert one.returncode == 0, err
     assert left_behind(tmp_path) == []
-    assert sorted(p.name for p in out.iterdir()) == sorted(p.name for p in (tmp_path / "calm").iterdir())
+    assert sorted(p.name for p in out.iterdir()) == sorted(
+        p.name for p in (tmp_path / "calm").iterdir()
+    )
     if kind == "tif":
         for path in out.glob("*.tif"):
-            np.testing.assert_array_equal(tifffile.imread(path), tifffile.imread(tmp_path / "calm" / path.name))
+            np.testing.assert_array_equal(
+                tifffile.imread(path), tifffile.imread(tmp_path / "calm" / path.name)
+            )
 
 
 def test_a_stack_that_fails_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
@@ -155,7 +194,14 @@ def test_a_stack_that_fails_in_the_middle_leaves_nothing(tmp_path: Path) -> None
 @posix
 def test_damaged_files_by_the_hundred() -> None:
     """A sample; `benchmarks/hostile.py` alone takes ten thousand."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "hostile.py"), "--cases", "200", "--first", "70000"]
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "hostile.py"),
+        "--cases",
+        "200",
+        "--first",
+        "70000",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "| model | 10 |" in done.stdout

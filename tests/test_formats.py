@@ -1,4 +1,5 @@
-"""Files as microscopes and other programs write them: read, with their calibration; results in other formats."""
+"""Files as microscopes and other programs write them: read, with their calibration; results in
+other formats."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ from gdn.frames.source import FrameError, pixel_size
 from gdn.frames.writing import result_writer
 from gdn.pipeline.output_files import OutputStyle
 
-needs_formats = pytest.mark.skipif(importlib.util.find_spec("rsciio") is None, reason="needs the formats extra (rosettasciio)")
+needs_formats = pytest.mark.skipif(
+    importlib.util.find_spec("rsciio") is None, reason="needs the formats extra (rosettasciio)"
+)
 STACK = np.stack([noisy_frame((40, 50), seed) for seed in range(3)])
 
 
@@ -34,13 +37,29 @@ def write_hspy(path: Path, data: np.ndarray, unit: str = "nm", scale: float = 0.
 
     names = ("t", "y", "x")[-data.ndim :]
     axes = [
-        {"name": n, "size": s, "scale": scale if n in "xy" else 1.0, "offset": 0.0, "units": unit if n in "xy" else "s",
-         "navigate": n == "t", "index_in_array": i, "_type": "UniformDataAxis", "is_binned": False}
+        {
+            "name": n,
+            "size": s,
+            "scale": scale if n in "xy" else 1.0,
+            "offset": 0.0,
+            "units": unit if n in "xy" else "s",
+            "navigate": n == "t",
+            "index_in_array": i,
+            "_type": "UniformDataAxis",
+            "is_binned": False,
+        }
         for i, (n, s) in enumerate(zip(names, data.shape, strict=True))
-    ]  # fmt: skip
-    about = {"package_info": {"package": "test", "package_version": "0"}, "attributes": {"_lazy": False, "ragged": False}}
-    parts = {name: {} for name in ("original_metadata", "learning_results", "models", "tmp_parameters")}
-    signal = {"data": data, "axes": axes, "metadata": {"General": {"title": "movie"}}} | about | parts
+    ]
+    about = {
+        "package_info": {"package": "test", "package_version": "0"},
+        "attributes": {"_lazy": False, "ragged": False},
+    }
+    parts = {
+        name: {} for name in ("original_metadata", "learning_results", "models", "tmp_parameters")
+    }
+    signal = (
+        {"data": data, "axes": axes, "metadata": {"General": {"title": "movie"}}} | about | parts
+    )
     file_writer(str(path), signal)
 
 
@@ -49,12 +68,20 @@ def write_hspy(path: Path, data: np.ndarray, unit: str = "nm", scale: float = 0.
 def test_mrc(tmp_path: Path, data: np.ndarray, name: str) -> None:
     import mrcfile
 
-    with mrcfile.new(tmp_path / name, data.astype(np.int16), compression="gzip" if name.endswith("gz") else None) as file:
+    with mrcfile.new(
+        tmp_path / name, data.astype(np.int16), compression="gzip" if name.endswith("gz") else None
+    ) as file:
         file.voxel_size = 0.061
     source = read_frames(tmp_path / name)
-    assert (source.count, source.frame_shape, source.format) == (3 if data.ndim == 3 else 1, (40, 50), "mrc")
+    assert (source.count, source.frame_shape, source.format) == (
+        3 if data.ndim == 3 else 1,
+        (40, 50),
+        "mrc",
+    )
     assert source.sampling(None) == pytest.approx(0.061)
-    np.testing.assert_array_equal(source.read(source.count - 1), data[-1] if data.ndim == 3 else data)
+    np.testing.assert_array_equal(
+        source.read(source.count - 1), data[-1] if data.ndim == 3 else data
+    )
 
 
 def test_png_and_npy(tmp_path: Path) -> None:
@@ -90,11 +117,20 @@ def test_zspy_and_ome_zarr_and_plain_zarr(tmp_path: Path) -> None:
 
     group = zarr.create_group(store=tmp_path / "g.zarr")
     group.create_array("0", data=STACK)
-    axes = [{"name": "t", "type": "time"}, *({"name": n, "type": "space", "unit": "nanometer"} for n in "yx")]
+    axes = [
+        {"name": "t", "type": "time"},
+        *({"name": n, "type": "space", "unit": "nanometer"} for n in "yx"),
+    ]
     scale: Any = {"type": "scale", "scale": [1, 0.0061, 0.0061]}
-    group.attrs["multiscales"] = [{"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": [scale]}]}]
+    group.attrs["multiscales"] = [
+        {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": [scale]}]}
+    ]
     source = read_frames(tmp_path / "g.zarr")
-    assert (source.count, source.calibration.axes, source.sampling(None)) == (3, "TYX", pytest.approx(0.061))
+    assert (source.count, source.calibration.axes, source.sampling(None)) == (
+        3,
+        "TYX",
+        pytest.approx(0.061),
+    )
     np.testing.assert_array_equal(source.read(2), STACK[2])
     zarr.create_array(store=tmp_path / "p.zarr", data=STACK[0])
     np.testing.assert_array_equal(read_frames(tmp_path / "p.zarr").read(0), STACK[0])
@@ -123,9 +159,24 @@ def test_hdf5_says_which_images_there_are(tmp_path: Path) -> None:
 def test_ncem_emd(tmp_path: Path) -> None:
     from rsciio.emd import file_writer
 
-    axes = [{"name": n, "size": s, "scale": 0.0061, "offset": 0.0, "units": "nm", "navigate": False, "index_in_array": i}
-            for i, (n, s) in enumerate(zip("yx", (40, 50), strict=True))]  # fmt: skip
-    signal = {"data": STACK[0], "axes": axes, "metadata": {"General": {"title": "one"}, "Signal": {}}, "original_metadata": {}}
+    axes = [
+        {
+            "name": n,
+            "size": s,
+            "scale": 0.0061,
+            "offset": 0.0,
+            "units": "nm",
+            "navigate": False,
+            "index_in_array": i,
+        }
+        for i, (n, s) in enumerate(zip("yx", (40, 50), strict=True))
+    ]
+    signal = {
+        "data": STACK[0],
+        "axes": axes,
+        "metadata": {"General": {"title": "one"}, "Signal": {}},
+        "original_metadata": {},
+    }
     file_writer(str(tmp_path / "a.emd"), signal)
     source = read_frames(tmp_path / "a.emd")
     assert (source.frame_shape, source.sampling(None)) == ((40, 50), pytest.approx(0.061))
@@ -135,13 +186,22 @@ def test_ncem_emd(tmp_path: Path) -> None:
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.dm4").write_bytes(b"\0\0\0\4" + bytes(500))
     real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "rsciio" else real(name, *a))
-    with pytest.raises(FrameError, match=r"DigitalMicrograph files need rsciio; pip install 'gdn\[formats\]'"):
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "rsciio" else real(name, *a)
+    )
+    with pytest.raises(
+        FrameError, match=r"DigitalMicrograph files need rsciio; pip install 'gdn\[formats\]'"
+    ):
         read_frames(tmp_path / "a.dm4")
 
 
-@pytest.mark.parametrize("name", ["a.tif", "a.mrc", "a.npy", "a.png", "a.dm4", "a.ser", "a.emd", "a.h5", "a.hspy", "a.dat"])
-@pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\n" + bytes(50), b"II*\0" + bytes(60), bytes(3000)])
+@pytest.mark.parametrize(
+    "name",
+    ["a.tif", "a.mrc", "a.npy", "a.png", "a.dm4", "a.ser", "a.emd", "a.h5", "a.hspy", "a.dat"],
+)
+@pytest.mark.parametrize(
+    "content", [b"", b"\x89HDF\r\n\x1a\n" + bytes(50), b"II*\0" + bytes(60), bytes(3000)]
+)
 def test_damaged_files_give_one_line(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
@@ -174,17 +234,36 @@ def test_series_of_a_tiff(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tile", [None, (32, 32)])
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
-def test_tiled_compressed_big_tiff(tmp_path: Path, tile: tuple[int, int] | None, compression: str | None) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", STACK, bigtiff=True, tile=tile, compression=compression, photometric="minisblack")
+def test_tiled_compressed_big_tiff(
+    tmp_path: Path, tile: tuple[int, int] | None, compression: str | None
+) -> None:
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        STACK,
+        bigtiff=True,
+        tile=tile,
+        compression=compression,
+        photometric="minisblack",
+    )
     source = read_frames(tmp_path / "a.tif")
     for number in range(3):
         np.testing.assert_array_equal(source.read(number), STACK[number])
 
 
 def test_dose_fractions_are_summed(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", STACK, imagej=True, resolution=(10 / 0.061,) * 2, metadata={"unit": "nm", "axes": "TYX"})
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        STACK,
+        imagej=True,
+        resolution=(10 / 0.061,) * 2,
+        metadata={"unit": "nm", "axes": "TYX"},
+    )
     source = read_frames(tmp_path / "a.tif").summed()
-    assert (source.count, source.calibration.axes, source.sampling(None)) == (1, "YX", pytest.approx(0.061))
+    assert (source.count, source.calibration.axes, source.sampling(None)) == (
+        1,
+        "YX",
+        pytest.approx(0.061),
+    )
     np.testing.assert_array_equal(source.read(0), STACK.astype(int).sum(0))
 
 
@@ -204,14 +283,23 @@ def test_pixel_sizes() -> None:
     sampling=st.floats(0.02, 1),
 )
 def test_a_result_reads_back(
-    tmp_path_factory: pytest.TempPathFactory, kind: str, dtype: str, leading: tuple[int, ...], sampling: float
+    tmp_path_factory: pytest.TempPathFactory,
+    kind: str,
+    dtype: str,
+    leading: tuple[int, ...],
+    sampling: float,
 ) -> None:
     if kind == "zarr" and importlib.util.find_spec("zarr") is None:
         return
     folder = tmp_path_factory.mktemp("kinds")
     data = np.random.default_rng(0).poisson(5, (*leading, 20, 24)).astype(np.uint16)
     axes = "TZ"[: len(leading)] + "YX"
-    tifffile.imwrite(folder / "a.tif", data, photometric="minisblack", metadata={"axes": axes, "sampling_angstrom": sampling})
+    tifffile.imwrite(
+        folder / "a.tif",
+        data,
+        photometric="minisblack",
+        metadata={"axes": axes, "sampling_angstrom": sampling},
+    )
     source = read_frames(folder / "a.tif")
     out = folder / f"out.{kind}"
     with result_writer(out, source, sampling, dtype, kind) as sink:
@@ -240,10 +328,14 @@ def test_a_result_reads_back(
         ("adf_stem_png/10_dso_8nm_none_none.png", (1024, 1024), None, None),
     ],
 )
-def test_real_files(name: str, shape: tuple[int, int], sampling: float | None, dataset: str | None) -> None:
+def test_real_files(
+    name: str, shape: tuple[int, int], sampling: float | None, dataset: str | None
+) -> None:
     source = read_frames(SHARED / "real" / name, dataset)
     assert source.frame_shape == shape
-    assert source.calibration.sampling_angstrom == (None if sampling is None else pytest.approx(sampling, rel=1e-4))
+    assert source.calibration.sampling_angstrom == (
+        None if sampling is None else pytest.approx(sampling, rel=1e-4)
+    )
     frame = source.read(source.count - 1)
     assert frame.shape == shape
     assert frame.std() > 0
@@ -264,7 +356,10 @@ def test_digital_micrograph(tmp_path: Path, version: int, dtype: str) -> None:
         np.testing.assert_array_equal(source.read(index), STACK[index])
     single = tmp_path / f"one.dm{version}"
     write_dm(single, STACK[0].astype(dtype), version, 61e-6, "µm")
-    assert (read_frames(single).count, read_frames(single).sampling(None)) == (1, pytest.approx(0.61, rel=1e-4))
+    assert (read_frames(single).count, read_frames(single).sampling(None)) == (
+        1,
+        pytest.approx(0.61, rel=1e-4),
+    )
     content = single.read_bytes()
     (tmp_path / "cut.dm4").write_bytes(content[: len(content) // 2])
     with pytest.raises(FrameError, match=r"cut\.dm4: "):
@@ -281,7 +376,9 @@ def test_digital_micrograph_units(tmp_path: Path, unit: str) -> None:
     if unit == "nm":
         assert source.sampling(None) == pytest.approx(0.1)
         return
-    with pytest.raises(FrameError, match="which is no length that gdn knows" if unit else "carries no pixel size"):
+    with pytest.raises(
+        FrameError, match="which is no length that gdn knows" if unit else "carries no pixel size"
+    ):
         source.sampling(None)
     assert source.sampling(0.3) == 0.3
 

@@ -26,7 +26,9 @@ from gdn.frames.writing import release, result_writer, write_tiff
 from gdn.storage import HOST
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"]
+)
 def test_reads_every_pixel_type(tmp_path: Path, dtype: str) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, noisy_frame().astype(dtype))
@@ -37,11 +39,22 @@ def test_reads_every_pixel_type(tmp_path: Path, dtype: str) -> None:
 
 @pytest.mark.parametrize(
     ("unit", "per_px", "angstrom"),
-    [("nm", 0.0061, 0.061), ("micron", 6.1e-6, 0.061), ("pm", 6.1, 0.061), ("angstrom", 0.061, 0.061)],
+    [
+        ("nm", 0.0061, 0.061),
+        ("micron", 6.1e-6, 0.061),
+        ("pm", 6.1, 0.061),
+        ("angstrom", 0.061, 0.061),
+    ],
 )
 def test_imagej_calibration(tmp_path: Path, unit: str, per_px: float, angstrom: float) -> None:
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, noisy_frame(), imagej=True, resolution=(1 / per_px, 1 / per_px), metadata={"unit": unit, "axes": "YX"})
+    tifffile.imwrite(
+        path,
+        noisy_frame(),
+        imagej=True,
+        resolution=(1 / per_px, 1 / per_px),
+        metadata={"unit": unit, "axes": "YX"},
+    )
     found = read_frames(path).calibration
     assert found.style == "imagej"
     assert found.sampling_angstrom == pytest.approx(angstrom, rel=1e-4)
@@ -50,7 +63,13 @@ def test_imagej_calibration(tmp_path: Path, unit: str, per_px: float, angstrom: 
 def test_ome_calibration(tmp_path: Path) -> None:
     path = tmp_path / "a.ome.tif"
     stack = np.stack([noisy_frame(seed=i) for i in range(3)])
-    meta = {"axes": "TYX", "PhysicalSizeX": 0.0061, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.0061, "PhysicalSizeYUnit": "nm"}
+    meta = {
+        "axes": "TYX",
+        "PhysicalSizeX": 0.0061,
+        "PhysicalSizeXUnit": "nm",
+        "PhysicalSizeY": 0.0061,
+        "PhysicalSizeYUnit": "nm",
+    }
     tifffile.imwrite(path, stack, photometric="minisblack", metadata=meta)
     source = read_frames(path)
     assert (source.count, source.calibration.style, source.calibration.axes) == (3, "ome", "TYX")
@@ -77,7 +96,13 @@ def test_tifffile_s_logger_stays_the_caller_s(caplog: pytest.LogCaptureFixture) 
 
 def test_oblong_pixels_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, noisy_frame(), imagej=True, resolution=(100, 200), metadata={"unit": "nm", "axes": "YX"})
+    tifffile.imwrite(
+        path,
+        noisy_frame(),
+        imagej=True,
+        resolution=(100, 200),
+        metadata={"unit": "nm", "axes": "YX"},
+    )
     source = read_frames(path)
     with pytest.raises(FrameError, match=r"not square.*in Å per pixel"):
         source.sampling(None)
@@ -94,7 +119,13 @@ def test_oblong_pixels_are_refused(tmp_path: Path) -> None:
     sampling=st.floats(0.01, 2),
 )
 def test_result_has_axes_shape_and_calibration_of_its_input(
-    tmp_path_factory: pytest.TempPathFactory, style: str, lead: str, n: int, rows: int, columns: int, sampling: float
+    tmp_path_factory: pytest.TempPathFactory,
+    style: str,
+    lead: str,
+    n: int,
+    rows: int,
+    columns: int,
+    sampling: float,
 ) -> None:
     folder = tmp_path_factory.mktemp("round")
     rng = np.random.default_rng(0)
@@ -102,19 +133,38 @@ def test_result_has_axes_shape_and_calibration_of_its_input(
     path = folder / ("a.ome.tif" if style == "ome" else "a.tif")
     axes = lead + "YX"
     if style == "imagej":
-        tifffile.imwrite(path, data, imagej=True, resolution=(10 / sampling,) * 2, metadata={"axes": axes, "unit": "nm"})
+        tifffile.imwrite(
+            path,
+            data,
+            imagej=True,
+            resolution=(10 / sampling,) * 2,
+            metadata={"axes": axes, "unit": "nm"},
+        )
     elif style == "ome":
-        meta = {"axes": axes} | {f"PhysicalSize{a}": sampling for a in "XY"} | {f"PhysicalSize{a}Unit": "Å" for a in "XY"}
+        meta = (
+            {"axes": axes}
+            | {f"PhysicalSize{a}": sampling for a in "XY"}
+            | {f"PhysicalSize{a}Unit": "Å" for a in "XY"}
+        )
         tifffile.imwrite(path, data, ome=True, photometric="minisblack", metadata=meta)
     else:
-        tifffile.imwrite(path, data, photometric="minisblack", metadata={"axes": axes, "sampling_angstrom": sampling})
+        tifffile.imwrite(
+            path,
+            data,
+            photometric="minisblack",
+            metadata={"axes": axes, "sampling_angstrom": sampling},
+        )
     source = read_frames(path)
     out = folder / "out.tif"
     with result_writer(out, source, source.calibration.sampling_angstrom or 1) as mapped:
         for i in range(source.count):
             mapped[i] = source.read(i) / 2
     back = read_frames(out)
-    assert (back.count, back.frame_shape, back.calibration.style) == (source.count, source.frame_shape, style)
+    assert (back.count, back.frame_shape, back.calibration.style) == (
+        source.count,
+        source.frame_shape,
+        style,
+    )
     assert back.calibration.axes == source.calibration.axes
     assert back.calibration.sampling_angstrom == pytest.approx(sampling, rel=1e-3)
     for i in range(back.count):
@@ -141,7 +191,9 @@ def test_equal_channels_count_as_gray_and_colour_does_not(tmp_path: Path) -> Non
 @settings(max_examples=30, deadline=None)
 @given(rows=st.integers(20, 90), columns=st.integers(20, 90), factor=st.floats(1.0, 8.0))
 def test_binning_keeps_every_count(rows: int, columns: int, factor: float) -> None:
-    frame = np.random.default_rng(rows * 100 + columns).poisson(3, (rows, columns)).astype(np.float32)
+    frame = (
+        np.random.default_rng(rows * 100 + columns).poisson(3, (rows, columns)).astype(np.float32)
+    )
     grids = grids_for((rows, columns), 0.1, 0.1 * factor)
     binned = bin_sum(frame, grids)
     assert binned.shape == grids.binned_shape
@@ -160,15 +212,24 @@ def test_unbin_inverts_binning_by_whole_pixels(m0: int, m1: int, f0: int, f1: in
 def test_a_band_limited_frame_survives_binning(factor: float, allowed: float) -> None:
     n, m = round(64 * factor), 64
     u = (np.arange(n) + 0.5) / n
-    frame = (1 + 0.2 * np.cos(np.pi * 9 * u)[:, None] * np.cos(np.pi * 14 * u)[None, :]).astype(np.float32)
+    frame = (1 + 0.2 * np.cos(np.pi * 9 * u)[:, None] * np.cos(np.pi * 14 * u)[None, :]).astype(
+        np.float32
+    )
     grids = Grids((n, n), (m, m), 0.1)
     back = unbin(bin_sum(frame, grids) / np.float32(grids.area), grids)
     assert np.abs(back - frame).max() < allowed  # of a modulation of 0.2; exact for whole factors
 
 
 @settings(max_examples=40, deadline=None)
-@given(rows=st.integers(8, 100), columns=st.integers(8, 100), patch=st.sampled_from([16, 32]), stride=st.integers(4, 16))
-def test_merging_cut_tiles_returns_the_frame(rows: int, columns: int, patch: int, stride: int) -> None:
+@given(
+    rows=st.integers(8, 100),
+    columns=st.integers(8, 100),
+    patch=st.sampled_from([16, 32]),
+    stride=st.integers(4, 16),
+)
+def test_merging_cut_tiles_returns_the_frame(
+    rows: int, columns: int, patch: int, stride: int
+) -> None:
     frame = np.random.default_rng(0).normal(size=(rows, columns)).astype(np.float32)
     tiling = tile_frame((rows, columns), patch, stride)
     tiles, weights = cut(frame, tiling)
@@ -177,12 +238,19 @@ def test_merging_cut_tiles_returns_the_frame(rows: int, columns: int, patch: int
 
 
 def test_write_tiff_carries_calibration(tmp_path: Path) -> None:
-    write_tiff(tmp_path / "a.tif", noisy_frame().astype(np.float32), FrameCalibration(sampling_angstrom=0.0612), {"note": 1})
+    write_tiff(
+        tmp_path / "a.tif",
+        noisy_frame().astype(np.float32),
+        FrameCalibration(sampling_angstrom=0.0612),
+        {"note": 1},
+    )
     assert read_frames(tmp_path / "a.tif").calibration.sampling_angstrom == pytest.approx(0.0612)
 
 
 def test_released_pages_are_kept_in_the_file(tmp_path: Path) -> None:
-    mapped = np.lib.format.open_memmap(tmp_path / "a.npy", mode="w+", dtype=np.float32, shape=(3, 500, 500))
+    mapped = np.lib.format.open_memmap(
+        tmp_path / "a.npy", mode="w+", dtype=np.float32, shape=(3, 500, 500)
+    )
     view = mapped.reshape(3, -1)
     for index in range(3):
         view[index] = index
@@ -207,13 +275,19 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux")
 @pytest.mark.parametrize("kind", ["tif", "mrc"])
-def test_results_are_not_mapped_when_they_get_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_results_are_not_mapped_when_they_get_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     # Windows renames no file that is open or mapped.
     from gdn import storage
     from gdn.frames.formats import read_frames
 
     path = tmp_path / "in.tif"
-    tifffile.imwrite(path, np.random.default_rng(0).poisson(3, (2, 40, 50)).astype(np.uint8), photometric="minisblack")
+    tifffile.imwrite(
+        path,
+        np.random.default_rng(0).poisson(3, (2, 40, 50)).astype(np.uint8),
+        photometric="minisblack",
+    )
     plain = storage._replace
 
     def checked(temporary: Path, final: Path) -> None:
@@ -229,9 +303,16 @@ def test_results_are_not_mapped_when_they_get_their_name(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize(("shape", "factor"), [((90, 75), 4), ((31, 64), 1), ((50, 50), 7)])
-def test_from_bins_to_other_bins_without_a_frame_in_between(shape: tuple[int, int], factor: int) -> None:
+def test_from_bins_to_other_bins_without_a_frame_in_between(
+    shape: tuple[int, int], factor: int
+) -> None:
     small = -(-shape[0] // factor), -(-shape[1] // factor)
     image = np.random.default_rng(5).poisson(9.0, small).astype(np.float32)
-    fine, coarse = Grids((factor * small[0], factor * small[1]), small, 0.1), grids_for(shape, 0.1, 0.37)
+    fine, coarse = (
+        Grids((factor * small[0], factor * small[1]), small, 0.1),
+        grids_for(shape, 0.1, 0.37),
+    )
     between = np.ascontiguousarray(unbin(image, fine)[: shape[0], : shape[1]])
-    np.testing.assert_allclose(rebin(image, fine, coarse), bin_sum(between, coarse), rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(
+        rebin(image, fine, coarse), bin_sum(between, coarse), rtol=1e-5, atol=1e-3
+    )

@@ -1,6 +1,8 @@
-"""What the shipped models make of shipped frames, against images that are kept: a change of code that changes a result is seen.
+"""What the shipped models make of shipped frames, against images that are kept: a change of code
+that changes a result is seen.
 
-Whoever means to change results, or ships other weights, makes them again and looks at the difference:
+Whoever means to change results, or ships other weights, makes them again and looks at the
+difference:
 
     python tests/test_golden.py
 """
@@ -21,7 +23,8 @@ KEPT = Path(__file__).parent / "golden"
 EVERY = 5  # pixels: one of them is kept
 # Of the vacuum level. What is kept has half precision, which is a quarter of it.
 TOLERANCE = 2e-3
-# Model, number of the demonstration's frame, and the side of the square that is cut out of its middle, px.
+# Model, number of the demonstration's frame, and the side of the square that is cut out of its
+# middle, px.
 CASES = {
     "pt-ceo2-64": ("pt-ceo2-64", 0, 300),
     "pt-ceo2-128": ("pt-ceo2-128", 1, 850),
@@ -38,7 +41,9 @@ def made(name: str) -> NDArray[np.float32]:
     noisy = DEMO_NOISE.apply(frame.image, 5)
     y, x = ((n - side) // 2 for n in noisy.shape)
     cut = noisy[y : y + side, x : x + side]
-    result = gdn.denoise(cut, frame.sampling_angstrom, model=model, restarts=16, threads=1, cache=False, score=False)
+    result = gdn.denoise(
+        cut, frame.sampling_angstrom, model=model, restarts=16, threads=1, cache=False, score=False
+    )
     return np.asarray(result.image[::EVERY, ::EVERY] / 0.45, dtype=np.float32)
 
 
@@ -46,12 +51,17 @@ def made(name: str) -> NDArray[np.float32]:
 def test_a_shipped_model_makes_what_it_made(name: str) -> None:
     kept = np.load(KEPT / f"{name}.npy").astype(np.float32)
     off = np.abs(made(name) - kept)
-    assert off.max() < TOLERANCE, f"off by up to {off.max():.2g} of the vacuum level; if that is meant, python {__file__}"
+    assert off.max() < TOLERANCE, (
+        f"off by up to {off.max():.2g} of the vacuum level; if that is meant, python {__file__}"
+    )
 
 
 if __name__ == "__main__":
     for case in sys.argv[1:] or CASES:
         image, path = made(case), KEPT / f"{case}.npy"
         if path.exists():
-            print(f"{case}: {np.abs(image - np.load(path)).max():.2g} of the vacuum level from the one before")
+            print(
+                f"{case}: {np.abs(image - np.load(path)).max():.2g} of the vacuum level from "
+                "the one before"
+            )
         np.save(path, image.astype(np.float16))

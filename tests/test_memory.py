@@ -1,4 +1,5 @@
-"""Memory: portions of a frame, what happens when it runs out, and results that do not depend on either."""
+"""Memory: portions of a frame, what happens when it runs out, and results that do not depend on
+either."""
 
 from __future__ import annotations
 
@@ -30,11 +31,17 @@ PLENTY = 2**40
 def denoised(settings: SearchSettings | None = None) -> FrameResult:
     frame = noisy_frame((200, 230)).astype(np.float32)
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
-        return denoise_frame(frame, 0.2, engine, bank_for(engine, 0, 32), settings or SearchSettings())
+        return denoise_frame(
+            frame, 0.2, engine, bank_for(engine, 0, 32), settings or SearchSettings()
+        )
 
 
 def test_portions_are_the_same_where_there_is_room_and_shrink_where_there_is_not() -> None:
-    assert Portions(lambda: PLENTY).tiles(128) == Portions(lambda: 2**31).tiles(128) == TILE_PIXELS // 128**2
+    assert (
+        Portions(lambda: PLENTY).tiles(128)
+        == Portions(lambda: 2**31).tiles(128)
+        == TILE_PIXELS // 128**2
+    )
     assert Portions(lambda: PLENTY).images(64) == BANK_PIXELS // 64**2
     little = Portions(lambda: 2**27)
     assert 1 <= little.tiles(128) < TILE_PIXELS // 128**2
@@ -76,7 +83,9 @@ def test_a_frame_is_the_same_in_portions(monkeypatch: pytest.MonkeyPatch, laplac
     parts = denoised(settings)
     assert whole.tiles == parts.tiles > 3
     np.testing.assert_allclose(whole.image, parts.image, rtol=1e-4, atol=1e-4 * whole.image.mean())
-    np.testing.assert_allclose(whole.raw_spread, parts.raw_spread, rtol=0.02, atol=2e-3 * whole.image.mean())
+    np.testing.assert_allclose(
+        whole.raw_spread, parts.raw_spread, rtol=0.02, atol=2e-3 * whole.image.mean()
+    )
     np.testing.assert_allclose(whole.objectives, parts.objectives, rtol=1e-5)
 
 
@@ -91,7 +100,9 @@ def test_the_judgement_is_the_same_in_strips(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_columns_of_a_large_image_are_those_of_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     y, x = np.indices((200, 310)) * 0.4
-    image = (1 - 0.1 * (np.cos(2 * np.pi * x / 2.7) * np.cos(2 * np.pi * y / 3.1)) ** 4).astype(np.float32)
+    image = (1 - 0.1 * (np.cos(2 * np.pi * x / 2.7) * np.cos(2 * np.pi * y / 3.1)) ** 4).astype(
+        np.float32
+    )
     whole = find_columns(image, 0.4)
     monkeypatch.setattr("gdn.trust.columns.BLOCK", 160)
     blocks = find_columns(image, 0.4)
@@ -111,7 +122,9 @@ class Card:
         self.engine, self.rows, self.sizes = engine, rows, []  # type: ignore[var-annotated]
         self.run = engine._run
 
-    def __call__(self, graph: Any, feed: dict[str, np.ndarray], outputs: tuple[str, ...]) -> list[np.ndarray]:
+    def __call__(
+        self, graph: Any, feed: dict[str, np.ndarray], outputs: tuple[str, ...]
+    ) -> list[np.ndarray]:
         n = len(next(iter(feed.values())))
         self.sizes.append(n)
         if n > self.rows:
@@ -120,7 +133,9 @@ class Card:
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "torch"])
-def test_an_engine_out_of_memory_goes_on_with_smaller_batches(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_engine_out_of_memory_goes_on_with_smaller_batches(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     from gdn.likelihood import TileData
     from gdn.restarts import restart_latents
 
@@ -149,10 +164,12 @@ def test_an_engine_out_of_memory_goes_on_with_smaller_batches(name: str, caplog:
 
 def test_the_runtimes_words_for_no_memory_are_known() -> None:
     for words in (
-        "CUDA out of memory. Tried to allocate 2.00 GiB", "[ONNXRuntimeError] : 6 : std::bad_alloc",
+        "CUDA out of memory. Tried to allocate 2.00 GiB",
+        "[ONNXRuntimeError] : 6 : std::bad_alloc",
         "Failed to allocate memory for requested buffer of size 8589934592",
-        "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator: can't allocate memory: you tried to allocate",
-    ):  # fmt: skip
+        "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED",
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate",
+    ):
         assert is_out_of_memory(RuntimeError(words))
     assert not is_out_of_memory(RuntimeError("invalid dimensions"))
     assert is_out_of_memory(MemoryError())

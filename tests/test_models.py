@@ -17,7 +17,16 @@ from gdn.engines.base import Engine, EngineError, onnx_bytes
 from gdn.engines.choose import open_engine
 from gdn.likelihood import POISSON, TileData
 from gdn.models import FAMILY, ModelError, find_model, load_model, sha256_of
-from gdn.models.graphs import KEY, METADATA, SHARED, VALUE, WEIGHTS, _field, _without_sources, weights_of
+from gdn.models.graphs import (
+    KEY,
+    METADATA,
+    SHARED,
+    VALUE,
+    WEIGHTS,
+    _field,
+    _without_sources,
+    weights_of,
+)
 
 
 @pytest.fixture
@@ -35,36 +44,50 @@ def edit(folder: Path, **changes: object) -> None:
 def test_the_shipped_model_is_whole_and_small() -> None:
     model = find_model("pt-ceo2-64")
     assert sum(p.stat().st_size for p in model.folder.iterdir()) < 16 * 2**20
-    assert {"weights.safetensors", "generator.onnx", "gradient.onnx", "encoder.onnx"} <= set(model.card.files)
+    assert {"weights.safetensors", "generator.onnx", "gradient.onnx", "encoder.onnx"} <= set(
+        model.card.files
+    )
     assert model.card.vacuum == 1.0
 
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_weights_lie_in_a_model_once(name: str) -> None:
-    """No graph has any, and what is put together without ONNX's package is a graph to ONNX's package."""
+    """No graph has any, and what is put together without ONNX's package is a graph to ONNX's
+    package."""
     onnx = pytest.importorskip("onnx")
     model = find_model(name)
     weights = (model.folder / "weights.safetensors").stat().st_size
     for graph in ("generator", "gradient", "tangent", "step", "encoder"):
         bare = onnx.load(model.folder / f"{graph}.onnx")
-        assert max(len(t.raw_data) for t in bare.graph.initializer) <= 2**17  # what the step graph has of its own
+        assert (
+            max(len(t.raw_data) for t in bare.graph.initializer) <= 2**17
+        )  # what the step graph has of its own
         whole = onnx.load_from_string(onnx_bytes(model, graph))
         onnx.checker.check_model(whole)
         assert not whole.metadata_props
         assert sum(len(t.raw_data) for t in whole.graph.initializer) > 0.4 * weights
         names = [t.name for t in whole.graph.initializer]
         assert len(names) == len(set(names))
-        assert {n for n in names if n.startswith(SHARED)} <= {i for node in whole.graph.node for i in node.input}
+        assert {n for n in names if n.startswith(SHARED)} <= {
+            i for node in whole.graph.node for i in node.input
+        }
 
 
 def older(folder: Path, schema: int) -> None:
-    """Make the model one of an earlier schema: generator and encoder whole, the others without the generator's weights (or, of
-    schema 2, whole too and without a step)."""
+    """Make the model one of an earlier schema: generator and encoder whole, the others without the
+    generator's weights (or, of schema 2, whole too and without a step)."""
     model = load_model(folder)
-    whole = {graph: onnx_bytes(model, graph) for graph in ("generator", "encoder", "gradient", "tangent", "step")}
+    whole = {
+        graph: onnx_bytes(model, graph)
+        for graph in ("generator", "encoder", "gradient", "tangent", "step")
+    }
     for graph, content in whole.items():
         bare = _without_sources((folder / f"{graph}.onnx").read_bytes())[0]
-        put(folder, f"{graph}.onnx", content if schema == 2 or graph in ("generator", "encoder") else bare)
+        put(
+            folder,
+            f"{graph}.onnx",
+            content if schema == 2 or graph in ("generator", "encoder") else bare,
+        )
     edit(folder, schema_version=schema)
     if schema == 2:
         files = json.loads((folder / "model.json").read_text())["files"]
@@ -75,7 +98,9 @@ def older(folder: Path, schema: int) -> None:
 def products(folder: Path) -> list[np.ndarray | None]:
     """What an engine makes of a model: images, products of the Jacobian, a step, codes."""
     rng = np.random.default_rng(0)
-    z, cotangent = (rng.standard_normal(shape).astype(np.float32) for shape in ((3, 128), (3, 64, 64)))
+    z, cotangent = (
+        rng.standard_normal(shape).astype(np.float32) for shape in ((3, 128), (3, 64, 64))
+    )
     four = np.zeros((3, 4), np.float32)
     with open_engine(load_model(folder), threads=1) as engine:
         images = engine.generate(z)
@@ -98,7 +123,10 @@ def blank_tiles(n: int) -> TileData:
     return TileData(np.ones((n, 64, 64), np.float32), np.ones((n, 64, 64), np.float32), POISSON)
 
 
-@pytest.mark.parametrize("content", [b"\xff" * 12, b"\x3a\xff\xff\xff\xff\x0f", b"\x0f\x01", b"\x39\x00", b"\x3a\x02\x2a\x09"])
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff" * 12, b"\x3a\xff\xff\xff\xff\x0f", b"\x0f\x01", b"\x39\x00", b"\x3a\x02\x2a\x09"],
+)
 def test_a_generator_whose_weights_cannot_be_found_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match="not an ONNX graph"):
         weights_of(content)
@@ -120,28 +148,51 @@ STEM = "generator.stem.conv.weight"  # (128, 8, 3, 3)
     ("value", "words"),
     [
         (None, rf"has no tensor '{STEM}', which generator\.onnx needs"),
-        (np.zeros((128, 8, 3, 3), np.float16), f"'{STEM}' has another shape or other numbers than generator.onnx was made with"),
+        (
+            np.zeros((128, 8, 3, 3), np.float16),
+            f"'{STEM}' has another shape or other numbers than generator.onnx was made with",
+        ),
         (np.full((128, 8, 3, 3), np.nan, np.float32), "other numbers"),
         (np.zeros((128, 0), np.int64), "another shape"),
         (np.zeros((), np.float32), "another shape"),
     ],
 )
-def test_weights_that_a_graph_was_not_made_with_are_refused(folder: Path, value: np.ndarray | None, words: str) -> None:
+def test_weights_that_a_graph_was_not_made_with_are_refused(
+    folder: Path, value: np.ndarray | None, words: str
+) -> None:
     other_weights(folder, **{STEM: value})
-    assert re.search(rf"model: weights\.safetensors: .*{words}.*; copy or export the model again$", refused(folder))
+    assert re.search(
+        rf"model: weights\.safetensors: .*{words}.*; copy or export the model again$",
+        refused(folder),
+    )
 
 
 def test_factors_that_do_not_fit_are_refused(folder: Path) -> None:
-    other_weights(folder, **{"generator.layers.0.layers.2.weight": np.zeros((64, 128, 3, 3), np.float16)})
-    assert "weights.safetensors: 'generator.layers.0.layers.2.weight' does not fit generator.onnx (128 factors" in refused(folder)
+    other_weights(
+        folder, **{"generator.layers.0.layers.2.weight": np.zeros((64, 128, 3, 3), np.float16)}
+    )
+    assert (
+        "weights.safetensors: 'generator.layers.0.layers.2.weight' does not fit "
+        "generator.onnx (128 factors" in refused(folder)
+    )
 
 
 def test_weights_of_another_model_are_refused(folder: Path) -> None:
-    put(folder, "weights.safetensors", (find_model("pt-ceo2-128").folder / "weights.safetensors").read_bytes())
-    assert "weights.safetensors: 'generator.stem.conv.weight' has another shape or other numbers" in refused(folder)
+    put(
+        folder,
+        "weights.safetensors",
+        (find_model("pt-ceo2-128").folder / "weights.safetensors").read_bytes(),
+    )
+    assert (
+        "weights.safetensors: 'generator.stem.conv.weight' has another shape or other numbers"
+        in refused(folder)
+    )
 
 
-@pytest.mark.parametrize("value", [b"", b"{", b"[]", b'{"weight_0": 3}', b'{"weight_0": {"tensor": "a", "axis": -1}}', b"\xff"])
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"{", b"[]", b'{"weight_0": 3}', b'{"weight_0": {"tensor": "a", "axis": -1}}', b"\xff"],
+)
 def test_a_list_of_weights_that_is_none_is_refused(folder: Path, value: bytes) -> None:
     bare = _without_sources((folder / "generator.onnx").read_bytes())[0]
     entry = _field(METADATA, _field(KEY, WEIGHTS.encode()) + _field(VALUE, value))
@@ -155,12 +206,16 @@ def test_whole_graphs_are_written_for_other_programs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     graphs = {p.stem for p in (tmp_path / "graphs").iterdir()}
     assert graphs == {"generator", "gradient", "tangent", "step", "encoder"}
-    session = onnxruntime.InferenceSession(tmp_path / "graphs" / "generator.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        tmp_path / "graphs" / "generator.onnx", providers=["CPUExecutionProvider"]
+    )
     z = np.random.default_rng(0).standard_normal((3, 128)).astype(np.float32)
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         np.testing.assert_array_equal(session.run(["x"], {"z": z})[0][:, 0], engine.generate(z))
     assert gdn("export", "restore", "-o", tmp_path / "restorer", "--whole").returncode == 0
-    onnxruntime.InferenceSession(tmp_path / "restorer" / "restorer.onnx", providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(
+        tmp_path / "restorer" / "restorer.onnx", providers=["CPUExecutionProvider"]
+    )
 
 
 def test_whole_graphs_go_into_no_models_folder(folder: Path, tmp_path: Path) -> None:
@@ -181,7 +236,9 @@ def test_a_changed_byte_is_refused(folder: Path) -> None:
         load_model(folder)
 
 
-@pytest.mark.parametrize("name", ["../outside.onnx", "/etc/passwd", "a/../../b.onnx", "..\\x.onnx", "sub/x.onnx"])
+@pytest.mark.parametrize(
+    "name", ["../outside.onnx", "/etc/passwd", "a/../../b.onnx", "..\\x.onnx", "sub/x.onnx"]
+)
 def test_paths_that_leave_the_folder_are_refused(folder: Path, name: str) -> None:
     files = json.loads((folder / "model.json").read_text())["files"]
     edit(folder, files=files | {name: "0" * 64})
@@ -236,7 +293,10 @@ def put(folder: Path, name: str, content: bytes) -> None:
 
 def refused(folder: Path) -> str:
     """The one line with which a model is refused before it has made an image."""
-    with pytest.raises((ModelError, EngineError)) as caught, open_engine(load_model(folder), threads=1) as engine:
+    with (
+        pytest.raises((ModelError, EngineError)) as caught,
+        open_engine(load_model(folder), threads=1) as engine,
+    ):
         engine.generate(np.zeros((1, engine.model.card.latent), np.float32))
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -270,7 +330,10 @@ def test_a_patch_or_latent_that_the_graph_does_not_have_is_refused(folder: Path)
     for changes in ({"latent": 64}, {"patch": 4096}, {"latent": 65536}):
         card = json.loads((folder / "model.json").read_text())
         edit(folder, **changes)
-        with pytest.raises((ModelError, EngineError, ValueError)) as caught, open_engine(load_model(folder), threads=1) as engine:
+        with (
+            pytest.raises((ModelError, EngineError, ValueError)) as caught,
+            open_engine(load_model(folder), threads=1) as engine,
+        ):
             engine.value_and_gradient(*_tile(engine))
         assert "\n" not in str(caught.value)
         edit(folder, **card)
@@ -287,7 +350,10 @@ def test_weights_that_are_no_safetensors_are_refused(folder: Path) -> None:
     pytest.importorskip("torch")
     for content in (b"", b"\x80\x04K\x01.", b"\xff" * 64, (2**40).to_bytes(8, "little") + b"{}"):
         put(folder, "weights.safetensors", content)
-        with pytest.raises((ModelError, EngineError)) as caught, open_engine(load_model(folder), "torch", "cpu"):
+        with (
+            pytest.raises((ModelError, EngineError)) as caught,
+            open_engine(load_model(folder), "torch", "cpu"),
+        ):
             pass
         assert "weights.safetensors" in str(caught.value)
 

@@ -33,7 +33,9 @@ def test_scaled_counts_give_their_gain(scale: float) -> None:
 
 @pytest.mark.parametrize("sigma", [0.1, 0.5, 1.0])
 def test_constant_variance_is_gaussian(sigma: float) -> None:
-    y = (0.45 * clean() + sigma * np.random.default_rng(3).standard_normal((500, 500))).astype(np.float32)
+    y = (0.45 * clean() + sigma * np.random.default_rng(3).standard_normal((500, 500))).astype(
+        np.float32
+    )
     found = noise_of(y, None)
     assert found.kind == "gaussian"
     assert found.read_noise == pytest.approx(sigma, rel=0.02)
@@ -41,22 +43,31 @@ def test_constant_variance_is_gaussian(sigma: float) -> None:
 
 def test_gain_offset_and_read_noise_together() -> None:
     rng = np.random.default_rng(4)
-    y = (5 * rng.poisson(20 * clean()) + 100 + 10 * rng.standard_normal((500, 500))).astype(np.float32)
+    y = (5 * rng.poisson(20 * clean()) + 100 + 10 * rng.standard_normal((500, 500))).astype(
+        np.float32
+    )
     found = noise_of(y, parse_noise("poisson-gaussian"))
-    # Offset and read noise are not separable by mean and variance alone; the variance is what counts.
+    # Offset and read noise are not separable by mean and variance alone; the variance is what
+    # counts.
     for mean in (180.0, 200.0, 220.0):
         variance = 5 * (mean - 100) + 100
-        assert found.gain**2 * (max(mean - found.offset, 0) / found.gain + found.law.beta) == pytest.approx(variance, rel=0.1)
+        assert found.gain**2 * (
+            max(mean - found.offset, 0) / found.gain + found.law.beta
+        ) == pytest.approx(variance, rel=0.1)
 
 
 def test_given_models_are_used_as_given() -> None:
     frame = clean((64, 64)).astype(np.float32)
-    assert noise_of(frame, parse_noise("gaussian:0.3")) == NoiseModel(kind="gaussian", read_noise=0.3)
+    assert noise_of(frame, parse_noise("gaussian:0.3")) == NoiseModel(
+        kind="gaussian", read_noise=0.3
+    )
     with pytest.raises(ValueError, match="negative"):
         noise_of(frame - 1, parse_noise("poisson"))
 
 
-@pytest.mark.parametrize("text", ["gaussian:0", "gaussian:x", "gaussian:-1", "poisson:3", "salt", ""])
+@pytest.mark.parametrize(
+    "text", ["gaussian:0", "gaussian:x", "gaussian:-1", "poisson:3", "salt", ""]
+)
 def test_bad_noise_options(text: str) -> None:
     with pytest.raises(ValueError, match="noise"):
         parse_noise(text)
@@ -73,7 +84,9 @@ def test_electrons_and_units_are_inverse() -> None:
     ("gain", "offset", "read", "dose"),
     [(0.1, 1000, 0.0, 0.05), (10, 100, 0.5, 0.45), (100, 1000, 0.5, 5.0), (1, 10, 0.0, 5.0)],
 )
-def test_nothing_given_gain_and_offset_are_found(gain: float, offset: float, read: float, dose: float) -> None:
+def test_nothing_given_gain_and_offset_are_found(
+    gain: float, offset: float, read: float, dose: float
+) -> None:
     rng = np.random.default_rng(6)
     x = clean((700, 700))
     y = (gain * rng.poisson(dose * x) + rng.normal(offset, gain * read, x.shape)).astype(np.float32)

@@ -26,7 +26,10 @@ from gdn.search.denoise_frame import denoise_frame
 from gdn.search.tile_search import SearchSettings
 
 
-@pytest.mark.parametrize("noise", [*parse_suite(SUITE), Noise("poisson", 0.05), Noise("poisson", 1e4), Noise("gaussian", 1e-3)])
+@pytest.mark.parametrize(
+    "noise",
+    [*parse_suite(SUITE), Noise("poisson", 0.05), Noise("poisson", 1e4), Noise("gaussian", 1e-3)],
+)
 def test_good_frames_have_no_bad_pixels(noise: Noise) -> None:
     for frame in demo_frames():
         assert find_defects(noise.apply(frame.image, 1)).bad is None
@@ -59,11 +62,24 @@ def test_missing_pixels_are_left_out_and_filled(tmp_path: Path) -> None:
     frame[3, 3] = np.inf
     tifffile.imwrite(tmp_path / "holes.tif", frame)
     tifffile.imwrite(tmp_path / "whole.tif", whole)
-    result = gdn("denoise", tmp_path / "holes.tif", tmp_path / "whole.tif", *FAST, "--sampling", "0.1", "--json", "--report")
+    result = gdn(
+        "denoise",
+        tmp_path / "holes.tif",
+        tmp_path / "whole.tif",
+        *FAST,
+        "--sampling",
+        "0.1",
+        "--json",
+        "--report",
+    )
     assert result.returncode == 0, result.stderr
     rows = [json.loads(line) for line in result.stdout.splitlines()]
-    assert any("133 missing (NaN) pixels are left out and filled in" in w for w in rows[0]["warnings"])
-    image, other = (tifffile.imread(tmp_path / f"{name}_denoised.tif") for name in ("holes", "whole"))
+    assert any(
+        "133 missing (NaN) pixels are left out and filled in" in w for w in rows[0]["warnings"]
+    )
+    image, other = (
+        tifffile.imread(tmp_path / f"{name}_denoised.tif") for name in ("holes", "whole")
+    )
     assert np.isfinite(image).all()
     assert np.abs(image - other)[40:52, 60:71].max() < 0.2 * other.mean()
     assert np.abs(image - other)[80:].mean() < 0.02 * other.mean()
@@ -102,15 +118,23 @@ def test_masked_pixels_cost_next_to_nothing_and_unmasked_ones_much() -> None:
     clean = replace(clean, image=np.ascontiguousarray(clean.image[:600, 200:800]))
     counts = np.random.default_rng(1).poisson(2 * clean.image).astype(np.float32)
     damaged = counts.copy()
-    damaged[np.random.default_rng(2).integers(0, 600, 100), np.random.default_rng(4).integers(0, 600, 100)] = 255
+    damaged[
+        np.random.default_rng(2).integers(0, 600, 100),
+        np.random.default_rng(4).integers(0, 600, 100),
+    ] = 255
     damaged[300:312, 300:312] = 255  # on the particle
     engine = open_engine(find_model("pt-ceo2-64"), threads=1)
     bank = bank_for(engine, 0, 16, use_cache=False)
-    results = [denoise_frame(f, clean.sampling_angstrom, engine, bank, SearchSettings()) for f in (counts, damaged)]
+    results = [
+        denoise_frame(f, clean.sampling_angstrom, engine, bank, SearchSettings())
+        for f in (counts, damaged)
+    ]
     errors = []
     for result in results:
         assert result.estimate is not None
-        truth = bin_sum(2 * clean.image, result.grids) * (1 if result.noise.gain == 1 else 1 / result.noise.gain)
+        truth = bin_sum(2 * clean.image, result.grids) * (
+            1 if result.noise.gain == 1 else 1 / result.noise.gain
+        )
         errors.append(float(np.sqrt(((result.estimate.image - truth) ** 2).mean())))
     assert results[0].estimate is not None
     assert results[0].estimate.binned.valid is None
@@ -121,7 +145,9 @@ def test_masked_pixels_cost_next_to_nothing_and_unmasked_ones_much() -> None:
 def test_a_stretched_picture_is_said_to_be_one(tmp_path: Path) -> None:
     counts = noisy_frame((450, 460), 0, 3.0).astype(float)
     tifffile.imwrite(tmp_path / "a.tif", np.clip(17 * counts + 8, 0, 255).astype(np.uint8))
-    result = gdn("denoise", tmp_path / "a.tif", *FAST, "--no-score", "--sampling", "0.0612", "--json")
+    result = gdn(
+        "denoise", tmp_path / "a.tif", *FAST, "--no-score", "--sampling", "0.0612", "--json"
+    )
     assert result.returncode == 0, result.stderr
     row = json.loads(result.stdout)
     assert any("8-bit values are not counts" in w for w in row["warnings"])
@@ -131,7 +157,11 @@ def test_the_last_frame_is_examined_once(monkeypatch: pytest.MonkeyPatch) -> Non
     frames = [np.random.default_rng(i).poisson(5.0, (80, 90)).astype(np.float32) for i in (0, 1)]
     frames[1][40, 40] = 500
     asked: list[float] = []
-    monkeypatch.setattr(examined, "find_defects", lambda frame: asked.append(float(frame.max())) or find_defects(frame))
+    monkeypatch.setattr(
+        examined,
+        "find_defects",
+        lambda frame: asked.append(float(frame.max())) or find_defects(frame),
+    )
     examine = examined.Examiner()
     first, again, other = examine(frames[0]), examine(frames[0].copy()), examine(frames[1])
     assert len(asked) == 2
@@ -139,5 +169,7 @@ def test_the_last_frame_is_examined_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert other[0].bad is not None
     assert other[1][40, 40] < 20
     np.testing.assert_array_equal(examine(frames[1])[1], other[1])
-    assert examine(frames[1], NoiseModel(kind="gaussian", read_noise=2.0))[2].kind == "gaussian"  # other noise: another question
+    assert (
+        examine(frames[1], NoiseModel(kind="gaussian", read_noise=2.0))[2].kind == "gaussian"
+    )  # other noise: another question
     assert len(asked) == 3

@@ -1,4 +1,5 @@
-"""The kinds of recipe beyond the plain ones: flow, rungs, style, plane waves, adversaries, labels, the U-Net."""
+"""The kinds of recipe beyond the plain ones: flow, rungs, style, plane waves, adversaries, labels,
+the U-Net."""
 
 from __future__ import annotations
 
@@ -50,8 +51,17 @@ FULL = {"latent": 80, "rungs": (1,), "rung_width": 8, "flow": 4, "flow_width": 8
         ({"network": {"body": "waves", "waves": 4}}, {"fit", "kl"}),
         ({"network": {"stem": "linear"}, "loss": {"condition_weight": 50.0}}, {"condition"}),
         ({"network": {"patch": 24, "coarse": 6, "latent": 36}}, {"fit"}),
-        ({"network": {"discriminator_norm": False}, "loss": {"adversary": "relativistic", "gradient_penalty": 1.0}}, {"d_loss"}),
-        ({"loss": {"kind": "gan", "adversary": "relativistic", "gradient_penalty": 1.0}}, {"g_loss", "d_loss"}),
+        (
+            {
+                "network": {"discriminator_norm": False},
+                "loss": {"adversary": "relativistic", "gradient_penalty": 1.0},
+            },
+            {"d_loss"},
+        ),
+        (
+            {"loss": {"kind": "gan", "adversary": "relativistic", "gradient_penalty": 1.0}},
+            {"g_loss", "d_loss"},
+        ),
         ({"stream": {"augment": False}}, {"fit"}),
     ],
 )
@@ -81,7 +91,10 @@ def test_flow_and_rungs_export_and_agree_with_torch(tmp_path: Path, full_run: Pa
     report = export_model(generator, encoder, recipe, training, tmp_path / "m")
     assert report.generator_error < 1e-4
     model = load_model(tmp_path / "m")
-    image, sigma = 1 + np.random.default_rng(0).normal(0, 0.2, (9, 32, 32)).astype(np.float32), np.full(9, 0.2, np.float32)
+    image, sigma = (
+        1 + np.random.default_rng(0).normal(0, 0.2, (9, 32, 32)).astype(np.float32),
+        np.full(9, 0.2, np.float32),
+    )
     with open_engine(model, "onnxruntime") as a, open_engine(model, "torch") as b:
         first, second = a.encode(image, sigma), b.encode(image, sigma)
         assert first is not None
@@ -155,11 +168,15 @@ def test_a_generator_without_a_folded_form_still_searches(tmp_path: Path, datase
         left = np.einsum("nkij,nij->nk", pushed, v)
         np.testing.assert_allclose(left, np.einsum("nkd,nd->nk", t, pulled), rtol=1e-3, atol=1e-4)
         frame = noisy_frame((150, 170)).astype(np.float32)
-        found = denoise_frame(frame, 0.1, engine, bank_for(engine, 0, 8, use_cache=False), SearchSettings())
+        found = denoise_frame(
+            frame, 0.1, engine, bank_for(engine, 0, 8, use_cache=False), SearchSettings()
+        )
         assert np.isfinite(found.image).all()
 
 
-def test_weights_without_flow_and_rungs_start_a_run_with_them(tmp_path: Path, tiny_model: Path) -> None:
+def test_weights_without_flow_and_rungs_start_a_run_with_them(
+    tmp_path: Path, tiny_model: Path
+) -> None:
     import torch
 
     from gdn.generator.loading import networks_of_model
@@ -174,7 +191,13 @@ def test_weights_without_flow_and_rungs_start_a_run_with_them(tmp_path: Path, ti
 
 
 @pytest.mark.parametrize(
-    "bad", [{"latent": 15}, {"patch": 48}, {"rungs": (9,), "latent": 80}, {"rungs": (1, 1, 1), "latent": 900}]
+    "bad",
+    [
+        {"latent": 15},
+        {"patch": 48},
+        {"rungs": (9,), "latent": 80},
+        {"rungs": (1, 1, 1), "latent": 900},
+    ],
 )
 def test_shapes_that_do_not_fit_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"patch|latent|rungs"):
@@ -186,7 +209,10 @@ def test_labels_follow_defocus_and_thickness(dataset: Path) -> None:
     from gdn.training.patch_stream import wave_patches
 
     path = sorted((dataset / "waves").glob("*.npz"))[0]
-    near, far = (wave_patches(path, Optics(defocus_nm=d), np.random.default_rng(0), 3, 32, 0.4)[1] for d in (4, 16))
+    near, far = (
+        wave_patches(path, Optics(defocus_nm=d), np.random.default_rng(0), 3, 32, 0.4)[1]
+        for d in (4, 16)
+    )
     np.testing.assert_allclose(far[:, 0] - near[:, 0], 2)
     np.testing.assert_array_equal(far[:, 1], near[:, 1])
 
@@ -200,10 +226,14 @@ def test_large_patches_never_leave_the_cell() -> None:
     assert np.ptp(np.array([_angle(rng, 12.8, 64.0) for _ in range(500)]) % (np.pi / 2)) > 1.4
 
 
-def test_a_unet_trains_exports_and_compares(tmp_path: Path, dataset: Path, frame_file: Path) -> None:
+def test_a_unet_trains_exports_and_compares(
+    tmp_path: Path, dataset: Path, frame_file: Path
+) -> None:
     from gdn.evaluation.unet import unet_frame
 
-    recipe = tiny(network={"patch": 32, "coarse": 4, "scales": 3, "channel_cap": 16}, loss={"kind": "unet"})
+    recipe = tiny(
+        network={"patch": 32, "coarse": 4, "scales": 3, "channel_cap": 16}, loss={"kind": "unet"}
+    )
     row = trained(recipe, tmp_path / "run", dataset)
     assert {"squared_error", "psnr_study_db"} <= set(row)
     with warnings.catch_warnings():
@@ -215,7 +245,16 @@ def test_a_unet_trains_exports_and_compares(tmp_path: Path, dataset: Path, frame
         found = unet_frame(frame, 0.45, 0.1, tmp_path / "mine")
         assert found.shape == shape
         assert np.isfinite(found).all()
-    options = ["--vacuum", "0.45", "--against", "constant", "--unet", tmp_path / "mine", "--restarts", "8"]
+    options = [
+        "--vacuum",
+        "0.45",
+        "--against",
+        "constant",
+        "--unet",
+        tmp_path / "mine",
+        "--restarts",
+        "8",
+    ]
     compared = gdn("evaluate", frame_file, *options)
     assert compared.returncode == 0, compared.stderr
     assert "| poisson:1 | unet-mine |" in compared.stdout
@@ -235,7 +274,9 @@ def test_generators_of_a_kind_are_alike_and_noise_is_not() -> None:
     same = likeness(lattices(80), data)
     assert same.precision > 0.7
     assert same.recall > 0.7
-    few = likeness(np.repeat(data[:2], 40, 0) + rng.normal(0, 1e-4, (80, 32, 32)).astype(np.float32), data)
+    few = likeness(
+        np.repeat(data[:2], 40, 0) + rng.normal(0, 1e-4, (80, 32, 32)).astype(np.float32), data
+    )
     assert few.precision > 0.9
     assert few.recall < 0.5
     noise = likeness((1 + rng.normal(0, 0.2, (80, 32, 32))).astype(np.float32), data)
@@ -253,11 +294,23 @@ def test_tiles_know_what_they_show(dataset: Path) -> None:
     assert kind_of(np.full(len(part), 58), part, 26) == "edge"
     assert kind_of(np.zeros(0, int), np.zeros((0, 2)), 26) == "vacuum"
     y, x = np.indices((64, 64))
-    places = np.stack(np.meshgrid(np.arange(8, 60, 8), np.arange(8, 60, 8)), -1).reshape(-1, 2).astype(float)
-    dots = np.exp(-0.5 * (((y[..., None] - places[:, 0]) ** 2 + (x[..., None] - places[:, 1]) ** 2) / 2)).sum(-1)
+    places = (
+        np.stack(np.meshgrid(np.arange(8, 60, 8), np.arange(8, 60, 8)), -1)
+        .reshape(-1, 2)
+        .astype(float)
+    )
+    dots = np.exp(
+        -0.5 * (((y[..., None] - places[:, 0]) ** 2 + (x[..., None] - places[:, 1]) ** 2) / 2)
+    ).sum(-1)
     for sign, name in ((-1, "black"), (1, "white"), (0.01, "intermediate")):
-        assert contrast_class(column_contrast((1 + 0.3 * sign * dots).astype(np.float32), places, 0.4)) == name
-    assert contrast_class(column_contrast(np.ones((8, 8), np.float32), np.zeros((0, 2)), 0.4)) == "none"
+        assert (
+            contrast_class(column_contrast((1 + 0.3 * sign * dots).astype(np.float32), places, 0.4))
+            == name
+        )
+    assert (
+        contrast_class(column_contrast(np.ones((8, 8), np.float32), np.zeros((0, 2)), 0.4))
+        == "none"
+    )
 
 
 def test_every_experiment_is_a_valid_recipe() -> None:
@@ -271,8 +324,27 @@ def test_every_experiment_is_a_valid_recipe() -> None:
 @pytest.mark.slow
 def test_the_instrument_prints_a_row_for_a_run(tmp_path: Path, full_run: Path) -> None:
     pytest.importorskip("abtem")  # the unseen structures are simulated on the spot
-    script = [sys.executable, str(ROOT / "benchmarks" / "generators.py"), str(full_run), "--rows", str(tmp_path / "rows.jsonl")]
-    small = ["--tiles", "4", "--targets", "2", "--samples", "16", "--steps", "2", "--frames", "0", "--threads", "1"]
+    script = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "generators.py"),
+        str(full_run),
+        "--rows",
+        str(tmp_path / "rows.jsonl"),
+    ]
+    small = [
+        "--tiles",
+        "4",
+        "--targets",
+        "2",
+        "--samples",
+        "16",
+        "--steps",
+        "2",
+        "--frames",
+        "0",
+        "--threads",
+        "1",
+    ]
     command = [*script, *small, "--data", str(tmp_path / "data")]
     result = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     assert result.returncode == 0, result.stderr
@@ -291,7 +363,9 @@ def test_frames_edges_cut_some_images_and_what_lies_beyond_does_not_count() -> N
     inside = random_windows(400, 32, 0.5, StepDraws.single(0, "cpu"))
     assert inside.shape == (400, 1, 32, 32)
     seen = inside.mean((1, 2, 3))
-    assert 0.4 < float((seen < 1).float().mean()) < 0.55  # half, less those of which no side was cut
+    assert (
+        0.4 < float((seen < 1).float().mean()) < 0.55
+    )  # half, less those of which no side was cut
     for one in inside[:50, 0]:
         rows, columns = one.any(1), one.any(0)
         assert torch.equal(one, (rows[:, None] & columns[None]).float())  # a rectangle
@@ -301,9 +375,13 @@ def test_frames_edges_cut_some_images_and_what_lies_beyond_does_not_count() -> N
     changed = torch.where(inside == 1, images, 1e3)
     variance = torch.ones(400)
     torch.testing.assert_close(
-        reconstruction(images, target, variance, inside), reconstruction(changed, target, variance, inside)
+        reconstruction(images, target, variance, inside),
+        reconstruction(changed, target, variance, inside),
     )
-    assert (reconstruction(images, target, variance, inside) < reconstruction(images, target, variance, torch.ones(1))).any()
+    assert (
+        reconstruction(images, target, variance, inside)
+        < reconstruction(images, target, variance, torch.ones(1))
+    ).any()
 
 
 def test_low_doses_count_for_more_where_less_is_called_unknown() -> None:
@@ -323,5 +401,7 @@ def test_low_doses_count_for_more_where_less_is_called_unknown() -> None:
         state = State(recipe := Recipe.model_validate(content), "cpu")
         real = 0.2 * torch.randn(8, 1, 32, 32, generator=torch.Generator().manual_seed(1))
         draws = StepDraws.single(2, "cpu")
-        fits.append(LOSSES["range"](state, recipe, real, torch.zeros(8, 2), "cpu", draws)["fit"].item())
+        fits.append(
+            LOSSES["range"](state, recipe, real, torch.zeros(8, 2), "cpu", draws)["fit"].item()
+        )
     assert fits[1] > 1.5 * fits[0]

@@ -33,7 +33,9 @@ from gdn.trust.held_out_score import Comparison, Expected
 from gdn.trust.judge import Trust
 
 RNG = np.random.default_rng(2)
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 
 
 def _frame(side: int, p: float = 0.4) -> tuple[np.ndarray, FrameResult, Trust]:
@@ -93,8 +95,12 @@ def _frame(side: int, p: float = 0.4) -> tuple[np.ndarray, FrameResult, Trust]:
         rate=0.05,
     )
     scores = [
-        Comparison(against="best blur", difference=4e-3, error=4e-4, expected=6e-4, nats=100, nats_error=9),
-        Comparison(against="constant", difference=1e-4, error=4e-4, expected=6e-4, nats=1, nats_error=9),
+        Comparison(
+            against="best blur", difference=4e-3, error=4e-4, expected=6e-4, nats=100, nats_error=9
+        ),
+        Comparison(
+            against="constant", difference=1e-4, error=4e-4, expected=6e-4, nats=1, nats_error=9
+        ),
     ]
     words = ["<b>not</b> explained & so on"] if p < 0.01 else []
     trust = Trust(
@@ -125,7 +131,11 @@ def twenty() -> Ledger:
 
 def test_twenty_large_frames_make_one_small_page(twenty: Ledger, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    write_report(path, ReportedRun("gdn: 20 frames", [("command", "gdn denoise 'a <b>.tif'"), ("seed", "0")]), twenty)
+    write_report(
+        path,
+        ReportedRun("gdn: 20 frames", [("command", "gdn denoise 'a <b>.tif'"), ("seed", "0")]),
+        twenty,
+    )
     assert path.stat().st_size < 30e6
     text = path.read_text()
     # Self-contained: nothing is fetched, no script runs.
@@ -150,10 +160,16 @@ def test_a_browser_renders_it(twenty: Ledger, tmp_path: Path) -> None:
     path, shot = tmp_path / "report.html", tmp_path / "shot.png"
     write_report(path, ReportedRun("gdn: 20 frames", []), twenty)
     assert BROWSER is not None
-    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
     # The page is measured from inside by the browser: a copy of it reports what was laid out.
     probe = (
-        "<script>addEventListener('load',()=>{const i=[...document.images];document.title=[i.length,"
+        "<script>addEventListener('load',()=>{const "
+        "i=[...document.images];document.title=[i.length,"
         "i.filter(e=>e.complete&&e.naturalWidth>0&&e.getBoundingClientRect().width>100).length,"
         "[...document.querySelectorAll('svg')].filter(e=>e.getBoundingClientRect().height>50).length,"
         "document.documentElement.scrollWidth<=innerWidth].join()})</script>"
@@ -161,16 +177,28 @@ def test_a_browser_renders_it(twenty: Ledger, tmp_path: Path) -> None:
     copy = tmp_path / "probe.html"
     copy.write_text(path.read_text().replace("</body>", probe + "</body>"))
     done = subprocess.run(
-        [BROWSER, *options, "--window-size=1300,900", "--virtual-time-budget=20000", "--dump-dom", copy.as_uri()],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        [
+            BROWSER,
+            *options,
+            "--window-size=1300,900",
+            "--virtual-time-budget=20000",
+            "--dump-dom",
+            copy.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     title = re.search(r"<title>(.*?)</title>", done.stdout)
     assert title, done.stderr[-500:]
     assert title[1] == "120,120,40,true"
     subprocess.run(
         [BROWSER, *options, "--window-size=1300,1600", f"--screenshot={shot}", path.as_uri()],
-        capture_output=True, timeout=120, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
     picture = np.asarray(Image.open(shot).convert("L"), dtype=float)
     assert picture.shape == (1600, 1300)
     assert 0.02 < (picture < 128).mean() < 0.8  # neither blank nor black

@@ -51,7 +51,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         network.leave.weight.normal_(0, 0.05)
     save_file(network.state_dict(), str(folder / "restore.safetensors"))
-    about = {"shape": network.shape.record(), "sampling_angstrom": 0.35, "seeds": [0], "images": 0, "recipe": {"name": "none"}}
+    about = {
+        "shape": network.shape.record(),
+        "sampling_angstrom": 0.35,
+        "seeds": [0],
+        "images": 0,
+        "recipe": {"name": "none"},
+    }
     (folder / "restore.json").write_text(json.dumps(about))
     return folder
 
@@ -106,7 +112,9 @@ def test_a_restorers_card_says_what_it_is(restorer: Path) -> None:
         ({"files": {}}, "lists no weights.safetensors"),
     ],
 )
-def test_cards_that_are_no_restorers_are_refused(folder: Path, changes: dict[str, object], words: str) -> None:
+def test_cards_that_are_no_restorers_are_refused(
+    folder: Path, changes: dict[str, object], words: str
+) -> None:
     edit(folder, **changes)
     with pytest.raises(ModelError, match=words):
         load_any(folder)
@@ -128,7 +136,11 @@ def test_a_changed_weight_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["weights.safetensors", "restorer.onnx"])
 def test_damage_that_the_hash_vouches_for_is_one_line(folder: Path, name: str) -> None:
     (folder / name).write_bytes(b"\x80\x04K\x01.")
-    edit(folder, files=json.loads((folder / "model.json").read_text())["files"] | {name: sha256_of(folder / name)})
+    edit(
+        folder,
+        files=json.loads((folder / "model.json").read_text())["files"]
+        | {name: sha256_of(folder / name)},
+    )
     model = load_any(folder)
     assert isinstance(model, RestorerModel)
     with pytest.raises(EngineError) as caught:
@@ -139,13 +151,17 @@ def test_damage_that_the_hash_vouches_for_is_one_line(folder: Path, name: str) -
 def test_weights_of_another_shape_are_not_exported(trained: Path, tmp_path: Path) -> None:
     source = Path(shutil.copytree(trained, tmp_path / "sitting"))
     about = json.loads((source / "restore.json").read_text())
-    (source / "restore.json").write_text(json.dumps(about | {"shape": {"widths": [8, 16], "blocks": [1, 1]}}))
+    (source / "restore.json").write_text(
+        json.dumps(about | {"shape": {"widths": [8, 16], "blocks": [1, 1]}})
+    )
     one_line(gdn("export", source, "-o", tmp_path / "out"), 2, "not the weights of a restorer")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("shape", [(48, 64), (37, 50), (3, 5)])
-def test_any_size_is_torchs_image(trained: Path, session: RestorerSession, shape: tuple[int, int]) -> None:
+def test_any_size_is_torchs_image(
+    trained: Path, session: RestorerSession, shape: tuple[int, int]
+) -> None:
     import torch
     from safetensors.torch import load_file
 
@@ -157,12 +173,19 @@ def test_any_size_is_torchs_image(trained: Path, session: RestorerSession, shape
     round_to_half(network)
     frame = np.random.default_rng(0).poisson(20.0, shape).astype(np.float32)
     sides = [max(n + -n % 4, 8) for n in shape]
-    padded = np.pad(frame, [(0, m - n) for m, n in zip(sides, shape, strict=True)], mode="symmetric")
+    padded = np.pad(
+        frame, [(0, m - n) for m, n in zip(sides, shape, strict=True)], mode="symmetric"
+    )
     frames, mask = torch.zeros(1, 5, *sides), torch.zeros(1, 5, *sides)
     frames[0, 0], mask[0, 0] = torch.from_numpy(padded), 1
     with torch.no_grad():
-        mean, deviation = float(frame.mean()), float(frame.std())  # of the frame, not of what is mirrored
-        standard = network.restore((frames - mean) / deviation * mask, mask).numpy()[0, 0, : shape[0], : shape[1]]
+        mean, deviation = (
+            float(frame.mean()),
+            float(frame.std()),
+        )  # of the frame, not of what is mirrored
+        standard = network.restore((frames - mean) / deviation * mask, mask).numpy()[
+            0, 0, : shape[0], : shape[1]
+        ]
         expected = mean + deviation * standard
     np.testing.assert_allclose(session.restore(frame[None]), expected, rtol=1e-4)
 
@@ -178,7 +201,8 @@ def test_wrong_arguments_say_what_is_expected(session: RestorerSession) -> None:
 
 
 def test_turns_turn_back(session: RestorerSession) -> None:
-    """A network that only multiplies by its own symmetry commutes with turns; a random one averages to a symmetric one."""
+    """A network that only multiplies by its own symmetry commutes with turns; a random one averages
+    to a symmetric one."""
     frame = np.random.default_rng(1).poisson(30.0, (24, 32)).astype(np.float32)
     whole = session.restore(frame[None], turns=8)
     assert whole.shape == frame.shape
@@ -216,7 +240,8 @@ def test_frames_are_binned_by_the_nearest_whole_number() -> None:
 
 
 def test_a_restored_frame_lies_on_its_own_grid(session: RestorerSession) -> None:
-    """A network of no weight in its last layer gives the mean; the image keeps size, place and units."""
+    """A network of no weight in its last layer gives the mean; the image keeps size, place and
+    units."""
     frame = np.random.default_rng(2).poisson(3.0, (101, 87)).astype(np.uint8)
     image = restored(frame, 0.0612, session)
     assert image.shape == frame.shape
@@ -235,7 +260,11 @@ def synthetic(seed: int = 0, size: int = 160) -> tuple[np.ndarray, np.ndarray, n
     """A clean image (electrons per px) and another one."""
     rng = np.random.default_rng(seed)
     clean, other = (gaussian_filter(rng.standard_normal((size, size)), 2.0) for _ in range(2))
-    return np.maximum(20 * (1 + 0.2 * clean / clean.std()), 1).astype(np.float32), (other / other.std()).astype(np.float32), rng
+    return (
+        np.maximum(20 * (1 + 0.2 * clean / clean.std()), 1).astype(np.float32),
+        (other / other.std()).astype(np.float32),
+        rng,
+    )
 
 
 def split_of(clean: np.ndarray, seed: int) -> tuple[object, Recorded]:
@@ -267,11 +296,19 @@ def test_the_truth_gets_the_weight() -> None:
 def test_each_band_takes_its_own_candidate() -> None:
     """One candidate lacks the coarse part of the image, the other the fine one."""
     clean, _, rng = synthetic(3)
-    coarse = 5 * gaussian_filter(rng.standard_normal(clean.shape), 8) / gaussian_filter(rng.standard_normal(clean.shape), 8).std()
+    coarse = (
+        5
+        * gaussian_filter(rng.standard_normal(clean.shape), 8)
+        / gaussian_filter(rng.standard_normal(clean.shape), 8).std()
+    )
     whole = (clean + coarse - coarse.min()).astype(np.float32)
     parts, _ = split_of(whole, 4)
     fine = whole - gaussian_filter(whole, 4) + whole.mean()
-    images = [0.75 * fine, 0.75 * np.full_like(whole, whole.mean()), 0.75 * gaussian_filter(whole, 4)]
+    images = [
+        0.75 * fine,
+        0.75 * np.full_like(whole, whole.mean()),
+        0.75 * gaussian_filter(whole, 4),
+    ]
     mixing = choose_mixing(parts, images, NAMES, Choice(), SAMPLING)
     image, _ = mixed([im / 0.75 for im in images], mixing, SAMPLING)
     errors = [np.square(im / 0.75 - whole).mean() for im in images]
@@ -284,7 +321,11 @@ def test_garbage_changes_nothing(seed: int) -> None:
     clean, wrong, _ = synthetic(seed)
     parts, _ = split_of(clean, seed + 10)
     good = clean + 0.3 * wrong
-    images = [0.75 * good, gaussian_filter(parts.first, 2.0), 0.75 * np.random.default_rng(seed).permuted(clean)]
+    images = [
+        0.75 * good,
+        gaussian_filter(parts.first, 2.0),
+        0.75 * np.random.default_rng(seed).permuted(clean),
+    ]
     mixing = choose_mixing(parts, images, NAMES, Choice(), SAMPLING)
     image, _ = mixed([im / 0.75 for im in images], mixing, SAMPLING)
     before, after = (float(np.square(im - clean).mean()) for im in (good, image))
@@ -295,7 +336,12 @@ def test_garbage_changes_nothing(seed: int) -> None:
 def test_weights_lie_on_the_simplex() -> None:
     clean, wrong, _ = synthetic(7)
     parts, _ = split_of(clean, 7)
-    images = [0.75 * (clean + wrong), 0.75 * (clean + wrong), 0.75 * (clean - wrong), parts.first]  # two the same
+    images = [
+        0.75 * (clean + wrong),
+        0.75 * (clean + wrong),
+        0.75 * (clean - wrong),
+        parts.first,
+    ]  # two the same
     mixing = choose_mixing(parts, images, (*NAMES, "another"), Choice(share=0.5), SAMPLING)
     assert (mixing.weights >= 0).all()
     np.testing.assert_allclose(mixing.weights.sum(1), 1)
@@ -303,7 +349,8 @@ def test_weights_lie_on_the_simplex() -> None:
 
 
 class Truth:
-    """A candidate that knows the clean frame (electrons per recorded pixel), of the share of counts it is given."""
+    """A candidate that knows the clean frame (electrons per recorded pixel), of the share of counts
+    it is given."""
 
     name = "truth"
 
@@ -323,7 +370,9 @@ def test_a_result_is_mixed_and_scored_with_all_its_candidates() -> None:
     cut = np.ascontiguousarray(frame.image[:430, :440])
     noisy, truth = DEMO_NOISE.apply(cut, 3), Truth(cut)
     alone = denoise_frame(noisy, frame.sampling_angstrom, engine, bank, SearchSettings())
-    result = denoise_frame(noisy, frame.sampling_angstrom, engine, bank, SearchSettings(), others=[truth])
+    result = denoise_frame(
+        noisy, frame.sampling_angstrom, engine, bank, SearchSettings(), others=[truth]
+    )
     assert alone.mixing is None
     assert isinstance(result.mixing, Mixing)
     assert result.mixing.share("truth") > 0.7
@@ -336,9 +385,16 @@ def test_a_result_is_mixed_and_scored_with_all_its_candidates() -> None:
     np.testing.assert_array_equal(result.estimate.added, alone.estimate.added)
     assert (result.estimate.raw_spread >= alone.estimate.raw_spread).all()
     truth.asked.clear()
-    halves = from_part(result.estimate, recorded_frame(noisy, result), 0, engine, bank, SearchSettings(), [truth])
-    assert truth.asked == [2]  # of the part's part: its image of the part is that by which the mixture was chosen
-    assert np.square(halves.mine - bin_sum(cut, result.grids)).mean() < 0.3 * before * result.grids.area**2
+    halves = from_part(
+        result.estimate, recorded_frame(noisy, result), 0, engine, bank, SearchSettings(), [truth]
+    )
+    assert truth.asked == [
+        2
+    ]  # of the part's part: its image of the part is that by which the mixture was chosen
+    assert (
+        np.square(halves.mine - bin_sum(cut, result.grids)).mean()
+        < 0.3 * before * result.grids.area**2
+    )
 
 
 def test_a_restorer_of_random_weights_costs_nothing(session: RestorerSession) -> None:
@@ -348,7 +404,9 @@ def test_a_restorer_of_random_weights_costs_nothing(session: RestorerSession) ->
     cut = np.ascontiguousarray(frame.image[:430, :430])
     noisy = DEMO_NOISE.apply(cut, 5)
     images = [
-        denoise_frame(noisy, frame.sampling_angstrom, engine, bank, SearchSettings(), others=others).image
+        denoise_frame(
+            noisy, frame.sampling_angstrom, engine, bank, SearchSettings(), others=others
+        ).image
         for others in ([], [RestorerCandidate(session)])
     ]
     before, after = (float(np.square(image - cut).mean()) for image in images)
@@ -358,8 +416,19 @@ def test_a_restorer_of_random_weights_costs_nothing(session: RestorerSession) ->
 # The command
 
 
-def test_denoise_with_a_restorer_beside_a_generator(frame_file: Path, restorer: Path, tmp_path: Path) -> None:
-    result = gdn("denoise", frame_file, *FAST, "--model", f"pt-ceo2-64,{restorer}", "--report", "-o", tmp_path)
+def test_denoise_with_a_restorer_beside_a_generator(
+    frame_file: Path, restorer: Path, tmp_path: Path
+) -> None:
+    result = gdn(
+        "denoise",
+        frame_file,
+        *FAST,
+        "--model",
+        f"pt-ceo2-64,{restorer}",
+        "--report",
+        "-o",
+        tmp_path,
+    )
     assert result.returncode == 0, result.stderr
     record = json.loads((tmp_path / "frame.json").read_text())
     assert record["model"]["name"] == "pt-ceo2-64"
@@ -370,7 +439,9 @@ def test_denoise_with_a_restorer_beside_a_generator(frame_file: Path, restorer: 
 
 
 def test_denoise_by_a_restorer_alone(frame_file: Path, restorer: Path, tmp_path: Path) -> None:
-    result = gdn("denoise", frame_file, *FAST, "--model", restorer, "--json", "--report", "-o", tmp_path)
+    result = gdn(
+        "denoise", frame_file, *FAST, "--model", restorer, "--json", "--report", "-o", tmp_path
+    )
     assert result.returncode == 0, result.stderr
     row = json.loads(result.stdout)
     assert row["model"] == "restore"
@@ -391,12 +462,17 @@ def test_denoise_by_a_restorer_alone(frame_file: Path, restorer: Path, tmp_path:
 
 
 def other_crystal() -> np.ndarray:
-    """A particle of 16 Å with two kinds of columns in the manner of HAADF, 300x300 px of 0.14 Å, which no generator has seen."""
+    """A particle of 16 Å with two kinds of columns in the manner of HAADF, 300x300 px of 0.14 Å,
+    which no generator has seen."""
     y, x = np.mgrid[:300, :300] * 0.14 - 21
     image = np.full((300, 300), 0.1)
     for (dy, dx), strength, width in (((0, 0), 0.8, 0.5), ((1.4, 2.3), 0.35, 0.45)):
         cy, cx = dy + 2.8 * np.round((y - dy) / 2.8), dx + 4.6 * np.round((x - dx) / 4.6)
-        image += strength * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * width**2)) * (np.hypot(cy, cx) < 8)
+        image += (
+            strength
+            * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * width**2))
+            * (np.hypot(cy, cx) < 8)
+        )
     return image.astype(np.float32)
 
 

@@ -12,9 +12,22 @@ from conftest import ROOT
 GROUND = ("errors", "storage", "restarts", "likelihood", "blas")
 # From the ground up. A package may import those before it, and GROUND.
 FLOORS = (
-    "frames", "models", "recipes", "simulation", "generator", "engines", "search", "trust", "pipeline", "training", "evaluation",
-    "report", "batch", "cluster", "cli",
-)  # fmt: skip
+    "frames",
+    "models",
+    "recipes",
+    "simulation",
+    "generator",
+    "engines",
+    "search",
+    "trust",
+    "pipeline",
+    "training",
+    "evaluation",
+    "report",
+    "batch",
+    "cluster",
+    "cli",
+)
 # Beyond the order: what would be possible but is not meant.
 APART = {
     "search": {"simulation", "generator"},  # gdn denoise needs neither, nor torch
@@ -34,7 +47,9 @@ def imported(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gdn."):
             yield (node.module or "").split(".")[1]
         elif isinstance(node, ast.Import):
-            yield from (name.name.split(".")[1] for name in node.names if name.name.startswith("gdn."))
+            yield from (
+                name.name.split(".")[1] for name in node.names if name.name.startswith("gdn.")
+            )
 
 
 def arrows() -> set[tuple[str, str, str]]:
@@ -43,19 +58,31 @@ def arrows() -> set[tuple[str, str, str]]:
     found = set()
     for path in root.rglob("*.py"):
         room = path.relative_to(root).parts[0].removesuffix(".py")
-        found |= {(room, other, str(path.relative_to(root))) for other in imported(path) if other != room}
+        found |= {
+            (room, other, str(path.relative_to(root))) for other in imported(path) if other != room
+        }
     return found
 
 
 def test_every_room_has_a_floor() -> None:
-    rooms = {p.name.removesuffix(".py") for p in (ROOT / "gdn").iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    rooms = {
+        p.name.removesuffix(".py")
+        for p in (ROOT / "gdn").iterdir()
+        if p.suffix == ".py" or (p / "__init__.py").exists()
+    }
     assert rooms - {"__init__", "__main__"} == {*GROUND, *FLOORS}
 
 
 @pytest.mark.parametrize("room", [*GROUND, *FLOORS])
 def test_no_import_goes_up(room: str) -> None:
     below = (
-        {*GROUND[: GROUND.index(room)]} if room in GROUND else {*GROUND, *FLOORS[: FLOORS.index(room)]} - APART.get(room, set())
+        {*GROUND[: GROUND.index(room)]}
+        if room in GROUND
+        else {*GROUND, *FLOORS[: FLOORS.index(room)]} - APART.get(room, set())
     )
-    upward = sorted(f"{file} imports gdn.{other}" for a, other, file in arrows() if a == room and other not in below)
+    upward = sorted(
+        f"{file} imports gdn.{other}"
+        for a, other, file in arrows()
+        if a == room and other not in below
+    )
     assert not upward

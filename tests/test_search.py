@@ -30,13 +30,22 @@ from gdn.search.laplace import curvature, laplace, linearise
 from gdn.search.newton import conjugate_gradients, newton
 from gdn.search.residual import shrunk_residual
 from gdn.search.symmetry import turn, turn_back, turn_tiles
-from gdn.search.tile_search import SearchSettings, best_of_bank, best_of_each, exchanged, propose, search
+from gdn.search.tile_search import (
+    SearchSettings,
+    best_of_bank,
+    best_of_each,
+    exchanged,
+    propose,
+    search,
+)
 from gdn.storage import CacheError, evict
 
 RNG = np.random.default_rng(0)
 
 
-def tiles(n: int = 3, p: int = 16, alpha: float = 1.0, beta: float = 0.0) -> tuple[TileData, np.ndarray]:
+def tiles(
+    n: int = 3, p: int = 16, alpha: float = 1.0, beta: float = 0.0
+) -> tuple[TileData, np.ndarray]:
     x = (1 + 0.2 * RNG.standard_normal((n, p, p))).clip(0.3, 2).astype(np.float32)
     y = RNG.poisson(20 * x).astype(np.float32)
     w = np.ones_like(y)
@@ -64,7 +73,13 @@ def test_mean_derivative_is_the_derivative(alpha: float, beta: float) -> None:
 
 
 def best_over_doses(x: np.ndarray, data: TileData) -> float:
-    return float(minimize_scalar(lambda a: negative_log_likelihood(a * x[None], data)[0], bounds=(5, 50), method="bounded").fun)
+    return float(
+        minimize_scalar(
+            lambda a: negative_log_likelihood(a * x[None], data)[0],
+            bounds=(5, 50),
+            method="bounded",
+        ).fun
+    )
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (0.0, 4.0)])
@@ -76,7 +91,9 @@ def test_bank_scores_profile_the_dose(alpha: float, beta: float) -> None:
         one = data.take(np.array([t]))
         best = [best_over_doses(x, one) for x in bank]
         differences = np.array(best) - best[0]
-        np.testing.assert_allclose(scores[t] - scores[t, 0], differences, atol=0.02 + 1e-4 * np.abs(differences).max())
+        np.testing.assert_allclose(
+            scores[t] - scores[t, 0], differences, atol=0.02 + 1e-4 * np.abs(differences).max()
+        )
 
 
 def test_each_restart_has_its_own_seed() -> None:
@@ -115,7 +132,11 @@ def test_cache_forgets_the_least_recently_used(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
         os.utime(tmp_path / name, (time.time() - age,) * 2)
     assert [p.name for p in evict(tmp_path, 2500)] == ["old.npy"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".living.2.part.npy", "middle.npy", "new.npy"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        ".living.2.part.npy",
+        "middle.npy",
+        "new.npy",
+    ]
     evict(tmp_path, 0)
     assert not list(tmp_path.glob("[!.]*"))
 
@@ -138,11 +159,16 @@ def test_bank_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_two_processes_may_make_the_same_bank(tmp_path: Path) -> None:
     code = (
-        "from gdn.engines.choose import open_engine; from gdn.models import find_model; from gdn.search.bank import bank_for\n"
-        "with open_engine(find_model('pt-ceo2-64')) as e: print(float(bank_for(e, 0, 300).images[-1].mean()))"
+        "from gdn.engines.choose import open_engine; from gdn.models import "
+        "find_model; from gdn.search.bank import bank_for\n"
+        "with open_engine(find_model('pt-ceo2-64')) as e: print(float(bank_for(e, 0, "
+        "300).images[-1].mean()))"
     )
     env = os.environ | {"GDN_CACHE_DIR": str(tmp_path)}
-    both = [subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     printed = [p.communicate()[0] for p in both]
     assert [p.returncode for p in both] == [0, 0]
     assert printed[0] == printed[1]
@@ -154,7 +180,9 @@ def test_half_precision_keeps_the_ranking() -> None:
         exact = engine.generate(restart_latents(0, range(256), 128))
         truth = engine.generate(restart_latents(7, range(8), 128))
         for dose in (19, 500):
-            data = TileData(RNG.poisson(dose * truth).astype(np.float32), np.ones_like(truth), POISSON)
+            data = TileData(
+                RNG.poisson(dose * truth).astype(np.float32), np.ones_like(truth), POISSON
+            )
             full = bank_scores(BankPart(exact), data, dose)
             half = bank_scores(BankPart(exact.astype(np.float16)), data, dose)
             np.testing.assert_array_equal(full.argmin(1), half.argmin(1))
@@ -202,7 +230,9 @@ def test_objectives_gradient_is_finite_differences(alpha: float, beta: float) ->
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         truth = engine.generate(restart_latents(9, range(2), 128))
         counts = RNG.poisson(20 * truth).astype(np.float32)
-        objective = refinement.Objective(engine, TileData(counts, np.ones_like(counts), NoiseLaw(alpha, beta)))
+        objective = refinement.Objective(
+            engine, TileData(counts, np.ones_like(counts), NoiseLaw(alpha, beta))
+        )
         nuisance = np.tile(np.array([3.0, 0.05, 0.01, -0.02], np.float32), (2, 1))
         theta = np.concatenate([restart_latents(1, range(2), 128), nuisance], 1)
         at_theta, gradient = objective.gradient(theta)
@@ -215,13 +245,18 @@ def test_objectives_gradient_is_finite_differences(alpha: float, beta: float) ->
         for step in np.eye(132, dtype=np.float32)[128:] * 2e-3:
             slope = (value(theta + step) - value(theta - step)) / 4e-3
             np.testing.assert_allclose(gradient @ step, slope * 2e-3, rtol=0.02, atol=0.02)
-        direction = np.concatenate([restart_latents(8, range(1), 128)[0], np.zeros(4, np.float32)]) * 3e-4
+        direction = (
+            np.concatenate([restart_latents(8, range(1), 128)[0], np.zeros(4, np.float32)]) * 3e-4
+        )
         slope = (value(theta + direction) - value(theta - direction)) / 2
-        np.testing.assert_allclose(gradient @ direction, slope, rtol=0.05, atol=0.05 * np.abs(slope).max())
+        np.testing.assert_allclose(
+            gradient @ direction, slope, rtol=0.05, atol=0.05 * np.abs(slope).max()
+        )
 
 
 def test_laplace_matches_the_spread_of_repeated_fits() -> None:
-    """At many electrons and from the truth: the variance of refitted images over noise draws is J^T H^-1 J."""
+    """At many electrons and from the truth: the variance of refitted images over noise draws is J^T
+    H^-1 J."""
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         z = np.repeat(0.5 * restart_latents(3, range(1), 128), 24, 0)
         truth = engine.generate(z)
@@ -240,8 +275,12 @@ def test_refinement_lowers_the_objective_and_batches_do_not_interact() -> None:
         counts = RNG.poisson(20 * truth).astype(np.float32)
         data = TileData(counts, np.ones_like(counts), POISSON)
         symmetry = np.array([0, 1, 3, 6])
-        data = turn_tiles(data, np.array([0, 3, 1, 6]))  # as the tiles lie, so that each start is turned to its own
-        start = refinement.start(restart_latents(1, range(4), 128), np.arange(4), symmetry, 20, np.ones(4, bool))
+        data = turn_tiles(
+            data, np.array([0, 3, 1, 6])
+        )  # as the tiles lie, so that each start is turned to its own
+        start = refinement.start(
+            restart_latents(1, range(4), 128), np.arange(4), symmetry, 20, np.ones(4, bool)
+        )
         before = refinement.evaluate(engine, data, start)
         after = refinement.refine(engine, data, start, 15, 0.05)
         assert (after.objective < before.objective - 10).all()
@@ -253,14 +292,25 @@ def test_converged_candidates_leave_the_batch(monkeypatch: pytest.MonkeyPatch) -
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         truth = engine.generate(0.5 * restart_latents(9, range(2), 128))
         data = TileData(RNG.poisson(20 * truth).astype(np.float32), np.ones_like(truth), POISSON)
-        begun = refinement.start(restart_latents(1, range(2), 128), np.arange(2), np.zeros(2, np.int64), 20, np.ones(2, bool))
+        begun = refinement.start(
+            restart_latents(1, range(2), 128),
+            np.arange(2),
+            np.zeros(2, np.int64),
+            20,
+            np.ones(2, bool),
+        )
         done = refinement.refine(engine, data, begun, 400, 0.05)
-        # One candidate that has converged, at a rate that moves it no more, and one that has not begun.
+        # One candidate that has converged, at a rate that moves it no more, and one that has not
+        # begun.
         fresh = refinement.evaluate(engine, data, begun.take(np.array([1])))
         both = refinement.join([done.take(np.array([0])), fresh])
         sizes = []
         whole = engine.value_and_gradient
-        monkeypatch.setattr(engine, "value_and_gradient", lambda z, *rest: (sizes.append(len(z)), whole(z, *rest))[1])
+        monkeypatch.setattr(
+            engine,
+            "value_and_gradient",
+            lambda z, *rest: (sizes.append(len(z)), whole(z, *rest))[1],
+        )
         found = refinement.refine(engine, data, both, 60, 0.003)
         assert sizes[0] == 2
         assert sizes[-1] == 1
@@ -301,7 +351,10 @@ def test_split_parts_are_independent_and_keep_their_law(alpha: float, beta: floa
     parts = split(binned, NoiseLaw(alpha, beta), 0)
     np.testing.assert_allclose(parts.first + parts.second, binned, rtol=1e-4, atol=1e-3)
     assert abs(np.corrcoef(parts.first.ravel(), parts.second.ravel())[0, 1]) < 0.02
-    for part, share, own in ((parts.first, parts.share, parts.law.beta), (parts.second, 1 - parts.share, parts.other_law.beta)):
+    for part, share, own in (
+        (parts.first, parts.share, parts.law.beta),
+        (parts.second, 1 - parts.share, parts.other_law.beta),
+    ):
         assert part.mean() == pytest.approx(share * level, rel=0.01)
         assert part.var() == pytest.approx(alpha * share * level + own, rel=0.05)
 
@@ -314,7 +367,9 @@ def test_held_out_counts_reject_a_wrong_generator_and_keep_a_right_one() -> None
     assert np.isinf(right.threshold)
     assert right.share == 0
     assert not right.filter_wins
-    wrong, _, _ = choose(parts, (parts.share * 20 * (1 + 0.3 * np.cos(0.8 * x) * np.cos(0.9 * y))).astype(np.float32))
+    wrong, _, _ = choose(
+        parts, (parts.share * 20 * (1 + 0.3 * np.cos(0.8 * x) * np.cos(0.9 * y))).astype(np.float32)
+    )
     assert wrong.filter_wins
     assert wrong.share >= 0.5
 
@@ -349,7 +404,13 @@ def test_a_frame_does_not_depend_on_threads_or_on_the_frames_before_it() -> None
         with open_engine(find_model("pt-ceo2-64"), threads=threads) as engine:
             bank = bank_for(engine, 0, 32)
             if before:
-                denoise_frame(noisy_frame((150, 160), 5).astype(np.float32), 0.2, engine, bank, SearchSettings())
+                denoise_frame(
+                    noisy_frame((150, 160), 5).astype(np.float32),
+                    0.2,
+                    engine,
+                    bank,
+                    SearchSettings(),
+                )
             results.append(denoise_frame(frame, 0.2, engine, bank, SearchSettings()))
     np.testing.assert_array_equal(results[0].image, results[1].image)
     np.testing.assert_array_equal(results[0].raw_spread, results[1].raw_spread)
@@ -358,12 +419,18 @@ def test_a_frame_does_not_depend_on_threads_or_on_the_frames_before_it() -> None
 def test_tiles_hear_of_the_merged_frame() -> None:
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         truth = engine.generate(0.7 * restart_latents(9, range(2), 128))
-        data = TileData(np.random.default_rng(5).poisson(10 * truth).astype(np.float32), np.ones_like(truth), POISSON)
+        data = TileData(
+            np.random.default_rng(5).poisson(10 * truth).astype(np.float32),
+            np.ones_like(truth),
+            POISSON,
+        )
         bank = bank_for(engine, 0, 16)
         settings = SearchSettings(symmetries=1)
         found = propose(engine, bank, data, 10, settings)
         # Had the neighbours found the truth, so would the tile: by its own objective.
-        told = exchanged(engine, data, (10 * truth).astype(np.float32), np.arange(2), 10.0, settings)
+        told = exchanged(
+            engine, data, (10 * truth).astype(np.float32), np.arange(2), 10.0, settings
+        )
         assert told is not None
         assert len(told.z) == 2 * settings.exchange
         best = best_of_each(told)
@@ -372,10 +439,15 @@ def test_tiles_hear_of_the_merged_frame() -> None:
 
 @pytest.fixture(scope="module")
 def turned_starts() -> tuple[TileData, refinement.Candidates, np.ndarray]:
-    """Counts at 19 electrons a pixel of four generated patches, the encoder's guesses of them, and the truth."""
+    """Counts at 19 electrons a pixel of four generated patches, the encoder's guesses of them, and
+    the truth."""
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         truth = engine.generate(restart_latents(11, range(4), 128))
-        data = TileData(np.random.default_rng(4).poisson(19 * truth).astype(np.float32), np.ones_like(truth), POISSON)
+        data = TileData(
+            np.random.default_rng(4).poisson(19 * truth).astype(np.float32),
+            np.ones_like(truth),
+            POISSON,
+        )
         z = engine.encode(data.counts / np.float32(19), np.full(4, 19**-0.5, np.float32))
         assert z is not None
         starts = refinement.start(z, np.arange(4), np.array([0, 1, 4, 7]), 19, np.zeros(4, bool))
@@ -398,7 +470,10 @@ def test_many_conjugate_gradient_iterations_are_the_gauss_newton_step(turned_sta
             assert step.curvature[i] == pytest.approx(exact @ h @ exact, rel=0.02)
         few = [conjugate_gradients(objective, theta, point, k).promised(1.0) for k in (1, 2, 4, 8)]
         assert (np.diff(few, axis=0) > 0).all()  # each iteration promises more than the one before
-        free, damped = (conjugate_gradients(objective, theta, point, 3, d).direction[:, :128] for d in (0.0, 1000.0))
+        free, damped = (
+            conjugate_gradients(objective, theta, point, 3, d).direction[:, :128]
+            for d in (0.0, 1000.0)
+        )
         assert (np.linalg.norm(damped, axis=1) < 0.5 * np.linalg.norm(free, axis=1)).all()
 
 
@@ -411,7 +486,9 @@ def test_gauss_newton_lowers_the_objective_and_the_error(turned_starts: Any) -> 
         alone = newton(engine, data, starts, 1, 2, batch=1)
         np.testing.assert_allclose(alone.objective, found.objective, atol=0.05)
         again = refinement.evaluate(engine, data, replace(found, nuisance=found.nuisance.copy()))
-        assert (found.objective < again.objective + 0.5).all()  # what is reported belongs to the latents
+        assert (
+            found.objective < again.objective + 0.5
+        ).all()  # what is reported belongs to the latents
 
     def error(c: refinement.Candidates) -> float:
         return float(((c.mean / 19 - truth) ** 2).mean())
@@ -420,14 +497,22 @@ def test_gauss_newton_lowers_the_objective_and_the_error(turned_starts: Any) -> 
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "torch"])
-def test_a_step_in_one_graph_is_the_step_by_products(turned_starts: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_step_in_one_graph_is_the_step_by_products(
+    turned_starts: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     if name == "torch":
         pytest.importorskip("torch")
     data, starts, _ = turned_starts
     with open_engine(find_model("pt-ceo2-64"), name, "cpu", threads=1) as engine:
-        whole = [newton(engine, data, starts, 2, STEP_ITERATIONS, damping) for damping in (0.0, 100.0)]
-        monkeypatch.setattr(type(engine), "step", lambda *_: None)  # as of a model that has no such graph
-        parts = [newton(engine, data, starts, 2, STEP_ITERATIONS, damping) for damping in (0.0, 100.0)]
+        whole = [
+            newton(engine, data, starts, 2, STEP_ITERATIONS, damping) for damping in (0.0, 100.0)
+        ]
+        monkeypatch.setattr(
+            type(engine), "step", lambda *_: None
+        )  # as of a model that has no such graph
+        parts = [
+            newton(engine, data, starts, 2, STEP_ITERATIONS, damping) for damping in (0.0, 100.0)
+        ]
     for mine, theirs in zip(whole, parts, strict=True):
         assert (mine.objective < starts.objective).all()
         np.testing.assert_allclose(mine.objective, theirs.objective, atol=0.05)
@@ -448,7 +533,9 @@ def test_a_step_starts_from_where_a_candidate_stands(turned_starts: Any) -> None
     np.testing.assert_allclose(still.mean, starts.mean, rtol=1e-5)
 
 
-def test_a_step_that_breaks_its_promise_is_shortened_or_not_taken(turned_starts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_breaks_its_promise_is_shortened_or_not_taken(
+    turned_starts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, starts, _ = turned_starts
     taken: list[int] = []
 
@@ -464,12 +551,16 @@ def test_a_step_that_breaks_its_promise_is_shortened_or_not_taken(turned_starts:
     np.testing.assert_allclose(found.objective, starts.objective, atol=0.05)
 
 
-def test_a_step_that_overflows_leaves_its_candidate_alone(turned_starts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_overflows_leaves_its_candidate_alone(
+    turned_starts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gdn.search.newton import newton
 
     data, starts, _ = turned_starts
 
-    def overflowing(self: refinement.Objective, theta: np.ndarray, point: Any, tangent: np.ndarray) -> np.ndarray:
+    def overflowing(
+        self: refinement.Objective, theta: np.ndarray, point: Any, tangent: np.ndarray
+    ) -> np.ndarray:
         out = np.zeros((len(theta), *self.data.counts.shape[1:]), np.float32)
         out[0] = np.inf
         return out

@@ -1,4 +1,5 @@
-"""`benchmarks/sitting.py` at toy size on a CPU: what it leaves is whole, run to its end or stopped at any moment."""
+"""`benchmarks/sitting.py` at toy size on a CPU: what it leaves is whole, run to its end or stopped
+at any moment."""
 
 from __future__ import annotations
 
@@ -40,14 +41,28 @@ PATIENCE = 400  # seconds: on a loaded machine torch alone takes half a minute t
 
 
 def start_sitting(recipe: str, out: Path, seconds: float, status: float) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "benchmarks" / "sitting.py"), "--toy", "--recipe", recipe, *RECIPES[recipe][1]]
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "sitting.py"),
+        "--toy",
+        "--recipe",
+        recipe,
+        *RECIPES[recipe][1],
+    ]
     command += ["--seconds", str(seconds), "--status", str(status), "-o", str(out)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def check_whole(out: Path, recipe: str) -> list[dict[str, float]]:
-    """Everything under a final name loads, weights into the networks that they are of; returns the status rows."""
+    """Everything under a final name loads, weights into the networks that they are of; returns the
+    status rows."""
     from PIL import Image
     from safetensors.torch import load_file
 
@@ -70,7 +85,19 @@ def check_whole(out: Path, recipe: str) -> list[dict[str, float]]:
 
 def whole_sitting(recipe: str, out: Path, *more: str) -> str:
     """One of the least time, in this process; what it said."""
-    words = ["sitting.py", "--toy", "--recipe", recipe, *RECIPES[recipe][1], "--seconds", "2", "--status", "60", "-o", str(out)]
+    words = [
+        "sitting.py",
+        "--toy",
+        "--recipe",
+        recipe,
+        *RECIPES[recipe][1],
+        "--seconds",
+        "2",
+        "--status",
+        "60",
+        "-o",
+        str(out),
+    ]
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
         patch.setattr(sys, "argv", [*words, *more])
@@ -88,12 +115,20 @@ def restored(tmp_path_factory) -> tuple[Path, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["restore", "pt-ceo2-wide-128"])
-def test_a_sitting_leaves_weights_settings_statistics_and_its_throughput(tmp_path, restored, recipe):
-    out, said = restored if recipe == "restore" else (tmp_path / "out", whole_sitting(recipe, tmp_path / "out"))
+def test_a_sitting_leaves_weights_settings_statistics_and_its_throughput(
+    tmp_path, restored, recipe
+):
+    out, said = (
+        restored
+        if recipe == "restore"
+        else (tmp_path / "out", whole_sitting(recipe, tmp_path / "out"))
+    )
     rows = check_whole(out, recipe)
     assert rows
     assert rows[-1]["patches" if recipe == "restore" else "images"] >= 0
-    assert {"patches_a_second", "drawn_a_second", "drawing_share"} == set(json.loads(said.splitlines()[-1]))
+    assert {"patches_a_second", "drawn_a_second", "drawing_share"} == set(
+        json.loads(said.splitlines()[-1])
+    )
     assert [json.loads(line) for line in said.splitlines()[:-1]] == rows
     assert list(out.glob("*.png"))
     assert not list(out.glob("*.part"))
@@ -101,7 +136,12 @@ def test_a_sitting_leaves_weights_settings_statistics_and_its_throughput(tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("recipe", "number"), [("restore", signal.SIGTERM), ("restore", signal.SIGKILL), ("pt-ceo2-wide-128", signal.SIGKILL)]
+    ("recipe", "number"),
+    [
+        ("restore", signal.SIGTERM),
+        ("restore", signal.SIGKILL),
+        ("pt-ceo2-wide-128", signal.SIGKILL),
+    ],
 )
 def test_a_sitting_stopped_at_any_moment_leaves_whole_files(tmp_path, recipe, number):
     out = tmp_path / "out"
@@ -134,7 +174,9 @@ def test_a_generator_is_trained_on_any_crystal(tmp_path):
     assert rows[-1]["images"] >= 4
     assert check_whole(tmp_path, "crystals-128") == rows
     assert run.held_out.shape == (16, 1, 128, 128)
-    assert float(run.held_out.abs().max()) * run.recipe.network.intensity_scale < 1.99 + 1e-4  # most_contrast
+    assert (
+        float(run.held_out.abs().max()) * run.recipe.network.intensity_scale < 1.99 + 1e-4
+    )  # most_contrast
     assert len(torch.unique(run.held_out.flatten(1), dim=0)) == 16
 
 

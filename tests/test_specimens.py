@@ -1,4 +1,5 @@
-"""Random specimens: reproducible, inside their cell, at the literature's distances, and of every kind."""
+"""Random specimens: reproducible, inside their cell, at the literature's distances, and of every
+kind."""
 
 from __future__ import annotations
 
@@ -9,7 +10,13 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from gdn.simulation.crystals_table import ATOMIC_NUMBERS, COMPOUNDS, FAMILIES, build_crystal, compounds
+from gdn.simulation.crystals_table import (
+    ATOMIC_NUMBERS,
+    COMPOUNDS,
+    FAMILIES,
+    build_crystal,
+    compounds,
+)
 from gdn.simulation.draws import FORMS
 from gdn.simulation.grains import amorphous, crystal_of, draw_grain, fill_box, grain_to_lab
 from gdn.simulation.specimens import AMORPHOUS, MINIMAL_DISTANCE, random_specimen
@@ -60,14 +67,23 @@ def test_every_form_and_family_occurs_in_200_seeds():
 
 
 def test_few_fields_are_almost_empty():
-    covered = [np.histogram2d(*s.positions[:, :2].T, bins=16, range=[[0, CELL_ANGSTROM]] * 2)[0] > 0 for s in specimens()]
+    covered = [
+        np.histogram2d(*s.positions[:, :2].T, bins=16, range=[[0, CELL_ANGSTROM]] * 2)[0] > 0
+        for s in specimens()
+    ]
     assert np.mean([c.mean() < 0.08 for c in covered]) < 0.03
 
 
 def neighbours(family, elements, pair):
     """Distances (Å) and number of the nearest `pair[1]` atoms about one `pair[0]` atom."""
     _, a, c = next(entry for entry in compounds(family) if entry[0] == elements)
-    numbers, points = fill_box(build_crystal(family, elements, a, c), np.eye(3), np.full(3, -14.0), np.full(3, 14.0), np.zeros(3))
+    numbers, points = fill_box(
+        build_crystal(family, elements, a, c),
+        np.eye(3),
+        np.full(3, -14.0),
+        np.full(3, 14.0),
+        np.zeros(3),
+    )
     first, second = (points[numbers == ATOMIC_NUMBERS[e]] for e in pair)
     centre = first[np.linalg.norm(first, axis=1).argmin()]
     d = np.linalg.norm(second - centre, axis=1)
@@ -118,7 +134,9 @@ def test_the_zone_axis_lies_along_the_beam(family):
         crystal = crystal_of(grain)
         to_lab = grain_to_lab(grain, crystal)
         zone = np.array(grain["zone"]) @ crystal.cell @ to_lab.T
-        assert np.degrees(np.arccos(min(zone[2] / np.linalg.norm(zone), 1))) == pytest.approx(grain["tilt"], abs=1e-4)
+        assert np.degrees(np.arccos(min(zone[2] / np.linalg.norm(zone), 1))) == pytest.approx(
+            grain["tilt"], abs=1e-4
+        )
         assert np.allclose(to_lab @ to_lab.T, np.eye(3))
 
 
@@ -127,7 +145,9 @@ def test_a_box_holds_the_cell_s_density(family):
     grain = draw_grain(np.random.default_rng(5), family)
     crystal = crystal_of(grain)
     low, high = np.array([-30.0, -30, -20]), np.array([30.0, 30, 20])
-    numbers, _ = fill_box(crystal, grain_to_lab(grain, crystal), low, high, np.array(grain["offset"]))
+    numbers, _ = fill_box(
+        crystal, grain_to_lab(grain, crystal), low, high, np.array(grain["offset"])
+    )
     density = len(crystal.numbers) / np.linalg.det(crystal.cell)
     assert len(numbers) / np.prod(high - low) == pytest.approx(density, rel=0.1)
 

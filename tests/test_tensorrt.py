@@ -1,5 +1,5 @@
-"""TensorRT without a GPU: plans are truly built (tensorrt_rtx needs none for that); their cache; and the running half on a
-device that is a fake, for its order of calls and its error paths only."""
+"""TensorRT without a GPU: plans are truly built (tensorrt_rtx needs none for that); their cache;
+and the running half on a device that is a fake, for its order of calls and its error paths only."""
 
 from __future__ import annotations
 
@@ -24,12 +24,22 @@ from gdn.engines.base import EngineError, OutOfMemory, onnx_bytes
 from gdn.engines.choose import open_engine
 from gdn.engines.tensorrt import TensorRTEngine
 from gdn.engines.tensorrt_plan_cache import PlanKey, clear_plans, kept_plans, plan_folder, plan_for
-from gdn.engines.tensorrt_plans import CAPTURED, GRAPHS, MOST, Library, build_plan, load_library, profiles_of
+from gdn.engines.tensorrt_plans import (
+    CAPTURED,
+    GRAPHS,
+    MOST,
+    Library,
+    build_plan,
+    load_library,
+    profiles_of,
+)
 from gdn.likelihood import POISSON, NoiseLaw, TileData
 from gdn.models import Model, find_model, load_model
 from gdn.restarts import restart_latents
 
-needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="needs the tensorrt-rtx extra")
+needs_rtx = pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx") is None, reason="needs the tensorrt-rtx extra"
+)
 SHIPPED = ("pt-ceo2-128", "pt-ceo2-64")
 KEY = PlanKey(
     onnx="a" * 64,
@@ -56,14 +66,16 @@ def test_every_shipped_graph_is_parsed_and_built_at_its_profiles(name: str, grap
 
 
 def without_made_up_names(plan: bytes) -> Counter[bytes]:
-    """The words of a plan in any order, but for the numbers in names that the compiler makes up for its own tensors."""
+    """The words of a plan in any order, but for the numbers in names that the compiler makes up for
+    its own tensors."""
     return Counter(re.split(rb"\s+", re.sub(rb"__mye\d+(\.\d+)?", b"#", plan)))
 
 
 @needs_rtx
 @pytest.mark.parametrize("graph", ["generator", "gradient", "tangent", "step", "encoder"])
 def test_building_again_gives_the_same_but_for_names_that_the_compiler_makes_up(graph: Any) -> None:
-    # Not the same bytes: it numbers its internal tensors as its threads come to them, by where they lie in memory.
+    # Not the same bytes: it numbers its internal tensors as its threads come to them, by where they
+    # lie in memory.
     library, onnx = load_library("tensorrt_rtx"), onnx_bytes(find_model("pt-ceo2-64"), graph)
     first, second = (build_plan(library, onnx, graph) for _ in range(2))
     assert abs(len(first) - len(second)) < 1e-3 * len(first)  # numbers have more digits or fewer
@@ -72,7 +84,10 @@ def test_building_again_gives_the_same_but_for_names_that_the_compiler_makes_up(
 
 
 @needs_rtx
-@pytest.mark.skipif(sys.platform != "linux" or shutil.which("setarch") is None, reason="needs setarch to fix addresses")
+@pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("setarch") is None,
+    reason="needs setarch to fix addresses",
+)
 def test_building_again_at_the_same_addresses_gives_the_same_bytes(tmp_path: Path) -> None:
     script = tmp_path / "build.py"
     script.write_text("""
@@ -80,13 +95,20 @@ import hashlib
 from gdn.engines.base import onnx_bytes
 from gdn.engines.tensorrt_plans import build_plan, load_library
 from gdn.models import find_model
-plan = build_plan(load_library("tensorrt_rtx"), onnx_bytes(find_model("pt-ceo2-64"), "gradient"), "gradient")
+graph = onnx_bytes(find_model("pt-ceo2-64"), "gradient")
+plan = build_plan(load_library("tensorrt_rtx"), graph, "gradient")
 print(hashlib.sha256(plan).hexdigest())
 """)
     fixed = ["setarch", platform.machine(), "--addr-no-randomize", sys.executable, str(script)]
     seen: Counter[str] = Counter()
     for _ in range(20):  # its threads may still come in another order, on a machine with other work
-        done = subprocess.run(fixed, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONHASHSEED": "0"})
+        done = subprocess.run(
+            fixed,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+        )
         if "personality" in done.stderr:
             pytest.skip("addresses cannot be fixed here")
         assert done.returncode == 0, done.stderr
@@ -102,7 +124,9 @@ def test_half_precision_graphs_are_built(tiny_half: Exported, tmp_path: Path) ->
     model = load_model(tiny_half.folder)
     assert model.card.precision == "fp16"
     built = [line for line in tiny_half.said.splitlines() if "tensorrt" in line]
-    assert [line.split(":")[0] for line in built] == [g for g in GRAPHS if model.file(f"{g}.onnx") is not None]
+    assert [line.split(":")[0] for line in built] == [
+        g for g in GRAPHS if model.file(f"{g}.onnx") is not None
+    ]
     assert sum(line.startswith("exact-") for line in built) == 3
     again = gdn("export", tiny_half.folder, "-o", tmp_path / "full", "--engine", "tensorrt")
     assert again.returncode == 0, again.stderr
@@ -111,17 +135,23 @@ def test_half_precision_graphs_are_built(tiny_half: Exported, tmp_path: Path) ->
 
 @needs_rtx
 def test_what_cannot_be_parsed_is_said_in_one_line() -> None:
-    with pytest.raises(EngineError, match=r"cannot parse generator\.onnx .*export the model again") as caught:
+    with pytest.raises(
+        EngineError, match=r"cannot parse generator\.onnx .*export the model again"
+    ) as caught:
         build_plan(load_library("tensorrt_rtx"), b"no graph", "generator")
     assert "\n" not in str(caught.value)
 
 
 @needs_rtx
-def test_the_command_builds_without_a_card_and_keeps_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_command_builds_without_a_card_and_keeps_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("GDN_CACHE_DIR", str(tmp_path))
     done = gdn("engines", "build", "pt-ceo2-64", "--dry-run")
     assert done.returncode == 0, done.stderr
-    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [g for g in GRAPHS if not g.startswith("exact-")]
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
+        g for g in GRAPHS if not g.startswith("exact-")
+    ]
     assert kept_plans() == []
     assert gdn("engines", "list").stdout == ""
 
@@ -129,10 +159,14 @@ def test_the_command_builds_without_a_card_and_keeps_nothing(monkeypatch: pytest
 def test_what_is_missing_is_named(frame_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("gdn.engines.tensorrt_plans.installed_libraries", list)
-        with pytest.raises(EngineError, match=r"no TensorRT here; pip install 'gdn\[tensorrt-rtx\]'"):
+        with pytest.raises(
+            EngineError, match=r"no TensorRT here; pip install 'gdn\[tensorrt-rtx\]'"
+        ):
             load_library()
     if importlib.util.find_spec("tensorrt_rtx") is not None and not Path("/dev/nvidia0").exists():
-        one_line(gdn("denoise", frame_file, "--engine", "tensorrt"), 2, "no CUDA device can be opened")
+        one_line(
+            gdn("denoise", frame_file, "--engine", "tensorrt"), 2, "no CUDA device can be opened"
+        )
         one_line(gdn("engines", "build", "pt-ceo2-64"), 2, "no CUDA device can be opened")
     one_line(gdn("engines", "build", "--library", "tensor"), 2, "tensorrt or tensorrt_rtx")
 
@@ -153,8 +187,18 @@ def test_a_plan_is_built_once_for_each_key(cache: Path) -> None:
         return built[-1]
 
     assert plan_for(KEY, build) == plan_for(KEY, build) == b"plan 0"
-    others = {"onnx": "c" * 64, "model": "d" * 64, "graph": "gradient", "precision": "fp16", "profiles": ((1, 8, 8),),
-              "library": "tensorrt", "version": "1.8", "device": "Another", "capability": "9.0", "driver": "1"}  # fmt: skip
+    others = {
+        "onnx": "c" * 64,
+        "model": "d" * 64,
+        "graph": "gradient",
+        "precision": "fp16",
+        "profiles": ((1, 8, 8),),
+        "library": "tensorrt",
+        "version": "1.8",
+        "device": "Another",
+        "capability": "9.0",
+        "driver": "1",
+    }
     for number, (name, value) in enumerate(others.items(), 1):
         assert plan_for(replace(KEY, **{name: value}), build) == b"plan %d" % number
     assert len(kept_plans()) == 11
@@ -165,8 +209,12 @@ def test_a_plan_is_built_once_for_each_key(cache: Path) -> None:
     assert kept_plans() == []
 
 
-@pytest.mark.parametrize("damage", ["byte", "cut", "empty", "header", "foreign", "writable", "link", "folder"])
-def test_a_plan_that_cannot_be_believed_is_built_again(cache: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "damage", ["byte", "cut", "empty", "header", "foreign", "writable", "link", "folder"]
+)
+def test_a_plan_that_cannot_be_believed_is_built_again(
+    cache: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     from dataclasses import replace
 
     plan_for(KEY, lambda: b"good plan")
@@ -198,7 +246,9 @@ def test_a_plan_that_cannot_be_believed_is_built_again(cache: Path, damage: str,
         assert plan_for(KEY, lambda: b"newer plan") == b"new plan"
 
 
-def test_a_cache_that_cannot_be_used_costs_time_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_used_costs_time_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GDN_CACHE_DIR", str(tmp_path / "file"))
     assert plan_for(KEY, lambda: b"plan") == b"plan"
@@ -281,7 +331,11 @@ class FakeContext:
         feed = {}
         for name, shape in self.shapes.items():
             flat = self.engine.device.blocks[self.addresses[name]].view(np.float32)
-            feed[name] = flat[: int(np.prod(shape, dtype=int))].reshape(shape) if shape else np.asarray(flat[0])
+            feed[name] = (
+                flat[: int(np.prod(shape, dtype=int))].reshape(shape)
+                if shape
+                else np.asarray(flat[0])
+            )
         self.engine.batches.append(len(next(iter(feed.values()))))
         found: list[np.ndarray] = self.engine.session.run(None, feed)
         return found
@@ -309,7 +363,9 @@ class FakeEngine:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # its own threads wait by spinning
-        self.session = onnxruntime.InferenceSession(plan, options, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(
+            plan, options, providers=["CPUExecutionProvider"]
+        )
         self.device, self.refuses, self.profiles, self.batches = device, refuses, [], []  # type: ignore[var-annotated]
         self.names = [t.name for t in (*self.session.get_inputs(), *self.session.get_outputs())]
         self.num_io_tensors = len(self.names)
@@ -347,11 +403,16 @@ def fake(cache: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             return made.engines[-1]
 
     module = SimpleNamespace(
-        Logger=Logger, Runtime=Runtime, TensorIOMode=SimpleNamespace(OUTPUT="out"), nptype=lambda kind: np.dtype(kind)
+        Logger=Logger,
+        Runtime=Runtime,
+        TensorIOMode=SimpleNamespace(OUTPUT="out"),
+        nptype=lambda kind: np.dtype(kind),
     )
     monkeypatch.setattr("gdn.engines.tensorrt.build_plan", lambda library, onnx, graph: onnx)
     made.library = Library("tensorrt", "0", module)
-    made.open = lambda model: TensorRTEngine(model, "cuda", None, "a test", made.library, made.device)
+    made.open = lambda model: TensorRTEngine(
+        model, "cuda", None, "a test", made.library, made.device
+    )
     return made
 
 
@@ -359,34 +420,54 @@ def evaluated(engine: Any, model: Model, n: int) -> list[np.ndarray]:
     z = restart_latents(0, range(n), model.card.latent)
     images = engine.generate(z)
     shift, scale = np.zeros_like(images), np.full(n, 2, np.float32)
-    result = engine.value_and_gradient(z, TileData(3 * images, np.ones_like(images), NoiseLaw(1.0, 0.5)), scale, shift)
+    result = engine.value_and_gradient(
+        z, TileData(3 * images, np.ones_like(images), NoiseLaw(1.0, 0.5)), scale, shift
+    )
     codes = engine.encode(images, np.full(n, 0.3, np.float32))
     nuisance, prior = np.zeros((2, n, 4), np.float32)
-    step = engine.step(z, nuisance, TileData(3 * images, np.ones_like(images), NoiseLaw(1.0, 0.5)), 100.0, prior)
+    step = engine.step(
+        z, nuisance, TileData(3 * images, np.ones_like(images), NoiseLaw(1.0, 0.5)), 100.0, prior
+    )
     return [images, result.gradient, engine.push_forward(z, z[:, None]), codes, *step]
 
 
 def test_fake_device_gives_what_onnxruntime_gives_in_any_batch(fake: SimpleNamespace) -> None:
     model = find_model("pt-ceo2-64")
-    with fake.open(model) as engine, open_engine(model, "onnxruntime", "cpu", threads=1) as reference:
+    with (
+        fake.open(model) as engine,
+        open_engine(model, "onnxruntime", "cpu", threads=1) as reference,
+    ):
         for n in (1, 70):
-            for mine, theirs in zip(evaluated(engine, model, n), evaluated(reference, model, n), strict=True):
+            for mine, theirs in zip(
+                evaluated(engine, model, n), evaluated(reference, model, n), strict=True
+            ):
                 np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-3)
         many = engine.generate(restart_latents(0, range(MOST["generator"] + 5), model.card.latent))
         assert len(many) == MOST["generator"] + 5
         generator = fake.engines[0]
         assert max(generator.batches) == MOST["generator"]
-        assert generator.profiles == [1, 0]  # refinement's profile for one, the search's for seventy
+        assert generator.profiles == [
+            1,
+            0,
+        ]  # refinement's profile for one, the search's for seventy
     assert fake.device.blocks == {}
     assert len(kept_plans()) == 5
 
 
 @pytest.mark.parametrize(
     ("what", "words"),
-    [("plan", "does not take the plan of generator"), ("context", "an execution context"), ("profile", "profile 1"),
-     ("shape", "the shape"), ("address", "the address of z"), ("run", "to run")],
-)  # fmt: skip
-def test_fake_device_every_refusal_is_an_error(fake: SimpleNamespace, what: str, words: str) -> None:
+    [
+        ("plan", "does not take the plan of generator"),
+        ("context", "an execution context"),
+        ("profile", "profile 1"),
+        ("shape", "the shape"),
+        ("address", "the address of z"),
+        ("run", "to run"),
+    ],
+)
+def test_fake_device_every_refusal_is_an_error(
+    fake: SimpleNamespace, what: str, words: str
+) -> None:
     model = find_model("pt-ceo2-64")
     fake.refuses.add(what)
     with fake.open(model) as engine, pytest.raises(EngineError, match=words):
@@ -397,7 +478,10 @@ def test_fake_device_out_of_memory_halves_the_batch(fake: SimpleNamespace) -> No
     model = find_model("pt-ceo2-64")
     fake.device.room = 10 * 4 * model.card.patch**2
     z = restart_latents(0, range(30), model.card.latent)
-    with fake.open(model) as engine, open_engine(model, "onnxruntime", "cpu", threads=1) as reference:
+    with (
+        fake.open(model) as engine,
+        open_engine(model, "onnxruntime", "cpu", threads=1) as reference,
+    ):
         np.testing.assert_allclose(engine.generate(z), reference.generate(z), atol=1e-3)
         assert max(fake.engines[0].batches) > 5
 
@@ -412,9 +496,19 @@ def test_fake_device_the_banks_batch_runs_as_one_captured_graph(
     with open_engine(model, "onnxruntime", "cpu", threads=2) as reference:
         expected = [reference.generate(one) for one in z]
     with fake.open(model) as engine:
-        found = [engine.generate(z[0]), engine.generate(z[1]), engine.generate(z[1][:30]), engine.generate(z[2])]
-        assert (fake.device.captured, fake.device.launched) == (1, 2)  # the first ran before the capture, the thirty without
-        for mine, theirs in zip(found, [expected[0], expected[1], expected[1][:30], expected[2]], strict=True):
+        found = [
+            engine.generate(z[0]),
+            engine.generate(z[1]),
+            engine.generate(z[1][:30]),
+            engine.generate(z[2]),
+        ]
+        assert (fake.device.captured, fake.device.launched) == (
+            1,
+            2,
+        )  # the first ran before the capture, the thirty without
+        for mine, theirs in zip(
+            found, [expected[0], expected[1], expected[1][:30], expected[2]], strict=True
+        ):
             np.testing.assert_allclose(mine, theirs, atol=1e-3)
     assert fake.device.captured == 0
     assert fake.device.blocks == {}
@@ -424,14 +518,22 @@ def test_fake_device_the_banks_batch_runs_as_one_captured_graph(
             for one, theirs in zip(z, expected, strict=True):
                 np.testing.assert_allclose(engine.generate(one), theirs, atol=1e-3)
         assert fake.device.launched == 0
-    assert caplog.text.count("goes on without a CUDA graph (CUDA: cudaErrorStreamCaptureUnsupported)") == 1
+    assert (
+        caplog.text.count("goes on without a CUDA graph (CUDA: cudaErrorStreamCaptureUnsupported)")
+        == 1
+    )
 
 
-def test_fake_device_counts_cross_to_it_once_and_only_wanted_outputs_come_back(fake: SimpleNamespace) -> None:
+def test_fake_device_counts_cross_to_it_once_and_only_wanted_outputs_come_back(
+    fake: SimpleNamespace,
+) -> None:
     model = find_model("pt-ceo2-64")
     n, tile = 6, 6 * 4 * model.card.patch**2
     z = restart_latents(0, range(n), model.card.latent)
-    scale, shift = np.full(n, 2, np.float32), np.zeros((n, model.card.patch, model.card.patch), np.float32)
+    scale, shift = (
+        np.full(n, 2, np.float32),
+        np.zeros((n, model.card.patch, model.card.patch), np.float32),
+    )
     with fake.open(model) as engine:
         data = TileData(np.abs(shift) + 3, shift + 1, NoiseLaw(1.0, 0.5))
         first = engine.value_and_gradient(z, data, scale, shift)
@@ -443,9 +545,13 @@ def test_fake_device_counts_cross_to_it_once_and_only_wanted_outputs_come_back(f
         assert sum(size == tile for size in fake.device.sent) == 3 + 3 + 2 + 1
         assert fake.device.fetched.count(tile) == 2  # the images of a pull-back stay where they are
         other = TileData(data.counts * 2, data.weights, NoiseLaw(1.0, 0.5))
-        assert not np.allclose(engine.value_and_gradient(z, other, scale, shift).gradient, first.gradient)
+        assert not np.allclose(
+            engine.value_and_gradient(z, other, scale, shift).gradient, first.gradient
+        )
         for k in range(8):  # more kinds of counts than are kept
-            engine.value_and_gradient(z, TileData(data.counts + k, data.weights, NoiseLaw(1.0, 0.5)), scale, shift)
+            engine.value_and_gradient(
+                z, TileData(data.counts + k, data.weights, NoiseLaw(1.0, 0.5)), scale, shift
+            )
         again = engine.value_and_gradient(z, data, scale, shift)
         np.testing.assert_array_equal(first.gradient, again.gradient)
     assert fake.device.blocks == {}
@@ -458,14 +564,23 @@ def test_fake_device_no_image_comes_back_of_a_step(fake: SimpleNamespace) -> Non
     model = find_model("pt-ceo2-64")
     n, tile = 6, 6 * 4 * model.card.patch**2
     z = restart_latents(0, range(n), model.card.latent)
-    with fake.open(model) as engine, open_engine(model, "onnxruntime", "cpu", threads=1) as reference:
+    with (
+        fake.open(model) as engine,
+        open_engine(model, "onnxruntime", "cpu", threads=1) as reference,
+    ):
         counts = np.random.default_rng(0).poisson(5 * engine.generate(z)).astype(np.float32)
         data = TileData(counts, np.ones_like(counts), POISSON)
-        starts = [start(0.9 * z, np.arange(n), np.zeros(n, int), 5, np.zeros(n, bool)) for _ in range(2)]
-        mine, theirs = (evaluate(e, data, s) for e, s in zip((engine, reference), starts, strict=True))
+        starts = [
+            start(0.9 * z, np.arange(n), np.zeros(n, int), 5, np.zeros(n, bool)) for _ in range(2)
+        ]
+        mine, theirs = (
+            evaluate(e, data, s) for e, s in zip((engine, reference), starts, strict=True)
+        )
         fake.device.sent.clear()
         fake.device.fetched.clear()
-        mine, theirs = (newton(e, data, c, 1, 3, 100.0) for e, c in ((engine, mine), (reference, theirs)))
+        mine, theirs = (
+            newton(e, data, c, 1, 3, 100.0) for e, c in ((engine, mine), (reference, theirs))
+        )
         np.testing.assert_allclose(mine.mean, theirs.mean, rtol=1e-3, atol=1e-3)
         assert fake.device.sent.count(tile) == 2  # counts and weights
         assert fake.device.fetched.count(tile) == 1  # of what the step led to
@@ -485,14 +600,40 @@ def test_the_benchmark_of_engines_runs_without_a_card(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    script = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--seconds", "0.05", "--model", "pt-ceo2-64"]
-    sizes = ["--side", "300", "--stack", "1", "--restarts", "16", "--original", "1", "2", "2", "--json", str(tmp_path / "rows")]
+    script = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "gpu.py"),
+        "--seconds",
+        "0.05",
+        "--model",
+        "pt-ceo2-64",
+    ]
+    sizes = [
+        "--side",
+        "300",
+        "--stack",
+        "1",
+        "--restarts",
+        "16",
+        "--original",
+        "1",
+        "2",
+        "2",
+        "--json",
+        str(tmp_path / "rows"),
+    ]
     calm = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*script, *sizes], capture_output=True, text=True, timeout=280, check=False, env=calm)
+    done = subprocess.run(
+        [*script, *sizes], capture_output=True, text=True, timeout=280, check=False, env=calm
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = {row["engine"]: row for row in map(json.loads, (tmp_path / "rows").read_text().splitlines())}
+    rows = {
+        row["engine"]: row for row in map(json.loads, (tmp_path / "rows").read_text().splitlines())
+    }
     assert len(rows) == 6
     assert rows["onnxruntime, cpu"]["image_error"] < 1e-5
     assert rows["torch, cpu"]["gradient_error"] < 1e-3
     for row in rows.values():
-        assert "reason" in row or (row["map_no_worse"] and row["mean_psnr_db"] > row["original_psnr_db"])
+        assert "reason" in row or (
+            row["map_no_worse"] and row["mean_psnr_db"] > row["original_psnr_db"]
+        )

@@ -1,4 +1,5 @@
-"""Waves, images and noise made in torch, against the slower code that they replace: abTEM, NumPy and scipy."""
+"""Waves, images and noise made in torch, against the slower code that they replace: abTEM, NumPy
+and scipy."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from conftest import ROOT
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'gdn[train]'")
 needs_abtem = pytest.mark.skipif(
-    importlib.util.find_spec("abtem") is None, reason="abTEM is not installed: pip install 'gdn[abtem]'"
+    importlib.util.find_spec("abtem") is None,
+    reason="abTEM is not installed: pip install 'gdn[abtem]'",
 )
 
 from gdn.simulation.breadth import AnyCrystal, WavePool  # noqa: E402
@@ -43,7 +45,9 @@ CELL = CELL_ANGSTROM
 WAVELENGTH = wavelength_angstrom(300e3)
 OPTICS = [
     Optics(),
-    Optics(defocus_nm=-12, spherical_um=2, astigmatism_nm=3, astigmatism_degrees=35, blur_angstrom=0.1),
+    Optics(
+        defocus_nm=-12, spherical_um=2, astigmatism_nm=3, astigmatism_degrees=35, blur_angstrom=0.1
+    ),
     Optics(
         defocus_nm=4,
         spherical_um=-12,
@@ -100,9 +104,13 @@ def one_atom(number: int) -> Structure:
 
 
 def test_images_are_those_of_the_numpy_renderer():
-    wave = Wave(small_wave().numpy(), CELL, np.zeros((0, 2), np.float32), np.zeros(0, np.float32), {})
+    wave = Wave(
+        small_wave().numpy(), CELL, np.zeros((0, 2), np.float32), np.zeros(0, np.float32), {}
+    )
     pixels = [0.2, 0.4, 0.35, 0.1]
-    spectra = intensity_spectra(small_wave().expand(len(OPTICS), -1, -1), Lens.of(OPTICS, WAVELENGTH), CELL)
+    spectra = intensity_spectra(
+        small_wave().expand(len(OPTICS), -1, -1), Lens.of(OPTICS, WAVELENGTH), CELL
+    )
     images = cell_images(pixel_averaged(spectra, torch.tensor(pixels), CELL), 256)
     for image, optics, pixel in zip(images, OPTICS, pixels, strict=True):
         expected = oversampled(wave, optics, 256, pixel)
@@ -121,7 +129,9 @@ def test_a_camera_s_transfer_function_leaves_the_mean_and_lowers_the_contrast():
 def test_patches_are_those_of_scipy_s_splines():
     from scipy.ndimage import map_coordinates, spline_filter
 
-    spectra = intensity_spectra(small_wave().expand(2, -1, -1), Lens.of(OPTICS[:2], WAVELENGTH), CELL)
+    spectra = intensity_spectra(
+        small_wave().expand(2, -1, -1), Lens.of(OPTICS[:2], WAVELENGTH), CELL
+    )
     cuts = Cuts(
         image=torch.tensor([0, 1, 1]),
         centre=torch.tensor([[30.0, 35.0], [32.0, 32.0], [3.0, 61.0]]),
@@ -148,12 +158,16 @@ def test_random_cuts_stay_clear_of_the_cell_s_edge():
     pixel = torch.full((500,), 0.4)
     cuts = random_cuts(draws, torch.zeros(500, dtype=torch.int64), 128, pixel, CELL)
     reach = 0.4 * 64 * (cuts.angle.cos().abs() + cuts.angle.sin().abs())
-    assert float((cuts.centre - CELL / 2).abs().amax(1).add(reach).max()) <= CELL / 2 - 3 + 1.1  # turning_room leaves 1 Å
+    assert (
+        float((cuts.centre - CELL / 2).abs().amax(1).add(reach).max()) <= CELL / 2 - 3 + 1.1
+    )  # turning_room leaves 1 Å
 
 
 def test_the_spectrum_of_a_cell_is_the_one_it_was_made_of():
     spectra = intensity_spectra(small_wave()[None], Lens.of(OPTICS[:1], WAVELENGTH), CELL)
-    torch.testing.assert_close(spectra_of(cell_images(spectra), CELL), spectra, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(
+        spectra_of(cell_images(spectra), CELL), spectra, atol=1e-6, rtol=1e-4
+    )
 
 
 # Waves.
@@ -170,15 +184,18 @@ def thin_structures():
 @needs_abtem
 @pytest.mark.filterwarnings("ignore")
 def test_waves_agree_with_abtem_to_a_hundredth_of_the_contrast():
-    """abTEM deposits atoms bilinearly. The deposit's transform is (sin(pi k)/(pi k))^2 on each axis (k in cycles a pixel), but
-    abTEM divides by sin(k)/k. That damps fine detail, by an amount that falls with the square of the pixel: of
-    random_structure(1), 41 Å thick, its images at 768, 1536 and 3072 px are 7.3, 1.7 and 0.6 % of the contrast off ours at
-    768 px, and extrapolated to pixels of no size 0.08 % off ours at 1536 px. So here abTEM, on 1536 px, divides by the
+    """abTEM deposits atoms bilinearly. The deposit's transform is (sin(pi k)/(pi k))^2 on each axis
+    (k in cycles a pixel), but abTEM divides by sin(k)/k. That damps fine detail, by an amount that
+    falls with the square of the pixel: of random_structure(1), 41 Å thick, its images at 768, 1536
+    and 3072 px are 7.3, 1.7 and 0.6 % of the contrast off ours at 768 px, and extrapolated to
+    pixels of no size 0.08 % off ours at 1536 px. So here abTEM, on 1536 px, divides by the
     transform itself."""
     errors = {}
     for name, structure in thin_structures():
         assert len(structure.numbers) > 50, name
-        errors[name] = contrast_error(torch_image(structure), abtem_image(structure, 1536, exact_deposit=True))
+        errors[name] = contrast_error(
+            torch_image(structure), abtem_image(structure, 1536, exact_deposit=True)
+        )
     assert max(errors.values()) < 0.01, errors
 
 
@@ -216,12 +233,16 @@ def test_the_potential_of_an_atom_sums_to_its_scattering_at_rest():
         potential = slices(one_atom(number), Beam(grid=384), "cpu")
         assert potential.shape == (1, 384, 384)
         expected = projected_potential(number, np.zeros(1))[0]
-        assert float(potential.double().sum()) * (CELL / 384) ** 2 == pytest.approx(expected, rel=1e-4)
+        assert float(potential.double().sum()) * (CELL / 384) ** 2 == pytest.approx(
+            expected, rel=1e-4
+        )
         row, column = np.unravel_index(int(potential.argmax()), (384, 384))
         assert (row, column) == (round(33.1 * 6), round(20.3 * 6))  # axis 0 is y
 
 
-@pytest.mark.parametrize(("kilovolts", "expected"), [(300, 0.0196875), (200, 0.0250793), (80, 0.0417572)])
+@pytest.mark.parametrize(
+    ("kilovolts", "expected"), [(300, 0.0196875), (200, 0.0250793), (80, 0.0417572)]
+)
 def test_the_wavelength_is_the_tables(kilovolts, expected):
     assert wavelength_angstrom(1e3 * kilovolts) == pytest.approx(expected, rel=1e-5)
 
@@ -230,9 +251,16 @@ def test_a_stored_wave_is_imaged_at_its_own_voltage():
     spectrum = small_wave()
     columns, weights = np.zeros((0, 2), np.float32), np.zeros(0, np.float32)
     for record, kilovolts in (({}, 300), ({"energy_kv": 80.0}, 80)):
-        image = oversampled(Wave(spectrum.numpy(), CELL, columns, weights, record), Optics(), 256, 0.4)
+        image = oversampled(
+            Wave(spectrum.numpy(), CELL, columns, weights, record), Optics(), 256, 0.4
+        )
         lens = Lens.of([Optics()], wavelength_angstrom(1e3 * kilovolts))
-        other = cell_images(pixel_averaged(intensity_spectra(spectrum[None], lens, CELL), torch.tensor([0.4]), CELL), 256)
+        other = cell_images(
+            pixel_averaged(
+                intensity_spectra(spectrum[None], lens, CELL), torch.tensor([0.4]), CELL
+            ),
+            256,
+        )
         np.testing.assert_allclose(image, other[0].numpy(), atol=2e-4)
 
 
@@ -281,7 +309,9 @@ def test_a_full_pool_replaces_its_oldest_wave():
     for number in (6, 14, 79):
         pool.add(one_atom(number), 80e3)
     assert (pool.count, pool.filled) == (3, 2)
-    assert torch.equal(pool.waves[0], exit_wave(one_atom(79), Beam(energy_ev=80e3, grid=128), WAVE_BAND))
+    assert torch.equal(
+        pool.waves[0], exit_wave(one_atom(79), Beam(energy_ev=80e3, grid=128), WAVE_BAND)
+    )
     source = any_crystal(4, pool)
     assert all(torch.isfinite(source.draw()).all() for _ in range(3))
 
@@ -332,7 +362,9 @@ def test_the_restorer_follows_gain_and_offset():
         plain = network(frames, mask)
         for gain, offset in ((1.0, 30.0), (25.0, 0.0), (0.01, -0.2)):
             expected = gain * plain + offset
-            torch.testing.assert_close(network(gain * frames + offset, mask), expected, rtol=1e-3, atol=1e-3 * gain)
+            torch.testing.assert_close(
+                network(gain * frames + offset, mask), expected, rtol=1e-3, atol=1e-3 * gain
+            )
     assert plain.shape == (3, 1, 32, 32)
     assert float(plain.std()) > 0.01
 

@@ -56,10 +56,13 @@ def test_atoms_do_not_overlap_much() -> None:
     from scipy.spatial import cKDTree
 
     scenes = [(random_structure(seed), 1.5) for seed in range(12)]
-    scenes += [(wide_structure(seed), 1.35) for seed in range(12)]  # a carbon film has bonds of 1.4 Å
+    scenes += [
+        (wide_structure(seed), 1.35) for seed in range(12)
+    ]  # a carbon film has bonds of 1.4 Å
     for s, close in scenes:
         if len(s.numbers) > 1:
-            # Interfaces and twin planes are unrelaxed; nearly all neighbours are at bonding distance.
+            # Interfaces and twin planes are unrelaxed; nearly all neighbours are at bonding
+            # distance.
             nearest = cKDTree(s.positions).query(s.positions, 2)[0][:, 1]
             assert (nearest < close).mean() < 0.03
 
@@ -67,7 +70,10 @@ def test_atoms_do_not_overlap_much() -> None:
 def test_splits_are_by_structure_and_stable() -> None:
     seeds = [structure_seed(1, i) for i in range(2000)]
     assert len(set(seeds)) == 2000
-    shares = {name: np.mean([split_of(s) == name for s in seeds]) for name in ("train", "validation", "test")}
+    shares = {
+        name: np.mean([split_of(s) == name for s in seeds])
+        for name in ("train", "validation", "test")
+    }
     assert shares["test"] == pytest.approx(0.1, abs=0.03)
     assert shares["validation"] == pytest.approx(0.1, abs=0.03)
     assert not set(seeds) & {structure_seed(2, i) for i in range(2000)}
@@ -92,7 +98,9 @@ def test_vacuum_is_one_and_frames_agree_between_samplings(demo_wave: Path) -> No
     wave = read_wave(demo_wave)
     empty = np.zeros_like(wave.spectrum)
     empty[0, 0] = wave.spectrum.shape[0] ** 2
-    np.testing.assert_allclose(render(replace(wave, spectrum=empty), Optics(), 0.1, (50, 60)), 1, atol=1e-4)
+    np.testing.assert_allclose(
+        render(replace(wave, spectrum=empty), Optics(), 0.1, (50, 60)), 1, atol=1e-4
+    )
     fine = render(wave, Optics(), 0.1, (160, 160))
     coarse = render(wave, Optics(), 0.4, (40, 40))
     summed = fine.reshape(40, 4, 40, 4).mean((1, 3))
@@ -104,13 +112,21 @@ def test_patches_come_from_the_same_image_as_frames(demo_wave: Path) -> None:
     n = 320
     step = wave.cell_angstrom / n
     whole = oversampled(wave, Optics(), n, step)
-    frame = render(wave, Optics(), step, (100, 100), origin_angstrom=(20 * step - step / 2, 40 * step - step / 2))
+    frame = render(
+        wave,
+        Optics(),
+        step,
+        (100, 100),
+        origin_angstrom=(20 * step - step / 2, 40 * step - step / 2),
+    )
     np.testing.assert_allclose(whole[20:120, 40:140], frame, atol=2e-3)
 
 
 def test_defocus_changes_contrast_and_a_field_too_large_is_refused(demo_wave: Path) -> None:
     wave = read_wave(demo_wave)
-    weak, strong = (render(wave, Optics(defocus_nm=d, spherical_um=0), 0.2, (200, 200)).std() for d in (0, 12))
+    weak, strong = (
+        render(wave, Optics(defocus_nm=d, spherical_um=0), 0.2, (200, 200)).std() for d in (0, 12)
+    )
     assert strong > 1.3 * weak
     with pytest.raises(ValueError, match="larger than the simulated"):
         render(wave, Optics(), 0.1, (900, 900))
@@ -128,7 +144,12 @@ def test_waves_round_trip_and_damage_is_named(tmp_path: Path, demo_wave: Path) -
 @pytest.mark.slow
 def test_simulate_in_parallel_resumes_and_repeats(tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
-    assert gdn_process("simulate", a, "--count", "3", "--seed", "9", "--frames", "1", "--workers", "2").returncode == 0
+    assert (
+        gdn_process(
+            "simulate", a, "--count", "3", "--seed", "9", "--frames", "1", "--workers", "2"
+        ).returncode
+        == 0
+    )
     waves = sorted((a / "waves").iterdir())
     assert len(waves) == 3
     assert len(list((a / "frames").iterdir())) == 1
@@ -157,8 +178,12 @@ def test_abtem_makes_waves_if_asked_to_and_never_in_a_folder_of_the_others(tmp_p
     assert [w.record["simulation"] for w in waves] == ["gdn", "abTEM"]
     assert waves[0].record["structure"] == waves[1].record["structure"]
     images = [oversampled(w, Optics(defocus_nm=5), 160, 0.4) for w in waves]
-    assert np.sqrt(np.mean((images[0] - images[1]) ** 2)) < 0.1 * images[1].std()  # docs/measurements/simulation.md: what is left
-    one_line(gdn("simulate", tmp_path / "abtem", "--count", "2", "--seed", "9"), 1, "--multislice abtem")
+    assert (
+        np.sqrt(np.mean((images[0] - images[1]) ** 2)) < 0.1 * images[1].std()
+    )  # docs/measurements/simulation.md: what is left
+    one_line(
+        gdn("simulate", tmp_path / "abtem", "--count", "2", "--seed", "9"), 1, "--multislice abtem"
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,17 +194,23 @@ def test_abtem_makes_waves_if_asked_to_and_never_in_a_folder_of_the_others(tmp_p
         (("--device", "cuda:99"), "torch sees"),
     ],
 )
-def test_waves_by_nobody_and_nowhere_are_refused(tmp_path: Path, more: tuple[str, ...], words: str) -> None:
+def test_waves_by_nobody_and_nowhere_are_refused(
+    tmp_path: Path, more: tuple[str, ...], words: str
+) -> None:
     one_line(gdn("simulate", tmp_path / "d", "--count", "1", "--seed", "1", *more), 2, words)
     assert not list(tmp_path.glob("d/waves/*"))
 
 
-def test_a_data_set_is_of_one_voltage_and_the_trainer_refuses_another(tmp_path: Path, dataset: Path, tiny_recipe: Path) -> None:
+def test_a_data_set_is_of_one_voltage_and_the_trainer_refuses_another(
+    tmp_path: Path, dataset: Path, tiny_recipe: Path
+) -> None:
     from gdn.recipes import Recipe, load_recipe
     from gdn.training.patch_stream import open_stream
 
     def of(**specimen: object) -> Recipe:
-        return Recipe.model_validate(load_recipe(str(tiny_recipe)).model_dump() | {"specimen": specimen})
+        return Recipe.model_validate(
+            load_recipe(str(tiny_recipe)).model_dump() | {"specimen": specimen}
+        )
 
     data = shutil.copytree(dataset, tmp_path / "data")
     open_stream(data, of()).close()  # as old ones, it has no dataset.json: 300 kV
@@ -188,11 +219,18 @@ def test_a_data_set_is_of_one_voltage_and_the_trainer_refuses_another(tmp_path: 
     open_dataset(data, 9, 5, 300.0, "abtem")  # as old ones, it does not say who made its waves
     with pytest.raises(ValueError, match=r"made at 300 kV, asked for 200 kV.*--energy-kv 300"):
         open_dataset(data, 9, 5, 200.0, "abtem")
-    with pytest.raises(ValueError, match=r"made at 300 kV, the recipe is of 200 kV; set energies_kv = \[300\]"):
+    with pytest.raises(
+        ValueError, match=r"made at 300 kV, the recipe is of 200 kV; set energies_kv = \[300\]"
+    ):
         open_stream(data, of(energies_kv=[200]))
-    with pytest.raises(ValueError, match=r"the recipe is of 'any', which 'gdn simulate' does not make.*sitting"):
+    with pytest.raises(
+        ValueError, match=r"the recipe is of 'any', which 'gdn simulate' does not make.*sitting"
+    ):
         open_stream(data, of(source="any", energies_kv=[300, 80]))
-    with pytest.raises(ValueError, match=r"of the scenes pt-ceo2, the recipe is of pt-ceo2-wide.*--scenes pt-ceo2-wide"):
+    with pytest.raises(
+        ValueError,
+        match=r"of the scenes pt-ceo2, the recipe is of pt-ceo2-wide.*--scenes pt-ceo2-wide",
+    ):
         open_stream(data, of(source="pt-ceo2-wide"))
     with pytest.raises(ValueError, match=r"of the scenes pt-ceo2, asked for pt-ceo2-wide"):
         open_dataset(data, 9, 5, 300.0, "abtem", "pt-ceo2-wide")
@@ -208,11 +246,16 @@ def test_a_model_says_the_specimen_of_its_recipe(tiny_model: Path) -> None:
     from gdn.models import SpecimenCard, find_model, load_model
     from gdn.recipes import Specimen as RecipeSpecimen
 
-    assert load_model(tiny_model).card.specimen == SpecimenCard(material="nothing in particular", voltage_kv=300)
+    assert load_model(tiny_model).card.specimen == SpecimenCard(
+        material="nothing in particular", voltage_kv=300
+    )
     old = find_model("pt-ceo2-64")
     assert "specimen" not in old.card.recipe
     assert networks_of_model(old.folder)[2].specimen.card() == old.card.specimen
-    assert RecipeSpecimen(description="any", source="any", energies_kv=(300, 80)).card().voltage_kv is None
+    assert (
+        RecipeSpecimen(description="any", source="any", energies_kv=(300, 80)).card().voltage_kv
+        is None
+    )
 
 
 def test_streams_repeat_whatever_the_workers(dataset: Path, tiny_recipe: Path) -> None:
@@ -243,20 +286,27 @@ def test_imaging_conditions_are_drawn_from_the_recipe(dataset: Path, tiny_recipe
     usual = Optics.random(np.random.default_rng(3))
     rng = np.random.default_rng(3)
     assert (usual.defocus_nm, usual.spherical_um) == (rng.integers(0, 21), rng.uniform(-13, 3))
-    assert [usual.astigmatism_nm, usual.astigmatism_degrees] == [abs(rng.normal(0, 1)), rng.uniform(0, 180)]
+    assert [usual.astigmatism_nm, usual.astigmatism_degrees] == [
+        abs(rng.normal(0, 1)),
+        rng.uniform(0, 180),
+    ]
     wide = load_recipe("wide-64").imaging
     drawn = [Optics.random(np.random.default_rng(seed), wide) for seed in range(200)]
     assert min(o.defocus_nm for o in drawn) < -10
     assert min(o.blur_angstrom for o in drawn) < 0.3
     largest = []
     for imaging in (Imaging(), Imaging(most_contrast=0.1)):
-        recipe = Recipe.model_validate(load_recipe(str(tiny_recipe)).model_dump() | {"imaging": imaging.model_dump()})
+        recipe = Recipe.model_validate(
+            load_recipe(str(tiny_recipe)).model_dump() | {"imaging": imaging.model_dump()}
+        )
         stream = open_stream(dataset, recipe, 0)
         images = recipe.network.intensity_scale * stream.draw(32).images
         largest.append(np.abs(images).max((1, 2, 3)))
         stream.close()
     assert largest[0].max() > 0.15
-    np.testing.assert_allclose(largest[1], np.minimum(largest[0], 0.1), atol=1e-3)  # patches are kept in half precision
+    np.testing.assert_allclose(
+        largest[1], np.minimum(largest[0], 0.1), atol=1e-3
+    )  # patches are kept in half precision
 
 
 @pytest.mark.parametrize(
@@ -283,7 +333,9 @@ def test_a_model_of_any_crystal_is_not_calibrated_on_ours(tmp_path: Path, datase
     card = json.loads((model / "model.json").read_text())
     card["recipe"]["specimen"] = {"source": "any"}
     (model / "model.json").write_text(json.dumps(card))
-    with pytest.raises(ValueError, match=r"the recipe is of .any., which .gdn simulate. does not make"):
+    with pytest.raises(
+        ValueError, match=r"the recipe is of .any., which .gdn simulate. does not make"
+    ):
         calibrate_folder(model, dataset, 20)
 
 
@@ -295,9 +347,13 @@ def test_a_model_is_calibrated_on_frames_imaged_as_its_training_images_were(data
     path = min((dataset / "waves").glob("*.npz"))
     seen = []
     for blur in (0.05, 0.8):
-        changed = card.model_copy(update={"recipe": card.recipe | {"imaging": {"blur_angstrom": [blur, blur]}}})
+        changed = card.model_copy(
+            update={"recipe": card.recipe | {"imaging": {"blur_angstrom": [blur, blur]}}}
+        )
         image = clean_view(
-            CalibrationTask(number=0, path=path, view=0, model=Path("unused"), seed=0), changed, np.random.default_rng(0)
+            CalibrationTask(number=0, path=path, view=0, model=Path("unused"), seed=0),
+            changed,
+            np.random.default_rng(0),
         )
         seen.append(np.abs(np.diff(image)).mean())
     assert seen[0] > 1.5 * seen[1] > 0
@@ -320,9 +376,23 @@ def test_a_smaller_generator_takes_the_weights_of_a_larger_one() -> None:
         assert (mine[name] == its).all()
 
 
-def test_a_run_leaves_what_it_promises_and_resumes(tmp_path: Path, dataset: Path, tiny_recipe: Path) -> None:
+def test_a_run_leaves_what_it_promises_and_resumes(
+    tmp_path: Path, dataset: Path, tiny_recipe: Path
+) -> None:
     run = tmp_path / "run"
-    arguments = ["train", "--recipe", tiny_recipe, "--data", dataset, "-o", run, "--threads", "1", "--status-every", "64"]
+    arguments = [
+        "train",
+        "--recipe",
+        tiny_recipe,
+        "--data",
+        dataset,
+        "-o",
+        run,
+        "--threads",
+        "1",
+        "--status-every",
+        "64",
+    ]
     assert gdn(*arguments, "--images", "128").returncode == 0
     images = [json.loads(line)["images"] for line in (run / "stats.jsonl").read_text().splitlines()]
     assert images[-1] == 128
@@ -350,7 +420,9 @@ def test_a_checkpoint_restores_networks_and_counters(tmp_path: Path, tiny_recipe
     state = State(recipe, "cpu")
     state.images = 77
     state.save(tmp_path / "checkpoint.pt")
-    other = State(recipe.model_copy(update={"stream": recipe.stream.model_copy(update={"seed": 5})}), "cpu")
+    other = State(
+        recipe.model_copy(update={"stream": recipe.stream.model_copy(update={"seed": 5})}), "cpu"
+    )
     other.load(tmp_path / "checkpoint.pt", "cpu")
     assert other.images == 77
     for a, b in zip(state.generator.parameters(), other.generator.parameters(), strict=True):
@@ -363,8 +435,16 @@ def test_the_study_recipe_is_the_studys() -> None:
     from gdn.recipes import load_recipe
 
     recipe = load_recipe("dcgan")
-    assert (recipe.optimiser.lr_discriminator, recipe.optimiser.lr_generator, recipe.optimiser.beta1) == (4e-4, 1e-4, 0.5)
-    assert (recipe.optimiser.batch, recipe.loss.label_smoothing, recipe.network.base_channels) == (36, 0.9, 64)
+    assert (
+        recipe.optimiser.lr_discriminator,
+        recipe.optimiser.lr_generator,
+        recipe.optimiser.beta1,
+    ) == (4e-4, 1e-4, 0.5)
+    assert (recipe.optimiser.batch, recipe.loss.label_smoothing, recipe.network.base_channels) == (
+        36,
+        0.9,
+        64,
+    )
     import torch
 
     from gdn.recipes import Network
@@ -388,9 +468,13 @@ def test_collapse_is_said_aloud() -> None:
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [("name = 3", "schema_version"), ("x = [", "TOML"), ('schema_version = 1\nname = "a"\n[network]\npatch = 33', "patch"),
-     ('schema_version = 1\nname = "a"\nfoo = 1', "foo")],
-)  # fmt: skip
+    [
+        ("name = 3", "schema_version"),
+        ("x = [", "TOML"),
+        ('schema_version = 1\nname = "a"\n[network]\npatch = 33', "patch"),
+        ('schema_version = 1\nname = "a"\nfoo = 1', "foo"),
+    ],
+)
 def test_bad_recipes(tmp_path: Path, text: str, word: str) -> None:
     path = tmp_path / "bad.toml"
     path.write_text(text)
@@ -412,7 +496,9 @@ def test_dry_run_prints_settings() -> None:
     assert json.loads(result.stdout)["network"]["latent"] == 50
 
 
-def test_export_checks_and_reports(tmp_path: Path, tiny_export: Exported, tiny_half: Exported) -> None:
+def test_export_checks_and_reports(
+    tmp_path: Path, tiny_export: Exported, tiny_half: Exported
+) -> None:
     import onnx
 
     from gdn.models import load_model
@@ -420,10 +506,15 @@ def test_export_checks_and_reports(tmp_path: Path, tiny_export: Exported, tiny_h
     assert "differ by at most" in tiny_export.said
     card = load_model(tiny_export.folder).card
     assert (card.latent, card.patch, card.precision) == (16, 32, "fp32")
-    for folder in (tiny_export.folder, tiny_half.folder):  # each weight lies in weights.safetensors alone
+    for folder in (
+        tiny_export.folder,
+        tiny_half.folder,
+    ):  # each weight lies in weights.safetensors alone
         for path in folder.glob("*.onnx"):
             assert not [
-                t.name for t in onnx.load(str(path)).graph.initializer if t.name.startswith("weight_") and len(t.dims) == 4
+                t.name
+                for t in onnx.load(str(path)).graph.initializer
+                if t.name.startswith("weight_") and len(t.dims) == 4
             ]
     graph = onnx.load(str(tiny_half.folder / "generator.onnx"))
     assert graph.opset_import[0].version == 20
@@ -433,15 +524,29 @@ def test_export_checks_and_reports(tmp_path: Path, tiny_export: Exported, tiny_h
     assert gdn("export", tmp_path, "-o", tmp_path / "x").returncode == 2
 
 
-def test_start_from_a_model(tmp_path: Path, tiny_model: Path, tiny_recipe: Path, dataset: Path) -> None:
-    arguments = ["train", "--recipe", tiny_recipe, "--data", dataset, "--images", "32", "--threads", "1"]
+def test_start_from_a_model(
+    tmp_path: Path, tiny_model: Path, tiny_recipe: Path, dataset: Path
+) -> None:
+    arguments = [
+        "train",
+        "--recipe",
+        tiny_recipe,
+        "--data",
+        dataset,
+        "--images",
+        "32",
+        "--threads",
+        "1",
+    ]
     assert gdn(*arguments, "-o", tmp_path / "a", "--from", tiny_model).returncode == 0
     wrong = gdn(*arguments, "-o", tmp_path / "b", "--from", tiny_model, "--latent", "32")
     assert wrong.returncode == 1
     assert "another shape" in wrong.stderr
 
 
-def test_start_from_what_a_sitting_left(tmp_path: Path, tiny_run: Path, tiny_recipe: Path, dataset: Path) -> None:
+def test_start_from_what_a_sitting_left(
+    tmp_path: Path, tiny_run: Path, tiny_recipe: Path, dataset: Path
+) -> None:
     from gdn.recipes import load_recipe
     from gdn.training.state import State
 
@@ -450,9 +555,23 @@ def test_start_from_what_a_sitting_left(tmp_path: Path, tiny_run: Path, tiny_rec
     state = State(load_recipe(str(tiny_recipe)), "cpu")
     state.load(tiny_run / "checkpoint.pt", "cpu")
     state.save_weights(sitting / "weights.safetensors")
-    content = json.loads((tiny_run / "recipe.json").read_text()) | {"training": {"images": 256, "seconds": 3.1}}
+    content = json.loads((tiny_run / "recipe.json").read_text()) | {
+        "training": {"images": 256, "seconds": 3.1}
+    }
     (sitting / "recipe.json").write_text(json.dumps(content))
-    arguments = ["train", "--recipe", tiny_recipe, "--data", dataset, "--images", "16", "--threads", "1", "--from", sitting]
+    arguments = [
+        "train",
+        "--recipe",
+        tiny_recipe,
+        "--data",
+        dataset,
+        "--images",
+        "16",
+        "--threads",
+        "1",
+        "--from",
+        sitting,
+    ]
     done = gdn(*arguments, "-o", tmp_path / "a")
     assert done.returncode == 0, done.stderr
     (sitting / "recipe.json").write_text("{}")
@@ -464,19 +583,33 @@ def test_start_from_what_a_sitting_left(tmp_path: Path, tiny_run: Path, tiny_rec
 
 def shared_training(processes: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """`gdn train` by torchrun, over gloo."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "gdn"]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+        "-m",
+        "gdn",
+    ]
     command = [*launcher, "train", *map(str, arguments), "--threads", "1"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, env=environment
+    )
 
 
 def curve(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
 
 
-def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, dataset: Path, tiny_recipe: Path) -> None:
-    """Tolerance: every loss of the first step to 1e-5, of 16 steps to 1 %, of 20 to 5 %. The batches are the same; sums in
-    another order differ in the last bits, and training amplifies that."""
+def test_two_processes_have_the_loss_curve_of_one(
+    tmp_path: Path, dataset: Path, tiny_recipe: Path
+) -> None:
+    """Tolerance: every loss of the first step to 1e-5, of 16 steps to 1 %, of 20 to 5 %. The
+    batches are the same; sums in another order differ in the last bits, and training amplifies
+    that."""
     recipe = tmp_path / "single.toml"
     recipe.write_text(tiny_recipe.read_text().replace("images = 256", "images = 320\nbf16 = false"))
     settings = ("--recipe", recipe, "--data", dataset, "--status-every", "80")
@@ -485,20 +618,41 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, dataset: Path,
     shared = shared_training(2, *settings, "-o", tmp_path / "two")
     assert shared.returncode == 0, shared.stderr
     one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
-    assert [row["images"] for row in one] == [row["images"] for row in two] == [16, 96, 176, 256, 320]
+    assert (
+        [row["images"] for row in one] == [row["images"] for row in two] == [16, 96, 176, 256, 320]
+    )
     for name in ("fit", "kl", "d_loss", "g_loss", "psnr_study_db"):
         mine, its = ([row[name] for row in rows] for rows in (one, two))
         for first, last, tolerance in ((0, 1, 1e-5), (1, 4, 0.01), (4, 5, 0.05)):
-            np.testing.assert_allclose(its[first:last], mine[first:last], rtol=tolerance, err_msg=name)
+            np.testing.assert_allclose(
+                its[first:last], mine[first:last], rtol=tolerance, err_msg=name
+            )
     assert one[-1]["fit"] != one[0]["fit"]
-    # The recipe in half precision goes on with one process, and with two again; a checkpoint is one file, written by one.
-    longer = ("--recipe", tmp_path / "longer.toml", "--data", dataset, "--status-every", "80", "-o", tmp_path / "two")
+    # The recipe in half precision goes on with one process, and with two again; a checkpoint is one
+    # file, written by one.
+    longer = (
+        "--recipe",
+        tmp_path / "longer.toml",
+        "--data",
+        dataset,
+        "--status-every",
+        "80",
+        "-o",
+        tmp_path / "two",
+    )
     for images, processes in ((400, 1), (480, 2)):
-        (tmp_path / "longer.toml").write_text(recipe.read_text().replace("images = 320", f"images = {images}"))
+        (tmp_path / "longer.toml").write_text(
+            recipe.read_text().replace("images = 320", f"images = {images}")
+        )
         resumed = shared_training(processes, *longer)
         assert resumed.returncode == 0, resumed.stderr
         assert curve(tmp_path / "two")[-1]["images"] == images
-    assert sorted(p.name for p in (tmp_path / "two").iterdir()) == ["checkpoint.pt", "grids", "recipe.json", "stats.jsonl"]
+    assert sorted(p.name for p in (tmp_path / "two").iterdir()) == [
+        "checkpoint.pt",
+        "grids",
+        "recipe.json",
+        "stats.jsonl",
+    ]
     refused = shared_training(3, *settings, "-o", tmp_path / "three")
     assert refused.returncode != 0
     assert "3 processes cannot share this batch evenly; start 1 or 2 or 4" in refused.stderr
@@ -513,7 +667,10 @@ def test_a_batch_does_not_depend_on_how_many_share_it(dataset: Path, tiny_recipe
 
     recipe = load_recipe(str(tiny_recipe))
     alone = WaveStream(dataset, recipe)
-    two, four = ([WaveStream(dataset, recipe, share=(rank, world)) for rank in range(world)] for world in (2, 4))
+    two, four = (
+        [WaveStream(dataset, recipe, share=(rank, world)) for rank in range(world)]
+        for world in (2, 4)
+    )
     for _ in range(5):
         whole = alone.draw(16)
         for group in (two, four):
@@ -532,7 +689,10 @@ def test_a_batch_does_not_depend_on_how_many_share_it(dataset: Path, tiny_recipe
         mean = torch.linspace(0, 9, 16 * 3).reshape(16, 3)
         assert torch.equal(torch.cat([d.normal(n, 5) for d in draws]), whole.normal(16, 5))
         assert torch.equal(torch.cat([d.uniform(n) for d in draws]), whole.uniform(16))
-        assert torch.equal(torch.cat([d.poisson(m) for d, m in zip(draws, mean.split(n), strict=True)]), whole.poisson(mean))
+        assert torch.equal(
+            torch.cat([d.poisson(m) for d, m in zip(draws, mean.split(n), strict=True)]),
+            whole.poisson(mean),
+        )
         assert torch.equal(torch.cat([d.first(n, 0.75) for d in draws]), whole.first(16, 0.75))
         assert int(whole.first(16, 0.75).sum()) == 12
         assert torch.equal(torch.cat([d.normal(n // 4, 5) for d in draws]), whole.normal(4, 5))
@@ -550,7 +710,12 @@ def test_synchronised_batch_norm_is_that_of_the_whole_batch(tmp_path: Path) -> N
         str(tmp_path / "script.py"),
     ]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("the same") == 2
@@ -589,10 +754,29 @@ print("the same", flush=True)
 
 
 @needs_shared
-@pytest.mark.parametrize(("name", "channels"), [("mnist", "1"), ("cifar100_subset", "1"), ("cifar100_subset", "3")])
-def test_digits_and_photographs_train_with_the_study_recipe(tmp_path: Path, name: str, channels: str) -> None:
-    result = gdn("train", "--recipe", "dcgan", "--data", SHARED / f"{name}.npz", "--patch", "32", "--channels", channels,
-                 "--images", "144", "-o", tmp_path / "r", "--threads", "1")  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "channels"), [("mnist", "1"), ("cifar100_subset", "1"), ("cifar100_subset", "3")]
+)
+def test_digits_and_photographs_train_with_the_study_recipe(
+    tmp_path: Path, name: str, channels: str
+) -> None:
+    result = gdn(
+        "train",
+        "--recipe",
+        "dcgan",
+        "--data",
+        SHARED / f"{name}.npz",
+        "--patch",
+        "32",
+        "--channels",
+        channels,
+        "--images",
+        "144",
+        "-o",
+        tmp_path / "r",
+        "--threads",
+        "1",
+    )
     assert result.returncode == 0, result.stderr
     search = [
         sys.executable,
@@ -601,7 +785,20 @@ def test_digits_and_photographs_train_with_the_study_recipe(tmp_path: Path, name
         "--data",
         str(SHARED / f"{name}.npz"),
     ]
-    options = ["--targets", "2", "--restarts", "2", "--steps", "2", "--lbfgs-steps", "2", "--threads", "1"]
-    table = subprocess.run([*search, *options], capture_output=True, text=True, timeout=200, check=False)
+    options = [
+        "--targets",
+        "2",
+        "--restarts",
+        "2",
+        "--steps",
+        "2",
+        "--lbfgs-steps",
+        "2",
+        "--threads",
+        "1",
+    ]
+    table = subprocess.run(
+        [*search, *options], capture_output=True, text=True, timeout=200, check=False
+    )
     assert table.returncode == 0, table.stderr
     assert table.stdout.count("| lbfgs |") == 6

@@ -28,7 +28,17 @@ from gdn.search.laplace import laplace, sampled_variance
 from gdn.search.refine import evaluate, start
 from gdn.search.tile_search import SearchSettings
 from gdn.trust.atoms import COLUMNS, find_atoms, write_csv
-from gdn.trust.calibration import FILE, LEVELS, Calibration, Scaling, SpectrumLaw, Tail, Trend, calibration_of, conformal_p
+from gdn.trust.calibration import (
+    FILE,
+    LEVELS,
+    Calibration,
+    Scaling,
+    SpectrumLaw,
+    Tail,
+    Trend,
+    calibration_of,
+    conformal_p,
+)
 from gdn.trust.columns import Columns, find_columns, lattice_sites, without
 from gdn.trust.evidence import Evidence, verdicts, weigh
 from gdn.trust.features import deviance_moments, misfit, names
@@ -53,11 +63,14 @@ SAMPLING = 0.4  # Å per binned pixel
 
 @pytest.fixture(scope="module")
 def running() -> tuple[Engine, Bank, FrameResult, np.ndarray]:
-    """The default model, its bank, the result of a demo frame, and the truth on the generator's grid."""
+    """The default model, its bank, the result of a demo frame, and the truth on the generator's
+    grid."""
     frame = demo_frames()[0]
     engine = open_engine(find_model(DEFAULT_MODEL), threads=1)
     bank = bank_for(engine, 0, 16, use_cache=False)
-    result = denoise_frame(DEMO_NOISE.apply(frame.image, 3), frame.sampling_angstrom, engine, bank, SearchSettings())
+    result = denoise_frame(
+        DEMO_NOISE.apply(frame.image, 3), frame.sampling_angstrom, engine, bank, SearchSettings()
+    )
     return engine, bank, result, bin_sum(result.noise.electrons(frame.image), result.grids)
 
 
@@ -80,7 +93,10 @@ def test_moments_of_the_deviance_at_low_counts(mean: float) -> None:
 
 def test_pearson_moments_of_poisson_gaussian_noise() -> None:
     binned = Binned(np.zeros((300, 300), np.float32), NoiseLaw(1.0, 2.0))
-    counts = (RNG.poisson(4.0, binned.counts.shape) + np.sqrt(2.0) * RNG.standard_normal(binned.counts.shape)).astype(np.float32)
+    counts = (
+        RNG.poisson(4.0, binned.counts.shape)
+        + np.sqrt(2.0) * RNG.standard_normal(binned.counts.shape)
+    ).astype(np.float32)
     over, variance = misfit(np.full_like(counts, 4.0), counts, binned)
     assert abs(over.mean()) < 0.03
     assert over.var() == pytest.approx(variance.mean(), rel=0.05)
@@ -93,7 +109,9 @@ def test_p_values_are_uniform_on_what_the_law_was_fitted_to_and_small_elsewhere(
 
     def sample(n: int) -> tuple[np.ndarray, np.ndarray]:
         level = RNG.uniform(-3, 0, n)
-        return np.concatenate([RNG.standard_normal((n, 4)) @ mix + level[:, None] ** 2, level[:, None]], 1)[:, :4], level
+        return np.concatenate(
+            [RNG.standard_normal((n, 4)) @ mix + level[:, None] ** 2, level[:, None]], 1
+        )[:, :4], level
 
     features, level = sample(2000)
     from gdn.evaluation.calibrate import tile_law
@@ -116,7 +134,8 @@ def test_surprise_goes_on_where_the_scores_end() -> None:
 
 
 def test_a_wrong_pixel_size_shows_in_the_spectrum(demo_wave: Path) -> None:
-    """The shipped classifier on a frame that it has not seen: rings of the true and of a wrong sampling."""
+    """The shipped classifier on a frame that it has not seen: rings of the true and of a wrong
+    sampling."""
     law = calibration_of(find_model(DEFAULT_MODEL))
     assert law is not None
     frame = demo_frames()[0]
@@ -124,7 +143,9 @@ def test_a_wrong_pixel_size_shows_in_the_spectrum(demo_wave: Path) -> None:
     odds = []
     for factor in (1.0, 1.3, 1 / 1.3):
         grids = grids_for((850, 850), frame.sampling_angstrom * factor, SAMPLING)
-        rings = ring_features(Binned(bin_sum(counts, grids), POISSON), float(np.mean(grids.binned_sampling)))
+        rings = ring_features(
+            Binned(bin_sum(counts, grids), POISSON), float(np.mean(grids.binned_sampling))
+        )
         odds.append(float(law.fit.spectrum.odds(rings[None])[0]))
     assert odds[0] < 0 < min(odds[1:])
 
@@ -132,9 +153,16 @@ def test_a_wrong_pixel_size_shows_in_the_spectrum(demo_wave: Path) -> None:
 def test_rings_of_pure_noise_do_not_depend_on_the_field() -> None:
     means = []
     for side in (70, 140):
-        rings = [ring_features(Binned(RNG.poisson(20, (side, side)).astype(np.float32), POISSON), SAMPLING) for _ in range(20)]
+        rings = [
+            ring_features(
+                Binned(RNG.poisson(20, (side, side)).astype(np.float32), POISSON), SAMPLING
+            )
+            for _ in range(20)
+        ]
         means.append(np.mean(rings, 0)[:-2])
-    strongest, mean = (np.array([m[part].mean() for m in means]) for part in (slice(10, 40), slice(50, None)))
+    strongest, mean = (
+        np.array([m[part].mean() for m in means]) for part in (slice(10, 40), slice(50, None))
+    )
     assert abs(np.diff(strongest)[0]) < 0.2
     np.testing.assert_allclose(mean, 0, atol=0.1)
 
@@ -160,7 +188,10 @@ def test_held_out_difference_is_unbiased_and_its_error_right() -> None:
         c = compare("constant", mine, other, held, 0.25, Expected(1e-3))
         z.append((c.difference - true) / c.error)
         gains.append((c.nats, c.nats_error))
-        own.append((c.measured - float(((mine - x) ** 2).mean()) / float(mine.mean()) ** 2) / c.measured_error)
+        own.append(
+            (c.measured - float(((mine - x) ** 2).mean()) / float(mine.mean()) ** 2)
+            / c.measured_error
+        )
     assert abs(np.mean(z)) < 4 / np.sqrt(200)
     assert np.std(z) == pytest.approx(1, abs=0.2)
     assert abs(np.mean(own)) < 4 / np.sqrt(200)
@@ -173,7 +204,9 @@ def test_held_out_difference_of_gaussian_noise() -> None:
     x = (5 + np.sin(np.indices((50, 50))[0] / 4)).astype(np.float32)
     z = []
     for _ in range(200):
-        held = Binned((0.25 * x + RNG.standard_normal(x.shape)).astype(np.float32), NoiseLaw(0.0, 1.0))
+        held = Binned(
+            (0.25 * x + RNG.standard_normal(x.shape)).astype(np.float32), NoiseLaw(0.0, 1.0)
+        )
         c = compare("constant", x, np.full_like(x, x.mean()), held, 0.25, Expected(1e-3))
         z.append((c.difference * float(x.mean()) ** 2 - x.var()) / (c.error * float(x.mean()) ** 2))
     assert abs(np.mean(z)) < 0.3
@@ -215,10 +248,13 @@ def _bare_result(grids: Grids) -> FrameResult:
 
 
 def test_verdicts_and_pooling_of_comparisons() -> None:
-    c = Comparison(against="best blur", difference=3e-3, error=1e-3, expected=1e-3, nats=5.0, nats_error=2.0)
+    c = Comparison(
+        against="best blur", difference=3e-3, error=1e-3, expected=1e-3, nats=5.0, nats_error=2.0
+    )
     assert c.verdict == "better"
     assert c.gain_db == pytest.approx(10 * np.log10(4))
-    # 1 + difference / own = 4: the difference's error is a quarter of it, own's tenth counts with 3 / 4.
+    # 1 + difference / own = 4: the difference's error is a quarter of it, own's tenth counts with 3
+    # / 4.
     assert c.gain_error_db == pytest.approx(10 / np.log(10) * 0.25)
     unsure = replace(c, expected_error=1e-4)
     assert unsure.gain_error_db == pytest.approx(10 / np.log(10) * np.hypot(0.25, 0.075))
@@ -235,9 +271,18 @@ def test_verdicts_and_pooling_of_comparisons() -> None:
         pooled([])
 
 
-def _lattice(shape: tuple[int, int] = (90, 90), amplitude: float = -0.2, width: float = 0.55) -> tuple[np.ndarray, Columns]:
-    places = np.stack(np.meshgrid(np.arange(4.2, 32, 2.3), np.arange(4.7, 32, 2.6), indexing="ij"), -1).reshape(-1, 2)
-    columns = Columns(places, np.full(len(places), amplitude), np.full(len(places), width), np.ones(len(places), bool))
+def _lattice(
+    shape: tuple[int, int] = (90, 90), amplitude: float = -0.2, width: float = 0.55
+) -> tuple[np.ndarray, Columns]:
+    places = np.stack(
+        np.meshgrid(np.arange(4.2, 32, 2.3), np.arange(4.7, 32, 2.6), indexing="ij"), -1
+    ).reshape(-1, 2)
+    columns = Columns(
+        places,
+        np.full(len(places), amplitude),
+        np.full(len(places), width),
+        np.ones(len(places), bool),
+    )
     return with_columns(np.ones(shape, np.float32), columns, SAMPLING), columns
 
 
@@ -262,7 +307,11 @@ def test_a_fringe_is_not_a_row_of_columns() -> None:
 def test_the_lattice_knows_of_a_missing_column() -> None:
     image, columns = _lattice()
     gone = 5 * 11 + 4
-    sites = lattice_sites(find_columns(without(image, columns, np.array([gone]), SAMPLING), SAMPLING), image.shape, SAMPLING)
+    sites = lattice_sites(
+        find_columns(without(image, columns, np.array([gone]), SAMPLING), SAMPLING),
+        image.shape,
+        SAMPLING,
+    )
     assert np.hypot(*(sites.yx - columns.yx[gone]).T).min() < 0.15
     assert not sites.drawn.any()
 
@@ -276,7 +325,8 @@ def test_evidence_is_half_the_information_either_way() -> None:
             counts = RNG.poisson(dose * picture).astype(np.float32)
             kept.append(weigh(columns, image, doubt, Binned(counts, POISSON), dose, SAMPLING))
     half = np.mean([e.information.mean() for e in with_]) / 2
-    # A column of 10 % contrast at the study's dose (19 electrons a binned pixel) carries about one nat.
+    # A column of 10 % contrast at the study's dose (19 electrons a binned pixel) carries about one
+    # nat.
     assert 0.2 < half < 3
     assert np.mean([e.nats.mean() for e in with_]) == pytest.approx(half, rel=0.35)
     assert np.mean([e.nats.mean() for e in bare]) == pytest.approx(-half, rel=0.35)
@@ -301,7 +351,9 @@ def test_sampled_laplace_is_the_exact_one_on_average() -> None:
         z = 0.5 * restart_latents(3, range(1), 128)
         counts = RNG.poisson(200 * engine.generate(z)).astype(np.float32)
         data = TileData(counts, np.ones_like(counts), POISSON)
-        here = evaluate(engine, data, start(z, np.zeros(1, np.int64), np.array([3]), 200.0, np.ones(1, bool)))
+        here = evaluate(
+            engine, data, start(z, np.zeros(1, np.int64), np.array([3]), 200.0, np.ones(1, bool))
+        )
         exact = laplace(engine, data, here)[1]
         sampled = sampled_variance(engine, data, here, 48, 0)
         assert sampled.mean() == pytest.approx(exact.mean(), rel=0.35)
@@ -314,19 +366,27 @@ def test_intervals_of_a_demo_frame_hold_the_truth(running, calibration: Calibrat
     spread = spread_of(result.estimate, calibration)
     assert spread.calibrated
     assert (np.diff(spread.half_widths, axis=0) >= 0).all()
-    inside = [(np.abs(result.estimate.image - truth) <= width).mean() for width in spread.half_widths]
-    # One frame, whose errors hang together (all of its vacuum is off by one amount): the middle levels cannot be tested on it;
-    # benchmarks/trust.py does it over many frames.
+    inside = [
+        (np.abs(result.estimate.image - truth) <= width).mean() for width in spread.half_widths
+    ]
+    # One frame, whose errors hang together (all of its vacuum is off by one amount): the middle
+    # levels cannot be tested on it; benchmarks/trust.py does it over many frames.
     assert inside[LEVELS.index(90)] > 0.75
     assert inside[LEVELS.index(99)] > 0.95
     error = np.sqrt(((result.estimate.image - truth) ** 2).mean()) / result.estimate.dose
-    assert 0.6 < error / expected_error(spread.one, result.estimate.dose, calibration).square ** 0.5 < 1.6
+    assert (
+        0.6
+        < error / expected_error(spread.one, result.estimate.dose, calibration).square ** 0.5
+        < 1.6
+    )
     raw = spread_of(result.estimate, None)
     assert not raw.calibrated
     np.testing.assert_allclose(raw.one, result.estimate.raw_spread)
 
 
-def test_a_demo_frame_is_explained_and_noise_of_another_kind_is_not(running, calibration: Calibration) -> None:
+def test_a_demo_frame_is_explained_and_noise_of_another_kind_is_not(
+    running, calibration: Calibration
+) -> None:
     engine, bank, result, _ = running
     fit = explained(result.estimate, SAMPLING, calibration.fit)
     assert fit.p > 0.01
@@ -351,7 +411,9 @@ def test_held_out_scores_of_a_demo_frame_say_what_is_true(running) -> None:
     assert blur.verdict == flat.verdict == "better"
     # The next frame of the same object: fresh counts of the same truth.
     following = Binned(RNG.poisson(truth).astype(np.float32), POISSON)
-    assert {c.verdict for c in frame_to_frame(result.estimate, following, Expected(5e-4))} == {"better"}
+    assert {c.verdict for c in frame_to_frame(result.estimate, following, Expected(5e-4))} == {
+        "better"
+    }
     smaller = replace(result.estimate, binned=Binned(truth[:50], POISSON))
     assert next_frame(result.estimate, smaller, Expected(5e-4)) == []
 
@@ -362,7 +424,9 @@ def test_atoms_of_a_demo_frame(running, calibration: Calibration, tmp_path: Path
     counts = atoms.counts()
     assert set(counts) == {"present", "cannot_tell", "absent"}
     assert counts["present"] > 20
-    reference = find_columns((truth / result.estimate.dose).astype(np.float32), SAMPLING, share=0.07)
+    reference = find_columns(
+        (truth / result.estimate.dose).astype(np.float32), SAMPLING, share=0.07
+    )
     drawn = atoms.columns.yx[(atoms.verdict == "present") & atoms.columns.drawn]
     nearest = np.hypot(*(drawn[:, None] - reference.yx[None]).transpose(2, 0, 1)).min(1)
     assert (nearest < 0.5).mean() > 0.85
@@ -398,12 +462,15 @@ def test_judgement_without_a_calibration_says_so(running) -> None:
 
 @needs_training
 def test_calibration_of_made_up_frames_covers_what_it_says() -> None:
-    """Errors whose size a feature knows: the fitted law must find it, on structures it has not seen."""
+    """Errors whose size a feature knows: the fitted law must find it, on structures it has not
+    seen."""
     from gdn.evaluation.calibrate import calibrate
 
     rng = np.random.default_rng(0)
     observations = [_made_up(n, rng) for n in range(40)]
-    flat = SpectrumLaw(scaling=Scaling(mean=[0, 0], scale=[1, 1]), weights=[[[1, -1]]], biases=[[0]])
+    flat = SpectrumLaw(
+        scaling=Scaling(mean=[0, 0], scale=[1, 1]), weights=[[[1, -1]]], biases=[[0]]
+    )
     found = calibrate(observations, flat, "validation", 0)
     assert found.structures == 40
     fresh = [_made_up(100 + n, rng) for n in range(20)]
@@ -412,15 +479,21 @@ def test_calibration_of_made_up_frames_covers_what_it_says() -> None:
     inside = 100 * (error[:, None] <= found.spread.half_widths(features)).mean(0)
     np.testing.assert_allclose(inside, [50, 68.27, 90, 99], atol=4)
     noisy = features[:, 0] > -2.5
-    assert 100 * (error[noisy] <= found.spread.half_widths(features[noisy])[:, 2]).mean() == pytest.approx(90, abs=6)
-    ratio = [np.mean(o.errors**2) / np.mean(found.spread.half_widths(o.pixels)[:, 1] ** 2) for o in fresh]
+    assert 100 * (
+        error[noisy] <= found.spread.half_widths(features[noisy])[:, 2]
+    ).mean() == pytest.approx(90, abs=6)
+    ratio = [
+        np.mean(o.errors**2) / np.mean(found.spread.half_widths(o.pixels)[:, 1] ** 2) for o in fresh
+    ]
     assert found.spread.frame_factor == pytest.approx(np.median(ratio), rel=0.2)
     assert 0.01 < found.spread.frame_log_error < 0.5
     far = [found.fit.tiles.distances(o.tiles, np.full(1, o.level)) for o in fresh]
     assert kstest(found.fit.tile_p(np.concatenate(far)), "uniform").pvalue > 0.001
     frames = [found.fit.frame_p(d, o.rings, o.level) for d, o in zip(far, fresh, strict=True)]
     assert kstest(frames, "uniform").pvalue > 0.001
-    assert found.fit.frame_p(10 * far[0], fresh[0].rings + np.array([20, -20]), fresh[0].level) < 0.03
+    assert (
+        found.fit.frame_p(10 * far[0], fresh[0].rings + np.array([20, -20]), fresh[0].level) < 0.03
+    )
 
     evidence = np.concatenate([o.drawn[0].evidence.features() for o in fresh])
     true = np.concatenate([o.drawn[0].true for o in fresh])
@@ -451,7 +524,9 @@ def _made_up(structure: int, rng: np.random.Generator) -> Observation:
         true = rng.uniform(size=n) < 1 / (1 + np.exp(-nats))
         one = np.ones(n)
         columns = Columns(np.zeros((n, 2)), one, 0.5 * one, np.full(n, drawn))
-        return Judged(columns, Evidence(nats, 4 * one, 0.1 * one, one, one), true, rng.rayleigh(0.05, n))
+        return Judged(
+            columns, Evidence(nats, 4 * one, 0.1 * one, one, one), true, rng.rayleigh(0.05, n)
+        )
 
     return Observation(
         structure=structure,

@@ -1,1 +1,2 @@
-"""A batch of files: found or watched for, denoised one after the other, reported on the terminal."""
+"""A batch of files: found or watched for, denoised one after the other, reported on the
+terminal."""

@@ -1,4 +1,5 @@
-"""A batch of files: named, gathered or watched for, denoised one after the other, failures kept for the end."""
+"""A batch of files: named, gathered or watched for, denoised one after the other, failures kept for
+the end."""
 
 from __future__ import annotations
 
@@ -27,9 +28,10 @@ POLL_SECONDS = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRun:
-    """What a batch does with every file: the models and options of its Denoiser, how files are read and written, into which
-    folder (None: beside each); what is done with files whose results are there: skipped if complete (`resume`), made again
-    (`overwrite`), or refused. It can be pickled, for a cluster."""
+    """What a batch does with every file: the models and options of its Denoiser, how files are read
+    and written, into which folder (None: beside each); what is done with files whose results are
+    there: skipped if complete (`resume`), made again (`overwrite`), or refused. It can be pickled,
+    for a cluster."""
 
     models: list[Model | RestorerModel]
     options: Options
@@ -43,8 +45,8 @@ class BatchRun:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file: a row for each frame; or it was complete already; or what was wrong with it, with the number of
-    the system's error if it was one."""
+    """What became of a file: a row for each frame; or it was complete already; or what was wrong
+    with it, with the number of the system's error if it was one."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     skipped: bool = False
@@ -71,12 +73,15 @@ class Tally:
 
 
 def gather(names: list[str]) -> list[Path]:
-    """Files of the names: globs expanded, '-' read from stdin (one name a line), folders searched. Raises UsageFault."""
+    """Files of the names: globs expanded, '-' read from stdin (one name a line), folders searched.
+    Raises UsageFault."""
     from gdn.pipeline.output_files import files_in
 
     listed: list[str] = []
     for name in names:
-        listed += [line.rstrip("\r\n") for line in sys.stdin if line.strip()] if name == "-" else [name]
+        listed += (
+            [line.rstrip("\r\n") for line in sys.stdin if line.strip()] if name == "-" else [name]
+        )
     found: dict[Path, None] = {}
     for path in expand(listed):
         if path.is_dir():
@@ -99,14 +104,22 @@ def plan(paths: list[Path], run: BatchRun) -> list[tuple[Path, Outputs]]:
         outputs = outputs_for(path, run.folder, run.files.style)
         other = seen.setdefault(outputs.record, path)
         if other != path:
-            raise UsageFault(f"{path} and {other} would both be written to {outputs.denoised}; denoise them in two runs")
+            raise UsageFault(
+                f"{path} and {other} would both be written to {outputs.denoised}; denoise "
+                "them in two runs"
+            )
         found.append((path, outputs))
     return found
 
 
-def watched(folder: Path, run: BatchRun, idle_seconds: float | None, wait: Callable[[float], None] = time.sleep) -> Iterator[Any]:
-    """Files of a folder with their outputs as they appear, each once it has stopped growing; ends when nothing new came for
-    `idle_seconds` (None: never)."""
+def watched(
+    folder: Path,
+    run: BatchRun,
+    idle_seconds: float | None,
+    wait: Callable[[float], None] = time.sleep,
+) -> Iterator[Any]:
+    """Files of a folder with their outputs as they appear, each once it has stopped growing; ends
+    when nothing new came for `idle_seconds` (None: never)."""
     from gdn.pipeline.output_files import files_in, outputs_for
 
     sizes: dict[Path, tuple[int, int]] = {}
@@ -134,8 +147,8 @@ def watched(folder: Path, run: BatchRun, idle_seconds: float | None, wait: Calla
 
 
 def process(files: Iterator[tuple[Path, Outputs]], total: int | None, run: BatchRun) -> Tally:
-    """Denoise every file. Raises EngineError or CacheError where no file could be done, and KeyboardInterrupt after saying
-    where it stopped."""
+    """Denoise every file. Raises EngineError or CacheError where no file could be done, and
+    KeyboardInterrupt after saying where it stopped."""
     from gdn.pipeline.denoiser import Denoiser
 
     tally = Tally()
@@ -145,20 +158,33 @@ def process(files: Iterator[tuple[Path, Outputs]], total: int | None, run: Batch
 
     with (
         progress_bar("denoising", total) as update,
-        Denoiser.of(run.models, run.options, lambda engine: run.options.open_bank(engine, say_bank)) as denoiser,
+        Denoiser.of(
+            run.models, run.options, lambda engine: run.options.open_bank(engine, say_bank)
+        ) as denoiser,
     ):
         for path, outputs in files:
             count = f"{tally.files + 1}" + ("" if total is None else f"/{total}")
             update(tally.files, text=f"{path.name} ({count})")
             try:
                 tally.add(
-                    attempt(path, outputs, run, denoiser, partial(_say, update, tally.files, f"{path.name} ({count})")),
+                    attempt(
+                        path,
+                        outputs,
+                        run,
+                        denoiser,
+                        partial(_say, update, tally.files, f"{path.name} ({count})"),
+                    ),
                     run.as_json,
                 )
             except KeyboardInterrupt:
                 rest = "" if total is None else f" of {total}"
-                print(f"gdn: interrupted in {path}, which is discarded; {tally.files}{rest} files are done. "
-                      "The same command with --resume goes on from there", file=sys.stderr)  # fmt: skip
+                print(
+                    f"gdn: interrupted in {path}, which is discarded; {tally.files}{rest} "
+                    "files are done. "
+                    "The same command with --resume goes on from "
+                    "there",
+                    file=sys.stderr,
+                )
                 raise
     return tally
 
@@ -169,7 +195,13 @@ def _say(update: Any, files: int, text: str, share: float, frames: int = 1) -> N
     update(files + share, text=f"{text}{within}")
 
 
-def attempt(path: Path, outputs: Outputs, run: BatchRun, denoiser: Denoiser, progress: Callable[[float, int], None]) -> Outcome:
+def attempt(
+    path: Path,
+    outputs: Outputs,
+    run: BatchRun,
+    denoiser: Denoiser,
+    progress: Callable[[float, int], None],
+) -> Outcome:
     """Denoise one file. Raises EngineError or CacheError where no file could be done."""
     from gdn.engines.base import EngineError
     from gdn.pipeline.denoise_file import denoise_file
@@ -180,15 +212,23 @@ def attempt(path: Path, outputs: Outputs, run: BatchRun, denoiser: Denoiser, pro
         frames = run.files.read(path)
         sampling = frames.sampling(run.files.sampling_angstrom)
         possible = denoiser.possible(frames.frame_shape, sampling)
-        # The choice among generators follows from what is in each one's key: none need be made again to know a file done.
-        if run.resume and any(run.files.is_done(path, outputs, recording) for recording in possible):
+        # The choice among generators follows from what is in each one's key: none need be made
+        # again to know a file done.
+        if run.resume and any(
+            run.files.is_done(path, outputs, recording) for recording in possible
+        ):
             return Outcome(skipped=True)
         if not (run.overwrite or run.resume):
             check_absent(outputs, run.options.intervals)
         recording = denoiser.best(possible, lambda: frames.read(0), sampling)
         rows = denoise_file(
-            frames, outputs, recording, run.files, lambda share: progress(share, frames.count), run.witness
-        )  # fmt: skip
+            frames,
+            outputs,
+            recording,
+            run.files,
+            lambda share: progress(share, frames.count),
+            run.witness,
+        )
         return Outcome(rows)
     except (ValueError, OSError, MemoryError, EngineError) as error:
         if isinstance(error, EngineError | CacheError) and not denoiser.opened:
@@ -200,7 +240,9 @@ def attempt(path: Path, outputs: Outputs, run: BatchRun, denoiser: Denoiser, pro
         if debugging():
             traceback.print_exc()
         words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        return Outcome(failure=f"{path}: internal error, please report it: {words} (gdn --debug shows where)")
+        return Outcome(
+            failure=f"{path}: internal error, please report it: {words} (gdn --debug shows where)"
+        )
 
 
 def failure_words(path: Path, error: Exception) -> str:
@@ -208,11 +250,22 @@ def failure_words(path: Path, error: Exception) -> str:
     text = " ".join(in_options(error).split())
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename or path}: {error.strerror}"
-    return text if str(path) in text or isinstance(error, OSError) else f"{path}: {text or 'out of memory'}"
+    return (
+        text
+        if str(path) in text or isinstance(error, OSError)
+        else f"{path}: {text or 'out of memory'}"
+    )
 
 
 def _line(row: dict[str, Any]) -> str:
     noise = row["noise"]
     tail = "".join(f"; warning: {w}" for w in row["warnings"])
-    level = f"read noise {noise['read_noise']:.3g}" if noise["kind"] == "gaussian" else f"{noise['dose']:.3g} e/px in vacuum"
-    return f"{row['input']} [{row['frame']}] -> {row['output']} ({noise['kind']}, {level}, {row['seconds']} s){tail}"
+    level = (
+        f"read noise {noise['read_noise']:.3g}"
+        if noise["kind"] == "gaussian"
+        else f"{noise['dose']:.3g} e/px in vacuum"
+    )
+    return (
+        f"{row['input']} [{row['frame']}] -> {row['output']} ({noise['kind']}, "
+        f"{level}, {row['seconds']} s){tail}"
+    )

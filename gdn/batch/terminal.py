@@ -18,12 +18,15 @@ class UsageFault(ValueError):
 
 
 def in_options(error: Exception) -> str:
-    """An error's message for someone who typed options: the library names a parameter, if that is at fault."""
+    """An error's message for someone who typed options: the library names a parameter, if that is
+    at fault."""
     text, parameter = str(error), getattr(error, "parameter", None)
     if not parameter:
         return text
     option = f"--{parameter.replace('_', '-')}"
-    return text.replace(parameter, option, 1) if text.startswith(parameter) else f"{text} ({option})"
+    return (
+        text.replace(parameter, option, 1) if text.startswith(parameter) else f"{text} ({option})"
+    )
 
 
 def usage_fault(error: Exception) -> UsageFault:
@@ -34,8 +37,8 @@ def usage_fault(error: Exception) -> UsageFault:
 def expand(patterns: list[str]) -> list[Path]:
     """File names with globs expanded (Windows shells do not), in order and without repeats.
 
-    A pattern that matches nothing is kept if it has no wildcard, so that its absence is reported for
-    that file alone. Raises UsageFault where a wildcard matches nothing.
+    A pattern that matches nothing is kept if it has no wildcard, so that its absence is reported
+    for that file alone. Raises UsageFault where a wildcard matches nothing.
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
@@ -52,15 +55,28 @@ def expand(patterns: list[str]) -> list[Path]:
 
 @contextmanager
 def progress_bar(description: str, total: float | None = None) -> Iterator[Any]:
-    """A function update(done, total=None, text=None) that draws on stderr, or now and then writes a line where that is no
-    terminal."""
+    """A function update(done, total=None, text=None) that draws on stderr, or now and then writes a
+    line where that is no terminal."""
     if not sys.stderr.isatty():
         yield Log(description, total)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(description, total=total)
 
@@ -76,9 +92,12 @@ def progress_bar(description: str, total: float | None = None) -> Iterator[Any]:
 
 
 class Log:
-    """Progress as plain lines, for a batch system's log: one in LOG_SECONDS at most, none for what is done sooner."""
+    """Progress as plain lines, for a batch system's log: one in LOG_SECONDS at most, none for what
+    is done sooner."""
 
-    def __init__(self, description: str, total: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, description: str, total: float | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._description, self._total, self._clock = description, total, clock
         self._begun = self._said = clock()
         self._text = ""

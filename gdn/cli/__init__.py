@@ -29,8 +29,12 @@ for _command in (denoise, simulate, train, export, evaluate, demo, doctor, engin
 
 @app.callback(invoke_without_command=True)
 def _root(
-    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of every error, as GDN_DEBUG=1 does."),
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", is_eager=True
+    ),
+    debug: bool = typer.Option(
+        False, "--debug", help="Show the traceback of every error, as GDN_DEBUG=1 does."
+    ),
 ) -> None:
     if version:
         print(f"gdn {__version__}")
@@ -40,7 +44,8 @@ def _root(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the program and exit: 0 done, 1 some work failed, 2 bad usage, 130 interrupted. No tracebacks."""
+    """Run the program and exit: 0 done, 1 some work failed, 2 bad usage, 130 interrupted. No
+    tracebacks."""
     command = typer.main.get_command(app)
     _speak()
     signal.signal(signal.SIGTERM, _terminated)
@@ -92,7 +97,9 @@ def _explain(error: Exception) -> int:
     text = " ".join(in_options(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.filename and error.strerror:
         text = f"{error.filename}: {error.strerror}"
-    expected = isinstance(error, ValueError | OSError | RuntimeError | FloatingPointError | MemoryError | ImportError)
+    expected = isinstance(
+        error, ValueError | OSError | RuntimeError | FloatingPointError | MemoryError | ImportError
+    )
     if not expected:
         text = f"internal error, please report it: {type(error).__name__}: {text}"
     print(f"gdn: {text}", file=sys.stderr)

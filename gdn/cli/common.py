@@ -1,4 +1,5 @@
-"""What several commands check before they begin: a folder that can be written to, an optional package."""
+"""What several commands check before they begin: a folder that can be written to, an optional
+package."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ def writable_folder(path: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UsageFault(f"{path}: cannot write there ({error.strerror}); choose another folder with -o") from None
+        raise UsageFault(
+            f"{path}: cannot write there ({error.strerror}); choose another folder with -o"
+        ) from None
     return path
 
 

@@ -22,7 +22,8 @@ def _long(parameter: Any) -> str:
 
 
 def load(context: typer.Context, parameter: typer.CallbackParam, value: Path | None) -> Path | None:
-    """Take the values of a TOML file as defaults: what is typed wins. An eager callback; raises UsageFault."""
+    """Take the values of a TOML file as defaults: what is typed wins. An eager callback; raises
+    UsageFault."""
     if value is None:
         return None
     known = {_long(p): p.name for p in context.command.params if _long(p) not in _NOT_KEPT}
@@ -34,19 +35,29 @@ def load(context: typer.Context, parameter: typer.CallbackParam, value: Path | N
     content.pop("gdn", None)
     wrong = [name for name in content if name not in known]
     if wrong:
-        raise UsageFault(f"--config {value}: no such option: {', '.join(wrong)}; there are: {', '.join(known)}")
+        raise UsageFault(
+            f"--config {value}: no such option: {', '.join(wrong)}; there are: {', '.join(known)}"
+        )
     context.default_map = {str(known[name]): setting for name, setting in content.items()}
     return value
 
 
 def text_of(context: typer.Context) -> str:
-    """The TOML text that repeats this command. Values are strings, numbers, booleans and lists: JSON's forms are TOML's."""
-    lines = [f"# gdn {context.command.name} --config {NAME} repeats this run, from the folder it was started in", ""]
+    """The TOML text that repeats this command. Values are strings, numbers, booleans and lists:
+    JSON's forms are TOML's."""
+    lines = [
+        f"# gdn {context.command.name} --config {NAME} repeats this run, from the "
+        "folder it was started in",
+        "",
+    ]
     lines.append(f'gdn = "{__version__}"')
     for parameter in context.command.params:
         value: Any = context.params.get(str(parameter.name))
         name = _long(parameter)
         if value is None or value == [] or name in _NOT_KEPT:
             continue
-        lines.append(f"{json.dumps(name) if not name.replace('-', '').isalnum() else name} = {json.dumps(value, default=str)}")
+        lines.append(
+            f"{json.dumps(name) if not name.replace('-', '').isalnum() else name} = "
+            f"{json.dumps(value, default=str)}"
+        )
     return "\n".join(lines) + "\n"

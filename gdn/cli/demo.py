@@ -23,15 +23,28 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     output: Path = typer.Option(
-        Path("gdn-demo"), "-o", "--output", metavar="DIR", help="Folder for frames, results and the picture."
+        Path("gdn-demo"),
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="Folder for frames, results and the picture.",
     ),
-    model: str = typer.Option(AUTO, metavar="NAME|DIR", help="Shipped model or model folder; auto as in 'gdn denoise'."),
-    restarts: int = typer.Option(256, min=1, max=1_000_000, help="Random starting points of the search."),
+    model: str = typer.Option(
+        AUTO, metavar="NAME|DIR", help="Shipped model or model folder; auto as in 'gdn denoise'."
+    ),
+    restarts: int = typer.Option(
+        256, min=1, max=1_000_000, help="Random starting points of the search."
+    ),
     seed: int = typer.Option(0, min=0, help="Seed of noise and restarts."),
     engine: str = typer.Option("auto", help=ENGINE_HELP),
-    as_json: bool = typer.Option(False, "--json", help="Print the rows of 'gdn evaluate' on standard output, and nothing else."),
+    as_json: bool = typer.Option(
+        False,
+        "--json",
+        help="Print the rows of 'gdn evaluate' on standard output, and nothing else.",
+    ),
 ) -> int:
-    """Denoise shipped low-dose frames (0.45 electrons per pixel) and compare with their ground truth.
+    """Denoise shipped low-dose frames (0.45 electrons per pixel) and compare with their ground
+    truth.
 
     The frames are simulated test structures: the shipped generator has never seen them.
 
@@ -55,7 +68,10 @@ def demo(
     except ModelError as error:
         raise UsageFault(str(error)) from None
     if all(one.card.kind == "restorer" for one in models):
-        raise UsageFault(f"--model {model}: the demonstration shows a generator; 'gdn denoise' takes a restorer alone")
+        raise UsageFault(
+            f"--model {model}: the demonstration shows a generator; 'gdn denoise' takes a "
+            "restorer alone"
+        )
     writable_folder(output)
     frames = demo_frames()
     methods = tuple(name for name in DEFAULT_AGAINST if available(name))
@@ -66,12 +82,16 @@ def demo(
         Denoiser.of(
             models,
             options,
-            lambda made: options.open_bank(made, lambda n, of: update(0, text=f"bank of restarts: {n} of {of}")),
+            lambda made: options.open_bank(
+                made, lambda n, of: update(0, text=f"bank of restarts: {n} of {of}")
+            ),
         ) as denoiser,
     ):
         for number, frame in enumerate(frames):
             update(number, text=frame.file)
-            recording = denoiser.for_recording(DEMO_NOISE.apply(frame.image, seed + number), frame.sampling_angstrom)
+            recording = denoiser.for_recording(
+                DEMO_NOISE.apply(frame.image, seed + number), frame.sampling_angstrom
+            )
             found = evaluate_frame(frame, DEMO_NOISE, recording, seed + number, methods)
             rows += found.rows
             assert found.result is not None
@@ -94,16 +114,23 @@ def _trust_words(frame: Any, found: Any, trust: Any) -> str:
     from gdn.report.ledger import sentence
 
     error = abs(found.images["gdn"] - frame.image)
-    inside = " / ".join(f"{100 * (error <= width).mean():.0f}" for width in (trust.spread, trust.intervals.get(90, trust.spread)))
+    inside = " / ".join(
+        f"{100 * (error <= width).mean():.0f}"
+        for width in (trust.spread, trust.intervals.get(90, trust.spread))
+    )
     words = f"{frame.file}: on counts held out {sentence(trust.scores[0])}"
     if trust.fit is None or trust.atoms is None:
         return words
     columns = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in trust.atoms.counts().items())
-    return f"{words}; p = {trust.fit.p:.2g}; truth inside the 68 / 90 % interval in {inside} % of pixels; columns: {columns}"
+    return (
+        f"{words}; p = {trust.fit.p:.2g}; truth inside the 68 / 90 % interval in "
+        f"{inside} % of pixels; columns: {columns}"
+    )
 
 
 def _write(output: Path, frame: Any, found: Any, trust: Any) -> list[Any]:
-    """Write one frame's TIFFs and its columns; returns its row of panels: noisy, denoised, spread, truth."""
+    """Write one frame's TIFFs and its columns; returns its row of panels: noisy, denoised, spread,
+    truth."""
     from gdn.frames.source import FrameCalibration
     from gdn.frames.writing import write_tiff
     from gdn.pipeline.column_picture import save_atoms, span
@@ -112,16 +139,29 @@ def _write(output: Path, frame: Any, found: Any, trust: Any) -> list[Any]:
 
     calibration = FrameCalibration(sampling_angstrom=frame.sampling_angstrom)
     noisy, image, spread = found.images["noisy"], found.images["gdn"], trust.spread
-    for name, array in (("", noisy), ("_denoised", image), ("_spread", spread), ("_truth", frame.image)):
+    for name, array in (
+        ("", noisy),
+        ("_denoised", image),
+        ("_spread", spread),
+        ("_truth", frame.image),
+    ):
         write_tiff(output / f"{frame.file}{name}.tif", array, calibration)
     if trust.atoms is not None:
-        with writing(output / f"{frame.file}_atoms.csv") as table, writing(output / f"{frame.file}_atoms.png") as picture:
+        with (
+            writing(output / f"{frame.file}_atoms.csv") as table,
+            writing(output / f"{frame.file}_atoms.png") as picture,
+        ):
             save_atoms(table, picture, image, trust.atoms)
     low, high = span(frame.image)
     score = next(r for r in found.rows if r["method"] == "gdn")
     return [
         Panel(noisy, "noisy: 0.45 electrons per pixel", 0, 3),
         Panel(image, f"denoised: {score['psnr_db']:.1f} dB, SSIM {score['ssim']:.3f}", low, high),
-        Panel(spread, f"spread: white = {100 * span(spread)[1] / 0.45:.1f} % of vacuum", 0, span(spread)[1]),
+        Panel(
+            spread,
+            f"spread: white = {100 * span(spread)[1] / 0.45:.1f} % of vacuum",
+            0,
+            span(spread)[1],
+        ),
         Panel(frame.image, "truth", low, high),
     ]

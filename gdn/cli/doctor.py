@@ -15,7 +15,17 @@ from gdn.cli.help import Grouped
 from gdn.engines.table import RUNTIMES, runtime_named
 from gdn.models import DEFAULT_MODEL
 
-OTHERS = ("numpy", "scipy", "tifffile", "imagecodecs", "onnxruntime-gpu", "onnx", "abtem", "bm3d", "cuda-python")
+OTHERS = (
+    "numpy",
+    "scipy",
+    "tifffile",
+    "imagecodecs",
+    "onnxruntime-gpu",
+    "onnx",
+    "abtem",
+    "bm3d",
+    "cuda-python",
+)
 PACKAGES = (*OTHERS, *(package for runtime in RUNTIMES for package in runtime.packages))
 
 
@@ -28,10 +38,13 @@ def doctor(
     model: str = typer.Option(DEFAULT_MODEL, metavar="NAME|DIR", help="Model to check."),
     engine: str = typer.Option("auto", help="Engine to check."),
     device: str = typer.Option("auto", help="Device to check."),
-    require_gpu: bool = typer.Option(False, "--require-gpu", help="Report 'not ready' without a GPU."),
+    require_gpu: bool = typer.Option(
+        False, "--require-gpu", help="Report 'not ready' without a GPU."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> int:
-    """What this machine has: devices, runtimes, versions, the model, and which engine `auto` takes and why.
+    """What this machine has: devices, runtimes, versions, the model, and which engine `auto` takes
+    and why.
 
     Exit code 1 if nothing can run.
 
@@ -70,18 +83,23 @@ def examine(model: str, engine: str, device: str, require_gpu: bool = False) -> 
         "cores": os.cpu_count() or 1,
         "packages": {name: _version(name) for name in PACKAGES},
         "devices": _devices(),
-        "cache": f"{cache_folder()}: banks take {cached_bytes() / 2**30:.2f} of at most {cache_limit() / 2**30:g} GiB",
+        "cache": f"{cache_folder()}: banks take {cached_bytes() / 2**30:.2f} of at most "
+        f"{cache_limit() / 2**30:g} GiB",
     }
     try:
         found = find_model(model)
         card = found.card
         report["model"] = (
-            f"{card.name}: {card.patch} px at {card.sampling_angstrom} Å, {card.latent} latents, sha256 {found.hash[:12]}"
+            f"{card.name}: {card.patch} px at {card.sampling_angstrom} Å, {card.latent} "
+            f"latents, sha256 {found.hash[:12]}"
         )
         with open_engine(found, engine, device, require_gpu=require_gpu) as opened:
             image = opened.generate(restart_latents(0, range(1), card.latent))
             report["engine"] = f"{opened.name} on {opened.device}: {opened.reason}"
-            report["self-test"] = f"one restart gives an image of mean {float(image.mean()):.3f} (vacuum is {card.vacuum:g})"
+            report["self-test"] = (
+                f"one restart gives an image of mean {float(image.mean()):.3f} (vacuum is "
+                f"{card.vacuum:g})"
+            )
         report["restorer"] = _restorer(device)
         report["ready"] = True
     except (ModelError, EngineError) as error:
@@ -104,7 +122,8 @@ def _restorer(device: str) -> str:
     with open_restorer(found, "auto", device) as session:
         mean = float(session.restore(np.ones((1, 64, 64), np.float32)).mean())
     return (
-        f"{found.card.name}: {found.card.sampling_angstrom} Å, sha256 {found.hash[:12]}, on {session.device}; "
+        f"{found.card.name}: {found.card.sampling_angstrom} Å, sha256 "
+        f"{found.hash[:12]}, on {session.device}; "
         f"a flat frame of 1 gives {mean:.3f}"
     )
 

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from gdn.engines.cuda_memory import Device
     from gdn.engines.tensorrt_plans import Library
 
-group = typer.Typer(help="TensorRT plans in this user's cache: list, build, clear.", no_args_is_help=True, rich_markup_mode=None)
+group = typer.Typer(
+    help="TensorRT plans in this user's cache: list, build, clear.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -34,20 +38,31 @@ def list_() -> int:
 
     for one in kept_plans():
         about = one.about
-        words = "damaged; it will be built again" if about is None else (
-            f"{about['graph']} of {about['model'][:12]}, {about['precision']}, {about['library']} {about['version']}, "
-            f"{about['device']} ({about['capability']})"
-        )  # fmt: skip
+        words = (
+            "damaged; it will be built again"
+            if about is None
+            else (
+                f"{about['graph']} of {about['model'][:12]}, {about['precision']}, "
+                f"{about['library']} {about['version']}, "
+                f"{about['device']} ({about['capability']})"
+            )
+        )
         print(f"{one.path.name}  {one.size / 2**20:.1f} MiB  {words}")
     return 0
 
 
 @group.command("build", cls=Grouped)
 def build(
-    model: str = typer.Argument(DEFAULT_MODEL, metavar="NAME|DIR", help="Shipped model or model folder."),
-    library: str | None = typer.Option(None, metavar="NAME", help="tensorrt or tensorrt_rtx [default: the first installed]."),
+    model: str = typer.Argument(
+        DEFAULT_MODEL, metavar="NAME|DIR", help="Shipped model or model folder."
+    ),
+    library: str | None = typer.Option(
+        None, metavar="NAME", help="tensorrt or tensorrt_rtx [default: the first installed]."
+    ),
     device: int = typer.Option(0, min=0, metavar="N", help="CUDA device."),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Build, but keep nothing. With tensorrt_rtx this needs no GPU."),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Build, but keep nothing. With tensorrt_rtx this needs no GPU."
+    ),
 ) -> int:
     """Build the plans of a model's graphs for the card here, so that the first denoising need not.
 
@@ -75,14 +90,18 @@ def build(
 
 
 def build_all(model: Model, library: Library, card: Device | None) -> None:
-    """Build every graph's plan, for `card` into the cache, or without one just to see that it can be built."""
+    """Build every graph's plan, for `card` into the cache, or without one just to see that it can
+    be built."""
     from gdn.engines.tensorrt import built_plan
     from gdn.engines.tensorrt_plans import GRAPHS
 
     for graph in GRAPHS:
         if model.file(f"{graph}.onnx") is not None:
             plan = built_plan(model, graph, library, card)
-            print(f"{graph}: {len(plan) / 2**20:.1f} MiB, {library.name} {library.version}{'' if card else ', not kept'}")
+            print(
+                f"{graph}: {len(plan) / 2**20:.1f} MiB, {library.name} "
+                f"{library.version}{'' if card else ', not kept'}"
+            )
 
 
 @group.command("clear", cls=Grouped)

@@ -25,11 +25,15 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     clean: list[str] = typer.Argument(
-        ..., metavar="CLEAN", help="Clean TIFF frames; 'gdn simulate --frames' makes some.", rich_help_panel=INPUT
+        ...,
+        metavar="CLEAN",
+        help="Clean TIFF frames; 'gdn simulate --frames' makes some.",
+        rich_help_panel=INPUT,
     ),
     noise: str = typer.Option(
         "poisson:1",
-        help="poisson:S and gaussian:S with commas between, or 'suite' for the six of the original study.",
+        help="poisson:S and gaussian:S with commas between, or 'suite' for the six of the "
+        "original study.",
         rich_help_panel=INPUT,
     ),
     against: str = typer.Option(
@@ -40,17 +44,26 @@ def evaluate(
     unet: list[Path] = typer.Option(
         [],
         metavar="DIR",
-        help="A U-Net made by 'gdn export', or a folder of several, such as the repository's benchmarks/unets. May be repeated.",
+        help="A U-Net made by 'gdn export', or a folder of several, such as the "
+        "repository's benchmarks/unets. May be repeated.",
         rich_help_panel=COMPARED,
     ),
-    vacuum: float = typer.Option(1.0, help="Vacuum level of the clean files (simulated frames: 1).", rich_help_panel=INPUT),
+    vacuum: float = typer.Option(
+        1.0, help="Vacuum level of the clean files (simulated frames: 1).", rich_help_panel=INPUT
+    ),
     model: str = typer.Option(
         AUTO,
         metavar="NAME|DIR",
         help="Shipped model or model folder; auto as in 'gdn denoise'.",
         rich_help_panel=SEARCH,
     ),
-    restarts: int = typer.Option(256, min=1, max=1_000_000, help="Random starting points of the search.", rich_help_panel=SEARCH),
+    restarts: int = typer.Option(
+        256,
+        min=1,
+        max=1_000_000,
+        help="Random starting points of the search.",
+        rich_help_panel=SEARCH,
+    ),
     sampling: float | None = typer.Option(
         None, metavar="Å/px", help="Pixel size, where the files have none.", rich_help_panel=INPUT
     ),
@@ -58,10 +71,15 @@ def evaluate(
     device: str = typer.Option("auto", help="auto, cpu, cuda.", rich_help_panel=MACHINE),
     seed: int = typer.Option(0, min=0, help="Seed of noise and restarts.", rich_help_panel=SEARCH),
     original_steps: str = typer.Option(
-        "10,1500,10000", help="For --against original: restarts, steps of each, steps of the best.", rich_help_panel=COMPARED
+        "10,1500,10000",
+        help="For --against original: restarts, steps of each, steps of the best.",
+        rich_help_panel=COMPARED,
     ),
     as_json: bool = typer.Option(
-        False, "--json", help="One JSON row per frame, noise and method on stdout.", rich_help_panel=OUTPUT
+        False,
+        "--json",
+        help="One JSON row per frame, noise and method on stdout.",
+        rich_help_panel=OUTPUT,
     ),
 ) -> int:
     """Add noise to clean frames, denoise, and print the table against the comparators.
@@ -109,11 +127,15 @@ def evaluate(
             for frame in frames:
                 for n, one in enumerate(noises):
                     try:
-                        recording = denoiser.for_recording(one.apply(frame.image, seed + frame.frame), frame.sampling_angstrom)
+                        recording = denoiser.for_recording(
+                            one.apply(frame.image, seed + frame.frame), frame.sampling_angstrom
+                        )
                     except (EngineError, CacheError) as error:
                         raise usage_fault(error) from None
                     known = COMPARATORS | unets
-                    found = evaluate_frame(frame, one, recording, seed + frame.frame, methods, original, known)
+                    found = evaluate_frame(
+                        frame, one, recording, seed + frame.frame, methods, original, known
+                    )
                     rows += found.rows
                     update(number * len(noises) + n + 1, text=f"{path.name} {one}")
                     if as_json:
@@ -125,8 +147,8 @@ def evaluate(
 
 
 def _methods(text: str, unets: dict[str, Comparator]) -> tuple[str, ...]:
-    """Names of comparators, in order; the user's U-Nets stand where 'unet' does, else last. Those whose package is missing are
-    left out, saying so."""
+    """Names of comparators, in order; the user's U-Nets stand where 'unet' does, else last. Those
+    whose package is missing are left out, saying so."""
     from gdn.evaluation.comparators import COMPARATORS, NEEDS, available
 
     names = [part.strip() for part in text.split(",") if part.strip()]
@@ -137,11 +159,21 @@ def _methods(text: str, unets: dict[str, Comparator]) -> tuple[str, ...]:
             " two lie in gdn's repository, in benchmarks/unets"
         )
     chosen = []
-    for name in (each for part in (names if wanted else [*names, "unet"]) for each in (unets if part == "unet" else [part])):
+    for name in (
+        each
+        for part in (names if wanted else [*names, "unet"])
+        for each in (unets if part == "unet" else [part])
+    ):
         if name not in COMPARATORS and name not in unets and name != "original":
-            raise UsageFault(f"--against {name}: choose from {', '.join([*COMPARATORS, *(unets or ['unet']), 'original'])}")
+            raise UsageFault(
+                f"--against {name}: choose from "
+                f"{', '.join([*COMPARATORS, *(unets or ['unet']), 'original'])}"
+            )
         if not available(name):
-            print(f"gdn: {name} left out: {NEEDS[name]} is not installed (pip install 'gdn[bench]')", file=sys.stderr)
+            print(
+                f"gdn: {name} left out: {NEEDS[name]} is not installed (pip install 'gdn[bench]')",
+                file=sys.stderr,
+            )
             continue
         chosen.append(name)
     return tuple(chosen)
@@ -156,7 +188,10 @@ def _unets(folders: list[Path]) -> dict[str, Comparator]:
     except ValueError as error:
         raise UsageFault(f"--unet {error}") from None
     if len(dict(found)) < len(found):
-        raise UsageFault(f"--unet: two of these have one name: {', '.join(name for name, _ in found)}; rename a folder")
+        raise UsageFault(
+            f"--unet: two of these have one name: {', '.join(name for name, _ in found)}; "
+            "rename a folder"
+        )
     return dict(found)
 
 

@@ -25,33 +25,46 @@ def export(
     source: Path = typer.Argument(
         ...,
         metavar="RUN|MODEL",
-        help="Run folder of 'gdn train', a model folder, or a folder of restore.safetensors and restore.json.",
+        help="Run folder of 'gdn train', a model folder, or a folder of "
+        "restore.safetensors and restore.json.",
     ),
-    output: Path = typer.Option(..., "-o", "--output", metavar="DIR", help="Model folder to write; its name is the model's."),
+    output: Path = typer.Option(
+        ..., "-o", "--output", metavar="DIR", help="Model folder to write; its name is the model's."
+    ),
     fp16: bool = typer.Option(
         False,
         "--fp16",
-        help="Make graphs of half precision for the search. Objectives and final images stay in single precision.",
+        help="Make graphs of half precision for the search. Objectives and final images "
+        "stay in single precision.",
     ),
     engine: str = typer.Option(
-        "onnx", help="onnx, or tensorrt: also build plans for this machine's card; without a card, only check that they build."
+        "onnx",
+        help="onnx, or tensorrt: also build plans for this machine's card; without a "
+        "card, only check that they build.",
     ),
     calibrate: Path | None = typer.Option(
         None,
         metavar="DATA",
-        help="Data set of 'gdn simulate': calibrate spread, p-values and columns on its validation split (about 5 s a frame and "
+        help="Data set of 'gdn simulate': calibrate spread, p-values and columns on its "
+        "validation split (about 5 s a frame and "
         "core). With -o the model itself, nothing else is done to it.",
     ),
     frames: int = typer.Option(450, min=20, help="Frames to calibrate on."),
-    workers: int = typer.Option(1, min=1, max=1024, help="Processes of one thread each, for --calibrate."),
+    workers: int = typer.Option(
+        1, min=1, max=1024, help="Processes of one thread each, for --calibrate."
+    ),
     whole: bool = typer.Option(
-        False, "--whole", help="Write only a model's graphs, each with its weights, for use in other programs. Needs no torch."
+        False,
+        "--whole",
+        help="Write only a model's graphs, each with its weights, for use in other "
+        "programs. Needs no torch.",
     ),
 ) -> int:
     """Make a model folder: folded ONNX graphs, compared with torch before anything is kept.
 
-    Of a run of the recipe unet it makes a comparator's folder for 'gdn evaluate --unet'; of restore.safetensors and
-    restore.json, which a training of a restorer leaves, a restorer's folder.
+    Of a run of the recipe unet it makes a comparator's folder for 'gdn evaluate --unet'; of
+    restore.safetensors and restore.json, which a training of a restorer leaves, a restorer's
+    folder.
 
     \b
     Examples:
@@ -65,7 +78,10 @@ def export(
         raise UsageFault(f"--engine {engine}: onnx or tensorrt")
     if whole:
         if fp16 or calibrate is not None or engine != "onnx":
-            raise UsageFault("--whole writes a model's graphs as they are: not with --fp16, --calibrate or --engine")
+            raise UsageFault(
+                "--whole writes a model's graphs as they are: not with --fp16, --calibrate "
+                "or --engine"
+            )
         _whole(str(source), output)
         return 0
     library = _library() if engine == "tensorrt" else None  # before the work, not after it
@@ -85,7 +101,10 @@ def export(
         return 0
     if is_run(source) and is_unet(source):
         error = export_unet(source, output)
-        print(f"{output}: a U-Net comparator; onnxruntime differs from torch by at most {error:.2g} of the vacuum level")
+        print(
+            f"{output}: a U-Net comparator; onnxruntime differs from torch by at most "
+            f"{error:.2g} of the vacuum level"
+        )
         return 0
     _generator(source, output, fp16)
     if calibrate is not None:
@@ -96,7 +115,8 @@ def export(
 
 
 def _generator(source: Path, output: Path, fp16: bool) -> None:
-    """Make a generator's folder of a run's, or of a model's. Raises UsageFault for another folder."""
+    """Make a generator's folder of a run's, or of a model's. Raises UsageFault for another
+    folder."""
     from gdn.generator.loading import networks_of_model
     from gdn.training.export import export_model
     from gdn.training.state import networks_of_run
@@ -109,9 +129,14 @@ def _generator(source: Path, output: Path, fp16: bool) -> None:
     elif (source / "recipe.json").exists():
         generator, encoder, recipe, training = networks_of_run(source, print)
     else:
-        raise UsageFault(f"{source}: neither a run folder (recipe.json) nor a model folder (model.json)")
+        raise UsageFault(
+            f"{source}: neither a run folder (recipe.json) nor a model folder (model.json)"
+        )
     report = export_model(generator, encoder, recipe, training, output, fp16, source)
-    print(f"{report.folder}: {report.size_bytes / 2**20:.1f} MiB; onnxruntime against torch on random latents:")
+    print(
+        f"{report.folder}: {report.size_bytes / 2**20:.1f} MiB; onnxruntime against "
+        "torch on random latents:"
+    )
     print(f"  images differ by at most {report.generator_error:.2g} of the vacuum level")
     print(f"  gradients by {report.gradient_error:.2g} of their length (median over latents)")
     if report.encoder_error is not None:
@@ -131,7 +156,11 @@ def _whole(source: str, output: Path) -> None:
         model = find_any(source)
         for name in sorted(n for n in model.card.files if n.endswith(".onnx")):
             graph = cast("Graph", name.removesuffix(".onnx"))
-            content = onnx_bytes(model, graph) if isinstance(model, Model) else restorer_graph(model.folder)
+            content = (
+                onnx_bytes(model, graph)
+                if isinstance(model, Model)
+                else restorer_graph(model.folder)
+            )
             output.mkdir(parents=True, exist_ok=True)
             with writing(output / name) as temporary:
                 temporary.write_bytes(content)
@@ -154,7 +183,10 @@ def _restorer(source: Path, output: Path) -> None:
     except ValueError as fault:
         raise UsageFault(f"{source}: {fault}") from None
     size = sum(path.stat().st_size for path in output.iterdir())
-    print(f"{output}: a restorer, {size / 2**20:.1f} MiB; onnxruntime differs from torch by at most {error:.2g} of the contrast")
+    print(
+        f"{output}: a restorer, {size / 2**20:.1f} MiB; onnxruntime differs from "
+        f"torch by at most {error:.2g} of the contrast"
+    )
 
 
 def _library() -> Library:
@@ -169,7 +201,8 @@ def _library() -> Library:
 
 
 def _plans(folder: Path, library: Library) -> None:
-    """Build the model's plans: for the card here, or, where there is none, to see that they can be built."""
+    """Build the model's plans: for the card here, or, where there is none, to see that they can be
+    built."""
     from gdn.cli.engines import build_all
     from gdn.engines.base import EngineError
     from gdn.engines.cuda_memory import open_device
@@ -190,4 +223,7 @@ def _calibrate(folder: Path, data: Path, frames: int, workers: int) -> None:
     with progress_bar("calibrating", frames) as update:
         found = calibrate_folder(folder, data, frames, workers, progress=update)
     factors = ", ".join(f"{factor:.3f}" for factor in found.spread.factors)
-    print(f"{folder}: calibrated on {found.frames} frames of {found.structures} structures; conformal factors {factors}")
+    print(
+        f"{folder}: calibrated on {found.frames} frames of {found.structures} "
+        f"structures; conformal factors {factors}"
+    )

@@ -17,8 +17,8 @@ COMPARED = "Compared with"
 
 
 class Grouped(TyperCommand):
-    """A command whose options are listed under their `rich_help_panel`, as plain text: it is copied into documents and
-    read over slow lines."""
+    """A command whose options are listed under their `rich_help_panel`, as plain text: it is copied
+    into documents and read over slow lines."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments and options, each group under its name, the ungrouped last."""

@@ -18,27 +18,41 @@ def register(app: typer.Typer) -> None:
 
 
 def simulate(
-    out: Path = typer.Argument(..., metavar="OUT", help="Folder of the data set; an unfinished one is continued."),
-    count: int = typer.Option(..., min=1, help="Number of structures (one exit wave each, about 0.35 MB)."),
-    seed: int = typer.Option(..., min=0, help="Seed of the whole data set."),
-    frames: int = typer.Option(0, min=0, help="Also render this many 850x850 px frames at 0.0612 Å/px as TIFF."),
-    energy_kv: float = typer.Option(300.0, "--energy-kv", min=1, max=3000, help="Accelerating voltage of the microscope, kV."),
-    scenes: str = typer.Option(
-        "pt-ceo2", help="What is simulated: pt-ceo2, or pt-ceo2-wide (thicker, more tilted, some with an amorphous film)."
+    out: Path = typer.Argument(
+        ..., metavar="OUT", help="Folder of the data set; an unfinished one is continued."
     ),
-    multislice: str = typer.Option("torch", help="What computes the waves: torch, or abtem (extra 'abtem', GPL)."),
+    count: int = typer.Option(
+        ..., min=1, help="Number of structures (one exit wave each, about 0.35 MB)."
+    ),
+    seed: int = typer.Option(..., min=0, help="Seed of the whole data set."),
+    frames: int = typer.Option(
+        0, min=0, help="Also render this many 850x850 px frames at 0.0612 Å/px as TIFF."
+    ),
+    energy_kv: float = typer.Option(
+        300.0, "--energy-kv", min=1, max=3000, help="Accelerating voltage of the microscope, kV."
+    ),
+    scenes: str = typer.Option(
+        "pt-ceo2",
+        help="What is simulated: pt-ceo2, or pt-ceo2-wide (thicker, more tilted, some "
+        "with an amorphous film).",
+    ),
+    multislice: str = typer.Option(
+        "torch", help="What computes the waves: torch, or abtem (extra 'abtem', GPL)."
+    ),
     device: str = typer.Option("cpu", help="Where torch computes them: cpu, cuda or cuda:N."),
     workers: int = typer.Option(1, min=1, max=1024, help="Processes of one thread each."),
     cluster: str | None = typer.Option(
-        None, metavar="ADDRESS|local:N", help="Share the structures out among Dask workers (docs/scaling.md)."
+        None,
+        metavar="ADDRESS|local:N",
+        help="Share the structures out among Dask workers (docs/scaling.md).",
     ),
 ) -> int:
     """Simulate Pt on CeO2: random structures, multislice exit waves, and rendered frames.
 
-    Training renders its images from the exit waves on the fly, so --frames is only for looking and for
-    evaluation. One structure in ten belongs to the test split and one to validation, by its seed.
-    dataset.json records seed, voltage, scenes and multislice; 'gdn train' refuses a data set whose voltage or scenes are not its
-    recipe's.
+    Training renders its images from the exit waves on the fly, so --frames is only for looking and
+    for evaluation. One structure in ten belongs to the test split and one to validation, by its
+    seed. dataset.json records seed, voltage, scenes and multislice; 'gdn train' refuses a data set
+    whose voltage or scenes are not its recipe's.
 
     \b
     Examples:
@@ -54,7 +68,10 @@ def simulate(
     if multislice == "abtem":
         need("abtem", "abtem")
         if device != "cpu":
-            raise UsageFault(f"--device {device}: abTEM's waves are made on the CPU here; leave --device or --multislice out")
+            raise UsageFault(
+                f"--device {device}: abTEM's waves are made on the CPU here; leave --device "
+                "or --multislice out"
+            )
     need("torch", "train")
     from gdn.errors import InputError
     from gdn.simulation.scenes import scene_maker
@@ -102,4 +119,6 @@ def _check_device(device: str) -> None:
     if kind not in ("cpu", "cuda") or not (number or "0").isdecimal() or (kind == "cpu" and number):
         raise UsageFault(f"--device {device}: cpu, cuda or cuda:N")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        raise UsageFault(f"--device {device}: torch sees {torch.cuda.device_count()} CUDA cards here")
+        raise UsageFault(
+            f"--device {device}: torch sees {torch.cuda.device_count()} CUDA cards here"
+        )

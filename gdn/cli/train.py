@@ -25,7 +25,9 @@ def train(
         rich_help_panel=NETWORK,
     ),
     data: Path = typer.Option(
-        Path("data"), help="Folder of 'gdn simulate', or an .npz with 'train' and 'test' images.", rich_help_panel=INPUT
+        Path("data"),
+        help="Folder of 'gdn simulate', or an .npz with 'train' and 'test' images.",
+        rich_help_panel=INPUT,
     ),
     run: Path | None = typer.Option(
         None,
@@ -35,34 +37,59 @@ def train(
         help="Run folder [default: runs/RECIPE]; the same command resumes.",
         rich_help_panel=OUTPUT,
     ),
-    resume: bool = typer.Option(False, "--resume", help="Fail if there is no run to go on with.", rich_help_panel=OUTPUT),
+    resume: bool = typer.Option(
+        False, "--resume", help="Fail if there is no run to go on with.", rich_help_panel=OUTPUT
+    ),
     start: str | None = typer.Option(
         None,
         "--from",
         metavar="MODEL|RUN",
-        help="Start from the weights of a model, a run, or a folder that benchmarks/sitting.py wrote.",
+        help="Start from the weights of a model, a run, or a folder that "
+        "benchmarks/sitting.py wrote.",
         rich_help_panel=NETWORK,
     ),
-    latent: int | None = typer.Option(None, min=1, help="Override the recipe's latent size.", rich_help_panel=NETWORK),
-    patch: int | None = typer.Option(None, help="Override the patch: 32, 64, 128, 256 or 512 px.", rich_help_panel=NETWORK),
-    channels: int | None = typer.Option(None, help="Override the channels: 1 or 3.", rich_help_panel=NETWORK),
+    latent: int | None = typer.Option(
+        None, min=1, help="Override the recipe's latent size.", rich_help_panel=NETWORK
+    ),
+    patch: int | None = typer.Option(
+        None, help="Override the patch: 32, 64, 128, 256 or 512 px.", rich_help_panel=NETWORK
+    ),
+    channels: int | None = typer.Option(
+        None, help="Override the channels: 1 or 3.", rich_help_panel=NETWORK
+    ),
     images: int | None = typer.Option(
-        None, min=1, help="Override the length of the run, counted in images.", rich_help_panel=NETWORK
+        None,
+        min=1,
+        help="Override the length of the run, counted in images.",
+        rich_help_panel=NETWORK,
     ),
     batch: int | None = typer.Option(
         None, min=2, help="Override the batch, counted over all processes.", rich_help_panel=NETWORK
     ),
-    minutes: float | None = typer.Option(None, min=0, help="Stop and checkpoint after this wall time.", rich_help_panel=MACHINE),
+    minutes: float | None = typer.Option(
+        None, min=0, help="Stop and checkpoint after this wall time.", rich_help_panel=MACHINE
+    ),
     device: str = typer.Option("auto", help="auto, cpu, cuda.", rich_help_panel=MACHINE),
     workers: int = typer.Option(
-        0, min=0, help="Extra processes that render patches; 0: this one renders them.", rich_help_panel=MACHINE
+        0,
+        min=0,
+        help="Extra processes that render patches; 0: this one renders them.",
+        rich_help_panel=MACHINE,
     ),
-    threads: int | None = typer.Option(None, min=1, help="CPU threads of the networks.", rich_help_panel=MACHINE),
+    threads: int | None = typer.Option(
+        None, min=1, help="CPU threads of the networks.", rich_help_panel=MACHINE
+    ),
     status_every: int = typer.Option(
-        20_000, min=1, help="Images between lines of stats.jsonl and sample grids.", rich_help_panel=OUTPUT
+        20_000,
+        min=1,
+        help="Images between lines of stats.jsonl and sample grids.",
+        rich_help_panel=OUTPUT,
     ),
     dry_run: bool = typer.Option(
-        False, "--dry-run", help="Print the settings that would be used, as JSON.", rich_help_panel=OUTPUT
+        False,
+        "--dry-run",
+        help="Print the settings that would be used, as JSON.",
+        rich_help_panel=OUTPUT,
     ),
 ) -> int:
     """Train a generator. The run folder keeps recipe.json, stats.jsonl, grids/ and checkpoint.pt.
@@ -108,12 +135,16 @@ def train(
             start_from=_start_folder(start),
         )
         state = run_training(chosen, options)
-    print(f"{folder}: {state.images:,} images seen; 'gdn export {folder} -o MODEL' makes a model of it")
+    print(
+        f"{folder}: {state.images:,} images seen; 'gdn export {folder} -o MODEL' "
+        "makes a model of it"
+    )
     return 0
 
 
 def _start_folder(start: str | None) -> Path | None:
-    """The folder of what to start from: a model by name or folder, a run, or what a sitting left. Raises UsageFault."""
+    """The folder of what to start from: a model by name or folder, a run, or what a sitting left.
+    Raises UsageFault."""
     from gdn.models import ModelError, find_model, shipped_models
     from gdn.training.state import is_run
 
@@ -125,7 +156,14 @@ def _start_folder(start: str | None) -> Path | None:
         raise UsageFault(str(error)) from None
 
 
-def _recipe(name: str, latent: int | None, patch: int | None, channels: int | None, images: int | None, batch: int | None) -> Any:
+def _recipe(
+    name: str,
+    latent: int | None,
+    patch: int | None,
+    channels: int | None,
+    images: int | None,
+    batch: int | None,
+) -> Any:
     """The recipe with the command line's overrides. Raises UsageFault."""
     from pydantic import ValidationError
 
@@ -136,9 +174,12 @@ def _recipe(name: str, latent: int | None, patch: int | None, channels: int | No
     except ValueError as error:
         raise UsageFault(str(error)) from None
     for section, key, value in (
-        ("network", "latent", latent), ("network", "patch", patch), ("network", "channels", channels),
-        ("optimiser", "images", images), ("optimiser", "batch", batch),
-    ):  # fmt: skip
+        ("network", "latent", latent),
+        ("network", "patch", patch),
+        ("network", "channels", channels),
+        ("optimiser", "images", images),
+        ("optimiser", "batch", batch),
+    ):
         if value is not None:
             content[section][key] = value
     try:

@@ -14,8 +14,8 @@ Value = TypeVar("Value")
 
 
 class Unfit(RuntimeError):
-    """A worker that cannot do this work, whatever the item; says why. `perhaps_item`: if another cannot do this item either,
-    it is the item's fault."""
+    """A worker that cannot do this work, whatever the item; says why. `perhaps_item`: if another
+    cannot do this item either, it is the item's fault."""
 
     def __init__(self, reason: str, perhaps_item: bool = False) -> None:
         super().__init__(reason)
@@ -24,8 +24,8 @@ class Unfit(RuntimeError):
 
 @dataclass(frozen=True)
 class Part(Generic[Value]):
-    """What a worker made of a chunk: values of its first items, in order, and the seconds they took; why it did not do the
-    rest."""
+    """What a worker made of a chunk: values of its first items, in order, and the seconds they
+    took; why it did not do the rest."""
 
     values: list[Value]
     seconds: float
@@ -42,8 +42,8 @@ class Lost:
 
 @dataclass(frozen=True)
 class Chunk(Generic[Item]):
-    """Items with the attempts made; `allowed`: the only workers that may have it (None: all); `alone`: one item, on a worker
-    that has nothing else, to see whether it is what kills."""
+    """Items with the attempts made; `allowed`: the only workers that may have it (None: all);
+    `alone`: one item, on a worker that has nothing else, to see whether it is what kills."""
 
     items: list[tuple[Item, int]]
     allowed: frozenset[str] | None = None
@@ -51,8 +51,8 @@ class Chunk(Generic[Item]):
 
 
 def run_chunk(packed: bytes) -> Part[Any]:
-    """On a worker: every item in turn. Work and items come as bytes: Dask would look into lists for futures, and its scheduler
-    keeps every object of them for good."""
+    """On a worker: every item in turn. Work and items come as bytes: Dask would look into lists for
+    futures, and its scheduler keeps every object of them for good."""
     work, items = cloudpickle.loads(packed)
     begun, values = time.perf_counter(), []
     worker = get_worker().address

@@ -25,7 +25,8 @@ class ClusterError(GdnError, RuntimeError):
 
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[Client]:
-    """A client of the scheduler at `address`, or of `local:N`, N processes here. Raises ClusterError."""
+    """A client of the scheduler at `address`, or of `local:N`, N processes here. Raises
+    ClusterError."""
     _quiet()
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set({NANNY: nanny_environment()}))
@@ -38,36 +39,39 @@ def connected(address: str) -> Iterator[Client]:
             except (OSError, ValueError, ImportError) as error:
                 words = " ".join(str(error).split())[:120]
                 raise ClusterError(
-                    f"--cluster {address}: no scheduler answers there ({words}); start one with 'dask scheduler'"
+                    f"--cluster {address}: no scheduler answers there ({words}); start one with "
+                    "'dask scheduler'"
                 ) from None
         try:
             client.wait_for_workers(1, timeout=WAIT_SECONDS)
         except TimeoutError:
             raise ClusterError(
-                f"--cluster {address}: no worker came in {WAIT_SECONDS:.0f} s; start some with 'dask worker'"
+                f"--cluster {address}: no worker came in {WAIT_SECONDS:.0f} s; start some "
+                "with 'dask worker'"
             ) from None
         yield client
 
 
 def _quiet() -> None:
-    """What Dask logs here of workers and connections that end is said by us, in a line. For good: some of it comes after the
-    client is closed. Its loggers have levels of their own."""
+    """What Dask logs here of workers and connections that end is said by us, in a line. For good:
+    some of it comes after the client is closed. Its loggers have levels of their own."""
     names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
     for name in ("distributed", "tornado.application", "asyncio", *names):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def nanny_environment() -> dict[str, str]:
-    """What Dask's nannies set before they start a worker, without their threshold for giving memory back: with it glibc
-    returns and fetches the memory of every FFT, and multislice takes twice the CPU."""
+    """What Dask's nannies set before they start a worker, without their threshold for giving memory
+    back: with it glibc returns and fetches the memory of every FFT, and multislice takes twice the
+    CPU."""
     found: dict[str, Any] = dict(dask.config.get(NANNY, default={}))
     found.pop(TRIM, None)
     return {name: str(value) for name, value in found.items()}
 
 
 class LocalWorker(Worker):
-    """A worker of `local:N`. It speaks to the user's terminal, until it closes: of connections that end then, and of a cluster
-    that is closed while it is still starting, Dask prints tracebacks."""
+    """A worker of `local:N`. It speaks to the user's terminal, until it closes: of connections that
+    end then, and of a cluster that is closed while it is still starting, Dask prints tracebacks."""
 
     async def close(self, *args: Any, **kwargs: Any) -> Any:
         """See `distributed.Worker.close`."""
@@ -78,16 +82,25 @@ class LocalWorker(Worker):
 
 
 def _local(address: str) -> LocalCluster:
-    """N workers, this machine's cores divided among them; they are told apart from the cluster's by nothing else."""
+    """N workers, this machine's cores divided among them; they are told apart from the cluster's by
+    nothing else."""
     count = address.removeprefix("local").removeprefix(":") or str(os.cpu_count() or 1)
     if not count.isdecimal() or not 1 <= int(count) <= 1024:
-        raise ClusterError(f"--cluster {address}: local:N with N from 1 to 1024, or a scheduler's address")
+        raise ClusterError(
+            f"--cluster {address}: local:N with N from 1 to 1024, or a scheduler's address"
+        )
     threads = max(1, (os.cpu_count() or 1) // int(count))
-    # No memory limit: gdn looks at what the machine has free, and a nanny that kills a worker only repeats its work.
+    # No memory limit: gdn looks at what the machine has free, and a nanny that kills a worker only
+    # repeats its work.
     return LocalCluster(
-        n_workers=int(count), threads_per_worker=threads, processes=True, memory_limit=0, dashboard_address="127.0.0.1:0",
-        silence_logs=50, worker_class=partial(Nanny, worker_class=LocalWorker),
-    )  # fmt: skip
+        n_workers=int(count),
+        threads_per_worker=threads,
+        processes=True,
+        memory_limit=0,
+        dashboard_address="127.0.0.1:0",
+        silence_logs=50,
+        worker_class=partial(Nanny, worker_class=LocalWorker),
+    )
 
 
 def workers_of(client: Client) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,5 @@
-"""`gdn denoise --cluster`: every file by one worker, with the names and contents it has without a cluster."""
+"""`gdn denoise --cluster`: every file by one worker, with the names and contents it has without a
+cluster."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ def denoise_task(name: str, task: FileTask) -> Answer:
     """On a worker: one file, by the run that came as the parcel `name`. Raises Unfit."""
     parcel = get_worker().plugins.get(name)
     if not isinstance(parcel, Parcel):
-        raise Unfit("the run did not arrive there, or the scheduler is another one; --resume goes on")
+        raise Unfit(
+            "the run did not arrive there, or the scheduler is another one; --resume goes on"
+        )
     try:
         with parcel.at_work():
             return _denoised(parcel, task)
@@ -78,16 +81,25 @@ def _opened(parcel: Parcel) -> tuple[BatchRun, Denoiser]:
         run: BatchRun = parcel.content
         threads = parcel.worker.state.nthreads
         given = run.options
-        options = replace(given, device=own_card(given.device, parcel.worker.name), threads=given.threads or threads)
-        denoiser = Denoiser.of(parcel.received(), options, partial(parcel.bank, make=options.open_bank))
+        options = replace(
+            given,
+            device=own_card(given.device, parcel.worker.name),
+            threads=given.threads or threads,
+        )
+        denoiser = Denoiser.of(
+            parcel.received(), options, partial(parcel.bank, make=options.open_bank)
+        )
         parcel.closing.append(denoiser.close)
         parcel.opened["denoiser"] = replace(run, overwrite=True), denoiser
     found: tuple[BatchRun, Denoiser] = parcel.opened["denoiser"]
     return found
 
 
-def process_on(address: str, files: list[tuple[Path, Outputs]], run: BatchRun, ledger: Ledger) -> Tally:
-    """Denoise every file on the workers of `address`. Raises UsageFault where there are none, or none can do any."""
+def process_on(
+    address: str, files: list[tuple[Path, Outputs]], run: BatchRun, ledger: Ledger
+) -> Tally:
+    """Denoise every file on the workers of `address`. Raises UsageFault where there are none, or
+    none can do any."""
     tally, begun = Tally(), False
     try:
         with connected(address) as client, progress_bar("denoising", len(files)) as update:
@@ -108,18 +120,26 @@ def process_on(address: str, files: list[tuple[Path, Outputs]], run: BatchRun, l
             raise UsageFault(str(error)) from None
         tally.failures.append(f"{error}; {tally.files} of {len(files)} files are done")
     except KeyboardInterrupt:
-        say(f"interrupted; {tally.files} of {len(files)} files are done. The same command with --resume goes on from there")
+        say(
+            f"interrupted; {tally.files} of {len(files)} files are done. The same command "
+            "with --resume goes on from there"
+        )
         raise
     return tally
 
 
-def _answers(client: Client, name: str, files: list[tuple[Path, Outputs]], run: BatchRun, ledger: Ledger) -> Iterator[Answer]:
-    """An answer for every file as it is done; the ledger hears of the frames, in the files' order if it keeps them."""
+def _answers(
+    client: Client, name: str, files: list[tuple[Path, Outputs]], run: BatchRun, ledger: Ledger
+) -> Iterator[Answer]:
+    """An answer for every file as it is done; the ledger hears of the frames, in the files' order
+    if it keeps them."""
 
     def tasks() -> Iterator[FileTask]:
         for number, (path, outputs) in enumerate(files):
             if not (run.overwrite or run.resume):
-                try:  # here, before any worker begins: what a worker that died has left is not in the way of the next
+                # here, before any worker begins: what a worker that died has left is not in the way
+                # of the next
+                try:
                     check_absent(outputs, run.options.intervals)
                 except (ValueError, OSError) as error:
                     refused.append(Answer(Outcome(failure=failure_words(path, error))))
@@ -128,7 +148,9 @@ def _answers(client: Client, name: str, files: list[tuple[Path, Outputs]], run: 
 
     refused: list[Answer] = []
     kept: dict[int, list[Entry]] = {}
-    flow: WorkSharing[FileTask, Answer] = WorkSharing(client, partial(denoise_task, name), len(files))
+    flow: WorkSharing[FileTask, Answer] = WorkSharing(
+        client, partial(denoise_task, name), len(files)
+    )
     for task, answer in flow.run(tasks()):
         if isinstance(answer, Lost):
             answer = Answer(Outcome(failure=f"{task.path}: {answer.reason}"))
@@ -147,8 +169,9 @@ def _answers(client: Client, name: str, files: list[tuple[Path, Outputs]], run: 
 
 
 def _parcel(name: str, run: BatchRun) -> Parcel:
-    """Models and banks of a run. Banks are made here, by the engine that was asked for; where this machine has none of its
-    kind (a head node without the workers' card), or they are large, each worker makes its own of the same latents."""
+    """Models and banks of a run. Banks are made here, by the engine that was asked for; where this
+    machine has none of its kind (a head node without the workers' card), or they are large, each
+    worker makes its own of the same latents."""
     banks: dict[str, PackedBank] = {}
     generators = [model for model in run.models if isinstance(model, Model)]
     small = run.options.bank_size * sum(2 * m.card.patch**2 for m in generators) <= LARGEST
@@ -158,4 +181,10 @@ def _parcel(name: str, run: BatchRun) -> Parcel:
                 banks[model.hash] = PackedBank.of(run.options.open_bank(engine))
         except (EngineError, CacheError):
             break
-    return Parcel(name, [PackedModel.of(m) for m in run.models], banks, replace(run, witness=None), os.getcwd())  # noqa: PTH109
+    return Parcel(
+        name,
+        [PackedModel.of(m) for m in run.models],
+        banks,
+        replace(run, witness=None),
+        os.getcwd(),  # noqa: PTH109
+    )

@@ -1,5 +1,5 @@
-"""What is sent to each worker once: the models and their banks, checked by hash there. As a Dask worker plugin it also reaches
-workers that join later, or come back.
+"""What is sent to each worker once: the models and their banks, checked by hash there. As a Dask
+worker plugin it also reaches workers that join later, or come back.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ from gdn.engines.base import Engine
 from gdn.models import Model, ModelError, RestorerModel, load_any, shipped_models
 from gdn.search.bank import Bank
 
-LARGEST = 512 * 2**20  # bytes of banks that travel; beyond that each worker makes its own, of the same latents
+LARGEST = (
+    512 * 2**20
+)  # bytes of banks that travel; beyond that each worker makes its own, of the same latents
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
 @cache
 def settle_memory() -> None:
-    """Let glibc keep what it has fetched, whatever environment the worker was started with (see `connect.nanny_environment`)."""
+    """Let glibc keep what it has fetched, whatever environment the worker was started with (see
+    `connect.nanny_environment`)."""
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError, AttributeError):
             libc = ctypes.CDLL("libc.so.6")
@@ -49,10 +52,15 @@ class PackedModel:
     def of(model: Model | RestorerModel) -> PackedModel:
         """Pack a verified model."""
         names = ["model.json", *model.card.files]
-        return PackedModel(model.card.name, model.hash, {name: (model.folder / name).read_bytes() for name in names})
+        return PackedModel(
+            model.card.name,
+            model.hash,
+            {name: (model.folder / name).read_bytes() for name in names},
+        )
 
     def unpacked(self, folder: Path) -> Model | RestorerModel:
-        """The model: this installation's own if it is the same, else written below `folder`. Raises ModelError."""
+        """The model: this installation's own if it is the same, else written below `folder`. Raises
+        ModelError."""
         own = shipped_models().get(self.name)
         if own is not None:
             with contextlib.suppress(ModelError):
@@ -85,7 +93,11 @@ class PackedBank:
         images = np.ascontiguousarray(bank.images)
         content = images.tobytes()
         return PackedBank(
-            seed=bank.seed, latent=bank.dimension, shape=images.shape, images=content, sha256=hashlib.sha256(content).hexdigest()
+            seed=bank.seed,
+            latent=bank.dimension,
+            shape=images.shape,
+            images=content,
+            sha256=hashlib.sha256(content).hexdigest(),
         )
 
     def unpacked(self) -> Bank:
@@ -93,15 +105,32 @@ class PackedBank:
         if hashlib.sha256(self.images).hexdigest() != self.sha256:
             raise ValueError("the bank of restarts arrived damaged")
         return Bank(
-            seed=self.seed, dimension=self.latent, images=np.frombuffer(self.images, np.float16).reshape(self.shape), cached=True
+            seed=self.seed,
+            dimension=self.latent,
+            images=np.frombuffer(self.images, np.float16).reshape(self.shape),
+            cached=True,
         )
 
 
 class Parcel(WorkerPlugin):
-    """Models, banks and what else a run needs (`content`) on a worker; `lock`: one item at a time in a process."""
+    """Models, banks and what else a run needs (`content`) on a worker; `lock`: one item at a time
+    in a process."""
 
-    def __init__(self, name: str, models: list[PackedModel], banks: dict[str, PackedBank], content: Any, folder: str) -> None:
-        self.name, self.models, self.banks, self.content, self.folder = name, models, banks, content, folder
+    def __init__(
+        self,
+        name: str,
+        models: list[PackedModel],
+        banks: dict[str, PackedBank],
+        content: Any,
+        folder: str,
+    ) -> None:
+        self.name, self.models, self.banks, self.content, self.folder = (
+            name,
+            models,
+            banks,
+            content,
+            folder,
+        )
         self.closing: list[Callable[[], object]] = []
 
     def setup(self, worker: Any) -> None:
@@ -118,7 +147,9 @@ class Parcel(WorkerPlugin):
     def received(self) -> list[Model | RestorerModel]:
         """The models, unpacked when first asked for. Raises ModelError."""
         if "models" not in self.opened:
-            self.opened["models"] = [one.unpacked(Path(self.worker.local_directory)) for one in self.models]
+            self.opened["models"] = [
+                one.unpacked(Path(self.worker.local_directory)) for one in self.models
+            ]
         return list(self.opened["models"])
 
     def bank(self, engine: Engine, make: Callable[[Engine], Bank]) -> Bank:
@@ -128,14 +159,15 @@ class Parcel(WorkerPlugin):
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """One item at a time, in the folder in which the command was given. Raises OSError where that is not to be seen here."""
+        """One item at a time, in the folder in which the command was given. Raises OSError where
+        that is not to be seen here."""
         with self.lock, contextlib.chdir(self.folder):
             yield
 
 
 def own_card(device: str, worker_name: Any) -> str:
-    """The CUDA device of a worker on a machine with several: `cuda` becomes `cuda:N` by the worker's number, unless what it may
-    see was set from outside (dask-cuda, SLURM)."""
+    """The CUDA device of a worker on a machine with several: `cuda` becomes `cuda:N` by the
+    worker's number, unless what it may see was set from outside (dask-cuda, SLURM)."""
     if device != "cuda" or "CUDA_VISIBLE_DEVICES" in os.environ or not isinstance(worker_name, int):
         return device
     cards = len(list(Path("/dev").glob("nvidia[0-9]*")))

@@ -1,4 +1,5 @@
-"""`gdn simulate --cluster`: structures shared out among Dask workers, each wave written by the one that made it."""
+"""`gdn simulate --cluster`: structures shared out among Dask workers, each wave written by the one
+that made it."""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ def simulate_task(task: Task) -> None:
 
 @contextmanager
 def runner_on(address: str) -> Iterator[Runner]:
-    """What runs tasks on the workers of `address`, for `gdn.simulation.simulate.simulate`; their paths must be absolute.
-    Raises UsageFault."""
+    """What runs tasks on the workers of `address`, for `gdn.simulation.simulate.simulate`; their
+    paths must be absolute. Raises UsageFault."""
     try:
         with connected(address) as client, deaths_noted(client):
             yield lambda tasks: _run(client, tasks)
@@ -51,4 +52,7 @@ def _run(client: Client, tasks: list[Task]) -> Iterator[None]:
         else:
             yield
     if lost:
-        raise ClusterError(f"{len(lost)} of {len(tasks)} tasks were not done ({lost[0]}); the same command goes on from there")
+        raise ClusterError(
+            f"{len(lost)} of {len(tasks)} tasks were not done ({lost[0]}); the same "
+            "command goes on from there"
+        )

@@ -1,8 +1,9 @@
 """Work shared out in chunks sized by what it costs, a bounded number of them in flight.
 
-Neither client nor scheduler holds more than the chunks in flight, however many items there are. What fails without an item's
-own fault (a worker that died, that lacks a package, whose disk is full) is done again elsewhere. When a worker dies that had more
-than one item, any of them may be at fault: all are suspects, and each is then given to a worker that has no other item.
+Neither client nor scheduler holds more than the chunks in flight, however many items there are.
+What fails without an item's own fault (a worker that died, that lacks a package, whose disk is
+full) is done again elsewhere. When a worker dies that had more than one item, any of them may be at
+fault: all are suspects, and each is then given to a worker that has no other item.
 """
 
 from __future__ import annotations
@@ -40,12 +41,24 @@ def say(words: str) -> None:
 
 
 class WorkSharing(Generic[Item, Value]):
-    """Shares items out and yields (item, value or Lost) as they are done. `unfit`: workers that get nothing more, and why."""
+    """Shares items out and yields (item, value or Lost) as they are done. `unfit`: workers that get
+    nothing more, and why."""
 
     def __init__(
-        self, client: Client, work: Callable[[Item], Value], total: int, target: float = TARGET_SECONDS, most: int | None = None,
-    ) -> None:  # fmt: skip
-        self._client, self._work, self._total, self._target, self._most = client, work, total, target, most or MOST
+        self,
+        client: Client,
+        work: Callable[[Item], Value],
+        total: int,
+        target: float = TARGET_SECONDS,
+        most: int | None = None,
+    ) -> None:
+        self._client, self._work, self._total, self._target, self._most = (
+            client,
+            work,
+            total,
+            target,
+            most or MOST,
+        )
         self._again: deque[tuple[Item, int]] = deque()  # with the attempts made
         self._suspects: deque[tuple[Item, int]] = deque()  # in hand as workers died
         self._running: dict[Future[Any], Chunk[Item]] = {}
@@ -71,7 +84,9 @@ class WorkSharing(Generic[Item, Value]):
         except ClosedClientError:  # between two looks at whether the scheduler is there
             raise ClusterError(GONE) from None
         finally:
-            if self._running and self._client.status == "running":  # else there is nothing left to cancel
+            if (
+                self._running and self._client.status == "running"
+            ):  # else there is nothing left to cancel
                 with contextlib.suppress(ClosedClientError):  # it may close at this very moment
                     self._client.cancel(list(self._running), force=True)
 
@@ -84,8 +99,12 @@ class WorkSharing(Generic[Item, Value]):
             return  # what is under way may come back yet, from nobody else
         if not fit and self.unfit:
             if self._fit_seen is None or time.monotonic() - self._fit_seen > LOST_SECONDS:
-                raise ClusterError(f"no worker can do this ({'; '.join(dict.fromkeys(self.unfit.values()))})")
-            time.sleep(LOOK_SECONDS)  # one that could has died: its nanny, or the batch system, may bring another
+                raise ClusterError(
+                    f"no worker can do this ({'; '.join(dict.fromkeys(self.unfit.values()))})"
+                )
+            time.sleep(
+                LOOK_SECONDS
+            )  # one that could has died: its nanny, or the batch system, may bring another
             self._known = (-math.inf, [])
             return
         if self._suspects or any(chunk.alone for chunk in self._running.values()):
@@ -119,7 +138,8 @@ class WorkSharing(Generic[Item, Value]):
         self.peak = max(self.peak, len(self._running))
 
     def _stranded(self) -> None:
-        """Queue again what only workers may have that are no more; say so if there is none at all."""
+        """Queue again what only workers may have that are no more; say so if there is none at
+        all."""
         here = set(self._workers())
         for future, chunk in list(self._running.items()):
             if chunk.allowed is not None and not chunk.allowed & here:
@@ -142,8 +162,14 @@ class WorkSharing(Generic[Item, Value]):
         """The next items: what was lost first, and alone, since it may be what kills."""
         if self._again:
             return [self._again.popleft()]
-        left = max(1, (self._total - self._done) // (2 * max(1, workers)))  # the last chunks are to end together
-        size = 1 if self._cost is None else max(1, min(int(self._target / max(self._cost, 1e-6)), self._most, left))
+        left = max(
+            1, (self._total - self._done) // (2 * max(1, workers))
+        )  # the last chunks are to end together
+        size = (
+            1
+            if self._cost is None
+            else max(1, min(int(self._target / max(self._cost, 1e-6)), self._most, left))
+        )
         return [(item, 0) for item in islice(source, size)]
 
     def _finished(self) -> list[Future[Any]]:
@@ -171,7 +197,9 @@ class WorkSharing(Generic[Item, Value]):
             raise ClusterError(GONE)
         return False
 
-    def _gathered(self, future: Future[Any], chunk: Chunk[Item]) -> Iterator[tuple[Item, Value | Lost]]:
+    def _gathered(
+        self, future: Future[Any], chunk: Chunk[Item]
+    ) -> Iterator[tuple[Item, Value | Lost]]:
         """What a chunk came to; what it did not do is queued again."""
         try:
             part: Part[Value] = future.result()
@@ -182,15 +210,20 @@ class WorkSharing(Generic[Item, Value]):
             else:
                 if not self._suspects:
                     say(
-                        "workers keep dying: what they had in hand is done one item at a time, to find out which item is at fault"
+                        "workers keep dying: what they had in hand is done one item at a time, "
+                        "to find out which item is at fault"
                     )
                 self._suspects.extend(chunk.items)
             return
         except CancelledError:
             yield from self._repeat(chunk, DIED if chunk.alone else "it was cancelled")
             return
-        except Exception as error:  # of another machine: gdn or a package missing there, or a fault of ours
-            yield from self._repeat(chunk, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        except (
+            Exception
+        ) as error:  # of another machine: gdn or a package missing there, or a fault of ours
+            yield from self._repeat(
+                chunk, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            )
             return
         finally:
             future.release()
@@ -203,8 +236,11 @@ class WorkSharing(Generic[Item, Value]):
         if part.unfit is not None:
             yield from self._left(chunk.items[len(part.values) :], part.unfit, part.worker)
 
-    def _left(self, rest: list[tuple[Item, int]], unfit: Unfit, worker: str) -> Iterator[tuple[Item, Value | Lost]]:
-        """What a worker left of its chunk, because it cannot do it, or the first item cannot be done."""
+    def _left(
+        self, rest: list[tuple[Item, int]], unfit: Unfit, worker: str
+    ) -> Iterator[tuple[Item, Value | Lost]]:
+        """What a worker left of its chunk, because it cannot do it, or the first item cannot be
+        done."""
         item, attempts = rest[0]
         if unfit.perhaps_item and attempts:
             self._done += 1
@@ -233,9 +269,16 @@ def deaths_noted(client: Client) -> Iterator[None]:
 
     def seen(event: tuple[Any, Any]) -> None:
         about = event[1]
-        if isinstance(about, dict) and about.get("action") == "remove-worker" and not about.get("expected"):
+        if (
+            isinstance(about, dict)
+            and about.get("action") == "remove-worker"
+            and not about.get("expected")
+        ):
             count = len(about.get("processing-tasks") or ())
-            say(f"worker {about.get('worker')} died; what it had in hand is done again ({count} chunk{'s' * (count != 1)})")
+            say(
+                f"worker {about.get('worker')} died; what it had in hand is done again "
+                f"({count} chunk{'s' * (count != 1)})"
+            )
 
     client.subscribe_topic("all", seen)
     try:

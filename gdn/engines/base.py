@@ -1,4 +1,5 @@
-"""What an engine is: it evaluates a generator, its derivatives in both directions, and its encoder."""
+"""What an engine is: it evaluates a generator, its derivatives in both directions, and its
+encoder."""
 
 from __future__ import annotations
 
@@ -15,14 +16,30 @@ from gdn.likelihood import Array, TileData
 from gdn.models import Model
 from gdn.models.graphs import complete_graph
 
-# Of a half-precision model the exact graphs are those in single precision, for what must not be rounded.
+# Of a half-precision model the exact graphs are those in single precision, for what must not be
+# rounded.
 Graph = Literal[
-    "generator", "gradient", "tangent", "step", "encoder", "exact-generator", "exact-gradient", "exact-tangent"
-]  # fmt: skip
+    "generator",
+    "gradient",
+    "tangent",
+    "step",
+    "encoder",
+    "exact-generator",
+    "exact-gradient",
+    "exact-tangent",
+]
 OUTPUTS: dict[str, tuple[str, ...]] = {
-    "generator": ("x",), "gradient": ("x", "dz"), "tangent": ("jt",), "step": ("direction", "curvature"), "encoder": ("z",),
-}  # fmt: skip
-EXACT: dict[Graph, Graph] = {"generator": "exact-generator", "gradient": "exact-gradient", "tangent": "exact-tangent"}
+    "generator": ("x",),
+    "gradient": ("x", "dz"),
+    "tangent": ("jt",),
+    "step": ("direction", "curvature"),
+    "encoder": ("z",),
+}
+EXACT: dict[Graph, Graph] = {
+    "generator": "exact-generator",
+    "gradient": "exact-gradient",
+    "tangent": "exact-tangent",
+}
 
 
 class EngineError(GdnError, RuntimeError):
@@ -33,18 +50,29 @@ class OutOfMemory(EngineError, MemoryError):
     """The device, or the host, has no memory for a batch of this size."""
 
 
-_NO_MEMORY = ("out of memory", "bad_alloc", "bad allocation", "failed to allocate", "alloc_failed", "can't allocate memory",
-              "not enough memory")  # fmt: skip
+_NO_MEMORY = (
+    "out of memory",
+    "bad_alloc",
+    "bad allocation",
+    "failed to allocate",
+    "alloc_failed",
+    "can't allocate memory",
+    "not enough memory",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a runtime's own error, of whatever class, means that memory ran out."""
-    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY)
+    return isinstance(error, MemoryError) or any(
+        words in str(error).lower() for words in _NO_MEMORY
+    )
 
 
 def rows(feed: dict[str, NDArray[Any]], first: int, size: int) -> dict[str, NDArray[Any]]:
     """Some rows of a batch; scalars belong to all of them."""
-    return {name: array[first : first + size] if array.ndim else array for name, array in feed.items()}
+    return {
+        name: array[first : first + size] if array.ndim else array for name, array in feed.items()
+    }
 
 
 def joined(parts: Iterable[list[NDArray[Any]]]) -> list[NDArray[Any]]:
@@ -58,14 +86,16 @@ def kind_of(graph: Graph) -> Graph:
 
 
 def dtype_of(model: Model, graph: Graph) -> np.dtype[Any]:
-    """Type of a graph's inputs and outputs; a step's sums are single in a half-precision model too."""
+    """Type of a graph's inputs and outputs; a step's sums are single in a half-precision model
+    too."""
     half = model.card.precision == "fp16" and kind_of(graph) == graph and graph != "step"
     return np.dtype(np.float16 if half else np.float32)
 
 
 def onnx_bytes(model: Model, graph: Graph) -> bytes:
-    """The graph in ONNX, whole, of files whose hashes the model has vouched for. Handed over as bytes, so that a graph cannot
-    name files outside itself. Raises EngineError where the model has none, or its files do not belong together."""
+    """The graph in ONNX, whole, of files whose hashes the model has vouched for. Handed over as
+    bytes, so that a graph cannot name files outside itself. Raises EngineError where the model has
+    none, or its files do not belong together."""
     path = model.file(f"{graph}.onnx")
     if path is None:
         raise EngineError(f"{model.folder}: has no {graph}.onnx; export the model again")
@@ -79,8 +109,8 @@ def onnx_bytes(model: Model, graph: Graph) -> bytes:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`value` (n,) float64 the tiles' negative log-likelihood in nats, `gradient` (n, d) its derivative
-    in the latents, `images` (n, h, w) the patches x = G(z) on the way."""
+    """`value` (n,) float64 the tiles' negative log-likelihood in nats, `gradient` (n, d) its
+    derivative in the latents, `images` (n, h, w) the patches x = G(z) on the way."""
 
     value: NDArray[np.float64]
     gradient: Array
@@ -100,14 +130,17 @@ class Engine(Protocol):
 
     @property
     def exact(self) -> Engine:
-        """The engine in single precision, for objectives, gradients and final images; itself unless the model is in half."""
+        """The engine in single precision, for objectives, gradients and final images; itself unless
+        the model is in half."""
         ...
 
     def generate(self, z: Array) -> Array:
         """Clean patches x = G(z) (n, h, w)."""
         ...
 
-    def value_and_gradient(self, z: Array, data: TileData, scale: Array, shift: Array) -> Evaluation:
+    def value_and_gradient(
+        self, z: Array, data: TileData, scale: Array, shift: Array
+    ) -> Evaluation:
         """Likelihood of the tiles with mean mu = scale * G(z) + shift, and its gradient in z.
 
         `scale` (n,), `shift` (n, h, w), electrons per binned pixel.
@@ -125,8 +158,9 @@ class Engine(Protocol):
     def step(
         self, z: Array, nuisance: Array, data: TileData, damping: float, prior: Array
     ) -> tuple[Array, NDArray[np.float64]] | None:
-        """A Gauss-Newton step of STEP_ITERATIONS conjugate-gradient iterations (`gdn.generator.gauss_newton`): its direction
-        (n, d + 4) and curvature (n,). `nuisance` and their `prior` precision (n, 4). None where the model has no such graph."""
+        """A Gauss-Newton step of STEP_ITERATIONS conjugate-gradient iterations
+        (`gdn.generator.gauss_newton`): its direction (n, d + 4) and curvature (n,). `nuisance` and
+        their `prior` precision (n, 4). None where the model has no such graph."""
         ...
 
     def encode(self, images: Array, sigma: Array) -> Array | None:
@@ -138,11 +172,19 @@ class Engine(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
 
 def jacobian(engine: Engine, z: Array, columns: int = 32) -> Array:
     """dG/dz (d, h, w) at one latent `z` (d,), `columns` directions at a time."""
     basis = np.eye(len(z), dtype=np.float32)
-    parts = [engine.push_forward(z[None], basis[None, i : i + columns])[0] for i in range(0, len(z), columns)]
+    parts = [
+        engine.push_forward(z[None], basis[None, i : i + columns])[0]
+        for i in range(0, len(z), columns)
+    ]
     return np.concatenate(parts)

@@ -1,7 +1,8 @@
 """Which engine and device to use, and why.
 
-`auto` tries TensorRT, ONNX Runtime on CUDA, torch on CUDA, and takes the first that is installed, starts, and gives the
-CPU's images; else ONNX Runtime, or torch, on the CPU. What was tried and why it was not taken is part of the reason.
+`auto` tries TensorRT, ONNX Runtime on CUDA, torch on CUDA, and takes the first that is installed,
+starts, and gives the CPU's images; else ONNX Runtime, or torch, on the CPU. What was tried and why
+it was not taken is part of the reason.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ def check(engine: str = "auto", device: str = "auto") -> None:
     able = [runtime.name for runtime in RUNTIMES if kind in runtime.devices]
     if kind not in ("auto", "cpu", "cuda") and engine not in able:
         names = " or ".join(able)
-        raise EngineError(f"device {device} is {names}'s: ask for engine {names} too, or for engine {kind} alone", "device")
+        raise EngineError(
+            f"device {device} is {names}'s: ask for engine {names} too, or for engine {kind} alone",
+            "device",
+        )
     if engine == "auto":
         if not any(runtime.installed for runtime in RUNTIMES if runtime.on_cpu):
             raise EngineError("neither onnxruntime nor torch is installed; pip install onnxruntime")
@@ -63,7 +67,13 @@ def candidates(device: str = "auto") -> Iterator[EngineChoice]:
             if reason := _module(runtime).card_reason():
                 yield EngineChoice(runtime.name, "cuda" if device == "auto" else device, reason)
     if device in ("auto", "cpu"):
-        why = "the CPU was asked for" if device == "cpu" else "no GPU that gdn can use" if has_driver() else "no CUDA driver"
+        why = (
+            "the CPU was asked for"
+            if device == "cpu"
+            else "no GPU that gdn can use"
+            if has_driver()
+            else "no CUDA driver"
+        )
         missing: list[str] = []
         for runtime in (one for one in RUNTIMES if one.on_cpu):
             if runtime.installed:
@@ -77,7 +87,8 @@ def _module(runtime: Runtime) -> Any:
 
 
 def has_driver() -> bool:
-    """Whether NVIDIA's driver is installed: without it nothing of CUDA need be imported, which takes seconds."""
+    """Whether NVIDIA's driver is installed: without it nothing of CUDA need be imported, which
+    takes seconds."""
     for name in ("libcuda.so.1", "nvcuda.dll"):
         with contextlib.suppress(OSError):
             ctypes.CDLL(name)
@@ -86,20 +97,31 @@ def has_driver() -> bool:
 
 
 def open_engine(
-    model: Model, engine: str = "auto", device: str = "auto", threads: int | None = None, require_gpu: bool = False
+    model: Model,
+    engine: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    require_gpu: bool = False,
 ) -> Engine:
-    """The chosen engine, loaded with `model`; use it in a `with` block. A device that was asked for is never replaced.
+    """The chosen engine, loaded with `model`; use it in a `with` block. A device that was asked for
+    is never replaced.
 
-    Raises EngineError if what was asked for cannot be had, and with `require_gpu` rather than take the CPU.
+    Raises EngineError if what was asked for cannot be had, and with `require_gpu` rather than take
+    the CPU.
     """
     check(engine, device)
     if model.card.channels != 1:
-        raise EngineError(f"{model.folder}: a generator of {model.card.channels} channels; frames have one")
+        raise EngineError(
+            f"{model.folder}: a generator of {model.card.channels} channels; frames have one"
+        )
     if engine != "auto":
         taken = runtime_named(engine).own_device if device == "auto" else device
         found = _open(model, EngineChoice(engine, taken, "asked for"), threads)
         if require_gpu and found.device == "cpu":
-            raise EngineError(f"require_gpu: {engine} runs on the CPU here; device cuda says what is missing", "require_gpu")
+            raise EngineError(
+                f"require_gpu: {engine} runs on the CPU here; device cuda says what is missing",
+                "require_gpu",
+            )
         return found
     said: list[str] = []
     for choice in candidates(device):
@@ -117,8 +139,14 @@ def open_engine(
             said.append(f"{choice.engine} cannot be used ({' '.join(str(error).split())})")
             continue
         return found
-    tried = "; ".join(said) or "no CUDA driver, or no TensorRT, no CUDA provider of onnxruntime, no CUDA device of torch"
-    asked, parameter = ("require_gpu", "require_gpu") if require_gpu else (f"device {device}", "device")
+    tried = (
+        "; ".join(said)
+        or "no CUDA driver, or no TensorRT, no CUDA provider of onnxruntime, no CUDA "
+        "device of torch"
+    )
+    asked, parameter = (
+        ("require_gpu", "require_gpu") if require_gpu else (f"device {device}", "device")
+    )
     raise EngineError(f"{asked}: no GPU that gdn can use ({tried})", parameter)
 
 
@@ -131,7 +159,8 @@ def _open(model: Model, choice: EngineChoice, threads: int | None) -> Engine:
 
 
 def _prove(found: Engine, model: Model) -> None:
-    """Raises EngineError where an engine's images are not the CPU's. An engine that is not proved is closed."""
+    """Raises EngineError where an engine's images are not the CPU's. An engine that is not proved
+    is closed."""
     from gdn.restarts import restart_latents
 
     z = restart_latents(0, range(PROVED), model.card.latent)

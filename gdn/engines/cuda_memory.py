@@ -1,7 +1,8 @@
-"""Memory and one stream of a CUDA device, by whichever package is installed: cuda-python, torch, or pycuda.
+"""Memory and one stream of a CUDA device, by whichever package is installed: cuda-python, torch, or
+pycuda.
 
-All three use the device's primary context, so that they may be loaded beside one another (of pycuda only
-`pycuda.autoprimaryctx` does). Not yet run on a card: docs/gpu.md.
+All three use the device's primary context, so that they may be loaded beside one another (of pycuda
+only `pycuda.autoprimaryctx` does). Not yet run on a card: docs/gpu.md.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from gdn.engines.base import EngineError, OutOfMemory
 
 
 class Device(Protocol):
-    """A CUDA device. `name`, compute `capability` ("8.9"), `driver`; `stream`, the handle that work is queued on.
+    """A CUDA device. `name`, compute `capability` ("8.9"), `driver`; `stream`, the handle that work
+    is queued on.
 
     Raises OutOfMemory and EngineError.
     """
@@ -43,7 +45,8 @@ class Device(Protocol):
         """Wait for all that is queued."""
 
     def capture(self, work: Callable[[], None]) -> Any:
-        """What `work` queues, as a CUDA graph; it does not run. None where this package has no graphs."""
+        """What `work` queues, as a CUDA graph; it does not run. None where this package has no
+        graphs."""
 
     def launch(self, graph: Any) -> None:
         """Queue a captured graph."""
@@ -87,12 +90,16 @@ class CudaPython:
     def upload(self, address: int, array: NDArray[Any]) -> None:
         """See Device."""
         kind = self._rt.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._call(self._rt.cudaMemcpyAsync(address, array.ctypes.data, array.nbytes, kind, self._stream))
+        self._call(
+            self._rt.cudaMemcpyAsync(address, array.ctypes.data, array.nbytes, kind, self._stream)
+        )
 
     def download(self, address: int, array: NDArray[Any]) -> None:
         """See Device."""
         kind = self._rt.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        self._call(self._rt.cudaMemcpyAsync(array.ctypes.data, address, array.nbytes, kind, self._stream))
+        self._call(
+            self._rt.cudaMemcpyAsync(array.ctypes.data, address, array.nbytes, kind, self._stream)
+        )
 
     def synchronise(self) -> None:
         """See Device."""
@@ -100,7 +107,11 @@ class CudaPython:
 
     def capture(self, work: Callable[[], None]) -> Any:
         """See Device."""
-        self._call(self._rt.cudaStreamBeginCapture(self._stream, self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal))
+        self._call(
+            self._rt.cudaStreamBeginCapture(
+                self._stream, self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+            )
+        )
         try:
             work()
         except BaseException:  # a stream must not stay in capture, and what ended it goes first
@@ -153,12 +164,16 @@ class Torch:
         """See Device."""
         block = self._blocks[address]
         with self._torch.cuda.stream(self._stream):
-            block[: array.nbytes].copy_(self._torch.from_numpy(array.reshape(-1).view(np.uint8)), non_blocking=True)
+            block[: array.nbytes].copy_(
+                self._torch.from_numpy(array.reshape(-1).view(np.uint8)), non_blocking=True
+            )
 
     def download(self, address: int, array: NDArray[Any]) -> None:
         """See Device."""
         with self._torch.cuda.stream(self._stream):
-            self._torch.from_numpy(array.reshape(-1).view(np.uint8)).copy_(self._blocks[address][: array.nbytes])
+            self._torch.from_numpy(array.reshape(-1).view(np.uint8)).copy_(
+                self._blocks[address][: array.nbytes]
+            )
 
     def synchronise(self) -> None:
         """See Device."""
@@ -168,7 +183,9 @@ class Torch:
         """See Device."""
         graph = self._torch.cuda.CUDAGraph()
         try:
-            with self._torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            with self._torch.cuda.graph(
+                graph, stream=self._stream, capture_error_mode="thread_local"
+            ):
                 work()
         except RuntimeError as error:
             raise EngineError(f"CUDA: {' '.join(str(error).split())[:80]}") from None
@@ -238,11 +255,16 @@ class PyCuda:
         """See Device."""
 
 
-KINDS: dict[str, type[CudaPython] | type[Torch] | type[PyCuda]] = {"cuda": CudaPython, "pycuda": PyCuda, "torch": Torch}
+KINDS: dict[str, type[CudaPython] | type[Torch] | type[PyCuda]] = {
+    "cuda": CudaPython,
+    "pycuda": PyCuda,
+    "torch": Torch,
+}
 
 
 def open_device(number: int = 0) -> Device:
-    """Device `number` by the first package that has it. Raises EngineError, naming what each said."""
+    """Device `number` by the first package that has it. Raises EngineError, naming what each
+    said."""
     said = []
     for package, kind in KINDS.items():
         if importlib.util.find_spec(package) is None:

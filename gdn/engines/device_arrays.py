@@ -1,7 +1,8 @@
-"""Inputs that stay on a device: an array that nobody may write, and that was uploaded before, is not uploaded again.
+"""Inputs that stay on a device: an array that nobody may write, and that was uploaded before, is
+not uploaded again.
 
-Refinement gives a graph the same counts and weights many times over. Which array is which is told by where it lies in
-memory; the array is held, so that its memory cannot become another's.
+Refinement gives a graph the same counts and weights many times over. Which array is which is told
+by where it lies in memory; the array is held, so that its memory cannot become another's.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from typing import Any, Generic, TypeVar
 
 from numpy.typing import NDArray
 
-KEPT = 4  # arrays of each input: of a batch of tiles and of the one before, and the blank ones of a pull-back
+# arrays of each input: of a batch of tiles and of the one before, and the blank ones of a pull-back
+KEPT = 4
 
 Placed = TypeVar("Placed")
 Where = tuple[int, tuple[int, ...], tuple[int, ...], str]
 
 
 class Resident(Generic[Placed]):
-    """What of each input lies on the device. `place(name, array, former)` uploads an array, where it can into the place of a
-    `former` one."""
+    """What of each input lies on the device. `place(name, array, former)` uploads an array, where
+    it can into the place of a `former` one."""
 
     def __init__(self, place: Callable[[str, NDArray[Any], Placed | None], Placed]) -> None:
         self._place = place

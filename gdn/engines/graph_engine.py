@@ -1,5 +1,5 @@
-"""The engine over one primitive, running a named graph: shapes are checked once, at the door, and memory that runs out halves
-the batch. A runtime adds only how a graph is run."""
+"""The engine over one primitive, running a named graph: shapes are checked once, at the door, and
+memory that runs out halves the batch. A runtime adds only how a graph is run."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ class GraphEngine(ABC):
 
     @abstractmethod
     def _run(self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]) -> list[Array]:
-        """Those of the graph's outputs, float32. An input that may not be written stays as it is while it lives: a device
-        need be given it once. Raises EngineError if the model lacks the graph, OutOfMemory for too large a batch."""
+        """Those of the graph's outputs, float32. An input that may not be written stays as it is
+        while it lives: a device need be given it once. Raises EngineError if the model lacks the
+        graph, OutOfMemory for too large a batch."""
 
     @property
     def exact(self) -> GraphEngine:
@@ -48,12 +49,19 @@ class GraphEngine(ABC):
         try:
             if size == n:
                 return self._run(graph, feed, outputs)
-            return joined(self._run(graph, rows(feed, first, size), outputs) for first in range(0, n, size))
+            return joined(
+                self._run(graph, rows(feed, first, size), outputs) for first in range(0, n, size)
+            )
         except OutOfMemory:
             if size <= 1:
                 raise
             self._most = size // 2
-            log.warning("%s on %s: memory ran out: going on with batches of %d", self.name, self.device, self._most)
+            log.warning(
+                "%s on %s: memory ran out: going on with batches of %d",
+                self.name,
+                self.device,
+                self._most,
+            )
         return self._run_in_memory(graph, feed, *outputs)
 
     def _has(self, graph: Graph) -> bool:
@@ -64,7 +72,9 @@ class GraphEngine(ABC):
         """See `Engine.generate`."""
         return self._run_in_memory("generator", {"z": self._latents(z)}, "x")[0][:, 0]
 
-    def value_and_gradient(self, z: Array, data: TileData, scale: Array, shift: Array) -> Evaluation:
+    def value_and_gradient(
+        self, z: Array, data: TileData, scale: Array, shift: Array
+    ) -> Evaluation:
         """See `Engine.value_and_gradient`."""
         z = self._latents(z)
         tile = self._tile(len(z))
@@ -87,7 +97,10 @@ class GraphEngine(ABC):
         """See `Engine.push_forward`."""
         z = self._latents(z)
         if tangents.ndim != 3 or tangents.shape[::2] != z.shape or tangents.dtype != np.float32:
-            raise ValueError(f"tangents must be float32 ({len(z)}, k, {z.shape[1]}), got {tangents.dtype} {tangents.shape}")
+            raise ValueError(
+                f"tangents must be float32 ({len(z)}, k, {z.shape[1]}), got {tangents.dtype} "
+                f"{tangents.shape}"
+            )
         out = self._run_in_memory("tangent", {"z": z, "t": tangents}, "jt")[0]
         return out.reshape(len(z), tangents.shape[1], *out.shape[-2:])
 
@@ -119,8 +132,16 @@ class GraphEngine(ABC):
         _check({"sigma": sigma}, (len(images),))
         return self._run_in_memory("encoder", {"image": images[:, None], "sigma": sigma}, "z")[0]
 
-    def _gradient(self, z: Array, data: TileData, scale: Array, shift: Array, factor: Array, *outputs: str) -> list[Array]:
-        feed = {"z": z, "y": data.counts[:, None], "w": data.weights[:, None], "scale": scale, "shift": shift[:, None]}
+    def _gradient(
+        self, z: Array, data: TileData, scale: Array, shift: Array, factor: Array, *outputs: str
+    ) -> list[Array]:
+        feed = {
+            "z": z,
+            "y": data.counts[:, None],
+            "w": data.weights[:, None],
+            "scale": scale,
+            "shift": shift[:, None],
+        }
         feed |= {"factor": factor, "alpha": _scalar(data.law.alpha), "beta": _scalar(data.law.beta)}
         return self._run_in_memory("gradient", feed, *outputs)
 
@@ -136,7 +157,12 @@ class GraphEngine(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         return None
 
 
@@ -165,7 +191,8 @@ def _scalar(value: float) -> Array:
 
 @lru_cache(maxsize=4)
 def _blank(shape: tuple[int, ...]) -> TileData:
-    """Tiles of zeros with unit variance. The same arrays every time: a device that has them need not be given them again."""
+    """Tiles of zeros with unit variance. The same arrays every time: a device that has them need
+    not be given them again."""
     return TileData(np.zeros(shape, np.float32), np.ones(shape, np.float32), NoiseLaw(0.0, 1.0))
 
 

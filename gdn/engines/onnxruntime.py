@@ -23,7 +23,7 @@ from gdn.engines.base import (
     kind_of,
     onnx_bytes,
     rows,
-)  # fmt: skip
+)
 from gdn.engines.device_arrays import Resident
 from gdn.engines.graph_engine import GraphEngine
 from gdn.engines.tensorrt_plan_cache import RUNTIMES_OWN, plan_folder
@@ -32,38 +32,66 @@ from gdn.likelihood import Array
 from gdn.models import Model
 
 CHUNK = 8  # images
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
 
 
 def card_reason() -> str | None:
     """Why it can use a card here, or None."""
-    return "its CUDA provider is present" if PROVIDERS["cuda"] in onnxruntime.get_available_providers() else None
+    return (
+        "its CUDA provider is present"
+        if PROVIDERS["cuda"] in onnxruntime.get_available_providers()
+        else None
+    )
 
 
 class OnnxRuntimeEngine(GraphEngine):
     """See `gdn.engines.base.Engine`. `threads` bounds the threads (None: all cores).
 
-    On the CPU a batch is cut into chunks of fixed size, each run by one thread: onnxruntime's own threads
-    divide single operations, which for so small a network gains next to nothing (docs/measurements/search.md), and chunks
-    whose size does not depend on the threads give the same numbers whatever their count. On a card inputs and outputs are
-    bound to its memory, and inputs that do not change stay there (not yet run on one: docs/gpu.md).
+    On the CPU a batch is cut into chunks of fixed size, each run by one thread: onnxruntime's own
+    threads divide single operations, which for so small a network gains next to nothing
+    (docs/measurements/search.md), and chunks whose size does not depend on the threads give the
+    same numbers whatever their count. On a card inputs and outputs are bound to its memory, and
+    inputs that do not change stay there (not yet run on one: docs/gpu.md).
     """
 
     name = "onnxruntime"
 
-    def __init__(self, model: Model, device: str = "cpu", threads: int | None = None, reason: str = "asked for") -> None:
+    def __init__(
+        self,
+        model: Model,
+        device: str = "cpu",
+        threads: int | None = None,
+        reason: str = "asked for",
+    ) -> None:
         kind, _, number = device.partition(":")
         if kind not in PROVIDERS or not (number or "0").isdecimal():
-            raise EngineError(f"onnxruntime has no device '{device}'; choose cpu, cuda or tensorrt (and :N)")
+            raise EngineError(
+                f"onnxruntime has no device '{device}'; choose cpu, cuda or tensorrt (and :N)"
+            )
         if PROVIDERS[kind] not in onnxruntime.get_available_providers():
-            raise EngineError(f"onnxruntime here has no {PROVIDERS[kind]}; {_advice()}, or choose device cpu")
+            raise EngineError(
+                f"onnxruntime here has no {PROVIDERS[kind]}; {_advice()}, or choose device cpu"
+            )
         if kind != "cpu" and hasattr(onnxruntime, "preload_dlls"):
-            onnxruntime.set_default_logger_severity(4)  # of what is missing it prints half a page; we say it in a line
-            onnxruntime.preload_dlls()  # CUDA's libraries from Python packages, where those are installed
+            onnxruntime.set_default_logger_severity(
+                4
+            )  # of what is missing it prints half a page; we say it in a line
+            # CUDA's libraries from Python packages, where those are installed
+            onnxruntime.preload_dlls()
         self.model, self.device, self.reason = model, device, reason
         self._kind, self._number = kind, int(number or 0)
-        self._bound = None if kind == "cpu" else "cuda"  # where inputs and outputs are bound to; None: they are not
-        self._threads = threads if threads is not None else int(os.environ.get("GDN_THREADS", "0")) or os.cpu_count() or 1
+        self._bound = (
+            None if kind == "cpu" else "cuda"
+        )  # where inputs and outputs are bound to; None: they are not
+        self._threads = (
+            threads
+            if threads is not None
+            else int(os.environ.get("GDN_THREADS", "0")) or os.cpu_count() or 1
+        )
         self._pool = ThreadPoolExecutor(self._threads)
         self._sessions: dict[Graph, onnxruntime.InferenceSession] = {}
         self._resident: dict[Graph, Resident[Any]] = {}
@@ -77,12 +105,19 @@ class OnnxRuntimeEngine(GraphEngine):
             options.log_severity_level = 3
             provider = PROVIDERS[self._kind]
             try:
-                session = onnxruntime.InferenceSession(content, options, providers=self._providers(name))
+                session = onnxruntime.InferenceSession(
+                    content, options, providers=self._providers(name)
+                )
             except Exception as error:  # onnxruntime raises its own unrelated classes
                 path = self.model.folder / f"{name}.onnx"
-                raise EngineError(f"{path}: onnxruntime cannot load it ({str(error).splitlines()[0][:160]})") from None
+                raise EngineError(
+                    f"{path}: onnxruntime cannot load it ({str(error).splitlines()[0][:160]})"
+                ) from None
             if session.get_providers()[0] != provider:
-                raise EngineError(f"onnxruntime fell back to the CPU: device {self.device} needs {_missing(self._kind)}")
+                raise EngineError(
+                    f"onnxruntime fell back to the CPU: device {self.device} needs "
+                    f"{_missing(self._kind)}"
+                )
             self._sessions[name] = session
         return self._sessions[name]
 
@@ -94,8 +129,13 @@ class OnnxRuntimeEngine(GraphEngine):
         if self._kind == "cuda":
             return [(PROVIDERS["cuda"], card)]
         cached: dict[str, Any] = {}
-        with contextlib.suppress(OSError):  # its plans lie where ours do: in a folder that only its owner enters
-            cached = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(plan_folder() / RUNTIMES_OWN)}
+        with contextlib.suppress(
+            OSError
+        ):  # its plans lie where ours do: in a folder that only its owner enters
+            cached = {
+                "trt_engine_cache_enable": True,
+                "trt_engine_cache_path": str(plan_folder() / RUNTIMES_OWN),
+            }
         shapes = _profile(self.model, graph)
         return [(PROVIDERS["tensorrt"], card | cached | shapes), (PROVIDERS["cuda"], card)]
 
@@ -104,23 +144,37 @@ class OnnxRuntimeEngine(GraphEngine):
         n = len(next(iter(feed.values())))
         if self._bound is not None:
             most = MOST[kind_of(graph)] if self._kind == "tensorrt" else n  # of the plan's profile
-            return joined(self._run_bound(graph, rows(feed, first, most), outputs) for first in range(0, n, most))
+            return joined(
+                self._run_bound(graph, rows(feed, first, most), outputs)
+                for first in range(0, n, most)
+            )
         typed = {k: np.asarray(v, dtype=kind, order="C") for k, v in feed.items()}
         if n <= CHUNK:
-            return [np.asarray(f, dtype=np.float32) for f in _checked(lambda: session.run(outputs, typed), n)]
+            return [
+                np.asarray(f, dtype=np.float32)
+                for f in _checked(lambda: session.run(outputs, typed), n)
+            ]
 
         def part(first: int) -> list[Any]:
             return _checked(lambda: session.run(outputs, rows(typed, first, CHUNK)), CHUNK)
 
-        return [output.astype(np.float32, copy=False) for output in joined(self._pool.map(part, range(0, n, CHUNK)))]
+        return [
+            output.astype(np.float32, copy=False)
+            for output in joined(self._pool.map(part, range(0, n, CHUNK)))
+        ]
 
-    def _run_bound(self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]) -> list[Array]:
-        """One batch, inputs and outputs in the card's memory; only what changed goes there, only what is asked for comes back."""
+    def _run_bound(
+        self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
+    ) -> list[Array]:
+        """One batch, inputs and outputs in the card's memory; only what changed goes there, only
+        what is asked for comes back."""
         session, kind = self._sessions[graph], dtype_of(self.model, graph)
         place, number = self._bound, self._number
 
         def upload(name: str, array: Array, former: Any) -> Any:
-            typed = np.array(array, dtype=kind, order="C")  # its own: in host memory onnxruntime would work on the caller's
+            typed = np.array(
+                array, dtype=kind, order="C"
+            )  # its own: in host memory onnxruntime would work on the caller's
             if former is not None and former.shape() == list(typed.shape):
                 former.update_inplace(typed)
                 return former
@@ -136,56 +190,79 @@ class OnnxRuntimeEngine(GraphEngine):
             session.run_with_iobinding(binding)
             return list(binding.copy_outputs_to_cpu())
 
-        return [np.array(f, dtype=np.float32) for f in _checked(work, len(next(iter(feed.values()))))]
+        return [
+            np.array(f, dtype=np.float32) for f in _checked(work, len(next(iter(feed.values()))))
+        ]
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._pool.shutdown()
         self._resident.clear()
         self._sessions.clear()
 
 
 def _advice() -> str:
-    """What to install. Both packages hold one module: the one that came last has overwritten the other."""
-    return "pip uninstall onnxruntime onnxruntime-gpu, then pip install 'onnxruntime-gpu[cuda,cudnn]'"
+    """What to install. Both packages hold one module: the one that came last has overwritten the
+    other."""
+    return (
+        "pip uninstall onnxruntime onnxruntime-gpu, then pip install 'onnxruntime-gpu[cuda,cudnn]'"
+    )
 
 
 def _missing(kind: str) -> str:
-    """What keeps a provider from starting: a library that it names when loaded, or else the card and its driver."""
+    """What keeps a provider from starting: a library that it names when loaded, or else the card
+    and its driver."""
     path = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{kind}.so"
     try:
         ctypes.CDLL(str(path))
     except OSError as error:
         name = str(error).split(":")[0]
         if name.startswith("lib"):
-            return f"{name} (pip install 'onnxruntime-gpu[cuda,cudnn]'{', and TensorRT' if kind == 'tensorrt' else ''})"
+            return (
+                f"{name} (pip install "
+                f"'onnxruntime-gpu[cuda,cudnn]'{', and TensorRT' if kind == 'tensorrt' else ''})"
+            )
     return "a card that this onnxruntime supports, and NVIDIA's driver"
 
 
 def _profile(model: Model, graph: Graph) -> dict[str, str]:
-    """TensorRT's shapes of a graph's inputs, in the words of onnxruntime's options: least, usual and largest batch."""
+    """TensorRT's shapes of a graph's inputs, in the words of onnxruntime's options: least, usual
+    and largest batch."""
     patch, latent, kind = model.card.patch, model.card.latent, kind_of(graph)
     image = f"{model.card.channels}x{patch}x{patch}"
     named = {
         "generator": {"z": f"x{latent}"},
         "tangent": {"z": f"x{latent}", "t": f"x{{k}}x{latent}"},
-        "step": {"z": f"x{latent}"} | dict.fromkeys(("nuisance", "prior"), "x4") | dict.fromkeys(("y", "w"), f"x{image}"),
+        "step": {"z": f"x{latent}"}
+        | dict.fromkeys(("nuisance", "prior"), "x4")
+        | dict.fromkeys(("y", "w"), f"x{image}"),
         "encoder": {"image": f"x{image}", "sigma": ""},
-        "gradient": {"z": f"x{latent}", "scale": "", "factor": ""} | dict.fromkeys(("y", "w", "shift"), f"x{image}"),
+        "gradient": {"z": f"x{latent}", "scale": "", "factor": ""}
+        | dict.fromkeys(("y", "w", "shift"), f"x{image}"),
     }[kind]
     sizes = {"min": (1, 1), "opt": (BATCH[kind][0], 1), "max": (MOST[kind], 32)}
     return {
-        f"trt_profile_{word}_shapes": ",".join(f"{name}:{n}{rest.format(k=k)}" for name, rest in named.items())
+        f"trt_profile_{word}_shapes": ",".join(
+            f"{name}:{n}{rest.format(k=k)}" for name, rest in named.items()
+        )
         for word, (n, k) in sizes.items()
     }
 
 
 def _checked(work: Any, n: int) -> list[Any]:
-    """The outputs. Raises OutOfMemory where that is what onnxruntime's own unrelated classes mean, else EngineError."""
+    """The outputs. Raises OutOfMemory where that is what onnxruntime's own unrelated classes mean,
+    else EngineError."""
     try:
         outputs: list[Any] = work()
     except Exception as error:
         if is_out_of_memory(error):
             raise OutOfMemory(f"onnxruntime: memory ran out for a batch of {n}") from None
         words = " ".join(str(error).split())[:160]
-        raise EngineError(f"onnxruntime cannot run the model's graph ({words}); export the model again") from None
+        raise EngineError(
+            f"onnxruntime cannot run the model's graph ({words}); export the model again"
+        ) from None
     return outputs

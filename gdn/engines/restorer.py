@@ -1,4 +1,5 @@
-"""Running a restorer: any size of frame, padded by reflection, large ones in windows that overlap; ONNX Runtime alone."""
+"""Running a restorer: any size of frame, padded by reflection, large ones in windows that overlap;
+ONNX Runtime alone."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from gdn.likelihood import Array
 from gdn.models import RestorerModel
 from gdn.models.graphs import restorer_graph
 
-LARGEST = 768  # px, longest side of what is restored at once: 1 GiB for the network of 7 million weights
+# px, longest side of what is restored at once: 1 GiB for the network of 7 million weights
+LARGEST = 768
 OVERLAP = 192  # px, of neighbouring windows
 TURNS = (1, 2, 4, 8)  # of the square's symmetries that results may be averaged over
 
@@ -23,50 +25,74 @@ TURNS = (1, 2, 4, 8)  # of the square's symmetries that results may be averaged 
 class RestorerSession:
     """A restorer, loaded: `restore` maps noisy frames to the clean one. A context manager.
 
-    `device`: cpu, cuda or cuda:N, or auto: a card where onnxruntime has its provider. `threads` bounds the CPU's
-    (None: GDN_THREADS, or all cores). `largest` and `overlap`, px, of the windows in which a larger frame is restored. Raises
-    EngineError where it cannot be loaded.
+    `device`: cpu, cuda or cuda:N, or auto: a card where onnxruntime has its provider. `threads`
+    bounds the CPU's (None: GDN_THREADS, or all cores). `largest` and `overlap`, px, of the windows
+    in which a larger frame is restored. Raises EngineError where it cannot be loaded.
     """
 
     name = "onnxruntime"
 
     def __init__(
-        self, model: RestorerModel, device: str = "auto", threads: int | None = None, reason: str = "restorers run nowhere else",
-        largest: int = LARGEST, overlap: int = OVERLAP,
-    ) -> None:  # fmt: skip
+        self,
+        model: RestorerModel,
+        device: str = "auto",
+        threads: int | None = None,
+        reason: str = "restorers run nowhere else",
+        largest: int = LARGEST,
+        overlap: int = OVERLAP,
+    ) -> None:
         import onnxruntime
 
         self.model, self.reason = model, reason
         self._largest, self._overlap = largest, overlap
         self.device, provider = _provider(device)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads if threads is not None else int(os.environ.get("GDN_THREADS", "0"))
+        options.intra_op_num_threads = (
+            threads if threads is not None else int(os.environ.get("GDN_THREADS", "0"))
+        )
         options.log_severity_level = 3
-        # Between two pieces of work its threads would turn in circles, on cores that the generator's threads want.
+        # Between two pieces of work its threads would turn in circles, on cores that the
+        # generator's threads want.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(restorer_graph(model.folder), options, providers=[provider])
+            self._session = onnxruntime.InferenceSession(
+                restorer_graph(model.folder), options, providers=[provider]
+            )
         except (ValueError, OSError) as error:
             raise EngineError(f"{model.folder}: {error}; export the model again") from None
         except Exception as error:  # onnxruntime raises its own unrelated classes
             words = str(error).splitlines()[0][:160]
-            raise EngineError(f"{model.folder / 'restorer.onnx'}: onnxruntime cannot load it ({words})") from None
+            raise EngineError(
+                f"{model.folder / 'restorer.onnx'}: onnxruntime cannot load it ({words})"
+            ) from None
 
     def restore(self, frames: Array, mask: Array | None = None, turns: int = 1) -> Array:
-        """The expected clean image (rows, columns), float32, of the first of `frames` (n, rows, columns), in its units.
+        """The expected clean image (rows, columns), float32, of the first of `frames` (n, rows,
+        columns), in its units.
 
-        `frames` in any linear units, the same for all; n is at most the model's slots. `mask` (n, rows, columns) is 1
-        where a pixel is valid and 0 elsewhere (None: all are). The mean over `turns` of the square's symmetries, 1, 2, 4 or
+        `frames` in any linear units, the same for all; n is at most the model's slots. `mask` (n,
+        rows, columns) is 1 where a pixel is valid and 0 elsewhere (None: all are). The mean over
+        `turns` of the square's symmetries, 1, 2, 4 or
         8. Raises ValueError for other shapes.
         """
         slots = self.model.card.slots
         if frames.ndim != 3 or not 1 <= len(frames) <= slots or min(frames.shape) < 1:
-            raise ValueError(f"frames of shape {frames.shape}: expected (n, rows, columns) with n from 1 to {slots}")
+            raise ValueError(
+                f"frames of shape {frames.shape}: expected (n, rows, columns) with n from 1 "
+                f"to {slots}"
+            )
         if mask is not None and mask.shape != frames.shape:
-            raise ValueError(f"a mask of shape {mask.shape} for frames of shape {frames.shape}: they must be the same")
+            raise ValueError(
+                f"a mask of shape {mask.shape} for frames of shape {frames.shape}: they must "
+                "be the same"
+            )
         if turns not in TURNS:
             raise ValueError(f"turns {turns}: 1, 2, 4 or 8")
-        valid = np.ones(frames.shape, np.float32) if mask is None else np.asarray(mask, dtype=np.float32)
+        valid = (
+            np.ones(frames.shape, np.float32)
+            if mask is None
+            else np.asarray(mask, dtype=np.float32)
+        )
         mean, deviation = _moments(frames[0], valid[0])
         stack = np.stack([(np.asarray(frames - mean, dtype=np.float32) / deviation) * valid, valid])
         total = np.zeros(frames.shape[1:], np.float64)
@@ -85,7 +111,9 @@ class RestorerSession:
     def _windowed(self, stack: Array) -> Array:
         """The image of a `stack` whose sides are multiples, at once or blended from windows."""
         shape = stack.shape[-2:]
-        pieces = [_windows(n, self._largest, self._overlap, self.model.card.multiple) for n in shape]
+        pieces = [
+            _windows(n, self._largest, self._overlap, self.model.card.multiple) for n in shape
+        ]
         if all(len(side) == 1 for side in pieces):
             return self._run(stack)
         total, norm = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
@@ -103,37 +131,58 @@ class RestorerSession:
             image = self._session.run(["clean"], {"frames": full[0], "mask": full[1]})[0]
         except Exception as error:
             if is_out_of_memory(error):
-                raise OutOfMemory(f"onnxruntime: memory ran out for a restorer's window of {stack.shape[-2:]} px") from None
+                raise OutOfMemory(
+                    f"onnxruntime: memory ran out for a restorer's window of {stack.shape[-2:]} px"
+                ) from None
             words = " ".join(str(error).split())[:160]
-            raise EngineError(f"onnxruntime cannot run the restorer's graph ({words}); export the model again") from None
+            raise EngineError(
+                f"onnxruntime cannot run the restorer's graph ({words}); export the model again"
+            ) from None
         found = np.asarray(image, dtype=np.float32)
         if found.shape != (1, 1, *stack.shape[-2:]):
-            raise EngineError(f"{self.model.folder}: the graph's image has shape {found.shape}; export the model again")
+            raise EngineError(
+                f"{self.model.folder}: the graph's image has shape {found.shape}; export the "
+                "model again"
+            )
         return np.asarray(found[0, 0])
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         pass
 
 
 def open_restorer(
-    model: RestorerModel, engine: str = "auto", device: str = "auto", threads: int | None = None, require_gpu: bool = False
+    model: RestorerModel,
+    engine: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    require_gpu: bool = False,
 ) -> RestorerSession:
-    """A restorer, loaded, beside generators for which `engine` and `device` were asked for. Raises EngineError."""
+    """A restorer, loaded, beside generators for which `engine` and `device` were asked for. Raises
+    EngineError."""
     number = device.partition(":")[2]
     wanted = "cuda" + (f":{number}" if number else "") if device.startswith("tensorrt") else device
     if engine in ("torch", "tensorrt") and device != "cpu":
         wanted = "auto"  # a restorer goes beside them where onnxruntime can
     session = RestorerSession(model, wanted, threads)
     if require_gpu and session.device == "cpu":
-        raise EngineError("require_gpu: the restorer runs on the CPU here; onnxruntime has no CUDA provider", "require_gpu")
+        raise EngineError(
+            "require_gpu: the restorer runs on the CPU here; onnxruntime has no CUDA provider",
+            "require_gpu",
+        )
     return session
 
 
 def _moments(frame: Array, valid: Array) -> tuple[np.float32, np.float32]:
-    """Mean and standard deviation of the valid pixels, as `gdn.training.restorer_network.moments` has them."""
+    """Mean and standard deviation of the valid pixels, as `gdn.training.restorer_network.moments`
+    has them."""
     values = frame[valid > 0] if (valid == 0).any() else frame
     mean = float(values.mean(dtype=np.float64)) if values.size else 0.0
     variance = float(values.var(dtype=np.float64)) if values.size else 0.0
@@ -149,21 +198,27 @@ def _provider(device: str) -> tuple[str, Any]:
         raise EngineError(f"a restorer has no device '{device}'; choose auto, cpu or cuda (and :N)")
     there = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     if kind == "cuda" and not there:
-        raise EngineError("onnxruntime here has no CUDAExecutionProvider for the restorer; choose device cpu")
+        raise EngineError(
+            "onnxruntime here has no CUDAExecutionProvider for the restorer; choose device cpu"
+        )
     if kind == "cpu" or not there:
         return "cpu", "CPUExecutionProvider"
     return f"cuda:{number or 0}", ("CUDAExecutionProvider", {"device_id": int(number or 0)})
 
 
-def _windows(length: int, largest: int, overlap: int, multiple: int) -> list[tuple[slice, NDArray[np.float32]]]:
-    """Windows over an axis, all of one size, with smooth weights: evenly spread, about `overlap` px shared by neighbours."""
+def _windows(
+    length: int, largest: int, overlap: int, multiple: int
+) -> list[tuple[slice, NDArray[np.float32]]]:
+    """Windows over an axis, all of one size, with smooth weights: evenly spread, about `overlap` px
+    shared by neighbours."""
     size = max(largest // multiple * multiple, 2 * multiple)
     if length <= size:
         return [(slice(0, length), np.ones(length, np.float32))]
     shared = min(overlap, size // 2)
     count = -(-(length - size) // (size - shared)) + 1
     starts = [round(i * (length - size) / (count - 1) / multiple) * multiple for i in range(count)]
-    # What lies beyond a window's edge the network does not know: a quarter of what is shared does not count at all.
+    # What lies beyond a window's edge the network does not know: a quarter of what is shared does
+    # not count at all.
     place = np.clip(2 * (np.arange(shared) + 0.5) / shared - 0.5, 0, 1)
     ramp = np.asarray(np.sin(np.pi / 2 * place) ** 2, dtype=np.float32)
     found = []

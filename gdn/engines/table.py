@@ -1,7 +1,7 @@
 """The engines: one row for each, and beside this file one file of `gdn.engines` with its class.
 
-Whatever names engines reads this table: what `auto` tries and in which order, `--engine` and its help, `gdn doctor`. It imports
-nothing, so that a command's help is quick.
+Whatever names engines reads this table: what `auto` tries and in which order, `--engine` and its
+help, `gdn doctor`. It imports nothing, so that a command's help is quick.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """An engine: its `name`, the `module` and class that evaluate with it, the packages of which one must be installed, the
-    extra that brings one, the device it takes where none is named, and the devices it knows of.
+    """An engine: its `name`, the `module` and class that evaluate with it, the packages of which
+    one must be installed, the extra that brings one, the device it takes where none is named, and
+    the devices it knows of.
 
-    The module has, besides the class, a function `card_reason()`: in words why it can use a card here, or None.
+    The module has, besides the class, a function `card_reason()`: in words why it can use a card
+    here, or None.
     """
 
     name: str
@@ -40,18 +42,33 @@ class Runtime:
 # In the order in which `auto` tries them.
 RUNTIMES = (
     Runtime(
-        name="tensorrt", module="gdn.engines.tensorrt", engine_class="TensorRTEngine", packages=("tensorrt", "tensorrt_rtx"),
-        extra="tensorrt-rtx", own_device="cuda", devices=("cuda",),
+        name="tensorrt",
+        module="gdn.engines.tensorrt",
+        engine_class="TensorRTEngine",
+        packages=("tensorrt", "tensorrt_rtx"),
+        extra="tensorrt-rtx",
+        own_device="cuda",
+        devices=("cuda",),
     ),
     Runtime(
-        name="onnxruntime", module="gdn.engines.onnxruntime", engine_class="OnnxRuntimeEngine", packages=("onnxruntime",),
-        extra="", own_device="cpu", devices=("cpu", "cuda", "tensorrt"),
+        name="onnxruntime",
+        module="gdn.engines.onnxruntime",
+        engine_class="OnnxRuntimeEngine",
+        packages=("onnxruntime",),
+        extra="",
+        own_device="cpu",
+        devices=("cpu", "cuda", "tensorrt"),
     ),
     Runtime(
-        name="torch", module="gdn.engines.torch", engine_class="TorchEngine", packages=("torch",), extra="train",
-        own_device="cpu", devices=("cpu", "cuda"),
+        name="torch",
+        module="gdn.engines.torch",
+        engine_class="TorchEngine",
+        packages=("torch",),
+        extra="train",
+        own_device="cpu",
+        devices=("cpu", "cuda"),
     ),
-)  # fmt: skip
+)
 ENGINES = tuple(runtime.name for runtime in RUNTIMES)
 DEVICES = ("auto", *dict.fromkeys(device for runtime in RUNTIMES for device in runtime.devices))
 ENGINE_HELP = f"What evaluates the networks: {', '.join(('auto', *ENGINES))}."

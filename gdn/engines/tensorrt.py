@@ -1,6 +1,7 @@
 """TensorRT, by `tensorrt` or `tensorrt_rtx`: plans built and cached on first use.
 
-Not yet run on a card (docs/gpu.md); the tests build every plan, and run this file on a device that is a fake.
+Not yet run on a card (docs/gpu.md); the tests build every plan, and run this file on a device that
+is a fake.
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ from gdn.engines.base import EngineError, Graph, dtype_of, joined, kind_of, onnx
 from gdn.engines.cuda_memory import Device, open_device
 from gdn.engines.graph_engine import GraphEngine
 from gdn.engines.tensorrt_plan_cache import PlanKey, plan_for
-from gdn.engines.tensorrt_plans import MOST, Library, build_plan, installed_libraries, load_library, profiles_of
+from gdn.engines.tensorrt_plans import (
+    MOST,
+    Library,
+    build_plan,
+    installed_libraries,
+    load_library,
+    profiles_of,
+)
 from gdn.engines.tensorrt_runner import Runner
 from gdn.likelihood import Array
 from gdn.models import Model
@@ -46,23 +54,31 @@ def key_of(model: Model, graph: Graph, onnx: bytes, library: Library, device: De
 
 
 def built_plan(model: Model, graph: Graph, library: Library, device: Device | None) -> bytes:
-    """The plan of a graph for `device`, from the cache or built into it; without a device built and not kept."""
+    """The plan of a graph for `device`, from the cache or built into it; without a device built and
+    not kept."""
     onnx = onnx_bytes(model, graph)
     if device is None:
         return build_plan(library, onnx, graph)
-    return plan_for(key_of(model, graph, onnx, library, device), lambda: build_plan(library, onnx, graph))
+    return plan_for(
+        key_of(model, graph, onnx, library, device), lambda: build_plan(library, onnx, graph)
+    )
 
 
 class TensorRTEngine(GraphEngine):
-    """See `gdn.engines.base.Engine`. `threads` are a CPU's, and not used; `library` and `opened` stand in
-    for what is found here."""
+    """See `gdn.engines.base.Engine`. `threads` are a CPU's, and not used; `library` and `opened`
+    stand in for what is found here."""
 
     name = "tensorrt"
 
     def __init__(
-        self, model: Model, device: str = "cuda", threads: int | None = None, reason: str = "asked for",
-        library: Library | None = None, opened: Device | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        model: Model,
+        device: str = "cuda",
+        threads: int | None = None,
+        reason: str = "asked for",
+        library: Library | None = None,
+        opened: Device | None = None,
+    ) -> None:
         kind, _, number = device.partition(":")
         if kind != "cuda" or not (number or "0").isdecimal():
             raise EngineError(f"tensorrt has no device '{device}'; choose cuda or cuda:N")
@@ -76,9 +92,17 @@ class TensorRTEngine(GraphEngine):
             plan = built_plan(self.model, graph, self._library, self._opened)
             self._runners[graph] = Runner(graph, plan, self._library, self._opened)
         n, most = len(next(iter(feed.values()))), MOST[kind_of(graph)]
-        return joined(self._runners[graph].run(rows(feed, first, most), outputs) for first in range(0, n, most))
+        return joined(
+            self._runners[graph].run(rows(feed, first, most), outputs)
+            for first in range(0, n, most)
+        )
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for runner in self._runners.values():
             runner.close()
         self._runners.clear()

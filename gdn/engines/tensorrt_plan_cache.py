@@ -1,7 +1,9 @@
-"""Built plans in the user's cache. A plan is code that runs: only one that this user's gdn built for this card is taken.
+"""Built plans in the user's cache. A plan is code that runs: only one that this user's gdn built
+for this card is taken.
 
-A file holds what it was built from, the plan's hash, and the plan. It is believed if all of the first is as wanted, the
-hash is right, and nobody else could have written it; else it is built again.
+A file holds what it was built from, the plan's hash, and the plan. It is believed if all of the
+first is as wanted, the hash is right, and nobody else could have written it; else it is built
+again.
 """
 
 from __future__ import annotations
@@ -21,14 +23,16 @@ from typing import Any
 from gdn.storage import cache_folder, writing
 
 MAGIC = b"gdn plan 1\n"
-RUNTIMES_OWN = "onnxruntime"  # folder of the plans that onnxruntime's TensorRT provider keeps by its own rules
+# folder of the plans that onnxruntime's TensorRT provider keeps by its own rules
+RUNTIMES_OWN = "onnxruntime"
 LONGEST_HEADER = 2**16
 log = logging.getLogger("gdn")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanKey:
-    """All that a plan depends on. `onnx` sha256 of the graph, whole; `device` name, `capability` and `driver` of the card."""
+    """All that a plan depends on. `onnx` sha256 of the graph, whole; `device` name, `capability`
+    and `driver` of the card."""
 
     onnx: str
     model: str
@@ -67,8 +71,8 @@ def plan_folder() -> Path:
 
 
 def plan_for(key: PlanKey, build: Callable[[], bytes]) -> bytes:
-    """The plan of `key`, from the cache or built now and kept. A cache that cannot be used costs time, never the result;
-    a stale, foreign or damaged plan is built again, with one line."""
+    """The plan of `key`, from the cache or built now and kept. A cache that cannot be used costs
+    time, never the result; a stale, foreign or damaged plan is built again, with one line."""
     path: Path | None = None
     with contextlib.suppress(OSError):
         path = plan_folder() / key.name
@@ -80,7 +84,9 @@ def plan_for(key: PlanKey, build: Callable[[], bytes]) -> bytes:
     plan = build()
     if path is not None:
         with contextlib.suppress(OSError), writing(path) as temporary:
-            header = json.dumps(asdict(key) | {"sha256": hashlib.sha256(plan).hexdigest()}, sort_keys=True).encode()
+            header = json.dumps(
+                asdict(key) | {"sha256": hashlib.sha256(plan).hexdigest()}, sort_keys=True
+            ).encode()
             temporary.touch(mode=0o600)
             temporary.write_bytes(MAGIC + header + b"\n" + plan)
     return plan

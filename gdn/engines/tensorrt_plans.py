@@ -1,7 +1,8 @@
 """TensorRT plans of a model's graphs: parsed from ONNX, given optimisation profiles, built.
 
-One code path for both libraries that share the API: `tensorrt` (data centre and workstation) and `tensorrt_rtx` (RTX cards).
-Networks are strongly typed: half precision is an fp16 ONNX graph (`gdn export --fp16`), not a flag of the builder.
+One code path for both libraries that share the API: `tensorrt` (data centre and workstation) and
+`tensorrt_rtx` (RTX cards). Networks are strongly typed: half precision is an fp16 ONNX graph (`gdn
+export --fp16`), not a flag of the builder.
 """
 
 from __future__ import annotations
@@ -15,8 +16,15 @@ from gdn.engines.base import EngineError, Graph, kind_of
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
 GRAPHS: tuple[Graph, ...] = (
-    "generator", "gradient", "tangent", "step", "encoder", "exact-generator", "exact-gradient", "exact-tangent",
-)  # fmt: skip
+    "generator",
+    "gradient",
+    "tangent",
+    "step",
+    "encoder",
+    "exact-generator",
+    "exact-gradient",
+    "exact-tangent",
+)
 BATCH: dict[str, tuple[int, int]] = {
     "generator": (256, 64),
     "gradient": (64, 64),
@@ -24,8 +32,16 @@ BATCH: dict[str, tuple[int, int]] = {
     "step": (64, 64),
     "encoder": (64, 64),
 }  # search, refinement
-MOST: dict[str, int] = {"generator": 1024, "gradient": 256, "tangent": 64, "step": 64, "encoder": 256}
-CAPTURED: dict[str, int] = {"generator": 256}  # the batch that runs as a CUDA graph: that in which a bank is made
+MOST: dict[str, int] = {
+    "generator": 1024,
+    "gradient": 256,
+    "tangent": 64,
+    "step": 64,
+    "encoder": 256,
+}
+CAPTURED: dict[str, int] = {
+    "generator": 256
+}  # the batch that runs as a CUDA graph: that in which a bank is made
 TANGENTS = (1, 1, 32)  # for each latent: least, usual, most
 
 
@@ -56,23 +72,30 @@ def load_library(name: str | None = None) -> Library:
     """A library by name, or the first that is installed. Raises EngineError."""
     found = [name] if name else installed_libraries()
     if not found:
-        raise EngineError("no TensorRT here; pip install 'gdn[tensorrt-rtx]' (RTX cards) or 'gdn[tensorrt]', or another engine")
+        raise EngineError(
+            "no TensorRT here; pip install 'gdn[tensorrt-rtx]' (RTX cards) or "
+            "'gdn[tensorrt]', or another engine"
+        )
     try:
         module = importlib.import_module(found[0])
     except Exception as error:  # its own package raises what it likes where libraries are missing
-        raise EngineError(f"{found[0]} cannot be imported ({' '.join(str(error).split())[:160]})") from None
+        raise EngineError(
+            f"{found[0]} cannot be imported ({' '.join(str(error).split())[:160]})"
+        ) from None
     return Library(found[0], str(module.__version__), module)
 
 
 def profiles_of(graph: Graph) -> list[Profile]:
-    """Profiles of a graph: of the search's batch and of refinement's, one where they are the same."""
+    """Profiles of a graph: of the search's batch and of refinement's, one where they are the
+    same."""
     search, refinement = BATCH[kind_of(graph)]
     sizes = [search] if search == refinement else [search, refinement]
     return [Profile(1, best, MOST[kind_of(graph)]) for best in sizes]
 
 
 def build_plan(library: Library, onnx: bytes, graph: Graph) -> bytes:
-    """The plan of one graph, for the card here (tensorrt) or any RTX card (tensorrt_rtx). Raises EngineError."""
+    """The plan of one graph, for the card here (tensorrt) or any RTX card (tensorrt_rtx). Raises
+    EngineError."""
     trt = library.module
     messages = _logger(trt)
     builder = trt.Builder(messages)
@@ -82,24 +105,34 @@ def build_plan(library: Library, onnx: bytes, graph: Graph) -> bytes:
     parser = trt.OnnxParser(network, messages)
     if not parser.parse(onnx):
         reason = str(parser.get_error(0)) if parser.num_errors else messages.said
-        raise EngineError(f"{library.name}: cannot parse {graph}.onnx ({' '.join(reason.split())[:160]}); export the model again")
+        raise EngineError(
+            f"{library.name}: cannot parse {graph}.onnx "
+            f"({' '.join(reason.split())[:160]}); export the model again"
+        )
     config = builder.create_builder_config()
     for profile in profiles_of(graph):
-        config.add_optimization_profile(_shapes(builder.create_optimization_profile(), network, profile))
+        config.add_optimization_profile(
+            _shapes(builder.create_optimization_profile(), network, profile)
+        )
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise EngineError(f"{library.name}: cannot build {graph}.onnx ({messages.said or 'no reason given'})")
+        raise EngineError(
+            f"{library.name}: cannot build {graph}.onnx ({messages.said or 'no reason given'})"
+        )
     return bytes(plan)
 
 
 def _shapes(made: Any, network: Any, profile: Profile) -> Any:
-    """The profile with the shapes of every input; the first free axis is the batch, a second that of the tangents."""
+    """The profile with the shapes of every input; the first free axis is the batch, a second that
+    of the tangents."""
     for number in range(network.num_inputs):
         tensor = network.get_input(number)
         shape = tuple(tensor.shape)
         if -1 in shape:
             sizes = zip((profile.least, profile.best, profile.most), TANGENTS, strict=True)
-            made.set_shape(tensor.name, *(_filled(shape, batch, tangents) for batch, tangents in sizes))
+            made.set_shape(
+                tensor.name, *(_filled(shape, batch, tangents) for batch, tangents in sizes)
+            )
     return made
 
 

@@ -1,8 +1,10 @@
-"""One TensorRT plan on a device: an execution context for each profile, and memory that stays bound to it.
+"""One TensorRT plan on a device: an execution context for each profile, and memory that stays bound
+to it.
 
-Everything is queued on one stream. What an input held before and cannot have changed is not uploaded again; only outputs that
-are asked for come back. Batches of the search's own size are a CUDA graph: captured once, launched as one piece of work.
-Not yet run on a card (docs/gpu.md); the tests run this file on a device that is a fake.
+Everything is queued on one stream. What an input held before and cannot have changed is not
+uploaded again; only outputs that are asked for come back. Batches of the search's own size are a
+CUDA graph: captured once, launched as one piece of work. Not yet run on a card (docs/gpu.md); the
+tests run this file on a device that is a fake.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ class _Block:
 
 
 class _Place:
-    """A context with the memory of its tensors. `batch`: the only one it runs, as a graph; None: any of its profile."""
+    """A context with the memory of its tensors. `batch`: the only one it runs, as a graph; None:
+    any of its profile."""
 
     def __init__(self, runner: Runner, context: Any, batch: int | None) -> None:
         self.runner, self.context, self.batch = runner, context, batch
@@ -59,12 +62,18 @@ class _Place:
         must, context, device = self.runner.must, self.context, self.runner.device
         for name, array in feed.items():
             must(context.set_input_shape(name, array.shape), f"the shape {array.shape} of {name}")
-            must(context.set_tensor_address(name, self.resident.of(name, array).address), f"the address of {name}")
+            must(
+                context.set_tensor_address(name, self.resident.of(name, array).address),
+                f"the address of {name}",
+            )
         found = {}
         for name in self.runner.outputs:
             output = np.empty(tuple(context.get_tensor_shape(name)), self.runner.dtype(name))
             self.outputs[name] = self._block(output.nbytes, self.outputs.pop(name, None))
-            must(context.set_tensor_address(name, self.outputs[name].address), f"the address of {name}")
+            must(
+                context.set_tensor_address(name, self.outputs[name].address),
+                f"the address of {name}",
+            )
             if name in wanted:
                 found[name] = output
         self._execute()
@@ -74,7 +83,8 @@ class _Place:
         return [found[name].astype(np.float32, copy=False) for name in wanted]
 
     def _execute(self) -> None:
-        """Queue the work; of a fixed batch from the second time on as a graph, if the device can capture one."""
+        """Queue the work; of a fixed batch from the second time on as a graph, if the device can
+        capture one."""
         if self.captured is not None:
             self.runner.device.launch(self.captured)
             return
@@ -107,21 +117,28 @@ class Runner:
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            raise EngineError(f"{library.name}: does not take the plan of {graph} (another version or card?)")
+            raise EngineError(
+                f"{library.name}: does not take the plan of {graph} (another version or card?)"
+            )
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
-        self.outputs = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.OUTPUT]
+        self.outputs = [
+            n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.OUTPUT
+        ]
         self._places: dict[tuple[int, int | None], _Place] = {}
 
     def _place(self, batch: int) -> _Place:
-        """The context of the profile whose usual batch is the next larger; for the batch that is captured one of its own, whose
-        shapes and addresses nothing else changes."""
+        """The context of the profile whose usual batch is the next larger; for the batch that is
+        captured one of its own, whose shapes and addresses nothing else changes."""
         best = [p.best for p in profiles_of(self._graph)]
         number = min(range(len(best)), key=lambda i: (best[i] < batch, abs(best[i] - batch)))
         fixed = batch if batch == CAPTURED.get(kind_of(self._graph)) else None
         if (number, fixed) not in self._places:
             context = self._engine.create_execution_context()
             self.must(context is not None, "an execution context")
-            self.must(context.set_optimization_profile_async(number, self.device.stream), f"profile {number}")
+            self.must(
+                context.set_optimization_profile_async(number, self.device.stream),
+                f"profile {number}",
+            )
             self._places[number, fixed] = _Place(self, context, fixed)
         return self._places[number, fixed]
 

@@ -27,19 +27,26 @@ def card_reason() -> str | None:
 
 
 class TorchEngine(GraphEngine):
-    """See `gdn.engines.base.Engine`. `networks`, a run's generator and encoder, stand in for the model's own."""
+    """See `gdn.engines.base.Engine`. `networks`, a run's generator and encoder, stand in for the
+    model's own."""
 
     name = "torch"
 
     def __init__(
-        self, model: Model, device: str = "cpu", threads: int | None = None, reason: str = "asked for",
+        self,
+        model: Model,
+        device: str = "cpu",
+        threads: int | None = None,
+        reason: str = "asked for",
         networks: tuple[Generator, Encoder | None] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         from gdn.generator.loading import networks_of_model
         from gdn.recipes import Recipe
 
         if device.startswith("cuda") and not torch.cuda.is_available():
-            raise EngineError("torch sees no CUDA device; choose device cpu, or install a CUDA build and driver")
+            raise EngineError(
+                "torch sees no CUDA device; choose device cpu, or install a CUDA build and driver"
+            )
         if device.split(":")[0] not in ("cpu", "cuda"):
             raise EngineError(f"torch engine has no device '{device}'; choose cpu or cuda")
         self.model, self.device, self.reason = model, device, reason
@@ -56,7 +63,13 @@ class TorchEngine(GraphEngine):
             tensors = [self._tensor(graph, name, a) for name, a in feed.items()]
             with torch_threads(self._threads):
                 found = self._graphs[kind_of(graph)](*tensors)
-            named = dict(zip(OUTPUTS[kind_of(graph)], found if isinstance(found, tuple) else (found,), strict=True))
+            named = dict(
+                zip(
+                    OUTPUTS[kind_of(graph)],
+                    found if isinstance(found, tuple) else (found,),
+                    strict=True,
+                )
+            )
             return [named[name].cpu().numpy() for name in outputs]
         except RuntimeError as error:  # of the CPU's allocator torch has no class of its own
             if not is_out_of_memory(error):
@@ -67,7 +80,9 @@ class TorchEngine(GraphEngine):
         """An input as the graph takes it; on a card what cannot have changed is there already."""
         if self.device == "cpu":
             return _shared(array)
-        place = self._resident.setdefault(graph, Resident(lambda _, new, former: _shared(new).to(self.device)))
+        place = self._resident.setdefault(
+            graph, Resident(lambda _, new, former: _shared(new).to(self.device))
+        )
         return place.of(name, array)
 
     def _has(self, graph: Graph) -> bool:
@@ -75,7 +90,8 @@ class TorchEngine(GraphEngine):
 
 
 def _shared(array: Array) -> torch.Tensor:
-    """A tensor on an array's own memory. torch warns of an array that may not be written: it is only read here."""
+    """A tensor on an array's own memory. torch warns of an array that may not be written: it is
+    only read here."""
     # ascontiguousarray would make a vector of a scalar, which torch takes as it is.
     array = np.require(array, np.float32, "C")
     if not array.flags.writeable:
@@ -87,7 +103,9 @@ def _shared(array: Array) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
-def _graphs(generator: Generator, encoder: Encoder | None, scale: float, vacuum: float) -> dict[Graph, torch.nn.Module]:
+def _graphs(
+    generator: Generator, encoder: Encoder | None, scale: float, vacuum: float
+) -> dict[Graph, torch.nn.Module]:
     """The graphs: folded where the generator has that form, by autograd where not."""
     from gdn.generator.encoder_mean import EncoderMean
     from gdn.generator.folding import fold

@@ -1,7 +1,9 @@
-"""Fit a model's calibration on simulated frames of the validation split: spread, goodness of fit, columns.
+"""Fit a model's calibration on simulated frames of the validation split: spread, goodness of fit,
+columns.
 
-Every law is fitted on all structures but those of one fold and tried on that fold; the half-widths of intervals and the
-null of the p-values are those of the tried ones (cross-conformal prediction: Vovk 2015).
+Every law is fitted on all structures but those of one fold and tried on that fold; the half-widths
+of intervals and the null of the p-values are those of the tried ones (cross-conformal prediction:
+Vovk 2015).
 """
 
 from __future__ import annotations
@@ -39,12 +41,14 @@ FOLDS = 5
 SHRINKAGE = 0.1  # of the features' covariance towards its diagonal
 RIDGE = 1e-3
 ONE = LEVELS.index(68)
-PLANTED_WEIGHT = 0.25  # of a planted column: it teaches what a lie looks like, not how common lies are
+# of a planted column: it teaches what a lie looks like, not how common lies are
+PLANTED_WEIGHT = 0.25
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Features (n, f) with their target (n,), the weight (n,) of each, and the fold (n,) of its structure."""
+    """Features (n, f) with their target (n,), the weight (n,) of each, and the fold (n,) of its
+    structure."""
 
     features: Values
     target: Values
@@ -52,22 +56,33 @@ class Samples:
     fold: NDArray[np.int64]
 
 
-def calibrate(observations: Sequence[Observation], spectrum: SpectrumLaw, split: str, seed: int) -> Calibration:
-    """The calibration that observations of frames teach, with a classifier of spectra. Raises ValueError where they are
-    too few."""
+def calibrate(
+    observations: Sequence[Observation], spectrum: SpectrumLaw, split: str, seed: int
+) -> Calibration:
+    """The calibration that observations of frames teach, with a classifier of spectra. Raises
+    ValueError where they are too few."""
     structures = sorted({o.structure for o in observations})
     if len(structures) < FOLDS * 4:
-        raise ValueError(f"{len(structures)} structures of the {split} split; at least {FOLDS * 4} are needed to calibrate")
+        raise ValueError(
+            f"{len(structures)} structures of the {split} split; at least {FOLDS * 4} are "
+            "needed to calibrate"
+        )
     fold = {s: n % FOLDS for n, s in enumerate(structures)}
     return Calibration(
-        split=split, structures=len(structures), frames=len(observations), seed=seed, gdn=__version__,
-        spread=spread_law(observations, fold, seed), fit=fit_law(observations, fold, spectrum),
+        split=split,
+        structures=len(structures),
+        frames=len(observations),
+        seed=seed,
+        gdn=__version__,
+        spread=spread_law(observations, fold, seed),
+        fit=fit_law(observations, fold, spectrum),
         columns=column_law(observations, fold),
-    )  # fmt: skip
+    )
 
 
 def spread_law(observations: Sequence[Observation], fold: dict[int, int], seed: int) -> SpreadLaw:
-    """Network on all frames; its conformal factors from networks that have not seen the structure."""
+    """Network on all frames; its conformal factors from networks that have not seen the
+    structure."""
     features = np.concatenate([o.pixels for o in observations])
     size = np.abs(np.concatenate([o.errors for o in observations]))
     folds = np.concatenate([np.full(len(o.errors), fold[o.structure]) for o in observations])
@@ -76,26 +91,35 @@ def spread_law(observations: Sequence[Observation], fold: dict[int, int], seed: 
     ratio = np.empty((len(size), len(QUANTILES)))
     for number in range(FOLDS):
         layers = fit_spread(x[folds != number], size[folds != number], seed)
-        ratio[folds == number] = size[folds == number, None] / np.exp(network(*layers, x[folds == number]))
+        ratio[folds == number] = size[folds == number, None] / np.exp(
+            network(*layers, x[folds == number])
+        )
     factors = [float(np.quantile(ratio[:, k], level)) for k, level in enumerate(QUANTILES)]
     weights, biases = fit_spread(x, size, seed)
     logs = _frame_logs(observations, size, ratio[:, ONE] / factors[ONE])
     low, middle, high = np.quantile(logs, [0.1587, 0.5, 0.8413])
     return SpreadLaw(
-        scaling=scaling, weights=weights, biases=biases, factors=factors,
-        frame_factor=float(np.exp(middle)), frame_log_error=max(0.5 * float(high - low), 1e-3),
-    )  # fmt: skip
+        scaling=scaling,
+        weights=weights,
+        biases=biases,
+        factors=factors,
+        frame_factor=float(np.exp(middle)),
+        frame_log_error=max(0.5 * float(high - low), 1e-3),
+    )
 
 
 def _frame_logs(observations: Sequence[Observation], size: Values, ratio: Values) -> Values:
-    """log of mean squared error over mean squared half-width of every frame; `ratio` (n,) of each error to its half-width."""
+    """log of mean squared error over mean squared half-width of every frame; `ratio` (n,) of each
+    error to its half-width."""
     ends = np.cumsum([len(o.errors) for o in observations])[:-1]
     width = size / np.maximum(ratio, 1e-9)
     parts = zip(np.split(size**2, ends), np.split(width**2, ends), strict=True)
     return np.array([np.log(max(e.mean(), 1e-12) / max(w.mean(), 1e-12)) for e, w in parts])
 
 
-def fit_law(observations: Sequence[Observation], fold: dict[int, int], spectrum: SpectrumLaw) -> FitLaw:
+def fit_law(
+    observations: Sequence[Observation], fold: dict[int, int], spectrum: SpectrumLaw
+) -> FitLaw:
     """Law of the tiles' features, and the nulls of tiles and frames."""
     features = np.concatenate([o.tiles for o in observations])
     level = np.concatenate([np.full(len(o.tiles), o.level) for o in observations])
@@ -103,17 +127,26 @@ def fit_law(observations: Sequence[Observation], fold: dict[int, int], spectrum:
     distances = np.empty(len(features))
     for number in range(FOLDS):
         rest = folds != number
-        distances[~rest] = tile_law(features[rest], level[rest]).distances(features[~rest], level[~rest])
+        distances[~rest] = tile_law(features[rest], level[rest]).distances(
+            features[~rest], level[~rest]
+        )
     frames = np.split(distances, np.cumsum([len(o.tiles) for o in observations])[:-1])
-    scores = np.concatenate([frame_score(d) for d in frames]), spectrum.odds(np.stack([o.rings for o in observations]))
+    scores = (
+        np.concatenate([frame_score(d) for d in frames]),
+        spectrum.odds(np.stack([o.rings for o in observations])),
+    )
     levels = np.array([o.level for o in observations])
     tails = Tail.of(scores[0], levels), Tail.of(scores[1], levels)
     total = tails[0].surprise(scores[0], levels) + tails[1].surprise(scores[1], levels)
     return FitLaw(
         tiles=tile_law(features, level),
-        # The tiles of a frame overlap: each frame counts once, by its median tile and not by how many it has.
-        null=sorted(float(np.median(d)) for d in frames), spectrum=spectrum, tails=tails, frame_null=np.sort(total).tolist(),
-    )  # fmt: skip
+        # The tiles of a frame overlap: each frame counts once, by its median tile and not by how
+        # many it has.
+        null=sorted(float(np.median(d)) for d in frames),
+        spectrum=spectrum,
+        tails=tails,
+        frame_null=np.sort(total).tolist(),
+    )
 
 
 def tile_law(features: Values, level: Values) -> TileLaw:
@@ -130,26 +163,44 @@ def column_law(observations: Sequence[Observation], fold: dict[int, int]) -> Col
     """Probabilities of columns and sites; positions' errors."""
     drawn = _samples(observations, fold, lambda o: o.drawn)
     sites = _samples(observations, fold, lambda o: o.sites)
-    ratio = np.concatenate([position_ratio(o.drawn[0]) for o in observations if o.drawn] or [np.zeros(0)])
+    ratio = np.concatenate(
+        [position_ratio(o.drawn[0]) for o in observations if o.drawn] or [np.zeros(0)]
+    )
     # The median of a two-dimensional Gaussian's distance is 1.177 standard deviations of one axis.
     position = float(np.median(ratio)) / 1.177 if len(ratio) else 1.0
     return ColumnLaw(drawn=fit_logistic(drawn), sites=fit_logistic(sites), position=position)
 
 
 def position_ratio(judged: Judged) -> Values:
-    """Distance from the truth in units of doubt * width / amplitude, of the columns that are true."""
-    unit = judged.evidence.doubt * judged.columns.width / np.maximum(np.abs(judged.columns.amplitude), 1e-6)
+    """Distance from the truth in units of doubt * width / amplitude, of the columns that are
+    true."""
+    unit = (
+        judged.evidence.doubt
+        * judged.columns.width
+        / np.maximum(np.abs(judged.columns.amplitude), 1e-6)
+    )
     return np.asarray(judged.distance[judged.true] / unit[judged.true])
 
 
-def _samples(observations: Sequence[Observation], fold: dict[int, int], pick: Callable[[Observation], list[Judged]]) -> Samples:
+def _samples(
+    observations: Sequence[Observation],
+    fold: dict[int, int],
+    pick: Callable[[Observation], list[Judged]],
+) -> Samples:
     """Of each observation, what is natural with weight 1, what is planted with less."""
     rows: list[tuple[Values, Values, Values, NDArray[np.int64]]] = []
     for o in observations:
         for judged, weight in zip(pick(o), (1.0, PLANTED_WEIGHT), strict=False):
             n = len(judged.true)
             features = judged.evidence.features()
-            rows.append((features, judged.true.astype(float), np.full(n, weight), np.full(n, fold[o.structure])))
+            rows.append(
+                (
+                    features,
+                    judged.true.astype(float),
+                    np.full(n, weight),
+                    np.full(n, fold[o.structure]),
+                )
+            )
     kept = [row for row in rows if len(row[1])]
     if not kept:
         raise ValueError("not one atom column in the calibration frames")

@@ -1,4 +1,5 @@
-"""Calibrate a model folder: denoise simulated frames of the validation split, fit, and store `calibration.json`."""
+"""Calibrate a model folder: denoise simulated frames of the validation split, fit, and store
+`calibration.json`."""
 
 from __future__ import annotations
 
@@ -58,24 +59,40 @@ class CalibrationTask:
 
 
 def calibrate_folder(
-    folder: Path, data: Path, frames: int, workers: int = 1, seed: int = 0, progress: Progress = lambda done, of: None
+    folder: Path,
+    data: Path,
+    frames: int,
+    workers: int = 1,
+    seed: int = 0,
+    progress: Progress = lambda done, of: None,
 ) -> Calibration:
-    """Calibrate the model in `folder` on `frames` frames of the validation structures in the data set `data`.
+    """Calibrate the model in `folder` on `frames` frames of the validation structures in the data
+    set `data`.
 
-    Raises ValueError where there are too few of them, and where the model is of another specimen or voltage.
+    Raises ValueError where there are too few of them, and where the model is of another specimen or
+    voltage.
     """
     card = load_model(folder).card
     check_specimen(data, Specimen.model_validate(card.recipe.get("specimen", {})))
     paths, lessons = (_waves(data, split) for split in (SPLIT, LESSONS))
     tasks = [
-        CalibrationTask(number=n, path=paths[n % len(paths)], view=n // len(paths), model=folder, seed=seed)
+        CalibrationTask(
+            number=n, path=paths[n % len(paths)], view=n // len(paths), model=folder, seed=seed
+        )
         for n in range(frames)
     ]
     total = frames + len(lessons)
-    teach = partial(lesson_of, sampling_angstrom=card.sampling_angstrom, patch=card.patch, ranges=imaging_of(card))
+    teach = partial(
+        lesson_of,
+        sampling_angstrom=card.sampling_angstrom,
+        patch=card.patch,
+        ranges=imaging_of(card),
+    )
     with _mapping(workers) as mapped:
         found = _counted(mapped(observed, tasks), lambda n: progress(n, total))
-        taught = _counted(mapped(teach, lessons, range(len(lessons))), lambda n: progress(frames + n, total))
+        taught = _counted(
+            mapped(teach, lessons, range(len(lessons))), lambda n: progress(frames + n, total)
+        )
     result = calibrate(found, fit_spectrum(taught, seed), SPLIT, seed)
     store(folder, result)
     return result
@@ -133,7 +150,8 @@ def model_in(folder: Path) -> Model:
 
 @cache
 def denoiser_of(folder: Path) -> Denoiser:
-    """The model in `folder` as `gdn denoise` runs it where it is the one that is chosen: one a process."""
+    """The model in `folder` as `gdn denoise` runs it where it is the one that is chosen: one a
+    process."""
     return Denoiser.of(beside_restorer(model_in(folder)), Options(restarts=RESTARTS, threads=1))
 
 
@@ -145,7 +163,8 @@ def random_noise(rng: np.random.Generator) -> Noise:
 
 
 def imaging_of(card: ModelCard) -> Imaging:
-    """The conditions that a model's training images were taken under: those of the frames it is calibrated for."""
+    """The conditions that a model's training images were taken under: those of the frames it is
+    calibrated for."""
     return Imaging.model_validate(card.recipe.get("imaging", {}))
 
 
@@ -153,7 +172,9 @@ def clean_view(task: CalibrationTask, card: ModelCard, rng: np.random.Generator)
     """The clean frame, study units: cut to at most LARGEST_FIELD patches, at a random place."""
     patch_angstrom = card.patch * card.sampling_angstrom
     optics = frame_optics(seed_of_path(task.path), task.view, imaging_of(card))
-    image = np.maximum(render(read_wave(task.path), optics, FRAME_SAMPLING, FRAME_SHAPE), 0) * np.float32(STUDY_VACUUM)
+    image = np.maximum(
+        render(read_wave(task.path), optics, FRAME_SAMPLING, FRAME_SHAPE), 0
+    ) * np.float32(STUDY_VACUUM)
     least = patch_angstrom / FRAME_SAMPLING
     side = min(min(FRAME_SHAPE), round(rng.uniform(least, LARGEST_FIELD * least)))
     y, x = (int(rng.integers(0, n - side + 1)) for n in FRAME_SHAPE)
@@ -165,7 +186,9 @@ def observed(task: CalibrationTask) -> Observation:
     rng = np.random.default_rng([task.seed, task.number, 0xCA1])
     clean = clean_view(task, model_in(task.model).card, rng)
     noisy = random_noise(rng).apply(clean, int(rng.integers(2**31)))
-    result = denoiser_of(task.model).for_recording(noisy, FRAME_SAMPLING).search(noisy, FRAME_SAMPLING)
+    result = (
+        denoiser_of(task.model).for_recording(noisy, FRAME_SAMPLING).search(noisy, FRAME_SAMPLING)
+    )
     return observe_result(seed_of_path(task.path), result, clean, task.number)
 
 
@@ -173,4 +196,6 @@ def observe_result(structure: int, result: FrameResult, clean: Array, seed: int)
     """Samples of a result whose `clean` frame, in the noisy one's units, is known."""
     assert result.estimate is not None
     truth = bin_sum(result.noise.electrons(clean), result.grids)
-    return observe(structure, result.estimate, truth, float(np.mean(result.grids.binned_sampling)), seed)
+    return observe(
+        structure, result.estimate, truth, float(np.mean(result.grids.binned_sampling)), seed
+    )

@@ -1,6 +1,7 @@
 """What gdn is measured against. Each takes a noisy frame in the study's units and returns an image.
 
-`blur` and `bm3d-binned` choose their sigma and their binning with the truth at hand: a comparator is shown at its best.
+`blur` and `bm3d-binned` choose their sigma and their binning with the truth at hand: a comparator
+is shown at its best.
 """
 
 from __future__ import annotations
@@ -62,13 +63,15 @@ def inverse_anscombe(y: Image) -> Image:
 
 
 def binnings(sampling_angstrom: float) -> list[int]:
-    """The BINNINGS whose binned pixel is one that a crystal can be seen at; 4 ... 12 at the study's 0.0612 Å/px."""
+    """The BINNINGS whose binned pixel is one that a crystal can be seen at; 4 ... 12 at the study's
+    0.0612 Å/px."""
     low, high = BINNED_ANGSTROM
     return [n for n in BINNINGS if low <= round(n * sampling_angstrom, 9) <= high]
 
 
 def bm3d_at(case: Case, binning: int) -> Image:
-    """Counts summed `binning` x `binning`, Anscombe, BM3D at unit noise, inverse, band-limited interpolation back."""
+    """Counts summed `binning` x `binning`, Anscombe, BM3D at unit noise, inverse, band-limited
+    interpolation back."""
     import bm3d
 
     sampling = case.sampling_angstrom
@@ -82,11 +85,16 @@ def bm3d_at(case: Case, binning: int) -> Image:
     # BM3D's filters assume values of order one: scale to [0, 1] and sigma with it.
     low, span = float(stable.min()), float(np.ptp(stable))
     found = bm3d.bm3d((stable - low) / span, sigma_psd=1 / span) * span + low
-    return unbin(inverse_anscombe(np.asarray(found, dtype=np.float32)) / np.float32(case.noise.level * grids.area), grids)
+    return unbin(
+        inverse_anscombe(np.asarray(found, dtype=np.float32))
+        / np.float32(case.noise.level * grids.area),
+        grids,
+    )
 
 
 def bm3d_binned(case: Case) -> Image:
-    """The best of `bm3d_at` over `binnings`, chosen with the truth in hand, as the blur's sigma is."""
+    """The best of `bm3d_at` over `binnings`, chosen with the truth in hand, as the blur's sigma
+    is."""
     tried = (bm3d_at(case, binning) for binning in binnings(case.sampling_angstrom))
     return max(tried, key=lambda image: psnr(case.clean, image))
 
@@ -104,7 +112,8 @@ NEEDS = {"bm3d-binned": "bm3d"}
 
 
 def unet_comparators(folder: Path) -> dict[str, Comparator]:
-    """The U-Net in `folder`, or each of those in its folders, by name. Raises ValueError if there is none."""
+    """The U-Net in `folder`, or each of those in its folders, by name. Raises ValueError if there
+    is none."""
     return {name: unet_comparator(path) for name, path in find_unets(folder).items()}
 
 

@@ -1,4 +1,5 @@
-"""The shipped demonstration frames: exit waves of test structures, rendered and made noisy on the spot."""
+"""The shipped demonstration frames: exit waves of test structures, rendered and made noisy on the
+spot."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
 from gdn.simulation.imaging import read_wave, render
 from gdn.simulation.simulate import FRAME_SAMPLING, FRAME_SHAPE, frame_optics
 
-# Columns of the first two are dark. These are given another focus, nm, under which columns are bright: the third, and the fourth,
-# a twinned particle of cobalt, a specimen that no generator has seen.
+# Columns of the first two are dark. These are given another focus, nm, under which columns are
+# bright: the third, and the fourth, a twinned particle of cobalt, a specimen that no generator has
+# seen.
 BRIGHT = {"frame3": -7.0, "frame4": -8.0}
 DEMO_NOISE = Noise("poisson", 1.0)  # 0.45 electrons per pixel in vacuum at 0.0612 Å/px
 
@@ -27,6 +29,8 @@ def demo_frames() -> list[CleanFrame]:
         wave = read_wave(path)
         optics = frame_optics(int(wave.record["seed"]), 0)
         optics = replace(optics, defocus_nm=BRIGHT.get(path.stem, optics.defocus_nm))
-        image = np.maximum(render(wave, optics, FRAME_SAMPLING, FRAME_SHAPE), 0) * np.float32(STUDY_VACUUM)
+        image = np.maximum(render(wave, optics, FRAME_SAMPLING, FRAME_SHAPE), 0) * np.float32(
+            STUDY_VACUUM
+        )
         found.append(CleanFrame(path.stem, 0, image, FRAME_SAMPLING))
     return found

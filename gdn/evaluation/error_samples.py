@@ -11,7 +11,15 @@ from scipy.spatial import cKDTree
 from gdn.evaluation.metrics import MATCH_ANGSTROM
 from gdn.likelihood import Array
 from gdn.search.estimate import Estimate
-from gdn.trust.columns import WEAKEST, Columns, find_columns, lattice_sites, nothing, polarity, without
+from gdn.trust.columns import (
+    WEAKEST,
+    Columns,
+    find_columns,
+    lattice_sites,
+    nothing,
+    polarity,
+    without,
+)
 from gdn.trust.evidence import Evidence, weigh
 from gdn.trust.features import tile_features
 from gdn.trust.fit import noise_level
@@ -27,7 +35,8 @@ CLEAR_ANGSTROM = 1.2  # between a planted column and any other
 
 @dataclass(frozen=True)
 class Judged:
-    """Columns with their evidence, whether the truth has one within 0.5 Å, and how far off it is, Å."""
+    """Columns with their evidence, whether the truth has one within 0.5 Å, and how far off it is,
+    Å."""
 
     columns: Columns
     evidence: Evidence
@@ -37,9 +46,9 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """Samples of one frame: `pixels` (n, f) features and `errors` (n,) in vacuum units; `tiles` (m, g) features at noise
-    `level`; its spectrum's `rings`; columns `drawn` and planted into the image, empty lattice `sites` and columns planted
-    out of it."""
+    """Samples of one frame: `pixels` (n, f) features and `errors` (n,) in vacuum units; `tiles` (m,
+    g) features at noise `level`; its spectrum's `rings`; columns `drawn` and planted into the
+    image, empty lattice `sites` and columns planted out of it."""
 
     structure: int
     level: float
@@ -52,11 +61,14 @@ class Observation:
 
 
 def reference_columns(truth: Array, image: Array, sampling: float) -> Columns:
-    """Columns of the clean image, of the polarity of `image`, down to half the contrast asked of a column."""
+    """Columns of the clean image, of the polarity of `image`, down to half the contrast asked of a
+    column."""
     return find_columns(truth, sampling, dark=polarity(image)[0], share=WEAKEST / 2)
 
 
-def judge_against(columns: Columns, reference: Columns, image: Array, found: Estimate, sampling: float) -> Judged:
+def judge_against(
+    columns: Columns, reference: Columns, image: Array, found: Estimate, sampling: float
+) -> Judged:
     """Evidence of `columns` in `image` (vacuum units), and their truth by the `reference`."""
     evidence = weigh(columns, image, doubt(found), found.binned, found.dose, sampling)
     far = np.full(len(columns), np.inf)
@@ -66,7 +78,11 @@ def judge_against(columns: Columns, reference: Columns, image: Array, found: Est
 
 
 def planted_columns(
-    columns: Columns, reference: Columns, shape: tuple[int, int], sampling: float, rng: np.random.Generator
+    columns: Columns,
+    reference: Columns,
+    shape: tuple[int, int],
+    sampling: float,
+    rng: np.random.Generator,
 ) -> Columns:
     """Columns like those of an image at places where neither it nor the truth has one."""
     count = max(1, round(PLANTED * len(columns)))
@@ -74,7 +90,9 @@ def planted_columns(
     taken = np.concatenate([columns.yx, reference.yx])
     places = places[cKDTree(taken).query(places)[0] > CLEAR_ANGSTROM][:count]
     model = rng.integers(0, len(columns), len(places))
-    return Columns(places, columns.amplitude[model], columns.width[model], np.ones(len(places), bool))
+    return Columns(
+        places, columns.amplitude[model], columns.width[model], np.ones(len(places), bool)
+    )
 
 
 def with_columns(image: Array, columns: Columns, sampling: float) -> Array:
@@ -86,8 +104,11 @@ def with_columns(image: Array, columns: Columns, sampling: float) -> Array:
 def observe_columns(
     found: Estimate, truth: Array, sampling: float, rng: np.random.Generator
 ) -> tuple[list[Judged], list[Judged]]:
-    """Columns drawn, those planted into the image; empty lattice sites, and true columns that were planted out."""
-    image, clean = (np.asarray(part / found.dose, dtype=np.float32) for part in (found.image, truth))
+    """Columns drawn, those planted into the image; empty lattice sites, and true columns that were
+    planted out."""
+    image, clean = (
+        np.asarray(part / found.dose, dtype=np.float32) for part in (found.image, truth)
+    )
     columns = find_columns(image, sampling)
     if not len(columns):
         return [], []
@@ -97,7 +118,9 @@ def observe_columns(
     invented = planted_columns(columns, reference, shape, sampling, rng)
     richer = with_columns(image, invented, sampling)
     into = judge_against(invented, nothing(), richer, found, sampling)
-    sites = judge_against(lattice_sites(columns, shape, sampling), reference, image, found, sampling)
+    sites = judge_against(
+        lattice_sites(columns, shape, sampling), reference, image, found, sampling
+    )
     real = np.flatnonzero(drawn.true)
     removed = rng.permutation(real)[: max(1, round(PLANTED * len(real)))] if len(real) else real
     poorer = without(image, columns, removed, sampling)
@@ -105,8 +128,11 @@ def observe_columns(
     return [drawn, into], [sites, judge_against(holes, reference, poorer, found, sampling)]
 
 
-def observe(structure: int, found: Estimate, truth: Array, sampling: float, seed: int) -> Observation:
-    """Samples of an estimate and its `truth` (electrons per binned pixel) at `sampling` Å per binned pixel."""
+def observe(
+    structure: int, found: Estimate, truth: Array, sampling: float, seed: int
+) -> Observation:
+    """Samples of an estimate and its `truth` (electrons per binned pixel) at `sampling` Å per
+    binned pixel."""
     rng = np.random.default_rng([seed, 0x0B5])
     features = pixel_features(found)
     at = rng.choice(truth.size, min(PIXELS, truth.size), replace=False)

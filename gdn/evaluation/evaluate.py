@@ -50,8 +50,8 @@ def evaluate_frame(
     original: OriginalSettings | None = None,
     comparators: Mapping[str, Comparator] = COMPARATORS,
 ) -> FrameEvaluation:
-    """One frame at one noise of `seed`: a row for every method of `against`, names of `comparators` or `original`, and for
-    gdn, by `recording`."""
+    """One frame at one noise of `seed`: a row for every method of `against`, names of `comparators`
+    or `original`, and for gdn, by `recording`."""
     case = Case(clean.image, noise.apply(clean.image, seed), noise, clean.sampling_angstrom)
     done = FrameEvaluation()
 
@@ -65,7 +65,9 @@ def evaluate_frame(
     def run_original() -> Image:
         assert not isinstance(recording.engine, RestorerSession)
         steps = original or OriginalSettings()
-        return original_frame(case.noisy, case.sampling_angstrom, recording.engine, seed, steps).image
+        return original_frame(
+            case.noisy, case.sampling_angstrom, recording.engine, seed, steps
+        ).image
 
     for method in against:
         if method == "original":
@@ -82,7 +84,9 @@ def evaluate_frame(
     return done
 
 
-def _row(clean: CleanFrame, noise: Noise, method: str, case: Case, image: Image, seconds: float) -> dict[str, Any]:
+def _row(
+    clean: CleanFrame, noise: Noise, method: str, case: Case, image: Image, seconds: float
+) -> dict[str, Any]:
     columns = column_score(case.clean, image, case.sampling_angstrom)
     score = {name: None if np.isnan(v) else round(v, 4) for name, v in vars(columns).items()}
     return {
@@ -98,7 +102,8 @@ def _row(clean: CleanFrame, noise: Noise, method: str, case: Case, image: Image,
 
 
 def summary(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Mean and standard deviation over frames for every noise and method, in order of appearance."""
+    """Mean and standard deviation over frames for every noise and method, in order of
+    appearance."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["noise"], row["method"]), []).append(row)
@@ -120,11 +125,15 @@ def summary(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The summary as a Markdown table."""
-    lines = ["| noise | method | n | PSNR dB (sd) | worst | SSIM | column F1 | s/frame |", "|---|---|--:|--:|--:|--:|--:|--:|"]
+    lines = [
+        "| noise | method | n | PSNR dB (sd) | worst | SSIM | column F1 | s/frame |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
     for s in summary(rows):
         method = "blur (sigma from truth)" if s["method"] == "blur" else s["method"]
         lines.append(
-            f"| {s['noise']} | {method} | {s['n']} | {s['psnr_mean']:.2f} ({s['psnr_sd']:.2f}) | {s['psnr_min']:.2f}"
+            f"| {s['noise']} | {method} | {s['n']} | {s['psnr_mean']:.2f} "
+            f"({s['psnr_sd']:.2f}) | {s['psnr_min']:.2f}"
             f" | {s['ssim_mean']:.3f} | {s['f1_mean']:.2f} | {s['seconds_mean']:.1f} |"
         )
     return "\n".join(lines)

@@ -1,4 +1,5 @@
-"""PSNR, SSIM, and atom columns found and matched. Images in the study's units: vacuum near 0.45, range 1."""
+"""PSNR, SSIM, and atom columns found and matched. Images in the study's units: vacuum near 0.45,
+range 1."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def psnr(clean: Image, other: Image) -> float:
 
 
 def ssim(clean: Image, other: Image) -> float:
-    """Structural similarity (Wang et al. 2004): 7x7 uniform window, sample covariance, data range 1.
+    """Structural similarity (Wang et al. 2004): 7x7 uniform window, sample covariance, data range
+    1.
 
     Equal to scikit-image's `structural_similarity(clean, other, data_range=1)`, by test.
     """
@@ -35,15 +37,19 @@ def ssim(clean: Image, other: Image) -> float:
     var_a = correct * (uniform_filter(a * a, size) - mean_a**2)
     var_b = correct * (uniform_filter(b * b, size) - mean_b**2)
     cov = correct * (uniform_filter(a * b, size) - mean_a * mean_b)
-    value = (2 * mean_a * mean_b + c1) * (2 * cov + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    value = (
+        (2 * mean_a * mean_b + c1)
+        * (2 * cov + c2)
+        / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    )
     edge = size // 2
     return float(value[edge:-edge, edge:-edge].mean())
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnScore:
-    """Agreement of two sets of atom columns. Of those matched: `bias_pm`, the length of their mean displacement in pm, and
-    `rms_pm`, the root of their mean squared distance in pm."""
+    """Agreement of two sets of atom columns. Of those matched: `bias_pm`, the length of their mean
+    displacement in pm, and `rms_pm`, the root of their mean squared distance in pm."""
 
     precision: float
     recall: float
@@ -55,8 +61,8 @@ class ColumnScore:
 def column_score(clean: Image, other: Image, sampling_angstrom: float) -> ColumnScore:
     """Columns of `other` against those of `clean`, found alike in both and matched within 0.5 Å.
 
-    The reference is the clean image itself: what its own maxima or minima (whichever stand out more)
-    show is what a denoiser can be asked for. NaN where neither image has a column.
+    The reference is the clean image itself: what its own maxima or minima (whichever stand out
+    more) show is what a denoiser can be asked for. NaN where neither image has a column.
     """
     centred = clean - np.median(clean)
     dark = bool(np.abs(np.percentile(centred, 0.5)) > np.abs(np.percentile(centred, 99.5)))
@@ -73,11 +79,18 @@ def column_score(clean: Image, other: Image, sampling_angstrom: float) -> Column
     if not len(moved):
         return ColumnScore(precision=precision, recall=recall, f1=f1)
     bias, rms = np.hypot(*moved.mean(0)), np.sqrt((moved**2).sum(1).mean())
-    return ColumnScore(precision=precision, recall=recall, f1=f1, bias_pm=100 * float(bias), rms_pm=100 * float(rms))
+    return ColumnScore(
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        bias_pm=100 * float(bias),
+        rms_pm=100 * float(rms),
+    )
 
 
 def matched_displacements(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """b - a (m, 2), Å, of the places of `a` and `b` (n, 2), Å, that are each other's nearest and within 0.5 Å."""
+    """b - a (m, 2), Å, of the places of `a` and `b` (n, 2), Å, that are each other's nearest and
+    within 0.5 Å."""
     distance, index = cKDTree(a).query(b, distance_upper_bound=MATCH_ANGSTROM)
     _, back = cKDTree(b).query(a)
     near = np.flatnonzero(np.isfinite(distance))

@@ -1,4 +1,5 @@
-"""The original study's noise suite: `poisson:s` = Poisson(s x) / s, `gaussian:s` = x + N(0, s^2)."""
+"""The original study's noise suite: `poisson:s` = Poisson(s x) / s, `gaussian:s` = x + N(0,
+s^2)."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ class Noise:
         """A noisy copy of `clean` (study units); the same for the same seed."""
         rng = np.random.default_rng([seed, 0x5E])
         if self.kind == "poisson":
-            return np.asarray(rng.poisson(self.level * np.maximum(clean, 0)) / self.level, dtype=np.float32)
+            return np.asarray(
+                rng.poisson(self.level * np.maximum(clean, 0)) / self.level, dtype=np.float32
+            )
         return np.asarray(clean + self.level * rng.standard_normal(clean.shape), dtype=np.float32)
 
 
@@ -42,7 +45,10 @@ def parse_suite(text: str) -> list[Noise]:
         except ValueError:
             level = 0.0
         if kind not in ("poisson", "gaussian") or not 0 < level < 1e6:
-            raise ValueError(f"--noise {entry}: write poisson:S or gaussian:S with a positive S, for example poisson:1")
+            raise ValueError(
+                f"--noise {entry}: write poisson:S or gaussian:S with a positive S, for "
+                "example poisson:1"
+            )
         found.append(Noise("poisson" if kind == "poisson" else "gaussian", level))
     if not found:
         raise ValueError("--noise: nothing given; for example poisson:1,gaussian:0.1")

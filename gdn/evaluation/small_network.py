@@ -1,4 +1,5 @@
-"""The small networks of a calibration: trained with torch, kept as plain numbers (`gdn.trust.calibration.network`)."""
+"""The small networks of a calibration: trained with torch, kept as plain numbers
+(`gdn.trust.calibration.network`)."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ Layers = tuple[list[list[list[float]]], list[list[float]]]
 
 @dataclass(frozen=True)
 class Plan:
-    """How a network is trained: units of its two hidden layers, AdamW's rate (falling as a cosine) and decay, passes."""
+    """How a network is trained: units of its two hidden layers, AdamW's rate (falling as a cosine)
+    and decay, passes."""
 
     width: int
     rate: float
@@ -28,8 +30,11 @@ class Plan:
     batch: int
 
 
-def fit_network(x: Values, bias: Values, loss: Callable[[Tensor, Tensor], Tensor], plan: Plan, seed: int) -> Layers:
-    """Weights and biases of a network with SiLU from features `x` (n, f) to outputs that start at `bias` (k,).
+def fit_network(
+    x: Values, bias: Values, loss: Callable[[Tensor, Tensor], Tensor], plan: Plan, seed: int
+) -> Layers:
+    """Weights and biases of a network with SiLU from features `x` (n, f) to outputs that start at
+    `bias` (k,).
 
     `loss(outputs, index)` of a batch (b, k) at the rows `index` (b,) of `x`.
     """

@@ -1,7 +1,7 @@
 """The classifier of spectra behind the goodness of fit.
 
-It tells frames of the right kind from the same structures at wrong pixel sizes and from lattices and fringes that are
-none of theirs, all rendered at the generator's sampling: no search is needed.
+It tells frames of the right kind from the same structures at wrong pixel sizes and from lattices
+and fringes that are none of theirs, all rendered at the generator's sampling: no search is needed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class Lesson:
     wrong: NDArray[np.bool_]
 
 
-def lesson_of(path: Path, seed: int, sampling_angstrom: float, patch: int, ranges: Imaging = Imaging()) -> Lesson:
+def lesson_of(
+    path: Path, seed: int, sampling_angstrom: float, patch: int, ranges: Imaging = Imaging()
+) -> Lesson:
     """Pairs of a right and a wrong frame of one wave, of the same size and noise."""
     rng = np.random.default_rng([seed, 0x5BEC])
     wave = read_wave(path)
@@ -57,16 +59,23 @@ def lesson_of(path: Path, seed: int, sampling_angstrom: float, patch: int, range
         else:
             wrong = _view(wave, sampling_angstrom / factor, side, rng, ranges)
         poisson = rng.random() < 0.6
-        rows += [ring_features(noisy(image, level, poisson, rng), sampling_angstrom) for image in (right, wrong)]
+        rows += [
+            ring_features(noisy(image, level, poisson, rng), sampling_angstrom)
+            for image in (right, wrong)
+        ]
     return Lesson(np.array(rows), np.tile([False, True], VIEWS))
 
 
-def _view(wave: Wave, sampling: float, side: int, rng: np.random.Generator, ranges: Imaging) -> Array:
+def _view(
+    wave: Wave, sampling: float, side: int, rng: np.random.Generator, ranges: Imaging
+) -> Array:
     """A square of the wave at random conditions, somewhere in it, vacuum 1."""
     room = wave.cell_angstrom - FIELD_ANGSTROM
     corner = room / 2 + rng.uniform(0, max(FIELD_ANGSTROM - side * sampling, 0), 2)
     optics = Optics.random(rng, ranges)
-    return np.asarray(np.maximum(render(wave, optics, sampling, (side, side), (corner[0], corner[1])), 0))
+    return np.asarray(
+        np.maximum(render(wave, optics, sampling, (side, side), (corner[0], corner[1])), 0)
+    )
 
 
 def strange_image(side: int, sampling: float, contrast: float, rng: np.random.Generator) -> Array:
@@ -78,12 +87,18 @@ def strange_image(side: int, sampling: float, contrast: float, rng: np.random.Ge
         image = np.cos(2 * np.pi * np.hypot(y - centre[0], x - centre[1]) / rng.uniform(2, 6))
     else:
         angle, opening = rng.uniform(0, np.pi), rng.uniform(np.pi / 3, np.pi / 2)
-        vectors = [np.array([np.sin(a), np.cos(a)]) / rng.uniform(1.5, 5) for a in (angle, angle + opening)]
+        vectors = [
+            np.array([np.sin(a), np.cos(a)]) / rng.uniform(1.5, 5) for a in (angle, angle + opening)
+        ]
         for h, k in ((1, 0), (0, 1), (1, 1), (1, -1), (2, 0), (0, 2)):
             g = h * vectors[0] + k * vectors[1]
-            image += rng.normal(0, np.exp(-2 * g @ g)) * np.cos(2 * np.pi * (y * g[0] + x * g[1]) + rng.uniform(0, 2 * np.pi))
+            image += rng.normal(0, np.exp(-2 * g @ g)) * np.cos(
+                2 * np.pi * (y * g[0] + x * g[1]) + rng.uniform(0, 2 * np.pi)
+            )
     normal = rng.standard_normal(3)
-    envelope = 1 / (1 + np.exp(-(normal[0] * (y - y.mean()) + normal[1] * (x - x.mean())) / 2 - 4 * normal[2]))
+    envelope = 1 / (
+        1 + np.exp(-(normal[0] * (y - y.mean()) + normal[1] * (x - x.mean())) / 2 - 4 * normal[2])
+    )
     image *= envelope
     image *= max(contrast, 0.02) / max(float(image.std()), 1e-6)
     return np.asarray(np.maximum(1 + image - image.mean(), 0.05), dtype=np.float32)
@@ -95,7 +110,10 @@ def noisy(image: Array, level: float, poisson: bool, rng: np.random.Generator) -
         dose = np.exp(-2 * level)
         return Binned(rng.poisson(dose * image).astype(np.float32), POISSON)
     sigma = np.exp(level)
-    return Binned((image + sigma * rng.standard_normal(image.shape)).astype(np.float32), NoiseLaw(0.0, float(sigma**2)))
+    return Binned(
+        (image + sigma * rng.standard_normal(image.shape)).astype(np.float32),
+        NoiseLaw(0.0, float(sigma**2)),
+    )
 
 
 def fit_spectrum(lessons: Sequence[Lesson], seed: int) -> SpectrumLaw:

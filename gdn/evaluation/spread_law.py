@@ -17,10 +17,11 @@ SMALLEST = 1e-5  # of the vacuum level: an error below it is none
 
 
 def fit_spread(x: Values, size: Values, seed: int) -> Layers:
-    """Weights and biases of the network whose outputs are the logarithms of the QUANTILES of the errors' `size`.
+    """Weights and biases of the network whose outputs are the logarithms of the QUANTILES of the
+    errors' `size`.
 
-    Pinball loss (Koenker & Bassett 1978), summed over QUANTILES. `x` (n, f) standardised features, `size` (n,) in vacuum
-    units.
+    Pinball loss (Koenker & Bassett 1978), summed over QUANTILES. `x` (n, f) standardised features,
+    `size` (n,) in vacuum units.
     """
     target = torch.tensor(np.log(size + SMALLEST), dtype=torch.float32)
     level = torch.tensor(QUANTILES)

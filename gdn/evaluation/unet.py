@@ -1,7 +1,8 @@
 """The supervised comparator as it is used: a U-Net on the binned frame, run by onnxruntime.
 
-Two lie in the repository's `benchmarks/unets`, trained by `gdn train --recipe unet-poisson1` (the study's: its noise
-alone) and `--recipe unet` (blind: all doses of the suite) on the frames that the generators were trained on.
+Two lie in the repository's `benchmarks/unets`, trained by `gdn train --recipe unet-poisson1` (the
+study's: its noise alone) and `--recipe unet` (blind: all doses of the suite) on the frames that the
+generators were trained on.
 """
 
 from __future__ import annotations
@@ -25,29 +26,39 @@ def _session(folder: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]
     about = json.loads((folder / "unet.json").read_text())
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession((folder / "unet.onnx").read_bytes(), options, providers=["CPUExecutionProvider"]), about
+    return onnxruntime.InferenceSession(
+        (folder / "unet.onnx").read_bytes(), options, providers=["CPUExecutionProvider"]
+    ), about
 
 
 def find_unets(folder: Path) -> dict[str, Path]:
-    """Folders of U-Nets by their comparators' names (`unet-` and the folder's name): `folder` itself, or those in it.
+    """Folders of U-Nets by their comparators' names (`unet-` and the folder's name): `folder`
+    itself, or those in it.
 
     Raises ValueError if there is none.
     """
     inside = sorted(path.parent for path in folder.glob("*/unet.json"))
     found = [folder] if (folder / "unet.json").is_file() else inside
     if not found:
-        raise ValueError(f"{folder}: no unet.json in it or in its folders; make one with 'gdn export RUN -o {folder}'")
+        raise ValueError(
+            f"{folder}: no unet.json in it or in its folders; make one with 'gdn export "
+            f"RUN -o {folder}'"
+        )
     return {f"unet-{path.resolve().name.removeprefix('unet-')}": path for path in found}
 
 
 def unet_frame(frame: Image, vacuum: float, sampling_angstrom: float, folder: Path) -> Image:
-    """The image by the U-Net in `folder` of a whole `frame` whose empty beam has the value `vacuum`, in its units and on
-    its grid."""
+    """The image by the U-Net in `folder` of a whole `frame` whose empty beam has the value
+    `vacuum`, in its units and on its grid."""
     session, about = _session(folder)
-    grids = grids_for((frame.shape[0], frame.shape[1]), sampling_angstrom, about["sampling_angstrom"])
+    grids = grids_for(
+        (frame.shape[0], frame.shape[1]), sampling_angstrom, about["sampling_angstrom"]
+    )
     binned = bin_sum(frame, grids) / np.float32(grids.area * vacuum)
     multiple = 2 ** (about["scales"] - 1)
     pad = [(0, -n % multiple) for n in binned.shape]
     padded = np.pad(binned, pad, mode="reflect")[None, None]
     found = session.run(None, {"image": padded})[0][0, 0, : binned.shape[0], : binned.shape[1]]
-    return np.asarray(unbin(np.ascontiguousarray(found), grids) * np.float32(vacuum), dtype=np.float32)
+    return np.asarray(
+        unbin(np.ascontiguousarray(found), grids) * np.float32(vacuum), dtype=np.float32
+    )

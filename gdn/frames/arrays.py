@@ -45,7 +45,9 @@ def read_png(path: Path, dataset: str | None = None) -> FrameFile:
         data = np.asarray(picture.convert("RGB") if mode in ("P", "RGBA") else picture)
     if mode in ("P", "RGBA", "RGB", "LA"):
         data = data[..., 0] if mode == "LA" else gray(path, data)
-    data = data.astype(np.uint16) if data.dtype.kind == "i" else data  # Pillow's 16-bit mode is 32-bit integers
+    data = (
+        data.astype(np.uint16) if data.dtype.kind == "i" else data
+    )  # Pillow's 16-bit mode is 32-bit integers
     return of_array(path, data, "YX", [], "png")
 
 
@@ -56,14 +58,21 @@ def read_npy(path: Path, dataset: str | None = None) -> FrameFile:
 
 
 def read_hdf5(path: Path, dataset: str | None = None) -> FrameFile:
-    """The one image in an HDF5 file, or `dataset`. An attribute 'sampling_angstrom' or 'element_size_um' is its pixel size."""
+    """The one image in an HDF5 file, or `dataset`. An attribute 'sampling_angstrom' or
+    'element_size_um' is its pixel size."""
     import h5py
 
     found: dict[str, _Hdf5] = {}
 
     def look(name: str, one: Any) -> None:
         if isinstance(one, h5py.Dataset) and image_like(one):
-            found[name] = _Hdf5(path=path, name=name, shape=tuple(one.shape), dtype=one.dtype, sizes=_attribute_sizes(one.attrs))
+            found[name] = _Hdf5(
+                path=path,
+                name=name,
+                shape=tuple(one.shape),
+                dtype=one.dtype,
+                sizes=_attribute_sizes(one.attrs),
+            )
 
     with h5py.File(path, "r") as file:
         file.visititems(look)
@@ -98,15 +107,24 @@ def _attribute_sizes(attributes: Any) -> list[tuple[float, str]]:
 def image_like(data: Any) -> bool:
     """Whether an array, by its shape and dtype, can be frames."""
     shape = tuple(data.shape)
-    return len(shape) >= 2 and min(shape[-2:]) >= MINIMUM_SIDE and np.dtype(data.dtype).kind in "uif" and 0 not in shape
+    return (
+        len(shape) >= 2
+        and min(shape[-2:]) >= MINIMUM_SIDE
+        and np.dtype(data.dtype).kind in "uif"
+        and 0 not in shape
+    )
 
 
 def chosen(path: Path, candidates: dict[str, Any], dataset: str | None) -> Any:
     """The candidate meant. Raises FrameError where it is not clear, listing them."""
-    listed = ", ".join(f"{name} ({'x'.join(map(str, one.shape))})" for name, one in list(candidates.items())[:8])
+    listed = ", ".join(
+        f"{name} ({'x'.join(map(str, one.shape))})" for name, one in list(candidates.items())[:8]
+    )
     if dataset is not None:
         if dataset.strip("/") not in candidates:
-            raise FrameError(f"{path}: no image {dataset}; there are: {listed or 'none'}", "dataset")
+            raise FrameError(
+                f"{path}: no image {dataset}; there are: {listed or 'none'}", "dataset"
+            )
         return candidates[dataset.strip("/")]
     if not candidates:
         raise FrameError(f"{path}: holds no image")
@@ -116,17 +134,22 @@ def chosen(path: Path, candidates: dict[str, Any], dataset: str | None) -> Any:
 
 
 def read_zarr(path: Path, dataset: str | None = None) -> FrameFile:
-    """A Zarr array, or the one image in a group (the finest of an OME-Zarr pyramid), or `dataset`."""
+    """A Zarr array, or the one image in a group (the finest of an OME-Zarr pyramid), or
+    `dataset`."""
     import zarr
 
     opened: Any = zarr.open(path, mode="r")
     if not isinstance(opened, zarr.Group):
-        return of_array(path, opened, leading_axes(opened.ndim), _attribute_sizes(opened.attrs), "zarr")
+        return of_array(
+            path, opened, leading_axes(opened.ndim), _attribute_sizes(opened.attrs), "zarr"
+        )
     attributes: Any = dict(opened.attrs)
     pyramid = (attributes.get("ome", attributes).get("multiscales") or [None])[0]
     if pyramid and dataset is None:
         return _ome_zarr(path, opened, pyramid)
-    data = chosen(path, {name: one for name, one in _zarr_arrays(opened) if image_like(one)}, dataset)
+    data = chosen(
+        path, {name: one for name, one in _zarr_arrays(opened) if image_like(one)}, dataset
+    )
     return of_array(path, data, leading_axes(data.ndim), _attribute_sizes(data.attrs), "zarr")
 
 
@@ -141,11 +164,21 @@ def _ome_zarr(path: Path, group: Any, pyramid: Any) -> FrameFile:
     """The first level of an OME-Zarr image (NGFF 0.4 and 0.5), with the scale of its axes."""
     finest = pyramid["datasets"][0]
     data = group[finest["path"]]
-    scales = [t["scale"] for t in finest.get("coordinateTransformations", []) if t.get("type") == "scale"]
+    scales = [
+        t["scale"] for t in finest.get("coordinateTransformations", []) if t.get("type") == "scale"
+    ]
     names = [a if isinstance(a, str) else a.get("name", "") for a in pyramid.get("axes", [])]
     units = [{} if isinstance(a, str) else a for a in pyramid.get("axes", [])]
     sizes = []
     if scales and len(names) == data.ndim:
-        sizes = [(float(s), str(u.get("unit", ""))) for s, u in zip(scales[0][-2:], units[-2:], strict=True) if u.get("unit")]
-    axes = "".join(names).upper() if len(names) == data.ndim and all(len(n) == 1 for n in names) else leading_axes(data.ndim)
+        sizes = [
+            (float(s), str(u.get("unit", "")))
+            for s, u in zip(scales[0][-2:], units[-2:], strict=True)
+            if u.get("unit")
+        ]
+    axes = (
+        "".join(names).upper()
+        if len(names) == data.ndim and all(len(n) == 1 for n in names)
+        else leading_axes(data.ndim)
+    )
     return of_array(path, data, axes, sizes, "zarr")

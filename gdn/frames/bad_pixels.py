@@ -1,4 +1,5 @@
-"""Pixels that say nothing (saturated, hot, dead), and warnings of what else is wrong with a detector's frame."""
+"""Pixels that say nothing (saturated, hot, dead), and warnings of what else is wrong with a
+detector's frame."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class Defects:
 
 
 def find_defects(frame: Frame) -> Defects:
-    """Bad pixels of a frame, NaN among them, and warnings. Where more than MOST of it is bad, only NaN is masked."""
+    """Bad pixels of a frame, NaN among them, and warnings. Where more than MOST of it is bad, only
+    NaN is masked."""
     missing = ~np.isfinite(frame)
     if missing.any():
         frame = filled(frame, missing)
@@ -39,7 +41,10 @@ def find_defects(frame: Frame) -> Defects:
     if share == 0:
         return Defects(None, notes)
     if share > MOST:
-        words = f"{share:.0%} of the pixels are saturated or defective: too many to leave out; record the frame again"
+        words = (
+            f"{share:.0%} of the pixels are saturated or defective: too many to leave "
+            "out; record the frame again"
+        )
         return Defects(missing if missing.any() else None, [*notes, words])
     kinds = ((full, "saturated"), (clipped & ~full, "hot or dead"), (missing, "missing (NaN)"))
     words = ", ".join(f"{int(m.sum())} {name}" for m, name in kinds if m.any())
@@ -47,11 +52,15 @@ def find_defects(frame: Frame) -> Defects:
 
 
 def _saturated(frame: Frame) -> Mask:
-    """Patches of pixels at a converter's ceiling. Single ones are the clipped tail of counts: to leave them out would
-    leave a mean too low by more than the clipping did."""
+    """Patches of pixels at a converter's ceiling. Single ones are the clipped tail of counts: to
+    leave them out would leave a mean too low by more than the clipping did."""
     top = float(frame.max())
     full = frame == top
-    if top not in CEILINGS or full.sum() < max(3, 1e-6 * frame.size) or top < frame.mean() + 4 * frame.std():
+    if (
+        top not in CEILINGS
+        or full.sum() < max(3, 1e-6 * frame.size)
+        or top < frame.mean() + 4 * frame.std()
+    ):
         return np.zeros(frame.shape, bool)
     return np.asarray(full & (uniform_filter(full.astype(np.float64), 3, mode="mirror") > 2.5 / 9))
 
@@ -70,14 +79,18 @@ def _isolated(frame: Frame) -> Mask:
 
 
 def _trimmed_noise(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Standard deviation of a pixel's noise, from second differences without the largest of them, and the mean likewise."""
+    """Standard deviation of a pixel's noise, from second differences without the largest of them,
+    and the mean likewise."""
     difference = np.abs(values[:, :-2] - 2 * values[:, 1:-1] + values[:, 2:]).ravel() / 6**0.5
     kept = difference[difference <= np.quantile(difference, TRIMMED)]
-    return float(np.sqrt((kept**2).mean())), float(np.median(values) if np.median(values) > 0 else values.mean())
+    return float(np.sqrt((kept**2).mean())), float(
+        np.median(values) if np.median(values) > 0 else values.mean()
+    )
 
 
 def filled(frame: Frame, bad: Mask) -> Frame:
-    """The frame with its `bad` pixels at the mean of the good ones around (7x7 px, or the whole frame where none is)."""
+    """The frame with its `bad` pixels at the mean of the good ones around (7x7 px, or the whole
+    frame where none is)."""
     good = uniform_filter((~bad).astype(np.float64), 7, mode="mirror")
     total = uniform_filter(np.where(bad, 0, frame).astype(np.float64), 7, mode="mirror")
     mean = np.where(good > 0.1, total / np.maximum(good, 1e-9), frame[~bad].mean())
@@ -85,19 +98,25 @@ def filled(frame: Frame, bad: Mask) -> Frame:
 
 
 def correlation_note(frame: Frame) -> list[str]:
-    """A warning where the noise of neighbouring pixels is correlated: interpolated, resampled or compressed frames.
+    """A warning where the noise of neighbouring pixels is correlated: interpolated, resampled or
+    compressed frames.
 
-    The variance of second differences over s pixels is the same for every s if the noise is white; it grows
-    to a plateau if it is correlated, and without end where it is the signal.
+    The variance of second differences over s pixels is the same for every s if the noise is white;
+    it grows to a plateau if it is correlated, and without end where it is the signal.
     """
     values = frame.astype(np.float64)
     ratios = []
     for data in (values, values.T):
-        steps = [float(((data[:, : -2 * s] - 2 * data[:, s:-s] + data[:, 2 * s :]) ** 2).mean()) for s in (1, 2, 3, 4)]
+        steps = [
+            float(((data[:, : -2 * s] - 2 * data[:, s:-s] + data[:, 2 * s :]) ** 2).mean())
+            for s in (1, 2, 3, 4)
+        ]
         ratios.append((steps[1] / max(steps[0], 1e-30), steps[3] / max(steps[2], 1e-30)))
     if all(near > 1.25 and far < 1.25 for near, far in ratios):
         return [
-            "the noise of neighbouring pixels is correlated (the frame was interpolated, binned or compressed): "
-            "give the counts as recorded; without them, the intervals are too narrow and the verdicts too certain"
+            "the noise of neighbouring pixels is correlated (the frame was interpolated, "
+            "binned or compressed): "
+            "give the counts as recorded; without them, the intervals are too narrow and "
+            "the verdicts too certain"
         ]
     return []

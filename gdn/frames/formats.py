@@ -18,8 +18,8 @@ HEAD = 4096  # bytes looked at
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """A family of files: `suffixes` in small letters, `reads` whether a file's first bytes are of it, the reader
-    (path, dataset) -> FrameFile, and the `package` it needs beyond gdn's own."""
+    """A family of files: `suffixes` in small letters, `reads` whether a file's first bytes are of
+    it, the reader (path, dataset) -> FrameFile, and the `package` it needs beyond gdn's own."""
 
     name: str
     suffixes: tuple[str, ...]
@@ -40,7 +40,12 @@ def _never(head: bytes) -> bool:
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 FORMATS = (
-    Format(name="TIFF", suffixes=(".tif", ".tiff"), reads=_starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), reader=read_tiff),
+    Format(
+        name="TIFF",
+        suffixes=(".tif", ".tiff"),
+        reads=_starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+        reader=read_tiff,
+    ),
     Format(name="PNG", suffixes=(".png",), reads=_starts(b"\x89PNG"), reader=arrays.read_png),
     Format(name="NumPy", suffixes=(".npy",), reads=_starts(b"\x93NUMPY"), reader=arrays.read_npy),
     Format(
@@ -49,10 +54,36 @@ FORMATS = (
         reads=lambda head: head[208:212] == b"MAP ",
         reader=arrays.read_mrc,
     ),
-    Format(name="MRC", suffixes=(".mrc.gz", ".mrcs.gz", ".mrc.bz2"), reads=_never, reader=arrays.read_mrc),
-    Format(name="EMD", suffixes=(".emd",), reads=_never, reader=microscopes.reader("emd"), package="rsciio", hdf5=True),
-    Format(name="HyperSpy", suffixes=(".hspy",), reads=_never, reader=microscopes.reader("hspy"), package="rsciio", hdf5=True),
-    Format(name="HyperSpy", suffixes=(".zspy",), reads=_never, reader=microscopes.reader("zspy"), package="rsciio", folder=True),
+    Format(
+        name="MRC",
+        suffixes=(".mrc.gz", ".mrcs.gz", ".mrc.bz2"),
+        reads=_never,
+        reader=arrays.read_mrc,
+    ),
+    Format(
+        name="EMD",
+        suffixes=(".emd",),
+        reads=_never,
+        reader=microscopes.reader("emd"),
+        package="rsciio",
+        hdf5=True,
+    ),
+    Format(
+        name="HyperSpy",
+        suffixes=(".hspy",),
+        reads=_never,
+        reader=microscopes.reader("hspy"),
+        package="rsciio",
+        hdf5=True,
+    ),
+    Format(
+        name="HyperSpy",
+        suffixes=(".zspy",),
+        reads=_never,
+        reader=microscopes.reader("zspy"),
+        package="rsciio",
+        folder=True,
+    ),
     Format(
         name="HDF5",
         suffixes=(".h5", ".hdf5", ".hdf", ".nxs"),
@@ -61,7 +92,14 @@ FORMATS = (
         package="h5py",
         hdf5=True,
     ),
-    Format(name="Zarr", suffixes=(".zarr",), reads=_never, reader=arrays.read_zarr, package="zarr", folder=True),
+    Format(
+        name="Zarr",
+        suffixes=(".zarr",),
+        reads=_never,
+        reader=arrays.read_zarr,
+        package="zarr",
+        folder=True,
+    ),
     Format(
         name="DigitalMicrograph",
         suffixes=(".dm3", ".dm4"),
@@ -70,7 +108,11 @@ FORMATS = (
         package="rsciio",
     ),
     Format(
-        name="TIA", suffixes=(".ser", ".emi"), reads=_starts(b"II\x97\x01"), reader=microscopes.reader("tia"), package="rsciio"
+        name="TIA",
+        suffixes=(".ser", ".emi"),
+        reads=_starts(b"II\x97\x01"),
+        reader=microscopes.reader("tia"),
+        package="rsciio",
     ),
 )
 
@@ -88,11 +130,14 @@ def suffix_of(path: Path) -> str:
 
 def is_data_folder(path: Path) -> bool:
     """Whether a folder is itself a file of frames (Zarr)."""
-    return path.is_dir() and any(f.folder and path.name.lower().endswith(f.suffixes) for f in FORMATS)
+    return path.is_dir() and any(
+        f.folder and path.name.lower().endswith(f.suffixes) for f in FORMATS
+    )
 
 
 def format_of(path: Path) -> Format:
-    """The format of a file: by its suffix, else by its first bytes. Raises FrameError for one that is not known."""
+    """The format of a file: by its suffix, else by its first bytes. Raises FrameError for one that
+    is not known."""
     name = path.name.lower()
     by_name = [f for f in FORMATS if name.endswith(f.suffixes)]
     if path.is_dir():
@@ -103,22 +148,30 @@ def format_of(path: Path) -> Format:
     with path.open("rb") as stream:
         head = stream.read(HEAD)
     by_content = [f for f in FORMATS if f.reads(head)]
-    # A file with another's suffix is what its first bytes say, unless they say nothing, or HDF5 of a special kind.
-    for found in (*(f for f in by_content if f in by_name), *(f for f in by_name if f.reads is _never), *by_content, *by_name):
+    # A file with another's suffix is what its first bytes say, unless they say nothing, or HDF5 of
+    # a special kind.
+    for found in (
+        *(f for f in by_content if f in by_name),
+        *(f for f in by_name if f.reads is _never),
+        *by_content,
+        *by_name,
+    ):
         return found
     known = ", ".join(dict.fromkeys(f.name for f in FORMATS))
     raise FrameError(f"{path}: not a readable file of frames; gdn reads {known}")
 
 
 def read_frames(path: Path, dataset: str | None = None) -> FrameFile:
-    """Open a file; `dataset` names what is meant in a file with several. Raises FrameError if it is missing, of no known
-    format, damaged, or has no usable frame."""
+    """Open a file; `dataset` names what is meant in a file with several. Raises FrameError if it is
+    missing, of no known format, damaged, or has no usable frame."""
     if not path.exists():
         raise FrameError(f"{path}: no such file")
     try:
         found = format_of(path)
         if found.package and importlib.util.find_spec(found.package) is None:
-            raise FrameError(f"{path}: {found.name} files need {found.package}; pip install 'gdn[{EXTRA}]'")
+            raise FrameError(
+                f"{path}: {found.name} files need {found.package}; pip install 'gdn[{EXTRA}]'"
+            )
         if found.hdf5:
             check_hdf5(path)
         return found.reader(path, dataset)

@@ -38,9 +38,14 @@ def check_hdf5(path: Path, seconds: float = SECONDS) -> None:
     limit = seconds + path.stat().st_size / BYTES_PER_SECOND
     try:
         done = subprocess.run(
-            [sys.executable, "-I", "-c", _LOOK, str(path), str(limit)], capture_output=True, timeout=limit, check=False
+            [sys.executable, "-I", "-c", _LOOK, str(path), str(limit)],
+            capture_output=True,
+            timeout=limit,
+            check=False,
         )
     except subprocess.TimeoutExpired:
-        raise FrameError(f"{path}: a damaged HDF5 file (looking at what is in it does not end)") from None
+        raise FrameError(
+            f"{path}: a damaged HDF5 file (looking at what is in it does not end)"
+        ) from None
     if done.returncode < 0:  # ended by a signal
         raise FrameError(f"{path}: a damaged HDF5 file (the HDF5 library crashes in it)")

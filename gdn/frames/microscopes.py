@@ -1,4 +1,5 @@
-"""Files of microscopes' own programs, by RosettaSciIO (GPL, optional): DM3/DM4, EMD, SER/EMI, HyperSpy."""
+"""Files of microscopes' own programs, by RosettaSciIO (GPL, optional): DM3/DM4, EMD, SER/EMI,
+HyperSpy."""
 
 from __future__ import annotations
 

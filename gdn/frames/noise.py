@@ -1,8 +1,9 @@
-"""The noise of a frame: y = gain * Poisson(electrons) + N(offset, read_noise^2), given or estimated.
+"""The noise of a frame: y = gain * Poisson(electrons) + N(offset, read_noise^2), given or
+estimated.
 
 The estimate uses the mean-variance relation (Janesick 2007, ch. 5): variance from differences of
-neighbouring pixels (frames are finely sampled, so that the signal hardly differs between them), mean
-from a smoothed frame. Nobody has to know the noise level.
+neighbouring pixels (frames are finely sampled, so that the signal hardly differs between them),
+mean from a smoothed frame. Nobody has to know the noise level.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ _SMOOTHING = 4.0  # px, of the rows that sort pixels into classes
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseModel:
-    """`gain` in units per electron, `offset` in units, `read_noise` the standard deviation in units.
+    """`gain` in units per electron, `offset` in units, `read_noise` the standard deviation in
+    units.
 
-    For `gaussian` the gain is 1 and `read_noise` is the whole noise; `how` says where it comes from.
+    For `gaussian` the gain is 1 and `read_noise` is the whole noise; `how` says where it comes
+    from.
     """
 
     kind: Kind
@@ -65,11 +68,16 @@ def parse_noise(text: str) -> NoiseModel | None:
         except ValueError:
             sigma = -1.0
         if not 0 < sigma < float("inf"):
-            raise InputError(f"noise {text}: the standard deviation after the colon must be a positive number", "noise")
+            raise InputError(
+                f"noise {text}: the standard deviation after the colon must be a positive number",
+                "noise",
+            )
         return NoiseModel(kind="gaussian", read_noise=sigma)
     if not value and kind in ("poisson", "gaussian", "poisson-gaussian"):
         return NoiseModel(kind=kind, gain=float("nan"))  # type: ignore[arg-type]
-    raise InputError(f"noise {text}: one of auto, poisson, gaussian, gaussian:S, poisson-gaussian", "noise")
+    raise InputError(
+        f"noise {text}: one of auto, poisson, gaussian, gaussian:S, poisson-gaussian", "noise"
+    )
 
 
 def noise_of(frame: Frame, wanted: NoiseModel | None) -> NoiseModel:
@@ -80,12 +88,17 @@ def noise_of(frame: Frame, wanted: NoiseModel | None) -> NoiseModel:
     if wanted is not None and wanted.kind == "gaussian" and np.isfinite(wanted.gain):
         return wanted
     if wanted is not None and wanted.kind == "poisson" and frame.min() < 0:
-        raise InputError(f"noise poisson, but the smallest pixel is {frame.min():g}: counts cannot be negative; use noise auto")
+        raise InputError(
+            f"noise poisson, but the smallest pixel is {frame.min():g}: counts cannot be "
+            "negative; use noise auto"
+        )
     line = mean_variance(frame)
     if wanted is None:
         return _simplest(frame, line)
     if wanted.kind == "gaussian":
-        return NoiseModel(kind="gaussian", read_noise=max(line.level, 1e-12) ** 0.5, how="neighbour differences")
+        return NoiseModel(
+            kind="gaussian", read_noise=max(line.level, 1e-12) ** 0.5, how="neighbour differences"
+        )
     if wanted.kind == "poisson":
         return NoiseModel(kind="poisson", gain=_gain(frame, line), how="variance over mean")
     return _affine(frame, line)
@@ -94,8 +107,9 @@ def noise_of(frame: Frame, wanted: NoiseModel | None) -> NoiseModel:
 @dataclass(frozen=True, kw_only=True)
 class MeanVariance:
     """Fits of the class variances: `slope`, `intercept` with their errors, `level` = mean variance,
-    `ratio` = variance over mean, and the reduced chi-squared of variance = ratio * mean and = level; `mean`
-    of the frame and `third`, `fourth`, the cumulants of its noise, with their errors."""
+    `ratio` = variance over mean, and the reduced chi-squared of variance = ratio * mean and =
+    level; `mean` of the frame and `third`, `fourth`, the cumulants of its noise, with their
+    errors."""
 
     slope: float
     slope_error: float
@@ -115,29 +129,43 @@ def mean_variance(frame: Frame) -> MeanVariance:
     """Fit the variance of neighbour differences against the local mean over classes of equal mean.
 
     Even rows give mean and variance, odd rows (smoothed) sort them into classes: were a pixel's own
-    noise to choose its class, high counts would meet high variance and the slope come out too steep.
+    noise to choose its class, high counts would meet high variance and the slope come out too
+    steep.
     """
     y = frame.astype(np.float64)
     odd = y[1::2]
     even = y[0::2][: len(odd)]
-    # Second differences also cancel a linear slope of the signal: (1, -2, 1)/sqrt(6) has unit noise gain.
+    # Second differences also cancel a linear slope of the signal: (1, -2, 1)/sqrt(6) has unit noise
+    # gain.
     difference = ((even[:, :-2] - 2 * even[:, 1:-1] + even[:, 2:]) / 6**0.5).ravel()
     variance = difference**2
-    # Cumulants of a difference are those of one pixel times the sum of the weights' powers: -6 / 6^1.5, 1/2.
+    # Cumulants of a difference are those of one pixel times the sum of the weights' powers: -6 /
+    # 6^1.5, 1/2.
     independent = np.sqrt(len(difference) / 3)
-    third, third_error = -(6**0.5) * (difference**3).mean(), 6**0.5 * (difference**3).std() / independent
+    third, third_error = (
+        -(6**0.5) * (difference**3).mean(),
+        6**0.5 * (difference**3).std() / independent,
+    )
     fourth = 2 * ((difference**4).mean() - 3 * variance.mean() ** 2)
     fourth_error = 2 * (difference**4 - 6 * variance.mean() * variance).std() / independent
     mean = even[:, 1:-1].ravel()
     key = gaussian_filter(odd, (_SMOOTHING / 2, _SMOOTHING))[:, 1:-1].ravel()
     group = np.searchsorted(np.quantile(key, np.arange(1, _GROUPS) / _GROUPS), key)
     size = np.bincount(group, minlength=_GROUPS)
-    group, size = (np.unique(group, return_inverse=True)[1], size[size > 0]) if (size == 0).any() else (group, size)
+    group, size = (
+        (np.unique(group, return_inverse=True)[1], size[size > 0])
+        if (size == 0).any()
+        else (group, size)
+    )
     m, v, square = (np.bincount(group, values) / size for values in (mean, variance, variance**2))
     # Neighbouring second differences share pixels: about a third of them are independent.
     e = np.sqrt(np.maximum(square - v**2, 0) / (size / 3))
-    e = np.maximum(e, 0.3 * np.median(e) + 1e-12 * v.mean() + 1e-30)  # a class without a count is not certain
-    centre = m.mean()  # on a large offset the classes' means differ by little: about it, the fit stays well posed
+    e = np.maximum(
+        e, 0.3 * np.median(e) + 1e-12 * v.mean() + 1e-30
+    )  # a class without a count is not certain
+    centre = (
+        m.mean()
+    )  # on a large offset the classes' means differ by little: about it, the fit stays well posed
     spread = max(float(np.abs(m - centre).max()), 1e-30)
     design = np.stack([(m - centre) / spread, np.ones_like(m)], 1) / e[:, None]
     covariance = np.linalg.pinv(design.T @ design)
@@ -174,7 +202,8 @@ def _quantum(frame: Frame) -> float | None:
 
 
 def _gain(frame: Frame, line: MeanVariance) -> float:
-    """Units per electron: the frame's quantum where it agrees with variance over mean, else that ratio."""
+    """Units per electron: the frame's quantum where it agrees with variance over mean, else that
+    ratio."""
     quantum = _quantum(frame)
     if quantum is not None and 0.93 < line.ratio / quantum < 1.07:
         return quantum
@@ -182,11 +211,12 @@ def _gain(frame: Frame, line: MeanVariance) -> float:
 
 
 def _affine(frame: Frame, line: MeanVariance) -> NoiseModel:
-    """Gain from the slope and the cumulants; offset and read noise, which the line's intercept mixes, by the
-    third cumulant.
+    """Gain from the slope and the cumulants; offset and read noise, which the line's intercept
+    mixes, by the third cumulant.
 
-    The intercept is read_noise^2 - gain * offset; the cumulant gain^2 * (mean - offset) is Poisson's alone.
-    Where it is not significant, a negative intercept is an offset, a positive one read noise.
+    The intercept is read_noise^2 - gain * offset; the cumulant gain^2 * (mean - offset) is
+    Poisson's alone. Where it is not significant, a negative intercept is an offset, a positive one
+    read noise.
     """
     smallest = 1e-6 * max(line.level, 1e-30) / max(float(np.abs(frame).mean()), 1e-30)
     if line.third < 5 * line.third_error:
@@ -204,15 +234,20 @@ def _affine(frame: Frame, line: MeanVariance) -> NoiseModel:
     signal = min(line.third / gain**2, line.level / gain)
     read = max(line.level - gain * signal, 0.0) ** 0.5
     return NoiseModel(
-        kind="poisson-gaussian", gain=gain, offset=line.mean - signal, read_noise=read, how="mean-variance line and cumulants"
+        kind="poisson-gaussian",
+        gain=gain,
+        offset=line.mean - signal,
+        read_noise=read,
+        how="mean-variance line and cumulants",
     )
 
 
 def _gain_of_both(line: MeanVariance) -> float:
     """Weighted mean of two estimates of the gain: the line's slope, and fourth over third cumulant.
 
-    Gaussian noise has neither cumulant. The second is the better at a few electrons a pixel and less; at
-    many, a frame whose variance is not everywhere the same has a fourth cumulant of its own.
+    Gaussian noise has neither cumulant. The second is the better at a few electrons a pixel and
+    less; at many, a frame whose variance is not everywhere the same has a fourth cumulant of its
+    own.
     """
     ratio = line.fourth / line.third
     electrons = line.level / max(ratio, 1e-30) ** 2  # at most: the read noise counts in
@@ -226,13 +261,26 @@ def _simplest(frame: Frame, line: MeanVariance) -> NoiseModel:
     """Poisson if variance is proportional to the mean, Gaussian if it is constant, else both."""
     quantum = _quantum(frame)
     if quantum is not None and 0.93 < line.ratio / quantum < 1.07:
-        return NoiseModel(kind="poisson", gain=quantum, how="values are multiples of one number, and so is variance over mean")
+        return NoiseModel(
+            kind="poisson",
+            gain=quantum,
+            how="values are multiples of one number, and so is variance over mean",
+        )
     proportional = frame.min() >= 0 and line.ratio > 0
-    # A frame on an offset is nearly flat: any line fits it. Its skewness is not that of so many electrons.
+    # A frame on an offset is nearly flat: any line fits it. Its skewness is not that of so many
+    # electrons.
     skewness_fits = abs(line.third - line.ratio**2 * line.mean) < 5 * line.third_error
     if proportional and skewness_fits and line.chi2_poisson < min(3.0, line.chi2_gaussian):
-        return NoiseModel(kind="poisson", gain=line.ratio, how="variance is proportional to the mean")
+        return NoiseModel(
+            kind="poisson", gain=line.ratio, how="variance is proportional to the mean"
+        )
     symmetric = abs(line.third) < 5 * line.third_error
-    if symmetric and (abs(line.slope) < 4 * line.slope_error or line.slope <= 0 or line.chi2_gaussian < 3.0):
-        return NoiseModel(kind="gaussian", read_noise=max(line.level, 1e-12) ** 0.5, how="variance does not depend on the mean")
+    if symmetric and (
+        abs(line.slope) < 4 * line.slope_error or line.slope <= 0 or line.chi2_gaussian < 3.0
+    ):
+        return NoiseModel(
+            kind="gaussian",
+            read_noise=max(line.level, 1e-12) ** 0.5,
+            how="variance does not depend on the mean",
+        )
     return _affine(frame, line)

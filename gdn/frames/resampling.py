@@ -18,7 +18,8 @@ Frame = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Grids:
-    """The two grids of one frame: its own `frame_shape` and the coarse `binned_shape` (rows, columns)."""
+    """The two grids of one frame: its own `frame_shape` and the coarse `binned_shape` (rows,
+    columns)."""
 
     frame_shape: tuple[int, int]
     binned_shape: tuple[int, int]
@@ -33,10 +34,16 @@ class Grids:
     @property
     def area(self) -> float:
         """Recorded pixels in one binned pixel."""
-        return self.frame_shape[0] * self.frame_shape[1] / (self.binned_shape[0] * self.binned_shape[1])
+        return (
+            self.frame_shape[0]
+            * self.frame_shape[1]
+            / (self.binned_shape[0] * self.binned_shape[1])
+        )
 
 
-def grids_for(frame_shape: tuple[int, int], sampling_angstrom: float, target_angstrom: float) -> Grids:
+def grids_for(
+    frame_shape: tuple[int, int], sampling_angstrom: float, target_angstrom: float
+) -> Grids:
     """The coarse grid nearest to `target_angstrom` that covers the field in whole pixels."""
     binned = tuple(max(1, round(n * sampling_angstrom / target_angstrom)) for n in frame_shape)
     return Grids(frame_shape, (binned[0], binned[1]), sampling_angstrom)
@@ -52,16 +59,19 @@ def _overlaps(n: int, m: int) -> NDArray[np.float32]:
 
 def bin_sum(frame: Frame, grids: Grids) -> Frame:
     """Area-weighted sums, `binned_shape`: a sum of Poisson counts is Poisson."""
-    rows, columns = _overlaps(frame.shape[0], grids.binned_shape[0]), _overlaps(frame.shape[1], grids.binned_shape[1])
+    rows, columns = (
+        _overlaps(frame.shape[0], grids.binned_shape[0]),
+        _overlaps(frame.shape[1], grids.binned_shape[1]),
+    )
     return np.asarray(rows @ frame @ columns.T, dtype=np.float32)
 
 
 def unbin(binned: Frame, grids: Grids) -> Frame:
     """The band-limited frame whose bins have the means `binned`; `frame_shape`, float32.
 
-    The type-II cosine transform is zero-padded (or cut) and each frequency divided by what averaging
-    over a bin and over a pixel does to it: `bin_sum(unbin(b)) / area == b` where bins are whole pixels,
-    and nearly so (for what lies well below the Nyquist frequency) where they are not.
+    The type-II cosine transform is zero-padded (or cut) and each frequency divided by what
+    averaging over a bin and over a pixel does to it: `bin_sum(unbin(b)) / area == b` where bins are
+    whole pixels, and nearly so (for what lies well below the Nyquist frequency) where they are not.
     """
     coefficients = scipy.fft.dctn(binned.astype(np.float64), type=2, norm="ortho")
     (m0, m1), (n0, n1) = grids.binned_shape, grids.frame_shape
@@ -74,15 +84,22 @@ def unbin(binned: Frame, grids: Grids) -> Frame:
 
 
 def rebin(image: Frame, fine: Grids, coarse: Grids) -> Frame:
-    """`bin_sum(unbin(image, fine)[...], coarse)` for an `image` on the bins of `fine`, whose frame is that of `coarse` or reaches
-    beyond it, without a frame in between: both are products along either axis."""
-    along = [_rebinning(image.shape[i], fine.frame_shape[i], coarse.frame_shape[i], coarse.binned_shape[i]) for i in (0, 1)]
+    """`bin_sum(unbin(image, fine)[...], coarse)` for an `image` on the bins of `fine`, whose frame
+    is that of `coarse` or reaches beyond it, without a frame in between: both are products along
+    either axis."""
+    along = [
+        _rebinning(
+            image.shape[i], fine.frame_shape[i], coarse.frame_shape[i], coarse.binned_shape[i]
+        )
+        for i in (0, 1)
+    ]
     return np.asarray(along[0] @ image.astype(np.float64) @ along[1].T, dtype=np.float32)
 
 
 @lru_cache(maxsize=8)
 def _rebinning(m: int, n: int, cut: int, bins: int) -> NDArray[np.float64]:
-    """Matrix (bins, m): from means of m bins over the first `cut` of n pixels to sums over `bins` of those."""
+    """Matrix (bins, m): from means of m bins over the first `cut` of n pixels to sums over `bins`
+    of those."""
     coefficients = scipy.fft.dct(np.eye(m), axis=0, norm="ortho")[: min(m, n)]
     full = np.zeros((n, m))
     full[: min(m, n)] = coefficients * _undo_averaging(min(m, n), m, n)[:, None]

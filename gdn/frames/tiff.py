@@ -1,4 +1,5 @@
-"""TIFF in: single frames and stacks, ImageJ, OME and plain, tiled, compressed, BigTIFF, with their calibration."""
+"""TIFF in: single frames and stacks, ImageJ, OME and plain, tiled, compressed, BigTIFF, with their
+calibration."""
 
 from __future__ import annotations
 
@@ -13,14 +14,22 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from gdn.frames.source import FrameCalibration, FrameError, FrameFile, Style, check_layout, one_line, pixel_size
+from gdn.frames.source import (
+    FrameCalibration,
+    FrameError,
+    FrameFile,
+    Style,
+    check_layout,
+    one_line,
+    pixel_size,
+)
 from gdn.frames.tiff_pages import check_pages
 
 
 @contextmanager
 def quiet_tifffile() -> Iterator[None]:
-    """What is wrong with a file is said once, by FrameError: tifffile's own remarks are dropped, those made in this thread
-    while the block runs."""
+    """What is wrong with a file is said once, by FrameError: tifffile's own remarks are dropped,
+    those made in this thread while the block runs."""
     here, logger = threading.get_ident(), logging.getLogger("tifffile")
 
     def others(record: logging.LogRecord) -> bool:
@@ -34,7 +43,8 @@ def quiet_tifffile() -> Iterator[None]:
 
 
 def read_tiff(path: Path, dataset: str | None = None) -> FrameFile:
-    """Open a TIFF; `dataset`: number of the series. Raises FrameError if it is not a TIFF, truncated, or has no usable frame."""
+    """Open a TIFF; `dataset`: number of the series. Raises FrameError if it is not a TIFF,
+    truncated, or has no usable frame."""
     check_pages(path)
     try:
         with quiet_tifffile(), tifffile.TiffFile(path) as tif:
@@ -61,7 +71,13 @@ def read_tiff(path: Path, dataset: str | None = None) -> FrameFile:
         if others and dataset is None
         else []
     )
-    calibration = FrameCalibration(sampling_angstrom=sampling, style=style, axes=axes, shape=shape[: len(axes)], trouble=trouble)
+    calibration = FrameCalibration(
+        sampling_angstrom=sampling,
+        style=style,
+        axes=axes,
+        shape=shape[: len(axes)],
+        trouble=trouble,
+    )
     return FrameFile(
         path=path,
         calibration=calibration,
@@ -81,7 +97,10 @@ def _series(tif: tifffile.TiffFile, path: Path, dataset: str | None) -> tuple[An
         return tif.series[0], 0
     number = int(dataset) if dataset.isdecimal() else -1
     if not 0 <= number < len(tif.series):
-        raise FrameError(f"{path}: no series {dataset}; of a TIFF, a series from 0 to {len(tif.series) - 1}", "dataset")
+        raise FrameError(
+            f"{path}: no series {dataset}; of a TIFF, a series from 0 to {len(tif.series) - 1}",
+            "dataset",
+        )
     return tif.series[number], number
 
 
@@ -106,14 +125,17 @@ class _Pages:
 
 
 def _sampling(tif: tifffile.TiffFile, series: int) -> tuple[float | None, Style, str]:
-    """Å per pixel from ImageJ's, OME's or gdn's own metadata. Plain resolution tags mean print size."""
+    """Å per pixel from ImageJ's, OME's or gdn's own metadata. Plain resolution tags mean print
+    size."""
     if tif.is_ome and tif.ome_metadata:
         sampling, trouble = _ome_sampling(tif.ome_metadata, series)
         return sampling, "ome", trouble
     tags: Any = tif.pages.first.tags if len(tif.pages) else {}
     if tif.is_imagej:
         unit = str((tif.imagej_metadata or {}).get("unit", ""))
-        ratios = [_ratio(tags[name].value) for name in ("XResolution", "YResolution") if name in tags]
+        ratios = [
+            _ratio(tags[name].value) for name in ("XResolution", "YResolution") if name in tags
+        ]
         if not unit.strip() or unit.strip().lower() in ("pixel", "pixels", "inch", "null"):
             return None, "imagej", ""
         sampling, trouble = pixel_size([(1 / r, unit) for r in ratios if r > 0])

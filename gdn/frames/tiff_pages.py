@@ -1,4 +1,5 @@
-"""The chain of page directories of a TIFF, walked before a library follows it: damaged chains can be endless."""
+"""The chain of page directories of a TIFF, walked before a library follows it: damaged chains can
+be endless."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ HINT = "damaged, or not completely copied"
 
 
 def check_pages(path: Path) -> None:
-    """Raises FrameError if the directories of a TIFF or BigTIFF form a loop, lie outside of the file, or are none.
+    """Raises FrameError if the directories of a TIFF or BigTIFF form a loop, lie outside of the
+    file, or are none.
 
     TIFF 6.0 (Adobe 1992), section 2; BigTIFF has 8-byte counts and offsets.
     """
@@ -26,13 +28,21 @@ def check_pages(path: Path) -> None:
         big = struct.unpack(order + "H", head[2:4])[0] == 43
         if big and len(head) < 16:
             raise FrameError(f"{path}: not a readable TIFF (it ends in its header); {HINT}")
-        offset: int = struct.unpack(order + "Q", head[8:16])[0] if big else struct.unpack(order + "I", head[4:8])[0]
+        offset: int = (
+            struct.unpack(order + "Q", head[8:16])[0]
+            if big
+            else struct.unpack(order + "I", head[4:8])[0]
+        )
         seen: set[int] = set()
         while offset:
             if offset in seen:
-                raise FrameError(f"{path}: not a readable TIFF (its page directories form a loop); {HINT}")
+                raise FrameError(
+                    f"{path}: not a readable TIFF (its page directories form a loop); {HINT}"
+                )
             if offset >= size:
-                break  # a stack cut off in the middle: what is there is read, or refused, by what decodes it
+                # a stack cut off in the middle: what is there is read, or refused, by what decodes
+                # it
+                break
             seen.add(offset)
             offset = _next(stream, path, offset, order, big)
 
@@ -49,4 +59,8 @@ def _next(stream: BinaryIO, path: Path, offset: int, order: str, big: bool) -> i
         raise FrameError(f"{path}: not a readable TIFF (a page directory of {count} tags); {HINT}")
     stream.seek(offset + count_size + count * tag_size)
     raw = stream.read(8 if big else 4)
-    return int(struct.unpack(order + ("Q" if big else "I"), raw)[0]) if len(raw) == (8 if big else 4) else 0
+    return (
+        int(struct.unpack(order + ("Q" if big else "I"), raw)[0])
+        if len(raw) == (8 if big else 4)
+        else 0
+    )

@@ -12,7 +12,8 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Tiling:
-    """Corners (n, 2) int of tiles of `patch` px on a frame of `shape`; a small frame lies in one tile."""
+    """Corners (n, 2) int of tiles of `patch` px on a frame of `shape`; a small frame lies in one
+    tile."""
 
     shape: tuple[int, int]
     patch: int
@@ -24,7 +25,8 @@ class Tiling:
 
 
 def _starts(length: int, patch: int, stride: int) -> NDArray[np.int64]:
-    """Evenly spread starts from 0 to length - patch, at most `stride` apart; a short axis is centred."""
+    """Evenly spread starts from 0 to length - patch, at most `stride` apart; a short axis is
+    centred."""
     if length <= patch:
         return np.array([-((patch - length) // 2)])
     steps = -(-(length - patch) // stride)
@@ -34,7 +36,9 @@ def _starts(length: int, patch: int, stride: int) -> NDArray[np.int64]:
 def tile_frame(shape: tuple[int, int], patch: int, stride: int) -> Tiling:
     """Tiles that cover `shape`, neighbours at most `stride` px apart."""
     rows, columns = (_starts(n, patch, stride) for n in shape)
-    return Tiling(shape, patch, np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2))
+    return Tiling(
+        shape, patch, np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
+    )
 
 
 def cut(frame: Array, tiling: Tiling) -> tuple[Array, Array]:
@@ -50,7 +54,8 @@ def cut(frame: Array, tiling: Tiling) -> tuple[Array, Array]:
 
 
 def _inside(start: int, patch: int, length: int) -> tuple[slice, slice]:
-    """Where a tile and a frame overlap along one axis: the slice of the tile and that of the frame."""
+    """Where a tile and a frame overlap along one axis: the slice of the tile and that of the
+    frame."""
     low, high = max(start, 0), min(start + patch, length)
     return slice(low - start, high - start), slice(low, high)
 
@@ -62,7 +67,8 @@ def window(patch: int) -> Array:
 
 
 def merge(values: Array, tiling: Tiling) -> Array:
-    """Mean of overlapping tiles (n, patch, patch), each under the smooth window, on the frame's grid, float32."""
+    """Mean of overlapping tiles (n, patch, patch), each under the smooth window, on the frame's
+    grid, float32."""
     total = np.zeros(tiling.shape, np.float64)
     norm = np.zeros(tiling.shape, np.float64)
     w = window(tiling.patch).astype(np.float64)

@@ -21,20 +21,32 @@ DTYPES = ("float32", "float16", "uint16", "uint8")
 SUFFIX = {"tif": ".tif", "mrc": ".mrc", "zarr": ".zarr"}
 
 
-def _write_options(calibration: FrameCalibration, description: dict[str, Any], provenance: str = "") -> dict[str, Any]:
-    """tifffile's arguments that give an output the axes, calibration and style of its input, and say where it came from."""
+def _write_options(
+    calibration: FrameCalibration, description: dict[str, Any], provenance: str = ""
+) -> dict[str, Any]:
+    """tifffile's arguments that give an output the axes, calibration and style of its input, and
+    say where it came from."""
     s = calibration.sampling_angstrom
     metadata: dict[str, Any] = {"axes": calibration.axes}
     if calibration.style == "ome":
         metadata |= {"Description": provenance} if provenance else {}
         if s:
-            metadata |= {"PhysicalSizeX": s, "PhysicalSizeXUnit": "Å", "PhysicalSizeY": s, "PhysicalSizeYUnit": "Å"}
+            metadata |= {
+                "PhysicalSizeX": s,
+                "PhysicalSizeXUnit": "Å",
+                "PhysicalSizeY": s,
+                "PhysicalSizeYUnit": "Å",
+            }
         return {"ome": True, "photometric": "minisblack", "metadata": metadata}
     if calibration.style == "imagej":
         metadata |= {"Info": provenance} if provenance else {}
         if not s:
             return {"imagej": True, "metadata": metadata}
-        return {"imagej": True, "resolution": (10 / s, 10 / s), "metadata": metadata | {"unit": "nm"}}
+        return {
+            "imagej": True,
+            "resolution": (10 / s, 10 / s),
+            "metadata": metadata | {"unit": "nm"},
+        }
     # Said outright, or three frames would be taken for red, green and blue.
     options: dict[str, Any] = {"photometric": "minisblack", "metadata": metadata | description}
     options["metadata"] |= {"provenance": provenance} if provenance else {}
@@ -45,14 +57,22 @@ def _write_options(calibration: FrameCalibration, description: dict[str, Any], p
     return options
 
 
-def write_tiff(path: Path, image: Frame, calibration: FrameCalibration, description: dict[str, Any] | None = None) -> None:
+def write_tiff(
+    path: Path,
+    image: Frame,
+    calibration: FrameCalibration,
+    description: dict[str, Any] | None = None,
+) -> None:
     """Write one float32 image; its name appears only when it is complete."""
     with writing(path) as temporary, quiet_tifffile():
-        tifffile.imwrite(temporary, image.astype(np.float32), **_write_options(calibration, description or {}))
+        tifffile.imwrite(
+            temporary, image.astype(np.float32), **_write_options(calibration, description or {})
+        )
 
 
 def _allocate(path: Path) -> None:
-    """Take a file's space on the disk now: where it is written through a map, a full disk would end the process."""
+    """Take a file's space on the disk now: where it is written through a map, a full disk would end
+    the process."""
     if hasattr(os, "posix_fallocate"):
         with path.open("rb+") as stream:
             os.posix_fallocate(stream.fileno(), 0, max(path.stat().st_size, 1))
@@ -75,16 +95,29 @@ class Sink:
 
 @contextmanager
 def result_writer(
-    path: Path, source: FrameFile, sampling_angstrom: float, dtype: str = "float32", kind: str = "tif", provenance: str = ""
+    path: Path,
+    source: FrameFile,
+    sampling_angstrom: float,
+    dtype: str = "float32",
+    kind: str = "tif",
+    provenance: str = "",
 ) -> Iterator[Sink]:
     """A new file of `kind` (tif, mrc, zarr) with the axes, style and number of frames of `source`.
 
-    Fill it frame by frame; the file takes its name when the block ends well. Integers are rounded and clipped.
+    Fill it frame by frame; the file takes its name when the block ends well. Integers are rounded
+    and clipped.
     """
     given = source.calibration
-    style = given.style if dtype != "float16" or given.style != "imagej" else "plain"  # ImageJ has no half precision
-    calibration = FrameCalibration(sampling_angstrom=sampling_angstrom, style=style, axes=given.axes, shape=given.shape)
-    with writing(path) as temporary, _MAKERS[kind](temporary, calibration, dtype, provenance) as array:
+    style = (
+        given.style if dtype != "float16" or given.style != "imagej" else "plain"
+    )  # ImageJ has no half precision
+    calibration = FrameCalibration(
+        sampling_angstrom=sampling_angstrom, style=style, axes=given.axes, shape=given.shape
+    )
+    with (
+        writing(path) as temporary,
+        _MAKERS[kind](temporary, calibration, dtype, provenance) as array,
+    ):
         sink = Sink(array, dtype)
         del array
         try:
@@ -94,7 +127,9 @@ def result_writer(
 
 
 @contextmanager
-def _tiff(path: Path, calibration: FrameCalibration, dtype: str, provenance: str) -> Iterator[NDArray[Any]]:
+def _tiff(
+    path: Path, calibration: FrameCalibration, dtype: str, provenance: str
+) -> Iterator[NDArray[Any]]:
     options = _write_options(calibration, {"program": "gdn"}, provenance)
     with quiet_tifffile():
         mapped = tifffile.memmap(path, shape=calibration.shape, dtype=np.dtype(dtype), **options)
@@ -105,11 +140,17 @@ def _tiff(path: Path, calibration: FrameCalibration, dtype: str, provenance: str
 
 
 @contextmanager
-def _mrc(path: Path, calibration: FrameCalibration, dtype: str, provenance: str) -> Iterator[NDArray[Any]]:
+def _mrc(
+    path: Path, calibration: FrameCalibration, dtype: str, provenance: str
+) -> Iterator[NDArray[Any]]:
     import mrcfile
     from mrcfile.utils import mode_from_dtype
 
-    shape = calibration.shape if len(calibration.shape) <= 3 else (int(np.prod(calibration.shape[:-2])), *calibration.shape[-2:])
+    shape = (
+        calibration.shape
+        if len(calibration.shape) <= 3
+        else (int(np.prod(calibration.shape[:-2])), *calibration.shape[-2:])
+    )
     # MRC has no 8-bit unsigned mode: 16 bits hold it.
     stored = np.dtype("uint16" if dtype == "uint8" else dtype)
     with mrcfile.new_mmap(path, shape, mrc_mode=mode_from_dtype(stored), overwrite=True) as file:
@@ -151,11 +192,16 @@ def _zarr(path: Path, calibration: FrameCalibration, dtype: str, provenance: str
     group = zarr.create_group(store=path, overwrite=True)
     transforms = [{"type": "scale", "scale": scale}]
     level = {"path": "0", "coordinateTransformations": transforms}
-    about: Any = {"version": "0.5", "multiscales": [{"name": "gdn", "axes": axes, "datasets": [level]}]}
+    about: Any = {
+        "version": "0.5",
+        "multiscales": [{"name": "gdn", "axes": axes, "datasets": [level]}],
+    }
     group.attrs["ome"] = about
     group.attrs["provenance"] = provenance
     leading, frame = calibration.shape[:-2], calibration.shape[-2:]
-    array = group.create_array("0", shape=calibration.shape, dtype=dtype, chunks=(1,) * len(leading) + frame)
+    array = group.create_array(
+        "0", shape=calibration.shape, dtype=dtype, chunks=(1,) * len(leading) + frame
+    )
     yield _ByFrame(array, leading)
 
 
@@ -174,7 +220,8 @@ _MAKERS = {"tif": _tiff, "mrc": _mrc, "zarr": _zarr}
 
 
 def release(array: NDArray[Any]) -> None:
-    """Let the pages of an array that is mapped on a file leave memory; what was written to them is kept."""
+    """Let the pages of an array that is mapped on a file leave memory; what was written to them is
+    kept."""
     base: Any = array
     while base is not None and not isinstance(base, mmap.mmap):
         base = getattr(base, "base", None)

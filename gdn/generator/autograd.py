@@ -1,6 +1,8 @@
-"""Graphs of a generator whose derivatives are not written by hand: torch finds them. For experiments only.
+"""Graphs of a generator whose derivatives are not written by hand: torch finds them. For
+experiments only.
 
-The same inputs and outputs as `gdn.generator.folded`, at two to three times the time; nothing here exports.
+The same inputs and outputs as `gdn.generator.folded`, at two to three times the time; nothing here
+exports.
 """
 
 from __future__ import annotations
@@ -14,7 +16,11 @@ class Images(nn.Module):
 
     def __init__(self, generator: nn.Module, intensity_scale: float, vacuum: float) -> None:
         super().__init__()
-        self.generator, self.intensity_scale, self.vacuum = generator.requires_grad_(False), intensity_scale, vacuum
+        self.generator, self.intensity_scale, self.vacuum = (
+            generator.requires_grad_(False),
+            intensity_scale,
+            vacuum,
+        )
 
     def forward(self, z: Tensor) -> Tensor:
         """Images of latents."""
@@ -30,7 +36,15 @@ class AutogradPullBack(nn.Module):
         self.images = images
 
     def forward(
-        self, z: Tensor, y: Tensor, w: Tensor, scale: Tensor, shift: Tensor, factor: Tensor, alpha: Tensor, beta: Tensor
+        self,
+        z: Tensor,
+        y: Tensor,
+        w: Tensor,
+        scale: Tensor,
+        shift: Tensor,
+        factor: Tensor,
+        alpha: Tensor,
+        beta: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """x and J^T (factor * residual)."""
         with torch.enable_grad():
@@ -43,7 +57,8 @@ class AutogradPullBack(nn.Module):
 
 
 class AutogradPushForward(nn.Module):
-    """See `gdn.generator.folded.PushForward`; J t as the derivative of t . J^T v in v, one pass for each tangent."""
+    """See `gdn.generator.folded.PushForward`; J t as the derivative of t . J^T v in v, one pass for
+    each tangent."""
 
     def __init__(self, images: Images) -> None:
         super().__init__()
@@ -56,5 +71,8 @@ class AutogradPushForward(nn.Module):
             x = self.images(latents)
             v = torch.zeros_like(x, requires_grad=True)
             (pulled,) = torch.autograd.grad(x, latents, v, create_graph=True)
-            columns = [torch.autograd.grad(pulled, v, t[:, k], retain_graph=True)[0] for k in range(t.shape[1])]
+            columns = [
+                torch.autograd.grad(pulled, v, t[:, k], retain_graph=True)[0]
+                for k in range(t.shape[1])
+            ]
         return torch.stack(columns, 1).flatten(0, 1)

@@ -11,7 +11,8 @@ from gdn.generator.chains import cut, halves
 
 
 def widths(patch: int, coarse: int, base: int, cap: int) -> list[int]:
-    """Channels of the stages from the coarsest map up to patch/2; doubling towards it, at most `cap`."""
+    """Channels of the stages from the coarsest map up to patch/2; doubling towards it, at most
+    `cap`."""
     stages = int(math.log2(patch // coarse))
     return [min(base * 2**i, cap) for i in range(stages)][::-1]
 
@@ -22,9 +23,13 @@ class Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 3, 1, 1, bias=False),
-        )  # fmt: skip
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, 1, 1, bias=False),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """The block's output."""
@@ -33,7 +38,8 @@ class Residual(nn.Module):
 
 
 class GridStem(nn.Module):
-    """Latents on a grid of cells: (n, c g g) -> (n, width, g, g). The same weights serve a grid of any size."""
+    """Latents on a grid of cells: (n, c g g) -> (n, width, g, g). The same weights serve a grid of
+    any size."""
 
     def __init__(self, latent: int, width: int, coarse: int) -> None:
         super().__init__()
@@ -49,13 +55,18 @@ class GridStem(nn.Module):
 
 
 class MappingStem(nn.Module):
-    """Two hidden layers before the coarsest map: the phase of a lattice is not linear in its wave vector."""
+    """Two hidden layers before the coarsest map: the phase of a lattice is not linear in its wave
+    vector."""
 
     def __init__(self, latent: int, width: int, coarse: int, hidden: int = 384) -> None:
         super().__init__()
         self.shape = (width, coarse, coarse)
         self.mapping = nn.Sequential(
-            nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, coarse**2 * width)
+            nn.Linear(latent, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, coarse**2 * width),
         )
 
     def forward(self, z: Tensor) -> Tensor:
@@ -92,16 +103,21 @@ class StyleBlock(nn.Module):
 
 
 class PlaneWaves(nn.Module):
-    """Plane waves whose wave vectors and phases come from the latent, gated by the map they are added to.
+    """Plane waves whose wave vectors and phases come from the latent, gated by the map they are
+    added to.
 
-    `waves` pairs cos, sin of 2 pi k.r + phase, r in px from the patch's centre; |k| below the map's Nyquist
-    frequency at first (`reach` cycles per px of the full patch), free afterwards.
+    `waves` pairs cos, sin of 2 pi k.r + phase, r in px from the patch's centre; |k| below the map's
+    Nyquist frequency at first (`reach` cycles per px of the full patch), free afterwards.
     """
 
-    def __init__(self, latent: int, width: int, waves: int, pixel: int, reach: float = 0.12) -> None:
+    def __init__(
+        self, latent: int, width: int, waves: int, pixel: int, reach: float = 0.12
+    ) -> None:
         super().__init__()
         self.waves, self.pixel, self.reach = waves, pixel, reach
-        self.parameters_of = nn.Sequential(nn.Linear(latent, 256), nn.ReLU(), nn.Linear(256, 3 * waves))
+        self.parameters_of = nn.Sequential(
+            nn.Linear(latent, 256), nn.ReLU(), nn.Linear(256, 3 * waves)
+        )
         self.gate = nn.Conv2d(width, 2 * waves, 1)
         self.mix = nn.Conv2d(2 * waves, width, 1, bias=False)
 
@@ -118,7 +134,8 @@ class PlaneWaves(nn.Module):
 
 
 class Rung(nn.Module):
-    """Latents of a finer grid, added to the map there: (n, c s s) -> (n, width, s, s); nothing at first.
+    """Latents of a finer grid, added to the map there: (n, c s s) -> (n, width, s, s); nothing at
+    first.
 
     `place` (start, stop) is where they lie in the flat latent.
     """

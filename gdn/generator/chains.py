@@ -1,4 +1,5 @@
-"""What a folded generator is put together from: chains of operations, a ladder of chains, and the flow's couplings."""
+"""What a folded generator is put together from: chains of operations, a ladder of chains, and the
+flow's couplings."""
 
 from __future__ import annotations
 
@@ -48,8 +49,8 @@ class Chain(Operation):
 
 
 def cut(z: Tensor, widths: list[int]) -> list[Tensor]:
-    """Neighbouring parts of (n, d, ...) along d, of the `widths`. By slices: `split` and `chunk` become sequences in ONNX,
-    which TensorRT refuses."""
+    """Neighbouring parts of (n, d, ...) along d, of the `widths`. By slices: `split` and `chunk`
+    become sequences in ONNX, which TensorRT refuses."""
     ends = [0, *itertools.accumulate(widths)]
     return [z[:, low:high] for low, high in itertools.pairwise(ends)]
 
@@ -62,11 +63,17 @@ def halves(x: Tensor) -> list[Tensor]:
 class Ladder(Operation):
     """Chains one after the other, the map between two of them joined by latents of its own.
 
-    `chains[0]` takes the first `splits[0]` latents of z (n, d); before `chains[i]` the next `splits[i]`,
-    shaped `shapes[i - 1]` and sent through `entries[i - 1]`, are added.
+    `chains[0]` takes the first `splits[0]` latents of z (n, d); before `chains[i]` the next
+    `splits[i]`, shaped `shapes[i - 1]` and sent through `entries[i - 1]`, are added.
     """
 
-    def __init__(self, chains: list[Chain], entries: list[Conv], shapes: list[tuple[int, ...]], splits: list[int]) -> None:
+    def __init__(
+        self,
+        chains: list[Chain],
+        entries: list[Conv],
+        shapes: list[tuple[int, ...]],
+        splits: list[int],
+    ) -> None:
         super().__init__()
         self.chains, self.entries = nn.ModuleList(chains), nn.ModuleList(entries)
         self.shapes, self.splits = shapes, splits
@@ -80,8 +87,14 @@ class Ladder(Operation):
 
     def trace(self, x: Tensor) -> Trace:
         inner: list[Trace] = []
-        for i, (part, (chain, entry)) in enumerate(zip(cut(x, self.splits), self._pairs(), strict=True)):
-            start = part if entry is None else inner[-1].y + entry(part.reshape(-1, *self.shapes[i - 1]))
+        for i, (part, (chain, entry)) in enumerate(
+            zip(cut(x, self.splits), self._pairs(), strict=True)
+        ):
+            start = (
+                part
+                if entry is None
+                else inner[-1].y + entry(part.reshape(-1, *self.shapes[i - 1]))
+            )
             inner.append(chain.trace(start))
         return Trace(x, inner[-1].y, tuple(inner))
 
@@ -94,14 +107,21 @@ class Ladder(Operation):
 
     def push(self, at: Trace, t: Tensor) -> Tensor:
         pushed = t
-        for i, (part, (chain, entry), inner) in enumerate(zip(cut(t, self.splits), self._pairs(), at.inner, strict=True)):
-            start = part if entry is None else pushed + entry.push(inner, part.reshape(-1, *self.shapes[i - 1]))
+        for i, (part, (chain, entry), inner) in enumerate(
+            zip(cut(t, self.splits), self._pairs(), at.inner, strict=True)
+        ):
+            start = (
+                part
+                if entry is None
+                else pushed + entry.push(inner, part.reshape(-1, *self.shapes[i - 1]))
+            )
             pushed = chain.push(inner, start)
         return pushed
 
 
 class FoldedCoupling(Operation):
-    """Affine coupling y = m x + (1 - m)(x exp(s) + t), (s, t) from `net` of m x, |s| below `bound` (RealNVP)."""
+    """Affine coupling y = m x + (1 - m)(x exp(s) + t), (s, t) from `net` of m x, |s| below `bound`
+    (RealNVP)."""
 
     def __init__(self, mask: Tensor, net: Chain, bound: float) -> None:
         super().__init__()
@@ -135,5 +155,7 @@ class FoldedCoupling(Operation):
         squashed, factor = at.kept
         pushed = self.net.push(at.inner[0], self.mask * t)
         ds, dt = pushed[:, : self.channels], pushed[:, self.channels :]
-        moved = per_tangent(factor, t) + per_tangent(at.x * factor * (1 - squashed * squashed), ds) + dt
+        moved = (
+            per_tangent(factor, t) + per_tangent(at.x * factor * (1 - squashed * squashed), ds) + dt
+        )
         return self.mask * t + self.free * moved

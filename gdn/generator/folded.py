@@ -1,7 +1,8 @@
-"""The generator as it is evaluated: batch norm folded, with products of its Jacobian written by hand.
+"""The generator as it is evaluated: batch norm folded, with products of its Jacobian written by
+hand.
 
-`torch.autograd` does not export to ONNX; these few operations and their transposes do. Everything is
-checked against autograd in float64 by test.
+`torch.autograd` does not export to ONNX; these few operations and their transposes do. Everything
+is checked against autograd in float64 by test.
 """
 
 from __future__ import annotations
@@ -37,7 +38,15 @@ class PullBack(nn.Module):
         self.generator = generator
 
     def forward(
-        self, z: Tensor, y: Tensor, w: Tensor, scale: Tensor, shift: Tensor, factor: Tensor, alpha: Tensor, beta: Tensor
+        self,
+        z: Tensor,
+        y: Tensor,
+        w: Tensor,
+        scale: Tensor,
+        shift: Tensor,
+        factor: Tensor,
+        alpha: Tensor,
+        beta: Tensor,
     ) -> tuple[Tensor, Tensor]:
         g = self.generator
         at = g.chain.trace(z)
@@ -57,4 +66,6 @@ class PushForward(nn.Module):
 
     def forward(self, z: Tensor, t: Tensor) -> Tensor:
         chain = self.generator.chain
-        return self.generator.intensity_scale * chain.push(chain.trace(z), t.reshape(-1, t.shape[2]))
+        return self.generator.intensity_scale * chain.push(
+            chain.trace(z), t.reshape(-1, t.shape[2])
+        )

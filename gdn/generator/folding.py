@@ -1,4 +1,5 @@
-"""From trained layers to the operations of a folded generator: batch norm goes into the convolutions before it."""
+"""From trained layers to the operations of a folded generator: batch norm goes into the
+convolutions before it."""
 
 from __future__ import annotations
 
@@ -14,9 +15,13 @@ from gdn.generator.operations import Affine, Conv, Full, Operation, Relu, Reshap
 
 
 def fold(generator: Generator, intensity_scale: float, vacuum: float = 1.0) -> FoldedGenerator:
-    """The generator in evaluation mode with batch norm folded. Raises ValueError for a body without such a form."""
+    """The generator in evaluation mode with batch norm folded. Raises ValueError for a body without
+    such a form."""
     if not generator.foldable:
-        raise ValueError(f"a generator with the body '{generator.network.body}' cannot be exported; only 'conv' can")
+        raise ValueError(
+            f"a generator with the body '{generator.network.body}' cannot be exported; "
+            "only 'conv' can"
+        )
     operations = _entrance(generator)
     chains, entries = [], []
     shapes: list[tuple[int, ...]] = []
@@ -42,15 +47,23 @@ def _entrance(generator: Generator) -> list[Operation]:
         operations.append(Reshape(flat, generator.flow.shape))
         for layer in generator.flow.layers:
             assert isinstance(layer, flow.CouplingLayer)
-            operations.append(FoldedCoupling(layer.mask.detach().clone(), Chain(fold_sequence([*layer.net])), flow.BOUND))
+            operations.append(
+                FoldedCoupling(
+                    layer.mask.detach().clone(), Chain(fold_sequence([*layer.net])), flow.BOUND
+                )
+            )
         operations.append(Reshape(generator.flow.shape, flat))
     stem = generator.stem
     if isinstance(stem, MappingStem):
         full = [m for m in stem.mapping if isinstance(m, nn.Linear)]
-        operations += [o for m in full for o in (Full(m.weight.detach(), m.bias.detach()), Relu())][:-1]
+        operations += [o for m in full for o in (Full(m.weight.detach(), m.bias.detach()), Relu())][
+            :-1
+        ]
         return [*operations, Reshape((n.coarse**2 * stem.shape[0],), stem.shape)]
     assert isinstance(stem, GridStem | LinearStem)
-    operations.append(Reshape(flat, stem.shape if isinstance(stem, GridStem) else (n.stem_latent, 1, 1)))
+    operations.append(
+        Reshape(flat, stem.shape if isinstance(stem, GridStem) else (n.stem_latent, 1, 1))
+    )
     return operations + fold_sequence([stem.conv])
 
 
@@ -63,7 +76,8 @@ def fold_norm(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def fold_sequence(modules: list[nn.Module]) -> list[Operation]:
-    """Operations of convolutions, batch norms and ReLUs; a norm that follows a convolution joins it."""
+    """Operations of convolutions, batch norms and ReLUs; a norm that follows a convolution joins
+    it."""
     operations: list[Operation] = []
     for m in modules:
         last = operations[-1] if operations else None

@@ -1,7 +1,9 @@
-"""A refinement's Gauss-Newton step in one graph: one pass forward, then one back and one both ways for each iteration.
+"""A refinement's Gauss-Newton step in one graph: one pass forward, then one back and one both ways
+for each iteration.
 
-The arithmetic is that of `gdn.search.newton` (Martens 2010), whose products of the Jacobian are graphs of their own, each
-with a pass forward to the same point. Here that pass is made once, and of all images none leaves the device.
+The arithmetic is that of `gdn.search.newton` (Martens 2010), whose products of the Jacobian are
+graphs of their own, each with a pass forward to the same point. Here that pass is made once, and of
+all images none leaves the device.
 """
 
 from __future__ import annotations
@@ -20,28 +22,42 @@ INPUTS = ("z", "nuisance", "y", "w", "alpha", "beta", "damping", "prior")
 class GaussNewton(nn.Module):
     """(z, nuisance, y, w, alpha, beta, damping, prior) -> (direction, curvature).
 
-    `z` (n, d), `nuisance` (n, 4) log dose, log contrast and two slopes, `y` and `w` (n, 1, h, w) counts and weights,
-    variance alpha mu + beta, `damping` nats added to the curvature of every latent, `prior` (n, 4) the nuisances' precision.
-    `direction` (n, d + 4): the step; `curvature` (n,): twice the decrease in nats that the quadratic model promises of it.
-    All single precision, whatever the generator's: sums over a tile's pixels exceed what half can hold.
+    `z` (n, d), `nuisance` (n, 4) log dose, log contrast and two slopes, `y` and `w` (n, 1, h, w)
+    counts and weights, variance alpha mu + beta, `damping` nats added to the curvature of every
+    latent, `prior` (n, 4) the nuisances' precision. `direction` (n, d + 4): the step; `curvature`
+    (n,): twice the decrease in nats that the quadratic model promises of it. All single precision,
+    whatever the generator's: sums over a tile's pixels exceed what half can hold.
     """
 
     plane: Tensor
 
-    def __init__(self, generator: FoldedGenerator, patch: int, iterations: int = STEP_ITERATIONS) -> None:
+    def __init__(
+        self, generator: FoldedGenerator, patch: int, iterations: int = STEP_ITERATIONS
+    ) -> None:
         super().__init__()
         self.generator, self.iterations = generator, iterations
         axis = torch.linspace(-1, 1, patch)
-        self.register_buffer("plane", torch.stack(torch.meshgrid(axis, axis, indexing="ij")), persistent=False)
+        self.register_buffer(
+            "plane", torch.stack(torch.meshgrid(axis, axis, indexing="ij")), persistent=False
+        )
 
     def forward(
-        self, z: Tensor, nuisance: Tensor, y: Tensor, w: Tensor, alpha: Tensor, beta: Tensor, damping: Tensor, prior: Tensor
+        self,
+        z: Tensor,
+        nuisance: Tensor,
+        y: Tensor,
+        w: Tensor,
+        alpha: Tensor,
+        beta: Tensor,
+        damping: Tensor,
+        prior: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """The step and its curvature."""
         tangent = _Tangent(self, z, nuisance)
         weight = w / torch.clamp(alpha * tangent.mu + beta, min=1e-6)
         pulled = tangent.back((tangent.mu - y) * weight)
-        # Of the objective, not the likelihood alone: the latents' prior has precision one, which is not damped.
+        # Of the objective, not the likelihood alone: the latents' prior has precision one, which is
+        # not damped.
         residual = -pulled - torch.cat([z, nuisance * prior], 1)
         precision = torch.cat([torch.ones_like(z) + damping, prior], 1)
         own = torch.stack([(weight * d * d).sum((1, 2, 3)) for d in tangent.derivatives], 1)
@@ -78,7 +94,9 @@ class _Tangent:
     def push(self, t: Tensor) -> Tensor:
         """J t (n, 1, h, w) for t (n, d + 4)."""
         chain, factor = self.generator.chain, self.scale * self.generator.intensity_scale
-        moved = factor * _bounded(t[:, : self.latent], lambda part: chain.push(self.at, part), self.dtype)
+        moved = factor * _bounded(
+            t[:, : self.latent], lambda part: chain.push(self.at, part), self.dtype
+        )
         for i, derivative in enumerate(self.derivatives):
             moved = moved + t[:, self.latent + i].reshape(-1, 1, 1, 1) * derivative
         return moved
@@ -87,12 +105,14 @@ class _Tangent:
         """J^T g (n, d + 4)."""
         chain, factor = self.generator.chain, self.scale * self.generator.intensity_scale
         dz = _bounded(factor * g, lambda part: chain.back(self.at, part), self.dtype)
-        return torch.cat([dz, torch.stack([(g * d).sum((1, 2, 3)) for d in self.derivatives], 1)], 1)
+        return torch.cat(
+            [dz, torch.stack([(g * d).sum((1, 2, 3)) for d in self.derivatives], 1)], 1
+        )
 
 
 def _bounded(t: Tensor, product: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Tensor:
-    """A linear product of `t`. In half precision of t over its largest entry: neither a strong gradient nor a weak one leaves
-    what half can hold."""
+    """A linear product of `t`. In half precision of t over its largest entry: neither a strong
+    gradient nor a weak one leaves what half can hold."""
     if dtype == t.dtype:
         return product(t)
     size = torch.clamp(torch.amax(t.abs().flatten(1), 1), min=1e-30)

@@ -17,8 +17,8 @@ from gdn.recipes import Recipe
 
 
 def write_weights(path: Path, generator: nn.Module, encoder: nn.Module | None) -> None:
-    """Write both networks as a model folder has them: float16, vectors float32 (batch norm's variances underflow in half
-    precision). The name appears once the file is complete."""
+    """Write both networks as a model folder has them: float16, vectors float32 (batch norm's
+    variances underflow in half precision). The name appears once the file is complete."""
     from safetensors.torch import save_file
 
     tensors = {
@@ -36,7 +36,8 @@ def write_weights(path: Path, generator: nn.Module, encoder: nn.Module | None) -
 
 @torch.no_grad()
 def round_weights(generator: nn.Module, encoder: nn.Module | None) -> None:
-    """Round both networks to what `write_weights` stores, so that what is exported is what is stored."""
+    """Round both networks to what `write_weights` stores, so that what is exported is what is
+    stored."""
     for _, module in _named(generator, encoder):
         for value in module.state_dict().values():
             if _is_halved(value):
@@ -48,12 +49,17 @@ def _is_halved(value: Tensor) -> bool:
 
 
 def read_weights(path: Path, generator: nn.Module, encoder: nn.Module | None) -> None:
-    """Fill both networks with what `write_weights` wrote. Raises RuntimeError where names or shapes differ."""
+    """Fill both networks with what `write_weights` wrote. Raises RuntimeError where names or shapes
+    differ."""
     from safetensors.torch import load_file
 
     tensors = load_file(str(path))
     for prefix, module in _named(generator, encoder):
-        own = {k.removeprefix(prefix + "."): v for k, v in tensors.items() if k.startswith(prefix + ".")}
+        own = {
+            k.removeprefix(prefix + "."): v
+            for k, v in tensors.items()
+            if k.startswith(prefix + ".")
+        }
         module.load_state_dict(own)
 
 
@@ -63,9 +69,11 @@ def _named(generator: nn.Module, encoder: nn.Module | None) -> Iterator[tuple[st
         yield "encoder", encoder
 
 
-def networks_of_weights(path: Path, settings: dict[str, Any]) -> tuple[Generator, Encoder | None, Recipe]:
-    """Networks with the weights of `path`, for the recipe of those `settings`. Raises ModelError, and ValueError for a
-    recipe of another kind of network."""
+def networks_of_weights(
+    path: Path, settings: dict[str, Any]
+) -> tuple[Generator, Encoder | None, Recipe]:
+    """Networks with the weights of `path`, for the recipe of those `settings`. Raises ModelError,
+    and ValueError for a recipe of another kind of network."""
     from safetensors import SafetensorError
 
     try:
@@ -78,7 +86,9 @@ def networks_of_weights(path: Path, settings: dict[str, Any]) -> tuple[Generator
         read_weights(path, generator, encoder)
     except (ValueError, RuntimeError, OSError, SafetensorError) as error:
         words = " ".join(str(error).split())[:160]
-        raise ModelError(f"{path}: not the weights of this model's recipe ({words}); export it again") from None
+        raise ModelError(
+            f"{path}: not the weights of this model's recipe ({words}); export it again"
+        ) from None
     return generator.eval(), None if encoder is None else encoder.eval(), recipe
 
 

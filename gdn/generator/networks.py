@@ -20,9 +20,9 @@ from gdn.recipes import Network
 class Generator(nn.Module):
     """Transposed convolutions from a latent to an image; tanh at the end.
 
-    Input (n, latent) float, output (n, channels, patch, patch) in [-1, 1]. `residual` adds that many
-    residual blocks at each of the three coarsest maps. With a flow, input u ~ N(0, I) becomes the latents
-    e = h(u) of the layers behind it; `decode` starts from those.
+    Input (n, latent) float, output (n, channels, patch, patch) in [-1, 1]. `residual` adds that
+    many residual blocks at each of the three coarsest maps. With a flow, input u ~ N(0, I) becomes
+    the latents e = h(u) of the layers behind it; `decode` starts from those.
     """
 
     def __init__(self, network: Network) -> None:
@@ -41,7 +41,9 @@ class Generator(nn.Module):
             layers += [nn.BatchNorm2d(wide), *self._entry(wide, n.patch // n.coarse >> i)]
             layers += [nn.ReLU(), nn.ConvTranspose2d(wide, narrow, 4, 2, 1, bias=False)]
             if i < len(n.rungs) and n.rungs[i]:
-                self.rungs[str(len(layers) - 1)] = Rung(stem, n.rungs[i], n.coarse << (i + 1), narrow)
+                self.rungs[str(len(layers) - 1)] = Rung(
+                    stem, n.rungs[i], n.coarse << (i + 1), narrow
+                )
                 stem += n.rungs[i] * (n.coarse << (i + 1)) ** 2
             layers += [Residual(narrow) for _ in range(n.residual if i < 2 else 0)]
         layers += [nn.BatchNorm2d(size[-1]), *self._entry(size[-1], 2)]
@@ -49,14 +51,20 @@ class Generator(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def _entry(self, width: int, pixel: int) -> list[nn.Module]:
-        """Where the latent enters a stage of `width` channels, whose map has `pixel` px of the patch a pixel."""
+        """Where the latent enters a stage of `width` channels, whose map has `pixel` px of the
+        patch a pixel."""
         if self.network.body == "style":
             return [StyleBlock(self.latent, width)]
-        return [PlaneWaves(self.latent, width, self.network.waves, pixel)] if self.network.body == "waves" else []
+        return (
+            [PlaneWaves(self.latent, width, self.network.waves, pixel)]
+            if self.network.body == "waves"
+            else []
+        )
 
     @property
     def foldable(self) -> bool:
-        """Whether its derivatives are written by hand (`gdn.generator.folded`), so that it can be exported."""
+        """Whether its derivatives are written by hand (`gdn.generator.folded`), so that it can be
+        exported."""
         return self.network.body == "conv"
 
     def decode(self, e: Tensor) -> Tensor:
@@ -72,7 +80,8 @@ class Generator(nn.Module):
         return self.decode(self.to_latents(u))
 
     def to_latents(self, u: Tensor) -> Tensor:
-        """Latents e of normal `u` (n, d): the stem's through the flow, those of the rungs as they are."""
+        """Latents e of normal `u` (n, d): the stem's through the flow, those of the rungs as they
+        are."""
         if self.flow is None:
             return u
         stem = self.network.stem_latent
@@ -88,7 +97,8 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Mirror image of the generator ("symmetric"): strided convolutions, leaky ReLU 0.2, one logit."""
+    """Mirror image of the generator ("symmetric"): strided convolutions, leaky ReLU 0.2, one
+    logit."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -97,7 +107,10 @@ class Discriminator(nn.Module):
         norm = n.discriminator_norm
         layers: list[nn.Module] = [nn.Conv2d(n.channels, size[0], 4, 2, 1), nn.LeakyReLU(0.2)]
         for narrow, wide in itertools.pairwise(size):
-            layers += [nn.Conv2d(narrow, wide, 4, 2, 1, bias=not norm), *([nn.BatchNorm2d(wide)] if norm else [])]
+            layers += [
+                nn.Conv2d(narrow, wide, 4, 2, 1, bias=not norm),
+                *([nn.BatchNorm2d(wide)] if norm else []),
+            ]
             layers += [nn.LeakyReLU(0.2)]
         layers += [nn.Conv2d(size[-1], 1, n.coarse, 1, 0)]
         self.layers = nn.Sequential(*layers)
@@ -121,14 +134,20 @@ class Encoder(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(n.channels + 1, size[0], 4, 2, 1), nn.LeakyReLU(0.2)]
         ends = [len(layers) - 1]
         for i, (narrow, wide) in enumerate(itertools.pairwise(size)):
-            layers += [nn.Conv2d(narrow, wide, 4, 2, 1, bias=False), nn.BatchNorm2d(wide), nn.LeakyReLU(0.2)]
+            layers += [
+                nn.Conv2d(narrow, wide, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(wide),
+                nn.LeakyReLU(0.2),
+            ]
             layers += [Residual(wide) for _ in range(n.residual if i >= len(size) - 3 else 0)]
             ends.append(len(layers) - 1)
         self.trunk = nn.Sequential(*layers, *_head(n, size[-1]))
         self.latent = n.latent
         self._ends = ends[::-1]  # index of the last layer at each map, coarsest first
         above = [size[-1], *[n.rung_width] * len(n.rungs)]
-        self.rungs = nn.ModuleList(_RungHead(above[i], size[-2 - i], n.rung_width, c) for i, c in enumerate(n.rungs))
+        self.rungs = nn.ModuleList(
+            _RungHead(above[i], size[-2 - i], n.rung_width, c) for i, c in enumerate(n.rungs)
+        )
 
     def forward(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         # Whitening keeps the input's scale within bounds; the level itself comes as a plane.
@@ -151,7 +170,8 @@ class Encoder(nn.Module):
 
 
 class _RungHead(nn.Module):
-    """Mean and log-variance of a finer grid's latents, from the map there and from the coarser one above it."""
+    """Mean and log-variance of a finer grid's latents, from the map there and from the coarser one
+    above it."""
 
     def __init__(self, above: int, here: int, width: int, channels: int) -> None:
         super().__init__()
@@ -183,14 +203,17 @@ def _head(network: Network, wide: int) -> list[nn.Module]:
 
 
 def initialise(module: nn.Module, rule: str) -> None:
-    """`dcgan`: weights N(0, 0.02), batch-norm scales N(1, 0.02). `he`: fan-in scaled (He et al. 2015)."""
+    """`dcgan`: weights N(0, 0.02), batch-norm scales N(1, 0.02). `he`: fan-in scaled (He et al.
+    2015)."""
     for m in module.modules():
         if isinstance(m, nn.Conv2d | nn.ConvTranspose2d):
             if rule == "dcgan":
                 nn.init.normal_(m.weight, 0.0, 0.02)
             else:
                 fan = m.weight.shape[1] if isinstance(m, nn.Conv2d) else m.weight.shape[0]
-                taps = m.weight[0, 0].numel() / (1 if isinstance(m, nn.Conv2d) else m.stride[0] ** 2)
+                taps = m.weight[0, 0].numel() / (
+                    1 if isinstance(m, nn.Conv2d) else m.stride[0] ** 2
+                )
                 nn.init.normal_(m.weight, 0.0, math.sqrt(2 / (fan * taps)))
             if m.bias is not None:
                 nn.init.zeros_(m.bias)
@@ -223,7 +246,10 @@ def _start_small(module: nn.Module) -> None:
     if isinstance(module, Encoder):
         head = module.trunk[-1]
         assert isinstance(head, nn.Conv2d | nn.Linear)
-        heads = [head, *(m.head for m in module.rungs if isinstance(m, _RungHead) and m.head is not None)]
+        heads = [
+            head,
+            *(m.head for m in module.rungs if isinstance(m, _RungHead) and m.head is not None),
+        ]
         for one in heads:
             assert one.bias is not None
             one.bias[len(one.bias) // 2 :] -= 4

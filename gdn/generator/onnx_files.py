@@ -1,4 +1,5 @@
-"""Writing ONNX graphs: the exporter without its remarks, half-precision storage, folders put in place at once."""
+"""Writing ONNX graphs: the exporter without its remarks, half-precision storage, folders put in
+place at once."""
 
 from __future__ import annotations
 
@@ -39,25 +40,38 @@ def quiet_onnx_export() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def export_graph(module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str], path: Path) -> None:
+def export_graph(
+    module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str], path: Path
+) -> None:
     """One ONNX file with a dynamic first axis on every input of more than zero dimensions."""
     batch = torch.export.Dim("batch", min=1, max=2**20)
     tangents = torch.export.Dim("tangents", min=1, max=2**16)
-    dynamic = tuple({0: batch} | ({1: tangents} if t.ndim == 3 else {}) if t.ndim else None for t in inputs)
+    dynamic = tuple(
+        {0: batch} | ({1: tangents} if t.ndim == 3 else {}) if t.ndim else None for t in inputs
+    )
     with quiet_onnx_export():
-        # Unoptimised: the optimiser would merge weights, and they must stay exact in half precision.
+        # Unoptimised: the optimiser would merge weights, and they must stay exact in half
+        # precision.
         program = torch.onnx.export(
-            module, inputs, dynamo=True, opset_version=OPSET, input_names=names, output_names=outputs,
-            dynamic_shapes=dynamic, verbose=False, optimize=False,
-        )  # fmt: skip
+            module,
+            inputs,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=names,
+            output_names=outputs,
+            dynamic_shapes=dynamic,
+            verbose=False,
+            optimize=False,
+        )
     assert program is not None
     program.save(str(path))
 
 
 def store(path: Path, halve: bool = True) -> None:
-    """Write a graph as a model keeps it: without the exporter's notes on where each operation came from, up to half of the
-    file; every large weight named after what it holds, so that graphs can share it; with `halve` float32 weights
-    that float16 holds exactly as that, with a Cast behind: half the size, float32 arithmetic, and nothing changes.
+    """Write a graph as a model keeps it: without the exporter's notes on where each operation came
+    from, up to half of the file; every large weight named after what it holds, so that graphs can
+    share it; with `halve` float32 weights that float16 holds exactly as that, with a Cast behind:
+    half the size, float32 arithmetic, and nothing changes.
     """
     model = onnx.load(str(path))
     graph = model.graph
@@ -68,10 +82,17 @@ def store(path: Path, halve: bool = True) -> None:
     given: dict[str, str] = {}  # the exporter's names -> ours
     casts, kept = [], {}
     for tensor in list(graph.initializer):
-        if np.prod(tensor.dims) < LARGE or tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+        if np.prod(tensor.dims) < LARGE or tensor.data_type not in (
+            TensorProto.FLOAT,
+            TensorProto.FLOAT16,
+        ):
             continue
         values, old = numpy_helper.to_array(tensor), tensor.name
-        narrow = values.astype(np.float16) if halve and (values == values.astype(np.float16)).all() else values
+        narrow = (
+            values.astype(np.float16)
+            if halve and (values == values.astype(np.float16)).all()
+            else values
+        )
         name = name_of(narrow)
         graph.initializer.remove(tensor)
         kept[name] = numpy_helper.from_array(narrow, name)
@@ -89,22 +110,30 @@ def store(path: Path, halve: bool = True) -> None:
 
 
 def share_weights(folder: Path) -> None:
-    """Leave out of a folder's whole graphs the weights that can be made of weights.safetensors, which lies there: see
-    `gdn.models.graphs`. What cannot, such as a flow's masks, each graph keeps."""
+    """Leave out of a folder's whole graphs the weights that can be made of weights.safetensors,
+    which lies there: see `gdn.models.graphs`. What cannot, such as a flow's masks, each graph
+    keeps."""
     known = _sources(folder / WEIGHTS)
     for path in folder.glob("*.onnx"):
         model = onnx.load(str(path))
         used = {name for node in model.graph.node for name in node.input}
-        held = [tensor for tensor in model.graph.initializer if tensor.name in used or not tensor.name.startswith(SHARED)]
+        held = [
+            tensor
+            for tensor in model.graph.initializer
+            if tensor.name in used or not tensor.name.startswith(SHARED)
+        ]
         lacking = {tensor.name: known[tensor.name] for tensor in held if tensor.name in known}
         del model.graph.initializer[:]
         model.graph.initializer.extend(tensor for tensor in held if tensor.name not in known)
-        helper.set_model_props(model, {WEIGHTS: SOURCES.dump_json(lacking, exclude_defaults=True).decode()})
+        helper.set_model_props(
+            model, {WEIGHTS: SOURCES.dump_json(lacking, exclude_defaults=True).decode()}
+        )
         onnx.save(model, str(path))
 
 
 def _sources(weights: Path) -> dict[str, WeightSource]:
-    """What can be made of a file of weights, by name: each large tensor, and each layer's folded with the norm behind it."""
+    """What can be made of a file of weights, by name: each large tensor, and each layer's folded
+    with the norm behind it."""
     stored = load_file(str(weights))
     found: dict[str, WeightSource] = {}
     for name, tensor in stored.items():
@@ -117,14 +146,21 @@ def _sources(weights: Path) -> dict[str, WeightSource]:
             scales = _scales(stored[f"{norm}.weight"], stored[f"{norm}.running_var"])
             axes = [axis for axis in (0, 1) if tensor.shape[axis] == scales[0].size]
             coded = [base64.b64encode(scale.astype("<f4").tobytes()).decode() for scale in scales]
-            sources += [WeightSource(tensor=name, axis=axis, factors=factors) for axis in axes for factors in coded]
+            sources += [
+                WeightSource(tensor=name, axis=axis, factors=factors)
+                for axis in axes
+                for factors in coded
+            ]
         found |= {name_of(source.made_of(tensor)): source for source in sources}
     return found
 
 
-def _scales(weight: NDArray[np.float32], variance: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """A batch norm's factors as `gdn.generator.folding` has them, by torch and rounded exactly: torch's square root may be off by
-    the last bit on one machine and not on another, and the graphs may come from elsewhere."""
+def _scales(
+    weight: NDArray[np.float32], variance: NDArray[np.float32]
+) -> list[NDArray[np.float32]]:
+    """A batch norm's factors as `gdn.generator.folding` has them, by torch and rounded exactly:
+    torch's square root may be off by the last bit on one machine and not on another, and the graphs
+    may come from elsewhere."""
     here = torch.from_numpy(weight) / torch.sqrt(torch.from_numpy(variance) + NORM_EPS)
     return [here.numpy(), weight / np.sqrt(variance + np.float32(NORM_EPS))]
 

@@ -1,6 +1,8 @@
-"""The operations of a folded generator, each with its derivative in both directions written by hand.
+"""The operations of a folded generator, each with its derivative in both directions written by
+hand.
 
-`back` is the transposed derivative (for a gradient), `push` the derivative itself along several tangents.
+`back` is the transposed derivative (for a gradient), `push` the derivative itself along several
+tangents.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Trace:
-    """What an operation made of x, and on the way: everything its derivatives at x need. Made once, it serves them all."""
+    """What an operation made of x, and on the way: everything its derivatives at x need. Made once,
+    it serves them all."""
 
     x: Tensor
     y: Tensor
@@ -23,7 +26,8 @@ class Trace:
 
 
 class Operation(nn.Module):
-    """One differentiable step y = f(x): the pull-back of a cotangent g of y, the push-forward of tangents t."""
+    """One differentiable step y = f(x): the pull-back of a cotangent g of y, the push-forward of
+    tangents t."""
 
     def trace(self, x: Tensor) -> Trace:
         """f(x) with what is needed for derivatives at x."""
@@ -70,7 +74,9 @@ class Relu(Operation):
 
     def trace(self, x: Tensor) -> Trace:
         y = self(x)
-        return Trace(x, y, kept=((y > 0).to(y.dtype),))  # a factor: choosing takes runtimes five times as long
+        return Trace(
+            x, y, kept=((y > 0).to(y.dtype),)
+        )  # a factor: choosing takes runtimes five times as long
 
     def back(self, at: Trace, g: Tensor) -> Tensor:
         return g * at.kept[0]
@@ -112,7 +118,8 @@ class Conv(Operation):
 
 
 class Up(Operation):
-    """Transposed convolution: 4x4 of stride 2 and padding 1, or from a 1x1 map (stride 1, padding 0)."""
+    """Transposed convolution: 4x4 of stride 2 and padding 1, or from a 1x1 map (stride 1, padding
+    0)."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> None:
         super().__init__()

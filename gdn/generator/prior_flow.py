@@ -1,8 +1,8 @@
 """A learnt prior: coupling layers between u ~ N(0, I) and the latents that real patches have.
 
-Latents of a grid of cells are independent under N(0, I), so random ones make lattices without long-range
-order. An invertible map e = h(u) carries that order (RealNVP, Dinh et al. 2017); u stays normal, so search,
-bank and likelihood know nothing of it.
+Latents of a grid of cells are independent under N(0, I), so random ones make lattices without
+long-range order. An invertible map e = h(u) carries that order (RealNVP, Dinh et al. 2017); u stays
+normal, so search, bank and likelihood know nothing of it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ BOUND = 1.5  # largest |log scale| of one layer
 
 
 class CouplingLayer(nn.Module):
-    """y = m x + (1 - m)(x exp(s) + t) with (s, t) = net(m x), on maps (n, c, g, g); the identity at first."""
+    """y = m x + (1 - m)(x exp(s) + t) with (s, t) = net(m x), on maps (n, c, g, g); the identity at
+    first."""
 
     mask: Tensor
     net: nn.Sequential
@@ -27,9 +28,12 @@ class CouplingLayer(nn.Module):
         kernel, pad = (3, 1) if size > 1 else (1, 0)
         last = nn.Conv2d(width, 2 * channels, kernel, 1, pad)
         self.net = nn.Sequential(
-            nn.Conv2d(channels, width, kernel, 1, pad), nn.ReLU(),
-            nn.Conv2d(width, width, kernel, 1, pad), nn.ReLU(), last,
-        )  # fmt: skip
+            nn.Conv2d(channels, width, kernel, 1, pad),
+            nn.ReLU(),
+            nn.Conv2d(width, width, kernel, 1, pad),
+            nn.ReLU(),
+            last,
+        )
 
     def start_as_identity(self) -> None:
         """Zero the last layer: the flow then changes nothing until it is trained."""
@@ -58,24 +62,32 @@ class CouplingLayer(nn.Module):
 
 
 def _mask(channels: int, size: int, kind: int) -> Tensor:
-    """Of a layer's `kind`: checkerboards of cells and halves of channels in turn, each then the other way."""
+    """Of a layer's `kind`: checkerboards of cells and halves of channels in turn, each then the
+    other way."""
     cells = torch.arange(size)
     if kind % 2 == 0 and size > 1:
         board = ((cells[:, None] + cells[None, :]) % 2).float().expand(channels, size, size)
     else:
         # Halves in another pairing each time: bit b of the channel's number.
         bit = (kind // 4) % max(1, (channels - 1).bit_length())
-        board = ((torch.arange(channels) >> bit) % 2).float()[:, None, None].expand(channels, size, size)
+        board = (
+            ((torch.arange(channels) >> bit) % 2)
+            .float()[:, None, None]
+            .expand(channels, size, size)
+        )
     return (1 - board if kind % 4 >= 2 else board)[None].contiguous()
 
 
 class PriorFlow(nn.Module):
-    """`layers` couplings on latents (n, d) seen as (c, g, g). Its weights serve a grid of any size."""
+    """`layers` couplings on latents (n, d) seen as (c, g, g). Its weights serve a grid of any
+    size."""
 
     def __init__(self, layers: int, shape: tuple[int, int, int], width: int) -> None:
         super().__init__()
         self.shape = shape
-        self.layers = nn.ModuleList(CouplingLayer(shape[0], shape[1], width, i) for i in range(layers))
+        self.layers = nn.ModuleList(
+            CouplingLayer(shape[0], shape[1], width, i) for i in range(layers)
+        )
 
     def forward(self, u: Tensor) -> Tensor:
         """Latents e (n, d) of normal `u` (n, d)."""

@@ -1,4 +1,5 @@
-"""What torch keeps for the whole process, its random numbers and its number of threads: used, and left as it was."""
+"""What torch keeps for the whole process, its random numbers and its number of threads: used, and
+left as it was."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ import torch
 
 @contextmanager
 def own_random_numbers(seed: int = 0) -> Iterator[None]:
-    """New weights on the CPU are drawn from `seed`; the caller's random numbers go on afterwards as if nothing had been drawn."""
+    """New weights on the CPU are drawn from `seed`; the caller's random numbers go on afterwards as
+    if nothing had been drawn."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the cards too
         yield

@@ -1,4 +1,5 @@
-"""Model folders: `model.json`, `weights.safetensors`, and the graphs of a generator or of a restorer.
+"""Model folders: `model.json`, `weights.safetensors`, and the graphs of a generator or of a
+restorer.
 
 A folder is believed only if its schema is known, its file names stay inside it and every hash is
 right. Nothing in it is unpickled.
@@ -17,13 +18,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gdn.errors import GdnError
 
-# 2: gradient graph with `factor` and a shift image; a tangent graph. 3: a step graph; shared weights. 4: kinds of models.
-# 5: no graph holds large weights
+# 2: gradient graph with `factor` and a shift image; a tangent graph. 3: a step graph; shared
+# weights. 4: kinds of models. 5: no graph holds large weights
 MODEL_SCHEMA: Final = 5
 SLOTS = 5  # frames that a restorer takes: the frame itself and up to four aligned neighbours
 READ: Final = (2, 3, 4, 5)
 DEFAULT_MODEL = "pt-ceo2-128"
-FAMILY = ("pt-ceo2-128", "pt-ceo2-wide-128", "pt-ceo2-64")  # what AUTO chooses from, by the size of the frame
+FAMILY = (
+    "pt-ceo2-128",
+    "pt-ceo2-wide-128",
+    "pt-ceo2-64",
+)  # what AUTO chooses from, by the size of the frame
 RESTORER = "restore"  # the shipped restorer, if there is one
 AUTO = "auto"
 _LARGEST_FILE = 64 * 2**20  # bytes; a generator of this program has at most 16 MiB
@@ -34,7 +39,8 @@ class ModelError(GdnError, ValueError):
 
 
 class SpecimenCard(BaseModel):
-    """What the model has seen: `material`, and its microscope's voltage; None where that was not one."""
+    """What the model has seen: `material`, and its microscope's voltage; None where that was not
+    one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     material: str
@@ -49,13 +55,16 @@ class Card(BaseModel):
     sampling_angstrom: float = Field(gt=0, lt=100)
     specimen: SpecimenCard
     recipe: dict[str, Any]
-    training: dict[str, Any] = Field(description="images and structures seen, seconds, last statistics")
+    training: dict[str, Any] = Field(
+        description="images and structures seen, seconds, last statistics"
+    )
     metrics: dict[str, Any] = Field(default_factory=dict, description="figures on the test split")
     files: dict[str, str] = Field(description="name -> sha256 of every other file of the folder")
 
 
 class ModelCard(Card):
-    """`model.json` of a generator. Intensities: the graphs put out x with the vacuum at `vacuum`."""
+    """`model.json` of a generator. Intensities: the graphs put out x with the vacuum at
+    `vacuum`."""
 
     schema_version: Literal[2, 3, 4, 5]
     kind: Literal["generator"] = "generator"
@@ -67,8 +76,9 @@ class ModelCard(Card):
 
 
 class RestorerCard(Card):
-    """`model.json` of a restorer: `shape` of the network as training writes it, `slots` frames in, whose sides are
-    multiples of `multiple` px; frames are binned by the whole number that comes nearest to `sampling_angstrom`."""
+    """`model.json` of a restorer: `shape` of the network as training writes it, `slots` frames in,
+    whose sides are multiples of `multiple` px; frames are binned by the whole number that comes
+    nearest to `sampling_angstrom`."""
 
     schema_version: Literal[4, 5]
     kind: Literal["restorer"]
@@ -139,23 +149,31 @@ def find_any(name_or_folder: str) -> Model | RestorerModel:
         return load_any(shipped[name_or_folder])
     folder = Path(name_or_folder)
     if not folder.exists():
-        raise ModelError(f"{name_or_folder}: no such model; shipped: {', '.join(shipped) or 'none'}; or give a model folder")
+        raise ModelError(
+            f"{name_or_folder}: no such model; shipped: {', '.join(shipped) or 'none'}; "
+            "or give a model folder"
+        )
     return load_any(folder)
 
 
 def load_model(folder: Path) -> Model:
-    """Read and verify a generator's folder. Raises ModelError for anything that is not exactly right."""
+    """Read and verify a generator's folder. Raises ModelError for anything that is not exactly
+    right."""
     return _generator(load_any(folder))
 
 
 def _generator(model: Model | RestorerModel) -> Model:
     if isinstance(model, RestorerModel):
-        raise ModelError(f"{model.folder}: a restorer; a generator is wanted here ({', '.join(FAMILY)}, or a folder)")
+        raise ModelError(
+            f"{model.folder}: a restorer; a generator is wanted here "
+            f"({', '.join(FAMILY)}, or a folder)"
+        )
     return model
 
 
 def load_any(folder: Path) -> Model | RestorerModel:
-    """Read and verify a model folder of either kind. Raises ModelError for anything that is not exactly right."""
+    """Read and verify a model folder of either kind. Raises ModelError for anything that is not
+    exactly right."""
     card = _read_card(folder / "model.json")
     for name, expected in card.files.items():
         _verify(folder, name, expected)
@@ -168,7 +186,9 @@ def load_any(folder: Path) -> Model | RestorerModel:
 def _read_card(path: Path) -> ModelCard | RestorerCard:
     """The card in a `model.json`, of the kind that it names. Raises ModelError."""
     if not path.is_file():
-        raise ModelError(f"{path.parent}: not a model folder (it has no model.json); make one with 'gdn export'")
+        raise ModelError(
+            f"{path.parent}: not a model folder (it has no model.json); make one with 'gdn export'"
+        )
     try:
         text = path.read_text(encoding="utf-8")
         if len(text) > 2**20:
@@ -176,10 +196,13 @@ def _read_card(path: Path) -> ModelCard | RestorerCard:
         content = json.loads(text)
         if isinstance(content, dict) and content.get("schema_version") not in READ:
             raise ModelError(
-                f"{path}: schema {content.get('schema_version')!r}, this version reads {READ[0]} to {READ[-1]}; export it again"
+                f"{path}: schema {content.get('schema_version')!r}, this version reads "
+                f"{READ[0]} to {READ[-1]}; export it again"
             )
         restorer = isinstance(content, dict) and content.get("kind") == "restorer"
-        return RestorerCard.model_validate(content) if restorer else ModelCard.model_validate(content)
+        return (
+            RestorerCard.model_validate(content) if restorer else ModelCard.model_validate(content)
+        )
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ModelError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
     except ValidationError as error:
@@ -189,14 +212,32 @@ def _read_card(path: Path) -> ModelCard | RestorerCard:
 
 def _verify(folder: Path, name: str, expected: str) -> None:
     pure = PurePosixPath(name)
-    if len(pure.parts) != 1 or pure.is_absolute() or "\\" in name or name in ("..", ".", "model.json"):
-        raise ModelError(f"{folder}: model.json lists '{name}', which is not a file inside the folder; refused")
+    if (
+        len(pure.parts) != 1
+        or pure.is_absolute()
+        or "\\" in name
+        or name in ("..", ".", "model.json")
+    ):
+        raise ModelError(
+            f"{folder}: model.json lists '{name}', which is not a file inside the folder; refused"
+        )
     path = folder / name
     if path.suffix not in (".onnx", ".safetensors", ".json", ".jsonl", ".png"):
-        raise ModelError(f"{folder}: model.json lists '{name}', a kind of file that no model has; refused")
-    if not path.is_file() or (path.is_symlink() and not path.resolve().is_relative_to(folder.resolve())):
-        raise ModelError(f"{path}: missing, or outside the model folder; export or copy the model again")
+        raise ModelError(
+            f"{folder}: model.json lists '{name}', a kind of file that no model has; refused"
+        )
+    if not path.is_file() or (
+        path.is_symlink() and not path.resolve().is_relative_to(folder.resolve())
+    ):
+        raise ModelError(
+            f"{path}: missing, or outside the model folder; export or copy the model again"
+        )
     if path.stat().st_size > _LARGEST_FILE:
-        raise ModelError(f"{path}: larger than {_LARGEST_FILE >> 20} MiB; not a model of this program")
+        raise ModelError(
+            f"{path}: larger than {_LARGEST_FILE >> 20} MiB; not a model of this program"
+        )
     if sha256_of(path) != expected:
-        raise ModelError(f"{path}: its sha256 is not the one in model.json: damaged or altered; copy the model again")
+        raise ModelError(
+            f"{path}: its sha256 is not the one in model.json: damaged or altered; copy "
+            "the model again"
+        )

@@ -16,13 +16,16 @@ from gdn.pipeline.result import FrameValues, Result
 
 
 class ResultBuilder:
-    """Takes frames in order. Their images go into arrays that are there from the start: a stack is in memory once."""
+    """Takes frames in order. Their images go into arrays that are there from the start: a stack is
+    in memory once."""
 
     def __init__(self, given: Input, recording: RecordingDenoiser) -> None:
         self._given, self._recording, self._keeper = given, recording, RecordKeeper()
         shape = given.frames.shape
         self._image, self._spread = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        self._widths = {level: np.full(shape, np.nan, np.float32) for level in recording.options.intervals}
+        self._widths = {
+            level: np.full(shape, np.nan, np.float32) for level in recording.options.intervals
+        }
         self._calibrated = True
 
     def add(self, judged: JudgedFrame) -> None:
@@ -40,15 +43,20 @@ class ResultBuilder:
         spread = self._shaped(self._spread)
         records = [
             row | detail
-            for row, detail in zip(self._keeper.rows(recording, None, None), self._keeper.details(), strict=True)
-        ]  # fmt: skip
+            for row, detail in zip(
+                self._keeper.rows(recording, None, None), self._keeper.details(), strict=True
+            )
+        ]
         return Result(
             image=self._shaped(self._image),
             spread=spread if self._calibrated else None,
             raw_spread=None if self._calibrated else spread,
             intervals={level: self._shaped(width) for level, width in self._widths.items()},
             sampling_angstrom=given.sampling_angstrom,
-            values=[_values(judged, record) for judged, record in zip(self._keeper.frames, records, strict=True)],
+            values=[
+                _values(judged, record)
+                for judged, record in zip(self._keeper.frames, records, strict=True)
+            ],
             header=self._header(),
             signature=signature(recording),
         )
@@ -61,10 +69,16 @@ class ResultBuilder:
         given = self._given
         image = self._shaped(given.frames)
         about = {
-            "path": None, "shape": list(image.shape), "axes": leading_axes(image.ndim), "dtype": str(given.dtype),
-            "format": "array", "summed": False,
-        }  # fmt: skip
-        content = hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+            "path": None,
+            "shape": list(image.shape),
+            "axes": leading_axes(image.ndim),
+            "dtype": str(given.dtype),
+            "format": "array",
+            "summed": False,
+        }
+        content = hashlib.sha256(
+            str(image.shape).encode() + np.ascontiguousarray(image).tobytes()
+        ).hexdigest()
         key = key_of(content, self._recording, {"sampling": given.sampling_angstrom})
         return document(key, about, given.sampling_angstrom, self._recording, [])
 

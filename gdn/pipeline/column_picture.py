@@ -13,7 +13,12 @@ from gdn.trust.atoms import Atoms, write_csv
 Gray = NDArray[np.float32]
 
 OVERLAY = 1200  # px, longer side at most
-COLOURS = {"present": (0, 158, 115), "cannot tell": (230, 159, 0), "absent": (213, 94, 0), "missing": (86, 180, 233)}
+COLOURS = {
+    "present": (0, 158, 115),
+    "cannot tell": (230, 159, 0),
+    "absent": (213, 94, 0),
+    "missing": (86, 180, 233),
+}
 
 
 def span(image: Gray) -> tuple[float, float]:
@@ -22,23 +27,32 @@ def span(image: Gray) -> tuple[float, float]:
     return float(low), float(high) if high > low else float(low) + 1
 
 
-def gray_picture(image: Gray, longest: int, low: float | None = None, high: float | None = None) -> Image.Image:
-    """An 8-bit picture of at most `longest` px, between `low` and `high` (default: all but the extreme 0.5 %).
+def gray_picture(
+    image: Gray, longest: int, low: float | None = None, high: float | None = None
+) -> Image.Image:
+    """An 8-bit picture of at most `longest` px, between `low` and `high` (default: all but the
+    extreme 0.5 %).
 
     Reduced before it is stretched: single counts would leave a noisy frame black.
     """
     picture = Image.fromarray(np.nan_to_num(np.asarray(image, dtype=np.float32)))
     size = min(1.0, longest / max(picture.size))
-    small = picture.resize((max(1, round(picture.width * size)), max(1, round(picture.height * size))), Image.Resampling.BOX)
+    small = picture.resize(
+        (max(1, round(picture.width * size)), max(1, round(picture.height * size))),
+        Image.Resampling.BOX,
+    )
     values = np.asarray(small)
     floor, ceiling = span(values)
     low, high = floor if low is None else low, ceiling if high is None else high
-    return Image.fromarray((255 * np.clip((values - low) / max(high - low, 1e-30), 0, 1)).astype(np.uint8))
+    return Image.fromarray(
+        (255 * np.clip((values - low) / max(high - low, 1e-30), 0, 1)).astype(np.uint8)
+    )
 
 
 def overlay(image: Gray, atoms: Atoms, longest: int = OVERLAY) -> Image.Image:
-    """The result with a ring around every column, coloured by its verdict (Okabe & Ito's palette, told apart by the
-    colour-blind); squares where the lattice and the counts want a column that the image does not show."""
+    """The result with a ring around every column, coloured by its verdict (Okabe & Ito's palette,
+    told apart by the colour-blind); squares where the lattice and the counts want a column that the
+    image does not show."""
     picture = gray_picture(image, longest).convert("RGB")
     factor = picture.width / image.shape[1]
     draw = ImageDraw.Draw(picture)
@@ -55,6 +69,7 @@ def overlay(image: Gray, atoms: Atoms, longest: int = OVERLAY) -> Image.Image:
 
 
 def save_atoms(table: Path, picture: Path, image: Gray, atoms: Atoms) -> None:
-    """Write the columns' CSV table and their picture over the result, under the very names: `writing` is the caller's."""
+    """Write the columns' CSV table and their picture over the result, under the very names:
+    `writing` is the caller's."""
     write_csv(table, atoms)
     overlay(image, atoms).save(picture, format="PNG")

@@ -1,4 +1,5 @@
-"""Files in, files out: one input becomes a denoised image, a spread image, a JSON record, and the table of its columns."""
+"""Files in, files out: one input becomes a denoised image, a spread image, a JSON record, and the
+table of its columns."""
 
 from __future__ import annotations
 
@@ -23,13 +24,16 @@ from gdn.search.progress import Progress, part_of
 from gdn.storage import writing
 from gdn.trust.atoms import Atoms
 
-Witness = Callable[[Path, int, Array, JudgedFrame], None]  # sees every frame of a file with its result
+Witness = Callable[
+    [Path, int, Array, JudgedFrame], None
+]  # sees every frame of a file with its result
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileSettings:
-    """How the files of a run are read and written. `sampling_angstrom` overrides the files' own; `dataset` names the image
-    in a file of several; `summed`: the sum of a movie's frames instead of each."""
+    """How the files of a run are read and written. `sampling_angstrom` overrides the files' own;
+    `dataset` names the image in a file of several; `summed`: the sum of a movie's frames instead of
+    each."""
 
     sampling_angstrom: float | None = None
     dataset: str | None = None
@@ -44,8 +48,11 @@ class FileSettings:
     def key(self, source: Path, recording: RecordingDenoiser) -> str:
         """Hash of all that determines the results of a file."""
         about = {
-            "sampling": self.sampling_angstrom, "style": asdict(self.style), "dataset": self.dataset, "summed": self.summed,
-        }  # fmt: skip
+            "sampling": self.sampling_angstrom,
+            "style": asdict(self.style),
+            "dataset": self.dataset,
+            "summed": self.summed,
+        }
         return key_of(content_hash(source), recording, about)
 
     def is_done(self, source: Path, outputs: Outputs, recording: RecordingDenoiser) -> bool:
@@ -74,13 +81,19 @@ def denoise_file(
         raise FrameError(f"{source}: {error}") from None
     keeper = RecordKeeper()
     levels = recording.options.intervals
-    with ResultFiles(outputs, frames, sampling, settings.style.dtype, levels, signature(recording)) as written:
+    with ResultFiles(
+        outputs, frames, sampling, settings.style.dtype, levels, signature(recording)
+    ) as written:
         for index in range(count):
             frame = frames.read(index)
             try:
                 judged = recording.denoise(
-                    frame, sampling, part_of(progress, index / count, 1 / count), frames.notes, frames.dtype
-                )  # fmt: skip
+                    frame,
+                    sampling,
+                    part_of(progress, index / count, 1 / count),
+                    frames.notes,
+                    frames.dtype,
+                )
             except ValueError as error:
                 raise FrameError(f"{source}: frame {index}: {error}") from None
             trust = judged.trust
@@ -98,18 +111,32 @@ def denoise_file(
             "summed": settings.summed,
         }
         merged = [row | detail for row, detail in zip(rows, keeper.details(), strict=True)]
-        written.finish(document(settings.key(source, recording), about, sampling, recording, merged))
+        written.finish(
+            document(settings.key(source, recording), about, sampling, recording, merged)
+        )
     return rows
 
 
 class ResultFiles:
-    """The files of one result, written frame by frame; a context manager. All of them get their names when the block ends
-    well, the record last, so that where the record is everything is; none does if it does not."""
+    """The files of one result, written frame by frame; a context manager. All of them get their
+    names when the block ends well, the record last, so that where the record is everything is; none
+    does if it does not."""
 
     def __init__(
-        self, outputs: Outputs, frames: FrameFile, sampling_angstrom: float, dtype: str, levels: tuple[int, ...], signature: str
+        self,
+        outputs: Outputs,
+        frames: FrameFile,
+        sampling_angstrom: float,
+        dtype: str,
+        levels: tuple[int, ...],
+        signature: str,
     ) -> None:
-        self._outputs, self._frames, self._sampling, self._dtype = outputs, frames, sampling_angstrom, dtype
+        self._outputs, self._frames, self._sampling, self._dtype = (
+            outputs,
+            frames,
+            sampling_angstrom,
+            dtype,
+        )
         self._levels, self._provenance = levels, f"{signature}; details: {outputs.record.name}"
         self._stack = ExitStack()
 
@@ -119,7 +146,14 @@ class ResultFiles:
             self._record = stack.enter_context(writing(self._outputs.record))
             self._images = [
                 stack.enter_context(
-                    result_writer(path, self._frames, self._sampling, self._dtype, self._outputs.kind, self._provenance)
+                    result_writer(
+                        path,
+                        self._frames,
+                        self._sampling,
+                        self._dtype,
+                        self._outputs.kind,
+                        self._provenance,
+                    )
                 )
                 for path in self._outputs.images(self._levels)
             ]
@@ -129,14 +163,23 @@ class ResultFiles:
     def __exit__(self, *raised: Any) -> None:
         self._stack.__exit__(*raised)
 
-    def set(self, index: int, image: Array, spread: Array, intervals: dict[int, Array], atoms: Atoms | None) -> None:
+    def set(
+        self,
+        index: int,
+        image: Array,
+        spread: Array,
+        intervals: dict[int, Array],
+        atoms: Atoms | None,
+    ) -> None:
         """Write frame `index`; half-widths that are not there become NaN."""
         denoised, doubt, *widths = self._images
         denoised[index], doubt[index] = image, spread
         for width, level in zip(widths, self._levels, strict=True):
             width[index] = intervals.get(level, np.full_like(image, np.nan))
         if atoms is not None:
-            table, picture = (self._stack.enter_context(writing(path)) for path in self._outputs.atoms(index))
+            table, picture = (
+                self._stack.enter_context(writing(path)) for path in self._outputs.atoms(index)
+            )
             save_atoms(table, picture, image, atoms)
 
     def finish(self, record: dict[str, Any]) -> None:

@@ -30,23 +30,25 @@ from gdn.search.restored import RestorerCandidate
 
 
 class Denoiser:
-    """Denoises electron micrographs. A context manager: what it opens for the first image serves all the later ones.
+    """Denoises electron micrographs. A context manager: what it opens for the first image serves
+    all the later ones.
 
     Parameters
     ----------
     model
-        `auto`: of the shipped generators whose field the image covers the one that explains it best, with a restorer and
-        filters mixed in as held-out counts decide; or the name of a shipped model, a model folder, or several of either
-        separated by commas.
+        `auto`: of the shipped generators whose field the image covers the one that explains it
+        best, with a restorer and filters mixed in as held-out counts decide; or the name of a
+        shipped model, a model folder, or several of either separated by commas.
     restarts
         Random latents of the bank, 1 to 1 000 000.
     seed
         Of every random number; the same seed gives the same image.
     engine, device
-        What evaluates the networks: `auto`, `onnxruntime`, `torch`, `tensorrt`; `auto`, `cpu`, `cuda`, `cuda:N`, `tensorrt`.
+        What evaluates the networks: `auto`, `onnxruntime`, `torch`, `tensorrt`; `auto`, `cpu`,
+        `cuda`, `cuda:N`, `tensorrt`.
     threads
-        CPU threads; None: all cores. The image is the same for any number. While it works BLAS is held to one thread in the
-        whole process; afterwards it has as many as before.
+        CPU threads; None: all cores. The image is the same for any number. While it works BLAS is
+        held to one thread in the whole process; afterwards it has as many as before.
     require_gpu
         Raise EngineError instead of taking the CPU.
     cache
@@ -54,13 +56,15 @@ class Denoiser:
     noise
         `auto`, `poisson`, `gaussian`, `gaussian:S` (S in the image's units) or `poisson-gaussian`.
     estimate
-        `mean` over distinct restarts, or `map`, the single best, refined longer; its spread is not calibrated.
+        `mean` over distinct restarts, or `map`, the single best, refined longer; its spread is not
+        calibrated.
     residual
         Add what the data significantly say beyond the generator.
     laplace
         Laplace variance in the raw spread: `none`, `sampled` or `exact` (slow).
     method
-        `gdn`, or `original`, the study's search, for comparison (hours a frame), with `original_steps`.
+        `gdn`, or `original`, the study's search, for comparison (hours a frame), with
+        `original_steps`.
     score
         Score the result on counts held out; takes as long again as the search.
     atoms
@@ -71,7 +75,8 @@ class Denoiser:
     Raises
     ------
     InputError, ModelError, EngineError
-        For a setting, a model or an engine that cannot be used; all are kinds of GdnError. Engines are opened with the first
+        For a setting, a model or an engine that cannot be used; all are kinds of GdnError. Engines
+        are opened with the first
         image: an engine that does not start is an error then.
     """
 
@@ -98,24 +103,44 @@ class Denoiser:
         intervals: Sequence[int] = (),
     ) -> None:
         options = Options(
-            restarts=restarts, seed=seed, engine=engine, device=device, threads=threads, require_gpu=require_gpu, cache=cache,
-            noise=noise, estimate=estimate, residual=residual, laplace=laplace, method=method, original_steps=original_steps,
-            score=score, atoms=atoms, fdr=float(fdr), intervals=tuple(map(int, intervals)),
-        )  # fmt: skip
+            restarts=restarts,
+            seed=seed,
+            engine=engine,
+            device=device,
+            threads=threads,
+            require_gpu=require_gpu,
+            cache=cache,
+            noise=noise,
+            estimate=estimate,
+            residual=residual,
+            laplace=laplace,
+            method=method,
+            original_steps=original_steps,
+            score=score,
+            atoms=atoms,
+            fdr=float(fdr),
+            intervals=tuple(map(int, intervals)),
+        )
         self._start(models_named(str(model)), options)
 
     @classmethod
     def of(
-        cls, models: list[Model | RestorerModel], options: Options, open_bank: Callable[[Engine], Bank] | None = None
+        cls,
+        models: list[Model | RestorerModel],
+        options: Options,
+        open_bank: Callable[[Engine], Bank] | None = None,
     ) -> Denoiser:
-        """A Denoiser of `models` that are read already. `open_bank` makes an engine's bank (None: as `options` have it).
-        Raises InputError."""
+        """A Denoiser of `models` that are read already. `open_bank` makes an engine's bank (None:
+        as `options` have it). Raises InputError."""
         made = cls.__new__(cls)
         made._start(models, options, open_bank)
         return made
 
     def _start(
-        self, models: list[Model | RestorerModel], options: Options, open_bank: Callable[[Engine], Bank] | None = None
+        self,
+        models: list[Model | RestorerModel],
+        options: Options,
+        open_bank: Callable[[Engine], Bank] | None = None,
     ) -> None:
         options.check_models(models)
         self.options = options
@@ -134,17 +159,20 @@ class Denoiser:
         mask: ArrayLike | None = None,
         progress: Progress = lambda share: None,
     ) -> Result:
-        """Denoise one image (rows, columns), or each image of a stack (n, rows, columns) of one recording.
+        """Denoise one image (rows, columns), or each image of a stack (n, rows, columns) of one
+        recording.
 
-        `image`: integers or real numbers, in any linear units, the detector's counts at best; NaN and infinity are missing
-        pixels, as are those where `mask` (bool, of the image's shape, or of one frame's) is True; at most 5 % of a frame
-        may be missing. `sampling_angstrom`: Å per pixel, 0.01 to 5. `progress` hears of the share that is done, 0 to 1.
+        `image`: integers or real numbers, in any linear units, the detector's counts at best; NaN
+        and infinity are missing pixels, as are those where `mask` (bool, of the image's shape, or
+        of one frame's) is True; at most 5 % of a frame may be missing. `sampling_angstrom`: Å per
+        pixel, 0.01 to 5. `progress` hears of the share that is done, 0 to 1.
 
-        For a stack the result's arrays are stacked, and what has one value for an image is a list (`Result.frames` takes
-        it apart). The generator is chosen by the first frame. The input is not changed.
+        For a stack the result's arrays are stacked, and what has one value for an image is a list
+        (`Result.frames` takes it apart). The generator is chosen by the first frame. The input is
+        not changed.
 
-        Raises InputError for an image that cannot be denoised, EngineError where no engine runs, and CacheError (a
-        GdnError) where the bank fits neither memory nor the disk cache.
+        Raises InputError for an image that cannot be denoised, EngineError where no engine runs,
+        and CacheError (a GdnError) where the bank fits neither memory nor the disk cache.
         """
         given = check_input(image, sampling_angstrom, mask)
         recording = self.for_recording(given.frames[0], given.sampling_angstrom)
@@ -160,42 +188,60 @@ class Denoiser:
         return builder.result()
 
     def for_recording(self, first_frame: Array, sampling_angstrom: float) -> RecordingDenoiser:
-        """What denoises a recording: of the generators that fit its frames the one that explains `first_frame` (rows, columns)
-        float32 best. Raises EngineError, CacheError."""
+        """What denoises a recording: of the generators that fit its frames the one that explains
+        `first_frame` (rows, columns) float32 best. Raises EngineError, CacheError."""
         shape = (first_frame.shape[0], first_frame.shape[1])
-        return self.best(self.possible(shape, sampling_angstrom), lambda: first_frame, sampling_angstrom)
+        return self.best(
+            self.possible(shape, sampling_angstrom), lambda: first_frame, sampling_angstrom
+        )
 
     def possible(self, shape: tuple[int, int], sampling_angstrom: float) -> list[RecordingDenoiser]:
-        """What may denoise frames of `shape` (rows, columns) px: one for each generator in question. Raises EngineError,
-        CacheError."""
+        """What may denoise frames of `shape` (rows, columns) px: one for each generator in
+        question. Raises EngineError, CacheError."""
         if self._closed:
-            raise GdnError("this Denoiser is closed; make a new one, or work inside its 'with' block")
+            raise GdnError(
+                "this Denoiser is closed; make a new one, or work inside its 'with' block"
+            )
         if self.options.original is not None:
             engine, bank = self._models.generator(shape, sampling_angstrom)
             return [RecordingDenoiser(engine=engine, bank=bank, options=self.options)]
-        # Generators first: an engine that does not start is then an error before anything is open (`opened`).
+        # Generators first: an engine that does not start is then an error before anything is open
+        # (`opened`).
         generators = self._models.generators(shape, sampling_angstrom)
         restorers = self._models.restorers()
         if not generators:
             return [RecordingDenoiser(engine=restorers[0], bank=None, options=self.options)]
-        others: list[Candidate] = [CollaborativeCandidate(), *(RestorerCandidate(session) for session in restorers)]
+        others: list[Candidate] = [
+            CollaborativeCandidate(),
+            *(RestorerCandidate(session) for session in restorers),
+        ]
         rivals = tuple(engine.model.hash for engine, _ in generators)
         return [
-            RecordingDenoiser(engine=engine, bank=bank, options=self.options, others=others, rivals=rivals)
+            RecordingDenoiser(
+                engine=engine, bank=bank, options=self.options, others=others, rivals=rivals
+            )
             for engine, bank in generators
         ]
 
     def best(
-        self, possible: list[RecordingDenoiser], first_frame: Callable[[], Array], sampling_angstrom: float
+        self,
+        possible: list[RecordingDenoiser],
+        first_frame: Callable[[], Array],
+        sampling_angstrom: float,
     ) -> RecordingDenoiser:
-        """Of what is `possible` the one whose generator explains the first frame best; it is read only if there is a choice."""
+        """Of what is `possible` the one whose generator explains the first frame best; it is read
+        only if there is a choice."""
         generators = [
-            (one.engine, one.bank) for one in possible if not isinstance(one.engine, RestorerSession) and one.bank is not None
+            (one.engine, one.bank)
+            for one in possible
+            if not isinstance(one.engine, RestorerSession) and one.bank is not None
         ]
         if len(generators) < 2:
             return possible[0]
         options = self.options
-        number, nats = best_generator(first_frame(), sampling_angstrom, generators, options.search, options.noise_model)
+        number, nats = best_generator(
+            first_frame(), sampling_angstrom, generators, options.search, options.noise_model
+        )
         return replace(possible[number], nats=nats)
 
     def close(self) -> None:
@@ -206,5 +252,10 @@ class Denoiser:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()

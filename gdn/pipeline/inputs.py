@@ -13,7 +13,10 @@ from gdn.frames.source import MAXIMUM_PIXELS, MINIMUM_SIDE, MOST_MISSING, one_li
 from gdn.likelihood import Array
 from gdn.pipeline.recording import check_field
 
-FINEST, COARSEST = 0.01, 5.0  # Å per pixel: beyond these it is another unit, or no atomic resolution
+FINEST, COARSEST = (
+    0.01,
+    5.0,
+)  # Å per pixel: beyond these it is another unit, or no atomic resolution
 WANTED = "(rows, columns), or (n, rows, columns) for a stack"
 
 
@@ -38,9 +41,12 @@ class Input:
         return f"frame {index}" if self.stacked else "the image"
 
 
-def check_input(image: ArrayLike, sampling_angstrom: float | None, mask: ArrayLike | None = None) -> Input:
-    """An `image` (rows, columns) or stack (n, rows, columns) of integers or real numbers, `sampling_angstrom` in Å per pixel,
-    and a `mask`, True where a pixel is missing, of the image's shape or of one frame's. Raises InputError."""
+def check_input(
+    image: ArrayLike, sampling_angstrom: float | None, mask: ArrayLike | None = None
+) -> Input:
+    """An `image` (rows, columns) or stack (n, rows, columns) of integers or real numbers,
+    `sampling_angstrom` in Å per pixel, and a `mask`, True where a pixel is missing, of the image's
+    shape or of one frame's. Raises InputError."""
     raw = _array(image)
     sampling = _sampling(sampling_angstrom)
     missing = _missing(mask, raw)
@@ -50,7 +56,12 @@ def check_input(image: ArrayLike, sampling_angstrom: float | None, mask: ArrayLi
         frames = np.array(raw, dtype=np.float32)
     frames[missing | ~np.isfinite(frames)] = np.nan
     stacked = frames.ndim == 3
-    given = Input(frames=frames if stacked else frames[None], stacked=stacked, sampling_angstrom=sampling, dtype=raw.dtype)
+    given = Input(
+        frames=frames if stacked else frames[None],
+        stacked=stacked,
+        sampling_angstrom=sampling,
+        dtype=raw.dtype,
+    )
     check_field((frames.shape[-2], frames.shape[-1]), sampling)
     for index, frame in enumerate(given.frames):
         _check_frame(frame, given.name(index))
@@ -62,16 +73,24 @@ def _array(image: ArrayLike) -> NDArray[Any]:
     try:
         raw = np.asarray(image)
     except (ValueError, TypeError) as error:
-        raise InputError(f"image of type {type(image).__name__}: no array ({one_line(error)}); wanted {WANTED}") from None
+        raise InputError(
+            f"image of type {type(image).__name__}: no array ({one_line(error)}); wanted {WANTED}"
+        ) from None
     if raw.dtype.kind not in "uif":
         raise InputError(f"image of type {raw.dtype}; wanted integers or real numbers")
     if raw.ndim not in (2, 3) or 0 in raw.shape:
         raise InputError(f"image of shape {raw.shape}; wanted {WANTED}")
     rows, columns = raw.shape[-2:]
     if min(rows, columns) < MINIMUM_SIDE:
-        raise InputError(f"image of shape {raw.shape}; wanted frames of at least {MINIMUM_SIDE} x {MINIMUM_SIDE} px, {WANTED}")
+        raise InputError(
+            f"image of shape {raw.shape}; wanted frames of at least {MINIMUM_SIDE} x "
+            f"{MINIMUM_SIDE} px, {WANTED}"
+        )
     if rows * columns > MAXIMUM_PIXELS:
-        raise InputError(f"image of shape {raw.shape}; wanted frames of at most {MAXIMUM_PIXELS >> 20} million pixels")
+        raise InputError(
+            f"image of shape {raw.shape}; wanted frames of at most {MAXIMUM_PIXELS >> 20} "
+            "million pixels"
+        )
     return raw
 
 
@@ -81,7 +100,9 @@ def _sampling(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise InputError(f"sampling_angstrom {value!r}; {wanted}", "sampling_angstrom")
     if not FINEST <= float(value) <= COARSEST:
-        raise InputError(f"sampling_angstrom {float(value):g}; {wanted} (1 nm is 10 Å)", "sampling_angstrom")
+        raise InputError(
+            f"sampling_angstrom {float(value):g}; {wanted} (1 nm is 10 Å)", "sampling_angstrom"
+        )
     return float(value)
 
 
@@ -91,9 +112,15 @@ def _missing(mask: ArrayLike | None, raw: NDArray[Any]) -> NDArray[np.bool_]:
         return np.zeros(raw.shape, bool)
     found = np.asarray(mask)
     if found.dtype != bool:
-        raise InputError(f"mask of type {found.dtype}; wanted bool, True where a pixel is missing", "mask")
+        raise InputError(
+            f"mask of type {found.dtype}; wanted bool, True where a pixel is missing", "mask"
+        )
     if found.shape not in (raw.shape, raw.shape[-2:]):
-        raise InputError(f"mask of shape {found.shape}, image of shape {raw.shape}; wanted the same, or one frame's", "mask")
+        raise InputError(
+            f"mask of shape {found.shape}, image of shape {raw.shape}; wanted the same, "
+            "or one frame's",
+            "mask",
+        )
     return np.broadcast_to(found, raw.shape)
 
 
@@ -102,7 +129,11 @@ def _check_frame(frame: Array, name: str) -> None:
     missing = int(np.isnan(frame).sum())
     if missing > MOST_MISSING * frame.size:
         raise InputError(
-            f"{name} has {missing} missing pixels of {frame.size} (masked, NaN or infinite); wanted at most {MOST_MISSING:.0%}"
+            f"{name} has {missing} missing pixels of {frame.size} (masked, NaN or "
+            f"infinite); wanted at most {MOST_MISSING:.0%}"
         )
     if np.nanmin(frame) == np.nanmax(frame):
-        raise InputError(f"{name} is constant (every pixel is {np.nanmin(frame):g}); wanted one with something recorded in it")
+        raise InputError(
+            f"{name} is constant (every pixel is {np.nanmin(frame):g}); wanted one with "
+            "something recorded in it"
+        )

@@ -1,7 +1,9 @@
-"""Which models denoise a frame: those that were named, and of the generators those with the largest patch that it covers.
+"""Which models denoise a frame: those that were named, and of the generators those with the largest
+patch that it covers.
 
-A large patch sees more of the crystal and gives the better image (docs/measurements/comparison.md), but a tile that lies partly
-beyond the frame is foreign to the encoder and costs more than that (docs/measurements/search.md).
+A large patch sees more of the crystal and gives the better image (docs/measurements/comparison.md),
+but a tile that lies partly beyond the frame is foreign to the encoder and costs more than that
+(docs/measurements/search.md).
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ OpenBank = Callable[[Engine], Bank]
 
 
 def models_named(names_or_folders: str) -> list[Model | RestorerModel]:
-    """The models that `--model` stands for, those of the largest field first, restorers last: the shipped generators and the
-    shipped restorer for 'auto', else those named, separated by commas. Raises ModelError."""
+    """The models that `--model` stands for, those of the largest field first, restorers last: the
+    shipped generators and the shipped restorer for 'auto', else those named, separated by commas.
+    Raises ModelError."""
     names = [name.strip() for name in names_or_folders.split(",")]
     if names == [AUTO]:
         names = [*FAMILY, *([RESTORER] if RESTORER in shipped_models() else [])]
@@ -29,7 +32,8 @@ def models_named(names_or_folders: str) -> list[Model | RestorerModel]:
 
 
 def beside_restorer(model: Model) -> list[Model | RestorerModel]:
-    """A generator and the shipped restorer, if there is one: what works where the generator is the one that was chosen."""
+    """A generator and the shipped restorer, if there is one: what works where the generator is the
+    one that was chosen."""
     return [model, *([find_any(RESTORER)] if RESTORER in shipped_models() else [])]
 
 
@@ -38,12 +42,19 @@ def _field(model: Model | RestorerModel) -> float:
 
 
 class OpenModels:
-    """Engines and banks of generators, and sessions of restorers, each opened when a frame first needs it.
+    """Engines and banks of generators, and sessions of restorers, each opened when a frame first
+    needs it.
 
-    `options` say how; `open_bank` makes a bank otherwise than they do. What opening raises comes out of the methods.
+    `options` say how; `open_bank` makes a bank otherwise than they do. What opening raises comes
+    out of the methods.
     """
 
-    def __init__(self, models: Sequence[Model | RestorerModel], options: Options, open_bank: OpenBank | None = None) -> None:
+    def __init__(
+        self,
+        models: Sequence[Model | RestorerModel],
+        options: Options,
+        open_bank: OpenBank | None = None,
+    ) -> None:
         self._generators = [model for model in models if isinstance(model, Model)]
         self._restorers = [model for model in models if isinstance(model, RestorerModel)]
         self._options, self._open_bank = options, open_bank or options.open_bank
@@ -56,10 +67,15 @@ class OpenModels:
         """Whether any of the models has been opened."""
         return bool(self._opened or self._sessions)
 
-    def generators(self, shape: tuple[int, int], sampling_angstrom: float) -> list[tuple[Engine, Bank]]:
-        """Engine and bank of each generator in question for frames of `shape` (rows, columns) px; none if there are restorers
-        alone. Raises EngineError, CacheError."""
-        return [self._open(model) for model in fitting_models(self._generators, shape, sampling_angstrom)]
+    def generators(
+        self, shape: tuple[int, int], sampling_angstrom: float
+    ) -> list[tuple[Engine, Bank]]:
+        """Engine and bank of each generator in question for frames of `shape` (rows, columns) px;
+        none if there are restorers alone. Raises EngineError, CacheError."""
+        return [
+            self._open(model)
+            for model in fitting_models(self._generators, shape, sampling_angstrom)
+        ]
 
     def generator(self, shape: tuple[int, int], sampling_angstrom: float) -> tuple[Engine, Bank]:
         """The first of them, opened alone."""
@@ -68,7 +84,10 @@ class OpenModels:
     def restorers(self) -> list[RestorerSession]:
         """All restorers. Raises EngineError."""
         if not self._sessions:
-            self._sessions = [self._stack.enter_context(self._options.open_restorer(model)) for model in self._restorers]
+            self._sessions = [
+                self._stack.enter_context(self._options.open_restorer(model))
+                for model in self._restorers
+            ]
         return self._sessions
 
     def close(self) -> None:
@@ -82,9 +101,11 @@ class OpenModels:
         return self._opened[model.card.name]
 
 
-def fitting_models(models: list[Model], shape: tuple[int, ...], sampling_angstrom: float) -> list[Model]:
-    """Those of `models`, largest field first, that have the largest field whose patch lies within the frame; the smallest if
-    none does."""
+def fitting_models(
+    models: list[Model], shape: tuple[int, ...], sampling_angstrom: float
+) -> list[Model]:
+    """Those of `models`, largest field first, that have the largest field whose patch lies within
+    the frame; the smallest if none does."""
 
     def covers(model: Model) -> bool:
         grids = grids_for((shape[0], shape[1]), sampling_angstrom, model.card.sampling_angstrom)

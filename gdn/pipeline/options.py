@@ -1,4 +1,5 @@
-"""The settings of a denoising as plain values: checked once, pickled for a cluster, and turned into what each stage needs."""
+"""The settings of a denoising as plain values: checked once, pickled for a cluster, and turned into
+what each stage needs."""
 
 from __future__ import annotations
 
@@ -19,14 +20,19 @@ from gdn.trust.calibration import LEVELS
 from gdn.trust.judge import JudgeSettings
 
 METHODS = ("gdn", "original")
-LIMITS = {"restarts": (1, 1_000_000), "seed": (0, 2**63 - 1), "threads": (1, 4096)}  # of whole numbers
+LIMITS = {
+    "restarts": (1, 1_000_000),
+    "seed": (0, 2**63 - 1),
+    "threads": (1, 4096),
+}  # of whole numbers
 WORDS = ("engine", "device", "noise", "estimate", "laplace", "method", "original_steps")
 LOWEST_FDR, HIGHEST_FDR = 0.001, 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How frames are denoised and judged, whatever their files. See `gdn.Denoiser` for what each setting means.
+    """How frames are denoised and judged, whatever their files. See `gdn.Denoiser` for what each
+    setting means.
 
     Raises InputError (or EngineError) for a setting that cannot be used.
     """
@@ -52,7 +58,11 @@ class Options:
     def __post_init__(self) -> None:
         for name in WORDS:
             if not isinstance(getattr(self, name), str):
-                raise InputError(f"{name} {getattr(self, name)!r}: wanted a word, such as {getattr(Options, name)}", name)
+                raise InputError(
+                    f"{name} {getattr(self, name)!r}: wanted a word, such as "
+                    f"{getattr(Options, name)}",
+                    name,
+                )
         for name, (least, most) in LIMITS.items():
             value = getattr(self, name)
             if value is not None or name != "threads":
@@ -60,10 +70,15 @@ class Options:
         if self.method not in METHODS:
             raise InputError(f"method {self.method}: {' or '.join(METHODS)}", "method")
         if not LOWEST_FDR <= self.fdr <= HIGHEST_FDR:
-            raise InputError(f"fdr {self.fdr}: a rate from {LOWEST_FDR:g} to {HIGHEST_FDR:g}", "fdr")
+            raise InputError(
+                f"fdr {self.fdr}: a rate from {LOWEST_FDR:g} to {HIGHEST_FDR:g}", "fdr"
+            )
         wrong = [level for level in self.intervals if level not in LEVELS]
         if wrong:
-            raise InputError(f"intervals {wrong[0]}: levels in per cent, any of {', '.join(map(str, LEVELS))}", "intervals")
+            raise InputError(
+                f"intervals {wrong[0]}: levels in per cent, any of {', '.join(map(str, LEVELS))}",
+                "intervals",
+            )
         parse_noise(self.noise)
         settings_for(self.estimate, self.residual, self.laplace)
         if self.method == "original":
@@ -89,7 +104,11 @@ class Options:
     def judging(self) -> JudgeSettings:
         """What is judged; the original method's result cannot be scored."""
         return JudgeSettings(
-            score=self.score and self.method == "gdn", atoms=self.atoms, rate=self.fdr, seed=self.seed, intervals=self.intervals
+            score=self.score and self.method == "gdn",
+            atoms=self.atoms,
+            rate=self.fdr,
+            seed=self.seed,
+            intervals=self.intervals,
         )
 
     @property
@@ -105,15 +124,22 @@ class Options:
         """A restorer's session. Raises EngineError."""
         return open_restorer(model, self.engine, self.device, self.threads, self.require_gpu)
 
-    def open_bank(self, engine: Engine, progress: Callable[[int, int], None] = lambda made, of: None) -> Bank:
-        """The bank of an engine's model; `progress` hears of images made and wanted. Raises CacheError."""
+    def open_bank(
+        self, engine: Engine, progress: Callable[[int, int], None] = lambda made, of: None
+    ) -> Bank:
+        """The bank of an engine's model; `progress` hears of images made and wanted. Raises
+        CacheError."""
         return bank_for(engine, self.seed, self.bank_size, self.cache, progress)
 
     def check_models(self, models: list[Model | RestorerModel]) -> None:
         """Raises InputError where restorers alone are asked for what only a generator can do."""
         if any(isinstance(model, Model) for model in models):
             return
-        wanted = (("method original", self.method == "original"), ("atoms", self.atoms), ("intervals", bool(self.intervals)))
+        wanted = (
+            ("method original", self.method == "original"),
+            ("atoms", self.atoms),
+            ("intervals", bool(self.intervals)),
+        )
         asked = [name for name, on in wanted if on]
         if asked or len(models) > 1:
             words = ", ".join(asked) or "several restorers"
@@ -125,6 +151,10 @@ class Options:
 
 def _whole(name: str, value: object, least: int, most: int) -> int:
     """A setting that is a whole number, NumPy's too, within its limits. Raises InputError."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= most:
+    if (
+        not isinstance(value, Integral)
+        or isinstance(value, bool)
+        or not least <= int(value) <= most
+    ):
         raise InputError(f"{name} {value!r}: a whole number from {least} to {most}", name)
     return int(value)

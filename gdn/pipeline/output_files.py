@@ -17,7 +17,8 @@ KINDS = (*SUFFIX, "same")
 
 @dataclass(frozen=True)
 class OutputStyle:
-    """How images are written: `kind` tif, mrc, zarr or same (as the input), `dtype` of DTYPES. Raises InputError."""
+    """How images are written: `kind` tif, mrc, zarr or same (as the input), `dtype` of DTYPES.
+    Raises InputError."""
 
     kind: str = "tif"
     dtype: str = "float32"
@@ -29,7 +30,8 @@ class OutputStyle:
             raise InputError(f"dtype {self.dtype}: one of {', '.join(DTYPES)}", "dtype")
 
     def of(self, source: Path) -> str:
-        """The kind that results of `source` get. What cannot be written (DM4, SER, ...) becomes TIFF."""
+        """The kind that results of `source` get. What cannot be written (DM4, SER, ...) becomes
+        TIFF."""
         if self.kind != "same":
             return self.kind
         suffix = suffix_of(source).lower()
@@ -40,8 +42,8 @@ class OutputStyle:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Names of the outputs of one input; `atoms` and `overlay` are written if columns are asked for, one of each for the
-    first frame, with the frame's number after it for the others."""
+    """Names of the outputs of one input; `atoms` and `overlay` are written if columns are asked
+    for, one of each for the first frame, with the frame's number after it for the others."""
 
     folder: Path
     stem: str
@@ -84,16 +86,20 @@ ENDINGS = ("_denoised", "_spread", "_interval50", "_interval68", "_interval90", 
 
 
 def is_own_result(path: Path) -> bool:
-    """Whether a name is that of a result: a folder that is denoised twice must not denoise its results."""
+    """Whether a name is that of a result: a folder that is denoised twice must not denoise its
+    results."""
     stem = path.name.removesuffix(suffix_of(path))
     return stem.endswith(ENDINGS) or ("_atoms" in stem and path.suffix == ".png")
 
 
 def outputs_for(source: Path, folder: Path | None, style: OutputStyle | None = None) -> Outputs:
-    """`NAME_denoised.tif`, `NAME_spread.tif`, `NAME.json`, `NAME_atoms.csv` and `.png` in `folder`, or beside the input."""
+    """`NAME_denoised.tif`, `NAME_spread.tif`, `NAME.json`, `NAME_atoms.csv` and `.png` in `folder`,
+    or beside the input."""
     stem = source.name.removesuffix(suffix_of(source))
     stem = stem[:-4] if stem.lower().endswith(".ome") else stem
-    return Outputs(folder if folder is not None else source.parent, stem, (style or OutputStyle()).of(source))
+    return Outputs(
+        folder if folder is not None else source.parent, stem, (style or OutputStyle()).of(source)
+    )
 
 
 def content_hash(path: Path) -> str:
@@ -121,7 +127,10 @@ def check_absent(outputs: Outputs, levels: tuple[int, ...]) -> None:
     """Raises FrameError where an output is already there."""
     there = next((p for p in (*outputs.images(levels), outputs.record) if p.exists()), None)
     if there is not None:
-        raise FrameError(f"{there}: exists already; --overwrite replaces results, --resume skips those that are complete")
+        raise FrameError(
+            f"{there}: exists already; --overwrite replaces results, --resume skips those "
+            "that are complete"
+        )
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -130,7 +139,11 @@ def files_in(folder: Path) -> list[Path]:
         return [folder]
     found = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or is_own_result(path) or not (path.is_file() or is_data_folder(path)):
+        if (
+            path.name.startswith(".")
+            or is_own_result(path)
+            or not (path.is_file() or is_data_folder(path))
+        ):
             continue
         if suffix_of(path) and not (path.suffix.lower() == ".ser" and _has_emi(path)):
             found.append(path)

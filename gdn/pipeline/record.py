@@ -27,7 +27,8 @@ NO_PIXELS: Array = np.zeros((0, 0), np.float32)
 
 @dataclass(frozen=True)
 class FrameSummary:
-    """A frame's result and judgement without their pixels, and its scores on the next frame's counts."""
+    """A frame's result and judgement without their pixels, and its scores on the next frame's
+    counts."""
 
     result: FrameResult
     trust: Trust
@@ -35,8 +36,8 @@ class FrameSummary:
 
 
 class RecordKeeper:
-    """Collects what a recording's record says of its frames, in order, without their pixels: a long stack must not gather in
-    memory. Every frame is also scored on the counts of the next one."""
+    """Collects what a recording's record says of its frames, in order, without their pixels: a long
+    stack must not gather in memory. Every frame is also scored on the counts of the next one."""
 
     def __init__(self) -> None:
         self.frames: list[FrameSummary] = []
@@ -47,15 +48,28 @@ class RecordKeeper:
         result, trust = judged.result, judged.trust
         if self._before is not None and result.estimate is not None:
             last = self.frames[-1]
-            self.frames[-1] = replace(last, following=next_frame(self._before, result.estimate, last.trust.own))
+            self.frames[-1] = replace(
+                last, following=next_frame(self._before, result.estimate, last.trust.own)
+            )
         self._before = result.estimate and replace(result.estimate, thinned=None)
         fit = trust.fit and replace(trust.fit, map=NO_PIXELS)
         small = replace(trust, spread=NO_PIXELS, intervals={}, fit=fit)
-        self.frames.append(FrameSummary(replace(result, image=NO_PIXELS, raw_spread=NO_PIXELS, estimate=None, bad=None), small))
+        self.frames.append(
+            FrameSummary(
+                replace(result, image=NO_PIXELS, raw_spread=NO_PIXELS, estimate=None, bad=None),
+                small,
+            )
+        )
 
-    def rows(self, recording: RecordingDenoiser, source: Path | None, outputs: Outputs | None) -> list[dict[str, Any]]:
-        """One JSON object for each frame, as `gdn denoise --json` prints it; paths are null for what is not in a file."""
-        return [_row(source, outputs, recording, index, frame) for index, frame in enumerate(self.frames)]
+    def rows(
+        self, recording: RecordingDenoiser, source: Path | None, outputs: Outputs | None
+    ) -> list[dict[str, Any]]:
+        """One JSON object for each frame, as `gdn denoise --json` prints it; paths are null for
+        what is not in a file."""
+        return [
+            _row(source, outputs, recording, index, frame)
+            for index, frame in enumerate(self.frames)
+        ]
 
     def details(self) -> list[dict[str, Any]]:
         """What the record holds of each frame besides."""
@@ -63,7 +77,11 @@ class RecordKeeper:
 
 
 def _row(
-    source: Path | None, outputs: Outputs | None, recording: RecordingDenoiser, index: int, frame: FrameSummary
+    source: Path | None,
+    outputs: Outputs | None,
+    recording: RecordingDenoiser,
+    index: int,
+    frame: FrameSummary,
 ) -> dict[str, Any]:
     result, noise = frame.result, frame.result.noise
     return {
@@ -103,11 +121,16 @@ def _detail(frame: FrameSummary) -> dict[str, Any]:
 
 
 def key_of(content: str, recording: RecordingDenoiser, about: dict[str, Any]) -> str:
-    """Hash of all that determines a result: the input's `content` hash, the models, the engine, the settings, the version, and
-    what else there is to say `about` how the input is read."""
-    settings = recording.search_record() | {
-        "others": [other.identity for other in recording.others], "rivals": list(recording.rivals),
-    } | about  # fmt: skip
+    """Hash of all that determines a result: the input's `content` hash, the models, the engine, the
+    settings, the version, and what else there is to say `about` how the input is read."""
+    settings = (
+        recording.search_record()
+        | {
+            "others": [other.identity for other in recording.others],
+            "rivals": list(recording.rivals),
+        }
+        | about
+    )
     parts = [content, recording.engine.model.hash, recording.engine.name, settings, __version__]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -153,4 +176,6 @@ def signature(recording: RecordingDenoiser) -> str:
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
     """JSON has no infinity: a number that is not finite becomes null."""
-    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
+    return {
+        k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()
+    }

@@ -41,9 +41,10 @@ class JudgedFrame:
 class RecordingDenoiser:
     """What denoises the frames of one recording, made by `gdn.Denoiser.for_recording`.
 
-    `engine` and `bank` are a generator's; or `engine` is a restorer alone, without a bank. `others` are the candidates mixed
-    with the generator's image. `rivals`: hashes of the generators among which the first frame decided; `nats`: by how much
-    each of them, by name, explains counts held out of that frame.
+    `engine` and `bank` are a generator's; or `engine` is a restorer alone, without a bank. `others`
+    are the candidates mixed with the generator's image. `rivals`: hashes of the generators among
+    which the first frame decided; `nats`: by how much each of them, by name, explains counts held
+    out of that frame.
     """
 
     engine: Engine | RestorerSession
@@ -63,25 +64,50 @@ class RecordingDenoiser:
     ) -> JudgedFrame:
         """Denoise and judge one `frame` (rows, columns) float32, NaN where nothing was recorded.
 
-        `progress` hears of the share that is done, 0 to 1. `notes` become warnings; `dtype` is the type in which the frame
-        was recorded. Raises InputError where the noise that was asked for contradicts the frame.
+        `progress` hears of the share that is done, 0 to 1. `notes` become warnings; `dtype` is the
+        type in which the frame was recorded. Raises InputError where the noise that was asked for
+        contradicts the frame.
         """
         result = self.search(frame, sampling_angstrom, part_of(progress, 0, 0.5))
         trust = self.judge(frame, result)
         progress(1.0)
-        return JudgedFrame(result, replace(trust, warnings=[*notes, *stretched(dtype, result.noise), *trust.warnings]))
+        return JudgedFrame(
+            result,
+            replace(trust, warnings=[*notes, *stretched(dtype, result.noise), *trust.warnings]),
+        )
 
-    def search(self, frame: Array, sampling_angstrom: float, progress: Progress = lambda share: None) -> FrameResult:
+    def search(
+        self, frame: Array, sampling_angstrom: float, progress: Progress = lambda share: None
+    ) -> FrameResult:
         """Denoise one `frame` as `denoise` does, without judging the result."""
         options, noise = self.options, self.options.noise_model
         if isinstance(self.engine, RestorerSession):
-            return restore_frame(frame, sampling_angstrom, self.engine, options.seed, noise, progress)
+            return restore_frame(
+                frame, sampling_angstrom, self.engine, options.seed, noise, progress
+            )
         if options.original is not None:
             missing = ~np.isfinite(frame)
             frame = filled(frame, missing) if missing.any() else frame
-            return original_frame(frame, sampling_angstrom, self.engine, options.seed, options.original, noise, progress)
+            return original_frame(
+                frame,
+                sampling_angstrom,
+                self.engine,
+                options.seed,
+                options.original,
+                noise,
+                progress,
+            )
         assert self.bank is not None
-        return denoise_frame(frame, sampling_angstrom, self.engine, self.bank, options.search, noise, progress, self.others)
+        return denoise_frame(
+            frame,
+            sampling_angstrom,
+            self.engine,
+            self.bank,
+            options.search,
+            noise,
+            progress,
+            self.others,
+        )
 
     def judge(self, frame: Array, result: FrameResult) -> Trust:
         """How far to trust the `result` of a `frame`, by what the options ask for."""
@@ -91,22 +117,40 @@ class RecordingDenoiser:
         assert self.bank is not None
         options = self.options
         trust = judge(
-            frame, result, self.engine, self.bank, options.search, self.calibration, options.judging, self.others
-        )  # fmt: skip
+            frame,
+            result,
+            self.engine,
+            self.bank,
+            options.search,
+            self.calibration,
+            options.judging,
+            self.others,
+        )
         result.seconds["judge"] = round(time.perf_counter() - begun, 4)
         return trust
 
     @cached_property
     def calibration(self) -> Calibration | None:
         """The model's, read once."""
-        return None if isinstance(self.engine, RestorerSession) else calibration_of(self.engine.model)
+        return (
+            None if isinstance(self.engine, RestorerSession) else calibration_of(self.engine.model)
+        )
 
     def search_record(self) -> dict[str, Any]:
         """Method, seed and settings, for the JSON record and the key."""
         options = self.options
         if self.bank is None:
-            return {"method": "restorer", "seed": options.seed, "noise": options.noise, "restarts": 0}
-        common: dict[str, Any] = {"method": options.method, "seed": options.seed, "noise": options.noise}
+            return {
+                "method": "restorer",
+                "seed": options.seed,
+                "noise": options.noise,
+                "restarts": 0,
+            }
+        common: dict[str, Any] = {
+            "method": options.method,
+            "seed": options.seed,
+            "noise": options.noise,
+        }
         common |= {"judging": asdict(options.judging)}
         if options.original is not None:
             return common | asdict(options.original)
@@ -114,10 +158,14 @@ class RecordingDenoiser:
 
 
 def check_field(shape: tuple[int, int], sampling_angstrom: float) -> None:
-    """Raises InputError where frames of `shape` px show too small a field to hold anything: their pixel size is wrong."""
+    """Raises InputError where frames of `shape` px show too small a field to hold anything: their
+    pixel size is wrong."""
     side = min(shape) * sampling_angstrom
     if side < SMALLEST_FIELD:
-        raise InputError(f"the field is {side:.2g} Å wide ({min(shape)} px of {sampling_angstrom:.4g} Å); check the sampling")
+        raise InputError(
+            f"the field is {side:.2g} Å wide ({min(shape)} px of {sampling_angstrom:.4g} "
+            "Å); check the sampling"
+        )
 
 
 def stretched(dtype: np.dtype[Any] | None, noise: NoiseModel) -> list[str]:
@@ -125,6 +173,7 @@ def stretched(dtype: np.dtype[Any] | None, noise: NoiseModel) -> list[str]:
     if dtype != np.uint8 or 0.67 < noise.gain < 1.5:
         return []
     return [
-        f"the 8-bit values are not counts: taken as {noise.gain:.3g} gray levels per electron above {noise.offset:.3g}, both "
+        f"the 8-bit values are not counts: taken as {noise.gain:.3g} gray levels per "
+        f"electron above {noise.offset:.3g}, both "
         "estimated; what was clipped is lost"
     ]

@@ -34,22 +34,27 @@ class FrameValues:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Result:
-    """A denoised image, or a stack of them: then arrays have a leading axis of frames, and every property that is one value for
-    an image is a list with one entry for each frame. `frames`, iteration, `len` and indexing give Results of single frames.
+    """A denoised image, or a stack of them: then arrays have a leading axis of frames, and every
+    property that is one value for an image is a list with one entry for each frame. `frames`,
+    iteration, `len` and indexing give Results of single frames.
     """
 
     image: Array
-    """The clean image, float32, in the units and on the grid of the input: (rows, columns), or (n, rows, columns)."""
+    """The clean image, float32, in the units and on the grid of the input: (rows, columns), or (n,
+    rows, columns)."""
 
     spread: Array | None
-    """Calibrated half-width, of the image's shape and units, of the interval that holds the truth in 68 of 100 pixels; None
-    where nothing is calibrated (a restorer alone, `estimate="map"`, a model without calibration, `method="original"`)."""
+    """Calibrated half-width, of the image's shape and units, of the interval that holds the truth
+    in 68 of 100 pixels; None where nothing is calibrated (a restorer alone, `estimate="map"`, a
+    model without calibration, `method="original"`)."""
 
     raw_spread: Array | None
-    """Where `spread` is None: the standard deviation by the search alone, uncalibrated; NaN for `method="original"`."""
+    """Where `spread` is None: the standard deviation by the search alone, uncalibrated; NaN for
+    `method="original"`."""
 
     intervals: dict[int, Array]
-    """Level in per cent -> half-width, as `spread`, for the levels that were asked for. Calibrated only if `spread` is there."""
+    """Level in per cent -> half-width, as `spread`, for the levels that were asked for. Calibrated
+    only if `spread` is there."""
 
     sampling_angstrom: float
     """Å per pixel."""
@@ -65,24 +70,27 @@ class Result:
 
     @property
     def explained_p(self) -> float | list[float | None] | None:
-        """p-value: how often simulated frames fit the generator as badly. Below 0.01 the generator cannot explain the frame;
-        None where nobody can say."""
+        """p-value: how often simulated frames fit the generator as badly. Below 0.01 the generator
+        cannot explain the frame; None where nobody can say."""
         return self._each([frame.explained_p for frame in self.values])
 
     @property
     def held_out_gain_db(self) -> float | list[float | None] | None:
-        """PSNR gained over the best Gaussian blur on counts that the result has not seen, dB; None without a score."""
+        """PSNR gained over the best Gaussian blur on counts that the result has not seen, dB; None
+        without a score."""
         return self._each([frame.held_out_gain_db for frame in self.values])
 
     @property
     def columns(self) -> list[dict[str, Any]] | list[list[dict[str, Any]] | None] | None:
-        """The atom columns, one dict each with the names and units of NAME_atoms.csv; None unless `atoms` were asked for."""
+        """The atom columns, one dict each with the names and units of NAME_atoms.csv; None unless
+        `atoms` were asked for."""
         tables = [None if frame.atoms is None else frame.atoms.table() for frame in self.values]
         return tables if self.stacked else tables[0]
 
     @property
     def noise(self) -> NoiseModel | list[NoiseModel]:
-        """The noise as given or estimated: kind, gain, offset and read noise in the image's units."""
+        """The noise as given or estimated: kind, gain, offset and read noise in the image's
+        units."""
         return self._each([frame.noise for frame in self.values])
 
     @property
@@ -117,33 +125,47 @@ class Result:
     def __getitem__(self, index: int) -> Result:
         if not self.stacked:
             return [self][index]
-        spread, raw = (None if array is None else array[index] for array in (self.spread, self.raw_spread))
+        spread, raw = (
+            None if array is None else array[index] for array in (self.spread, self.raw_spread)
+        )
         widths = {level: width[index] for level, width in self.intervals.items()}
         return replace(
-            self, image=self.image[index], spread=spread, raw_spread=raw, intervals=widths, values=[self.values[index]]
-        )  # fmt: skip
+            self,
+            image=self.image[index],
+            spread=spread,
+            raw_spread=raw,
+            intervals=widths,
+            values=[self.values[index]],
+        )
 
     def __iter__(self) -> Iterator[Result]:
         return (self[index] for index in range(len(self)))
 
     def save(self, path: str | Path, overwrite: bool = False) -> list[Path]:
-        """Write what `gdn denoise` writes: for a `path` of FOLDER/NAME (or NAME.tif) NAME_denoised.tif, NAME_spread.tif and
-        NAME.json, likewise intervals and columns. Either all of them or none. The folder is made if it is not there.
+        """Write what `gdn denoise` writes: for a `path` of FOLDER/NAME (or NAME.tif)
+        NAME_denoised.tif, NAME_spread.tif and NAME.json, likewise intervals and columns. Either all
+        of them or none. The folder is made if it is not there.
 
-        Returns the files. Raises InputError where one of them is there and `overwrite` is not set, OSError where the disk
-        refuses.
+        Returns the files. Raises InputError where one of them is there and `overwrite` is not set,
+        OSError where the disk refuses.
         """
         outputs = outputs_for(Path(path), None)
         levels = tuple(self.intervals)
         with_atoms = [index for index, frame in enumerate(self.values) if frame.atoms is not None]
-        written = [*outputs.images(levels), *(one for index in with_atoms for one in outputs.atoms(index)), outputs.record]
+        written = [
+            *outputs.images(levels),
+            *(one for index in with_atoms for one in outputs.atoms(index)),
+            outputs.record,
+        ]
         there = next((one for one in written if one.exists()), None)
         if there is not None and not overwrite:
             raise InputError(f"{there}: exists already; wanted a new name, or overwrite=True")
         outputs.folder.mkdir(parents=True, exist_ok=True)
         sizes = [(self.sampling_angstrom, "Å")] * 2
         source = of_array(Path(path), self.image, leading_axes(self.image.ndim), sizes, "array")
-        with ResultFiles(outputs, source, self.sampling_angstrom, "float32", levels, self.signature) as files:
+        with ResultFiles(
+            outputs, source, self.sampling_angstrom, "float32", levels, self.signature
+        ) as files:
             for index, (result, frame) in enumerate(zip(self, self.values, strict=True)):
                 spread = result.raw_spread if result.spread is None else result.spread
                 assert spread is not None

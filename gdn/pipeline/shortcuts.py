@@ -20,8 +20,8 @@ class Micrograph:
     """The frames of a file with their calibration."""
 
     image: Array
-    """(rows, columns), or (n, rows, columns) of a file of several frames; float32, in the file's units; NaN where nothing was
-    recorded."""
+    """(rows, columns), or (n, rows, columns) of a file of several frames; float32, in the file's
+    units; NaN where nothing was recorded."""
 
     sampling_angstrom: float | None
     """Å per pixel; None where the file carries no pixel size that can be used."""
@@ -34,16 +34,21 @@ class Micrograph:
 
 
 def read(path: str | Path, dataset: str | None = None) -> Micrograph:
-    """Read every frame of a file of any format that `gdn denoise` reads (docs/files.md) into memory. `dataset` names the image
-    meant in a file that holds several.
+    """Read every frame of a file of any format that `gdn denoise` reads (docs/files.md) into
+    memory. `dataset` names the image meant in a file that holds several.
 
-    Raises InputError for a file that is missing, damaged, of no known format, or whose frames cannot be denoised.
+    Raises InputError for a file that is missing, damaged, of no known format, or whose frames
+    cannot be denoised.
     """
     frames = read_frames(Path(path), dataset)
     images = [frames.read(index) for index in range(frames.count)]
     calibration = frames.calibration
     single = len(calibration.shape) == 2
-    trouble = [f"the file {calibration.trouble}"] if calibration.sampling_angstrom is None and calibration.trouble else []
+    trouble = (
+        [f"the file {calibration.trouble}"]
+        if calibration.sampling_angstrom is None and calibration.trouble
+        else []
+    )
     return Micrograph(
         image=images[0] if single else np.stack(images),
         sampling_angstrom=calibration.sampling_angstrom,
@@ -52,11 +57,15 @@ def read(path: str | Path, dataset: str | None = None) -> Micrograph:
     )
 
 
-def denoise(image: ArrayLike, sampling_angstrom: float | None, mask: ArrayLike | None = None, **options: Any) -> Result:
-    """Denoise one image (rows, columns) or a stack (n, rows, columns) of `sampling_angstrom` Å per pixel.
+def denoise(
+    image: ArrayLike, sampling_angstrom: float | None, mask: ArrayLike | None = None, **options: Any
+) -> Result:
+    """Denoise one image (rows, columns) or a stack (n, rows, columns) of `sampling_angstrom` Å per
+    pixel.
 
-    `mask`, bool: True where a pixel is missing. `options` are those of `gdn.Denoiser`. For many images open one Denoiser:
-    it keeps its engines and restarts from one to the next. Raises what `Denoiser` and `Denoiser.denoise` raise.
+    `mask`, bool: True where a pixel is missing. `options` are those of `gdn.Denoiser`. For many
+    images open one Denoiser: it keeps its engines and restarts from one to the next. Raises what
+    `Denoiser` and `Denoiser.denoise` raise.
     """
     with Denoiser(**options) as denoiser:
         return denoiser.denoise(image, sampling_angstrom, mask)

@@ -1,4 +1,5 @@
-"""A training recipe: a small TOML file, validated, with the settings of one run and their version."""
+"""A training recipe: a small TOML file, validated, with the settings of one run and their
+version."""
 
 from __future__ import annotations
 
@@ -26,18 +27,30 @@ class Network(_Section):
     base_channels: int = Field(64, ge=4, le=512)
     channel_cap: int = Field(1024, ge=8, le=4096)
     stem: Literal["linear", "mlp", "grid"] = Field("linear", description="how the latent enters")
-    body: Literal["conv", "style", "waves"] = Field("conv", description="plain, style-modulated, or carrying plane waves")
+    body: Literal["conv", "style", "waves"] = Field(
+        "conv", description="plain, style-modulated, or carrying plane waves"
+    )
     waves: int = Field(16, ge=1, le=256, description="plane waves of the body 'waves'")
-    rungs: tuple[int, ...] = Field((), description="of the latents, how many a pixel of each finer map; the rest is the stem's")
-    rung_width: int = Field(64, ge=4, le=512, description="channels of the encoder where it finds those")
-    flow: int = Field(0, ge=0, le=32, description="coupling layers between N(0, I) and the latents; 0: none")
+    rungs: tuple[int, ...] = Field(
+        (), description="of the latents, how many a pixel of each finer map; the rest is the stem's"
+    )
+    rung_width: int = Field(
+        64, ge=4, le=512, description="channels of the encoder where it finds those"
+    )
+    flow: int = Field(
+        0, ge=0, le=32, description="coupling layers between N(0, I) and the latents; 0: none"
+    )
     flow_width: int = Field(32, ge=4, le=512)
-    residual: int = Field(0, ge=0, le=8, description="residual blocks at each of the three coarsest maps")
+    residual: int = Field(
+        0, ge=0, le=8, description="residual blocks at each of the three coarsest maps"
+    )
     discriminator_norm: bool = Field(True, description="batch norm in the discriminator")
     scales: int = Field(4, ge=1, le=6, description="resolutions of the recipe 'unet'")
     initialisation: Literal["dcgan", "he"] = "dcgan"
     sampling_angstrom: float = Field(0.4, gt=0)
-    intensity_scale: float = Field(0.9, gt=0, description="x = 1 + scale * network output, vacuum = 1")
+    intensity_scale: float = Field(
+        0.9, gt=0, description="x = 1 + scale * network output, vacuum = 1"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -45,7 +58,9 @@ class Network(_Section):
         if self.patch % self.coarse or ratio < 2 or ratio & (ratio - 1):
             raise ValueError(f"patch {self.patch} is not a power of two times coarse {self.coarse}")
         if len(self.rungs) > ratio.bit_length() - 2 or min(self.rungs, default=0) < 0:
-            raise ValueError(f"rungs {self.rungs}: one for each map between the coarsest and the last at most")
+            raise ValueError(
+                f"rungs {self.rungs}: one for each map between the coarsest and the last at most"
+            )
         if self.stem_latent < 1 or (self.stem == "grid" and self.stem_latent % self.coarse**2):
             left = f"latent {self.latent} leaves {self.stem_latent} to the stem"
             raise ValueError(f"{left} '{self.stem}' of {self.coarse}x{self.coarse} cells")
@@ -54,11 +69,14 @@ class Network(_Section):
     @property
     def stem_latent(self) -> int:
         """Latents that enter at the coarsest map."""
-        return self.latent - sum(n * (self.coarse << (i + 1)) ** 2 for i, n in enumerate(self.rungs))
+        return self.latent - sum(
+            n * (self.coarse << (i + 1)) ** 2 for i, n in enumerate(self.rungs)
+        )
 
 
 class Optimiser(_Section):
-    """Adam's settings. Lengths are counted in images, so that batch size does not change their meaning."""
+    """Adam's settings. Lengths are counted in images, so that batch size does not change their
+    meaning."""
 
     images: int = Field(1_000_000, ge=1)
     batch: int = Field(64, ge=2)
@@ -68,28 +86,51 @@ class Optimiser(_Section):
     beta1: float = Field(0.5, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
     warmup_images: int = Field(0, ge=0)
-    decay_from: float = Field(1.0, ge=0, le=1, description="share of the run after which lr falls (cosine)")
-    ema_images: int = Field(0, ge=0, description="half-life of the averaged generator; 0 keeps none")
+    decay_from: float = Field(
+        1.0, ge=0, le=1, description="share of the run after which lr falls (cosine)"
+    )
+    ema_images: int = Field(
+        0, ge=0, description="half-life of the averaged generator; 0 keeps none"
+    )
     bf16: bool = True
-    freeze_norm_from: float = Field(1.0, ge=0, le=1, description="share of the run after which batch norm is constant")
+    freeze_norm_from: float = Field(
+        1.0, ge=0, le=1, description="share of the run after which batch norm is constant"
+    )
 
 
 class Loss(_Section):
-    """`gan`: adversarial loss alone. `range`: encoder + likelihood + small adversarial term. `unet`: squared error."""
+    """`gan`: adversarial loss alone. `range`: encoder + likelihood + small adversarial term.
+    `unet`: squared error."""
 
     kind: Literal["gan", "range", "unet"] = "gan"
-    adversary: Literal["bce", "relativistic"] = Field("bce", description="the study's loss, or the relativistic pairing one")
-    gradient_penalty: float = Field(0.0, ge=0, description="R1 and R2 weight, with the relativistic loss")
+    adversary: Literal["bce", "relativistic"] = Field(
+        "bce", description="the study's loss, or the relativistic pairing one"
+    )
+    gradient_penalty: float = Field(
+        0.0, ge=0, description="R1 and R2 weight, with the relativistic loss"
+    )
     label_smoothing: float = Field(0.9, gt=0, le=1)
-    sigma: float = Field(0.02, gt=0, description="Gaussian likelihood of the clean image, vacuum units")
+    sigma: float = Field(
+        0.02, gt=0, description="Gaussian likelihood of the clean image, vacuum units"
+    )
     kl_weight: float = Field(1.0, ge=0)
     adversarial_weight: float = Field(0.0, ge=0)
-    prior_share: float = Field(0.25, ge=0, le=1, description="random latents per encoded one in each batch")
+    prior_share: float = Field(
+        0.25, ge=0, le=1, description="random latents per encoded one in each batch"
+    )
     noisy_share: float = Field(0.5, ge=0, le=1)
-    log10_dose: tuple[float, float] = Field((0.7, 4.0), description="electrons per generated pixel, uniform in log")
-    unknown_share: float = Field(1.0, ge=0, description="of the error that fitting all latents to the counts would leave")
-    cut_share: float = Field(0.0, ge=0, le=1, description="of images shown to the encoder as if a frame's edge cut them")
-    condition_weight: float = Field(0.0, ge=0, description="nats: the first latents are defocus and thickness")
+    log10_dose: tuple[float, float] = Field(
+        (0.7, 4.0), description="electrons per generated pixel, uniform in log"
+    )
+    unknown_share: float = Field(
+        1.0, ge=0, description="of the error that fitting all latents to the counts would leave"
+    )
+    cut_share: float = Field(
+        0.0, ge=0, le=1, description="of images shown to the encoder as if a frame's edge cut them"
+    )
+    condition_weight: float = Field(
+        0.0, ge=0, description="nats: the first latents are defocus and thickness"
+    )
 
 
 class Stream(_Section):
@@ -98,15 +139,20 @@ class Stream(_Section):
     seed: int = 0
     patches_per_image: int = Field(16, ge=1)
     reservoir: int = Field(8192, ge=64)
-    fresh_share: float = Field(0.5, gt=0, le=1, description="share of each batch that is newly rendered")
+    fresh_share: float = Field(
+        0.5, gt=0, le=1, description="share of each batch that is newly rendered"
+    )
     augment: bool = Field(True, description="random rotation, reflection and shift of every patch")
 
 
 class Imaging(_Section):
-    """Imaging conditions of the rendered images: ranges, and where there is one number the deviation of a half-normal. The
-    defaults are one aberration-corrected microscope at underfocus."""
+    """Imaging conditions of the rendered images: ranges, and where there is one number the
+    deviation of a half-normal. The defaults are one aberration-corrected microscope at
+    underfocus."""
 
-    defocus_nm: tuple[int, int] = Field((0, 20), description="in steps of 1 nm; positive is underfocus")
+    defocus_nm: tuple[int, int] = Field(
+        (0, 20), description="in steps of 1 nm; positive is underfocus"
+    )
     spherical_um: tuple[float, float] = (-13, 3)
     astigmatism_nm: float = Field(1.0, ge=0)
     coma_nm: float = Field(20.0, ge=0)
@@ -114,42 +160,65 @@ class Imaging(_Section):
     focal_spread_nm: tuple[float, float] = (2.5, 4.5)
     source_mrad: tuple[float, float] = (0.05, 0.25)
     blur_angstrom: tuple[float, float] = (0.42, 0.6)
-    camera_angstrom: tuple[float, float] = Field((0.0, 0.0), description="of the camera's transfer, (1 + (2 pi k c)^2)^(-3/4)")
-    magnification: tuple[float, float] = Field((1.0, 1.0), description="other lattice constants, and a sampling not well known")
-    most_contrast: float = Field(0.0, ge=0, description="a patch of more (largest |x - 1|) is scaled to it; 0: none is")
+    camera_angstrom: tuple[float, float] = Field(
+        (0.0, 0.0), description="of the camera's transfer, (1 + (2 pi k c)^2)^(-3/4)"
+    )
+    magnification: tuple[float, float] = Field(
+        (1.0, 1.0), description="other lattice constants, and a sampling not well known"
+    )
+    most_contrast: float = Field(
+        0.0, ge=0, description="a patch of more (largest |x - 1|) is scaled to it; 0: none is"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         for name, value in self:
             if isinstance(value, tuple) and value[0] > value[1]:
                 raise ValueError(f"{name} {list(value)}: the smaller number comes first")
-        not_negative = (self.focal_spread_nm, self.source_mrad, self.blur_angstrom, self.camera_angstrom)
+        not_negative = (
+            self.focal_spread_nm,
+            self.source_mrad,
+            self.blur_angstrom,
+            self.camera_angstrom,
+        )
         if self.magnification[0] <= 0 or min(least for least, _ in not_negative) < 0:
             raise ValueError(
-                "magnification is above 0; focal_spread_nm, source_mrad, blur_angstrom and camera_angstrom are not below it"
+                "magnification is above 0; focal_spread_nm, source_mrad, blur_angstrom and "
+                "camera_angstrom are not below it"
             )
         return self
 
 
 class Specimen(_Section):
-    """What the images are of. The defaults are what all recipes were of before there was this section."""
+    """What the images are of. The defaults are what all recipes were of before there was this
+    section."""
 
-    description: str = Field("Pt nanoparticles on CeO2", min_length=1, description="as model.json has it")
-    source: str = Field("pt-ceo2", description="scenes of 'gdn simulate', or any: crystals in any mode")
+    description: str = Field(
+        "Pt nanoparticles on CeO2", min_length=1, description="as model.json has it"
+    )
+    source: str = Field(
+        "pt-ceo2", description="scenes of 'gdn simulate', or any: crystals in any mode"
+    )
     energies_kv: tuple[Annotated[float, Field(gt=0, le=3000)], ...] = Field(
-        (300.0,), min_length=1, description="of the beam; where there are several, each structure has one of them"
+        (300.0,),
+        min_length=1,
+        description="of the beam; where there are several, each structure has one of them",
     )
 
     @model_validator(mode="after")
     def _one_energy(self) -> Self:
         if self.source != "any" and len(self.energies_kv) > 1:
-            raise ValueError(f"energies_kv {list(self.energies_kv)}: the source '{self.source}' has one")
+            raise ValueError(
+                f"energies_kv {list(self.energies_kv)}: the source '{self.source}' has one"
+            )
         return self
 
     def card(self) -> models.SpecimenCard:
         """The same as `model.json` has it: no voltage where there are several."""
         several = len(set(self.energies_kv)) > 1
-        return models.SpecimenCard(material=self.description, voltage_kv=None if several else self.energies_kv[0])
+        return models.SpecimenCard(
+            material=self.description, voltage_kv=None if several else self.energies_kv[0]
+        )
 
 
 class Recipe(_Section):
@@ -167,7 +236,9 @@ class Recipe(_Section):
 
 def shipped_recipes() -> list[str]:
     """Names of the recipes inside the package."""
-    return sorted(p.name.removesuffix(".toml") for p in _folder().iterdir() if p.name.endswith(".toml"))
+    return sorted(
+        p.name.removesuffix(".toml") for p in _folder().iterdir() if p.name.endswith(".toml")
+    )
 
 
 def _folder() -> resources.abc.Traversable:
@@ -184,7 +255,10 @@ def load_recipe(name_or_file: str) -> Recipe:
     elif name_or_file in shipped_recipes():
         text = (_folder() / f"{name_or_file}.toml").read_text()
     else:
-        raise ValueError(f"unknown recipe '{name_or_file}'; shipped: {', '.join(shipped_recipes())}; or give a .toml file")
+        raise ValueError(
+            f"unknown recipe '{name_or_file}'; shipped: {', '.join(shipped_recipes())}; "
+            "or give a .toml file"
+        )
     try:
         return Recipe.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:

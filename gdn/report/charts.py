@@ -13,25 +13,35 @@ WIDTH, HEIGHT = 300, 170
 LEFT, BOTTOM, TOP = 40, 30, 22
 
 
-def _frame(title: str, x_label: str, x: tuple[float, float], y: tuple[float, float], body: str) -> str:
+def _frame(
+    title: str, x_label: str, x: tuple[float, float], y: tuple[float, float], body: str
+) -> str:
     ticks = []
     for value in np.linspace(*x, 3):
         at = LEFT + (value - x[0]) / (x[1] - x[0]) * (WIDTH - LEFT - 8)
-        ticks.append(f'<text x="{at:.0f}" y="{HEIGHT - 16}" text-anchor="middle">{value:.3g}</text>')
+        ticks.append(
+            f'<text x="{at:.0f}" y="{HEIGHT - 16}" text-anchor="middle">{value:.3g}</text>'
+        )
     for value in np.linspace(*y, 3):
         at = HEIGHT - BOTTOM - (value - y[0]) / (y[1] - y[0]) * (HEIGHT - BOTTOM - TOP)
         ticks.append(f'<text x="{LEFT - 4}" y="{at + 4:.0f}" text-anchor="end">{value:.3g}</text>')
     axes = f'<path d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - 8}" fill="none" stroke="#555"/>'
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
+        f'role="img" aria-label="{escape(title)}">'
         f'<text x="{LEFT}" y="13" class="t">{escape(title)}</text>{body}{axes}{"".join(ticks)}'
-        f'<text x="{(WIDTH + LEFT) // 2}" y="{HEIGHT - 3}" text-anchor="middle">{escape(x_label)}</text></svg>'
+        f'<text x="{(WIDTH + LEFT) // 2}" y="{HEIGHT - 3}" '
+        f'text-anchor="middle">{escape(x_label)}</text></svg>'
     )
 
 
 def _path(x: Values, y: Values, x_range: tuple[float, float], y_range: tuple[float, float]) -> str:
     px = LEFT + (x - x_range[0]) / (x_range[1] - x_range[0]) * (WIDTH - LEFT - 8)
-    py = HEIGHT - BOTTOM - np.clip((y - y_range[0]) / (y_range[1] - y_range[0]), 0, 1) * (HEIGHT - BOTTOM - TOP)
+    py = (
+        HEIGHT
+        - BOTTOM
+        - np.clip((y - y_range[0]) / (y_range[1] - y_range[0]), 0, 1) * (HEIGHT - BOTTOM - TOP)
+    )
     return "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(px, py, strict=True))
 
 
@@ -44,7 +54,10 @@ def histogram(values: Values, title: str, x_label: str) -> str:
     x_range, y_range = (-5.0, 5.0), (0.0, max(0.45, float(density.max()) * 1.05))
     steps = _path(np.repeat(edges, 2)[1:-1], np.repeat(density, 2), x_range, y_range)
     body = f'<path d="{steps}" fill="none" stroke="#0072b2" stroke-width="1.5"/>'
-    body += f'<path d="{_path(middle, normal, x_range, y_range)}" fill="none" stroke="#d55e00" stroke-dasharray="4 3"/>'
+    body += (
+        f'<path d="{_path(middle, normal, x_range, y_range)}" fill="none" '
+        'stroke="#d55e00" stroke-dasharray="4 3"/>'
+    )
     return _frame(title, x_label, x_range, y_range, body)
 
 
@@ -55,5 +68,8 @@ def ranked(values: Values, title: str, x_label: str) -> str:
     x = np.arange(1.0, len(values) + 1)
     y_range = (0.0, max(float(values.max()) * 1.05, 1e-6))
     x_range = (1.0, float(len(values)))
-    line = f'<path d="{_path(x, values, x_range, y_range)}" fill="none" stroke="#0072b2" stroke-width="1.5"/>'
+    line = (
+        f'<path d="{_path(x, values, x_range, y_range)}" fill="none" stroke="#0072b2" '
+        'stroke-width="1.5"/>'
+    )
     return _frame(title, x_label, x_range, y_range, line)

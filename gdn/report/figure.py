@@ -37,7 +37,9 @@ def _draw(panel: Panel) -> Image.Image:
     return tile
 
 
-def save_panels(path: Path, rows: list[list[Panel]], sampling_angstrom: float, bar_nm: float = 1.0) -> None:
+def save_panels(
+    path: Path, rows: list[list[Panel]], sampling_angstrom: float, bar_nm: float = 1.0
+) -> None:
     """Write rows of panels as a PNG with one scale bar of `bar_nm`."""
     tiles = [[_draw(panel) for panel in row] for row in rows]
     gap = 6

@@ -12,21 +12,25 @@ from gdn.report.ledger import Entry, Ledger, decibels, sentence
 from gdn.storage import writing
 
 STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:1240px;padding:0 1em;color:#222;background:#fff}
-table{border-collapse:collapse;margin:1em 0}td,th{border:1px solid #ccc;padding:.25em .6em;text-align:right;font-size:14px}
+body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:1240px;padding:0 1em}
+body{color:#222;background:#fff}table{border-collapse:collapse;margin:1em 0}
+td,th{border:1px solid #ccc;padding:.25em .6em;text-align:right;font-size:14px}
 td:first-child,th:first-child,td.w{text-align:left}th{background:#f3f3f3}
 .p{display:flex;flex-wrap:wrap;gap:10px}figure{margin:0;max-width:290px}img{width:290px;display:block}
 figcaption,svg text{font-size:12px;fill:#333}svg .t{font-weight:600}
 .warn{background:#fff3cd;border-left:4px solid #e69f00;padding:.4em .8em;margin:.4em 0}
 .key span{margin-right:1em}
-.key i{display:inline-block;width:.8em;height:.8em;border-radius:50%;border:2px solid;margin-right:.3em}
+.key i{display:inline-block;width:.8em;height:.8em;margin-right:.3em}
+.key i{border-radius:50%;border:2px solid}
 section{border-top:1px solid #ddd;margin-top:1.5em}dt{font-weight:600}dd{margin:0 0 .3em 0}
 """
-GUIDE = """<p>Spread: half-width of the interval that holds the truth in 68 of 100 pixels, as measured on simulated frames of the
-kind the model was trained for. p: share of such frames that fit their model as badly; if it is below 0.01, rely on nothing on
-this page. Held out: gdn ran on three quarters of the electrons. On the rest it was scored, beside a Gaussian blur of the best
-width and a flat image; the error is one standard error. Columns: present, cannot tell or absent by the counts, at the stated
-false-discovery rate. None of this replaces a second recording of the same object.</p>"""
+GUIDE = """\
+<p>Spread: half-width of the interval that holds the truth in 68 of 100 pixels, as measured on
+simulated frames of the kind the model was trained for. p: share of such frames that fit their model
+as badly; if it is below 0.01, rely on nothing on this page. Held out: gdn ran on three quarters of
+the electrons. On the rest it was scored, beside a Gaussian blur of the best width and a flat image;
+the error is one standard error. Columns: present, cannot tell or absent by the counts, at the
+stated false-discovery rate. None of this replaces a second recording of the same object.</p>"""
 
 
 @dataclass(frozen=True)
@@ -51,15 +55,22 @@ def page(run: ReportedRun, ledger: Ledger) -> str:
     hidden = sum(not e.pictures for e in ledger.entries)
     note = f"<p>{hidden} further frames are in the table only.</p>" if hidden else ""
     return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(run.title)}</title><style>{STYLE}</style>'
+        '<!DOCTYPE html><html lang="en"><head><meta '
+        f'charset="utf-8"><title>{escape(run.title)}</title><style>{STYLE}</style>'
         f"</head><body><h1>{escape(run.title)}</h1>{GUIDE}{_key()}<ul>{pooled}</ul>{_table(ledger.entries)}{note}{frames}"
         f"<section><h2>How to repeat it</h2><dl>{facts}</dl></section></body></html>\n"
     )
 
 
 def _key() -> str:
-    names = "".join(f'<span><i style="border-color:rgb{colour}"></i>{escape(name)}</span>' for name, colour in COLOURS.items())
-    return f'<p class="key">Columns: {names} (missing: the counts want one where the image shows none)</p>'
+    names = "".join(
+        f'<span><i style="border-color:rgb{colour}"></i>{escape(name)}</span>'
+        for name, colour in COLOURS.items()
+    )
+    return (
+        f'<p class="key">Columns: {names} (missing: the counts want one where the '
+        "image shows none)</p>"
+    )
 
 
 def _table(entries: list[Entry]) -> str:
@@ -80,8 +91,15 @@ def _table(entries: list[Entry]) -> str:
 def _row(number: int, entry: Entry) -> str:
     p, atoms = entry.row["explained_p"], entry.row["atoms"]
     by_name = {c.against: c for c in entry.scores}
-    scores = [f"{decibels(c)}, {c.verdict}" if (c := by_name.get(name)) else "–" for name in ("best blur", "constant")]
-    columns = "–" if atoms is None else " / ".join(str(v) for v in atoms.values()) + (f" ({entry.missing} missing)")
+    scores = [
+        f"{decibels(c)}, {c.verdict}" if (c := by_name.get(name)) else "–"
+        for name in ("best blur", "constant")
+    ]
+    columns = (
+        "–"
+        if atoms is None
+        else " / ".join(str(v) for v in atoms.values()) + (f" ({entry.missing} missing)")
+    )
     name = escape(entry.name)
     cells = [
         f'<a href="#f{number}">{name}</a>' if entry.pictures else name,
@@ -98,14 +116,19 @@ def _row(number: int, entry: Entry) -> str:
 def _section(number: int, entry: Entry) -> str:
     warnings = "".join(f'<p class="warn">{escape(w)}</p>' for w in entry.row["warnings"])
     scores = "".join(f"<li>{escape(sentence(c))}; verdict: {c.verdict}</li>" for c in entry.scores)
-    calibrated = "The spread is calibrated." if entry.calibrated else "The spread is NOT calibrated."
+    calibrated = (
+        "The spread is calibrated." if entry.calibrated else "The spread is NOT calibrated."
+    )
     figures = "".join(
-        f'<figure><img src="{uri}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
+        f'<figure><img src="{uri}" '
+        f'alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
         for caption, uri in entry.pictures
     )
     return (
-        f'<section id="f{number}"><h2>{escape(entry.name)}</h2>{warnings}<div class="p">{figures}</div>'
-        f'<div class="p">{"".join(entry.charts)}</div><p>Noise: {escape(entry.noise)}. {calibrated} '
+        f'<section id="f{number}"><h2>{escape(entry.name)}</h2>{warnings}<div '
+        f'class="p">{figures}</div>'
+        f'<div class="p">{"".join(entry.charts)}</div><p>Noise: '
+        f"{escape(entry.noise)}. {calibrated} "
         f"Objective: {_nats(entry.row['objective'])}.</p><ul>{scores}</ul></section>"
     )
 

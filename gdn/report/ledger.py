@@ -29,7 +29,8 @@ QUALITY = 82
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One frame: what the table shows, and its pictures as (caption, data URI or SVG) where it has any."""
+    """One frame: what the table shows, and its pictures as (caption, data URI or SVG) where it has
+    any."""
 
     name: str
     row: dict[str, Any]
@@ -44,8 +45,9 @@ class Entry:
 
 @dataclass(kw_only=True)
 class Ledger:
-    """Sees every frame of a run (`gdn.pipeline.denoise_file.Witness`). `keep`: its entries, for a report, the first PICTURES
-    of them with pictures where `pictures`; else only what can be said of all of them together."""
+    """Sees every frame of a run (`gdn.pipeline.denoise_file.Witness`). `keep`: its entries, for a
+    report, the first PICTURES of them with pictures where `pictures`; else only what can be said of
+    all of them together."""
 
     keep: bool = False
     pictures: bool = True
@@ -60,8 +62,14 @@ class Ledger:
         result, trust = judged.result, judged.trust
         show = self.keep and self.pictures and self.frames < PICTURES
         noise = result.noise
-        level = f"read noise {noise.read_noise:.3g}" if noise.kind == "gaussian" else f"{result.dose:.3g} e/px in vacuum"
-        about = f"{noise.kind}, {level}, gain {noise.gain:.3g}, offset {noise.offset:.3g} ({noise.how})"
+        level = (
+            f"read noise {noise.read_noise:.3g}"
+            if noise.kind == "gaussian"
+            else f"{result.dose:.3g} e/px in vacuum"
+        )
+        about = (
+            f"{noise.kind}, {level}, gain {noise.gain:.3g}, offset {noise.offset:.3g} ({noise.how})"
+        )
         self.add(
             Entry(
                 name=f"{source.name} [{index}]",
@@ -94,9 +102,14 @@ class Ledger:
         """What to say after a run of several frames."""
         said = []
         if self.scored > 1:
-            said = [f"{self.scored} frames, on held-out electrons: {sentence(c)}" for c in self.pooled()]
+            said = [
+                f"{self.scored} frames, on held-out electrons: {sentence(c)}" for c in self.pooled()
+            ]
         if self.unlike and self.frames > 1:
-            said.append(f"{self.unlike} of {self.frames} frames cannot be explained by the generator (p < {REFUSED:g})")
+            said.append(
+                f"{self.unlike} of {self.frames} frames cannot be explained by the generator "
+                f"(p < {REFUSED:g})"
+            )
         return said
 
 
@@ -130,27 +143,47 @@ def data_uri(picture: Image.Image) -> str:
 
 
 def _pictures(frame: Array, result: FrameResult, trust: Trust) -> list[tuple[str, str]]:
-    found = [("noisy", gray_picture(frame, PIXELS)), ("denoised", gray_picture(result.image, PIXELS))]
+    found = [
+        ("noisy", gray_picture(frame, PIXELS)),
+        ("denoised", gray_picture(result.image, PIXELS)),
+    ]
     if np.isfinite(trust.spread).all():
         top = float(np.percentile(trust.spread, 99.5))
         level = max(float(np.mean(result.image)) - result.noise.offset, 1e-30)
-        found.append((f"spread, white = {100 * top / level:.2g} % of the mean", gray_picture(trust.spread, PIXELS, 0.0, top)))
+        found.append(
+            (
+                f"spread, white = {100 * top / level:.2g} % of the mean",
+                gray_picture(trust.spread, PIXELS, 0.0, top),
+            )
+        )
     if result.estimate is not None:
         residual = gray_picture(whitened_residual(result.estimate), PIXELS, -4, 4)
-        found.append(("residual over its noise, -4 to 4", residual.resize(found[0][1].size, Image.Resampling.NEAREST)))
+        found.append(
+            (
+                "residual over its noise, -4 to 4",
+                residual.resize(found[0][1].size, Image.Resampling.NEAREST),
+            )
+        )
     if trust.atoms is not None:
         found.append(("columns", overlay(result.image, trust.atoms, PIXELS)))
     if trust.fit is not None:
-        spots = gray_picture(trust.fit.map, PIXELS, -5, 5).resize(found[0][1].size, Image.Resampling.NEAREST)
+        spots = gray_picture(trust.fit.map, PIXELS, -5, 5).resize(
+            found[0][1].size, Image.Resampling.NEAREST
+        )
         found.append(("misfit of the generator, -5 to 5 standard deviations", spots))
     return [(caption, data_uri(picture)) for caption, picture in found]
 
 
 def _charts(found: Estimate) -> list[str]:
     residual: NDArray[np.float64] = whitened_residual(found).ravel().astype(np.float64)
-    charts = [histogram(residual, "residual; dashed: pure noise", "standard deviations of the noise")]
+    charts = [
+        histogram(residual, "residual; dashed: pure noise", "standard deviations of the noise")
+    ]
     above = _above_best(found)
-    return [*charts, ranked(above, "restarts: nats above the best", "restart, best first (mean over tiles)")]
+    return [
+        *charts,
+        ranked(above, "restarts: nats above the best", "restart, best first (mean over tiles)"),
+    ]
 
 
 def _above_best(found: Estimate) -> NDArray[np.float64]:

@@ -1,1 +1,2 @@
-"""Latent search: likelihood, bank and scoring, refinement, posterior. Pure functions over an Engine."""
+"""Latent search: likelihood, bank and scoring, refinement, posterior. Pure functions over an
+Engine."""

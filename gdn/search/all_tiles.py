@@ -1,4 +1,5 @@
-"""All tiles of a frame searched in portions, so that a large frame needs little more memory than its tiles."""
+"""All tiles of a frame searched in portions, so that a large frame needs little more memory than
+its tiles."""
 
 from __future__ import annotations
 
@@ -17,12 +18,21 @@ from gdn.search.laplace import laplace, sampled_variance
 from gdn.search.portions import in_portions
 from gdn.search.progress import Watch
 from gdn.search.refine import Candidates, join
-from gdn.search.tile_search import EMPTY, SearchSettings, best_of_each, exchanged, propose, search, structure
+from gdn.search.tile_search import (
+    EMPTY,
+    SearchSettings,
+    best_of_each,
+    exchanged,
+    propose,
+    search,
+    structure,
+)
 
 
 @dataclass(kw_only=True)
 class SearchedTiles:
-    """The candidates of all tiles: `mixture` for blending, the best of each without its mean, every one's objective."""
+    """The candidates of all tiles: `mixture` for blending, the best of each without its mean, every
+    one's objective."""
 
     mixture: Mixture
     best: Candidates | None = None
@@ -49,7 +59,9 @@ class SearchedTiles:
         return float(np.exp(np.median(np.concatenate(self.log_dose))))
 
 
-def proposed(engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, settings: SearchSettings) -> Array:
+def proposed(
+    engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, settings: SearchSettings
+) -> Array:
     """The blended image of unrefined starts."""
     mixture = Mixture(tiling, settings.temperature, spread=False)
     dose = float(binned.counts.mean())
@@ -62,9 +74,21 @@ def proposed(engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, setting
     return mixture.image()
 
 
-def searched(engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, settings: SearchSettings, watch: Watch) -> SearchedTiles:
-    """Search every tile; then the encoder sees the blended frame, and its new guesses join each tile's candidates, once."""
-    pool = SearchedTiles(mixture=Mixture(tiling, 1e-9 if settings.estimate == "map" else settings.temperature, watch.spread))
+def searched(
+    engine: Engine,
+    bank: Bank,
+    binned: Binned,
+    tiling: Tiling,
+    settings: SearchSettings,
+    watch: Watch,
+) -> SearchedTiles:
+    """Search every tile; then the encoder sees the blended frame, and its new guesses join each
+    tile's candidates, once."""
+    pool = SearchedTiles(
+        mixture=Mixture(
+            tiling, 1e-9 if settings.estimate == "map" else settings.temperature, watch.spread
+        )
+    )
     dose = float(binned.counts.mean())
     count, patch = len(tiling.corners), tiling.patch
 
@@ -96,7 +120,9 @@ def searched(engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, setting
     return pool
 
 
-def within(engine: Engine, pool: SearchedTiles, binned: Binned, settings: SearchSettings, seed: int) -> Array:
+def within(
+    engine: Engine, pool: SearchedTiles, binned: Binned, settings: SearchSettings, seed: int
+) -> Array:
     """Standard deviation within each tile's best restart, by the Laplace approximation, blended."""
     tiling, best = pool.mixture.tiling, pool.best
     if settings.laplace == "none" or best is None:
@@ -108,7 +134,9 @@ def within(engine: Engine, pool: SearchedTiles, binned: Binned, settings: Search
         found = replace(found, tile=found.tile - index[0])
         if settings.laplace == "exact":
             return laplace(engine, data, found)[1]
-        return sampled_variance(engine, data, found, settings.laplace_samples, seed, first_tile=int(index[0]))
+        return sampled_variance(
+            engine, data, found, settings.laplace_samples, seed, first_tile=int(index[0])
+        )
 
     for index, found in in_portions(len(variance), tiling.patch, work):
         variance[index] = found

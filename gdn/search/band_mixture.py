@@ -1,15 +1,17 @@
 """The result as a mixture of candidates, weighted by band of spatial frequency on counts held out.
 
-A candidate makes an image of the counts it is given. All make one of the first part of the counts; in every band those
-weights (not negative, of sum one) are found whose mixture has the least squared error on the second part. For images a_i,
-weights w_i and counts y of mean x, all in the same units, the error |sum w_i a_i - x|^2 is, but for |x|^2, the quadratic
-form of <a_i, a_j> and <a_i, y>, without bias because y is independent of every a_i (stacked regression: Wolpert 1992,
-Breiman 1996, on thinned counts: Leiner et al. 2023). The same weights then mix the images of all counts.
+A candidate makes an image of the counts it is given. All make one of the first part of the counts;
+in every band those weights (not negative, of sum one) are found whose mixture has the least squared
+error on the second part. For images a_i, weights w_i and counts y of mean x, all in the same units,
+the error |sum w_i a_i - x|^2 is, but for |x|^2, the quadratic form of <a_i, a_j> and <a_i, y>,
+without bias because y is independent of every a_i (stacked regression: Wolpert 1992, Breiman 1996,
+on thinned counts: Leiner et al. 2023). The same weights then mix the images of all counts.
 
-Bands are smooth windows of the mirrored frame's cosine transform that sum to one. The error of a mixture is at most the sum of
-the bands' (Jensen), so that bands may be decided one by one. Counts held out say less of each band than of all: weights that
-are the same in all bands are found first, then those of each band from there. Weights move by the share 1 - MARGIN / gain:
-free ones gain a nat or two on noise alone.
+Bands are smooth windows of the mirrored frame's cosine transform that sum to one. The error of a
+mixture is at most the sum of the bands' (Jensen), so that bands may be decided one by one. Counts
+held out say less of each band than of all: weights that are the same in all bands are found first,
+then those of each band from there. Weights move by the share 1 - MARGIN / gain: free ones gain a
+nat or two on noise alone.
 """
 
 from __future__ import annotations
@@ -29,13 +31,21 @@ from gdn.search.held_out_shares import MARGIN, Choice, Recorded, Split
 
 Values = NDArray[np.float64]
 
-CENTRES = (0.05, 0.15, 0.3, 0.45, 0.65, 0.9)  # 1/Å: from the particle's outline over lattice spacings to where images end
+CENTRES = (
+    0.05,
+    0.15,
+    0.3,
+    0.45,
+    0.65,
+    0.9,
+)  # 1/Å: from the particle's outline over lattice spacings to where images end
 DISAGREEMENT = 2.0  # px, over which squared differences of candidates are averaged
 OWN = ("generator", "filter")  # candidates that are always there
 
 
 class Candidate(Protocol):
-    """Something that makes an image (rows, columns) of recorded counts, in electrons per pixel of the generator's grid."""
+    """Something that makes an image (rows, columns) of recorded counts, in electrons per pixel of
+    the generator's grid."""
 
     @property
     def name(self) -> str:
@@ -51,9 +61,10 @@ class Candidate(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Mixing:
-    """`weights` (bands, candidates) of the candidates `names` in the bands around CENTRES, 1/Å, and how they came about: the
-    `prior` ones, those without the other candidates; `gain` (bands,) of the mixture over the prior one on held-out counts,
-    `alone` (bands, candidates) of each candidate, nats; `contrast` (bands,) of the image's contrast that lies there."""
+    """`weights` (bands, candidates) of the candidates `names` in the bands around CENTRES, 1/Å, and
+    how they came about: the `prior` ones, those without the other candidates; `gain` (bands,) of
+    the mixture over the prior one on held-out counts, `alone` (bands, candidates) of each
+    candidate, nats; `contrast` (bands,) of the image's contrast that lies there."""
 
     names: tuple[str, ...]
     weights: Values
@@ -97,8 +108,9 @@ def _named(names: tuple[str, ...], values: Values, digits: int) -> dict[str, flo
 
 
 def bands(shape: tuple[int, int], sampling: tuple[float, float]) -> Iterator[Values]:
-    """Windows (rows, columns) of the cosine transform of an image of `shape`, Å per px along rows and columns `sampling`:
-    around each of CENTRES, falling as a squared cosine to the neighbours'; they sum to one."""
+    """Windows (rows, columns) of the cosine transform of an image of `shape`, Å per px along rows
+    and columns `sampling`: around each of CENTRES, falling as a squared cosine to the neighbours';
+    they sum to one."""
     rows, columns = (np.arange(n) / (2 * n * step) for n, step in zip(shape, sampling, strict=True))
     place = np.interp(np.hypot(rows[:, None], columns[None]), CENTRES, np.arange(len(CENTRES)))
     for band in range(len(CENTRES)):
@@ -106,12 +118,22 @@ def bands(shape: tuple[int, int], sampling: tuple[float, float]) -> Iterator[Val
 
 
 def choose_mixing(
-    parts: Split, images: Sequence[Array], names: tuple[str, ...], choice: Choice, sampling: tuple[float, float]
+    parts: Split,
+    images: Sequence[Array],
+    names: tuple[str, ...],
+    choice: Choice,
+    sampling: tuple[float, float],
 ) -> Mixing:
-    """Weights of candidates' `images` of the first part, the generator's and the plain filter's first (OWN)."""
+    """Weights of candidates' `images` of the first part, the generator's and the plain filter's
+    first (OWN)."""
     prior = np.zeros(len(images))
     prior[:2] = 1 - choice.share, choice.share
-    before = _cosines(sum((w * image for w, image in zip(prior[:2], images[:2], strict=True)), np.zeros_like(images[0])))
+    before = _cosines(
+        sum(
+            (w * image for w, image in zip(prior[:2], images[:2], strict=True)),
+            np.zeros_like(images[0]),
+        )
+    )
     offsets = np.stack([_cosines(image) - before for image in images])
     scale = (1 - parts.share) / parts.share  # of the first part's electrons to the second's
     target = _cosines(parts.second) / scale - before
@@ -121,7 +143,9 @@ def choose_mixing(
         weighted = (offsets * window).reshape(len(images), -1) / (2 * variance)
         forms.append((weighted @ offsets.reshape(len(images), -1).T, weighted @ target.ravel()))
         contrast.append(float((window * before**2).sum() - window[0, 0] * before[0, 0] ** 2))
-    everywhere = _moved(prior, np.sum([gram for gram, _ in forms], 0), np.sum([linear for _, linear in forms], 0))
+    everywhere = _moved(
+        prior, np.sum([gram for gram, _ in forms], 0), np.sum([linear for _, linear in forms], 0)
+    )
     weights = [_moved(everywhere, gram, linear) for gram, linear in forms]
     gain = [_gain(one, *form) for one, form in zip(weights, forms, strict=True)]
     alone = [[_gain(one, *form) for one in np.eye(len(images))] for form in forms]
@@ -137,7 +161,8 @@ def choose_mixing(
 
 
 def _moved(start: Values, gram: Values, linear: Values) -> Values:
-    """Weights moved from `start` towards the best ones, the less so the less those gain beyond MARGIN."""
+    """Weights moved from `start` towards the best ones, the less so the less those gain beyond
+    MARGIN."""
     best = _least_on_simplex(gram, linear)
     gain = _gain(best, gram, linear) - _gain(start, gram, linear)
     return start + (1 - MARGIN / gain) * (best - start) if gain > MARGIN else start
@@ -149,12 +174,18 @@ def _gain(weights: Values, gram: Values, linear: Values) -> float:
 
 
 def _least_on_simplex(gram: Values, linear: Values) -> Values:
-    """Weights, not negative and of sum one, of least w G w - 2 l w: exact, by trying every set of candidates."""
+    """Weights, not negative and of sum one, of least w G w - 2 l w: exact, by trying every set of
+    candidates."""
     count = len(linear)
     best, least = np.eye(count)[0], np.inf
     for size in range(1, count + 1):
         for chosen in map(list, itertools.combinations(range(count), size)):
-            system = np.block([[gram[np.ix_(chosen, chosen)], np.ones((size, 1))], [np.ones((1, size)), np.zeros((1, 1))]])
+            system = np.block(
+                [
+                    [gram[np.ix_(chosen, chosen)], np.ones((size, 1))],
+                    [np.ones((1, size)), np.zeros((1, 1))],
+                ]
+            )
             solved = np.linalg.lstsq(system, np.append(linear[chosen], 1.0), rcond=1e-12)[0][:size]
             if solved.min() < 0 or abs(solved.sum() - 1) > 1e-6:
                 continue
@@ -166,9 +197,11 @@ def _least_on_simplex(gram: Values, linear: Values) -> Values:
     return np.asarray(best)
 
 
-def mixed(images: Sequence[Array], mixing: Mixing, sampling: tuple[float, float]) -> tuple[Array, Array]:
-    """The mixture of candidates' `images`, and their disagreement: the root of the weighted mean of their squared differences
-    from it, averaged over DISAGREEMENT px."""
+def mixed(
+    images: Sequence[Array], mixing: Mixing, sampling: tuple[float, float]
+) -> tuple[Array, Array]:
+    """The mixture of candidates' `images`, and their disagreement: the root of the weighted mean of
+    their squared differences from it, averaged over DISAGREEMENT px."""
     shape = (images[0].shape[0], images[0].shape[1])
     spectra = [_cosines(image) for image in images]
     whole = np.zeros(shape)
@@ -178,7 +211,13 @@ def mixed(images: Sequence[Array], mixing: Mixing, sampling: tuple[float, float]
     square = np.zeros(shape)
     for spectrum, weights in zip(spectra, mixing.weights.T, strict=True):
         if weights.any():
-            part = sum((w * window for w, window in zip(np.sqrt(weights), bands(shape, sampling), strict=True)), np.zeros(shape))
+            part = sum(
+                (
+                    w * window
+                    for w, window in zip(np.sqrt(weights), bands(shape, sampling), strict=True)
+                ),
+                np.zeros(shape),
+            )
             square += _image(part * (spectrum - whole)) ** 2
     disagreement = np.sqrt(np.maximum(gaussian_filter(square, DISAGREEMENT), 0))
     return _image(whole).astype(np.float32), disagreement.astype(np.float32)

@@ -2,8 +2,8 @@
 
 Each restart has a seed of its own, so restart i of seed s is the same latent whatever N, batch or
 engine, and latents need not be stored. Images are stored in half precision (2 bytes a pixel): its
-rounding, 5e-4, is far below any noise, and keeps the ranking (docs/measurements/search.md). They are read
-through a memory map, so that a million restarts need disk, not memory.
+rounding, 5e-4, is far below any noise, and keeps the ranking (docs/measurements/search.md). They
+are read through a memory map, so that a million restarts need disk, not memory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ IN_MEMORY_BYTES = 2**30  # largest bank that --no-cache holds
 
 @dataclass(frozen=True, kw_only=True)
 class Bank:
-    """`images` (n, h, w) float16 with vacuum 1, of restarts 0 ... n - 1 of `seed`; `cached` if read from disk."""
+    """`images` (n, h, w) float16 with vacuum 1, of restarts 0 ... n - 1 of `seed`; `cached` if read
+    from disk."""
 
     seed: int
     dimension: int
@@ -42,8 +43,8 @@ class Bank:
         return len(self.images)
 
     def part(self, first: int, last: int) -> BankPart:
-        """Images `first` ... `last` - 1, ready to be scored. Those of a small bank are kept from frame to frame in single
-        precision, at four times their size in the cache."""
+        """Images `first` ... `last` - 1, ready to be scored. Those of a small bank are kept from
+        frame to frame in single precision, at four times their size in the cache."""
         key = first, last
         if key not in self._parts:
             part = BankPart(self.images[first:last])
@@ -59,12 +60,16 @@ class Bank:
 
 
 def bank_for(
-    engine: Engine, seed: int, count: int, use_cache: bool = True, progress: Callable[[int, int], None] = lambda d, t: None
+    engine: Engine,
+    seed: int,
+    count: int,
+    use_cache: bool = True,
+    progress: Callable[[int, int], None] = lambda d, t: None,
 ) -> Bank:
     """The bank of (model, seed, count), from the cache or made now in large batches.
 
-    A cache that cannot be written or read costs time, never the result. Raises CacheError where a bank
-    without a cache would not fit in memory.
+    A cache that cannot be written or read costs time, never the result. Raises CacheError where a
+    bank without a cache would not fit in memory.
     """
     card = engine.model.card
     shape = (count, card.patch, card.patch)
@@ -77,21 +82,30 @@ def bank_for(
         if size <= cache_limit():
             with contextlib.suppress(OSError):
                 _write(path, shape, engine, seed, progress)
-                return Bank(seed=seed, dimension=card.latent, images=np.load(path, mmap_mode="r", allow_pickle=False))
+                return Bank(
+                    seed=seed,
+                    dimension=card.latent,
+                    images=np.load(path, mmap_mode="r", allow_pickle=False),
+                )
     if size > IN_MEMORY_BYTES:
         raise CacheError(
-            f"a bank of {count} restarts takes {size / 2**30:.1f} GiB: too much for memory, so it needs the cache on disk"
+            f"a bank of {count} restarts takes {size / 2**30:.1f} GiB: too much for "
+            "memory, so it needs the cache on disk"
             f" (GDN_CACHE_DIR={path.parent.parent}, GDN_CACHE_GIB={cache_limit() / 2**30:g})"
         )
     images = np.concatenate(list(_generated(engine, seed, count, progress)))
     return Bank(seed=seed, dimension=card.latent, images=images)
 
 
-def _generated(engine: Engine, seed: int, count: int, progress: Callable[[int, int], None]) -> Iterator[NDArray[np.float16]]:
+def _generated(
+    engine: Engine, seed: int, count: int, progress: Callable[[int, int], None]
+) -> Iterator[NDArray[np.float16]]:
     """Images of restarts 0 ... count - 1, batch by batch."""
     for first in range(0, count, BATCH):
         last = min(first + BATCH, count)
-        yield engine.generate(restart_latents(seed, range(first, last), engine.model.card.latent)).astype(np.float16)
+        yield engine.generate(
+            restart_latents(seed, range(first, last), engine.model.card.latent)
+        ).astype(np.float16)
         progress(last, count)
 
 
@@ -106,13 +120,24 @@ def _read(path: Path, shape: tuple[int, ...]) -> NDArray[np.float16] | None:
     return images
 
 
-def _write(path: Path, shape: tuple[int, ...], engine: Engine, seed: int, progress: Callable[[int, int], None]) -> None:
-    """Make the bank in a file of this process's own and rename it: two processes cannot meet in it."""
+def _write(
+    path: Path,
+    shape: tuple[int, ...],
+    engine: Engine,
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Make the bank in a file of this process's own and rename it: two processes cannot meet in
+    it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     evict(path.parent, cache_limit() - 2 * int(np.prod(shape)))
     with writing(path) as temporary, temporary.open("wb") as stream:
         # Written, not mapped: a full disk is then an OSError, not a bus error.
-        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)), "fortran_order": False, "shape": shape}
+        header = {
+            "descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)),
+            "fortran_order": False,
+            "shape": shape,
+        }
         np.lib.format.write_array_header_1_0(stream, header)
         for images in _generated(engine, seed, shape[0], progress):
             stream.write(images.tobytes())

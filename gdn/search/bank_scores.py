@@ -14,14 +14,16 @@ from gdn.likelihood import FLOOR, Array, TileData
 
 
 def pixel_sigma(dose: NDArray[np.float64] | float, data: TileData) -> NDArray[np.float64]:
-    """Standard deviation of y / dose at the vacuum level, for a `dose` in electrons per binned pixel."""
+    """Standard deviation of y / dose at the vacuum level, for a `dose` in electrons per binned
+    pixel."""
     dose = np.asarray(dose, dtype=np.float64)
     return np.asarray(data.law.deviation(dose) / dose)
 
 
 @dataclass(frozen=True)
 class BankPart:
-    """Some bank images x (n, h, w), any precision; flattened (n, h w) float32, and log x, made when first asked for."""
+    """Some bank images x (n, h, w), any precision; flattened (n, h w) float32, and log x, made when
+    first asked for."""
 
     raw: NDArray[np.floating[Any]]
 
@@ -45,9 +47,9 @@ class BankPart:
 def bank_scores(part: BankPart, data: TileData, dose: float, chunk: int = 256) -> Array:
     """-log p of every tile under every bank image (tiles, n), up to a constant of the tile.
 
-    Tiles are taken `chunk` at a time. For Poisson and Gaussian noise the
-    dose of each pair is profiled out in closed form: NLL = -Y.log X + (sum Y) log(sum X), and
-    -(Y.X)^2 / (2 beta |X|^2). For shifted Poisson noise `dose` (electrons per binned pixel) is used for all.
+    Tiles are taken `chunk` at a time. For Poisson and Gaussian noise the dose of each pair is
+    profiled out in closed form: NLL = -Y.log X + (sum Y) log(sum X), and -(Y.X)^2 / (2 beta |X|^2).
+    For shifted Poisson noise `dose` (electrons per binned pixel) is used for all.
     """
     x = part.images if data.law.gaussian else part.positive
     if data.law.gaussian:
@@ -58,13 +60,20 @@ def bank_scores(part: BankPart, data: TileData, dose: float, chunk: int = 256) -
     for first in range(0, len(out), chunk):
         w = data.weights[first : first + chunk].reshape(-1, x.shape[1])
         y = data.counts[first : first + chunk].reshape(w.shape) * w
-        # Most tiles lie inside the frame: their weights are all one, and so is the product with them.
-        sums = product(w, level) if (w == 0).any() else np.broadcast_to(level.sum(1), (len(w), len(x)))
+        # Most tiles lie inside the frame: their weights are all one, and so is the product with
+        # them.
+        sums = (
+            product(w, level) if (w == 0).any() else np.broadcast_to(level.sum(1), (len(w), len(x)))
+        )
         score: NDArray[np.floating]
         if data.law.gaussian:
-            score = -(np.maximum(product(y, terms), 0) ** 2) / (2 * data.law.beta * np.maximum(sums, 1e-12))
+            score = -(np.maximum(product(y, terms), 0) ** 2) / (
+                2 * data.law.beta * np.maximum(sums, 1e-12)
+            )
         elif data.law.beta == 0:
-            score = -product(y, terms) + y.sum(1, keepdims=True) * np.log(sums / np.maximum(w.sum(1, keepdims=True), 1))
+            score = -product(y, terms) + y.sum(1, keepdims=True) * np.log(
+                sums / np.maximum(w.sum(1, keepdims=True), 1)
+            )
         else:
             score = dose * sums - product(y + data.law.beta * w, terms)
         out[first : first + chunk] = score

@@ -18,8 +18,9 @@ class Binned:
     valid: Array | None = None
 
     def tiles(self, tiling: Tiling) -> TileData:
-        """The observed tiles. Bad pixels count as not exposed: of Poisson counts y scaled up by 1 / f for the share f that
-        was recorded, f times the log-likelihood is that of what was recorded."""
+        """The observed tiles. Bad pixels count as not exposed: of Poisson counts y scaled up by 1 /
+        f for the share f that was recorded, f times the log-likelihood is that of what was
+        recorded."""
         counts, weights = cut(self.counts, tiling)
         if self.valid is not None:
             weights *= cut(self.valid, tiling)[0]

@@ -21,8 +21,11 @@ def candidate_weights(objective: Values, tile: NDArray[np.int64], temperature: f
     return np.asarray(raw / total[tile])
 
 
-def _weights(objective: Values, tile: NDArray[np.int64], temperature: float) -> tuple[Values, Values, Values]:
-    """exp(-objective / temperature) relative to each tile's best (n,), its sum over each tile, and the best objectives."""
+def _weights(
+    objective: Values, tile: NDArray[np.int64], temperature: float
+) -> tuple[Values, Values, Values]:
+    """exp(-objective / temperature) relative to each tile's best (n,), its sum over each tile, and
+    the best objectives."""
     tiles = int(tile.max()) + 1
     best = np.full(tiles, np.inf)
     np.minimum.at(best, tile, objective)
@@ -31,10 +34,11 @@ def _weights(objective: Values, tile: NDArray[np.int64], temperature: float) -> 
 
 
 class Mixture:
-    """What remains of each tile's candidates for blending: their weighted mean and mean square, as float32.
+    """What remains of each tile's candidates for blending: their weighted mean and mean square, as
+    float32.
 
-    Candidates come in any portions, those of a tile also in several: the memory is that of the tiles, not of the candidates.
-    Without `spread` it is half of that.
+    Candidates come in any portions, those of a tile also in several: the memory is that of the
+    tiles, not of the candidates. Without `spread` it is half of that.
     """
 
     def __init__(self, tiling: Tiling, temperature: float, spread: bool = True) -> None:
@@ -70,13 +74,16 @@ class Mixture:
     def image_and_spread(self) -> tuple[Array, Array]:
         """Posterior mean and spread over restarts and overlapping tiles.
 
-        The spread is the standard deviation of the estimates that meet in a pixel (restarts of a tile, and the tiles that
-        overlap there). It is not calibrated, and a lower bound: no confidence interval. Zero without the squares.
+        The spread is the standard deviation of the estimates that meet in a pixel (restarts of a
+        tile, and the tiles that overlap there). It is not calibrated, and a lower bound: no
+        confidence interval. Zero without the squares.
         """
         image = self.image()
         if not len(self._square):
             return image, np.zeros_like(image)
         spread = merge(self._square, self.tiling)
-        for row, level in zip(spread, image, strict=True):  # in double precision: the difference is small
+        for row, level in zip(
+            spread, image, strict=True
+        ):  # in double precision: the difference is small
             row[:] = np.sqrt(np.maximum(row.astype(np.float64) - level.astype(np.float64) ** 2, 0))
         return image, spread

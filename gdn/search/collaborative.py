@@ -1,8 +1,10 @@
-"""Collaborative filtering of an image in white noise of deviation 1: what is alike in many places is shrunk together.
+"""Collaborative filtering of an image in white noise of deviation 1: what is alike in many places
+is shrunk together.
 
-The method of Dabov et al. 2007 (BM3D) with sizes for crystals, whose blocks repeat over the whole field: they are looked for far
-away and taken in groups of 64. Two passes: coefficients of each group's three-dimensional cosine transform that rise above the
-noise are kept; then each is shrunk by the empirical Wiener rule, the first pass its pilot. Images (rows, columns) float32.
+The method of Dabov et al. 2007 (BM3D) with sizes for crystals, whose blocks repeat over the whole
+field: they are looked for far away and taken in groups of 64. Two passes: coefficients of each
+group's three-dimensional cosine transform that rise above the noise are kept; then each is shrunk
+by the empirical Wiener rule, the first pass its pilot. Images (rows, columns) float32.
 """
 
 from __future__ import annotations
@@ -36,17 +38,21 @@ _WINDOW = np.outer(_TAPER, _TAPER).astype(np.float32)
 
 
 def collaborative_filter(noisy: Array) -> Array:
-    """The expected image of `noisy`, noise of deviation 1; the mean where it is smaller than LEAST px. Deterministic."""
+    """The expected image of `noisy`, noise of deviation 1; the mean where it is smaller than LEAST
+    px. Deterministic."""
     if min(noisy.shape) < LEAST:
         return np.full_like(noisy, noisy.mean())
-    level = np.float32(noisy.mean())  # blocks are compared about zero, where single precision is finest
+    level = np.float32(
+        noisy.mean()
+    )  # blocks are compared about zero, where single precision is finest
     padded = np.pad(noisy.astype(np.float32) - level, BLOCK, mode="symmetric")
     pilot = _pass(padded, np.asarray(gaussian_filter(padded, SMOOTH)), GROUPS[0], wiener=False)
     return _pass(padded, pilot, GROUPS[1], wiener=True)[BLOCK:-BLOCK, BLOCK:-BLOCK] + level
 
 
 def _pass(noisy: Array, pilot: Array, group: int, wiener: bool) -> Array:
-    """One pass: blocks matched in `pilot`, which with `wiener` also says how much of each coefficient is signal."""
+    """One pass: blocks matched in `pilot`, which with `wiener` also says how much of each
+    coefficient is signal."""
     total, weight = np.zeros(noisy.size), np.zeros(noisy.shape)
     offset, columns = np.arange(BLOCK), noisy.shape[1]
     within = (offset[:, None] * columns + offset).ravel()
@@ -65,11 +71,14 @@ def _pass(noisy: Array, pilot: Array, group: int, wiener: bool) -> Array:
         gain[:, 0, 0] = 1  # the group's mean is as good as known
         spectrum *= gain
         found = _transform(spectrum, inverse=True)
-        # A group counts by the inverse of the noise that is left in it (Dabov et al. 2007, eqs. 10 and 11).
+        # A group counts by the inverse of the noise that is left in it (Dabov et al. 2007, eqs. 10
+        # and 11).
         share = 1 / np.maximum(np.einsum("nij,nij->n", gain, gain), 1)
         found *= share[:, None, None] * _WINDOW.ravel()
         total[here] += np.bincount(index.ravel(), found.ravel(), here.stop - here.start)
-        counted = np.bincount(corner.ravel(), np.repeat(share, corner.shape[1]), here.stop - here.start)
+        counted = np.bincount(
+            corner.ravel(), np.repeat(share, corner.shape[1]), here.stop - here.start
+        )
         counted = counted.reshape(-1, columns)
         for axis in (0, 1):  # a block's window begins at its first pixel
             counted = convolve1d(counted, _TAPER, axis, mode="constant", origin=-(BLOCK // 2))
@@ -78,8 +87,9 @@ def _pass(noisy: Array, pilot: Array, group: int, wiener: bool) -> Array:
 
 
 def _transform(blocks: NDArray[np.float32], inverse: bool = False) -> NDArray[np.float32]:
-    """Orthonormal cosine transform of (groups, group, BLOCK^2) within the blocks and across each group, or its inverse. As two
-    matrix products: for so short axes they take half the time of a fast transform."""
+    """Orthonormal cosine transform of (groups, group, BLOCK^2) within the blocks and across each
+    group, or its inverse. As two matrix products: for so short axes they take half the time of a
+    fast transform."""
     across, inside = _cosines(blocks.shape[1]), np.kron(_cosines(BLOCK), _cosines(BLOCK))
     return np.asarray(across.T @ (blocks @ inside) if inverse else across @ (blocks @ inside.T))
 
@@ -97,8 +107,8 @@ def _references(length: int) -> Index:
 
 
 def _matches(pilot: Array, group: int) -> Iterator[tuple[Index, Index]]:
-    """First rows and columns, each (references, group), of the blocks most like each reference block, in the order of their
-    likeness; a strip of references at a time."""
+    """First rows and columns, each (references, group), of the blocks most like each reference
+    block, in the order of their likeness; a strip of references at a time."""
     top, left = _references(pilot.shape[0]), _references(pilot.shape[1])
     per_strip = max(1, STRIP // len(left))
     for start in range(0, len(top), per_strip):
@@ -121,17 +131,21 @@ def _matches_within(pilot: Array, top: Index, left: Index, group: int) -> tuple[
 
 
 def _distances(pilot: Array, top: Index, left: Index) -> NDArray[np.float32]:
-    """Mean squared differences (shifts, rows, columns) of the reference blocks from those at every shift up to REACH along
-    either axis, rows of shifts first; infinite where a block would leave the image, -1 for the reference itself.
+    """Mean squared differences (shifts, rows, columns) of the reference blocks from those at every
+    shift up to REACH along either axis, rows of shifts first; infinite where a block would leave
+    the image, -1 for the reference itself.
 
-    Sums over the rows of a block are rounded once, then those over its columns, whatever their order: a block that is its own
-    mirror image is exactly as far from another as from that one's mirror image.
+    Sums over the rows of a block are rounded once, then those over its columns, whatever their
+    order: a block that is its own mirror image is exactly as far from another as from that one's
+    mirror image.
     """
     side = 2 * REACH + 1
     found = np.empty((side, side, len(top), len(left)), np.float32)
     inner = pilot[top[0] : top[-1] + BLOCK]
     around = np.pad(pilot, REACH, constant_values=np.inf)
-    shifted = sliding_window_view(around, pilot.shape[1], axis=1)[top[0] :]  # (rows, shifts along columns, columns)
+    shifted = sliding_window_view(around, pilot.shape[1], axis=1)[
+        top[0] :
+    ]  # (rows, shifts along columns, columns)
     some = max(1, PIECE // inner.size)
     for dy, dx in itertools.product(range(side), range(0, side, some)):
         square = inner[:, None] - shifted[dy : dy + len(inner), dx : dx + some]
@@ -143,8 +157,9 @@ def _distances(pilot: Array, top: Index, left: Index) -> NDArray[np.float32]:
 
 
 def _block_means(values: NDArray[np.float32], starts: Index) -> NDArray[np.float32]:
-    """Means (starts, ...) over BLOCK of `values` (n, ...) along the first axis, from each of `starts` on: multiples of STEP, and
-    one more at the end. A block is two halves, of which each belongs to two blocks."""
+    """Means (starts, ...) over BLOCK of `values` (n, ...) along the first axis, from each of
+    `starts` on: multiples of STEP, and one more at the end. A block is two halves, of which each
+    belongs to two blocks."""
     regular = len(starts) - (starts[-1] % STEP > 0)
     end = STEP * (regular + 1)
     halves = np.add(values[0:end:STEP], values[1:end:STEP], dtype=np.float64)

@@ -26,7 +26,8 @@ from gdn.search.tile_search import SearchSettings
 
 @dataclass(frozen=True, kw_only=True)
 class FrameResult:
-    """A denoised frame: `image` and `raw_spread` in the frame's own units and shape, and how they came about.
+    """A denoised frame: `image` and `raw_spread` in the frame's own units and shape, and how they
+    came about.
 
     The raw spread is not calibrated; `gdn.trust` makes the spread of it.
     """
@@ -46,11 +47,15 @@ class FrameResult:
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     bad: Mask | None = None  # pixels of the frame that were left out
-    mixing: Mixing | None = None  # the candidates' weights, where there were others than generator and filter
+    # the candidates' weights, where there were others than generator and filter
+    mixing: Mixing | None = None
 
     def on_frame(self, binned: Array) -> Array:
-        """An image in electrons per binned pixel on the frame's grid, in the frame's units without the offset."""
-        return np.asarray(unbin(binned, self.grids) / self.grids.area * self.noise.gain, dtype=np.float32)
+        """An image in electrons per binned pixel on the frame's grid, in the frame's units without
+        the offset."""
+        return np.asarray(
+            unbin(binned, self.grids) / self.grids.area * self.noise.gain, dtype=np.float32
+        )
 
 
 @one_blas_thread()
@@ -64,14 +69,20 @@ def denoise_frame(
     progress: Progress = lambda share: None,
     others: Sequence[Candidate] = (),
 ) -> FrameResult:
-    """Denoise one frame (rows, columns) float32, mixed with `others`, weighted on held-out counts. Raises ValueError where the
-    noise model contradicts it."""
+    """Denoise one frame (rows, columns) float32, mixed with `others`, weighted on held-out counts.
+    Raises ValueError where the noise model contradicts it."""
     watch = Watch(Clock(), progress)
     defects, whole, model = examined(frame, noise)
     electrons = model.electrons(whole)
     grids, counts = _binned(electrons, sampling_angstrom, engine)
-    valid = None if defects.bad is None else bin_sum((~defects.bad).astype(np.float32), grids) / np.float32(grids.area)
-    warnings = defects.notes + _warnings(model, float(counts.mean()), grids, engine.model.card.patch)
+    valid = (
+        None
+        if defects.bad is None
+        else bin_sum((~defects.bad).astype(np.float32), grids) / np.float32(grids.area)
+    )
+    warnings = defects.notes + _warnings(
+        model, float(counts.mean()), grids, engine.model.card.patch
+    )
     watch.clock.mark("prepare")
     recorded = Recorded(electrons, model.law, grids)
     binned = Binned(counts, model.law.of_sum(grids.area), valid)
@@ -105,18 +116,26 @@ def denoise_frame(
 def binned_frame(
     frame: Array, sampling_angstrom: float, engine: Engine, noise: NoiseModel | None
 ) -> tuple[NoiseModel, Grids, Array]:
-    """Noise model, grids, and the frame in electrons on the generator's grid. Raises ValueError where the
-    noise model contradicts the frame."""
+    """Noise model, grids, and the frame in electrons on the generator's grid. Raises ValueError
+    where the noise model contradicts the frame."""
     model = noise_of(frame, noise)
     return model, *_binned(model.electrons(frame), sampling_angstrom, engine)
 
 
 def _binned(electrons: Array, sampling_angstrom: float, engine: Engine) -> tuple[Grids, Array]:
-    """Grids, and a frame in electrons on the generator's grid. Raises InputError for one without a signal."""
-    grids = grids_for((electrons.shape[0], electrons.shape[1]), sampling_angstrom, engine.model.card.sampling_angstrom)
+    """Grids, and a frame in electrons on the generator's grid. Raises InputError for one without a
+    signal."""
+    grids = grids_for(
+        (electrons.shape[0], electrons.shape[1]),
+        sampling_angstrom,
+        engine.model.card.sampling_angstrom,
+    )
     binned = bin_sum(electrons, grids)
     if binned.mean() <= 0:
-        raise InputError("the mean signal is not above the estimated offset of the detector; give the noise, for example poisson")
+        raise InputError(
+            "the mean signal is not above the estimated offset of the detector; give the "
+            "noise, for example poisson"
+        )
     return grids, binned
 
 
@@ -125,24 +144,39 @@ def _doubts(choice: Choice, residual_share: float, mixing: Mixing | None) -> lis
     if mixing is not None and mixing.changed:
         shares = ", ".join(f"{name} {mixing.share(name):.0%}" for name in mixing.names)
         if mixing.share(OWN[0]) < 0.5 or residual_share > 0.5:
-            return [f"the generator explains little of this frame; its contrast is a mixture of {shares}"]
+            return [
+                "the generator explains little of this frame; its contrast is a mixture of "
+                f"{shares}"
+            ]
         return []
     found = []
     if choice.filter_wins:
         found.append(
-            f"a plain filter explains held-out counts better than the generator; {choice.share:.0%} of the result is the filter's"
+            "a plain filter explains held-out counts better than the generator; "
+            f"{choice.share:.0%} of the result is the filter's"
         )
     if residual_share > 0.5:
-        found.append("the generator explains little of this frame: most of the result is a filtered residual")
+        found.append(
+            "the generator explains little of this frame: most of the result is a filtered residual"
+        )
     return found
 
 
 def _warnings(model: NoiseModel, dose: float, grids: Grids, patch: int) -> list[str]:
     found = []
     if min(grids.binned_shape) < patch:
-        found.append(f"the frame covers {grids.binned_shape[0]}x{grids.binned_shape[1]} generator px, less than one tile")
+        found.append(
+            f"the frame covers {grids.binned_shape[0]}x{grids.binned_shape[1]} generator "
+            "px, less than one tile"
+        )
     if grids.area < 1:
-        found.append("the frame is sampled more coarsely than the generator: its finest detail is not in the data")
+        found.append(
+            "the frame is sampled more coarsely than the generator: its finest detail is "
+            "not in the data"
+        )
     if not model.law.gaussian and dose < 1:
-        found.append(f"only {dose:.2g} electrons per pixel of the generator: the frame holds next to no information")
+        found.append(
+            f"only {dose:.2g} electrons per pixel of the generator: the frame holds next "
+            "to no information"
+        )
     return found

@@ -1,4 +1,5 @@
-"""The estimate on the generator's grid: search, blend, what is added where the generator ends, and other candidates.
+"""The estimate on the generator's grid: search, blend, what is added where the generator ends, and
+other candidates.
 
 All images are float32 (rows, columns) in electrons per binned pixel.
 """
@@ -26,8 +27,9 @@ from gdn.search.tile_search import SearchSettings
 
 @dataclass(frozen=True, kw_only=True)
 class TileFit:
-    """How each tile was explained: `objective` of its best restart, nats; `energy` |z|^2 / 2 of that one; `dose` it found,
-    electrons per binned pixel in vacuum (all (tiles,)). `objectives` and `tile` (restarts,): of every restart refined."""
+    """How each tile was explained: `objective` of its best restart, nats; `energy` |z|^2 / 2 of
+    that one; `dose` it found, electrons per binned pixel in vacuum (all (tiles,)). `objectives` and
+    `tile` (restarts,): of every restart refined."""
 
     objective: NDArray[np.float64]
     energy: NDArray[np.float64]
@@ -39,7 +41,8 @@ class TileFit:
 
 @dataclass(frozen=True)
 class Mixed:
-    """The `image` of the mixture of all candidates, how far those are apart (`disagreement`), and the weights."""
+    """The `image` of the mixture of all candidates, how far those are apart (`disagreement`), and
+    the weights."""
 
     image: Array
     disagreement: Array
@@ -48,8 +51,8 @@ class Mixed:
 
 @dataclass(frozen=True, kw_only=True)
 class Thinned:
-    """The two `parts` into which `seed` divides a frame's counts, the first as `recorded`, and the `images` that the `others`
-    made of it: the held-out score asks for them again."""
+    """The two `parts` into which `seed` divides a frame's counts, the first as `recorded`, and the
+    `images` that the `others` made of it: the held-out score asks for them again."""
 
     seed: int
     parts: Split
@@ -60,10 +63,11 @@ class Thinned:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """`generated` by the generator alone and what was `added` to it; standard deviations over `restarts` and
-    overlapping tiles, and within each of them (`laplace`; zero where it was not asked for). `mixed` with other candidates,
-    where counts held out gave those a share (`mixing` also where they did not). `thinned`: the counts by which that was chosen,
-    where there were recorded ones."""
+    """`generated` by the generator alone and what was `added` to it; standard deviations over
+    `restarts` and overlapping tiles, and within each of them (`laplace`; zero where it was not
+    asked for). `mixed` with other candidates, where counts held out gave those a share (`mixing`
+    also where they did not). `thinned`: the counts by which that was chosen, where there were
+    recorded ones."""
 
     binned: Binned
     tiling: Tiling
@@ -89,18 +93,28 @@ class Estimate:
 
     def image_rows(self, rows: slice) -> Array:
         """Some rows of the result."""
-        return self.generated[rows] + self.added[rows] if self.mixed is None else self.mixed.image[rows]
+        return (
+            self.generated[rows] + self.added[rows]
+            if self.mixed is None
+            else self.mixed.image[rows]
+        )
 
     def disagreement(self, rows: slice = slice(None)) -> Array:
-        """Standard deviation over restarts, overlapping tiles, and the candidates of a mixture; of some rows."""
+        """Standard deviation over restarts, overlapping tiles, and the candidates of a mixture; of
+        some rows."""
         if self.mixed is None:
             return self.restarts[rows]
-        return np.asarray(np.hypot(self.restarts[rows], self.mixed.disagreement[rows]), dtype=np.float32)
+        return np.asarray(
+            np.hypot(self.restarts[rows], self.mixed.disagreement[rows]), dtype=np.float32
+        )
 
     @property
     def raw_spread(self) -> Array:
-        """Standard deviation, not calibrated. What the residual added has no backing by the generator: its size is doubt."""
-        return np.asarray(np.sqrt(self.disagreement() ** 2 + self.laplace**2 + self.added**2), dtype=np.float32)
+        """Standard deviation, not calibrated. What the residual added has no backing by the
+        generator: its size is doubt."""
+        return np.asarray(
+            np.sqrt(self.disagreement() ** 2 + self.laplace**2 + self.added**2), dtype=np.float32
+        )
 
     @property
     def residual_share(self) -> float:
@@ -118,12 +132,15 @@ def estimate(
     others: Sequence[Candidate] = (),
     theirs: Sequence[Array] | None = None,
 ) -> Estimate:
-    """Search every tile of a binned frame, blend, and add what counts held out let through: those `recorded`, or, where
-    there are none, the binned ones. `others` are candidates of a mixture, which work on `recorded` counts; `theirs`: the
-    images that they make of those, where they are known already."""
+    """Search every tile of a binned frame, blend, and add what counts held out let through: those
+    `recorded`, or, where there are none, the binned ones. `others` are candidates of a mixture,
+    which work on `recorded` counts; `theirs`: the images that they make of those, where they are
+    known already."""
     watch = watch or Watch()
     patch = engine.model.card.patch
-    tiling = tile_frame((binned.counts.shape[0], binned.counts.shape[1]), patch, settings.stride or patch // 2)
+    tiling = tile_frame(
+        (binned.counts.shape[0], binned.counts.shape[1]), patch, settings.stride or patch // 2
+    )
     pool = searched(engine, bank, binned, tiling, settings, watch)
     spread_within = within(engine, pool, binned, settings, bank.seed)
     watch.clock.mark("laplace")
@@ -134,15 +151,22 @@ def estimate(
     if settings.residual:
         choice, mixing, thinned = _choose(engine, bank, binned, tiling, settings, recorded, others)
     # What has no weight in a mixture need not make its image of all counts.
-    used = np.any(mixing.weights > 0, axis=0).tolist() if mixing is not None and mixing.changed else []
+    used = (
+        np.any(mixing.weights > 0, axis=0).tolist() if mixing is not None and mixing.changed else []
+    )
     residual, filtered = _own(binned, image, choice, choice.share > 0 or any(used[1:2]))
     added = residual
     if choice.share > 0:
-        added = np.asarray((1 - choice.share) * residual + choice.share * (filtered - image), dtype=np.float32)
+        added = np.asarray(
+            (1 - choice.share) * residual + choice.share * (filtered - image), dtype=np.float32
+        )
     watch.clock.mark("beyond")
     result = None
     if mixing is not None and used and recorded is not None:
-        theirs = theirs or [other(recorded) if its else image for other, its in zip(others, used[len(OWN) :], strict=True)]
+        theirs = theirs or [
+            other(recorded) if its else image
+            for other, its in zip(others, used[len(OWN) :], strict=True)
+        ]
         images = [image + residual, filtered, *theirs]
         result = Mixed(*mixed(images, mixing, recorded.grids.binned_sampling), mixing)
         watch.clock.mark("mixture")
@@ -186,8 +210,8 @@ def _choose(
     recorded: Recorded | None,
     others: Sequence[Candidate],
 ) -> tuple[Choice, Mixing | None, Thinned | None]:
-    """Amounts of residual and plain filter, and the weights of other candidates, chosen with the encoder's image of thinned
-    counts."""
+    """Amounts of residual and plain filter, and the weights of other candidates, chosen with the
+    encoder's image of thinned counts."""
     if recorded is None:
         parts, first = split(binned.counts, binned.law, bank.seed), None
     else:
@@ -198,16 +222,22 @@ def _choose(
     if first is None:
         return choice, None, None
     theirs = [other(first) for other in others]
-    thinned = Thinned(seed=bank.seed, parts=parts, recorded=first, others=tuple(others), images=theirs)
+    thinned = Thinned(
+        seed=bank.seed, parts=parts, recorded=first, others=tuple(others), images=theirs
+    )
     if not others:
         return choice, None, thinned
     names = (*OWN, *(other.name for other in others))
-    return choice, choose_mixing(parts, [*own, *theirs], names, choice, first.grids.binned_sampling), thinned
+    return (
+        choice,
+        choose_mixing(parts, [*own, *theirs], names, choice, first.grids.binned_sampling),
+        thinned,
+    )
 
 
 def _own(binned: Binned, image: Array, choice: Choice, with_filter: bool) -> tuple[Array, Array]:
-    """What is left of the counts beside the generator's `image`, shrunk; and the plain filter's image (the generator's, where it
-    is not asked for)."""
+    """What is left of the counts beside the generator's `image`, shrunk; and the plain filter's
+    image (the generator's, where it is not asked for)."""
     sigma = binned.law.deviation(image)
     residual = shrunk_residual(binned.counts - image, sigma, choice.threshold)
     return residual, plain_filter(binned.counts, sigma, choice.width) if with_filter else image

@@ -1,5 +1,6 @@
-"""A filter that knows no crystal as a candidate of the mixture: counts summed by a whole number, their variance made
-constant, and blocks that are alike filtered together (`gdn.search.collaborative`)."""
+"""A filter that knows no crystal as a candidate of the mixture: counts summed by a whole number,
+their variance made constant, and blocks that are alike filtered together
+(`gdn.search.collaborative`)."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ SAMPLING_ANGSTROM = 0.5  # of the pixels that are filtered: counts of blocks of 
 
 
 def stabilised(electrons: Array, law: NoiseLaw) -> Array:
-    """Values of variance near 1 from electrons of that noise law (generalised Anscombe transform: Starck et al.
-    1998, eq. 2.4; of Gaussian noise alone, divided by its deviation)."""
+    """Values of variance near 1 from electrons of that noise law (generalised Anscombe transform:
+    Starck et al. 1998, eq. 2.4; of Gaussian noise alone, divided by its deviation)."""
     alpha, beta = law.alpha, law.beta
     if law.gaussian:
         return np.asarray(electrons / np.sqrt(max(beta, 1e-12)), dtype=np.float32)
@@ -26,20 +27,28 @@ def stabilised(electrons: Array, law: NoiseLaw) -> Array:
 
 
 def restored_mean(values: Array, law: NoiseLaw) -> Array:
-    """The mean electrons whose stabilised values have the means `values` (closed form of the exact unbiased inverse: Mäkitalo &
-    Foi 2011, eq. 10, and 2013, eq. 9)."""
+    """The mean electrons whose stabilised values have the means `values` (closed form of the exact
+    unbiased inverse: Mäkitalo & Foi 2011, eq. 10, and 2013, eq. 9)."""
     alpha, beta = law.alpha, law.beta
     if law.gaussian:
         return np.asarray(values * np.sqrt(max(beta, 1e-12)), dtype=np.float32)
     d = np.maximum(values.astype(np.float64), 1e-3)
-    counts = d**2 / 4 + np.sqrt(1.5) / 4 / d - 11 / 8 / d**2 + 5 * np.sqrt(1.5) / 8 / d**3 - 1 / 8 - beta / alpha**2
+    counts = (
+        d**2 / 4
+        + np.sqrt(1.5) / 4 / d
+        - 11 / 8 / d**2
+        + 5 * np.sqrt(1.5) / 8 / d**3
+        - 1 / 8
+        - beta / alpha**2
+    )
     lowest = 2 * np.sqrt(0.375 + beta / alpha**2)
     return np.asarray(alpha * np.where(values > lowest, counts, 0), dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class CollaborativeCandidate:
-    """The collaborative filter as one of the mixture's candidates (`gdn.search.band_mixture.Candidate`)."""
+    """The collaborative filter as one of the mixture's candidates
+    (`gdn.search.band_mixture.Candidate`)."""
 
     sampling_angstrom: float = SAMPLING_ANGSTROM
 

@@ -1,7 +1,9 @@
-"""Which of several generators explains a frame: each proposes for a part of its counts, and the counts held out decide.
+"""Which of several generators explains a frame: each proposes for a part of its counts, and the
+counts held out decide.
 
-A proposal is the blended image of the encoder's unrefined starts with the significant part of its residual: a tenth of the
-time of a search. The first generator stays unless another is better by more than chance has it.
+A proposal is the blended image of the encoder's unrefined starts with the significant part of its
+residual: a tenth of the time of a search. The first generator stays unless another is better by
+more than chance has it.
 """
 
 from __future__ import annotations
@@ -26,12 +28,16 @@ from gdn.search.tile_search import SearchSettings
 
 
 def held_out_nats(parts: Split, engine: Engine, bank: Bank, settings: SearchSettings) -> float:
-    """Nats by which the generator's proposal for the first of two `parts` of a frame's counts explains the second better than
-    the first's mean does."""
+    """Nats by which the generator's proposal for the first of two `parts` of a frame's counts
+    explains the second better than the first's mean does."""
     patch = engine.model.card.patch
-    tiling = tile_frame((parts.first.shape[0], parts.first.shape[1]), patch, settings.stride or patch // 2)
+    tiling = tile_frame(
+        (parts.first.shape[0], parts.first.shape[1]), patch, settings.stride or patch // 2
+    )
     quick = replace(settings, symmetries=1, brief_candidates=0)
-    return explained_nats(parts, proposed(engine, bank, Binned(parts.first, parts.law), tiling, quick))
+    return explained_nats(
+        parts, proposed(engine, bank, Binned(parts.first, parts.law), tiling, quick)
+    )
 
 
 @one_blas_thread()
@@ -42,8 +48,8 @@ def best_generator(
     settings: SearchSettings,
     noise: NoiseModel | None = None,
 ) -> tuple[int, dict[str, float]]:
-    """Number of the generator that explains `frame` best, and the held-out nats of each by its name; 0 and none for a frame
-    that none can be tried on: whoever denoises it says why."""
+    """Number of the generator that explains `frame` best, and the held-out nats of each by its
+    name; 0 and none for a frame that none can be tried on: whoever denoises it says why."""
     if not np.nanstd(frame) > 0:
         return 0, {}
     try:
@@ -56,7 +62,9 @@ def best_generator(
     parts: dict[Grids, Split] = {}  # the generators of a family share one grid
     nats = []
     for engine, bank in generators:
-        grids = grids_for((frame.shape[0], frame.shape[1]), sampling_angstrom, engine.model.card.sampling_angstrom)
+        grids = grids_for(
+            (frame.shape[0], frame.shape[1]), sampling_angstrom, engine.model.card.sampling_angstrom
+        )
         if grids not in parts:
             parts[grids] = Recorded(electrons, model.law, grids).split(bank.seed)[0]
         nats.append(held_out_nats(parts[grids], engine, bank, settings))

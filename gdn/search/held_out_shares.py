@@ -1,9 +1,11 @@
-"""How much of the residual and of a plain filter goes into the result, chosen on counts held out of the estimate.
+"""How much of the residual and of a plain filter goes into the result, chosen on counts held out of
+the estimate.
 
 Counts are thinned into two independent sets: of Poisson counts each electron goes to the first set
-with probability 1 - HELD_OUT and to the second otherwise (binomial thinning); Gaussian noise is split
-by adding and subtracting a multiple of the same draw (Leiner et al. 2023, data fission, with which
-noise that is neither is split approximately). What is estimated from the first is scored on the second.
+with probability 1 - HELD_OUT and to the second otherwise (binomial thinning); Gaussian noise is
+split by adding and subtracting a multiple of the same draw (Leiner et al. 2023, data fission, with
+which noise that is neither is split approximately). What is estimated from the first is scored on
+the second.
 """
 
 from __future__ import annotations
@@ -44,9 +46,9 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """`threshold` of the residual, `share` of the plain filter in the result, and the filter's `width` in px
-    (None: windowed shrinkage of the counts themselves). `generator` and `filter` are the held-out scores,
-    nats of the whole frame better than its mean."""
+    """`threshold` of the residual, `share` of the plain filter in the result, and the filter's
+    `width` in px (None: windowed shrinkage of the counts themselves). `generator` and `filter` are
+    the held-out scores, nats of the whole frame better than its mean."""
 
     threshold: float = 2.5
     share: float = 0.0
@@ -56,18 +58,20 @@ class Choice:
 
     @property
     def filter_wins(self) -> bool:
-        """Whether the plain filter alone explains the held-out counts better than generator and residual."""
+        """Whether the plain filter alone explains the held-out counts better than generator and
+        residual."""
         return self.filter > self.generator + MARGIN
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A frame's `electrons` (rows, columns) as they were recorded, on its own grid, with the noise `law` of such a
-    pixel; `depth`, how often they were thinned already.
+    """A frame's `electrons` (rows, columns) as they were recorded, on its own grid, with the noise
+    `law` of such a pixel; `depth`, how often they were thinned already.
 
-    Counts are thinned where they were recorded and then summed on the generator's grid: sums over parts of pixels have less
-    than Poisson's variance, and thinning them would leave the two sets correlated. Whole numbers are kept as such, in a quarter
-    of the memory: a large frame has several of these at a time.
+    Counts are thinned where they were recorded and then summed on the generator's grid: sums over
+    parts of pixels have less than Poisson's variance, and thinning them would leave the two sets
+    correlated. Whole numbers are kept as such, in a quarter of the memory: a large frame has
+    several of these at a time.
     """
 
     electrons: Electrons
@@ -83,30 +87,45 @@ class Recorded:
         """The two sets on the generator's grid, and the first as recorded, to be thinned again."""
         parts = split(self.electrons, self.law, seed, self.depth)
         binned = replace(
-            parts, first=bin_sum(parts.first.astype(np.float32, copy=False), self.grids),
+            parts,
+            first=bin_sum(parts.first.astype(np.float32, copy=False), self.grids),
             second=bin_sum(parts.second.astype(np.float32, copy=False), self.grids),
-            law=parts.law.of_sum(self.grids.area), other_law=parts.other_law.of_sum(self.grids.area),
-        )  # fmt: skip
+            law=parts.law.of_sum(self.grids.area),
+            other_law=parts.other_law.of_sum(self.grids.area),
+        )
         return binned, Recorded(parts.first, parts.law, self.grids, self.depth + 1)
 
 
 def split(binned: Any, law: NoiseLaw, seed: int, depth: int = 0) -> Split:
-    """Thin a frame (rows, columns) in electrons, float32, or whole numbers, of which the parts have the type. The same seed
-    gives the same split; what was thinned before needs another `depth`, or the draws would be those that made it."""
+    """Thin a frame (rows, columns) in electrons, float32, or whole numbers, of which the parts have
+    the type. The same seed gives the same split; what was thinned before needs another `depth`, or
+    the draws would be those that made it."""
     rng = np.random.default_rng([seed, 0x7E1D, *([depth] if depth else [])])
     keep = 1 - HELD_OUT
     if _are_counts(binned, law):
         first = np.empty_like(binned)
-        for rows in strips((binned.shape[0], binned.shape[1]), STRIP_PIXELS):  # whole numbers take twice the frame's memory
+        for rows in strips(
+            (binned.shape[0], binned.shape[1]), STRIP_PIXELS
+        ):  # whole numbers take twice the frame's memory
             first[rows] = rng.binomial(np.round(binned[rows]).astype(np.int64), keep)
         return Split(first=first, second=binned - first, share=keep, law=law, other_law=law)
-    # y1 = k (y + c n), y2 = (1 - k) (y - n / c) with variance v of y: independent where c^2 = (1 - k) / k.
-    draw = law.deviation(np.maximum(gaussian_filter(binned, 2.0), 0)) * rng.standard_normal(binned.shape)
+    # y1 = k (y + c n), y2 = (1 - k) (y - n / c) with variance v of y: independent where c^2 = (1 -
+    # k) / k.
+    draw = law.deviation(np.maximum(gaussian_filter(binned, 2.0), 0)) * rng.standard_normal(
+        binned.shape
+    )
     c = np.sqrt(HELD_OUT / keep)
     first = (keep * (binned + c * draw)).astype(np.float32)
     second = (HELD_OUT * (binned - draw / c)).astype(np.float32)
-    # Var y1 = k^2 v (1 + c^2) = k v, and so for the second: a thinned Poisson law with thinned read noise.
-    return Split(first=first, second=second, share=keep, law=law.of_part(keep), other_law=law.of_part(HELD_OUT))
+    # Var y1 = k^2 v (1 + c^2) = k v, and so for the second: a thinned Poisson law with thinned read
+    # noise.
+    return Split(
+        first=first,
+        second=second,
+        share=keep,
+        law=law.of_part(keep),
+        other_law=law.of_part(HELD_OUT),
+    )
 
 
 def _are_counts(binned: Any, law: NoiseLaw) -> bool:
@@ -118,7 +137,8 @@ def _are_counts(binned: Any, law: NoiseLaw) -> bool:
 
 
 def _small(counts: Any) -> Any:
-    """Whole numbers in the smallest type that holds them, strip by strip; as they are if none does."""
+    """Whole numbers in the smallest type that holds them, strip by strip; as they are if none
+    does."""
     most = counts.max()
     if most > np.iinfo(np.uint16).max:
         return counts
@@ -129,7 +149,8 @@ def _small(counts: Any) -> Any:
 
 
 def plain_filter(counts: Array, sigma: Array, width: float | None) -> Array:
-    """The plain filter's image of `counts`: a Gaussian of `width` px, or windowed shrinkage about the mean."""
+    """The plain filter's image of `counts`: a Gaussian of `width` px, or windowed shrinkage about
+    the mean."""
     if width is not None:
         return np.asarray(gaussian_filter(counts, width, mode="reflect"), dtype=np.float32)
     mean = np.float32(counts.mean())
@@ -137,8 +158,8 @@ def plain_filter(counts: Array, sigma: Array, width: float | None) -> Array:
 
 
 def choose(parts: Split, guess: Array) -> tuple[Choice, Array, Array]:
-    """Threshold, share and filter of least held-out loss, and with them the image of the generator with its residual, and the
-    filter's. `guess` is a generator's image of the first part."""
+    """Threshold, share and filter of least held-out loss, and with them the image of the generator
+    with its residual, and the filter's. `guess` is a generator's image of the first part."""
     noise = parts.law.deviation(guess)
     level = _score(np.full_like(guess, parts.first.mean()), parts)
 
@@ -149,13 +170,19 @@ def choose(parts: Split, guess: Array) -> tuple[Choice, Array, Array]:
     threshold, mine, own = _first_of_best(residuals, gain, MARGIN)
     filters = ((w, plain_filter(parts.first, noise, w)) for w in (None, *WIDTHS))
     width, its, other = _first_of_best(filters, gain, 0.0)
-    share = _first_of_best(((s, ((1 - s) * mine + s * its).astype(np.float32)) for s in MIXTURES), gain, MARGIN)[0]
-    return Choice(threshold=threshold, share=share, width=width, generator=own, filter=other), mine, its
+    share = _first_of_best(
+        ((s, ((1 - s) * mine + s * its).astype(np.float32)) for s in MIXTURES), gain, MARGIN
+    )[0]
+    return (
+        Choice(threshold=threshold, share=share, width=width, generator=own, filter=other),
+        mine,
+        its,
+    )
 
 
 def explained_nats(parts: Split, guess: Array) -> float:
-    """Nats by which a generator's image `guess` of the first part, with what of its residual stands out clearly, explains
-    the second part better than the first's mean does."""
+    """Nats by which a generator's image `guess` of the first part, with what of its residual stands
+    out clearly, explains the second part better than the first's mean does."""
     noise = parts.law.deviation(guess)
     image = guess + shrunk_residual(parts.first - guess, noise)
     return _score(np.full_like(guess, parts.first.mean()), parts) - _score(image, parts)
@@ -164,8 +191,8 @@ def explained_nats(parts: Split, guess: Array) -> float:
 def _first_of_best(
     images: Iterable[tuple[Key, Array]], gain: Callable[[Array], float], margin: float
 ) -> tuple[Key, Array, float]:
-    """The first of named images that no later one beats by the margin, freedom has to be earned, and its gain. One image
-    and the best so far are in memory."""
+    """The first of named images that no later one beats by the margin, freedom has to be earned,
+    and its gain. One image and the best so far are in memory."""
     best: tuple[Key, Array, float] | None = None
     for key, image in images:
         score = gain(image)
@@ -178,4 +205,6 @@ def _first_of_best(
 
 def _score(image: Array, parts: Split) -> float:
     """Negative log-likelihood of the second part, nats."""
-    return frame_negative_log_likelihood(image, (1 - parts.share) / parts.share, parts.second, parts.other_law)
+    return frame_negative_log_likelihood(
+        image, (1 - parts.share) / parts.share, parts.second, parts.other_law
+    )

@@ -1,14 +1,15 @@
 """The Laplace approximation of a candidate's posterior, from its Fisher information.
 
-With J = d(mu)/d(theta), theta = (z, nuisances), and W the pixels' Fisher information, H = J W J^T + P is
-the expected Hessian of the objective (P the prior's precision). Then the posterior covariance of theta
-is H^-1, that of the mean image J^T H^-1 J, and the log evidence -objective - log det(H) / 2 + const
-(MacKay 2003, ch. 27; Gauss-Newton form: Martens 2020). H is exact at the optimum of a generator that is
-linear there; a candidate that was stopped early is treated as if it were one.
+With J = d(mu)/d(theta), theta = (z, nuisances), and W the pixels' Fisher information, H = J W J^T +
+P is the expected Hessian of the objective (P the prior's precision). Then the posterior covariance
+of theta is H^-1, that of the mean image J^T H^-1 J, and the log evidence -objective - log det(H) /
+2 + const (MacKay 2003, ch. 27; Gauss-Newton form: Martens 2020). H is exact at the optimum of a
+generator that is linear there; a candidate that was stopped early is treated as if it were one.
 
-With many latents J is too large to form. `sampled_variance` draws from N(0, H^-1) without it: H = J W J^T + P is the
-covariance of J W^(1/2) a + P^(1/2) b for white a and b, so that H^-1 times such a draw, by conjugate gradients, has the
-covariance H^-1 (Papandreou & Yuille 2010, "Gaussian sampling by local perturbations").
+With many latents J is too large to form. `sampled_variance` draws from N(0, H^-1) without it: H = J
+W J^T + P is the covariance of J W^(1/2) a + P^(1/2) b for white a and b, so that H^-1 times such a
+draw, by conjugate gradients, has the covariance H^-1 (Papandreou & Yuille 2010, "Gaussian sampling
+by local perturbations").
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from gdn.search.newton import conjugate_gradients
 from gdn.search.refine import PRIOR_SIGMA, Candidates, Objective
 from gdn.search.symmetry import turn_back, turn_tiles
 
-SAMPLE_ITERATIONS = 8  # of conjugate gradients: beyond them come directions that the prior alone decides
+# of conjugate gradients: beyond them come directions that the prior alone decides
+SAMPLE_ITERATIONS = 8
 
 Matrix = NDArray[np.float64]
 
@@ -45,29 +47,42 @@ def curvature(mu: Array, derivative: Array, data: TileData) -> Matrix:
     return np.asarray((j * information(mu[None], data).ravel()) @ j.T + np.diag(precision))
 
 
-def laplace(engine: Engine, data: TileData, candidates: Candidates) -> tuple[NDArray[np.float64], Array]:
-    """Log evidence (n,), up to a constant of the tile, and variance of the mean (n, h, w), electrons^2, as
-    the tiles lie. One Jacobian, d tangents, for each candidate: use it on few."""
+def laplace(
+    engine: Engine, data: TileData, candidates: Candidates
+) -> tuple[NDArray[np.float64], Array]:
+    """Log evidence (n,), up to a constant of the tile, and variance of the mean (n, h, w),
+    electrons^2, as the tiles lie. One Jacobian, d tangents, for each candidate: use it on few."""
     evidence = np.empty(len(candidates.z))
     variance = np.empty((len(candidates.z), *data.counts.shape[1:]), np.float32)
     for i in range(len(evidence)):
         one = candidates.take(np.array([i]))
         turned = turn_tiles(data.take(one.tile), one.symmetry)
-        mu, derivative = linearise(Objective(engine, turned), np.concatenate([one.z[0], one.nuisance[0]]))
+        mu, derivative = linearise(
+            Objective(engine, turned), np.concatenate([one.z[0], one.nuisance[0]])
+        )
         factor = np.linalg.cholesky(curvature(mu, derivative, turned))
         evidence[i] = -one.objective[0] - np.log(np.diag(factor)).sum()
         root = solve_triangular(factor, derivative.reshape(len(derivative), -1), lower=True)
-        variance[i] = turn_back((root**2).sum(0).reshape(1, *mu.shape).astype(np.float32), one.symmetry)[0]
+        variance[i] = turn_back(
+            (root**2).sum(0).reshape(1, *mu.shape).astype(np.float32), one.symmetry
+        )[0]
     return evidence, variance
 
 
 def sampled_variance(
-    engine: Engine, data: TileData, candidates: Candidates, samples: int, seed: int, batch: int = 32, first_tile: int = 0
+    engine: Engine,
+    data: TileData,
+    candidates: Candidates,
+    samples: int,
+    seed: int,
+    batch: int = 32,
+    first_tile: int = 0,
 ) -> Array:
-    """Variance of the mean (n, h, w), electrons^2, as the tiles lie, for candidates: the mean square of
-    `samples` draws. One pixel's is rough (relative error sqrt(2 / samples)): smooth it. A draw costs about 18 passes
-    through the generator, whatever the number of latents; it depends on `seed`, the tile and the draw's
-    number alone; `first_tile` is the number of the data's first tile in the frame.
+    """Variance of the mean (n, h, w), electrons^2, as the tiles lie, for candidates: the mean
+    square of `samples` draws. One pixel's is rough (relative error sqrt(2 / samples)): smooth it. A
+    draw costs about 18 passes through the generator, whatever the number of latents; it depends on
+    `seed`, the tile and the draw's number alone; `first_tile` is the number of the data's first
+    tile in the frame.
     """
     rows = np.repeat(np.arange(len(candidates.z)), samples)
     numbers = np.tile(np.arange(samples), len(candidates.z))
@@ -82,7 +97,12 @@ def sampled_variance(
 
 
 def _draw(
-    engine: Engine, turned: TileData, part: Candidates, tile: NDArray[np.int64], number: NDArray[np.int64], seed: int
+    engine: Engine,
+    turned: TileData,
+    part: Candidates,
+    tile: NDArray[np.int64],
+    number: NDArray[np.int64],
+    seed: int,
 ) -> Array:
     """One draw of the mean's deviation (n, h, w) for each candidate, as its turned tile lies."""
     objective = Objective(engine, turned)
@@ -96,6 +116,8 @@ def _draw(
         white[i] = rng.standard_normal(shape, np.float32)
         prior[i] = rng.standard_normal(k, np.float32)
     prior[:, -len(PRIOR_SIGMA) :] /= PRIOR_SIGMA
-    right = objective.pull_back(theta, point, np.sqrt(information(point.mu, turned)) * white) + prior
+    right = (
+        objective.pull_back(theta, point, np.sqrt(information(point.mu, turned)) * white) + prior
+    )
     step = conjugate_gradients(objective, theta, point, SAMPLE_ITERATIONS, right=right)
     return objective.push_forward(theta, point, step.direction)

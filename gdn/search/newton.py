@@ -1,11 +1,14 @@
-"""Refinement by truncated Gauss-Newton steps: few conjugate-gradient iterations, each along what the data resolve.
+"""Refinement by truncated Gauss-Newton steps: few conjugate-gradient iterations, each along what
+the data resolve.
 
-The quadratic model of the objective at theta has the Fisher information J^T W J of the counts and the prior's
-precision as its Hessian (Gauss-Newton; Martens 2010, "Deep learning via Hessian-free optimization"). It is never
-formed: an iteration is one tangent and one cotangent through the generator. Stopping after a few iterations is the
-regularisation: the directions with the most information per nat come first, and those that only fit noise, last
-(Hansen 1998, ch. 6). Adam's first steps move all latents by the same amount, whatever the counts say of them: with
-many latents that is mostly noise (docs/measurements/search.md).
+The quadratic model of the objective at theta has the Fisher information J^T W J of the counts and
+the prior's precision as its Hessian (Gauss-Newton; Martens 2010, "Deep learning via Hessian-free
+optimization"). It is never
+formed: an iteration is one tangent and one cotangent through the generator. Stopping after a few
+iterations is the
+regularisation: the directions with the most information per nat come first, and those that only fit
+noise, last (Hansen 1998, ch. 6). Adam's first steps move all latents by the same amount, whatever
+the counts say of them: with many latents that is mostly noise (docs/measurements/search.md).
 """
 
 from __future__ import annotations
@@ -22,19 +25,23 @@ from gdn.search.refine import PRIOR_SIGMA, Candidates, Objective, Point, in_batc
 from gdn.search.symmetry import turn, turn_back
 
 FRACTIONS = (1.0, 0.5, 0.25, 0.1)  # of a step, tried in turn
-PRECISION = np.asarray(PRIOR_SIGMA.astype(np.float64) ** -2, dtype=np.float32)  # of the nuisances' prior
+PRECISION = np.asarray(
+    PRIOR_SIGMA.astype(np.float64) ** -2, dtype=np.float32
+)  # of the nuisances' prior
 AGREEMENT = 0.5  # share of the quadratic model's decrease that a step must show
 
 
 @dataclass(frozen=True)
 class Step:
-    """A direction (n, d + k), and the decrease (n,) in nats that the quadratic model promises of half of it all."""
+    """A direction (n, d + k), and the decrease (n,) in nats that the quadratic model promises of
+    half of it all."""
 
     direction: Array
     curvature: NDArray[np.float64]
 
     def promised(self, fraction: float) -> NDArray[np.float64]:
-        """Decrease (n,) of the quadratic model after a fraction of the step; CG's iterates have g.p = -p.H p."""
+        """Decrease (n,) of the quadratic model after a fraction of the step; CG's iterates have g.p
+        = -p.H p."""
         return (fraction - fraction**2 / 2) * self.curvature
 
 
@@ -47,13 +54,16 @@ def newton(
     damping: float = 0.0,
     batch: int = 64,
 ) -> Candidates:
-    """`steps` Gauss-Newton steps of `iterations` conjugate-gradient iterations each; batches do not interact.
+    """`steps` Gauss-Newton steps of `iterations` conjugate-gradient iterations each; batches do not
+    interact.
 
-    `damping` nats are added to the curvature along every latent (Levenberg 1944): a start from the encoder has seen these
-    counts already, and only what is far better known than that should move it.
+    `damping` nats are added to the curvature along every latent (Levenberg 1944): a start from the
+    encoder has seen these counts already, and only what is far better known than that should move
+    it.
 
-    A step is shortened until the objective falls by half of what its quadratic model promises; if it never does, the
-    candidate stays as it was. Where the engine has a graph of the whole step, no image comes back from it.
+    A step is shortened until the objective falls by half of what its quadratic model promises; if
+    it never does, the candidate stays as it was. Where the engine has a graph of the whole step, no
+    image comes back from it.
     """
 
     def work(turned: TileData, part: Candidates) -> Candidates:
@@ -68,14 +78,22 @@ def newton(
                 step = conjugate_gradients(objective, theta, point, iterations, damping)
             theta, mu, value = _stepped(objective, theta, mu, value, step)
         z, nuisance = objective.split(theta)
-        return replace(part, z=z, nuisance=nuisance, objective=value, mean=turn_back(mu, part.symmetry))
+        return replace(
+            part, z=z, nuisance=nuisance, objective=value, mean=turn_back(mu, part.symmetry)
+        )
 
     return in_batches(data, candidates, batch, work)
 
 
-def _standing(objective: Objective, theta: Array, part: Candidates) -> tuple[Array, NDArray[np.float64]]:
-    """Mean and objective of candidates: as they were evaluated, if they were, and not in half precision."""
-    if objective.exact is objective.engine and part.mean.shape[1:] == objective.data.counts.shape[1:]:
+def _standing(
+    objective: Objective, theta: Array, part: Candidates
+) -> tuple[Array, NDArray[np.float64]]:
+    """Mean and objective of candidates: as they were evaluated, if they were, and not in half
+    precision."""
+    if (
+        objective.exact is objective.engine
+        and part.mean.shape[1:] == objective.data.counts.shape[1:]
+    ):
         return turn(part.mean, part.symmetry), part.objective
     return objective.mean_and_value(theta)
 
@@ -91,13 +109,18 @@ def _whole_step(objective: Objective, theta: Array, iterations: int, damping: fl
 
 
 def conjugate_gradients(
-    objective: Objective, theta: Array, point: Point, iterations: int, damping: float = 0.0, right: Array | None = None
+    objective: Objective,
+    theta: Array,
+    point: Point,
+    iterations: int,
+    damping: float = 0.0,
+    right: Array | None = None,
 ) -> Step:
-    """The step of `iterations` conjugate-gradient iterations from zero on H p = `right`, by default -gradient, for
-    every candidate alone.
+    """The step of `iterations` conjugate-gradient iterations from zero on H p = `right`, by default
+    -gradient, for every candidate alone.
 
-    Nuisances are scaled by their own curvature, latents by their prior's: the counts' information about a dose is a
-    thousand times that about a latent.
+    Nuisances are scaled by their own curvature, latents by their prior's: the counts' information
+    about a dose is a thousand times that about a latent.
     """
     precision = np.full_like(theta, 1 + damping)
     weight = information(point.mu, objective.data)
@@ -110,24 +133,31 @@ def conjugate_gradients(
     scaled = residual / diagonal
     search, strength = scaled, _dot(residual, scaled)
     for _ in range(iterations):
-        curved = objective.pull_back(theta, point, weight * objective.push_forward(theta, point, search)) + precision * search
+        curved = (
+            objective.pull_back(theta, point, weight * objective.push_forward(theta, point, search))
+            + precision * search
+        )
         along = np.maximum(_dot(search, curved), 1e-12)
         length = (strength / along).astype(np.float32)[:, None]
         direction = direction + length * search
-        # Half precision may overflow: the step is then not a number, promises nothing, and its candidate stays as it is.
+        # Half precision may overflow: the step is then not a number, promises nothing, and its
+        # candidate stays as it is.
         with np.errstate(invalid="ignore"):
             image = image + length * curved
             residual = residual - length * curved
         scaled = residual / diagonal
         before, strength = strength, _dot(residual, scaled)
-        search = scaled + (strength / np.maximum(before, 1e-12)).astype(np.float32)[:, None] * search
+        search = (
+            scaled + (strength / np.maximum(before, 1e-12)).astype(np.float32)[:, None] * search
+        )
     return Step(direction, _dot(direction, image))
 
 
 def _stepped(
     objective: Objective, theta: Array, mu: Array, value: NDArray[np.float64], step: Step
 ) -> tuple[Array, Array, NDArray[np.float64]]:
-    """theta, mean and objective after the largest of FRACTIONS of the step that keeps what it promises."""
+    """theta, mean and objective after the largest of FRACTIONS of the step that keeps what it
+    promises."""
     theta, mu, value = theta.copy(), mu.copy(), value.copy()
     open_ = np.arange(len(theta))
     for fraction in FRACTIONS:

@@ -41,7 +41,9 @@ def parse_steps(text: str) -> OriginalSettings:
     counts = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
     if len(counts) != 3 or min(counts) < 1:
         raise InputError(
-            f"original_steps {text}: wants three positive numbers (restarts, steps of each, final steps)", "original_steps"
+            f"original_steps {text}: wants three positive numbers (restarts, steps of "
+            "each, final steps)",
+            "original_steps",
         )
     return OriginalSettings(*counts)
 
@@ -56,10 +58,11 @@ def original_frame(
     noise: NoiseModel | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> FrameResult:
-    """The study's result for a frame (rows, columns) in its own units. It has no spread: that is NaN.
+    """The study's result for a frame (rows, columns) in its own units. It has no spread: that is
+    NaN.
 
-    `objective` is the mean over tiles of the summed squared error, vacuum 1. The frame's mean stands for
-    its vacuum level. Raises ValueError where the noise model contradicts the frame.
+    `objective` is the mean over tiles of the summed squared error, vacuum 1. The frame's mean
+    stands for its vacuum level. Raises ValueError where the noise model contradicts the frame.
     """
     begun = time.perf_counter()
     model, grids, binned = binned_frame(frame, sampling_angstrom, engine, noise)
@@ -87,9 +90,14 @@ def original_frame(
 
 
 def _denoise(
-    image: Array, engine: Engine, seed: int, settings: OriginalSettings, progress: Callable[[float], None]
+    image: Array,
+    engine: Engine,
+    seed: int,
+    settings: OriginalSettings,
+    progress: Callable[[float], None],
 ) -> tuple[Array, NDArray[np.float64]]:
-    """A binned frame with vacuum near 1, tile by tile, tiles side by side: the image, the tiles' squared errors."""
+    """A binned frame with vacuum near 1, tile by tile, tiles side by side: the image, the tiles'
+    squared errors."""
     patch = engine.model.card.patch
     tiling = tile_frame((image.shape[0], image.shape[1]), patch, patch)
     tiles, weights = cut(image, tiling)
@@ -101,8 +109,11 @@ def _denoise(
     return merge(found, tiling), losses
 
 
-def search_original(engine: Engine, tile: Array, weight: Array, seed: int, settings: OriginalSettings) -> tuple[Array, float]:
-    """The clamped latent (1, d) the study's search ends with for a tile (1, h, w), vacuum 1; its squared error."""
+def search_original(
+    engine: Engine, tile: Array, weight: Array, seed: int, settings: OriginalSettings
+) -> tuple[Array, float]:
+    """The clamped latent (1, d) the study's search ends with for a tile (1, h, w), vacuum 1; its
+    squared error."""
     # Gaussian noise of variance 1/2 makes the objective the sum of squares.
     data = TileData(tile, weight, NoiseLaw(0.0, 0.5))
     starts = restart_latents(seed, range(settings.restarts), engine.model.card.latent)
@@ -115,14 +126,18 @@ def search_original(engine: Engine, tile: Array, weight: Array, seed: int, setti
     return np.clip(z, -settings.clamp, settings.clamp), loss
 
 
-def _adam(engine: Engine, data: TileData, z: Array, steps: int, settings: OriginalSettings) -> tuple[Array, float]:
+def _adam(
+    engine: Engine, data: TileData, z: Array, steps: int, settings: OriginalSettings
+) -> tuple[Array, float]:
     """Adam as PyTorch's defaults have it; returns the last latent and its sum of squared errors."""
     one, dark = np.ones(1, np.float32), np.zeros_like(data.counts)
     first, second = np.zeros_like(z), np.zeros_like(z)
     loss = np.inf
     for step in range(1, steps + 1):
         inside = np.abs(z) <= settings.clamp
-        found = engine.value_and_gradient(np.clip(z, -settings.clamp, settings.clamp), data, one, dark)
+        found = engine.value_and_gradient(
+            np.clip(z, -settings.clamp, settings.clamp), data, one, dark
+        )
         loss = float(found.value[0])
         # The mean over pixels, and a clamp that passes no gradient outside.
         gradient = found.gradient * inside / data.counts[0].size

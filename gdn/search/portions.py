@@ -1,6 +1,8 @@
-"""How much is searched at once: fixed portions where memory allows, smaller ones where little is free, halved when it ran out.
+"""How much is searched at once: fixed portions where memory allows, smaller ones where little is
+free, halved when it ran out.
 
-Portions are the same on every machine with a gigabyte or two to spare, so that its rounding is the same too.
+Portions are the same on every machine with a gigabyte or two to spare, so that its rounding is the
+same too.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ Found = TypeVar("Found")
 TILE_PIXELS = 2**20  # of tiles searched at a time: 64 tiles of 128 px
 BANK_PIXELS = 2**24  # of bank images scored at a time
 KEPT_PIXELS = 2**25  # of the largest bank whose images stay in memory from frame to frame
-# Measured peaks (docs/measurements/robustness.md). A tile has eight guesses and a few starts from the bank and the neighbours,
-# each with its tile and mean.
+# Measured peaks (docs/measurements/robustness.md). A tile has eight guesses and a few starts from
+# the bank and the neighbours, each with its tile and mean.
 BYTES_PER_TILE_PIXEL = 200
 BYTES_PER_BANK_PIXEL = 14  # half precision in, single precision and its logarithm
 LEAST_PIXELS = 2**12
@@ -30,7 +32,8 @@ log = logging.getLogger("gdn")
 
 
 def free_bytes() -> int:
-    """Memory this process may still take: what the machine has free, within its control group and its address space."""
+    """Memory this process may still take: what the machine has free, within its control group and
+    its address space."""
     found: list[int] = [psutil.virtual_memory().available, *_left_in_group(_CGROUP)]
     try:
         import resource
@@ -46,14 +49,17 @@ def free_bytes() -> int:
 def _left_in_group(folder: Path) -> list[int]:
     """What a container's control group (version 2) leaves, if it has a limit."""
     try:
-        limit, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        limit, used = (
+            (folder / name).read_text().strip() for name in ("memory.max", "memory.current")
+        )
         return [] if limit == "max" else [int(limit) - int(used)]
     except (OSError, ValueError):
         return []
 
 
 class Portions:
-    """Sizes of what is done at once. Halved for good where memory ran out: it would run out again."""
+    """Sizes of what is done at once. Halved for good where memory ran out: it would run out
+    again."""
 
     def __init__(self, free: Callable[[], int] = free_bytes) -> None:
         self._free = free
@@ -70,7 +76,11 @@ class Portions:
     def keeps(self, images: int, patch: int) -> bool:
         """Whether a bank of so many images stays in memory in single precision."""
         pixels = images * patch**2
-        return not self._halvings and pixels <= KEPT_PIXELS and pixels * BYTES_PER_BANK_PIXEL <= self._free() // 4
+        return (
+            not self._halvings
+            and pixels <= KEPT_PIXELS
+            and pixels * BYTES_PER_BANK_PIXEL <= self._free() // 4
+        )
 
     def _pixels(self, usual: int, cost: int) -> int:
         pixels, budget = usual >> self._halvings, self._free() // 2
@@ -90,9 +100,11 @@ class Portions:
 PORTIONS = Portions()  # memory belongs to the process, and so does what was learned of it
 
 
-def in_portions(count: int, patch: int, work: Callable[[NDArray[np.int64]], Found]) -> Iterator[tuple[NDArray[np.int64], Found]]:
-    """The numbers 0 ... count - 1 of tiles in portions, with what `work` makes of each; halved and tried again where
-    memory runs out. Raises MemoryError where the least portion is too much."""
+def in_portions(
+    count: int, patch: int, work: Callable[[NDArray[np.int64]], Found]
+) -> Iterator[tuple[NDArray[np.int64], Found]]:
+    """The numbers 0 ... count - 1 of tiles in portions, with what `work` makes of each; halved and
+    tried again where memory runs out. Raises MemoryError where the least portion is too much."""
     first = 0
     while first < count:
         index = np.arange(first, min(first + PORTIONS.tiles(patch), count))

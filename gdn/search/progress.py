@@ -10,7 +10,8 @@ Progress = Callable[[float], None]
 
 
 def part_of(progress: Progress, first: float, size: float) -> Progress:
-    """The progress of a part of the work, which begins at `first` and is `size` of it, both as shares."""
+    """The progress of a part of the work, which begins at `first` and is `size` of it, both as
+    shares."""
 
     def tell(share: float) -> None:
         progress(first + size * share)

@@ -1,10 +1,11 @@
 """What the data say beyond the generator's range: the whitened residual, shrunk where it is noise.
 
 The residual is divided by the known standard deviation of its noise, so that every windowed Fourier
-coefficient of pure noise has power 1. A first pass shrinks coefficients in small neighbourhoods by the
-James-Stein rule (Cai 1999, block thresholding): what does not rise above the noise is set to zero, so
-that a frame that the generator explains comes back unchanged. Its result is the pilot of a second pass,
-the empirical Wiener filter (Ghael et al. 1997): each coefficient times p / (p + 1), p its pilot's power.
+coefficient of pure noise has power 1. A first pass shrinks coefficients in small neighbourhoods by
+the James-Stein rule (Cai 1999, block thresholding): what does not rise above the noise is set to
+zero, so that a frame that the generator explains comes back unchanged. Its result is the pilot of a
+second pass, the empirical Wiener filter (Ghael et al. 1997): each coefficient times p / (p + 1), p
+its pilot's power.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ _NORM = float(np.sqrt((_TAPER**2).sum()))  # makes unit white noise of unit powe
 
 
 def shrunk_residual(residual: Array, sigma: Array, threshold: float = THRESHOLD) -> Array:
-    """The significant part of `residual` (rows, columns) whose noise has standard deviation `sigma`.
+    """The significant part of `residual` (rows, columns) whose noise has standard deviation
+    `sigma`.
 
-    Both float32 in the same units and on the same grid; returns float32 of that shape. A `threshold` of
-    infinity leaves nothing.
+    Both float32 in the same units and on the same grid; returns float32 of that shape. A
+    `threshold` of infinity leaves nothing.
     """
     if not np.isfinite(threshold):
         return np.zeros_like(residual)
@@ -42,7 +44,8 @@ def shrunk_residual(residual: Array, sigma: Array, threshold: float = THRESHOLD)
     step = max(2 * WINDOW, STRIP_PIXELS // columns // HOP * HOP)
     for first in range(0, rows, step):
         last = min(first + step, rows)
-        # Each pass looks a window further; no further than the whole frame's windows, so that strips do not show.
+        # Each pass looks a window further; no further than the whole frame's windows, so that
+        # strips do not show.
         low = max(-WINDOW, first - 2 * WINDOW)
         high = min(rows + WINDOW + -rows % HOP, last + 2 * WINDOW + -last % HOP)
         at = np.ix_(_mirrored(np.arange(low, high), rows), _mirrored(_span(columns), columns))
@@ -54,15 +57,21 @@ def shrunk_residual(residual: Array, sigma: Array, threshold: float = THRESHOLD)
     return kept
 
 
-def _in_windows(images: list[NDArray[np.float64]], rule: Callable[[list[Spectra]], Spectra]) -> NDArray[np.float64]:
-    """What `rule` makes of the images' windowed spectra, (n, WINDOW, WINDOW / 2 + 1) a row of windows at a
-    time, put together again."""
+def _in_windows(
+    images: list[NDArray[np.float64]], rule: Callable[[list[Spectra]], Spectra]
+) -> NDArray[np.float64]:
+    """What `rule` makes of the images' windowed spectra, (n, WINDOW, WINDOW / 2 + 1) a row of
+    windows at a time, put together again."""
     rows, columns = (np.arange(0, n - WINDOW + 1, HOP) for n in images[0].shape)
     total = np.zeros(images[0].shape)
     weight = np.full(images[0].shape, 1e-12)
     for y in rows:
-        stacks = [np.stack([image[y : y + WINDOW, x : x + WINDOW] for x in columns]) for image in images]
-        kept = np.fft.irfft2(rule([np.fft.rfft2(s * _TAPER) / _NORM for s in stacks]) * _NORM, s=(WINDOW, WINDOW))
+        stacks = [
+            np.stack([image[y : y + WINDOW, x : x + WINDOW] for x in columns]) for image in images
+        ]
+        kept = np.fft.irfft2(
+            rule([np.fft.rfft2(s * _TAPER) / _NORM for s in stacks]) * _NORM, s=(WINDOW, WINDOW)
+        )
         for x, tile in zip(columns, kept, strict=True):
             total[y : y + WINDOW, x : x + WINDOW] += tile * _TAPER
             weight[y : y + WINDOW, x : x + WINDOW] += _TAPER**2
@@ -70,18 +79,22 @@ def _in_windows(images: list[NDArray[np.float64]], rule: Callable[[list[Spectra]
 
 
 def _span(n: int) -> NDArray[np.int64]:
-    """Pixels of an axis with one window before and up to two after, so that whole windows cover it."""
+    """Pixels of an axis with one window before and up to two after, so that whole windows cover
+    it."""
     return np.arange(-WINDOW, n + WINDOW + -n % HOP)
 
 
 def _mirrored(i: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """The pixels of an axis of length `n` that stand for those beyond its ends, however far beyond."""
+    """The pixels of an axis of length `n` that stand for those beyond its ends, however far
+    beyond."""
     return np.where((i // n) % 2 == 0, i % n, n - 1 - i % n)
 
 
 def _shrink(spectrum: Spectra, threshold: float) -> Spectra:
     """James-Stein shrinkage of (n, rows, columns) coefficients whose noise has power 1."""
-    local = uniform_filter(np.abs(spectrum) ** 2, size=(1, NEIGHBOURHOOD, NEIGHBOURHOOD), mode="wrap")
+    local = uniform_filter(
+        np.abs(spectrum) ** 2, size=(1, NEIGHBOURHOOD, NEIGHBOURHOOD), mode="wrap"
+    )
     return np.asarray(spectrum * np.maximum(0, 1 - threshold / np.maximum(local, 1e-12)))
 
 

@@ -1,7 +1,7 @@
 """A restorer's image of a frame: binned by a whole number, restored, interpolated back.
 
-All images are float32 (rows, columns). As a candidate of the mixture (`gdn.search.band_mixture`) it is summed on the
-generator's grid; alone (`--model restore`) it is the result.
+All images are float32 (rows, columns). As a candidate of the mixture (`gdn.search.band_mixture`) it
+is summed on the generator's grid; alone (`--model restore`) it is the result.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ from gdn.search.denoise_frame import FrameResult
 from gdn.search.held_out_shares import HELD_OUT, Choice, Electrons, Recorded, split
 from gdn.search.progress import Clock, Progress
 
-TURNS, TURNS_ALONE = 2, 8  # symmetries of the square averaged over, beside a generator and alone (docs/measurements/restorer.md)
+TURNS, TURNS_ALONE = (
+    2,
+    8,
+    # symmetries of the square averaged over, beside a generator and alone
+    # (docs/measurements/restorer.md)
+)
 SMOOTH_ANGSTROM = 0.8  # over which the squared difference of two images is averaged
 
 
@@ -44,20 +49,28 @@ class RestorerCandidate:
 
     def __call__(self, recorded: Recorded) -> Array:
         """Its image of recorded counts, in electrons per pixel of the generator's grid."""
-        factor = binning(recorded.grids.sampling_angstrom, self.session.model.card.sampling_angstrom)
+        factor = binning(
+            recorded.grids.sampling_angstrom, self.session.model.card.sampling_angstrom
+        )
         image = self.session.restore(binned_by(recorded.electrons, factor)[None], turns=self.turns)
         return rebinned(image, factor, recorded.grids)
 
 
 def binning(sampling_angstrom: float, target_angstrom: float) -> int:
-    """The whole number of pixels that comes nearest to the target; 1 for a frame sampled more coarsely."""
+    """The whole number of pixels that comes nearest to the target; 1 for a frame sampled more
+    coarsely."""
     return max(1, round(target_angstrom / sampling_angstrom))
 
 
 def restored(
-    electrons: Electrons, sampling_angstrom: float, session: RestorerSession, turns: int = TURNS, mask: Array | None = None
+    electrons: Electrons,
+    sampling_angstrom: float,
+    session: RestorerSession,
+    turns: int = TURNS,
+    mask: Array | None = None,
 ) -> Array:
-    """The restorer's image of `electrons`, in electrons per recorded pixel, on their grid. `mask`: 1 where a pixel is good."""
+    """The restorer's image of `electrons`, in electrons per recorded pixel, on their grid. `mask`:
+    1 where a pixel is good."""
     factor = binning(sampling_angstrom, session.model.card.sampling_angstrom)
     whole, valid = binned_by(electrons, factor), None
     if mask is not None:
@@ -74,10 +87,15 @@ def binned_by(image: Electrons, factor: int) -> Array:
     return np.asarray(blocks.sum((1, 3), dtype=np.float32))
 
 
-def unbinned_by(image: Array, factor: int, shape: tuple[int, int], sampling_angstrom: float) -> Array:
-    """The way back from `binned_by`: the image per recorded pixel, of `shape`, that sums to `image` over squares."""
+def unbinned_by(
+    image: Array, factor: int, shape: tuple[int, int], sampling_angstrom: float
+) -> Array:
+    """The way back from `binned_by`: the image per recorded pixel, of `shape`, that sums to `image`
+    over squares."""
     grids = _grids(image, factor, sampling_angstrom)
-    return np.asarray(unbin(image, grids)[: shape[0], : shape[1]] / np.float32(grids.area), dtype=np.float32)
+    return np.asarray(
+        unbin(image, grids)[: shape[0], : shape[1]] / np.float32(grids.area), dtype=np.float32
+    )
 
 
 def rebinned(image: Array, factor: int, grids: Grids) -> Array:
@@ -88,7 +106,11 @@ def rebinned(image: Array, factor: int, grids: Grids) -> Array:
 
 def _grids(image: Array, factor: int, sampling_angstrom: float) -> Grids:
     """Those of an image of sums over squares of `factor` px."""
-    return Grids((factor * image.shape[0], factor * image.shape[1]), (image.shape[0], image.shape[1]), sampling_angstrom)
+    return Grids(
+        (factor * image.shape[0], factor * image.shape[1]),
+        (image.shape[0], image.shape[1]),
+        sampling_angstrom,
+    )
 
 
 @one_blas_thread()
@@ -100,10 +122,11 @@ def restore_frame(
     noise: NoiseModel | None = None,
     progress: Progress = lambda share: None,
 ) -> FrameResult:
-    """Denoise one frame (rows, columns) float32 by the restorer alone. Raises ValueError where the noise model contradicts it.
+    """Denoise one frame (rows, columns) float32 by the restorer alone. Raises ValueError where the
+    noise model contradicts it.
 
-    The spread is what noise alone does to the image, as two independent parts of the counts show it, not calibrated: an
-    error that both have in common is not in it.
+    The spread is what noise alone does to the image, as two independent parts of the counts show
+    it, not calibrated: an error that both have in common is not in it.
     """
     clock = Clock()
     defects, whole, model = examined(frame, noise)
@@ -133,14 +156,20 @@ def restore_frame(
         tiles=0,
         estimate=None,
         seconds=clock.seconds,
-        warnings=[*defects.notes, "the restorer alone: its spread is not calibrated, and nothing is scored"],
+        warnings=[
+            *defects.notes,
+            "the restorer alone: its spread is not calibrated, and nothing is scored",
+        ],
         bad=defects.bad,
     )
 
 
-def _spread(electrons: Array, sampling: float, session: RestorerSession, noise: NoiseModel, seed: int) -> Array:
-    """Standard deviation that noise gives the image, from the images of two independent parts of the counts: with shares
-    s and 1 - s the variance of their difference is 1 / s + 1 / (1 - s) times that of the image of all counts."""
+def _spread(
+    electrons: Array, sampling: float, session: RestorerSession, noise: NoiseModel, seed: int
+) -> Array:
+    """Standard deviation that noise gives the image, from the images of two independent parts of
+    the counts: with shares s and 1 - s the variance of their difference is 1 / s + 1 / (1 - s)
+    times that of the image of all counts."""
     parts = split(electrons, noise.law, seed)
     first, second = (
         restored(part, sampling, session) / np.float32(share)

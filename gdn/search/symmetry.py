@@ -1,4 +1,5 @@
-"""The eight symmetries of the square: exact ones of the imaging, so one generator explains a tile eight ways.
+"""The eight symmetries of the square: exact ones of the imaging, so one generator explains a tile
+eight ways.
 
 Symmetry s turns by s % 4 quarter turns and, from 4 on, mirrors the columns afterwards.
 """

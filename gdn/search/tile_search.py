@@ -36,7 +36,8 @@ class SearchSettings:
     full_candidates: int = SYMMETRIES
     full_steps: int = 1
     iterations: int = STEP_ITERATIONS  # of conjugate gradients in each step; 0: Adam
-    damping: float = 100.0  # nats; without it refinement fits noise at low dose (docs/measurements/search.md)
+    # nats; without it refinement fits noise at low dose (docs/measurements/search.md)
+    damping: float = 100.0
     rate: float = 0.08  # of Adam
     temperature: float = 40.0  # nats
     exchange: int = 4  # starts of each tile from the merged frame, one for each symmetry; 0: none
@@ -48,9 +49,9 @@ class SearchSettings:
 
 
 def settings_for(estimate: str, residual: bool = True, laplace: str = "none") -> SearchSettings:
-    """The settings of an `estimate`: `mean` averages briefly refined restarts, the better image; `map` seeks the
-    least objective, two candidates refined until it hardly falls. Raises InputError for another word, and for a
-    `laplace` that is not none, sampled or exact."""
+    """The settings of an `estimate`: `mean` averages briefly refined restarts, the better image;
+    `map` seeks the least objective, two candidates refined until it hardly falls. Raises InputError
+    for another word, and for a `laplace` that is not none, sampled or exact."""
     if laplace not in get_args(Laplace):
         raise InputError(f"laplace {laplace}: none, sampled or exact", "laplace")
     within = cast(Laplace, laplace)
@@ -70,8 +71,11 @@ def settings_for(estimate: str, residual: bool = True, laplace: str = "none") ->
     )
 
 
-def best_of_bank(bank: Bank, data: TileData, dose: float, keep: int) -> tuple[NDArray[np.int64], Array]:
-    """Indices (tiles, keep) of the bank images that explain each tile best, and their scores, best first.
+def best_of_bank(
+    bank: Bank, data: TileData, dose: float, keep: int
+) -> tuple[NDArray[np.int64], Array]:
+    """Indices (tiles, keep) of the bank images that explain each tile best, and their scores, best
+    first.
 
     Runs over the bank once, in chunks; memory does not grow with it.
     """
@@ -84,8 +88,12 @@ def best_of_bank(bank: Bank, data: TileData, dose: float, keep: int) -> tuple[ND
         part = bank.part(first, min(first + chunk, len(bank)))
         here = bank_scores(part, data, dose, TILE_CHUNK)
         scores = np.concatenate([scores, here], 1)
-        index = np.concatenate([index, np.broadcast_to(np.arange(first, first + here.shape[1]), here.shape)], 1)
-        if scores.shape[1] > keep:  # the best few, then in order: a whole sort would cost more than the product
+        index = np.concatenate(
+            [index, np.broadcast_to(np.arange(first, first + here.shape[1]), here.shape)], 1
+        )
+        if (
+            scores.shape[1] > keep
+        ):  # the best few, then in order: a whole sort would cost more than the product
             few = np.sort(np.argpartition(scores, keep - 1, 1)[:, :keep], 1)
             scores, index = np.take_along_axis(scores, few, 1), np.take_along_axis(index, few, 1)
         order = np.argsort(scores, 1, kind="stable")
@@ -93,9 +101,12 @@ def best_of_bank(bank: Bank, data: TileData, dose: float, keep: int) -> tuple[ND
     return index, scores
 
 
-def propose(engine: Engine, bank: Bank, data: TileData, dose: float, settings: SearchSettings) -> Candidates:
-    """Evaluated starts for every tile: the encoder's guess of each of its symmetries, and of the bank, also
-    under every symmetry, the best that explain the tile better than one of those guesses at least."""
+def propose(
+    engine: Engine, bank: Bank, data: TileData, dose: float, settings: SearchSettings
+) -> Candidates:
+    """Evaluated starts for every tile: the encoder's guess of each of its symmetries, and of the
+    bank, also under every symmetry, the best that explain the tile better than one of those guesses
+    at least."""
     tiles = len(data.counts)
     tile = np.repeat(np.arange(tiles), settings.symmetries)
     symmetry = np.tile(np.arange(settings.symmetries), tiles)
@@ -116,13 +127,19 @@ def propose(engine: Engine, bank: Bank, data: TileData, dose: float, settings: S
 
 
 def exchanged(
-    engine: Engine, data: TileData, merged: Array, busy: NDArray[np.int64], dose: float, settings: SearchSettings
+    engine: Engine,
+    data: TileData,
+    merged: Array,
+    busy: NDArray[np.int64],
+    dose: float,
+    settings: SearchSettings,
 ) -> Candidates | None:
-    """Evaluated candidates for the tiles numbered `busy`: what the encoder makes of the merged frame there. None without
-    an encoder.
+    """Evaluated candidates for the tiles numbered `busy`: what the encoder makes of the merged
+    frame there. None without an encoder.
 
-    `merged` (tiles, h, w), electrons per binned pixel, is cut from the blended tiles: each tile hears of its
-    neighbours' solutions. A new candidate counts by its objective on the tile's own data, like any other.
+    `merged` (tiles, h, w), electrons per binned pixel, is cut from the blended tiles: each tile
+    hears of its neighbours' solutions. A new candidate counts by its objective on the tile's own
+    data, like any other.
     """
     tile = np.repeat(busy, settings.exchange)
     symmetry = np.tile(np.arange(settings.exchange), len(busy))
@@ -133,18 +150,28 @@ def exchanged(
     return evaluate(engine, data, start(guess, tile, symmetry, dose, np.zeros(len(tile), bool)))
 
 
-def _encode(engine: Engine, turned: TileData, dose: float, noise: float = 1.0, batch: int = 64) -> Array | None:
+def _encode(
+    engine: Engine, turned: TileData, dose: float, noise: float = 1.0, batch: int = 64
+) -> Array | None:
     """Latents of the turned tiles, `noise` times as noisy as counts."""
     # Beyond the frame's edge there is nothing: the encoder is shown vacuum there.
     images = np.where(turned.weights > 0, turned.counts / np.float32(dose), np.float32(1))
     sigma = np.full(len(images), noise * pixel_sigma(dose, turned), np.float32)
-    parts = [engine.encode(images[i : i + batch], sigma[i : i + batch]) for i in range(0, len(images), batch)]
+    parts = [
+        engine.encode(images[i : i + batch], sigma[i : i + batch])
+        for i in range(0, len(images), batch)
+    ]
     given = [p for p in parts if p is not None]
     return np.concatenate(given) if given else None
 
 
 def _of_bank(
-    bank: Bank, turned: TileData, tile: NDArray[np.int64], symmetry: NDArray[np.int64], dose: float, keep: int
+    bank: Bank,
+    turned: TileData,
+    tile: NDArray[np.int64],
+    symmetry: NDArray[np.int64],
+    dose: float,
+    keep: int,
 ) -> Candidates:
     """The `keep` best pairs of restart and symmetry for each tile, not yet refined."""
     index, scores = best_of_bank(bank, turned, dose, keep)
@@ -155,16 +182,22 @@ def _of_bank(
     return start(bank.latents(restart), tile[row], symmetry[row], dose, np.ones(len(row), bool))
 
 
-def search(engine: Engine, data: TileData, starts: Candidates, settings: SearchSettings) -> Candidates:
-    """Brief refinement of the starts of tiles that have too many, full refinement of each tile's best.
+def search(
+    engine: Engine, data: TileData, starts: Candidates, settings: SearchSettings
+) -> Candidates:
+    """Brief refinement of the starts of tiles that have too many, full refinement of each tile's
+    best.
 
-    Candidates that show an empty tile, no structure above what noise explains, are done as they are.
+    Candidates that show an empty tile, no structure above what noise explains, are done as they
+    are.
     """
     empty = structure(starts, data) < EMPTY
     if empty.all():
         return starts
     done, starts = starts.take(np.flatnonzero(empty)), starts.take(np.flatnonzero(~empty))
-    crowded = (np.bincount(starts.tile) > settings.full_candidates)[starts.tile]  # of each tile: portions do not matter
+    crowded = (np.bincount(starts.tile) > settings.full_candidates)[
+        starts.tile
+    ]  # of each tile: portions do not matter
     if crowded.any():
         few, many = (starts.take(np.flatnonzero(c)) for c in (~crowded, crowded))
         many = _refined(engine, data, many, settings.brief_steps, settings)
@@ -174,7 +207,9 @@ def search(engine: Engine, data: TileData, starts: Candidates, settings: SearchS
     return join([done, _refined(engine, data, starts, settings.full_steps, settings)])
 
 
-def _refined(engine: Engine, data: TileData, starts: Candidates, steps: int, settings: SearchSettings) -> Candidates:
+def _refined(
+    engine: Engine, data: TileData, starts: Candidates, steps: int, settings: SearchSettings
+) -> Candidates:
     """By Gauss-Newton steps or by Adam's."""
     if settings.iterations:
         return newton(engine, data, starts, steps, settings.iterations, settings.damping)
@@ -182,7 +217,8 @@ def _refined(engine: Engine, data: TileData, starts: Candidates, steps: int, set
 
 
 def structure(candidates: Candidates, data: TileData) -> NDArray[np.float64]:
-    """How far a tile's mean estimate is from flat, in nats of the likelihood, for each candidate (n,)."""
+    """How far a tile's mean estimate is from flat, in nats of the likelihood, for each candidate
+    (n,)."""
     tiles = len(data.counts)
     total = np.zeros((tiles, *data.counts.shape[1:]), np.float32)
     np.add.at(total, candidates.tile, candidates.mean)

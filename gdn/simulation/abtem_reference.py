@@ -1,4 +1,5 @@
-"""abTEM's multislice (Madsen & Susi 2021): what gdn's own is compared with. GPL, an extra, imported when asked for."""
+"""abTEM's multislice (Madsen & Susi 2021): what gdn's own is compared with. GPL, an extra, imported
+when asked for."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ from gdn.simulation.imaging import WAVE_BAND, ComplexArray, band_crop
 from gdn.simulation.structures import Structure
 
 
-def _smear(potential: NDArray[np.float32], cell: float, grid: int, thermal: float) -> NDArray[np.float32]:
+def _smear(
+    potential: NDArray[np.float32], cell: float, grid: int, thermal: float
+) -> NDArray[np.float32]:
     """Debye-Waller factor exp(-2 pi^2 u^2 k^2) on each slice (n, grid, grid), in place."""
     k = np.fft.fftfreq(grid, cell / grid)
     factor = np.exp(-2 * (np.pi * thermal) ** 2 * (k[:, None] ** 2 + k[None, : grid // 2 + 1] ** 2))
@@ -25,14 +28,26 @@ def _smear(potential: NDArray[np.float32], cell: float, grid: int, thermal: floa
 
 
 def abtem_spectrum(
-    structure: Structure, energy_kv: float, grid: int, slice_angstrom: float, thermal_angstrom: float
+    structure: Structure,
+    energy_kv: float,
+    grid: int,
+    slice_angstrom: float,
+    thermal_angstrom: float,
 ) -> ComplexArray:
-    """Spectrum (n, n) of the exit wave of a plane wave of `energy_kv`, as `gdn.simulation.imaging.Wave` has it, on `grid` px."""
+    """Spectrum (n, n) of the exit wave of a plane wave of `energy_kv`, as
+    `gdn.simulation.imaging.Wave` has it, on `grid` px."""
     n = 2 * int(WAVE_BAND * structure.cell[0]) + 1
     # abTEM's axis 0 is x; gdn's is y: exchange them on the way in, so that arrays are [y, x].
-    atoms = ase.Atoms(numbers=structure.numbers, positions=structure.positions[:, [1, 0, 2]], cell=structure.cell, pbc=True)
+    atoms = ase.Atoms(
+        numbers=structure.numbers,
+        positions=structure.positions[:, [1, 0, 2]],
+        cell=structure.cell,
+        pbc=True,
+    )
     options: dict[str, Any] = {"scheduler": "single-threaded", "progress_bar": False}
-    potential: Any = abtem.Potential(atoms, gpts=(grid, grid), slice_thickness=slice_angstrom, parametrization="lobato")
+    potential: Any = abtem.Potential(
+        atoms, gpts=(grid, grid), slice_thickness=slice_angstrom, parametrization="lobato"
+    )
     slices = potential.build().compute(**options)
     slices._array = _smear(np.array(slices.array), float(structure.cell[0]), grid, thermal_angstrom)
     plane: Any = abtem.PlaneWave(energy=1e3 * energy_kv, gpts=(grid, grid))

@@ -1,4 +1,5 @@
-"""Clean patches of any crystal in any mode, on the device that trains: random lattices and multislice of real structures."""
+"""Clean patches of any crystal in any mode, on the device that trains: random lattices and
+multislice of real structures."""
 
 from __future__ import annotations
 
@@ -12,7 +13,13 @@ from gdn.simulation.conditions import Draws, any_lens, random_cuts
 from gdn.simulation.imaging import WAVE_BAND
 from gdn.simulation.lattices import CELL, RandomLattices
 from gdn.simulation.multislice import Beam, band_size, exit_wave, scattering_maps
-from gdn.simulation.renderer import intensity_spectra, patches, pixel_averaged, spectra_of, stem_image
+from gdn.simulation.renderer import (
+    intensity_spectra,
+    patches,
+    pixel_averaged,
+    spectra_of,
+    stem_image,
+)
 from gdn.simulation.scattering import wavelength_angstrom
 from gdn.simulation.specimens import random_specimen
 from gdn.simulation.structures import Structure
@@ -30,7 +37,8 @@ def any_structure(seed: int) -> Structure:
 
 
 class WavePool:
-    """Exit waves and scattering maps of up to `size` structures on one device; once full, new ones replace the oldest."""
+    """Exit waves and scattering maps of up to `size` structures on one device; once full, new ones
+    replace the oldest."""
 
     def __init__(self, size: int, device: str, grid: int = 640, maps: bool = True) -> None:
         m = band_size(WAVE_BAND, CELL)
@@ -48,24 +56,37 @@ class WavePool:
         """Send electrons through one more structure."""
         at = self.count % len(self.waves)
         thermal = round(float(structure.parameters.get("thermal_angstrom", 0.08)) / 0.02) * 0.02
-        beam = Beam(energy_ev=energy_ev, grid=self.grid, thermal_angstrom=thermal, absorption=absorption)
+        beam = Beam(
+            energy_ev=energy_ev, grid=self.grid, thermal_angstrom=thermal, absorption=absorption
+        )
         self.waves[at] = exit_wave(structure, beam, WAVE_BAND, self.device)
         if len(self.maps):
             self.maps[at] = scattering_maps(structure, thermal, WAVE_BAND, self.device)
         self.wavelength[at] = wavelength_angstrom(energy_ev)
         self.count += 1
 
-    def add_randomly(self, structure: Structure, rng: np.random.Generator, energies_ev: tuple[float, ...] = ENERGIES_EV) -> None:
+    def add_randomly(
+        self,
+        structure: Structure,
+        rng: np.random.Generator,
+        energies_ev: tuple[float, ...] = ENERGIES_EV,
+    ) -> None:
         """Add one more structure, at one of `energies_ev`, in half of the cases with absorption."""
-        self.add(structure, float(rng.choice(energies_ev)), float(rng.choice([0.0, rng.uniform(0, 0.08)])))
+        self.add(
+            structure,
+            float(rng.choice(energies_ev)),
+            float(rng.choice([0.0, rng.uniform(0, 0.08)])),
+        )
 
 
 @dataclass(kw_only=True)
 class AnyCrystal:
-    """A source of clean patches: half of the images of random lattices, half of the pool's structures, once it has any.
+    """A source of clean patches: half of the images of random lattices, half of the pool's
+    structures, once it has any.
 
-    `draws` are the random numbers of everything; `batch` images are made at a time, `per_image` patches cut from each. A pixel
-    is between the two of `pixel_angstrom`, uniform in the logarithm; beams of random lattices have one of `energies_ev`.
+    `draws` are the random numbers of everything; `batch` images are made at a time, `per_image`
+    patches cut from each. A pixel is between the two of `pixel_angstrom`, uniform in the logarithm;
+    beams of random lattices have one of `energies_ev`.
     """
 
     draws: Draws
@@ -86,7 +107,11 @@ class AnyCrystal:
         d, n = self.draws, self.batch
         if self.pool is not None and self.pool.filled and bool(d.chance(0.5, 1)):
             index = d.integers(self.pool.filled, n)
-            waves, maps, wavelength = self.pool.waves[index], self.pool.maps[index], self.pool.wavelength[index]
+            waves, maps, wavelength = (
+                self.pool.waves[index],
+                self.pool.maps[index],
+                self.pool.wavelength[index],
+            )
         else:
             potential = self._lattices.potential()
             waves, maps = self._lattices.waves(potential), self._lattices.scattering(potential)
@@ -124,7 +149,9 @@ class AnyCrystal:
         pixel = d.log_uniform(*self.pixel_angstrom, n)
         images = torch.arange(n, device=d.device).repeat(self.per_image)
         cuts = random_cuts(d, images, self.patch, pixel.repeat(self.per_image), CELL)
-        found = patches(pixel_averaged(spectra, pixel, CELL), cuts, self.patch, CELL).clamp_min(1e-3)
+        found = patches(pixel_averaged(spectra, pixel, CELL), cuts, self.patch, CELL).clamp_min(
+            1e-3
+        )
         found = found / found.mean((1, 2), keepdim=True)
         good = torch.isfinite(found).flatten(1).all(1) & (found.flatten(1).std(1) > 1e-4)
         return torch.where(good[:, None, None], found, torch.ones_like(found))[:, None]

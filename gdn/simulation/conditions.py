@@ -1,4 +1,5 @@
-"""Imaging conditions of any microscope, drawn at random: what a general restorer is trained on. Lengths in Å."""
+"""Imaging conditions of any microscope, drawn at random: what a general restorer is trained on.
+Lengths in Å."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ class Draws:
 
 
 def any_lens(draws: Draws, wavelength: Tensor) -> Lens:
-    """Lenses for beams of `wavelength` (n,): five in six with a corrector, the others near Scherzer's focus."""
+    """Lenses for beams of `wavelength` (n,): five in six with a corrector, the others near
+    Scherzer's focus."""
     n = len(wavelength)
     corrected = draws.chance(5 / 6, n)
     spherical = torch.where(corrected, draws.uniform(-2e5, 1e5, n), draws.uniform(0.5e7, 1.3e7, n))
@@ -71,12 +73,15 @@ def any_lens(draws: Draws, wavelength: Tensor) -> Lens:
         focal_spread=spread,
         source=draws.uniform(2e-5, 3e-4, n),
         blur=draws.uniform(0.05, 0.6, n),
-        camera=torch.where(draws.chance(0.5, n), draws.uniform(0, 0.3, n), torch.zeros(n, device=draws.device)),
+        camera=torch.where(
+            draws.chance(0.5, n), draws.uniform(0, 0.3, n), torch.zeros(n, device=draws.device)
+        ),
     )
 
 
 def random_cuts(draws: Draws, images: Tensor, patch: int, pixel: Tensor, cell: float) -> Cuts:
-    """Places, turns and reflections of patches of `pixel` (n,) Å in cells numbered `images` (n,), clear of their edges."""
+    """Places, turns and reflections of patches of `pixel` (n,) Å in cells numbered `images` (n,),
+    clear of their edges."""
     n = len(images)
     half = patch * pixel / 2
     room = turning_room(half, cell - 2 * MARGIN_ANGSTROM)
@@ -84,4 +89,6 @@ def random_cuts(draws: Draws, images: Tensor, patch: int, pixel: Tensor, cell: f
     reach = half * (angle.cos().abs() + angle.sin().abs())
     free = (cell / 2 - MARGIN_ANGSTROM - reach).clamp_min(0)
     centre = cell / 2 + draws.uniform(-1, 1, n, 2) * free[:, None]
-    return Cuts(image=images, centre=centre, angle=angle, flip=draws.choice([-1.0, 1.0], n), pixel=pixel)
+    return Cuts(
+        image=images, centre=centre, angle=angle, flip=draws.choice([-1.0, 1.0], n), pixel=pixel
+    )

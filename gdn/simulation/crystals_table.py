@@ -1,4 +1,5 @@
-"""Unit cells of common crystals: structure families, compounds with their lattice constants, zone axes.
+"""Unit cells of common crystals: structure families, compounds with their lattice constants, zone
+axes.
 
 Lattice constants in Å, at room temperature, from the literature; sites as fractions of the cell.
 """
@@ -19,23 +20,90 @@ def _words(text: str) -> list[str]:
 
 
 _SYMBOLS = _words(
-    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb Mo "
-    "Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi"
+    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni "
+    "Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb Mo "
+    "Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho "
+    "Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi"
 )
 ATOMIC_NUMBERS = {symbol: number for number, symbol in enumerate(_SYMBOLS, 1)}
 
 # Covalent radii, Å (Cordero et al. 2008), of the elements that invented crystals use.
 RADII = {
-    **{"C": 0.76, "N": 0.71, "O": 0.66, "F": 0.57, "Na": 1.66, "Mg": 1.41, "Al": 1.21, "Si": 1.11, "P": 1.07, "S": 1.05},
-    **{"Cl": 1.02, "K": 2.03, "Ca": 1.76, "Sc": 1.7, "Ti": 1.6, "V": 1.53, "Cr": 1.39, "Mn": 1.5, "Fe": 1.42, "Co": 1.38},
-    **{"Ni": 1.24, "Cu": 1.32, "Zn": 1.22, "Ga": 1.22, "Ge": 1.2, "As": 1.19, "Se": 1.2, "Br": 1.2, "Sr": 1.95, "Y": 1.9},
-    **{"Zr": 1.75, "Nb": 1.64, "Mo": 1.54, "Ru": 1.46, "Rh": 1.42, "Pd": 1.39, "Ag": 1.45, "Cd": 1.44, "In": 1.42},
-    **{"Sn": 1.39, "Sb": 1.39, "Te": 1.38, "I": 1.39, "Cs": 2.44, "Ba": 2.15, "La": 2.07, "Ce": 2.04, "Gd": 1.96},
-    **{"Hf": 1.75, "Ta": 1.7, "W": 1.62, "Re": 1.51, "Ir": 1.41, "Pt": 1.36, "Au": 1.36, "Pb": 1.46, "Bi": 1.48},
+    **{
+        "C": 0.76,
+        "N": 0.71,
+        "O": 0.66,
+        "F": 0.57,
+        "Na": 1.66,
+        "Mg": 1.41,
+        "Al": 1.21,
+        "Si": 1.11,
+        "P": 1.07,
+        "S": 1.05,
+    },
+    **{
+        "Cl": 1.02,
+        "K": 2.03,
+        "Ca": 1.76,
+        "Sc": 1.7,
+        "Ti": 1.6,
+        "V": 1.53,
+        "Cr": 1.39,
+        "Mn": 1.5,
+        "Fe": 1.42,
+        "Co": 1.38,
+    },
+    **{
+        "Ni": 1.24,
+        "Cu": 1.32,
+        "Zn": 1.22,
+        "Ga": 1.22,
+        "Ge": 1.2,
+        "As": 1.19,
+        "Se": 1.2,
+        "Br": 1.2,
+        "Sr": 1.95,
+        "Y": 1.9,
+    },
+    **{
+        "Zr": 1.75,
+        "Nb": 1.64,
+        "Mo": 1.54,
+        "Ru": 1.46,
+        "Rh": 1.42,
+        "Pd": 1.39,
+        "Ag": 1.45,
+        "Cd": 1.44,
+        "In": 1.42,
+    },
+    **{
+        "Sn": 1.39,
+        "Sb": 1.39,
+        "Te": 1.38,
+        "I": 1.39,
+        "Cs": 2.44,
+        "Ba": 2.15,
+        "La": 2.07,
+        "Ce": 2.04,
+        "Gd": 1.96,
+    },
+    **{
+        "Hf": 1.75,
+        "Ta": 1.7,
+        "W": 1.62,
+        "Re": 1.51,
+        "Ir": 1.41,
+        "Pt": 1.36,
+        "Au": 1.36,
+        "Pb": 1.46,
+        "Bi": 1.48,
+    },
     "B": 0.84,
 }
 METALS = _words("Al Ti V Cr Mn Fe Co Ni Cu Zn Zr Nb Mo Ru Rh Pd Ag Sn Gd Hf Ta W Re Ir Pt Au Pb")
-CATIONS = _words("Mg Al Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Sr Y Zr Nb Mo Cd In Sn Ba La Ce Gd Hf Ta W Pb Bi")
+CATIONS = _words(
+    "Mg Al Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Sr Y Zr Nb Mo Cd In Sn Ba La Ce Gd Hf Ta W Pb Bi"
+)
 LARGE_CATIONS = _words("Na K Ca Sr Y Cs Ba La Ce Gd Pb Bi")
 ANIONS = _words("N O F S Cl Se Te")
 GROUP_14 = _words("C Si Ge Sn")
@@ -56,8 +124,21 @@ def _spinel(u: float) -> Sites:
     """Tetrahedral (8a), octahedral (16d) and oxygen (32e, parameter `u`) sites, origin on 8a."""
     octahedral = [[5, 5, 5], [5, 7, 7], [7, 5, 7], [7, 7, 5]]
     v, w = 0.25 - u, 0.25 + u
-    oxygen = [[u, u, u], [u, -u, -u], [-u, u, -u], [-u, -u, u], [v, v, v], [v, w, w], [w, v, w], [w, w, v]]
-    return [_with_fcc([[0, 0, 0], [0.25] * 3]), _with_fcc([[x / 8 for x in s] for s in octahedral]), _with_fcc(oxygen)]
+    oxygen = [
+        [u, u, u],
+        [u, -u, -u],
+        [-u, u, -u],
+        [-u, -u, u],
+        [v, v, v],
+        [v, w, w],
+        [w, v, w],
+        [w, w, v],
+    ]
+    return [
+        _with_fcc([[0, 0, 0], [0.25] * 3]),
+        _with_fcc([[x / 8 for x in s] for s in octahedral]),
+        _with_fcc(oxygen),
+    ]
 
 
 def _rutile(u: float) -> Sites:
@@ -69,7 +150,9 @@ def _rutile(u: float) -> Sites:
 def _dichalcogenide(u: float) -> Sites:
     """2H stacking: metal sites, and chalcogens `u` c above and below them."""
     x = _HCP[::-1, :2]
-    chalcogen = [[*xy, height + s * u] for xy, height in zip(x, (0.25, 0.75), strict=True) for s in (-1, 1)]
+    chalcogen = [
+        [*xy, height + s * u] for xy, height in zip(x, (0.25, 0.75), strict=True) for s in (-1, 1)
+    ]
     return [_HCP, np.array(chalcogen)]
 
 
@@ -81,7 +164,8 @@ _GRAPHITE = np.array([[0, 0, 0.25], [1 / 3, 2 / 3, 0.25], [0, 0, 0.75], [2 / 3, 
 
 @dataclass(frozen=True)
 class Family:
-    """A structure type: `system` (cubic, tetragonal, hexagonal), `sites` and the elements each species may be."""
+    """A structure type: `system` (cubic, tetragonal, hexagonal), `sites` and the elements each
+    species may be."""
 
     system: str
     sites: Sites
@@ -96,29 +180,43 @@ FAMILIES: dict[str, Family] = {
     "hcp": Family("hexagonal", [_HCP], [METALS], 0.08),
     "diamond": Family("cubic", [np.concatenate([_FCC, _FCC + 0.25])], [GROUP_14], 0.07),
     "zincblende": Family("cubic", [_FCC, _FCC + 0.25], [CATIONS, ANIONS], 0.09),
-    "wurtzite": Family("hexagonal", [_WURTZITE, _WURTZITE + np.array([0, 0, 0.379])], [CATIONS, ANIONS], 0.07),
-    "rocksalt": Family("cubic", [_FCC, (_FCC + np.array([0.5, 0, 0])) % 1], [CATIONS, ANIONS], 0.09),
+    "wurtzite": Family(
+        "hexagonal", [_WURTZITE, _WURTZITE + np.array([0, 0, 0.379])], [CATIONS, ANIONS], 0.07
+    ),
+    "rocksalt": Family(
+        "cubic", [_FCC, (_FCC + np.array([0.5, 0, 0])) % 1], [CATIONS, ANIONS], 0.09
+    ),
     "fluorite": Family("cubic", [_FCC, _QUARTERS], [CATIONS, ["O", "F", "Cl"]], 0.08),
-    "perovskite": Family("cubic", [_ONE, _CENTRE, _PEROVSKITE_X], [LARGE_CATIONS, CATIONS, ["O"]], 0.12),
+    "perovskite": Family(
+        "cubic", [_ONE, _CENTRE, _PEROVSKITE_X], [LARGE_CATIONS, CATIONS, ["O"]], 0.12
+    ),
     "rutile": Family("tetragonal", _rutile(0.305), [CATIONS, ["O", "F"]], 0.06),
     "spinel": Family("cubic", _spinel(0.385), [CATIONS, CATIONS, ["O", "S"]], 0.07),
     "cscl": Family("cubic", [_ONE, _CENTRE], [METALS, METALS], 0.05),
     "graphene": Family("hexagonal", [_GRAPHITE], [["C"]], 0.4, True),
     "hbn": Family("hexagonal", [_HCP, _HCP * [1, 1, -1] + [0, 0, 1]], [["B"], ["N"]], 0.2, True),
-    "dichalcogenide": Family("hexagonal", _dichalcogenide(0.128), [["Mo", "W", "Nb", "Ta"], ["S", "Se", "Te"]], 0.4, True),
+    "dichalcogenide": Family(
+        "hexagonal", _dichalcogenide(0.128), [["Mo", "W", "Nb", "Ta"], ["S", "Se", "Te"]], 0.4, True
+    ),
 }
 
 # Family -> "elements: a [c]", lattice constants in Å.
 COMPOUNDS: dict[str, str] = {
-    "fcc": "Al 4.050, Ni 3.524, Cu 3.615, Pd 3.891, Ag 4.086, Pt 3.924, Au 4.078, Ir 3.839, Rh 3.803",
+    "fcc": "Al 4.050, Ni 3.524, Cu 3.615, Pd 3.891, Ag 4.086, Pt 3.924, Au 4.078, Ir "
+    "3.839, Rh 3.803",
     "bcc": "Fe 2.866, Cr 2.885, W 3.165, Mo 3.147, Nb 3.301, Ta 3.303",
-    "hcp": "Ti 2.951 4.684, Co 2.507 4.069, Mg 3.209 5.211, Zn 2.665 4.947, Zr 3.232 5.147, Ru 2.706 4.282",
+    "hcp": "Ti 2.951 4.684, Co 2.507 4.069, Mg 3.209 5.211, Zn 2.665 4.947, Zr 3.232 "
+    "5.147, Ru 2.706 4.282",
     "diamond": "C 3.567, Si 5.431, Ge 5.658",
-    "zincblende": "Ga-As 5.653, In-P 5.869, Cd-Se 6.077, Cd-Te 6.482, Zn-S 5.409, In-As 6.058, Si-C 4.360, Ga-P 5.451",
-    "wurtzite": "Ga-N 3.189 5.186, Zn-O 3.250 5.207, Cd-S 4.136 6.714, Al-N 3.111 4.979, Cd-Se 4.299 7.010",
-    "rocksalt": "Mg-O 4.212, Na-Cl 5.640, Ni-O 4.177, Pb-Te 6.462, Pb-S 5.936, Ti-N 4.241, Co-O 4.261",
+    "zincblende": "Ga-As 5.653, In-P 5.869, Cd-Se 6.077, Cd-Te 6.482, Zn-S 5.409, In-As 6.058, "
+    "Si-C 4.360, Ga-P 5.451",
+    "wurtzite": "Ga-N 3.189 5.186, Zn-O 3.250 5.207, Cd-S 4.136 6.714, Al-N 3.111 4.979, "
+    "Cd-Se 4.299 7.010",
+    "rocksalt": "Mg-O 4.212, Na-Cl 5.640, Ni-O 4.177, Pb-Te 6.462, Pb-S 5.936, Ti-N 4.241, "
+    "Co-O 4.261",
     "fluorite": "Ce-O 5.411, Zr-O 5.090, Ca-F 5.463",
-    "perovskite": "Sr-Ti-O 3.905, Ba-Ti-O 4.000 4.034, La-Al-O 3.790, Cs-Pb-Br 5.870, K-Ta-O 3.989, La-Mn-O 3.880, "
+    "perovskite": "Sr-Ti-O 3.905, Ba-Ti-O 4.000 4.034, La-Al-O 3.790, Cs-Pb-Br 5.870, K-Ta-O "
+    "3.989, La-Mn-O 3.880, "
     "Pb-Ti-O 3.904 4.152, Ba-Zr-O 4.193, Sr-Ru-O 3.930",
     "rutile": "Ti-O 4.594 2.959, Sn-O 4.738 3.187, Ru-O 4.492 3.107",
     "spinel": "Fe-Fe-O 8.396, Co-Co-O 8.084, Mg-Al-O 8.083, Mn-Mn-O 8.420",
@@ -132,12 +230,17 @@ ZONES: dict[str, list[tuple[int, int, int]]] = {  # direct-lattice directions
     "tetragonal": [(0, 0, 1), (1, 0, 0), (1, 1, 0), (1, 1, 1), (1, 0, 1)],
     "hexagonal": [(0, 0, 1), (1, 1, 0), (2, 1, 0)],  # 0001, 11-20, 10-10
 }
-ZONE_SHARES = {"cubic": [0.28, 0.34, 0.16, 0.14, 0.08], "tetragonal": [0.3, 0.25, 0.2, 0.15, 0.1], "hexagonal": [0.4, 0.3, 0.3]}
+ZONE_SHARES = {
+    "cubic": [0.28, 0.34, 0.16, 0.14, 0.08],
+    "tetragonal": [0.3, 0.25, 0.2, 0.15, 0.1],
+    "hexagonal": [0.4, 0.3, 0.3],
+}
 
 
 @dataclass(frozen=True)
 class Crystal:
-    """A unit cell: `cell` (3, 3) Å with one lattice vector a row, atoms as `fractions` (n, 3) and `numbers` (n,)."""
+    """A unit cell: `cell` (3, 3) Å with one lattice vector a row, atoms as `fractions` (n, 3) and
+    `numbers` (n,)."""
 
     family: str
     elements: tuple[str, ...]
@@ -147,7 +250,8 @@ class Crystal:
 
     @property
     def reciprocal(self) -> Vectors:
-        """Reciprocal vectors (3, 3), one a row, 1/Å: the normal of plane (hkl) is hkl @ reciprocal."""
+        """Reciprocal vectors (3, 3), one a row, 1/Å: the normal of plane (hkl) is hkl @
+        reciprocal."""
         return np.asarray(np.linalg.inv(self.cell).T)
 
 
@@ -158,10 +262,13 @@ def compounds(family: str) -> list[tuple[tuple[str, ...], float, float]]:
 
 
 def build_crystal(family: str, elements: tuple[str, ...], a: float, c: float) -> Crystal:
-    """The cell of `elements` (one a species) in `family` with lattice constants `a` and `c` in Å (`c` = `a` if cubic)."""
+    """The cell of `elements` (one a species) in `family` with lattice constants `a` and `c` in Å
+    (`c` = `a` if cubic)."""
     kind = FAMILIES[family]
     cell = np.diag([a, a, c])
     if kind.system == "hexagonal":
         cell[1] = [-a / 2, a * np.sqrt(3) / 2, 0]
-    numbers = [np.full(len(s), ATOMIC_NUMBERS[e]) for s, e in zip(kind.sites, elements, strict=True)]
+    numbers = [
+        np.full(len(s), ATOMIC_NUMBERS[e]) for s, e in zip(kind.sites, elements, strict=True)
+    ]
     return Crystal(family, elements, cell, np.concatenate(kind.sites), np.concatenate(numbers))

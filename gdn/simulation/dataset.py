@@ -19,26 +19,40 @@ FILE = "dataset.json"
 
 
 def structure_seed(seed: int, index: int) -> int:
-    """Seed of structure `index` of the dataset with `seed`: 48 bits, so that datasets do not collide."""
-    return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(16))
+    """Seed of structure `index` of the dataset with `seed`: 48 bits, so that datasets do not
+    collide."""
+    return int(
+        np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(16)
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
     """Raises ValueError in one line for what is not a `dataset.json`."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        float(found.setdefault("energy_kv", ENERGY_KV))  # data sets made before it was recorded lack it
+        float(
+            found.setdefault("energy_kv", ENERGY_KV)
+        )  # data sets made before it was recorded lack it
         found.setdefault("multislice", "abtem")
         found.setdefault("scenes", DEFAULT)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         why = " ".join(str(error).split())
-        raise ValueError(f"{path}: not the dataset.json of a data set ({why}); simulate it again") from None
+        raise ValueError(
+            f"{path}: not the dataset.json of a data set ({why}); simulate it again"
+        ) from None
     return dict(found)
 
 
-def open_dataset(out: Path, seed: int, count: int, energy_kv: float, multislice: str = "torch", scenes: str = DEFAULT) -> None:
-    """Create the folder of a data set, or go on with the one in it. Raises ValueError for one of another seed, voltage,
-    multislice or other scenes."""
+def open_dataset(
+    out: Path,
+    seed: int,
+    count: int,
+    energy_kv: float,
+    multislice: str = "torch",
+    scenes: str = DEFAULT,
+) -> None:
+    """Create the folder of a data set, or go on with the one in it. Raises ValueError for one of
+    another seed, voltage, multislice or other scenes."""
     for name in ("waves", "frames"):
         (out / name).mkdir(parents=True, exist_ok=True)
     for stale in out.glob("waves/*.part"):
@@ -48,48 +62,63 @@ def open_dataset(out: Path, seed: int, count: int, energy_kv: float, multislice:
         found = _read(path)
         if (found.get("schema"), found.get("seed")) != (DATASET_SCHEMA, seed):
             raise ValueError(
-                f"{path}: made with seed {found.get('seed')} (schema {found.get('schema')}), asked for seed"
+                f"{path}: made with seed {found.get('seed')} (schema {found.get('schema')}), "
+                "asked for seed"
                 f" {seed}; choose another folder or the same seed"
             )
         if found["energy_kv"] != energy_kv:
             raise ValueError(
-                f"{path}: made at {found['energy_kv']:g} kV, asked for {energy_kv:g} kV; choose another folder or"
+                f"{path}: made at {found['energy_kv']:g} kV, asked for {energy_kv:g} kV; "
+                "choose another folder or"
                 f" --energy-kv {found['energy_kv']:g}"
             )
         if found["multislice"] != multislice:
             raise ValueError(
-                f"{path}: its waves are by {found['multislice']}, asked for {multislice}; choose another folder or"
+                f"{path}: its waves are by {found['multislice']}, asked for {multislice}; "
+                "choose another folder or"
                 f" --multislice {found['multislice']}"
             )
         if found["scenes"] != scenes:
             raise ValueError(
-                f"{path}: of the scenes {found['scenes']}, asked for {scenes}; choose another folder or"
+                f"{path}: of the scenes {found['scenes']}, asked for {scenes}; choose another "
+                "folder or"
                 f" --scenes {found['scenes']}"
             )
-    content = {"schema": DATASET_SCHEMA, "seed": seed, "count": count, "energy_kv": energy_kv, "multislice": multislice}
+    content = {
+        "schema": DATASET_SCHEMA,
+        "seed": seed,
+        "count": count,
+        "energy_kv": energy_kv,
+        "multislice": multislice,
+    }
     content |= {"scenes": scenes, "gdn": __version__}
     with writing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def check_specimen(data: Path, specimen: Specimen) -> None:
-    """See that the waves in the folder `data` are what a recipe is of. Raises ValueError in one line."""
+    """See that the waves in the folder `data` are what a recipe is of. Raises ValueError in one
+    line."""
     if specimen.source not in SCENES:
         raise ValueError(
-            f"{data}: the recipe is of '{specimen.source}', which 'gdn simulate' does not make ({', '.join(SCENES)});"
+            f"{data}: the recipe is of '{specimen.source}', which 'gdn simulate' does not "
+            f"make ({', '.join(SCENES)});"
             " benchmarks/sitting.py trains it without a data set"
         )
     path = data / FILE
     found = _read(path) if path.exists() else {"energy_kv": ENERGY_KV, "scenes": DEFAULT}
     if found["scenes"] != specimen.source:
         raise ValueError(
-            f"{path}: of the scenes {found['scenes']}, the recipe is of {specimen.source}; simulate with"
-            f" --scenes {specimen.source}, or name the source {found['scenes']} under [specimen] in the recipe"
+            f"{path}: of the scenes {found['scenes']}, the recipe is of "
+            f"{specimen.source}; simulate with"
+            f" --scenes {specimen.source}, or name the source {found['scenes']} under "
+            "[specimen] in the recipe"
         )
     energy_kv = found["energy_kv"]
     (wanted,) = specimen.energies_kv
     if energy_kv != wanted:
         raise ValueError(
-            f"{path}: made at {energy_kv:g} kV, the recipe is of {wanted:g} kV; set energies_kv = [{energy_kv:g}] under"
+            f"{path}: made at {energy_kv:g} kV, the recipe is of {wanted:g} kV; set "
+            f"energies_kv = [{energy_kv:g}] under"
             f" [specimen] in the recipe, or simulate with --energy-kv {wanted:g}"
         )

@@ -1,5 +1,6 @@
-"""What detectors make of clean patches, for networks that must know real noise: counts at any dose, Gaussian and mixed noise,
-noise correlated by a camera, scan lines and jitter of a STEM, gain residue, lost pixels, and up to four neighbouring frames."""
+"""What detectors make of clean patches, for networks that must know real noise: counts at any dose,
+Gaussian and mixed noise, noise correlated by a camera, scan lines and jitter of a STEM, gain
+residue, lost pixels, and up to four neighbouring frames."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ ONE_FRAME = 0.6  # share of the patches of which there is one frame alone
 
 @dataclass(frozen=True)
 class Observed:
-    """`frames` and `mask` (n, SLOTS, h, w) as the restorer takes them, `dose` (n,) electrons a pixel."""
+    """`frames` and `mask` (n, SLOTS, h, w) as the restorer takes them, `dose` (n,) electrons a
+    pixel."""
 
     frames: Tensor
     mask: Tensor
@@ -38,7 +40,9 @@ def observe(clean: Tensor, draws: Draws) -> Observed:
     expected = moved * _wide(dose) * _gain_residue(moved, draws)
     counts = torch.poisson(expected, generator=draws.generator)
     kind = draws.uniform(0, 1, n)
-    read = torch.where(kind < 0.15, 0.2 * dose.sqrt() * draws.log_uniform(0.2, 5, n), torch.zeros_like(dose))
+    read = torch.where(
+        kind < 0.15, 0.2 * dose.sqrt() * draws.log_uniform(0.2, 5, n), torch.zeros_like(dose)
+    )
     noise = counts - expected + _wide(read) * draws.normal(*expected.shape)
     gauss = _wide(dose.sqrt()) * draws.normal(*expected.shape)
     noise = torch.where(_wide((kind > 0.15) & (kind < 0.3)), gauss, noise)
@@ -49,16 +53,22 @@ def observe(clean: Tensor, draws: Draws) -> Observed:
 
 
 def _displaced(clean: Tensor, draws: Draws) -> Tensor:
-    """(n, SLOTS, h, w): the patch, the lines of some jittering, and its neighbours as misaligned as aligning leaves them."""
+    """(n, SLOTS, h, w): the patch, the lines of some jittering, and its neighbours as misaligned as
+    aligning leaves them."""
     n, _, h, w = clean.shape
     shift = 0.2 * draws.normal(n, SLOTS, 2) * _wide(draws.uniform(0, 1, n))[..., 0]
     shift[:, 0] = 0
-    jitter = draws.normal(n, SLOTS, h) * (draws.uniform(0, 0.6, n) * draws.chance(0.08, n))[:, None, None]
+    jitter = (
+        draws.normal(n, SLOTS, h)
+        * (draws.uniform(0, 0.6, n) * draws.chance(0.08, n))[:, None, None]
+    )
     y = torch.arange(h, device=clean.device) + shift[..., 0, None]  # (n, SLOTS, h)
     x = torch.arange(w, device=clean.device) + shift[..., 1, None]
     columns = x[:, :, None, :] + jitter[..., None]
     rows = y[..., None].expand_as(columns)
-    grid = torch.stack([2 * columns / (w - 1) - 1, 2 * rows / (h - 1) - 1], -1).reshape(n, SLOTS * h, w, 2)
+    grid = torch.stack([2 * columns / (w - 1) - 1, 2 * rows / (h - 1) - 1], -1).reshape(
+        n, SLOTS * h, w, 2
+    )
     found = F.grid_sample(clean, grid, mode="bilinear", padding_mode="border", align_corners=True)
     found = found.reshape(n, SLOTS, h, w)
     # Where nothing moved the patch itself, without interpolation.
@@ -74,7 +84,8 @@ def _gain_residue(moved: Tensor, draws: Draws) -> Tensor:
 
 
 def _correlated(noise: Tensor, draws: Draws) -> Tensor:
-    """`noise` blurred as a camera blurs every electron: by a Gaussian of 0.3 to 1.3 px, or by a long-tailed spread."""
+    """`noise` blurred as a camera blurs every electron: by a Gaussian of 0.3 to 1.3 px, or by a
+    long-tailed spread."""
     n, _, h, w = noise.shape
     ky, kx = torch.fft.fftfreq(h, device=noise.device), torch.fft.rfftfreq(w, device=noise.device)
     k2 = ky[:, None] ** 2 + kx[None, :] ** 2
@@ -94,7 +105,11 @@ def _scan_lines(n: int, h: int, dose: Tensor, draws: Draws) -> Tensor:
 
 def _mask(n: int, h: int, w: int, draws: Draws) -> Tensor:
     """(n, SLOTS, h, w): how many frames there are, lost pixels, and sides beyond a frame's edge."""
-    count = torch.where(draws.chance(ONE_FRAME, n), torch.ones(n, device=draws.device), 2 + draws.integers(SLOTS - 1, n).float())
+    count = torch.where(
+        draws.chance(ONE_FRAME, n),
+        torch.ones(n, device=draws.device),
+        2 + draws.integers(SLOTS - 1, n).float(),
+    )
     there = torch.arange(SLOTS, device=draws.device) < count[:, None]
     mask = there[..., None, None].float().expand(n, SLOTS, h, w).clone()
     lost = draws.uniform(0, 0.1, n) * draws.chance(0.08, n)

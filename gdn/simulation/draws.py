@@ -1,6 +1,8 @@
-"""Draw the settings of a random specimen: its form, bodies, crystals, shapes and defects, as plain values.
+"""Draw the settings of a random specimen: its form, bodies, crystals, shapes and defects, as plain
+values.
 
-Lengths in Å, angles in degrees except those of shapes (radians), z along the beam, the field's centre at x = y = 0.
+Lengths in Å, angles in degrees except those of shapes (radians), z along the beam, the field's
+centre at x = y = 0.
 """
 
 from __future__ import annotations
@@ -15,8 +17,21 @@ from gdn.simulation.grains import crystal_of, draw_grain
 
 # Form -> its share among all specimens.
 FORMS = {
-    **{"slab": 0.15, "edge": 0.2, "wedge": 0.09, "particle": 0.12, "twinned-particle": 0.05, "decahedron": 0.04},
-    **{"two-particles": 0.06, "particle-on-crystal": 0.07, "particle-on-film": 0.07, "boundary": 0.08, "sheet": 0.07},
+    **{
+        "slab": 0.15,
+        "edge": 0.2,
+        "wedge": 0.09,
+        "particle": 0.12,
+        "twinned-particle": 0.05,
+        "decahedron": 0.04,
+    },
+    **{
+        "two-particles": 0.06,
+        "particle-on-crystal": 0.07,
+        "particle-on-film": 0.07,
+        "boundary": 0.08,
+        "sheet": 0.07,
+    },
 }
 MAXIMAL_THICKNESS = 100.0  # Å
 
@@ -52,18 +67,38 @@ def _draw_slab(rng: np.random.Generator, kind: str, thickness: float) -> dict[st
         turns = np.deg2rad([0.0, *rng.choice([54.7, 60, 70.5, 90, 120], count - 1)]).tolist()
         edges = [shapes.draw_edge(rng, angle + turn, place, grain["a"] / 2) for turn in turns]
     hole = shapes.draw_hole(rng) if kind in ("slab", "wedge") and rng.random() < 0.12 else None
-    profile = shapes.draw_thickness(rng, thickness, kind == "wedge" or (kind == "edge" and rng.random() < 0.3))
-    return {"type": "slab", "grain": grain, "profile": profile, "edges": edges, "hole": hole, "centre": [0.0, 0.0, 0.0]}
+    profile = shapes.draw_thickness(
+        rng, thickness, kind == "wedge" or (kind == "edge" and rng.random() < 0.3)
+    )
+    return {
+        "type": "slab",
+        "grain": grain,
+        "profile": profile,
+        "edges": edges,
+        "hole": hole,
+        "centre": [0.0, 0.0, 0.0],
+    }
 
 
-def _draw_particle(rng: np.random.Generator, kind: str, radius: float, centre: list[float]) -> dict[str, Any]:
+def _draw_particle(
+    rng: np.random.Generator, kind: str, radius: float, centre: list[float]
+) -> dict[str, Any]:
     """A particle's grain, shape and centre; fcc if it is twinned or a decahedron."""
-    grain = draw_grain(rng, "fcc" if kind in ("twinned-particle", "decahedron") else _draw_family(rng))
+    grain = draw_grain(
+        rng, "fcc" if kind in ("twinned-particle", "decahedron") else _draw_family(rng)
+    )
     if kind == "twinned-particle":
         if rng.random() < 0.7:
             grain |= {"zone": [1, 1, 0], "plane": [0, 0, 1]}
-        planes = [p for p in ([1, 1, 1], [-1, 1, 1], [1, -1, 1], [1, 1, -1]) if abs(np.dot(p, grain["zone"])) < 0.1]
-        grain |= {"twin_plane": planes[0] if planes else [1, 1, 1], "twin_offset": rng.uniform(-0.4, 0.4) * radius}
+        planes = [
+            p
+            for p in ([1, 1, 1], [-1, 1, 1], [1, -1, 1], [1, 1, -1])
+            if abs(np.dot(p, grain["zone"])) < 0.1
+        ]
+        grain |= {
+            "twin_plane": planes[0] if planes else [1, 1, 1],
+            "twin_offset": rng.uniform(-0.4, 0.4) * radius,
+        }
     body: dict[str, Any] = {"type": "particle", "grain": grain, "centre": centre, "edges": []}
     if kind == "decahedron":
         grain |= {"decahedron": True, "alloy": None, "offset": [0.0, 0.0, 0.0]}
@@ -78,14 +113,28 @@ def _draw_sheets(rng: np.random.Generator) -> list[dict[str, Any]]:
     family = _draw_family(rng, layered=True)
     grain = draw_grain(rng, family)
     layers = int(rng.integers(1, 5 if family == "dichalcogenide" else 6))
-    body: dict[str, Any] = {"type": "sheet", "grain": grain, "layers": layers, "hole": None, "centre": [0.0, 0.0, 0.0]}
-    body["edges"] = [shapes.draw_edge(rng, _plane_angle(rng, grain), (-10, 20), grain["a"])] if rng.random() < 0.5 else []
+    body: dict[str, Any] = {
+        "type": "sheet",
+        "grain": grain,
+        "layers": layers,
+        "hole": None,
+        "centre": [0.0, 0.0, 0.0],
+    }
+    body["edges"] = (
+        [shapes.draw_edge(rng, _plane_angle(rng, grain), (-10, 20), grain["a"])]
+        if rng.random() < 0.5
+        else []
+    )
     if not body["edges"] and rng.random() < 0.6:
         body["hole"] = shapes.draw_hole(rng)
     if rng.random() < 0.7:
         return [body]
     upper = grain | {"rotation": rng.uniform(0, 360), "offset": rng.random(3).tolist()}
-    return [body, body | {"grain": upper, "layers": 1, "centre": [0.0, 0.0, layers * grain["c"] / 2], "edges": []}]
+    return [
+        body,
+        body
+        | {"grain": upper, "layers": 1, "centre": [0.0, 0.0, layers * grain["c"] / 2], "edges": []},
+    ]
 
 
 def _draw_boundary(rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -94,9 +143,15 @@ def _draw_boundary(rng: np.random.Generator) -> list[dict[str, Any]]:
     grain = first["grain"]
     other = draw_grain(rng, grain["family"] if rng.random() < 0.5 else _draw_family(rng))
     if rng.random() < 0.45:  # a tilt boundary: the same crystal and zone, turned about the beam
-        other = grain | {"rotation": grain["rotation"] + rng.uniform(3, 60), "offset": other["offset"]}
+        other = grain | {
+            "rotation": grain["rotation"] + rng.uniform(3, 60),
+            "offset": other["offset"],
+        }
     border = shapes.draw_edge(rng, _plane_angle(rng, grain), (-14, 14), grain["a"] / 2)
-    return [first | {"edges": [border]}, first | {"grain": other, "edges": [border | {"inverted": True}]}]
+    return [
+        first | {"edges": [border]},
+        first | {"grain": other, "edges": [border | {"inverted": True}]},
+    ]
 
 
 def _draw_bodies(rng: np.random.Generator, kind: str) -> list[dict[str, Any]]:
@@ -112,29 +167,51 @@ def _draw_bodies(rng: np.random.Generator, kind: str) -> list[dict[str, Any]]:
     if kind == "two-particles":
         other, angle = rng.uniform(8, 20), rng.uniform(0, 2 * np.pi)
         distance = (radius + other) * rng.uniform(0.75, 1.1) / 2
-        ends = [[s * distance * np.cos(angle), s * distance * np.sin(angle), rng.uniform(-6, 6)] for s in (-1, 1)]
-        return [_draw_particle(rng, kind, r, end) for r, end in zip((radius, other), ends, strict=True)]
+        ends = [
+            [s * distance * np.cos(angle), s * distance * np.sin(angle), rng.uniform(-6, 6)]
+            for s in (-1, 1)
+        ]
+        return [
+            _draw_particle(rng, kind, r, end) for r, end in zip((radius, other), ends, strict=True)
+        ]
     if kind != "particle-on-crystal":
         return [_draw_particle(rng, kind, radius, centre)]
     if rng.random() < 0.5:  # seen in profile, on the slab's edge
         slab = _draw_slab(rng, "profile", rng.uniform(20, 60))
         edge = slab["edges"][0]
-        centre = [(edge["place"] + rng.uniform(0.2, 0.95) * radius) * f(edge["angle"]) for f in (np.cos, np.sin)] + [0.0]
+        centre = [
+            (edge["place"] + rng.uniform(0.2, 0.95) * radius) * f(edge["angle"])
+            for f in (np.cos, np.sin)
+        ] + [0.0]
         return [slab, _draw_particle(rng, kind, radius, [float(x) for x in centre])]
-    slab = _draw_slab(rng, "edge" if rng.random() < 0.3 else "slab", rng.uniform(8, 40))  # seen from above
+    slab = _draw_slab(
+        rng, "edge" if rng.random() < 0.3 else "slab", rng.uniform(8, 40)
+    )  # seen from above
     centre[2] = slab["profile"]["thickness"] / 2 + rng.uniform(0.3, 0.9) * radius
     return [slab, _draw_particle(rng, kind, radius, centre)]
 
 
 def draw_film(rng: np.random.Generator, kind: str) -> dict[str, Any] | None:
-    """An amorphous film below or above the specimen: a support, or contamination on some of the others."""
+    """An amorphous film below or above the specimen: a support, or contamination on some of the
+    others."""
     support = kind == "particle-on-film"
     if not support and rng.random() > 0.16:
         return None
-    material = ["carbon", "silica", "silicon nitride"][rng.choice(3, p=[0.7, 0.15, 0.15] if support else [1, 0, 0])]
-    edges = [shapes.draw_edge(rng, rng.uniform(0, 2 * np.pi), (-10, 20), 2.0)] if rng.random() < 0.35 else []
+    material = ["carbon", "silica", "silicon nitride"][
+        rng.choice(3, p=[0.7, 0.15, 0.15] if support else [1, 0, 0])
+    ]
+    edges = (
+        [shapes.draw_edge(rng, rng.uniform(0, 2 * np.pi), (-10, 20), 2.0)]
+        if rng.random() < 0.35
+        else []
+    )
     thickness = rng.uniform(10, 40) if rng.random() < 0.5 else rng.uniform(10, 20)
-    return {"material": material, "thickness": thickness, "below": bool(support or rng.random() < 0.5), "edges": edges}
+    return {
+        "material": material,
+        "thickness": thickness,
+        "below": bool(support or rng.random() < 0.5),
+        "edges": edges,
+    }
 
 
 def draw_parameters(rng: np.random.Generator) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""From a stored exit wave to an image: lens transfer, partial coherence, blur, sampling. NumPy only.
+"""From a stored exit wave to an image: lens transfer, partial coherence, blur, sampling. NumPy
+only.
 
 Intensities are in units of the vacuum level (1.0). Spatial frequencies k in 1/Å. The wave lives on
 a periodic square cell and is band-limited, so an image at any sampling and origin is exact Fourier
@@ -33,8 +34,9 @@ _MARGIN_ANGSTROM = 2.0  # next to the cell's edge the periodic neighbour shows
 
 @dataclass(frozen=True, kw_only=True)
 class Optics:
-    """Imaging conditions of a lens and a camera, whatever the beam. Positive defocus is underfocus. `camera_angstrom`: the
-    camera's transfer function is (1 + (2 pi k c)^2)^(-3/4), that of a point spread with long tails; 0 is a perfect camera."""
+    """Imaging conditions of a lens and a camera, whatever the beam. Positive defocus is underfocus.
+    `camera_angstrom`: the camera's transfer function is (1 + (2 pi k c)^2)^(-3/4), that of a point
+    spread with long tails; 0 is a perfect camera."""
 
     defocus_nm: float = 6.0
     spherical_um: float = -5.0
@@ -51,7 +53,8 @@ class Optics:
 
     @staticmethod
     def random(rng: np.random.Generator, ranges: Imaging = Imaging()) -> Optics:
-        """Conditions drawn from `ranges`, by default those of one aberration-corrected microscope at underfocus."""
+        """Conditions drawn from `ranges`, by default those of one aberration-corrected microscope
+        at underfocus."""
         return Optics(
             defocus_nm=float(rng.integers(ranges.defocus_nm[0], ranges.defocus_nm[1] + 1)),
             spherical_um=rng.uniform(*ranges.spherical_um),
@@ -64,8 +67,11 @@ class Optics:
             focal_spread_nm=rng.uniform(*ranges.focal_spread_nm),
             source_mrad=rng.uniform(*ranges.source_mrad),
             blur_angstrom=rng.uniform(*ranges.blur_angstrom),
-            # Drawn last, and only where asked for: stored seeds go on standing for the same conditions.
-            camera_angstrom=rng.uniform(*ranges.camera_angstrom) if ranges.camera_angstrom[1] else 0.0,
+            # Drawn last, and only where asked for: stored seeds go on standing for the same
+            # conditions.
+            camera_angstrom=rng.uniform(*ranges.camera_angstrom)
+            if ranges.camera_angstrom[1]
+            else 0.0,
         )
 
 
@@ -136,9 +142,11 @@ def _frequencies(n: int, cell: float) -> tuple[NDArray[np.float64], NDArray[np.f
     return k[:, None], k[None, :]
 
 
-def transfer(optics: Optics, n: int, cell: float, wavelength: float, focus_offset_nm: float = 0.0) -> ComplexArray:
-    """Lens transfer (n, n) for electrons of `wavelength` Å, with the envelope of the source angle (Kirkland 2010, eqs. 3.9
-    and 3.38)."""
+def transfer(
+    optics: Optics, n: int, cell: float, wavelength: float, focus_offset_nm: float = 0.0
+) -> ComplexArray:
+    """Lens transfer (n, n) for electrons of `wavelength` Å, with the envelope of the source angle
+    (Kirkland 2010, eqs. 3.9 and 3.38)."""
     ky, kx = _frequencies(n, cell)
     alpha = wavelength * (kx + 1j * ky)
     a2 = np.abs(alpha) ** 2
@@ -185,10 +193,11 @@ def render(
     shape: tuple[int, int],
     origin_angstrom: tuple[float, float] | None = None,
 ) -> FloatArray:
-    """Clean frame `shape` (rows, columns), float32, vacuum 1.0, of the pixel-area-averaged intensity.
+    """Clean frame `shape` (rows, columns), float32, vacuum 1.0, of the pixel-area-averaged
+    intensity.
 
-    `origin_angstrom` (y, x) is the outer corner of pixel [0, 0] in the cell; None centres the frame.
-    Raises ValueError if the field is larger than the cell.
+    `origin_angstrom` (y, x) is the outer corner of pixel [0, 0] in the cell; None centres the
+    frame. Raises ValueError if the field is larger than the cell.
     """
     cell = wave.cell_angstrom
     field = np.array(shape) * sampling_angstrom
@@ -202,7 +211,15 @@ def render(
     k = np.fft.fftfreq(spectrum.shape[0], cell / spectrum.shape[0])
     pixel = np.sinc(k * sampling_angstrom)
     phases = [
-        (np.exp(2j * np.pi * np.outer(corner[a] + (np.arange(shape[a]) + 0.5) * sampling_angstrom, k)) * pixel) for a in (0, 1)
+        (
+            np.exp(
+                2j
+                * np.pi
+                * np.outer(corner[a] + (np.arange(shape[a]) + 0.5) * sampling_angstrom, k)
+            )
+            * pixel
+        )
+        for a in (0, 1)
     ]
     rows, columns = (p.astype(np.complex64) for p in phases)
     return np.asarray((rows @ spectrum @ columns.T).real, dtype=np.float32)

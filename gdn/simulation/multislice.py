@@ -1,7 +1,9 @@
-"""Exit waves by multislice in torch, on whatever device there is (Cowley & Moodie 1957; Kirkland 2010, chapter 6).
+"""Exit waves by multislice in torch, on whatever device there is (Cowley & Moodie 1957; Kirkland
+2010, chapter 6).
 
-Atoms are put on the grid by cubic B-splines, whose transform is divided out, and every element's points are convolved with
-its projected potential. Thermal motion damps the potential (Debye-Waller factor).
+Atoms are put on the grid by cubic B-splines, whose transform is divided out, and every element's
+points are convolved with its projected potential. Thermal motion damps the potential (Debye-Waller
+factor).
 """
 
 from __future__ import annotations
@@ -13,17 +15,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gdn.simulation.scattering import interaction_parameter, projected_potential, wavelength_angstrom
+from gdn.simulation.scattering import (
+    interaction_parameter,
+    projected_potential,
+    wavelength_angstrom,
+)
 from gdn.simulation.structures import Structure
 
-BAND_LIMIT = 2 / 3  # of the grid's Nyquist frequency: products of band-limited arrays then alias only beyond it
-ELEMENT_STRENGTHS = (1.7, 0.8)  # powers of the atomic number with which dark and bright field of a STEM scatter
+BAND_LIMIT = (
+    2 / 3
+)  # of the grid's Nyquist frequency: products of band-limited arrays then alias only beyond it
+ELEMENT_STRENGTHS = (
+    1.7,
+    0.8,
+)  # powers of the atomic number with which dark and bright field of a STEM scatter
 
 
 @dataclass(frozen=True, kw_only=True)
 class Beam:
-    """Settings of the multislice: `energy_ev`, `grid` px along each side of the cell, `slice_angstrom` thickness of a slice,
-    `thermal_angstrom` rms displacement along one axis, `absorption` imaginary share of the potential."""
+    """Settings of the multislice: `energy_ev`, `grid` px along each side of the cell,
+    `slice_angstrom` thickness of a slice, `thermal_angstrom` rms displacement along one axis,
+    `absorption` imaginary share of the potential."""
 
     energy_ev: float = 300e3
     grid: int = 768
@@ -50,7 +62,8 @@ def _spline_transform(grid: int, device: str) -> Tensor:
 
 @cache
 def _potential(number: int, grid: int, cell: float, thermal: float, device: str) -> Tensor:
-    """Transform of one atom's projected potential on the half plane, per pixel, V Å, with its Debye-Waller factor."""
+    """Transform of one atom's projected potential on the half plane, per pixel, V Å, with its
+    Debye-Waller factor."""
     k2 = _k_squared(grid, cell, device)
     damping = torch.exp(-2 * (np.pi * thermal) ** 2 * k2)
     found = torch.as_tensor(projected_potential(number, k2.cpu().numpy()), device=device) * damping
@@ -77,16 +90,31 @@ def splat(places: Tensor, layer: Tensor, weights: Tensor, layers: int, grid: int
 
 
 def slices(structure: Structure, beam: Beam, device: str) -> Tensor:
-    """Projected potentials (slices, grid, grid), float32, V Å; axis 0 of a slice is y, axis 1 is x."""
+    """Projected potentials (slices, grid, grid), float32, V Å; axis 0 of a slice is y, axis 1 is
+    x."""
     cell, thickness = float(structure.cell[0]), float(structure.cell[2])
     count = max(1, int(np.ceil(thickness / beam.slice_angstrom - 1e-9)))
     layer = np.clip((structure.positions[:, 2] / thickness * count).astype(np.int64), 0, count - 1)
-    spectrum = torch.zeros(count, beam.grid, beam.grid // 2 + 1, dtype=torch.complex64, device=device)
+    spectrum = torch.zeros(
+        count, beam.grid, beam.grid // 2 + 1, dtype=torch.complex64, device=device
+    )
     for number in np.unique(structure.numbers):
         chosen = structure.numbers == number
-        places = torch.as_tensor(structure.positions[chosen][:, [1, 0]] * (beam.grid / cell), dtype=torch.float32, device=device)
-        points = splat(places, torch.as_tensor(layer[chosen], device=device), places.new_ones(len(places)), count, beam.grid)
-        spectrum += torch.fft.rfft2(points) * _potential(int(number), beam.grid, cell, beam.thermal_angstrom, device)
+        places = torch.as_tensor(
+            structure.positions[chosen][:, [1, 0]] * (beam.grid / cell),
+            dtype=torch.float32,
+            device=device,
+        )
+        points = splat(
+            places,
+            torch.as_tensor(layer[chosen], device=device),
+            places.new_ones(len(places)),
+            count,
+            beam.grid,
+        )
+        spectrum += torch.fft.rfft2(points) * _potential(
+            int(number), beam.grid, cell, beam.thermal_angstrom, device
+        )
     found: Tensor = torch.fft.irfft2(spectrum, s=(beam.grid, beam.grid))
     return found
 
@@ -102,15 +130,18 @@ def _propagator(grid: int, cell: float, distance: float, wavelength: float, devi
     """Fresnel propagator over `distance` Å, band-limited (Kirkland 2010, eq. 6.65)."""
     k = torch.fft.fftfreq(grid, cell / grid, dtype=torch.float64, device=device)
     phase = -np.pi * wavelength * distance * (k[:, None] ** 2 + k[None, :] ** 2)
-    return (torch.polar(torch.ones_like(phase), phase) * _aperture(grid, device)).to(torch.complex64)
+    return (torch.polar(torch.ones_like(phase), phase) * _aperture(grid, device)).to(
+        torch.complex64
+    )
 
 
 @torch.no_grad()
 def exit_wave(structure: Structure, beam: Beam, band: float, device: str = "cpu") -> Tensor:
-    """Exit wave of a plane wave of unit amplitude: spectrum (n, n) complex64 in FFT order, |k| <= `band` 1/Å.
+    """Exit wave of a plane wave of unit amplitude: spectrum (n, n) complex64 in FFT order, |k| <=
+    `band` 1/Å.
 
-    n = 2 floor(band * cell) + 1 and the spectrum's sum over n^2 is the wave at the cell's corner, as in
-    `gdn.simulation.imaging.Wave`. Raises ValueError for an element beyond Bi.
+    n = 2 floor(band * cell) + 1 and the spectrum's sum over n^2 is the wave at the cell's corner,
+    as in `gdn.simulation.imaging.Wave`. Raises ValueError for an element beyond Bi.
     """
     cell, grid = float(structure.cell[0]), beam.grid
     n = band_size(band, cell)
@@ -134,19 +165,31 @@ def exit_wave(structure: Structure, beam: Beam, band: float, device: str = "cpu"
 
 
 @torch.no_grad()
-def scattering_maps(structure: Structure, thermal_angstrom: float, band: float, device: str = "cpu") -> Tensor:
-    """What an incoherent STEM image is made of: spectra (2, n, n) complex64 of the columns, every atom a Gaussian of its
-    thermal motion times its atomic number to the powers `ELEMENT_STRENGTHS`; [0, 0] is the mean per Å^2 times n^2."""
+def scattering_maps(
+    structure: Structure, thermal_angstrom: float, band: float, device: str = "cpu"
+) -> Tensor:
+    """What an incoherent STEM image is made of: spectra (2, n, n) complex64 of the columns, every
+    atom a Gaussian of its thermal motion times its atomic number to the powers `ELEMENT_STRENGTHS`;
+    [0, 0] is the mean per Å^2 times n^2."""
     cell = float(structure.cell[0])
     n = band_size(band, cell)
     grid = 4 * n
-    places = torch.as_tensor(structure.positions[:, [1, 0]] * (grid / cell), dtype=torch.float32, device=device)
+    places = torch.as_tensor(
+        structure.positions[:, [1, 0]] * (grid / cell), dtype=torch.float32, device=device
+    )
     numbers = torch.as_tensor(structure.numbers, dtype=torch.float32, device=device)
     layer = torch.zeros(len(places), dtype=torch.int64, device=device)
     k2 = torch.fft.fftfreq(n, cell / n, device=device) ** 2
     k2 = k2[:, None] + k2[None, :]
     damping = torch.exp(-2 * (np.pi * thermal_angstrom) ** 2 * k2) * (k2 <= band**2)
-    window = crop(torch.fft.fft2(splat(torch.zeros(1, 2, device=device), layer.new_zeros(1), numbers.new_ones(1), 1, grid)[0]), n)
+    window = crop(
+        torch.fft.fft2(
+            splat(
+                torch.zeros(1, 2, device=device), layer.new_zeros(1), numbers.new_ones(1), 1, grid
+            )[0]
+        ),
+        n,
+    )
     found = []
     for power in ELEMENT_STRENGTHS:
         points = splat(places, layer, numbers**power, 1, grid)[0]
@@ -155,12 +198,14 @@ def scattering_maps(structure: Structure, thermal_angstrom: float, band: float, 
 
 
 def band_size(band: float, cell: float) -> int:
-    """Side, px, of a spectrum that holds all |k| <= `band` 1/Å of a cell of `cell` Å along each axis."""
+    """Side, px, of a spectrum that holds all |k| <= `band` 1/Å of a cell of `cell` Å along each
+    axis."""
     return 2 * int(band * cell) + 1
 
 
 def crop(spectrum: Tensor, n: int) -> Tensor:
-    """Centre `n` x `n` low frequencies of (..., m, m) spectra in FFT order, or the spectra in a larger plane of zeros."""
+    """Centre `n` x `n` low frequencies of (..., m, m) spectra in FFT order, or the spectra in a
+    larger plane of zeros."""
     m = spectrum.shape[-1]
     half = (min(n, m) - 1) // 2
     keep = torch.cat([torch.arange(half + 1), torch.arange(-half, 0)]).to(spectrum.device)

@@ -22,7 +22,9 @@ from gdn.simulation.structures import Structure
 ANY = "any"  # the source of a recipe that is of no specimen in particular
 TOY_GRID = 384  # px of the multislice of small runs
 AT_A_TIME = {True: 64, False: 16}  # images of any crystal formed at a time, on a card or not
-MIXED = 4  # such sets, from which patches are drawn together: one set is all of random lattices or all of real structures
+# such sets, from which patches are drawn together: one set is all of random lattices or all of real
+# structures
+MIXED = 4
 
 
 class PatchSource(Protocol):
@@ -40,18 +42,24 @@ class PatchSource(Protocol):
         ...
 
     def draw(self, n: int) -> Tensor:
-        """`n` patches (n, 1, p, p) float32 in network units, of structures added before (one at least)."""
+        """`n` patches (n, 1, p, p) float32 in network units, of structures added before (one at
+        least)."""
         ...
 
 
 class Scenes:
-    """Scenes of `gdn simulate` under the recipe's imaging conditions. `pool_size` waves lie on `device`; of `seeds` come the
-    random numbers of lenses and places."""
+    """Scenes of `gdn simulate` under the recipe's imaging conditions. `pool_size` waves lie on
+    `device`; of `seeds` come the random numbers of lenses and places."""
 
-    def __init__(self, recipe: Recipe, pool_size: int, device: str, seeds: Iterator[int], toy: bool) -> None:
+    def __init__(
+        self, recipe: Recipe, pool_size: int, device: str, seeds: Iterator[int], toy: bool
+    ) -> None:
         self.recipe, self.device, self.make = recipe, device, scene_maker(recipe.specimen.source)
         self.pool = WavePool(pool_size, device, TOY_GRID if toy else 768, maps=False)
-        self._draws, self._rng = conditions.Draws.seeded(next(seeds), device), np.random.default_rng(next(seeds))
+        self._draws, self._rng = (
+            conditions.Draws.seeded(next(seeds), device),
+            np.random.default_rng(next(seeds)),
+        )
         self._energy_ev = 1e3 * recipe.specimen.energies_kv[0]
 
     def add(self, structure: Structure) -> None:
@@ -60,7 +68,11 @@ class Scenes:
 
     def draw(self, n: int) -> Tensor:
         """See `PatchSource`."""
-        network, imaging, per = self.recipe.network, self.recipe.imaging, self.recipe.stream.patches_per_image
+        network, imaging, per = (
+            self.recipe.network,
+            self.recipe.imaging,
+            self.recipe.stream.patches_per_image,
+        )
         count, draws = -(-n // per), self._draws
         index = draws.integers(self.pool.filled, count)
         optics = [Optics.random(self._rng, imaging) for _ in range(count)]
@@ -68,8 +80,12 @@ class Scenes:
         pixel = network.sampling_angstrom / draws.uniform(*imaging.magnification, count)
         spectra = torch.cat(
             [
-                pixel_averaged(intensity_spectra(self.pool.waves[i], lens.take(j), CELL), pixel[j], CELL)
-                for i, j in zip(index.split(64), torch.arange(count, device=self.device).split(64), strict=True)
+                pixel_averaged(
+                    intensity_spectra(self.pool.waves[i], lens.take(j), CELL), pixel[j], CELL
+                )
+                for i, j in zip(
+                    index.split(64), torch.arange(count, device=self.device).split(64), strict=True
+                )
             ]
         )
         images = torch.arange(count, device=self.device).repeat(per)[:n]
@@ -78,16 +94,21 @@ class Scenes:
 
 
 class AnySpecimen:
-    """Any crystal in any mode under any lens; of the recipe's imaging conditions, the magnification and `most_contrast`.
-    Arguments as of `Scenes`."""
+    """Any crystal in any mode under any lens; of the recipe's imaging conditions, the magnification
+    and `most_contrast`. Arguments as of `Scenes`."""
 
     make = staticmethod(any_structure)
 
-    def __init__(self, recipe: Recipe, pool_size: int, device: str, seeds: Iterator[int], toy: bool) -> None:
+    def __init__(
+        self, recipe: Recipe, pool_size: int, device: str, seeds: Iterator[int], toy: bool
+    ) -> None:
         self.recipe, (least, most) = recipe, recipe.imaging.magnification
         self._energies_ev = tuple(1e3 * energy for energy in recipe.specimen.energies_kv)
         self.pool = WavePool(pool_size, device, TOY_GRID if toy else 640)
-        self._draws, self._rng = conditions.Draws.seeded(next(seeds), device), np.random.default_rng(next(seeds))
+        self._draws, self._rng = (
+            conditions.Draws.seeded(next(seeds), device),
+            np.random.default_rng(next(seeds)),
+        )
         network, per = recipe.network, recipe.stream.patches_per_image
         pixel = network.sampling_angstrom / most, network.sampling_angstrom / least
         at_a_time = 4 if toy else AT_A_TIME[device == "cuda"]
@@ -110,21 +131,29 @@ class AnySpecimen:
     def draw(self, n: int) -> Tensor:
         """See `PatchSource`."""
         while len(self._stock) < n + self._spare:
-            self._stock = torch.cat([self._stock, in_network_units(self._crystal.draw(), self.recipe)])
-        order = torch.randperm(len(self._stock), generator=self._draws.generator, device=self._stock.device)
+            self._stock = torch.cat(
+                [self._stock, in_network_units(self._crystal.draw(), self.recipe)]
+            )
+        order = torch.randperm(
+            len(self._stock), generator=self._draws.generator, device=self._stock.device
+        )
         chosen, self._stock = self._stock[order[:n]], self._stock[order[n:]]
         return chosen
 
 
-def source_of(recipe: Recipe, pool_size: int, device: str, seeds: Iterator[int], toy: bool) -> PatchSource:
-    """What the recipe's images are of; arguments as of `Scenes`. Raises ValueError where the recipe names no source."""
+def source_of(
+    recipe: Recipe, pool_size: int, device: str, seeds: Iterator[int], toy: bool
+) -> PatchSource:
+    """What the recipe's images are of; arguments as of `Scenes`. Raises ValueError where the recipe
+    names no source."""
     if recipe.specimen.source == ANY:
         return AnySpecimen(recipe, pool_size, device, seeds, toy)
     return Scenes(recipe, pool_size, device, seeds, toy)
 
 
 def in_network_units(found: Tensor, recipe: Recipe) -> Tensor:
-    """Patches (n, 1, p, p), vacuum 1, as the networks have them; those of more contrast than the recipe allows scaled to it."""
+    """Patches (n, 1, p, p), vacuum 1, as the networks have them; those of more contrast than the
+    recipe allows scaled to it."""
     apart = found - 1
     if most := recipe.imaging.most_contrast:
         apart = apart * (most / apart.abs().amax((1, 2, 3), keepdim=True).clamp_min(most))

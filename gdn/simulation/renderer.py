@@ -1,7 +1,8 @@
-"""Images of stored exit waves in torch, a batch at a time, on the device that trains: what `gdn.simulation.imaging` is for one.
+"""Images of stored exit waves in torch, a batch at a time, on the device that trains: what
+`gdn.simulation.imaging` is for one.
 
-Intensities in units of the vacuum level (1.0), lengths in Å, spatial frequencies in 1/Å, angles in radians. Every tensor of
-imaging conditions is (n,), one value an image.
+Intensities in units of the vacuum level (1.0), lengths in Å, spatial frequencies in 1/Å, angles in
+radians. Every tensor of imaging conditions is (n,), one value an image.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ FOCI = 5  # nodes of the focal spread's Gauss-Hermite rule
 
 @dataclass(frozen=True)
 class Lens:
-    """Aberrations and partial coherence of a batch of images, each (n,) float32. Positive defocus is underfocus; every
-    length in Å, `source` in radians, azimuths in radians. `camera_angstrom`: the camera's point spread has the transfer
-    function (1 + (2 pi k c)^2)^(-3/4), long-tailed, not a Gaussian; 0 is a perfect camera."""
+    """Aberrations and partial coherence of a batch of images, each (n,) float32. Positive defocus
+    is underfocus; every length in Å, `source` in radians, azimuths in radians. `camera_angstrom`:
+    the camera's point spread has the transfer function (1 + (2 pi k c)^2)^(-3/4), long-tailed, not
+    a Gaussian; 0 is a perfect camera."""
 
     wavelength: Tensor
     defocus: Tensor
@@ -47,12 +49,22 @@ class Lens:
         """The conditions of the NumPy renderer as a batch."""
         rows = [
             (
-                wavelength, 10 * o.defocus_nm, 1e4 * o.spherical_um, 10 * o.astigmatism_nm, np.deg2rad(o.astigmatism_degrees),
-                10 * o.coma_nm, np.deg2rad(o.coma_degrees), 10 * o.trefoil_nm, np.deg2rad(o.trefoil_degrees),
-                10 * o.focal_spread_nm, 1e-3 * o.source_mrad, o.blur_angstrom, o.camera_angstrom,
+                wavelength,
+                10 * o.defocus_nm,
+                1e4 * o.spherical_um,
+                10 * o.astigmatism_nm,
+                np.deg2rad(o.astigmatism_degrees),
+                10 * o.coma_nm,
+                np.deg2rad(o.coma_degrees),
+                10 * o.trefoil_nm,
+                np.deg2rad(o.trefoil_degrees),
+                10 * o.focal_spread_nm,
+                1e-3 * o.source_mrad,
+                o.blur_angstrom,
+                o.camera_angstrom,
             )
             for o in optics
-        ]  # fmt: skip
+        ]
         table = torch.tensor(rows, dtype=torch.float32, device=device)
         return Lens(*table.unbind(1))
 
@@ -65,7 +77,9 @@ class Lens:
 def _frequencies(n: int, cell: float, device: str) -> tuple[Tensor, Tensor]:
     """Complex frequency kx + i ky (n, n) complex64, and |k|^2 float32."""
     k = torch.fft.fftfreq(n, cell / n, device=device)
-    return torch.complex(k[None, :].expand(n, n), k[:, None].expand(n, n)), k[:, None] ** 2 + k[None, :] ** 2
+    return torch.complex(k[None, :].expand(n, n), k[:, None].expand(n, n)), k[:, None] ** 2 + k[
+        None, :
+    ] ** 2
 
 
 def over_pixels(values: Tensor) -> Tensor:
@@ -88,10 +102,11 @@ def _path(lens: Lens, alpha: Tensor, a2: Tensor) -> Tensor:
 
 
 def intensity_spectra(waves: Tensor, lens: Lens, cell: float, grid: int = GRID) -> Tensor:
-    """Fourier coefficients (images, m, m) complex64 of the intensity of exit waves (images, n, n), mean value at [0, 0].
+    """Fourier coefficients (images, m, m) complex64 of the intensity of exit waves (images, n, n),
+    mean value at [0, 0].
 
-    Lens transfer with the envelope of the source angle (Kirkland 2010, eqs. 3.9 and 3.38); the focal spread is an incoherent
-    sum over a Gauss-Hermite rule of five foci.
+    Lens transfer with the envelope of the source angle (Kirkland 2010, eqs. 3.9 and 3.38); the
+    focal spread is an incoherent sum over a Gauss-Hermite rule of five foci.
     """
     n = waves.shape[-1]
     nodes, weights = np.polynomial.hermite.hermgauss(FOCI)
@@ -119,21 +134,24 @@ def _blurred(spectra: Tensor, blur: Tensor, camera: Tensor, cell: float) -> Tens
 
 
 def pixel_averaged(spectra: Tensor, pixel: Tensor, cell: float) -> Tensor:
-    """`spectra` (images, m, m) of images averaged over pixels of `pixel` (images,) Å, the pixel's box replaced by the Gaussian
-    of equal second moment, so that the image may be turned afterwards."""
+    """`spectra` (images, m, m) of images averaged over pixels of `pixel` (images,) Å, the pixel's
+    box replaced by the Gaussian of equal second moment, so that the image may be turned
+    afterwards."""
     _, k2 = _frequencies(spectra.shape[-1], cell, str(spectra.device))
     return spectra * torch.exp(-2 * np.pi**2 / 12 * over_pixels(pixel) ** 2 * k2)
 
 
 def cell_images(spectra: Tensor, n: int = FINE) -> Tensor:
-    """Whole periodic cells (images, n, n) float32 of `spectra`; sample [i, j] lies at ((i, j) * cell / n) Å."""
+    """Whole periodic cells (images, n, n) float32 of `spectra`; sample [i, j] lies at ((i, j) *
+    cell / n) Å."""
     images: Tensor = torch.fft.ifft2(crop(spectra, n)).real * n**2
     return images
 
 
 @cache
 def _spline_inverse(n: int, device: str) -> Tensor:
-    """(n, n) transform of the filter that makes cubic spline coefficients of samples (Unser 1999), periodic."""
+    """(n, n) transform of the filter that makes cubic spline coefficients of samples (Unser 1999),
+    periodic."""
     k = torch.fft.fftfreq(n, device=device)
     one = 3 / (2 + torch.cos(2 * np.pi * k))
     return one[:, None] * one[None, :]
@@ -141,8 +159,8 @@ def _spline_inverse(n: int, device: str) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Cuts:
-    """Where patches are cut: `image` (n,) int64, the number of the image; `centre` (n, 2) Å (y, x); `angle` (n,) radians;
-    `flip` (n,) 1 or -1; `pixel` (n,) Å."""
+    """Where patches are cut: `image` (n,) int64, the number of the image; `centre` (n, 2) Å (y, x);
+    `angle` (n,) radians; `flip` (n,) 1 or -1; `pixel` (n,) Å."""
 
     image: Tensor
     centre: Tensor
@@ -152,7 +170,8 @@ class Cuts:
 
 
 def patches(spectra: Tensor, cuts: Cuts, patch: int, cell: float) -> Tensor:
-    """Patches (n, patch, patch) float32 cut out of periodic cells by cubic splines, as scipy's `map_coordinates` does."""
+    """Patches (n, patch, patch) float32 cut out of periodic cells by cubic splines, as scipy's
+    `map_coordinates` does."""
     device, n = str(spectra.device), FINE
     fine = crop(spectra, n) * _spline_inverse(n, device)
     coefficients = torch.fft.ifft2(fine).real * n**2
@@ -167,7 +186,8 @@ def patches(spectra: Tensor, cuts: Cuts, patch: int, cell: float) -> Tensor:
 
 
 def _spline_values(coefficients: Tensor, image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Periodic cubic splines with `coefficients` (images, n, n) at `rows`, `columns` (patches, h, w) of `image` (patches,)."""
+    """Periodic cubic splines with `coefficients` (images, n, n) at `rows`, `columns` (patches, h,
+    w) of `image` (patches,)."""
     n = coefficients.shape[-1]
     flat, base = coefficients.flatten(), over_pixels(image * n * n)
     weights_y, first_y = _weights(rows)
@@ -193,15 +213,17 @@ def _weights(place: Tensor) -> tuple[list[Tensor], Tensor]:
 
 
 def turning_room(half: Tensor, cell: float) -> Tensor:
-    """Largest turn, radians from a multiple of 90 degrees, at which squares of half-width `half` (n,) Å fit into the cell."""
+    """Largest turn, radians from a multiple of 90 degrees, at which squares of half-width `half`
+    (n,) Å fit into the cell."""
     ratio = ((cell / 2 - 1) / half / np.sqrt(2)).clamp(0, 1)
     limit = (torch.asin(ratio) - np.pi / 4).clamp_min(0)
     return torch.where(ratio >= 1, torch.full_like(limit, np.pi / 4), limit)
 
 
 def stem_image(maps: Tensor, probe: Tensor, tail: Tensor, cell: float) -> Tensor:
-    """Columns as an incoherent probe sees them: `maps` (images, m, m) spectra, a Gaussian probe of `probe` (images,) Å of which
-    the share `tail` is three times as wide. Real images (images, GRID, GRID), not negative."""
+    """Columns as an incoherent probe sees them: `maps` (images, m, m) spectra, a Gaussian probe of
+    `probe` (images,) Å of which the share `tail` is three times as wide. Real images (images, GRID,
+    GRID), not negative."""
     _, k2 = _frequencies(maps.shape[-1], cell, str(maps.device))
     narrow = torch.exp(-2 * (np.pi * over_pixels(probe)) ** 2 * k2)
     seen = maps * ((1 - over_pixels(tail)) * narrow + over_pixels(tail) * narrow**9)
@@ -210,6 +232,7 @@ def stem_image(maps: Tensor, probe: Tensor, tail: Tensor, cell: float) -> Tensor
 
 
 def spectra_of(images: Tensor, cell: float) -> Tensor:
-    """Fourier coefficients (images, m, m) of real cells (images, g, g), mean value at [0, 0], as far as IMAGE_BAND."""
+    """Fourier coefficients (images, m, m) of real cells (images, g, g), mean value at [0, 0], as
+    far as IMAGE_BAND."""
     g = images.shape[-1]
     return crop(torch.fft.fft2(images), band_size(IMAGE_BAND, cell)) / g**2

@@ -1,6 +1,7 @@
 """What `gdn simulate` knows to make: scenes by name, each a function from a seed to a structure.
 
-A further specimen is a function that returns a `Structure` for every seed, a line here, and a recipe whose `[specimen]` names it.
+A further specimen is a function that returns a `Structure` for every seed, a line here, and a
+recipe whose `[specimen]` names it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from gdn.simulation.structures import Structure, random_structure
 from gdn.simulation.wide_scenes import wide_structure
 
 DEFAULT = "pt-ceo2"
-SCENES: dict[str, Callable[[int], Structure]] = {DEFAULT: random_structure, "pt-ceo2-wide": wide_structure}
+SCENES: dict[str, Callable[[int], Structure]] = {
+    DEFAULT: random_structure,
+    "pt-ceo2-wide": wide_structure,
+}
 
 
 def scene_maker(name: str) -> Callable[[int], Structure]:

@@ -50,8 +50,8 @@ Runner = Callable[[list[Callable[[], None]]], Iterable[None]]  # once for each t
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationPlan:
-    """What a dataset holds: `count` structures and `frames` rendered frames, all from `seed`, of a beam of `energy_kv`; and how
-    its waves are made. `scenes`: a name of `gdn.simulation.scenes`."""
+    """What a dataset holds: `count` structures and `frames` rendered frames, all from `seed`, of a
+    beam of `energy_kv`; and how its waves are made. `scenes`: a name of `gdn.simulation.scenes`."""
 
     out: Path
     count: int
@@ -65,7 +65,8 @@ class SimulationPlan:
 
 
 def _projected_columns(structure: Structure) -> tuple[FloatArray, FloatArray]:
-    """Columns (m, 2) Å and their summed atomic number (m,): atoms joined when within 0.7 Å in projection."""
+    """Columns (m, 2) Å and their summed atomic number (m,): atoms joined when within 0.7 Å in
+    projection."""
     from scipy.sparse.csgraph import connected_components
     from scipy.spatial import cKDTree
 
@@ -75,15 +76,29 @@ def _projected_columns(structure: Structure) -> tuple[FloatArray, FloatArray]:
     graph = cKDTree(xy).sparse_distance_matrix(cKDTree(xy), 0.7)
     _, label = connected_components(graph, directed=False)
     weight = np.bincount(label, structure.numbers)
-    centre = np.stack([np.bincount(label, structure.numbers * xy[:, a]) / weight for a in (0, 1)], 1)
+    centre = np.stack(
+        [np.bincount(label, structure.numbers * xy[:, a]) / weight for a in (0, 1)], 1
+    )
     return centre.astype(np.float32), weight.astype(np.float32)
 
 
-def exit_wave(structure: Structure, energy_kv: float = ENERGY_KV, multislice: Multislice = TORCH, device: str = "cpu") -> Wave:
-    """Multislice a plane wave of `energy_kv` through `structure`, on `device`, or by abTEM, which stays on the CPU. Lobato's
-    potentials, 2 Å slices, as wide as WAVE_BAND."""
-    record: dict[str, Any] = {"grid": GRID, "slice_angstrom": SLICE_ANGSTROM, "thermal_angstrom": THERMAL_ANGSTROM}
-    record |= {"simulation": "abTEM" if multislice == ABTEM else "gdn", "structure": _plain(structure.parameters)}
+def exit_wave(
+    structure: Structure,
+    energy_kv: float = ENERGY_KV,
+    multislice: Multislice = TORCH,
+    device: str = "cpu",
+) -> Wave:
+    """Multislice a plane wave of `energy_kv` through `structure`, on `device`, or by abTEM, which
+    stays on the CPU. Lobato's potentials, 2 Å slices, as wide as WAVE_BAND."""
+    record: dict[str, Any] = {
+        "grid": GRID,
+        "slice_angstrom": SLICE_ANGSTROM,
+        "thermal_angstrom": THERMAL_ANGSTROM,
+    }
+    record |= {
+        "simulation": "abTEM" if multislice == ABTEM else "gdn",
+        "structure": _plain(structure.parameters),
+    }
     record |= {"atoms": len(structure.numbers), "gdn": __version__, "energy_kv": energy_kv}
     columns, weights = _projected_columns(structure)
     if multislice == ABTEM and len(structure.numbers):
@@ -97,7 +112,12 @@ def exit_wave(structure: Structure, energy_kv: float = ENERGY_KV, multislice: Mu
         from gdn.simulation.multislice import Beam
         from gdn.simulation.multislice import exit_wave as by_torch
 
-        beam = Beam(energy_ev=1e3 * energy_kv, grid=GRID, slice_angstrom=SLICE_ANGSTROM, thermal_angstrom=THERMAL_ANGSTROM)
+        beam = Beam(
+            energy_ev=1e3 * energy_kv,
+            grid=GRID,
+            slice_angstrom=SLICE_ANGSTROM,
+            thermal_angstrom=THERMAL_ANGSTROM,
+        )
         spectrum = by_torch(structure, beam, WAVE_BAND, device).cpu().numpy()
     return Wave(spectrum.astype(np.complex64), float(structure.cell[0]), columns, weights, record)
 
@@ -137,7 +157,12 @@ def _render_one(out: Path, index: int, seed: int, view: int) -> None:
     wave = read_wave(wave_path(out, index, seed))
     optics = frame_optics(seed, view)
     image = render(wave, optics, FRAME_SAMPLING, FRAME_SHAPE)
-    description: dict[str, Any] = {"structure_seed": seed, "view": view, "split": split_of(seed), "energy_kv": wave.energy_kv}
+    description: dict[str, Any] = {
+        "structure_seed": seed,
+        "view": view,
+        "split": split_of(seed),
+        "energy_kv": wave.energy_kv,
+    }
     description["optics"] = as_record(optics)
     write_tiff(path, image, FrameCalibration(sampling_angstrom=FRAME_SAMPLING), description)
 
@@ -154,23 +179,32 @@ def _worker_setup() -> None:
         os.environ[name] = "1"
 
 
-def simulate(plan: SimulationPlan, progress: Progress = lambda done, total: None, runner: Runner | None = None) -> list[Path]:
-    """Simulate what is missing of `plan`; returns the paths of all its waves. `runner` runs the tasks, by default processes
-    here. abTEM's waves made twice agree to 1e-6, not to the last bit: FFTW finds its plans by measuring, without which it takes
-    1.8 times as long.
+def simulate(
+    plan: SimulationPlan,
+    progress: Progress = lambda done, total: None,
+    runner: Runner | None = None,
+) -> list[Path]:
+    """Simulate what is missing of `plan`; returns the paths of all its waves. `runner` runs the
+    tasks, by default processes here. abTEM's waves made twice agree to 1e-6, not to the last bit:
+    FFTW finds its plans by measuring, without which it takes 1.8 times as long.
 
     Safe to kill at any moment and to repeat: files appear under their names only when complete.
-    Raises ValueError if the folder holds a dataset made with another seed, voltage, multislice or other scenes.
+    Raises ValueError if the folder holds a dataset made with another seed, voltage, multislice or
+    other scenes.
     """
     scene_maker(plan.scenes)
     open_dataset(plan.out, plan.seed, plan.count, plan.energy_kv, plan.multislice, plan.scenes)
     seeds = [structure_seed(plan.seed, i) for i in range(plan.count)]
     tasks: list[Callable[[], None]] = [
-        partial(_simulate_one, plan, i, s) for i, s in enumerate(seeds) if not wave_path(plan.out, i, s).exists()
+        partial(_simulate_one, plan, i, s)
+        for i, s in enumerate(seeds)
+        if not wave_path(plan.out, i, s).exists()
     ]
     views = [(f % plan.count, f // plan.count) for f in range(plan.frames)]
     renders: list[Callable[[], None]] = [
-        partial(_render_one, plan.out, i, seeds[i], v) for i, v in views if not frame_path(plan.out, i, seeds[i], v).exists()
+        partial(_render_one, plan.out, i, seeds[i], v)
+        for i, v in views
+        if not frame_path(plan.out, i, seeds[i], v).exists()
     ]
     total, done = plan.count + plan.frames, plan.count + plan.frames - len(tasks) - len(renders)
     progress(done, total)

@@ -1,7 +1,8 @@
-"""Random specimens of any common crystal: slabs, edges, wedges, particles, boundaries, sheets, films.
+"""Random specimens of any common crystal: slabs, edges, wedges, particles, boundaries, sheets,
+films.
 
-A specimen is a pure function of its seed. Lab frame as in `gdn.simulation.structures`: z along the beam,
-lengths in Å. The field's centre is x = y = 0 until `_place` shifts it.
+A specimen is a pure function of its seed. Lab frame as in `gdn.simulation.structures`: z along the
+beam, lengths in Å. The field's centre is x = y = 0 until `_place` shifts it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def _distance(points: Vectors, to_lab: Vectors, body: dict[str, Any]) -> Distanc
     if body["type"] == "particle":
         crystal_points = points @ to_lab
         if body["grain"].get("decahedron"):
-            outside = shapes.decahedron_distance(crystal_points @ orientation([1, -1, 0], [0, 0, 1]).T, body["shape"])
+            outside = shapes.decahedron_distance(
+                crystal_points @ orientation([1, -1, 0], [0, 0, 1]).T, body["shape"]
+            )
         else:
             outside = shapes.particle_distance(points, crystal_points, body["shape"])
     else:
@@ -51,7 +54,9 @@ def _distance(points: Vectors, to_lab: Vectors, body: dict[str, Any]) -> Distanc
         height = points @ (zone / np.linalg.norm(zone))
         if body["type"] == "sheet":
             top = body["layers"] * body["grain"]["c"] / 2
-            return np.asarray(np.maximum(_lateral(points, body), np.maximum(-height, height - top) * 10))
+            return np.asarray(
+                np.maximum(_lateral(points, body), np.maximum(-height, height - top) * 10)
+            )
         outside = shapes.slab_distance(points, height, body["profile"])
     return np.maximum(outside, _lateral(points, body))
 
@@ -73,7 +78,9 @@ def _box(body: dict[str, Any]) -> tuple[Vectors, Vectors]:
     if body["type"] == "particle":
         reach = np.full(3, 1.45 * body["shape"]["radius"] + 3)
     else:
-        thickness = body["layers"] * grain["c"] if body["type"] == "sheet" else body["profile"]["thickness"]
+        thickness = (
+            body["layers"] * grain["c"] if body["type"] == "sheet" else body["profile"]["thickness"]
+        )
         tilted = np.sqrt(2) * HALF_FIELD * np.sin(np.deg2rad(grain["tilt"]))
         reach = np.array([np.inf, np.inf, thickness / 2 + tilted + 3])
     centre = np.array(body["centre"])
@@ -97,8 +104,9 @@ def _build_body(rng: np.random.Generator, p: dict[str, Any], body: dict[str, Any
 
 
 def add_film(rng: np.random.Generator, atoms: Atoms, film: dict[str, Any]) -> Atoms:
-    """Atoms with an amorphous film below or above them, at 1 Å of clearance, so that the film's atoms come about a bond length
-    from the outermost of theirs; about z = 0 where there are none."""
+    """Atoms with an amorphous film below or above them, at 1 Å of clearance, so that the film's
+    atoms come about a bond length from the outermost of theirs; about z = 0 where there are
+    none."""
     z = atoms[1][:, 2] if len(atoms[0]) else np.zeros(1)
     surface = z.min() - 1 if film["below"] else z.max() + 1
     return join(atoms, _build_film(rng, film, surface), 1.7)
@@ -132,7 +140,8 @@ def _build(rng: np.random.Generator, p: dict[str, Any]) -> Atoms:
 
 
 def _place(p: dict[str, Any], atoms: Atoms) -> Structure:
-    """Cut the atoms to the cell, shift z to start at 2 Å, and drop overlaps; `p` gains the true thickness."""
+    """Cut the atoms to the cell, shift z to start at 2 Å, and drop overlaps; `p` gains the true
+    thickness."""
     numbers, x = atoms[0], atoms[1] + [HALF_FIELD, HALF_FIELD, 0.0]
     keep = ((x[:, :2] >= 0) & (x[:, :2] < CELL_ANGSTROM)).all(1)
     numbers, x = numbers[keep], x[keep]
@@ -150,8 +159,8 @@ def _place(p: dict[str, Any], atoms: Atoms) -> Structure:
 def random_specimen(seed: int) -> Structure:
     """The specimen of `seed`: positions in [0, cell), z from 2 Å to 2 Å below the cell's top.
 
-    `parameters` holds all settings as plain values, among them "kind", "crystals", "families", "zones",
-    "thickness" (Å), "thermal_angstrom" (rms displacement in one direction) and "film".
+    `parameters` holds all settings as plain values, among them "kind", "crystals", "families",
+    "zones", "thickness" (Å), "thermal_angstrom" (rms displacement in one direction) and "film".
     """
     rng = np.random.default_rng([seed, 0xC1])
     p = draw_parameters(rng)

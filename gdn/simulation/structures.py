@@ -22,7 +22,9 @@ CEO2_A, PT_A = 5.411, 3.924  # lattice constants, Å
 
 # Fractional coordinates of the conventional cubic cells.
 _FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]], dtype=float)
-_FLUORITE_O = np.array([[i, j, k] for i in (0.25, 0.75) for j in (0.25, 0.75) for k in (0.25, 0.75)])
+_FLUORITE_O = np.array(
+    [[i, j, k] for i in (0.25, 0.75) for j in (0.25, 0.75) for k in (0.25, 0.75)]
+)
 
 # Zone axis -> surface normals that are perpendicular to it.
 ORIENTATIONS: dict[tuple[int, int, int], list[tuple[int, int, int]]] = {
@@ -35,7 +37,8 @@ KINDS = {"particle-on-support": 0.62, "particle": 0.2, "support": 0.14, "vacuum"
 
 @dataclass(frozen=True)
 class Structure:
-    """Atoms of one scene: `numbers` (n,), `positions` (n, 3) Å inside `cell` (3,) Å, and what made it."""
+    """Atoms of one scene: `numbers` (n,), `positions` (n, 3) Å inside `cell` (3,) Å, and what made
+    it."""
 
     numbers: NDArray[np.int64]
     positions: Vectors
@@ -44,7 +47,8 @@ class Structure:
 
 
 def split_of(seed: int) -> Split:
-    """'test' (one in ten), 'validation' (one in ten) or 'train', from the structure's seed alone."""
+    """'test' (one in ten), 'validation' (one in ten) or 'train', from the structure's seed
+    alone."""
     last = seed % 10
     return "test" if last == 0 else "validation" if last == 1 else "train"
 
@@ -76,14 +80,19 @@ def rotation(axis: Any, degrees: float) -> Vectors:
     return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross)
 
 
-def lattice(basis: Vectors, a: float, to_lab: Vectors, radius: float, half_thickness: float) -> Vectors:
-    """Lattice points (n, 3) Å in the lab with |x|, |y| < `radius` and |z| < `half_thickness` (+2 Å)."""
+def lattice(
+    basis: Vectors, a: float, to_lab: Vectors, radius: float, half_thickness: float
+) -> Vectors:
+    """Lattice points (n, 3) Å in the lab with |x|, |y| < `radius` and |z| < `half_thickness` (+2
+    Å)."""
     reach = np.sqrt(2 * radius**2 + half_thickness**2) / a
     steps = np.arange(-int(reach) - 2, int(reach) + 2)
     cells = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
     # Drop cells that cannot reach the box before the basis multiplies them.
     centres = (cells + 0.5) @ to_lab.T * a
-    near = (np.abs(centres[:, :2]) < radius + a).all(1) & (np.abs(centres[:, 2]) < half_thickness + a)
+    near = (np.abs(centres[:, :2]) < radius + a).all(1) & (
+        np.abs(centres[:, 2]) < half_thickness + a
+    )
     points: Vectors = (cells[near, None, :] + basis[None]).reshape(-1, 3) @ to_lab.T * a
     inside = (np.abs(points[:, :2]) < radius).all(1) & (np.abs(points[:, 2]) < half_thickness + 2)
     return np.asarray(points[inside])
@@ -111,7 +120,8 @@ def _support(rng: np.random.Generator, p: dict[str, Any]) -> tuple[NDArray[np.in
 
 
 def _facet_depth(crystal: Vectors, p: dict[str, Any]) -> NDArray[np.float64]:
-    """Signed distance (n,) Å by which points in crystal axes lie outside the truncated octahedron."""
+    """Signed distance (n,) Å by which points in crystal axes lie outside the truncated
+    octahedron."""
     faces = [(h, k, m) for h in (-1, 1) for k in (-1, 1) for m in (-1, 1)]
     cubes = [tuple(s * (i == j) for j in range(3)) for i in range(3) for s in (-1, 1)]
     distances = np.concatenate([p["d111"], p["d100"]])
@@ -121,9 +131,13 @@ def _facet_depth(crystal: Vectors, p: dict[str, Any]) -> NDArray[np.float64]:
 
 def _particle(rng: np.random.Generator, p: dict[str, Any]) -> Vectors:
     """Pt atoms (n, 3) Å of a faceted particle centred on the origin of the lab frame."""
-    to_lab = rotation([0, 0, 1], p["particle_rotation"]) @ orientation(p["particle_zone"], p["particle_normal"])
+    to_lab = rotation([0, 0, 1], p["particle_rotation"]) @ orientation(
+        p["particle_zone"], p["particle_normal"]
+    )
     reach = 1.5 * p["particle_radius"] + 5
-    points = lattice(_FCC, PT_A, to_lab, reach, reach) + (to_lab @ rng.uniform(0, PT_A, 3) - PT_A / 2)
+    points = lattice(_FCC, PT_A, to_lab, reach, reach) + (
+        to_lab @ rng.uniform(0, PT_A, 3) - PT_A / 2
+    )
     if p["twin"]:
         # Mirror on the (111) plane nearest to edge-on, displaced from the centre.
         n = to_lab @ unit(p["twin_plane"])
@@ -195,7 +209,8 @@ def draw_scene(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def random_structure(seed: int) -> Structure:
-    """The scene of `seed`. Positions lie in [0, cell); z has at least 2 Å of vacuum at both faces."""
+    """The scene of `seed`. Positions lie in [0, cell); z has at least 2 Å of vacuum at both
+    faces."""
     rng = np.random.default_rng([seed, 0x57])
     return build_scene(rng, draw_scene(rng))
 
@@ -209,26 +224,42 @@ def build_scene(rng: np.random.Generator, p: dict[str, Any]) -> Structure:
         numbers.append(n)
         positions.append(x)
     if "particle" in p["kind"]:
-        # Scenes without an azimuth of their own take the number of degrees of the whole scene's tilt for one in radians: an
-        # old mistake, kept because a seed must go on standing for the same structure.
-        azimuth = np.deg2rad(p["particle_tilt_azimuth"]) if "particle_tilt_azimuth" in p else p["tilt"]
-        x = _particle(rng, p) @ rotation([np.cos(azimuth), np.sin(azimuth), 0], p["particle_tilt"]).T
+        # Scenes without an azimuth of their own take the number of degrees of the whole scene's
+        # tilt for one in radians: an old mistake, kept because a seed must go on standing for the
+        # same structure.
+        azimuth = (
+            np.deg2rad(p["particle_tilt_azimuth"]) if "particle_tilt_azimuth" in p else p["tilt"]
+        )
+        x = (
+            _particle(rng, p)
+            @ rotation([np.cos(azimuth), np.sin(azimuth), 0], p["particle_tilt"]).T
+        )
         if p["kind"] == "particle":
             x = x + np.array([p["particle_x"], 0.5 * p["surface_y"], 0])
         else:
             step = p["support_step"] * CEO2_A / np.linalg.norm(p["support_normal"])
             base = p["surface_y"] + (step if p["particle_x"] > p["support_step_x"] else 0.0)
-            x = x + np.array([p["particle_x"], base + p["particle_height"] * p["particle_radius"], p["particle_z"]])
+            x = x + np.array(
+                [
+                    p["particle_x"],
+                    base + p["particle_height"] * p["particle_radius"],
+                    p["particle_z"],
+                ]
+            )
             x = x[x[:, 1] > base + p["gap"]]
         numbers.append(np.full(len(x), 78))
         positions.append(x)
     return _place(p, numbers, positions)
 
 
-def _place(p: dict[str, Any], numbers: list[NDArray[np.int64]], positions: list[Vectors]) -> Structure:
+def _place(
+    p: dict[str, Any], numbers: list[NDArray[np.int64]], positions: list[Vectors]
+) -> Structure:
     """Tilt, rotate in the plane, cut to the cell and shift so that z starts at 2 Å."""
     if not positions or not sum(map(len, positions)):
-        return Structure(np.zeros(0, int), np.zeros((0, 3)), np.array([CELL_ANGSTROM, CELL_ANGSTROM, 4.0]), p)
+        return Structure(
+            np.zeros(0, int), np.zeros((0, 3)), np.array([CELL_ANGSTROM, CELL_ANGSTROM, 4.0]), p
+        )
     n, x = np.concatenate(numbers), np.concatenate(positions)
     azimuth = np.deg2rad(p["tilt_azimuth"])
     x = x @ rotation([np.cos(azimuth), np.sin(azimuth), 0], p["tilt"]).T

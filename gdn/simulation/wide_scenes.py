@@ -1,6 +1,8 @@
-"""Pt on CeO2 as many microscopes see it: thicker, more tilted, and under or on an amorphous film in a part of the scenes.
+"""Pt on CeO2 as many microscopes see it: thicker, more tilted, and under or on an amorphous film in
+a part of the scenes.
 
-The scenes of `gdn.simulation.structures`, whose seeds go on standing for what they stood for, with wider settings.
+The scenes of `gdn.simulation.structures`, whose seeds go on standing for what they stood for, with
+wider settings.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ def draw_wide_scene(rng: np.random.Generator) -> dict[str, Any]:
     p["particle_tilt_azimuth"] = rng.uniform(0, 360)
     p["thermal_angstrom"] = rng.uniform(0.06, 0.1)
     film = draw_film(rng, "particle-on-film")  # which always has one
-    p["film"] = film | {"below": bool(rng.random() < 0.5)} if film and rng.random() < FILMED else None
+    p["film"] = (
+        film | {"below": bool(rng.random() < 0.5)} if film and rng.random() < FILMED else None
+    )
     return p
 
 
@@ -42,7 +46,9 @@ def wide_structure(seed: int) -> Structure:
     if film is None:
         return scene
     middle = np.array([HALF_FIELD, HALF_FIELD, 0.0])
-    numbers, positions = add_film(rng, (scene.numbers, scene.positions - middle), film)  # whose field is about x = y = 0
+    numbers, positions = add_film(
+        rng, (scene.numbers, scene.positions - middle), film
+    )  # whose field is about x = y = 0
     positions = positions + middle
     keep = ((positions[:, :2] >= 0) & (positions[:, :2] < scene.cell[:2])).all(1)
     numbers, positions = numbers[keep], positions[keep]

@@ -1,4 +1,5 @@
-"""Processes that make structures while a device trains: a rolling window of jobs, never more than it is asked for."""
+"""Processes that make structures while a device trains: a rolling window of jobs, never more than
+it is asked for."""
 
 from __future__ import annotations
 
@@ -17,19 +18,25 @@ def _one_thread() -> None:
 
 
 class StructureWorkers:
-    """`make` (seed -> Structure) for one seed after another in `workers` processes; with none, here and when asked.
+    """`make` (seed -> Structure) for one seed after another in `workers` processes; with none, here
+    and when asked.
 
     The order in which structures arrive depends on the processes; which seeds are made does not.
     """
 
-    def __init__(self, make: Callable[[int], Structure], seeds: Iterator[int], workers: int) -> None:
+    def __init__(
+        self, make: Callable[[int], Structure], seeds: Iterator[int], workers: int
+    ) -> None:
         self._make, self._seeds = make, seeds
-        self._pool = ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) if workers else None
+        self._pool = (
+            ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) if workers else None
+        )
         self._jobs: deque[Future[Structure]] = deque()
         self._ahead = 4 * workers
 
     def ready(self, most: int) -> list[Structure]:
-        """Up to `most` structures that are finished, without waiting for any (without processes: one)."""
+        """Up to `most` structures that are finished, without waiting for any (without processes:
+        one)."""
         if self._pool is None:
             return [self._make(next(self._seeds)) for _ in range(min(most, 1))]
         while len(self._jobs) < self._ahead:

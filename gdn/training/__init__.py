@@ -1,1 +1,2 @@
-"""Everything that is needed to make a generator: simulation, datasets, networks, the loop, export."""
+"""Everything that is needed to make a generator: simulation, datasets, networks, the loop,
+export."""

@@ -60,13 +60,18 @@ def mean_of(row: dict[str, float]) -> dict[str, float]:
     """The mean over the processes of every number."""
     if not dist.is_initialized() or not row:
         return row
-    values = torch.tensor(list(row.values()), dtype=torch.float64, device="cuda" if torch.cuda.is_available() else "cpu")
+    values = torch.tensor(
+        list(row.values()),
+        dtype=torch.float64,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
     dist.all_reduce(values)
     return dict(zip(row, (values / world_size()).tolist(), strict=True))
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm whose statistics are those of the whole batch, of all processes (torch's own wants a GPU)."""
+    """Batch norm whose statistics are those of the whole batch, of all processes (torch's own wants
+    a GPU)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, channels, h, w), equally many on every process, normalised."""
@@ -76,11 +81,19 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         mean = all_reduce(wide.mean((0, 2, 3))) / world
         apart = wide - mean[:, None, None]
         variance = all_reduce((apart**2).mean((0, 2, 3))) / world
-        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+        if (
+            self.running_mean is not None
+            and self.running_var is not None
+            and self.num_batches_tracked is not None
+        ):
             with torch.no_grad():
                 self.num_batches_tracked += 1
                 n = wide.numel() // wide.shape[1] * world
-                rate = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+                rate = (
+                    self.momentum
+                    if self.momentum is not None
+                    else 1 / float(self.num_batches_tracked)
+                )
                 self.running_mean.lerp_(mean, rate)
                 self.running_var.lerp_(variance * n / (n - 1), rate)
         found: Tensor = apart * torch.rsqrt(variance + self.eps)[:, None, None]

@@ -1,4 +1,5 @@
-"""From a run to a model folder: folded graphs in ONNX, checked against torch before they are kept."""
+"""From a run to a model folder: folded graphs in ONNX, checked against torch before they are
+kept."""
 
 from __future__ import annotations
 
@@ -21,7 +22,13 @@ from gdn.generator.gauss_newton import INPUTS as STEP_INPUTS
 from gdn.generator.gauss_newton import GaussNewton
 from gdn.generator.loading import round_weights, write_weights
 from gdn.generator.networks import Encoder, Generator
-from gdn.generator.onnx_files import export_graph, replace_folder, round_to_half, share_weights, store
+from gdn.generator.onnx_files import (
+    export_graph,
+    replace_folder,
+    round_to_half,
+    share_weights,
+    store,
+)
 from gdn.models import MODEL_SCHEMA, ModelCard, load_model, sha256_of
 from gdn.recipes import Recipe
 from gdn.training.export_check import GRADIENT_INPUTS, compare, example, step_example, tangents
@@ -49,7 +56,8 @@ def export_model(
     fp16: bool = False,
     history: Path | None = None,
 ) -> ExportReport:
-    """Write, check and only then keep a model folder. Raises ValueError if a graph disagrees with torch.
+    """Write, check and only then keep a model folder. Raises ValueError if a graph disagrees with
+    torch.
 
     `history` is the run (or model) folder whose statistics and last sample grid go along.
     """
@@ -72,11 +80,19 @@ def export_model(
         if encoder is not None:
             mean = round_to_half(EncoderMean(encoder.eval().float().cpu(), generator)).eval()
             exported = EncoderMean(encoder, generator).to(dtype) if fp16 else mean
-            export_graph(exported, (inputs[1], inputs[3]), ["image", "sigma"], ["z"], work / "encoder.onnx")
+            export_graph(
+                exported, (inputs[1], inputs[3]), ["image", "sigma"], ["z"], work / "encoder.onnx"
+            )
             mean = mean.float()
         if n.channels == 1:  # frames have one
             step = GaussNewton(graph.generator, n.patch)
-            export_graph(step, step_example(about, 2), list(STEP_INPUTS), list(OUTPUTS["step"]), work / "step.onnx")
+            export_graph(
+                step,
+                step_example(about, 2),
+                list(STEP_INPUTS),
+                list(OUTPUTS["step"]),
+                work / "step.onnx",
+            )
         if fp16:  # what may not be rounded: objectives, gradients, final images
             _write_graphs(reference, example(about, 2, torch.float32), work, "exact-")
         for path in work.glob("*.onnx"):
@@ -84,7 +100,10 @@ def export_model(
         share_weights(work)
         errors = compare(work, reference.float(), mean, about, "fp16" if fp16 else "fp32")
         if fp16:
-            errors |= {f"exact {k}": v for k, v in compare(work, reference, None, about, "fp32", "exact-").items()}
+            errors |= {
+                f"exact {k}": v
+                for k, v in compare(work, reference, None, about, "fp32", "exact-").items()
+            }
         _copy_history(history, work)
         _write_card(work, out.name, recipe, training, "fp16" if fp16 else "fp32", errors)
         load_model(work)
@@ -101,7 +120,9 @@ def export_model(
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _write_graphs(graph: PullBack, inputs: tuple[Tensor, ...], work: Path, prefix: str = "") -> None:
+def _write_graphs(
+    graph: PullBack, inputs: tuple[Tensor, ...], work: Path, prefix: str = ""
+) -> None:
     """The generator and the products of its Jacobian."""
     export_graph(graph.generator, inputs[:1], ["z"], ["x"], work / f"{prefix}generator.onnx")
     export_graph(graph, inputs, GRADIENT_INPUTS, ["x", "dz"], work / f"{prefix}gradient.onnx")
@@ -110,7 +131,8 @@ def _write_graphs(graph: PullBack, inputs: tuple[Tensor, ...], work: Path, prefi
 
 
 def _copy_history(history: Path | None, work: Path) -> None:
-    """The run's `stats.jsonl` and its last sample grid, as `grid.png`, to be looked at: not as large as it was."""
+    """The run's `stats.jsonl` and its last sample grid, as `grid.png`, to be looked at: not as
+    large as it was."""
     if history is None:
         return
     if (history / "stats.jsonl").exists():
@@ -124,15 +146,27 @@ def _copy_history(history: Path | None, work: Path) -> None:
 
 @torch.no_grad()
 def _write_card(
-    work: Path, name: str, recipe: Recipe, training: dict[str, Any], precision: str, errors: dict[str, float]
+    work: Path,
+    name: str,
+    recipe: Recipe,
+    training: dict[str, Any],
+    precision: str,
+    errors: dict[str, float],
 ) -> None:
     files = {p.name: sha256_of(p) for p in sorted(work.iterdir())}
     n = recipe.network
     card = ModelCard(
-        schema_version=MODEL_SCHEMA, name=name, latent=n.latent, patch=n.patch, channels=n.channels,
+        schema_version=MODEL_SCHEMA,
+        name=name,
+        latent=n.latent,
+        patch=n.patch,
+        channels=n.channels,
         sampling_angstrom=n.sampling_angstrom,
         specimen=recipe.specimen.card(),
-        precision="fp16" if precision == "fp16" else "fp32", recipe=recipe.model_dump(mode="json"),
-        training=training | {"gdn": __version__, "torch": torch.__version__, "export_error": errors}, files=files,
-    )  # fmt: skip
+        precision="fp16" if precision == "fp16" else "fp32",
+        recipe=recipe.model_dump(mode="json"),
+        training=training
+        | {"gdn": __version__, "torch": torch.__version__, "export_error": errors},
+        files=files,
+    )
     (work / "model.json").write_text(json.dumps(card.model_dump(mode="json"), indent=1) + "\n")

@@ -41,14 +41,29 @@ def step_example(card: dict[str, Any], n: int) -> tuple[Tensor, ...]:
     """Inputs of the step graph, single precision always."""
     z, y, w, *_, alpha, beta = example(card, n, torch.float32)
     nuisance = torch.tensor([np.log(19.0), 0.0, 0.0, 0.0], dtype=torch.float32).repeat(n, 1)
-    return z, nuisance, y, w, alpha, beta, torch.tensor(100.0), torch.tensor([0.0, 100.0, 2500.0, 2500.0]).repeat(n, 1)
+    return (
+        z,
+        nuisance,
+        y,
+        w,
+        alpha,
+        beta,
+        torch.tensor(100.0),
+        torch.tensor([0.0, 100.0, 2500.0, 2500.0]).repeat(n, 1),
+    )
 
 
 @torch.no_grad()
 def compare(
-    work: Path, reference: PullBack, mean: nn.Module | None, about: dict[str, Any], precision: str, prefix: str = ""
+    work: Path,
+    reference: PullBack,
+    mean: nn.Module | None,
+    about: dict[str, Any],
+    precision: str,
+    prefix: str = "",
 ) -> dict[str, float]:
-    """Largest differences of onnxruntime's outputs from torch's on random latents. Raises ValueError where they are too large."""
+    """Largest differences of onnxruntime's outputs from torch's on random latents. Raises
+    ValueError where they are too large."""
     inputs = example(about, CHECKED, torch.float16 if precision == "fp16" else torch.float32)
     single = [t.float() for t in inputs]
     x, dz = reference(*single)
@@ -62,19 +77,29 @@ def compare(
     }
     t = tangents(inputs[0])
     pushed = _run(work, f"{prefix}tangent", {"z": inputs[0], "t": t})[0]
-    errors["tangent"] = float(np.median(_apart(pushed, PushForward(reference.generator)(single[0], t.float()))))
+    errors["tangent"] = float(
+        np.median(_apart(pushed, PushForward(reference.generator)(single[0], t.float())))
+    )
     if not prefix and about["channels"] == 1:
         tile = step_example(about, CHECKED)
         found = _run(work, "step", dict(zip(STEP_INPUTS, tile, strict=True)))[0]
-        errors["step"] = float(np.median(_apart(found, GaussNewton(reference.generator, about["patch"])(*tile)[0])))
-    worst = max(*(value for name, value in errors.items() if name != "gradient_p90"), 0.01 * errors["gradient_p90"])
+        errors["step"] = float(
+            np.median(_apart(found, GaussNewton(reference.generator, about["patch"])(*tile)[0]))
+        )
+    worst = max(
+        *(value for name, value in errors.items() if name != "gradient_p90"),
+        0.01 * errors["gradient_p90"],
+    )
     if mean is not None:
         image, sigma = inputs[1] / 19, torch.full_like(inputs[3], 0.23)
         codes = _run(work, "encoder", {"image": image, "sigma": sigma})[0]
         errors["encoder"] = float(np.abs(codes - mean(image.float(), sigma.float()).numpy()).max())
     if not worst < TOLERANCE[precision]:
         shown = ", ".join(f"{name} {value:.2g}" for name, value in errors.items())
-        raise ValueError(f"the exported graphs differ from torch ({shown}; allowed {TOLERANCE[precision]:g}); not kept")
+        raise ValueError(
+            f"the exported graphs differ from torch ({shown}; allowed "
+            f"{TOLERANCE[precision]:g}); not kept"
+        )
     return errors
 
 
@@ -83,7 +108,8 @@ def _run(work: Path, graph: str, feed: dict[str, Tensor]) -> list[np.ndarray[Any
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # of half precision the CPU has not every kernel: it says so of each
+    # of half precision the CPU has not every kernel: it says so of each
+    options.log_severity_level = 3
     content = complete_graph(work, graph)
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     found: list[np.ndarray[Any, Any]] = session.run(None, {k: v.numpy() for k, v in feed.items()})
@@ -91,8 +117,11 @@ def _run(work: Path, graph: str, feed: dict[str, Tensor]) -> list[np.ndarray[Any
 
 
 def _apart(found: np.ndarray[Any, Any], expected: Tensor) -> np.ndarray[Any, Any]:
-    """Differences as shares of a length, for each latent. Their median is what counts: where a ReLU's input is zero to the last
-    bit, the two runtimes may take different sides of the kink, and that latent's gradient jumps without either being wrong."""
+    """Differences as shares of a length, for each latent. Their median is what counts: where a
+    ReLU's input is zero to the last bit, the two runtimes may take different sides of the kink, and
+    that latent's gradient jumps without either being wrong."""
     rows, wanted = found.reshape(CHECKED, -1), expected.numpy().reshape(CHECKED, -1)
-    share: np.ndarray[Any, Any] = np.linalg.norm(rows - wanted, axis=1) / np.linalg.norm(wanted, axis=1)
+    share: np.ndarray[Any, Any] = np.linalg.norm(rows - wanted, axis=1) / np.linalg.norm(
+        wanted, axis=1
+    )
     return share

@@ -1,4 +1,5 @@
-"""From a restorer's weights to its model folder: `weights.safetensors` in half precision, and a graph that holds none."""
+"""From a restorer's weights to its model folder: `weights.safetensors` in half precision, and a
+graph that holds none."""
 
 from __future__ import annotations
 
@@ -19,13 +20,14 @@ from gdn.models.graphs import restorer_graph
 from gdn.training.restorer_network import Restorer, RestorerShape, moments
 
 WEIGHTS, ABOUT = "restore.safetensors", "restore.json"  # what a training of a restorer leaves
-TOLERANCE = 1e-4  # largest difference from torch, as a share of the largest difference of the image from its mean
+# largest difference from torch, as a share of the largest difference of the image from its mean
+TOLERANCE = 1e-4
 SIZES = ((4, 6), (9, 5), (16, 16))  # sides of the images compared, in multiples of the least
 
 
 class _Standardised(Restorer):
-    """The network alone: frames come and images leave in standardised units. Whoever runs it standardises the whole frame, of
-    which the network may see one window at a time."""
+    """The network alone: frames come and images leave in standardised units. Whoever runs it
+    standardises the whole frame, of which the network may see one window at a time."""
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """See Restorer.restore."""
@@ -38,12 +40,12 @@ def is_restorer(source: Path) -> bool:
 
 
 def export_restorer(weights: Path, about: dict[str, Any], out: Path) -> float:
-    """Write the model folder, compared with torch before it is kept; returns the largest difference, as a share of the image's
-    largest difference from its mean.
+    """Write the model folder, compared with torch before it is kept; returns the largest
+    difference, as a share of the image's largest difference from its mean.
 
-    `weights`: safetensors with the names of `Restorer().state_dict()`. `about`: `shape` (of `RestorerShape.record`),
-    `sampling_angstrom`, and what the record is to say: `recipe`, `seeds`, counts. Raises ValueError where they do not belong
-    together or the graph disagrees with torch.
+    `weights`: safetensors with the names of `Restorer().state_dict()`. `about`: `shape` (of
+    `RestorerShape.record`), `sampling_angstrom`, and what the record is to say: `recipe`, `seeds`,
+    counts. Raises ValueError where they do not belong together or the graph disagrees with torch.
     """
     network = _network(weights, about)
     round_to_half(network.eval())
@@ -55,7 +57,9 @@ def export_restorer(weights: Path, about: dict[str, Any], out: Path) -> float:
         _write_graph(network, work / "restorer.onnx")
         error = _compare(network, work)
         if not error < TOLERANCE:
-            raise ValueError(f"{weights}: the exported graph differs from torch by {error:.2g}; not kept")
+            raise ValueError(
+                f"{weights}: the exported graph differs from torch by {error:.2g}; not kept"
+            )
         _write_card(network.shape, about, error, work, out.name)
         load_any(work)
         replace_folder(work, out)
@@ -75,7 +79,9 @@ def _network(weights: Path, about: dict[str, Any]) -> Restorer:
         network.load_state_dict(load_file(str(weights)))
     except (KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         words = " ".join(str(error).split())[:160]
-        raise ValueError(f"{weights}: not the weights of a restorer of the shape in {ABOUT} ({words})") from None
+        raise ValueError(
+            f"{weights}: not the weights of a restorer of the shape in {ABOUT} ({words})"
+        ) from None
     return network
 
 
@@ -83,28 +89,43 @@ def _write_weights(network: Restorer, path: Path) -> None:
     """All weights as float16."""
     from safetensors.torch import save
 
-    tensors = {name: value.detach().half().contiguous() for name, value in network.state_dict().items()}
+    tensors = {
+        name: value.detach().half().contiguous() for name, value in network.state_dict().items()
+    }
     path.write_bytes(save(tensors))
 
 
 def _write_graph(network: Restorer, path: Path) -> None:
-    """ONNX of frames whose sides are any multiples of the least, without the weights: those go by their names in torch."""
+    """ONNX of frames whose sides are any multiples of the least, without the weights: those go by
+    their names in torch."""
     multiple = network.shape.multiple
     alone = _Standardised(network.shape).eval()
     alone.load_state_dict(network.state_dict())
-    rows, columns = (multiple * torch.export.Dim(name, min=2, max=4096) for name in ("rows", "columns"))
+    rows, columns = (
+        multiple * torch.export.Dim(name, min=2, max=4096) for name in ("rows", "columns")
+    )
     inputs = _example(network, (4, 6))
     with quiet_onnx_export():
         program = torch.onnx.export(
-            alone, inputs, dynamo=True, opset_version=OPSET, input_names=["frames", "mask"], output_names=["clean"],
-            dynamic_shapes=({2: rows, 3: columns}, {2: rows, 3: columns}), verbose=False, optimize=False,
-        )  # fmt: skip
+            alone,
+            inputs,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["frames", "mask"],
+            output_names=["clean"],
+            dynamic_shapes=({2: rows, 3: columns}, {2: rows, 3: columns}),
+            verbose=False,
+            optimize=False,
+        )
     assert program is not None
     model = program.model_proto
     graph, names = model.graph, set(network.state_dict())
     missing = names - {tensor.name for tensor in graph.initializer}
     if missing:
-        raise ValueError(f"the exporter renamed weights ({', '.join(sorted(missing)[:3])}); the graph cannot share them")
+        raise ValueError(
+            f"the exporter renamed weights ({', '.join(sorted(missing)[:3])}); the graph "
+            "cannot share them"
+        )
     own = [tensor for tensor in graph.initializer if tensor.name not in names]
     del graph.initializer[:], graph.value_info[:]
     graph.initializer.extend(own)
@@ -115,11 +136,15 @@ def _write_graph(network: Restorer, path: Path) -> None:
 
 
 def _example(network: Restorer, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Counts of a frame of `size` multiples in slot 0, a fainter one with a hole in slot 1, nothing in the others."""
+    """Counts of a frame of `size` multiples in slot 0, a fainter one with a hole in slot 1, nothing
+    in the others."""
     rng = torch.Generator().manual_seed(11)
     shape = [1, SLOTS, *(network.shape.multiple * n for n in size)]
     wave = 1 + 0.3 * torch.sin(torch.arange(shape[3]) / 2.0)
-    frames, mask = torch.poisson((20 * wave).expand(shape).contiguous(), generator=rng), torch.zeros(shape)
+    frames, mask = (
+        torch.poisson((20 * wave).expand(shape).contiguous(), generator=rng),
+        torch.zeros(shape),
+    )
     mask[:, :2] = 1
     mask[:, 1, :4, :4] = 0
     return frames * mask, mask
@@ -138,19 +163,34 @@ def _compare(network: Restorer, work: Path) -> float:
         mean, deviation = (value.numpy() for value in moments(frames, mask))
         feed = {"frames": (frames.numpy() - mean) / deviation, "mask": mask.numpy()}
         image = mean + deviation * session.run(None, feed)[0]
-        scale = max(float(np.abs(expected - expected.mean()).max()), 1e-3 * float(np.abs(expected).max()))
+        scale = max(
+            float(np.abs(expected - expected.mean()).max()), 1e-3 * float(np.abs(expected).max())
+        )
         found.append(float(np.abs(image - expected).max()) / scale)
     return max(found)
 
 
-def _write_card(shape: RestorerShape, about: dict[str, Any], error: float, work: Path, name: str) -> None:
-    training = {key: value for key, value in about.items() if key not in ("shape", "sampling_angstrom", "recipe", "metrics")}
+def _write_card(
+    shape: RestorerShape, about: dict[str, Any], error: float, work: Path, name: str
+) -> None:
+    training = {
+        key: value
+        for key, value in about.items()
+        if key not in ("shape", "sampling_angstrom", "recipe", "metrics")
+    }
     recipe = about.get("recipe", {})
     card = RestorerCard(
-        schema_version=MODEL_SCHEMA, kind="restorer", name=name, shape=shape.record(), slots=SLOTS, multiple=shape.multiple,
-        sampling_angstrom=about.get("sampling_angstrom", 0.35), specimen=SpecimenCard(material="any crystal"),
+        schema_version=MODEL_SCHEMA,
+        kind="restorer",
+        name=name,
+        shape=shape.record(),
+        slots=SLOTS,
+        multiple=shape.multiple,
+        sampling_angstrom=about.get("sampling_angstrom", 0.35),
+        specimen=SpecimenCard(material="any crystal"),
         recipe=recipe if isinstance(recipe, dict) else {"name": str(recipe)},
         training=training | {"gdn": __version__, "torch": torch.__version__, "export_error": error},
-        metrics=about.get("metrics", {}), files={p.name: sha256_of(p) for p in sorted(work.iterdir())},
-    )  # fmt: skip
+        metrics=about.get("metrics", {}),
+        files={p.name: sha256_of(p) for p in sorted(work.iterdir())},
+    )
     (work / "model.json").write_text(json.dumps(card.model_dump(mode="json"), indent=1) + "\n")

@@ -39,7 +39,8 @@ def is_unet(run: Path) -> bool:
 
 
 def export_unet(run: Path, out: Path) -> float:
-    """Write the folder, compared with torch before it is kept; returns the largest difference, vacuum units.
+    """Write the folder, compared with torch before it is kept; returns the largest difference,
+    vacuum units.
 
     Raises ValueError if the graph disagrees or the run has no checkpoint.
     """
@@ -59,14 +60,23 @@ def export_unet(run: Path, out: Path) -> float:
         _write_graph(graph, work / "unet.onnx", 2 ** (network.scales - 1))
         error = _compare(graph, work / "unet.onnx")
         if not error < TOLERANCE:
-            raise ValueError(f"{run}: the exported U-Net differs from torch by {error:.2g}; not kept")
+            raise ValueError(
+                f"{run}: the exported U-Net differs from torch by {error:.2g}; not kept"
+            )
         if (run / "stats.jsonl").exists():
             shutil.copyfile(run / "stats.jsonl", work / "stats.jsonl")
         about = {
-            "schema_version": 1, "kind": "unet", "scales": network.scales, "sampling_angstrom": network.sampling_angstrom,
-            "recipe": recipe.model_dump(mode="json"), "images": state.images, "seconds": round(state.seconds),
-            "gdn": __version__, "torch": torch.__version__, "files": {"unet.onnx": sha256_of(work / "unet.onnx")},
-        }  # fmt: skip
+            "schema_version": 1,
+            "kind": "unet",
+            "scales": network.scales,
+            "sampling_angstrom": network.sampling_angstrom,
+            "recipe": recipe.model_dump(mode="json"),
+            "images": state.images,
+            "seconds": round(state.seconds),
+            "gdn": __version__,
+            "torch": torch.__version__,
+            "files": {"unet.onnx": sha256_of(work / "unet.onnx")},
+        }
         (work / "unet.json").write_text(json.dumps(about, indent=1) + "\n")
         replace_folder(work, out)
         return error
@@ -76,12 +86,21 @@ def export_unet(run: Path, out: Path) -> float:
 
 def _write_graph(graph: nn.Module, path: Path, multiple: int) -> None:
     """ONNX of any frame whose sides are multiples of `multiple` px."""
-    rows, columns = (multiple * torch.export.Dim(name, min=2, max=4096) for name in ("rows", "columns"))
+    rows, columns = (
+        multiple * torch.export.Dim(name, min=2, max=4096) for name in ("rows", "columns")
+    )
     with quiet_onnx_export():
         program = torch.onnx.export(
-            graph, (torch.ones(1, 1, 6 * multiple, 8 * multiple),), dynamo=True, opset_version=OPSET, input_names=["image"],
-            output_names=["clean"], dynamic_shapes=({2: rows, 3: columns},), verbose=False, optimize=False,
-        )  # fmt: skip
+            graph,
+            (torch.ones(1, 1, 6 * multiple, 8 * multiple),),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=["clean"],
+            dynamic_shapes=({2: rows, 3: columns},),
+            verbose=False,
+            optimize=False,
+        )
     assert program is not None
     program.save(str(path))
     store(path)
@@ -93,4 +112,6 @@ def _compare(graph: nn.Module, path: Path) -> float:
     image = torch.rand(1, 1, 160, 96, generator=torch.Generator().manual_seed(0)) + 0.5
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     with torch.no_grad():
-        return float(np.abs(session.run(None, {"image": image.numpy()})[0] - graph(image).numpy()).max())
+        return float(
+            np.abs(session.run(None, {"image": image.numpy()})[0] - graph(image).numpy()).max()
+        )

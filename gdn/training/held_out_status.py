@@ -1,4 +1,5 @@
-"""What a run knows of itself: held-out error, samples of the averaged generator, batch-norm statistics."""
+"""What a run knows of itself: held-out error, samples of the averaged generator, batch-norm
+statistics."""
 
 from __future__ import annotations
 
@@ -20,8 +21,11 @@ STUDY_DOSE_PER_A2 = 0.45 / 0.0612**2  # electrons per Å^2 at the study's poisso
 
 
 @torch.no_grad()
-def recompute_statistics(module: nn.Module, forward: Callable[[Tensor], Tensor], inputs: Tensor) -> None:
-    """Give averaged weights batch-norm statistics of their own: `forward` of `inputs` (n, ...) in batches of 64."""
+def recompute_statistics(
+    module: nn.Module, forward: Callable[[Tensor], Tensor], inputs: Tensor
+) -> None:
+    """Give averaged weights batch-norm statistics of their own: `forward` of `inputs` (n, ...) in
+    batches of 64."""
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     for m in norms:
         m.reset_running_stats()
@@ -35,8 +39,11 @@ def recompute_statistics(module: nn.Module, forward: Callable[[Tensor], Tensor],
 
 
 @torch.no_grad()
-def status(state: State, recipe: Recipe, held_out: Tensor, fixed: Tensor, device: str) -> tuple[dict[str, Any], Tensor]:
-    """Statistics of the averaged network on held-out patches, and its samples (of `fixed` latents), network units."""
+def status(
+    state: State, recipe: Recipe, held_out: Tensor, fixed: Tensor, device: str
+) -> tuple[dict[str, Any], Tensor]:
+    """Statistics of the averaged network on held-out patches, and its samples (of `fixed` latents),
+    network units."""
     state.average.eval()
     if not isinstance(state.average, Generator):
         return _of_denoiser(state, recipe, held_out, device)
@@ -50,21 +57,29 @@ def status(state: State, recipe: Recipe, held_out: Tensor, fixed: Tensor, device
     if state.encoder is not None:
         for name, dose in _doses(recipe).items():
             noisy, sigma = _seen(recipe, held_out, dose, device)
-            row[f"psnr_{name}_db"] = _psnr(state.average.decode(state.encoder(noisy, sigma)[0]), held_out, recipe)
+            row[f"psnr_{name}_db"] = _psnr(
+                state.average.decode(state.encoder(noisy, sigma)[0]), held_out, recipe
+            )
     return row, samples
 
 
-def _own_statistics(state: State, recipe: Recipe, held_out: Tensor, fixed: Tensor, device: str) -> None:
+def _own_statistics(
+    state: State, recipe: Recipe, held_out: Tensor, fixed: Tensor, device: str
+) -> None:
     assert isinstance(state.average, Generator)
     if state.encoder is None:
         recompute_statistics(state.average, state.average, fixed)
         return
     draws = StepDraws.single(2, device)
-    latents = with_prior(state, recipe, encode(state.encoder, recipe, held_out, device, draws).z, draws)
+    latents = with_prior(
+        state, recipe, encode(state.encoder, recipe, held_out, device, draws).z, draws
+    )
     recompute_statistics(state.average, state.average.decode, latents)
 
 
-def _of_denoiser(state: State, recipe: Recipe, held_out: Tensor, device: str) -> tuple[dict[str, Any], Tensor]:
+def _of_denoiser(
+    state: State, recipe: Recipe, held_out: Tensor, device: str
+) -> tuple[dict[str, Any], Tensor]:
     """A U-Net's error at the study's dose and ten times as much; its images at the former."""
     row: dict[str, Any] = {}
     images = held_out
@@ -80,10 +95,13 @@ def _doses(recipe: Recipe) -> dict[str, float]:
 
 
 def _seen(recipe: Recipe, clean: Tensor, dose: float, device: str) -> tuple[Tensor, Tensor]:
-    """`clean` through the noise of `dose` electrons per generated pixel, the same every time, and its sigma."""
+    """`clean` through the noise of `dose` electrons per generated pixel, the same every time, and
+    its sigma."""
     scale = recipe.network.intensity_scale
     doses = torch.full((len(clean),), dose, device=device)
-    return losses.sample_noise(clean, doses, scale, StepDraws.single(1, device)), doses.rsqrt() / scale
+    return losses.sample_noise(
+        clean, doses, scale, StepDraws.single(1, device)
+    ), doses.rsqrt() / scale
 
 
 def _diversity(images: Tensor, data: Tensor) -> float:
@@ -91,6 +109,7 @@ def _diversity(images: Tensor, data: Tensor) -> float:
 
 
 def _psnr(images: Tensor, clean: Tensor, recipe: Recipe) -> float:
-    """dB in the study's units (vacuum 0.45, data range 1), of the mean squared error over all patches."""
+    """dB in the study's units (vacuum 0.45, data range 1), of the mean squared error over all
+    patches."""
     error = ((images - clean) * recipe.network.intensity_scale * 0.45) ** 2
     return float(-10 * torch.log10(error.mean()))

@@ -35,7 +35,8 @@ VALIDATION = 256  # patches
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """Where and how long to run; nothing here changes what is learnt, only when it stops and reports."""
+    """Where and how long to run; nothing here changes what is learnt, only when it stops and
+    reports."""
 
     run: Path
     data: Path
@@ -55,7 +56,11 @@ def train(recipe: Recipe, options: RunOptions) -> State:
     Raises ValueError for a folder that holds another recipe's run or for unusable data.
     """
     rank, world = distributed.start()
-    device = options.device if options.device != "cuda" or world == 1 else f"cuda:{distributed.local_rank()}"
+    device = (
+        options.device
+        if options.device != "cuda" or world == 1
+        else f"cuda:{distributed.local_rank()}"
+    )
     _prepare_folder(recipe, options.run, rank)
     stream = open_stream(options.data, recipe, options.workers, (rank, world))
     try:
@@ -78,11 +83,21 @@ def train(recipe: Recipe, options: RunOptions) -> State:
 
 
 def _run(
-    state: State, recipe: Recipe, options: RunOptions, stream: WaveStream | ArrayStream, device: str, rank: int, world: int
+    state: State,
+    recipe: Recipe,
+    options: RunOptions,
+    stream: WaveStream | ArrayStream,
+    device: str,
+    rank: int,
+    world: int,
 ) -> None:
     per_process = recipe.optimiser.batch // world
-    held_out = torch.from_numpy(stream.validation(VALIDATION)).to(device, memory_format=torch.channels_last)
-    fixed = torch.from_numpy(np.random.default_rng(7).standard_normal((256, recipe.network.latent), np.float32)).to(device)
+    held_out = torch.from_numpy(stream.validation(VALIDATION)).to(
+        device, memory_format=torch.channels_last
+    )
+    fixed = torch.from_numpy(
+        np.random.default_rng(7).standard_normal((256, recipe.network.latent), np.float32)
+    ).to(device)
     started, before, last_save = time.monotonic(), state.seconds, time.monotonic()
     next_status = state.images + (0 if state.images == 0 else options.status_every)
     sums: dict[str, float] = {}
@@ -94,7 +109,8 @@ def _run(
             freeze_statistics(state.generator)
             if state.encoder is not None:
                 freeze_statistics(state.encoder)
-        # Each step's noise follows from the seed and the place in the run, so that a resume repeats it.
+        # Each step's noise follows from the seed and the place in the run, so that a resume repeats
+        # it.
         draws = StepDraws((recipe.stream.seed, state.images), stream.shards, device)
         batch = stream.draw(per_process)
         real = torch.from_numpy(batch.images).to(device, memory_format=torch.channels_last)
@@ -103,7 +119,9 @@ def _run(
         state.seconds = before + time.monotonic() - started
         steps += 1
         sums = {name: sums.get(name, 0.0) + value for name, value in row.items()}
-        spent = distributed.any_true(options.minutes is not None and time.monotonic() - started > 60 * options.minutes)
+        spent = distributed.any_true(
+            options.minutes is not None and time.monotonic() - started > 60 * options.minutes
+        )
         if state.images >= next_status or spent or state.images >= recipe.optimiser.images:
             means = distributed.mean_of({name: value / steps for name, value in sums.items()})
             _check_finite(means, state.images)
@@ -122,12 +140,19 @@ def _run(
 def _check_finite(sums: dict[str, float], images: int) -> None:
     if not all(math.isfinite(v) for v in sums.values()):
         raise FloatingPointError(
-            f"training diverged at {images} images (a loss is not finite); resume with a lower learning rate"
+            f"training diverged at {images} images (a loss is not finite); resume with a "
+            "lower learning rate"
         )
 
 
 def _report(
-    state: State, recipe: Recipe, options: RunOptions, means: dict[str, float], held_out: Tensor, fixed: Tensor, device: str
+    state: State,
+    recipe: Recipe,
+    options: RunOptions,
+    means: dict[str, float],
+    held_out: Tensor,
+    fixed: Tensor,
+    device: str,
 ) -> None:
     row, samples = status(state, recipe, held_out, fixed, device)
     row = {"images": state.images, "seconds": round(state.seconds, 1)} | means | row
@@ -144,15 +169,24 @@ def _prepare_folder(recipe: Recipe, run: Path, rank: int) -> None:
     path = run / "recipe.json"
     if path.exists():
         # Read through the schema: a run of an earlier version lacks the settings that came later.
-        found = Recipe.model_validate(json.loads(path.read_text())["recipe"]).model_dump(mode="json")
+        found = Recipe.model_validate(json.loads(path.read_text())["recipe"]).model_dump(
+            mode="json"
+        )
         mine = recipe.model_dump(mode="json")
         for one in (found, mine):
             one["optimiser"].pop("images", None)
         if found != mine:
-            raise ValueError(f"{run}: holds a run with other settings; choose another -o folder or the same recipe")
+            raise ValueError(
+                f"{run}: holds a run with other settings; choose another -o folder or the "
+                "same recipe"
+            )
     if rank == 0:
         (run / "grids").mkdir(parents=True, exist_ok=True)
-        content = {"gdn": __version__, "torch": torch.__version__, "recipe": recipe.model_dump(mode="json")}
+        content = {
+            "gdn": __version__,
+            "torch": torch.__version__,
+            "recipe": recipe.model_dump(mode="json"),
+        }
         part = path.with_suffix(".part")  # another process of the run may be reading it
         part.write_text(json.dumps(content, indent=1) + "\n")
         part.replace(path)

@@ -1,8 +1,10 @@
-"""Muon: updates of convolutions whose matrices are made orthogonal (Jordan et al. 2024), by groups of one shape.
+"""Muon: updates of convolutions whose matrices are made orthogonal (Jordan et al. 2024), by groups
+of one shape.
 
-Every output channel's weights are one row of a matrix. The momentum of the gradient is brought near the closest matrix of
-orthonormal rows by Newton-Schulz iterations, so that directions which many patches agree upon do not drown the rare ones.
-Steps are scaled to the size that AdamW's have (Liu et al. 2025), so that both share one rate.
+Every output channel's weights are one row of a matrix. The momentum of the gradient is brought near
+the closest matrix of orthonormal rows by Newton-Schulz iterations, so that directions which many
+patches agree upon do not drown the rare ones. Steps are scaled to the size that AdamW's have (Liu
+et al. 2025), so that both share one rate.
 """
 
 from __future__ import annotations
@@ -12,13 +14,18 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic whose iteration takes singular values to about 1
+COEFFICIENTS = (
+    3.4445,
+    -4.7750,
+    2.0315,
+)  # of the quintic whose iteration takes singular values to about 1
 ITERATIONS = 5
 ADAMW_SIZE = 0.2  # root mean square of an AdamW step, in rates
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """(n, rows, columns) -> the same shape, singular values near 1 (0.7 to 1.2), by matrix products alone."""
+    """(n, rows, columns) -> the same shape, singular values near 1 (0.7 to 1.2), by matrix products
+    alone."""
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
@@ -31,9 +38,16 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For weights of two dimensions or more; `rate` as AdamW's. Groups by shape, one batched product for each."""
+    """For weights of two dimensions or more; `rate` as AdamW's. Groups by shape, one batched
+    product for each."""
 
-    def __init__(self, weights: Iterable[nn.Parameter], rate: float, momentum: float = 0.95, weight_decay: float = 0.1) -> None:
+    def __init__(
+        self,
+        weights: Iterable[nn.Parameter],
+        rate: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.1,
+    ) -> None:
         shapes: dict[torch.Size, list[nn.Parameter]] = {}
         for weight in weights:
             shapes.setdefault(weight.shape, []).append(weight)
@@ -53,7 +67,11 @@ class Muon(torch.optim.Optimizer):
             momentum: Tensor = state["momentum"].mul_(group["momentum"]).add_(gradient)
             ahead = torch.add(gradient, momentum, alpha=group["momentum"])
             low = torch.bfloat16 if ahead.is_cuda else torch.float32
-            update = orthogonal(ahead.to(low)).float() * (ADAMW_SIZE * max(gradient.shape[1:]) ** 0.5 * group["lr"])
+            update = orthogonal(ahead.to(low)).float() * (
+                ADAMW_SIZE * max(gradient.shape[1:]) ** 0.5 * group["lr"]
+            )
             tensors: list[Tensor] = list(weights)
             torch._foreach_mul_(tensors, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_sub_(tensors, [u.reshape(w.shape) for u, w in zip(update, weights, strict=True)])
+            torch._foreach_sub_(
+                tensors, [u.reshape(w.shape) for u, w in zip(update, weights, strict=True)]
+            )

@@ -29,15 +29,21 @@ _OVERSAMPLED = 320  # px over the 64 Å cell: 0.2 Å, twice finer than the image
 
 @dataclass(frozen=True)
 class Batch:
-    """`images` (n, channels, patch, patch) float32 in [-1, 1]; `labels` (n, 2) float32, standardised defocus
-    and specimen thickness, zero where nothing is known of them."""
+    """`images` (n, channels, patch, patch) float32 in [-1, 1]; `labels` (n, 2) float32,
+    standardised defocus and specimen thickness, zero where nothing is known of them."""
 
     images: Patches
     labels: Patches
 
 
 def wave_patches(
-    path: Path, optics: Optics, rng: np.random.Generator, n: int, patch: int, sampling: float, augment: bool = True
+    path: Path,
+    optics: Optics,
+    rng: np.random.Generator,
+    n: int,
+    patch: int,
+    sampling: float,
+    augment: bool = True,
 ) -> tuple[Patches, Patches]:
     """`n` patches (n, patch, patch), vacuum 1, of one wave at one setting, and their labels (n, 2).
 
@@ -64,8 +70,8 @@ def wave_patches(
 
 
 def _angle(rng: np.random.Generator, half: float, cell: float) -> float:
-    """A random angle at which a square of half-width `half` fits into the cell: beyond its edge the periodic
-    neighbour shows. Large patches are turned by multiples of 90 degrees and a little."""
+    """A random angle at which a square of half-width `half` fits into the cell: beyond its edge the
+    periodic neighbour shows. Large patches are turned by multiples of 90 degrees and a little."""
     angle = rng.uniform(0, 2 * np.pi)
     if half * (abs(np.cos(angle)) + abs(np.sin(angle))) + 1 <= cell / 2:
         return float(angle)
@@ -75,7 +81,8 @@ def _angle(rng: np.random.Generator, half: float, cell: float) -> float:
 
 
 def _labels(wave: Wave, optics: Optics, centre: tuple[float, float], width: float) -> Patches:
-    """Standardised defocus, and standardised log of the projected atomic number per Å^2 around the patch."""
+    """Standardised defocus, and standardised log of the projected atomic number per Å^2 around the
+    patch."""
     near = np.abs(wave.columns - np.array(centre)[::-1]).max(1) < width / 2
     mass = np.log1p(wave.weights[near].sum() / width**2)
     return np.array([(optics.defocus_nm - 10) / 6, (mass - 2.6) / 1.6], np.float32)
@@ -101,7 +108,8 @@ def _task(arguments: Task) -> tuple[Patches, Patches]:
 
 
 class _Shard:
-    """Patches of some structures: `paths`, rendered into a reservoir of their own that mixes them."""
+    """Patches of some structures: `paths`, rendered into a reservoir of their own that mixes
+    them."""
 
     def __init__(self, number: int, paths: list[Path], reservoir: int) -> None:
         self.number, self.paths, self.size = number, paths, reservoir
@@ -111,25 +119,31 @@ class _Shard:
 
 
 class WaveStream:
-    """Patches of the waves in `folder`; `share` = (rank, world) gives each process its own structures.
+    """Patches of the waves in `folder`; `share` = (rank, world) gives each process its own
+    structures.
 
-    The training structures are dealt to the shards of a batch, and those to the processes: what a batch holds does not
-    depend on how many processes there are. Raises ValueError.
+    The training structures are dealt to the shards of a batch, and those to the processes: what a
+    batch holds does not depend on how many processes there are. Raises ValueError.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, workers: int = 0, share: tuple[int, int] = (0, 1)) -> None:
+    def __init__(
+        self, folder: Path, recipe: Recipe, workers: int = 0, share: tuple[int, int] = (0, 1)
+    ) -> None:
         self._recipe = recipe
         paths = sorted((folder / "waves").glob("*.npz"))
         self.train = [p for p in paths if split_of(seed_of_path(p)) == "train"]
         self.held_out = [p for p in paths if split_of(seed_of_path(p)) == "validation"]
         if len(self.train) < share[1] or not self.held_out:
             raise ValueError(
-                f"{folder}: {len(self.train)} training and {len(self.held_out)} validation waves; make more with 'gdn simulate'"
+                f"{folder}: {len(self.train)} training and {len(self.held_out)} validation "
+                "waves; make more with 'gdn simulate'"
             )
         self.shards = Shards(shard_count(recipe.optimiser.batch, len(self.train)), *share)
         count, stream = self.shards.count, recipe.stream
         size = max(stream.patches_per_image, stream.reservoir // count)
-        self._mine = [_Shard(number, self.train[number::count], size) for number in self.shards.mine]
+        self._mine = [
+            _Shard(number, self.train[number::count], size) for number in self.shards.mine
+        ]
         self._pool: Any = None
         if workers > 0:
             from multiprocessing import get_context
@@ -144,7 +158,15 @@ class WaveStream:
     def _arguments(self, kind: int, shard: int, counter: int, paths: list[Path]) -> Task:
         r = self._recipe
         key = [r.stream.seed, kind, shard, counter]
-        return paths, key, r.stream.patches_per_image, r.network.patch, r.network.sampling_angstrom, r.stream.augment, r.imaging
+        return (
+            paths,
+            key,
+            r.stream.patches_per_image,
+            r.network.patch,
+            r.network.sampling_angstrom,
+            r.stream.augment,
+            r.imaging,
+        )
 
     def _next_image(self, shard: _Shard) -> tuple[Patches, Patches]:
         if self._pool is None:
@@ -159,17 +181,26 @@ class WaveStream:
 
     def draw(self, n: int) -> Batch:
         """The next `n` patches: so many of each shard, in their order."""
-        parts = [self._of(shard, rows) for shard, rows in zip(self._mine, self.shards.parts(n), strict=True)]
+        parts = [
+            self._of(shard, rows)
+            for shard, rows in zip(self._mine, self.shards.parts(n), strict=True)
+        ]
         images, labels = (np.concatenate(group) for group in zip(*parts, strict=True))
         return Batch(self._to_network(images), labels)
 
     def _of(self, shard: _Shard, n: int) -> tuple[Patches, Patches]:
-        """`n` patches of a shard. A reservoir mixes its structures; the oldest places are overwritten at random."""
+        """`n` patches of a shard. A reservoir mixes its structures; the oldest places are
+        overwritten at random."""
         stream = self._recipe.stream
         rng = np.random.default_rng([stream.seed, 2, shard.number, shard.drawn])
         if shard.reservoir is None:
-            found = [self._next_image(shard) for _ in range(-(-shard.size // stream.patches_per_image))]
-            shard.reservoir = np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
+            found = [
+                self._next_image(shard) for _ in range(-(-shard.size // stream.patches_per_image))
+            ]
+            shard.reservoir = (
+                np.concatenate([f[0] for f in found]),
+                np.concatenate([f[1] for f in found]),
+            )
         images, labels = shard.reservoir
         shard.owed += n * stream.fresh_share
         while shard.owed >= stream.patches_per_image:
@@ -186,7 +217,8 @@ class WaveStream:
         return chosen, labels[index]
 
     def skip(self, images: int) -> None:
-        """Continue where a run of `images` patches, of all processes, left off, without repeating its renderings."""
+        """Continue where a run of `images` patches, of all processes, left off, without repeating
+        its renderings."""
         for shard in self._mine:
             shard.drawn = images // self.shards.count
             shard.counter = int(shard.drawn * self._recipe.stream.fresh_share) + 10**6
@@ -208,7 +240,8 @@ class WaveStream:
 
 
 class ArrayStream:
-    """Images of an .npz (`train` and `test`, (n, h, w) or (n, h, w, 3) uint8), padded or cut to the patch."""
+    """Images of an .npz (`train` and `test`, (n, h, w) or (n, h, w, 3) uint8), padded or cut to the
+    patch."""
 
     def __init__(self, path: Path, recipe: Recipe, share: tuple[int, int] = (0, 1)) -> None:
         self._recipe, self._drawn = recipe, 0
@@ -217,7 +250,9 @@ class ArrayStream:
                 self._train = self._prepare(data["train"])
                 self._test = self._prepare(data["test"])
         except (OSError, KeyError, ValueError) as error:
-            raise ValueError(f"{path}: needs arrays 'train' and 'test' of uint8 images ({error})") from None
+            raise ValueError(
+                f"{path}: needs arrays 'train' and 'test' of uint8 images ({error})"
+            ) from None
         self.shards = Shards(shard_count(recipe.optimiser.batch, len(self._train)), *share)
 
     def _prepare(self, images: NDArray[Any]) -> Patches:
@@ -259,11 +294,15 @@ class ArrayStream:
         """Stop any helper process."""
 
 
-def open_stream(data: Path, recipe: Recipe, workers: int = 0, share: tuple[int, int] = (0, 1)) -> WaveStream | ArrayStream:
+def open_stream(
+    data: Path, recipe: Recipe, workers: int = 0, share: tuple[int, int] = (0, 1)
+) -> WaveStream | ArrayStream:
     """A stream of `data`: a folder of 'gdn simulate', or an .npz of images. Raises ValueError."""
     if data.suffix == ".npz":
         return ArrayStream(data, recipe, share)
     if not (data / "waves").is_dir():
-        raise ValueError(f"{data}: neither a folder of 'gdn simulate' (it has no waves/) nor an .npz of images")
+        raise ValueError(
+            f"{data}: neither a folder of 'gdn simulate' (it has no waves/) nor an .npz of images"
+        )
     check_specimen(data, recipe.specimen)
     return WaveStream(data, recipe, workers, share)

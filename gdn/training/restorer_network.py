@@ -1,9 +1,11 @@
-"""The restorer: a network from noisy frames of any crystal to the expected clean one, blind to noise, gain and offset.
+"""The restorer: a network from noisy frames of any crystal to the expected clean one, blind to
+noise, gain and offset.
 
-A U-Net (Ronneberger et al. 2015) of residual blocks that works at half the resolution and below: frames come binned to
-about 0.35 Å a pixel, where half the resolution still holds every image's band in its four interleaved copies
-(pixel unshuffling loses nothing). The input is standardised by its own mean and deviation and the output scaled back, so that
-an affine change of the frame changes the result by the same: no gain, offset or dose need be known.
+A U-Net (Ronneberger et al. 2015) of residual blocks that works at half the resolution and below:
+frames come binned to about 0.35 Å a pixel, where half the resolution still holds every image's band
+in its four interleaved copies (pixel unshuffling loses nothing). The input is standardised by its
+own mean and deviation and the output scaled back, so that an affine change of the frame changes the
+result by the same: no gain, offset or dose need be known.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ SHUFFLE = 2  # px of the frame for one of the finest map
 
 @dataclass(frozen=True)
 class RestorerShape:
-    """Channels of the maps at 1/2, 1/4, ... of the resolution, and the residual blocks of each on the way down (the way up
-    has one each)."""
+    """Channels of the maps at 1/2, 1/4, ... of the resolution, and the residual blocks of each on
+    the way down (the way up has one each)."""
 
     widths: tuple[int, ...] = (128, 192, 256, 256)
     blocks: tuple[int, ...] = (2, 1, 1, 2)
@@ -43,7 +45,10 @@ class Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.first, self.second = nn.Conv2d(inputs, outputs, 3, padding=1), nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.first, self.second = (
+            nn.Conv2d(inputs, outputs, 3, padding=1),
+            nn.Conv2d(outputs, outputs, 3, padding=1),
+        )
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,10 +62,12 @@ def _stack(inputs: int, outputs: int, count: int) -> nn.Sequential:
 
 
 class Restorer(nn.Module):
-    """Frames and masks (n, SLOTS, h, w) -> the expected clean image (n, 1, h, w) of slot 0, in its units.
+    """Frames and masks (n, SLOTS, h, w) -> the expected clean image (n, 1, h, w) of slot 0, in its
+    units.
 
-    `frames` float in any linear units, those of the slots the same; `mask` is 1 where a slot's pixel is valid and 0 elsewhere
-    (an empty slot is 0 throughout). Slot 0 has at least one valid pixel. h and w are multiples of `shape.multiple`.
+    `frames` float in any linear units, those of the slots the same; `mask` is 1 where a slot's
+    pixel is valid and 0 elsewhere (an empty slot is 0 throughout). Slot 0 has at least one valid
+    pixel. h and w are multiples of `shape.multiple`.
     """
 
     def __init__(self, shape: RestorerShape = RestorerShape()) -> None:
@@ -68,7 +75,10 @@ class Restorer(nn.Module):
         self.shape, w = shape, shape.widths
         self.enter = nn.Conv2d(2 * SLOTS * SHUFFLE**2, w[0], 3, padding=1)
         steps = [w[0], *w]
-        self.down = nn.ModuleList(_stack(a, b, n) for (a, b), n in zip(itertools.pairwise(steps), shape.blocks, strict=True))
+        self.down = nn.ModuleList(
+            _stack(a, b, n)
+            for (a, b), n in zip(itertools.pairwise(steps), shape.blocks, strict=True)
+        )
         self.up = nn.ModuleList(_stack(b + a, a, 1) for a, b in itertools.pairwise(w))
         self.leave = nn.Conv2d(w[0], SHUFFLE**2, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
@@ -96,14 +106,17 @@ class Restorer(nn.Module):
 def doubled(x: Tensor) -> Tensor:
     """(n, c, h, w) -> (n, c, 2h, 2w), bilinear, the edge repeated beyond itself.
 
-    What `F.interpolate(x, scale_factor=2, mode="bilinear")` gives, from shifted copies: the compiled backward pass of that
-    function adds atomically, and took a third of a training step on an H100.
+    What `F.interpolate(x, scale_factor=2, mode="bilinear")` gives, from shifted copies: the
+    compiled backward pass of that function adds atomically, and took a third of a training step on
+    an H100.
     """
     for dim in (2, 3):
         size = x.shape[dim]
         before = torch.cat([x.narrow(dim, 0, 1), x.narrow(dim, 0, size - 1)], dim)
         after = torch.cat([x.narrow(dim, 1, size - 1), x.narrow(dim, size - 1, 1)], dim)
-        x = torch.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], dim + 1).flatten(dim, dim + 1)
+        x = torch.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], dim + 1).flatten(
+            dim, dim + 1
+        )
     return x
 
 

@@ -1,4 +1,5 @@
-"""Training the restorer: squared error of the clean patch from noisy frames made on the training device."""
+"""Training the restorer: squared error of the clean patch from noisy frames made on the training
+device."""
 
 from __future__ import annotations
 
@@ -28,14 +29,16 @@ HELD_OUT_DOSES = (5.0, 15.0, 100.0)  # electrons a pixel
 
 @dataclass(frozen=True, kw_only=True)
 class RestorerRecipe:
-    """Settings of a run; lengths in seconds of the clock or in steps, since a borrowed device gives time, not images."""
+    """Settings of a run; lengths in seconds of the clock or in steps, since a borrowed device gives
+    time, not images."""
 
     shape: RestorerShape = field(default_factory=RestorerShape)
     patch: int = 128
     images: int = 64  # formed at a time
     per_image: int = 3  # patches cut from each
     batch: int = 96  # patches a step
-    reuse: int = 4  # passes over each set of clean patches, turned or reflected anew, with fresh noise
+    # passes over each set of clean patches, turned or reflected anew, with fresh noise
+    reuse: int = 4
     rate: float = 1.5e-3  # Muon's; AdamW's, of entry, exit and biases, is half
     warmup_steps: int = 200
     decay_from: float = 0.3  # share of the time after which the rate falls (cosine)
@@ -49,17 +52,22 @@ class RestorerRecipe:
 
 
 def error_weight(clean: Tensor, noise: Tensor) -> Tensor:
-    """What the squared error of each patch (n, 1, 1, 1) is multiplied by, so that every dose and contrast counts alike.
+    """What the squared error of each patch (n, 1, 1, 1) is multiplied by, so that every dose and
+    contrast counts alike.
 
-    `clean` and `noise` (n, 1, h, w) in standardised units. A restorer's error lies between the noise's and the signal's
-    variance, near their geometric mean: over the study's noise suite it falls as dose^-1/2.
+    `clean` and `noise` (n, 1, h, w) in standardised units. A restorer's error lies between the
+    noise's and the signal's variance, near their geometric mean: over the study's noise suite it
+    falls as dose^-1/2.
     """
     signal = clean.var((1, 2, 3), keepdim=True)
     return 1 / ((noise.var((1, 2, 3), keepdim=True) * signal).sqrt() + 0.02 * signal + 1e-4)
 
 
-def loss(network: Callable[[Tensor, Tensor], Tensor], clean: Tensor, draws: Draws, device: str) -> Tensor:
-    """Weighted squared error (scalar) of one batch of `clean` patches (n, 1, p, p) seen through fresh noise."""
+def loss(
+    network: Callable[[Tensor, Tensor], Tensor], clean: Tensor, draws: Draws, device: str
+) -> Tensor:
+    """Weighted squared error (scalar) of one batch of `clean` patches (n, 1, p, p) seen through
+    fresh noise."""
     seen = observe(clean, draws)
     mean, deviation = moments(seen.frames, seen.mask)
     standard, target = (seen.frames - mean) / deviation, (clean - mean) / deviation
@@ -70,7 +78,8 @@ def loss(network: Callable[[Tensor, Tensor], Tensor], clean: Tensor, draws: Draw
 
 
 def rate_factor(recipe: RestorerRecipe, step: int, done: float) -> float:
-    """Linear warm-up in steps, then constant, then a cosine fall to 1 % over the last share of the time."""
+    """Linear warm-up in steps, then constant, then a cosine fall to 1 % over the last share of the
+    time."""
     warm = min(1.0, (step + 1) / recipe.warmup_steps)
     through = min(1.0, max(0.0, (done - recipe.decay_from) / (1 - recipe.decay_from)))
     return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * through)))
@@ -81,7 +90,9 @@ def split_weights(network: Restorer) -> tuple[list[nn.Parameter], list[nn.Parame
     inner: list[nn.Parameter] = []
     outer: list[nn.Parameter] = []
     for name, weight in network.named_parameters():
-        (inner if weight.ndim == 4 and not name.startswith(("enter", "leave")) else outer).append(weight)
+        (inner if weight.ndim == 4 and not name.startswith(("enter", "leave")) else outer).append(
+            weight
+        )
     return inner, outer
 
 
@@ -89,7 +100,11 @@ class RestorerRun:
     """Networks, optimiser and source of one run on one device."""
 
     def __init__(
-        self, recipe: RestorerRecipe, device: str, start: dict[str, Tensor] | None = None, compiled: bool = True
+        self,
+        recipe: RestorerRecipe,
+        device: str,
+        start: dict[str, Tensor] | None = None,
+        compiled: bool = True,
     ) -> None:
         self.recipe, self.device = recipe, device
         with own_random_numbers(recipe.seed):
@@ -102,19 +117,34 @@ class RestorerRun:
         self.average.load_state_dict(self.network.state_dict())
         self.average.requires_grad_(False)
         inner, outer = split_weights(self.network)
-        self.optimisers: tuple[tuple[torch.optim.Optimizer, float], ...] = (  # and the share of the rate that each takes
+        self.optimisers: tuple[
+            tuple[torch.optim.Optimizer, float], ...
+        ] = (  # and the share of the rate that each takes
             (Muon(inner, recipe.rate), 1.0),
-            (torch.optim.AdamW(outer, recipe.rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=device == "cuda"), 0.5),
+            (
+                torch.optim.AdamW(
+                    outer, recipe.rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=device == "cuda"
+                ),
+                0.5,
+            ),
         )
         self.draws = Draws.seeded(recipe.seed, device)
         self._turns = np.random.default_rng([recipe.seed, 0xD4])
         self.pool = WavePool(recipe.pool, device)
         self.source = AnyCrystal(
-            draws=self.draws, batch=recipe.images, patch=recipe.patch, per_image=recipe.per_image, pool=self.pool
+            draws=self.draws,
+            batch=recipe.images,
+            patch=recipe.patch,
+            per_image=recipe.per_image,
+            pool=self.pool,
         )
         self._standard = self.network.restore
-        if device == "cuda" and compiled:  # launched as CUDA graphs: a card is faster than the CPU that feeds it
-            self._standard = torch.compile(self.network.restore, mode="reduce-overhead", dynamic=False)
+        if (
+            device == "cuda" and compiled
+        ):  # launched as CUDA graphs: a card is faster than the CPU that feeds it
+            self._standard = torch.compile(
+                self.network.restore, mode="reduce-overhead", dynamic=False
+            )
         self.steps, self.patches, self.drawing = 0, 0, 0.0
 
     def clean(self) -> Tensor:
@@ -129,13 +159,16 @@ class RestorerRun:
         return found
 
     def batches(self, clean: Tensor) -> Iterator[Tensor]:
-        """The batches of all passes over a set of clean patches (n, 1, p, p), each turned and reflected as a whole."""
+        """The batches of all passes over a set of clean patches (n, 1, p, p), each turned and
+        reflected as a whole."""
         for _ in range(self.recipe.reuse):
             order = torch.randperm(len(clean), generator=self.draws.generator, device=clean.device)
             for chosen in order.split(self.recipe.batch):
                 turns = int(self._turns.integers(8))
                 found = torch.rot90(clean[chosen], turns % 4, (2, 3))
-                yield (found.flip(3) if turns >= 4 else found).contiguous(memory_format=torch.channels_last)
+                yield (found.flip(3) if turns >= 4 else found).contiguous(
+                    memory_format=torch.channels_last
+                )
 
     def step(self, clean: Tensor, done: float) -> Tensor:
         """One update, at the share `done` of the run; returns its loss."""
@@ -147,7 +180,11 @@ class RestorerRun:
         for optimiser, share in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = factor * share
-            if self.device == "cuda":  # AdamW withholds the step itself, as under a gradient scaler: a look would hold the CPU up
+            if (
+                self.device == "cuda"
+                # AdamW withholds the step itself, as under a gradient scaler: a look would hold the
+                # CPU up
+            ):
                 optimiser.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
             elif not torch.isfinite(norm):
                 continue
@@ -155,39 +192,67 @@ class RestorerRun:
         self.steps, self.patches = self.steps + 1, self.patches + len(clean)
         kept = min(self.recipe.average, 1 - 1 / (self.steps + 1))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - kept)
+            torch._foreach_lerp_(
+                list(self.average.parameters()), list(self.network.parameters()), 1 - kept
+            )
         return value.detach()
 
     @torch.no_grad()
     def held_out(self) -> tuple[dict[str, float], Tensor]:
-        """dB gained over a constant at each dose on images that training does not draw, and (clean, noisy, restored) patches."""
+        """dB gained over a constant at each dose on images that training does not draw, and (clean,
+        noisy, restored) patches."""
         draws = Draws.seeded(HELD_OUT_SEED, self.device)
-        source = AnyCrystal(draws=draws, batch=min(64, self.recipe.images), patch=self.recipe.patch, per_image=1, pool=self.pool)
+        source = AnyCrystal(
+            draws=draws,
+            batch=min(64, self.recipe.images),
+            patch=self.recipe.patch,
+            per_image=1,
+            pool=self.pool,
+        )
         row: dict[str, float] = {}
         shown = torch.zeros(0)
         for dose in HELD_OUT_DOSES:
             clean = torch.cat([source.draw() for _ in range(4)])
             frames = torch.zeros(len(clean), SLOTS, *clean.shape[2:], device=self.device)
             mask = torch.zeros_like(frames)
-            frames[:, :1], mask[:, 0] = torch.poisson(clean * dose, generator=draws.generator) / dose, 1
-            found = torch.cat([self._apply(f, m) for f, m in zip(frames.split(64), mask.split(64), strict=True)])
-            error, contrast = ((found - clean) ** 2).mean((1, 2, 3)), clean.var((1, 2, 3), correction=0)
-            row[f"gain_db_{dose:.0f}"] = round(float((10 * torch.log10(contrast / error)).clamp(-5, 50).mean()), 3)
+            frames[:, :1], mask[:, 0] = (
+                torch.poisson(clean * dose, generator=draws.generator) / dose,
+                1,
+            )
+            found = torch.cat(
+                [self._apply(f, m) for f, m in zip(frames.split(64), mask.split(64), strict=True)]
+            )
+            error, contrast = (
+                ((found - clean) ** 2).mean((1, 2, 3)),
+                clean.var((1, 2, 3), correction=0),
+            )
+            row[f"gain_db_{dose:.0f}"] = round(
+                float((10 * torch.log10(contrast / error)).clamp(-5, 50).mean()), 3
+            )
             if dose == HELD_OUT_DOSES[1]:
-                shown = torch.stack([clean[:, 0], frames[:, 0], found[:, 0]], 1)[:: max(1, len(clean) // 24)]
+                shown = torch.stack([clean[:, 0], frames[:, 0], found[:, 0]], 1)[
+                    :: max(1, len(clean) // 24)
+                ]
         return row, shown.cpu()
 
     def _apply(self, frames: Tensor, mask: Tensor) -> Tensor:
         with torch.autocast(self.device, torch.bfloat16):
             mean, deviation = moments(frames, mask)
-            found: Tensor = mean + deviation * self.average.restore((frames - mean) / deviation, mask).float()
+            found: Tensor = (
+                mean + deviation * self.average.restore((frames - mean) / deviation, mask).float()
+            )
             return found
 
 
 def train_restorer(
-    run: RestorerRun, out: Path, seconds: float, feed: Callable[[WavePool], None], status_every: float = 60.0
+    run: RestorerRun,
+    out: Path,
+    seconds: float,
+    feed: Callable[[WavePool], None],
+    status_every: float = 60.0,
 ) -> Iterator[dict[str, Any]]:
-    """Train for `seconds`, yielding each status row once the snapshot that belongs to it is written; `feed` adds structures."""
+    """Train for `seconds`, yielding each status row once the snapshot that belongs to it is
+    written; `feed` adds structures."""
     begun = last = time.monotonic()
     mean = torch.zeros((), device=run.device)
     while (spent := time.monotonic() - begun) < seconds:
@@ -202,12 +267,21 @@ def train_restorer(
 
 
 def snapshot(run: RestorerRun, out: Path, seconds: float, mean_loss: float) -> dict[str, Any]:
-    """Write weights, settings and a sheet of patches under their names, each whole; returns the status row."""
+    """Write weights, settings and a sheet of patches under their names, each whole; returns the
+    status row."""
     from safetensors.torch import save_file
 
     row, shown = run.held_out()
-    row |= {"loss": round(mean_loss, 5), "seconds": round(seconds, 1), "steps": run.steps, "patches": run.patches}
-    row |= {"structures": run.pool.count, "drawing_share": round(run.drawing / max(seconds, 1e-9), 3)}
+    row |= {
+        "loss": round(mean_loss, 5),
+        "seconds": round(seconds, 1),
+        "steps": run.steps,
+        "patches": run.patches,
+    }
+    row |= {
+        "structures": run.pool.count,
+        "drawing_share": round(run.drawing / max(seconds, 1e-9), 3),
+    }
     weights = {name: value.half().contiguous() for name, value in run.average.state_dict().items()}
     part = out / "restore.safetensors.part"
     save_file(weights, str(part))
@@ -229,7 +303,8 @@ def snapshot(run: RestorerRun, out: Path, seconds: float, mean_loss: float) -> d
 
 
 def save_sheet(path: Path, triples: Any) -> None:
-    """Triples (n, 3, p, p) of clean, noisy and restored patches as a picture, eight triples a row."""
+    """Triples (n, 3, p, p) of clean, noisy and restored patches as a picture, eight triples a
+    row."""
     from PIL import Image
 
     def gray(image: Any, low: float, high: float) -> Any:
@@ -239,8 +314,12 @@ def save_sheet(path: Path, triples: Any) -> None:
     for clean, noisy, restored in np.asarray(triples, dtype=np.float32):
         low, high = np.percentile(clean, [0.5, 99.5])
         few, many = np.percentile(noisy, [0.5, 99.5])
-        cells.append(np.vstack([gray(clean, low, high), gray(noisy, few, many), gray(restored, low, high)]))
-    rows = [np.hstack(cells[i : i + 8]) for i in range(0, len(cells) - len(cells) % 8, 8)] or [np.hstack(cells)]
+        cells.append(
+            np.vstack([gray(clean, low, high), gray(noisy, few, many), gray(restored, low, high)])
+        )
+    rows = [np.hstack(cells[i : i + 8]) for i in range(0, len(cells) - len(cells) % 8, 8)] or [
+        np.hstack(cells)
+    ]
     part = path.with_suffix(".part")
     Image.fromarray(np.vstack(rows)).save(part, format="PNG")
     part.replace(path)

@@ -44,10 +44,14 @@ def collapse_warnings(stats: dict[str, Any]) -> list[str]:
     """
     found = []
     if stats["diversity"] < 0.3:
-        found.append(f"samples differ {stats['diversity']:.2f} times as much as the data do: mode collapse or grey images")
+        found.append(
+            f"samples differ {stats['diversity']:.2f} times as much as the data do: mode "
+            "collapse or grey images"
+        )
     if stats.get("d_real") is not None and stats["d_real"] > 0.85 and stats["d_fake"] < 0.03:
         found.append(
-            f"the discriminator is sure of everything (real {stats['d_real']:.2f}, fake {stats['d_fake']:.2f}):"
+            f"the discriminator is sure of everything (real {stats['d_real']:.2f}, fake "
+            f"{stats['d_fake']:.2f}):"
             " the generator gets no gradient"
         )
     return found
@@ -60,8 +64,13 @@ def append_stats(run: Path, row: dict[str, Any]) -> None:
 
 
 def cut_stats(run: Path, images: int) -> None:
-    """Drop the lines written after the checkpoint at `images`, so that a resumed run has one history."""
+    """Drop the lines written after the checkpoint at `images`, so that a resumed run has one
+    history."""
     path = run / "stats.jsonl"
     if path.exists():
-        kept = [line for line in path.read_text().splitlines() if line and json.loads(line)["images"] <= images]
+        kept = [
+            line
+            for line in path.read_text().splitlines()
+            if line and json.loads(line)["images"] <= images
+        ]
         path.write_text("".join(line + "\n" for line in kept))

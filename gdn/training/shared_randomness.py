@@ -1,7 +1,8 @@
 """Random draws of a step that do not depend on how many processes share its batch.
 
-A batch is made of shards, each with structures, a reservoir and a generator of random numbers of its own. A process has some of
-them, all if it is alone; a row's draws are those of its shard, whoever has it.
+A batch is made of shards, each with structures, a reservoir and a generator of random numbers of
+its own. A process has some of them, all if it is alone; a row's draws are those of its shard,
+whoever has it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def shard_count(batch: int, structures: int) -> int:
 
 @dataclass(frozen=True)
 class Shards:
-    """Which of a batch's `count` shards process `rank` of `world` has: those that lie side by side in the batch."""
+    """Which of a batch's `count` shards process `rank` of `world` has: those that lie side by side
+    in the batch."""
 
     count: int
     rank: int = 0
@@ -37,7 +39,10 @@ class Shards:
     def __post_init__(self) -> None:
         if self.count % self.world:
             allowed = [n for n in range(1, self.count + 1) if self.count % n == 0]
-            raise ValueError(f"{self.world} processes cannot share this batch evenly; start {' or '.join(map(str, allowed))}")
+            raise ValueError(
+                f"{self.world} processes cannot share this batch evenly; start "
+                f"{' or '.join(map(str, allowed))}"
+            )
 
     @property
     def mine(self) -> range:
@@ -52,16 +57,20 @@ class Shards:
 
 
 def seed_of(*numbers: int) -> int:
-    """One seed of several numbers, none negative: the same for any interpreter, as `hash` of a tuple need not be."""
+    """One seed of several numbers, none negative: the same for any interpreter, as `hash` of a
+    tuple need not be."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
 class StepDraws:
-    """The random numbers of one step on `device`, of the shards `numbers` among `count`; `key` says which step."""
+    """The random numbers of one step on `device`, of the shards `numbers` among `count`; `key` says
+    which step."""
 
     def __init__(self, key: tuple[int, ...], shards: Shards, device: str) -> None:
         self.device, self.shards = device, shards
-        self._generators = [torch.Generator(device).manual_seed(seed_of(*key, number)) for number in shards.mine]
+        self._generators = [
+            torch.Generator(device).manual_seed(seed_of(*key, number)) for number in shards.mine
+        ]
 
     @staticmethod
     def single(seed: int, device: str) -> StepDraws:
@@ -76,11 +85,15 @@ class StepDraws:
 
     def normal(self, n: int, *shape: int) -> Tensor:
         """Standard normal (n, *shape)."""
-        return self._joined(n, lambda rows, g: torch.randn(rows, *shape, generator=g, device=self.device))
+        return self._joined(
+            n, lambda rows, g: torch.randn(rows, *shape, generator=g, device=self.device)
+        )
 
     def uniform(self, n: int, *shape: int) -> Tensor:
         """Uniform in [0, 1), (n, *shape)."""
-        return self._joined(n, lambda rows, g: torch.rand(rows, *shape, generator=g, device=self.device))
+        return self._joined(
+            n, lambda rows, g: torch.rand(rows, *shape, generator=g, device=self.device)
+        )
 
     def poisson(self, mean: Tensor) -> Tensor:
         """Poisson counts of `mean` (n, ...)."""
@@ -88,7 +101,8 @@ class StepDraws:
         return torch.cat([torch.poisson(piece, generator=g) for piece, g in pieces])
 
     def first(self, n: int, share: float) -> Tensor:
-        """Which of `n` rows (bool) belong to the `share` of the batch: every so many, wherever the batch is cut."""
+        """Which of `n` rows (bool) belong to the `share` of the batch: every so many, wherever the
+        batch is cut."""
         offset = self.shards.rank * n
         place = torch.arange(offset, offset + n + 1, dtype=torch.float64)
         steps = (place * share + 1e-9).floor()

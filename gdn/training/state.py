@@ -16,22 +16,33 @@ from gdn.generator.torch_globals import own_random_numbers
 from gdn.recipes import Recipe
 from gdn.training.unet_network import UNet
 
-ADDITIONS = ("flow.", "rungs.")  # parts that a network may have or lack, by the start of their weights' names
+ADDITIONS = (
+    "flow.",
+    "rungs.",
+)  # parts that a network may have or lack, by the start of their weights' names
 
 
 def _network(recipe: Recipe) -> Generator | UNet:
     n = recipe.network
-    return UNet(n.scales, n.base_channels, n.channel_cap) if recipe.loss.kind == "unet" else Generator(n)
+    return (
+        UNet(n.scales, n.base_channels, n.channel_cap)
+        if recipe.loss.kind == "unet"
+        else Generator(n)
+    )
 
 
 def _load_common(mine: nn.Module, its: nn.Module) -> None:
-    """Take `its` weights. A flow and rungs that it lacks, or has in another shape, stay at their start, where
-    they change little.
+    """Take `its` weights. A flow and rungs that it lacks, or has in another shape, stay at their
+    start, where they change little.
 
     Raises RuntimeError for any other difference.
     """
     own = mine.state_dict()
-    taken = {k: v for k, v in its.state_dict().items() if not k.startswith(ADDITIONS) or (k in own and own[k].shape == v.shape)}
+    taken = {
+        k: v
+        for k, v in its.state_dict().items()
+        if not k.startswith(ADDITIONS) or (k in own and own[k].shape == v.shape)
+    }
     lacking, unknown = mine.load_state_dict(taken, strict=False)
     if unknown or any(not name.startswith(ADDITIONS) for name in lacking):
         raise RuntimeError
@@ -45,7 +56,9 @@ class State:
         with own_random_numbers(recipe.stream.seed):
             self.generator, self.average = _network(recipe), _network(recipe)
             # A U-Net has no adversary; the place in the checkpoint is kept.
-            self.discriminator = Discriminator(n) if recipe.loss.kind != "unet" else nn.Conv2d(1, 1, 1)
+            self.discriminator = (
+                Discriminator(n) if recipe.loss.kind != "unet" else nn.Conv2d(1, 1, 1)
+            )
             self.encoder = Encoder(n) if recipe.loss.kind == "range" else None
             for module in self.modules().values():
                 initialise(module, n.initialisation)
@@ -58,12 +71,18 @@ class State:
         if self.encoder is not None:
             own.append({"params": self.encoder.parameters(), "lr": o.lr_encoder})
         self.opt_g = torch.optim.Adam(own, betas=betas)
-        self.opt_d = torch.optim.Adam(self.discriminator.parameters(), lr=o.lr_discriminator, betas=betas)
+        self.opt_d = torch.optim.Adam(
+            self.discriminator.parameters(), lr=o.lr_discriminator, betas=betas
+        )
         self.images, self.seconds = 0, 0.0
 
     def modules(self) -> dict[str, torch.nn.Module]:
         """Every network by its name in the checkpoint."""
-        found = {"generator": self.generator, "average": self.average, "discriminator": self.discriminator}
+        found = {
+            "generator": self.generator,
+            "average": self.average,
+            "discriminator": self.discriminator,
+        }
         return found | ({"encoder": self.encoder} if self.encoder is not None else {})
 
     def save(self, path: Path) -> None:
@@ -80,8 +99,9 @@ class State:
         write_weights(path, self.average, self.encoder)
 
     def start_from(self, folder: Path) -> None:
-        """Take generator and encoder of a model or run folder; a flow that they lack starts as the identity. Where their
-        intensity scale is another one, they are taken as they are: what is encoded and decoded keeps its network units.
+        """Take generator and encoder of a model or run folder; a flow that they lack starts as the
+        identity. Where their intensity scale is another one, they are taken as they are: what is
+        encoded and decoded keeps its network units.
 
         Raises ValueError if their shapes differ.
         """
@@ -93,7 +113,8 @@ class State:
                 _load_common(self.encoder, encoder)
         except RuntimeError:
             raise ValueError(
-                f"{folder}: its networks have another shape than the recipe's; use the recipe in its model.json"
+                f"{folder}: its networks have another shape than the recipe's; use the recipe "
+                "in its model.json"
             ) from None
 
     def load(self, path: Path, device: str) -> None:
@@ -114,8 +135,8 @@ def is_run(folder: Path) -> bool:
 def networks_of_run(
     run: Path, report: Callable[[str], None] = lambda line: None
 ) -> tuple[Generator, Encoder | None, Recipe, dict[str, Any]]:
-    """Averaged generator and encoder of a run's last checkpoint, or of the weights that a sitting (`benchmarks/sitting.py`)
-    left, and what to record of its training. Raises ValueError."""
+    """Averaged generator and encoder of a run's last checkpoint, or of the weights that a sitting
+    (`benchmarks/sitting.py`) left, and what to record of its training. Raises ValueError."""
     try:
         content = dict(json.loads((run / "recipe.json").read_text(encoding="utf-8")))
         content["recipe"]
@@ -125,7 +146,10 @@ def networks_of_run(
     if weights.is_file() and not (run / "checkpoint.pt").is_file():
         generator, encoder, recipe = networks_of_weights(weights, content["recipe"])
         statistics = content.get("training", {})
-        training = {"images": statistics.get("images", 0), "seconds": round(statistics.get("seconds", 0))}
+        training = {
+            "images": statistics.get("images", 0),
+            "seconds": round(statistics.get("seconds", 0)),
+        }
         return generator, encoder, recipe, training | {"statistics": statistics}
     if not (run / "checkpoint.pt").is_file():
         raise ValueError(f"{run}: no checkpoint.pt in it; 'gdn train -o {run}' makes one")
@@ -133,8 +157,17 @@ def networks_of_run(
     state = State(recipe, "cpu")
     state.load(run / "checkpoint.pt", "cpu")
     lines = (run / "stats.jsonl").read_text().splitlines() if (run / "stats.jsonl").exists() else []
-    training = {"images": state.images, "seconds": round(state.seconds), "statistics": json.loads(lines[-1]) if lines else {}}
+    training = {
+        "images": state.images,
+        "seconds": round(state.seconds),
+        "statistics": json.loads(lines[-1]) if lines else {},
+    }
     report(f"{run}: checkpoint at {state.images:,} images")
     if not isinstance(state.average, Generator):
         raise ValueError(f"{run}: a U-Net, not a generator; 'gdn export' makes a comparator of it")
-    return state.average.eval(), None if state.encoder is None else state.encoder.eval(), recipe, training
+    return (
+        state.average.eval(),
+        None if state.encoder is None else state.encoder.eval(),
+        recipe,
+        training,
+    )

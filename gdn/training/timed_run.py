@@ -1,7 +1,8 @@
-"""Training a generator from exit waves that stay on the training device, for as long as a clock allows.
+"""Training a generator from exit waves that stay on the training device, for as long as a clock
+allows.
 
-What `gdn.training.loop` does from stored waves. Progress is a share of the time, counted in the recipe's images, so that its
-rates and lengths keep their meaning on a device of any speed.
+What `gdn.training.loop` does from stored waves. Progress is a share of the time, counted in the
+recipe's images, so that its rates and lengths keep their meaning on a device of any speed.
 """
 
 from __future__ import annotations
@@ -34,13 +35,20 @@ CPU_STEPS_A_STRUCTURE = 8
 
 
 class ResidentRun:
-    """One run of `recipe` (name or file) on `device`; starts from the weights of the model folder `start`.
+    """One run of `recipe` (name or file) on `device`; starts from the weights of the model folder
+    `start`.
 
     Raises ValueError for an unknown recipe, and for weights of another shape.
     """
 
-    def __init__(self, recipe: str, start: Path | None, device: str, seed: int = 0, toy: bool = False) -> None:
-        self.recipe, self.device, self.toy = _on_device(load_recipe(recipe), device, toy), device, toy
+    def __init__(
+        self, recipe: str, start: Path | None, device: str, seed: int = 0, toy: bool = False
+    ) -> None:
+        self.recipe, self.device, self.toy = (
+            _on_device(load_recipe(recipe), device, toy),
+            device,
+            toy,
+        )
         self.state = State(self.recipe, device)
         if start is not None:
             self.state.start_from(start)
@@ -62,8 +70,8 @@ class ResidentRun:
         return source.draw(16 if self.toy else HELD_OUT)
 
     def _feed(self, workers: StructureWorkers) -> None:
-        """Add finished structures to the pool, many at the start; later a CPU, whose waves cost the time of training steps, adds
-        a few only."""
+        """Add finished structures to the pool, many at the start; later a CPU, whose waves cost the
+        time of training steps, adds a few only."""
         pool, self._calls = self.source.pool, self._calls + 1
         enough = 400 if self.device == "cuda" else 64
         if self.device != "cuda" and pool.count >= enough and self._calls % CPU_STEPS_A_STRUCTURE:
@@ -72,11 +80,16 @@ class ResidentRun:
             if len(structure.numbers):
                 self.source.add(structure)
 
-    def train(self, out: Path, seconds: float, workers: StructureWorkers, status_every: float = 60.0) -> Iterator[dict[str, Any]]:
-        """Train for `seconds`; yields each status row once the files that belong to it are written into `out`."""
+    def train(
+        self, out: Path, seconds: float, workers: StructureWorkers, status_every: float = 60.0
+    ) -> Iterator[dict[str, Any]]:
+        """Train for `seconds`; yields each status row once the files that belong to it are written
+        into `out`."""
         begun = last = time.monotonic()
         length, batch = self.recipe.optimiser.images, self.recipe.optimiser.batch
-        fixed = torch.randn(64, self.recipe.network.latent, generator=torch.Generator().manual_seed(7)).to(self.device)
+        fixed = torch.randn(
+            64, self.recipe.network.latent, generator=torch.Generator().manual_seed(7)
+        ).to(self.device)
         row: dict[str, float] = {}
         while (done := (time.monotonic() - begun) / seconds) < 1:
             self._feed(workers)
@@ -94,17 +107,26 @@ class ResidentRun:
                 torch.cuda.synchronize()
             self.drawing += time.monotonic() - drawing
             draws = StepDraws((self.recipe.stream.seed, self.patches), Shards(1), self.device)
-            row = step(self.state, self.recipe, real, real.new_zeros(len(real), 2), self.device, draws)
+            row = step(
+                self.state, self.recipe, real, real.new_zeros(len(real), 2), self.device, draws
+            )
             self.patches += batch
             if time.monotonic() - last > status_every:
                 last = time.monotonic()
                 yield self._snapshot(out, fixed, row, last - begun)
         yield self._snapshot(out, fixed, row, time.monotonic() - begun)
 
-    def _snapshot(self, out: Path, fixed: Tensor, row: dict[str, float], seconds: float) -> dict[str, Any]:
-        """Write averaged weights, recipe, statistics and a grid of held-out patches beside random samples."""
+    def _snapshot(
+        self, out: Path, fixed: Tensor, row: dict[str, float], seconds: float
+    ) -> dict[str, Any]:
+        """Write averaged weights, recipe, statistics and a grid of held-out patches beside random
+        samples."""
         found, samples = status(self.state, self.recipe, self.held_out, fixed, self.device)
-        row = {"images": self.patches, "seconds": seconds, "structures": self.source.pool.count} | row | found
+        row = (
+            {"images": self.patches, "seconds": seconds, "structures": self.source.pool.count}
+            | row
+            | found
+        )
         row = {name: round(v, 4) if isinstance(v, float) else v for name, v in row.items()}
         self.state.save_weights(out / "weights.safetensors")
         content = {"recipe": self.recipe.model_dump(mode="json"), "training": row}
@@ -122,7 +144,12 @@ def _on_device(recipe: Recipe, device: str, toy: bool) -> Recipe:
     """The recipe with a card's batch and rates, or with a toy's."""
     content = recipe.model_dump()
     if device == "cuda":
-        content["optimiser"] |= {"batch": BATCH, "lr_generator": RATE, "lr_encoder": RATE, "ema_images": 100_000}
+        content["optimiser"] |= {
+            "batch": BATCH,
+            "lr_generator": RATE,
+            "lr_encoder": RATE,
+            "ema_images": 100_000,
+        }
         content["optimiser"] |= {"images": 2_000_000, "warmup_images": 40_000}
     if toy:
         content["optimiser"] |= {"batch": 4}

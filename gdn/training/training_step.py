@@ -1,4 +1,5 @@
-"""One training step of each kind of recipe (`gan`, `range`, `unet`): the losses, and the updates of the networks."""
+"""One training step of each kind of recipe (`gan`, `range`, `unet`): the losses, and the updates of
+the networks."""
 
 from __future__ import annotations
 
@@ -39,8 +40,11 @@ def random_dose(recipe: Recipe, n: int, draws: StepDraws) -> Tensor:
     return 10 ** (low + (high - low) * draws.uniform(n))
 
 
-def _gan_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: StepDraws) -> Row:
-    """Adversarial step of the study: discriminator first, then the generator on the same latents."""
+def _gan_losses(
+    state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: StepDraws
+) -> Row:
+    """Adversarial step of the study: discriminator first, then the generator on the same
+    latents."""
     assert isinstance(state.generator, Generator)
     z = draws.normal(len(real), recipe.network.latent)
     with autocast(recipe, device):
@@ -52,7 +56,9 @@ def _gan_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, devi
     return row
 
 
-def _generator_loss(state: State, recipe: Recipe, real: Tensor, fake: Tensor, device: str) -> Tensor:
+def _generator_loss(
+    state: State, recipe: Recipe, real: Tensor, fake: Tensor, device: str
+) -> Tensor:
     with autocast(recipe, device):
         on_fake = state.discriminator(fake).float()
         if recipe.loss.adversary == "bce":
@@ -62,10 +68,15 @@ def _generator_loss(state: State, recipe: Recipe, real: Tensor, fake: Tensor, de
     return losses.relativistic_loss(on_fake, on_real)
 
 
-def _discriminator_step(state: State, recipe: Recipe, real: Tensor, fake: Tensor, device: str) -> Row:
+def _discriminator_step(
+    state: State, recipe: Recipe, real: Tensor, fake: Tensor, device: str
+) -> Row:
     state.opt_d.zero_grad(set_to_none=True)
     penalised = recipe.loss.adversary == "relativistic" and recipe.loss.gradient_penalty > 0
-    a, b = real.float().detach().requires_grad_(penalised), fake.float().detach().requires_grad_(penalised)
+    a, b = (
+        real.float().detach().requires_grad_(penalised),
+        fake.float().detach().requires_grad_(penalised),
+    )
     with autocast(recipe, device):
         on_real, on_fake = state.discriminator(a).float(), state.discriminator(b).float()
     if recipe.loss.adversary == "bce":
@@ -83,8 +94,8 @@ def _discriminator_step(state: State, recipe: Recipe, real: Tensor, fake: Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """What the encoder makes of a batch: `mean`, `log_variance` and a draw `z` (n, d) at `dose` (n,), electrons per pixel;
-    `inside` (n, 1, h, w) 1 where it was shown the image."""
+    """What the encoder makes of a batch: `mean`, `log_variance` and a draw `z` (n, d) at `dose`
+    (n,), electrons per pixel; `inside` (n, 1, h, w) 1 where it was shown the image."""
 
     dose: Tensor
     mean: Tensor
@@ -93,13 +104,20 @@ class Encoded:
     inside: Tensor
 
 
-def encode(encoder: Encoder, recipe: Recipe, real: Tensor, device: str, draws: StepDraws) -> Encoded:
-    """Latents of `real`, part of it seen through noise, part clean, part of it cut as a frame's edge cuts a tile."""
+def encode(
+    encoder: Encoder, recipe: Recipe, real: Tensor, device: str, draws: StepDraws
+) -> Encoded:
+    """Latents of `real`, part of it seen through noise, part clean, part of it cut as a frame's
+    edge cuts a tile."""
     n, loss, scale = len(real), recipe.loss, recipe.network.intensity_scale
     dose = random_dose(recipe, n, draws)
     dose[~draws.first(n, loss.noisy_share)] = 1e6  # practically clean
     noisy = losses.sample_noise(real, dose, scale, draws)
-    inside = losses.random_windows(n, real.shape[-1], loss.cut_share, draws) if loss.cut_share else real.new_ones(n, 1, 1, 1)
+    inside = (
+        losses.random_windows(n, real.shape[-1], loss.cut_share, draws)
+        if loss.cut_share
+        else real.new_ones(n, 1, 1, 1)
+    )
     # Zero is the vacuum: what the encoder is shown beyond a frame's edge.
     noisy = noisy * inside
     with autocast(recipe, device):
@@ -117,8 +135,11 @@ def with_prior(state: State, recipe: Recipe, e: Tensor, draws: StepDraws) -> Ten
     return torch.cat([e, state.generator.to_latents(u)])
 
 
-def _range_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: StepDraws) -> Row:
-    """Evidence lower bound on clean images, seen clean or through noise, and a small adversarial term."""
+def _range_losses(
+    state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: StepDraws
+) -> Row:
+    """Evidence lower bound on clean images, seen clean or through noise, and a small adversarial
+    term."""
     n, loss, scale = len(real), recipe.loss, recipe.network.intensity_scale
     assert state.encoder is not None
     assert isinstance(state.generator, Generator)
@@ -126,7 +147,8 @@ def _range_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, de
     latents = with_prior(state, recipe, seen.z, draws)
     with autocast(recipe, device):
         images = state.generator.decode(latents).float()
-    # What d latents fitted to counts cannot know (docs/method.md, "The price of a latent") is not asked of the noisy half.
+    # What d latents fitted to counts cannot know (docs/method.md, "The price of a latent") is not
+    # asked of the noisy half.
     unknown = loss.unknown_share * recipe.network.latent / (seen.dose * recipe.network.patch**2)
     variance = (loss.sigma**2 + unknown) / scale**2
     fit = losses.reconstruction(images[:n], real, variance, seen.inside)
@@ -151,7 +173,9 @@ def _range_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, de
     return row
 
 
-def _unet_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: StepDraws) -> Row:
+def _unet_losses(
+    state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: StepDraws
+) -> Row:
     """Squared error of the clean patch from its noisy copy, vacuum units."""
     dose = random_dose(recipe, len(real), draws)
     noisy = losses.sample_noise(real, dose, recipe.network.intensity_scale, draws)
@@ -167,10 +191,13 @@ def _unet_losses(state: State, recipe: Recipe, real: Tensor, labels: Tensor, dev
 LOSSES = {"gan": _gan_losses, "range": _range_losses, "unet": _unet_losses}
 
 
-def step(state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: StepDraws) -> dict[str, float]:
+def step(
+    state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: StepDraws
+) -> dict[str, float]:
     """One update of all networks on one batch; returns the scalars worth recording.
 
-    `labels` (n, 2): standardised defocus and thickness of each patch, zeros where the stream knows none.
+    `labels` (n, 2): standardised defocus and thickness of each patch, zeros where the stream knows
+    none.
     """
     factor = learning_rate_factor(recipe, state.images)
     rates = [recipe.optimiser.lr_generator, recipe.optimiser.lr_encoder]

@@ -22,17 +22,29 @@ Values = NDArray[np.float64]
 RATE = 0.05  # stated false-discovery rate
 VERDICTS = ("present", "cannot tell", "absent")
 COLUMNS = (
-    "id", "y_px", "x_px", "y_angstrom", "x_angstrom", "position_error_angstrom", "amplitude_percent_of_vacuum",
-    "width_angstrom", "evidence_nats", "probability", "verdict", "in_image",
-)  # fmt: skip
-_SMALLEST_ERROR = 0.01  # Å: positions of two images of one frame never agree better (benchmarks/trust.py)
+    "id",
+    "y_px",
+    "x_px",
+    "y_angstrom",
+    "x_angstrom",
+    "position_error_angstrom",
+    "amplitude_percent_of_vacuum",
+    "width_angstrom",
+    "evidence_nats",
+    "probability",
+    "verdict",
+    "in_image",
+)
+# Å: positions of two images of one frame never agree better (benchmarks/trust.py)
+_SMALLEST_ERROR = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
 class Atoms:
-    """Columns drawn in the result and lattice sites without one. `yx_px` (n, 2) on the frame's grid, the first pixel's
-    centre is 0; `position_error` (n,) Å along each axis; `probability` (n,) that the specimen has a column there;
-    `verdict` (n,) of VERDICTS, at the false-discovery `rate`."""
+    """Columns drawn in the result and lattice sites without one. `yx_px` (n, 2) on the frame's
+    grid, the first pixel's centre is 0; `position_error` (n,) Å along each axis; `probability` (n,)
+    that the specimen has a column there; `verdict` (n,) of VERDICTS, at the false-discovery
+    `rate`."""
 
     yx_px: Values
     sampling_angstrom: float
@@ -54,19 +66,30 @@ class Atoms:
         return int((self.verdict[~self.columns.drawn] == "present").sum())
 
     def listed(self) -> NDArray[np.int64]:
-        """Indices of what the table holds: every column drawn, and sites that are not simply empty."""
+        """Indices of what the table holds: every column drawn, and sites that are not simply
+        empty."""
         return np.flatnonzero(self.columns.drawn | (self.verdict != "absent"))
 
     def table(self) -> list[dict[str, Any]]:
-        """What the table holds, unrounded: a dict for each line with the names of COLUMNS; `in_image` is a bool."""
+        """What the table holds, unrounded: a dict for each line with the names of COLUMNS;
+        `in_image` is a bool."""
         lines = []
         for number, k in enumerate(self.listed().tolist()):
             y, x = (float(place) for place in self.yx_px[k])
             values = (
-                number, y, x, y * self.sampling_angstrom, x * self.sampling_angstrom, float(self.position_error[k]),
-                100 * float(self.columns.amplitude[k]), float(self.columns.width[k]), float(self.evidence.nats[k]),
-                float(self.probability[k]), str(self.verdict[k]), bool(self.columns.drawn[k]),
-            )  # fmt: skip
+                number,
+                y,
+                x,
+                y * self.sampling_angstrom,
+                x * self.sampling_angstrom,
+                float(self.position_error[k]),
+                100 * float(self.columns.amplitude[k]),
+                float(self.columns.width[k]),
+                float(self.evidence.nats[k]),
+                float(self.probability[k]),
+                str(self.verdict[k]),
+                bool(self.columns.drawn[k]),
+            )
             lines.append(dict(zip(COLUMNS, values, strict=True)))
         return lines
 
@@ -78,13 +101,28 @@ def find_atoms(found: Estimate, grids: Grids, law: ColumnLaw, rate: float = RATE
     drawn = find_columns(image, sampling)
     sites = lattice_sites(drawn, (image.shape[0], image.shape[1]), sampling)
     about = doubt(found)
-    parts = [(c, weigh(c, image, about, found.binned, found.dose, sampling)) for c in (drawn, sites)]
-    probability = [one.probability(e.features()) for one, (_, e) in zip((law.drawn, law.sites), parts, strict=True)]
-    columns = Columns(*(np.concatenate([getattr(c, f) for c, _ in parts]) for f in ("yx", "amplitude", "width", "drawn")))
-    evidence = Evidence(
-        *(np.concatenate([getattr(e, f) for _, e in parts]) for f in ("nats", "information", "doubt", "relative", "amplitude"))
+    parts = [
+        (c, weigh(c, image, about, found.binned, found.dose, sampling)) for c in (drawn, sites)
+    ]
+    probability = [
+        one.probability(e.features())
+        for one, (_, e) in zip((law.drawn, law.sites), parts, strict=True)
+    ]
+    columns = Columns(
+        *(
+            np.concatenate([getattr(c, f) for c, _ in parts])
+            for f in ("yx", "amplitude", "width", "drawn")
+        )
     )
-    error = law.position * evidence.doubt * columns.width / np.maximum(np.abs(columns.amplitude), 1e-6)
+    evidence = Evidence(
+        *(
+            np.concatenate([getattr(e, f) for _, e in parts])
+            for f in ("nats", "information", "doubt", "relative", "amplitude")
+        )
+    )
+    error = (
+        law.position * evidence.doubt * columns.width / np.maximum(np.abs(columns.amplitude), 1e-6)
+    )
     factor = np.array(grids.frame_shape) / np.array(grids.binned_shape)
     yx = (columns.yx / sampling + 0.5) * factor - 0.5
     return Atoms(
@@ -106,9 +144,19 @@ def write_csv(path: Path, atoms: Atoms) -> None:
         writer.writerow(COLUMNS)
         for number, k in enumerate(atoms.listed()):
             y, x = atoms.yx_px[k]
-            writer.writerow([
-                number, f"{y:.2f}", f"{x:.2f}", f"{y * atoms.sampling_angstrom:.3f}", f"{x * atoms.sampling_angstrom:.3f}",
-                f"{atoms.position_error[k]:.3f}", f"{100 * atoms.columns.amplitude[k]:.2f}", f"{atoms.columns.width[k]:.2f}",
-                f"{atoms.evidence.nats[k]:.2f}", f"{atoms.probability[k]:.4f}", atoms.verdict[k],
-                "yes" if atoms.columns.drawn[k] else "no",
-            ])  # fmt: skip
+            writer.writerow(
+                [
+                    number,
+                    f"{y:.2f}",
+                    f"{x:.2f}",
+                    f"{y * atoms.sampling_angstrom:.3f}",
+                    f"{x * atoms.sampling_angstrom:.3f}",
+                    f"{atoms.position_error[k]:.3f}",
+                    f"{100 * atoms.columns.amplitude[k]:.2f}",
+                    f"{atoms.columns.width[k]:.2f}",
+                    f"{atoms.evidence.nats[k]:.2f}",
+                    f"{atoms.probability[k]:.4f}",
+                    atoms.verdict[k],
+                    "yes" if atoms.columns.drawn[k] else "no",
+                ]
+            )

@@ -1,7 +1,9 @@
-"""What simulated frames of known structures taught about a model's errors: `calibration.json` in its folder.
+"""What simulated frames of known structures taught about a model's errors: `calibration.json` in
+its folder.
 
-Fitted by `gdn export --calibrate` (gdn/evaluation/calibrate.py) on frames of the validation split, applied here. All of
-it is plain numbers: a small network, regressions, and the sorted statistics of frames of the right kind.
+Fitted by `gdn export --calibrate` (gdn/evaluation/calibrate.py) on frames of the validation split,
+applied here. All of it is plain numbers: a small network, regressions, and the sorted statistics of
+frames of the right kind.
 """
 
 from __future__ import annotations
@@ -20,7 +22,12 @@ Values = NDArray[np.float64]
 FILE: Final = "calibration.json"
 CLIP = 4.0  # standard deviations: beyond what was seen, features count as the last that was
 TAIL = 0.1  # of a score's law beyond which it is extrapolated
-LEVELS = (50, 68, 90, 99)  # per cent; the second, 68.27, is one standard deviation of a Gaussian error
+LEVELS = (
+    50,
+    68,
+    90,
+    99,
+)  # per cent; the second, 68.27, is one standard deviation of a Gaussian error
 
 
 class _Strict(BaseModel):
@@ -35,16 +42,21 @@ class Scaling(_Strict):
 
     def apply(self, features: Values) -> Values:
         """Standardised features, the same shape (..., n)."""
-        return np.asarray(np.clip((features - np.array(self.mean)) / np.array(self.scale), -CLIP, CLIP))
+        return np.asarray(
+            np.clip((features - np.array(self.mean)) / np.array(self.scale), -CLIP, CLIP)
+        )
 
     @staticmethod
     def of(features: Values) -> Scaling:
         """From features (samples, n)."""
-        return Scaling(mean=features.mean(0).tolist(), scale=np.maximum(features.std(0), 1e-6).tolist())
+        return Scaling(
+            mean=features.mean(0).tolist(), scale=np.maximum(features.std(0), 1e-6).tolist()
+        )
 
 
 def network(weights: list[list[list[float]]], biases: list[list[float]], x: Values) -> Values:
-    """The outputs (n, k) of layers of `weights` (out, in) and `biases` with SiLU between them, for `x` (n, in)."""
+    """The outputs (n, k) of layers of `weights` (out, in) and `biases` with SiLU between them, for
+    `x` (n, in)."""
     for number, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         x = x @ np.array(weight).T + np.array(bias)
         if number < len(weights) - 1:
@@ -53,10 +65,11 @@ def network(weights: list[list[list[float]]], biases: list[list[float]], x: Valu
 
 
 class SpreadLaw(_Strict):
-    """Logarithms of the half-widths of a pixel's intervals, one for each of LEVELS, from its features: a small network
-    (SiLU), and the conformal `factor` of each level. Errors have longer tails than their 68 % interval says:
-    `frame_factor` is a frame's mean squared error over the mean of its squared half-widths (median over
-    frames), `frame_log_error` the standard deviation of its logarithm over frames."""
+    """Logarithms of the half-widths of a pixel's intervals, one for each of LEVELS, from its
+    features: a small network (SiLU), and the conformal `factor` of each level. Errors have longer
+    tails than their 68 % interval says: `frame_factor` is a frame's mean squared error over the
+    mean of its squared half-widths (median over frames), `frame_log_error` the standard deviation
+    of its logarithm over frames."""
 
     scaling: Scaling
     weights: list[list[list[float]]]
@@ -67,20 +80,28 @@ class SpreadLaw(_Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> SpreadLaw:
-        if len(self.factors) != len(LEVELS) or len(self.weights) != len(self.biases) or len(self.biases[-1]) != len(LEVELS):
+        if (
+            len(self.factors) != len(LEVELS)
+            or len(self.weights) != len(self.biases)
+            or len(self.biases[-1]) != len(LEVELS)
+        ):
             raise ValueError(
-                f"one output and one factor for each of the levels {', '.join(map(str, LEVELS))}, and layers in pairs"
+                "one output and one factor for each of the levels "
+                f"{', '.join(map(str, LEVELS))}, and layers in pairs"
             )
         return self
 
     def half_widths(self, features: Values) -> Values:
         """Half-widths (n, levels) in vacuum units for features (n, f); wider for higher levels."""
-        logs = network(self.weights, self.biases, self.scaling.apply(features)) + np.log(self.factors)
+        logs = network(self.weights, self.biases, self.scaling.apply(features)) + np.log(
+            self.factors
+        )
         return np.asarray(np.exp(np.maximum.accumulate(logs, 1)))
 
 
 class Trend(_Strict):
-    """How numbers of right frames depend on the noise `level`: polynomials of their mean and of the log of their scale."""
+    """How numbers of right frames depend on the noise `level`: polynomials of their mean and of the
+    log of their scale."""
 
     level: Scaling
     mean: list[list[float]]  # (3, numbers)
@@ -89,7 +110,10 @@ class Trend(_Strict):
     def standardised(self, values: Values, level: Values) -> Values:
         """`values` (n, numbers) at noise levels (n,) without what the level alone makes of them."""
         powers = powers_of(self.level, level)
-        return np.asarray((values - powers @ np.array(self.mean)) / np.exp(powers[:, :2] @ np.array(self.log_scale)))
+        return np.asarray(
+            (values - powers @ np.array(self.mean))
+            / np.exp(powers[:, :2] @ np.array(self.log_scale))
+        )
 
     @staticmethod
     def of(values: Values, level: Values) -> Trend:
@@ -97,13 +121,15 @@ class Trend(_Strict):
         scaling = Scaling.of(level[:, None])
         powers = powers_of(scaling, level)
         mean = np.linalg.lstsq(powers, values, rcond=None)[0]
-        log_scale = np.linalg.lstsq(powers[:, :2], np.log(np.abs(values - powers @ mean) + 1e-6), rcond=None)[0]
+        log_scale = np.linalg.lstsq(
+            powers[:, :2], np.log(np.abs(values - powers @ mean) + 1e-6), rcond=None
+        )[0]
         return Trend(level=scaling, mean=mean.tolist(), log_scale=log_scale.tolist())
 
 
 class Tail(_Strict):
-    """A score's law on frames of the right kind, whatever their noise: its `trend` with the noise level, and the `sorted`
-    values without it."""
+    """A score's law on frames of the right kind, whatever their noise: its `trend` with the noise
+    level, and the `sorted` values without it."""
 
     trend: Trend
     sorted: list[float] = Field(min_length=20)
@@ -112,21 +138,31 @@ class Tail(_Strict):
     def of(score: Values, level: Values) -> Tail:
         """From scores (n,) at noise levels (n,)."""
         trend = Trend.of(score[:, None], level)
-        return Tail(trend=trend, sorted=np.sort(trend.standardised(score[:, None], level)[:, 0]).tolist())
+        return Tail(
+            trend=trend, sorted=np.sort(trend.standardised(score[:, None], level)[:, 0]).tolist()
+        )
 
     def surprise(self, score: Values, level: Values) -> Values:
-        """-log of the share of right frames with a higher score; beyond the last tenth an exponential law goes on, so that
-        what is far outside of anything seen still differs from what is just outside."""
+        """-log of the share of right frames with a higher score; beyond the last tenth an
+        exponential law goes on, so that what is far outside of anything seen still differs from
+        what is just outside."""
         score = self.trend.standardised(score[:, None], level)[:, 0]
         null = np.array(self.sorted)
         start = np.quantile(null, 1 - TAIL)
         excess = max(float((null[null > start] - start).mean()), 1e-9)
         above = 1 - np.searchsorted(null, score, side="right") / (len(null) + 1)
-        return np.asarray(np.where(score > start, (score - start) / excess - np.log(TAIL), -np.log(np.maximum(above, TAIL))))
+        return np.asarray(
+            np.where(
+                score > start,
+                (score - start) / excess - np.log(TAIL),
+                -np.log(np.maximum(above, TAIL)),
+            )
+        )
 
 
 class SpectrumLaw(_Strict):
-    """A classifier (SiLU network) of a frame's rings (gdn/trust/spectrum.py): log-odds that its kind is wrong."""
+    """A classifier (SiLU network) of a frame's rings (gdn/trust/spectrum.py): log-odds that its
+    kind is wrong."""
 
     scaling: Scaling
     weights: list[list[list[float]]]
@@ -138,7 +174,8 @@ class SpectrumLaw(_Strict):
 
 
 class TileLaw(_Strict):
-    """What the features of tiles of the right kind are: their trend with the noise level, and their precision matrix."""
+    """What the features of tiles of the right kind are: their trend with the noise level, and their
+    precision matrix."""
 
     names: list[str]
     trend: Trend
@@ -157,10 +194,12 @@ def powers_of(scaling: Scaling, level: Values) -> Values:
 
 
 class FitLaw(_Strict):
-    """Goodness of fit. Of tiles: the sorted `null` of squared distances of tiles that had no part in the fit of their law.
+    """Goodness of fit. Of tiles: the sorted `null` of squared distances of tiles that had no part
+    in the fit of their law.
 
-    A frame is judged by two scores, the mean log distance of its tiles and the spectrum's log-odds: the sum of their
-    `tails`' surprises (Fisher's combination, calibrated as one score) is compared with its sorted `frame_null`.
+    A frame is judged by two scores, the mean log distance of its tiles and the spectrum's log-odds:
+    the sum of their `tails`' surprises (Fisher's combination, calibrated as one score) is compared
+    with its sorted `frame_null`.
     """
 
     tiles: TileLaw
@@ -174,9 +213,13 @@ class FitLaw(_Strict):
         return conformal_p(self.null, distances)
 
     def frame_p(self, distances: Values, rings: Values, level: float) -> float:
-        """p-value of a frame from its tiles' distances (tiles,), its rings (f,) and its noise level."""
+        """p-value of a frame from its tiles' distances (tiles,), its rings (f,) and its noise
+        level."""
         scores = frame_score(distances), self.spectrum.odds(rings[None])
-        total = sum(tail.surprise(score, np.array([level])) for tail, score in zip(self.tails, scores, strict=True))
+        total = sum(
+            tail.surprise(score, np.array([level]))
+            for tail, score in zip(self.tails, scores, strict=True)
+        )
         return float(conformal_p(self.frame_null, np.asarray(total))[0])
 
 
@@ -186,13 +229,17 @@ def frame_score(distances: Values) -> Values:
 
 
 def conformal_p(null: list[float], scores: Values) -> Values:
-    """Share of the sorted null, and the score itself, at least as far out (conformal p-value; Vovk et al. 2005, ch. 2)."""
+    """Share of the sorted null, and the score itself, at least as far out (conformal p-value; Vovk
+    et al. 2005, ch. 2)."""
     values = np.array(null)
-    return np.asarray((1 + len(values) - np.searchsorted(values, scores, side="left")) / (len(values) + 1))
+    return np.asarray(
+        (1 + len(values) - np.searchsorted(values, scores, side="left")) / (len(values) + 1)
+    )
 
 
 class Logistic(_Strict):
-    """Probability of a column from its features: a logistic regression on their standardised values and products."""
+    """Probability of a column from its features: a logistic regression on their standardised values
+    and products."""
 
     scaling: Scaling
     coefficients: list[float]
@@ -208,12 +255,15 @@ class Logistic(_Strict):
         """Of each row of features (n, f)."""
         if not len(features):
             return np.zeros(0)
-        return np.asarray(1 / (1 + np.exp(-self.expand(self.scaling.apply(features)) @ np.array(self.coefficients))))
+        return np.asarray(
+            1
+            / (1 + np.exp(-self.expand(self.scaling.apply(features)) @ np.array(self.coefficients)))
+        )
 
 
 class ColumnLaw(_Strict):
-    """Probabilities of columns drawn and of empty lattice sites, and the factor from spread * width / amplitude to the
-    standard error of a position along each axis."""
+    """Probabilities of columns drawn and of empty lattice sites, and the factor from spread * width
+    / amplitude to the standard error of a position along each axis."""
 
     drawn: Logistic
     sites: Logistic
@@ -242,4 +292,7 @@ def calibration_of(model: Model) -> Calibration | None:
     try:
         return Calibration.model_validate_json(path.read_text())
     except (OSError, ValidationError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path}: not a calibration of this version ({str(error).splitlines()[0]}); calibrate again") from None
+        raise ModelError(
+            f"{path}: not a calibration of this version ({str(error).splitlines()[0]}); "
+            "calibrate again"
+        ) from None

@@ -1,7 +1,8 @@
-"""Atom columns of an image: where they are, how strong and how wide, and where the lattice would have others.
+"""Atom columns of an image: where they are, how strong and how wide, and where the lattice would
+have others.
 
-Images are on the generator's grid in units of the vacuum level, (rows, columns) float32; positions are (y, x) in Å from
-the centre of the first pixel.
+Images are on the generator's grid in units of the vacuum level, (rows, columns) float32; positions
+are (y, x) in Å from the centre of the first pixel.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ NEIGHBOURS_ANGSTROM = (1.3, 4.5)  # between columns that are next to each other
 
 @dataclass(frozen=True)
 class Columns:
-    """`yx` (n, 2) Å; signed `amplitude` (n,) over the surroundings, vacuum units (negative: dark); `width` (n,) Å, the
-    standard deviation of the Gaussian that fits; `drawn` (n,): in the image, or only where the lattice would have one."""
+    """`yx` (n, 2) Å; signed `amplitude` (n,) over the surroundings, vacuum units (negative: dark);
+    `width` (n,) Å, the standard deviation of the Gaussian that fits; `drawn` (n,): in the image, or
+    only where the lattice would have one."""
 
     yx: Values
     amplitude: Values
@@ -56,9 +58,11 @@ def nothing() -> Columns:
     return Columns(np.zeros((0, 2)), np.zeros(0), np.zeros(0), np.zeros(0, bool))
 
 
-def locate_extrema(image: NDArray[np.floating], sampling_angstrom: float, dark: bool, contrast: float) -> Values:
-    """Extrema (n, 2) in Å, (y, x): local minima (`dark`) or maxima of the image smoothed by 0.3 Å, each at the vertex of the
-    paraboloid through its neighbours, to a fraction of a pixel.
+def locate_extrema(
+    image: NDArray[np.floating], sampling_angstrom: float, dark: bool, contrast: float
+) -> Values:
+    """Extrema (n, 2) in Å, (y, x): local minima (`dark`) or maxima of the image smoothed by 0.3 Å,
+    each at the vertex of the paraboloid through its neighbours, to a fraction of a pixel.
 
     An extremum counts if it stands out from its surroundings (a ring of 1.2 Å) by `contrast`.
     """
@@ -67,7 +71,9 @@ def locate_extrema(image: NDArray[np.floating], sampling_angstrom: float, dark: 
     return np.asarray(places * sampling_angstrom, dtype=np.float64)
 
 
-def _peaks(image: NDArray[np.floating], sampling: float, dark: bool, contrast: float) -> tuple[NDArray[np.int64], Values]:
+def _peaks(
+    image: NDArray[np.floating], sampling: float, dark: bool, contrast: float
+) -> tuple[NDArray[np.int64], Values]:
     """Pixels (n, 2) of the extrema, and the smoothed image in which they are maxima."""
     sign = -1.0 if dark else 1.0
     sharp = sign * gaussian_filter(image.astype(np.float64), 0.3 / sampling)
@@ -81,31 +87,45 @@ def _peaks(image: NDArray[np.floating], sampling: float, dark: bool, contrast: f
 
 
 def polarity(image: Array) -> tuple[bool, float]:
-    """Whether an image's columns are dark, and the largest contrast it has, without the extreme 0.5 %."""
+    """Whether an image's columns are dark, and the largest contrast it has, without the extreme 0.5
+    %."""
     centred = image - np.median(image)
     low, high = np.abs(np.percentile(centred, [0.5, 99.5]))
     return bool(low > high), float(np.percentile(np.abs(centred), 99.5))
 
 
-def find_columns(image: Array, sampling_angstrom: float, dark: bool | None = None, share: float = WEAKEST) -> Columns:
-    """The columns that the image shows: extrema of one polarity (`dark`; None: whichever stands out more), at least
-    `share` of the image's largest contrast, located to a fraction of a pixel and measured in their weakest direction."""
+def find_columns(
+    image: Array, sampling_angstrom: float, dark: bool | None = None, share: float = WEAKEST
+) -> Columns:
+    """The columns that the image shows: extrema of one polarity (`dark`; None: whichever stands out
+    more), at least `share` of the image's largest contrast, located to a fraction of a pixel and
+    measured in their weakest direction."""
     found_dark, largest = polarity(image)
     dark = found_dark if dark is None else dark
     if share * largest < FLOOR_CONTRAST:
         return nothing()
     if image.size <= BLOCK**2:
         return _columns_of(image, sampling_angstrom, dark, share * largest)
-    found = [_columns_in(image, y, x, sampling_angstrom, dark, share * largest)
-             for y in range(0, image.shape[0], BLOCK // 2) for x in range(0, image.shape[1], BLOCK // 2)]  # fmt: skip
+    found = [
+        _columns_in(image, y, x, sampling_angstrom, dark, share * largest)
+        for y in range(0, image.shape[0], BLOCK // 2)
+        for x in range(0, image.shape[1], BLOCK // 2)
+    ]
     return Columns(*(np.concatenate([getattr(c, f.name) for c in found]) for f in fields(Columns)))
 
 
-def _columns_in(image: Array, y: int, x: int, sampling: float, dark: bool, contrast: float) -> Columns:
-    """Those whose centre lies in the block that begins at (y, x), seen with its surroundings: interpolated as a whole a
-    large image would take sixteen times its memory."""
+def _columns_in(
+    image: Array, y: int, x: int, sampling: float, dark: bool, contrast: float
+) -> Columns:
+    """Those whose centre lies in the block that begins at (y, x), seen with its surroundings:
+    interpolated as a whole a large image would take sixteen times its memory."""
     top, left = max(0, y - BORDER), max(0, x - BORDER)
-    found = _columns_of(image[top : y + BLOCK // 2 + BORDER, left : x + BLOCK // 2 + BORDER], sampling, dark, contrast)
+    found = _columns_of(
+        image[top : y + BLOCK // 2 + BORDER, left : x + BLOCK // 2 + BORDER],
+        sampling,
+        dark,
+        contrast,
+    )
     found.yx[:] += np.array([top, left]) * sampling
     place = found.yx / sampling - (y, x) + 0.5
     return found.take(np.flatnonzero(((place >= 0) & (place < BLOCK // 2)).all(1)))
@@ -114,21 +134,25 @@ def _columns_in(image: Array, y: int, x: int, sampling: float, dark: bool, contr
 def _columns_of(image: Array, sampling_angstrom: float, dark: bool, contrast: float) -> Columns:
     """Columns of at least `contrast`."""
     rows, columns = image.shape
-    fine = unbin(image, Grids((rows * FINE, columns * FINE), (rows, columns), sampling_angstrom / FINE))
+    fine = unbin(
+        image, Grids((rows * FINE, columns * FINE), (rows, columns), sampling_angstrom / FINE)
+    )
     step = sampling_angstrom / FINE
     pixels, sharp = _peaks(fine, step, dark, contrast)
     if not len(pixels):
         return nothing()
     places = pixels + _vertex(sharp, pixels)
     amplitude, width = _fit(fine, places, step)
-    # Fine pixel i covers [i, i + 1) / FINE of the binned grid, whose first pixel's centre is the origin.
+    # Fine pixel i covers [i, i + 1) / FINE of the binned grid, whose first pixel's centre is the
+    # origin.
     yx = ((places + 0.5) / FINE - 0.5) * sampling_angstrom
     keep = np.flatnonzero((-amplitude if dark else amplitude) > ALONG * contrast)
     return Columns(yx, amplitude, width, np.ones(len(yx), bool)).take(keep)
 
 
 def _vertex(sharp: Values, pixels: NDArray[np.int64]) -> Values:
-    """Offset (n, 2) of the paraboloid's vertex from each extremum, along each axis by itself, px."""
+    """Offset (n, 2) of the paraboloid's vertex from each extremum, along each axis by itself,
+    px."""
     offset = np.zeros(pixels.shape)
     for axis in (0, 1):
         step = np.eye(2, dtype=int)[axis]
@@ -139,9 +163,9 @@ def _vertex(sharp: Values, pixels: NDArray[np.int64]) -> Values:
 
 
 def _fit(fine: Array, places: Values, step: float) -> tuple[Values, Values]:
-    """Signed amplitude and width, Å, of the Gaussian that stands out from its surroundings at each place as much as the
-    image does in the direction in which it does so least: a maximum on a fringe is a column only as far as it
-    is one along the fringe."""
+    """Signed amplitude and width, Å, of the Gaussian that stands out from its surroundings at each
+    place as much as the image does in the direction in which it does so least: a maximum on a
+    fringe is a column only as far as it is one along the fringe."""
     angle = np.arange(DIRECTIONS) * np.pi / DIRECTIONS
     axes = np.stack([np.sin(angle), np.cos(angle)])  # (2, directions)
 
@@ -162,13 +186,20 @@ def _fit(fine: Array, places: Values, step: float) -> tuple[Values, Values]:
     return outer / falls[1][best], widths[best]
 
 
-def profile(columns: Columns, index: int, shape: tuple[int, int], sampling: float) -> tuple[tuple[slice, slice], Values]:
+def profile(
+    columns: Columns, index: int, shape: tuple[int, int], sampling: float
+) -> tuple[tuple[slice, slice], Values]:
     """Where on the binned grid column `index` contributes, and what it adds there, vacuum units."""
     y, x = columns.yx[index] / sampling
-    width = np.hypot(columns.width[index] / sampling, 1 / np.sqrt(12))  # a pixel averages over its area
+    width = np.hypot(
+        columns.width[index] / sampling, 1 / np.sqrt(12)
+    )  # a pixel averages over its area
     peak = columns.amplitude[index] * (columns.width[index] / sampling / width) ** 2
     reach = int(np.ceil(3 * width))
-    rows, cols = (slice(max(0, round(p) - reach), min(n, round(p) + reach + 1)) for p, n in zip((y, x), shape, strict=True))
+    rows, cols = (
+        slice(max(0, round(p) - reach), min(n, round(p) + reach + 1))
+        for p, n in zip((y, x), shape, strict=True)
+    )
     v, u = np.arange(rows.start, rows.stop)[:, None] - y, np.arange(cols.start, cols.stop)[None] - x
     return (rows, cols), np.asarray(peak * np.exp(-(v**2 + u**2) / (2 * width**2)))
 
@@ -183,8 +214,8 @@ def without(image: Array, columns: Columns, indices: NDArray[np.int64], sampling
 
 
 def lattice_sites(columns: Columns, shape: tuple[int, int], sampling: float) -> Columns:
-    """Places without a column where at least two pairs of neighbours would continue to one, with the median amplitude
-    and width of the columns around them."""
+    """Places without a column where at least two pairs of neighbours would continue to one, with
+    the median amplitude and width of the columns around them."""
     if len(columns) < 3:
         return nothing()
     tree = cKDTree(columns.yx)
@@ -194,7 +225,9 @@ def lattice_sites(columns: Columns, shape: tuple[int, int], sampling: float) -> 
     distance = np.hypot(*(columns.yx[pairs[:, 0]] - columns.yx[pairs[:, 1]]).T)
     nearest = tree.query(columns.yx, k=2)[0][:, 1]
     # Next to each other: not much further apart than the nearer of their own neighbours.
-    near = (distance > NEIGHBOURS_ANGSTROM[0]) & (distance < 1.3 * np.minimum(nearest[pairs[:, 0]], nearest[pairs[:, 1]]))
+    near = (distance > NEIGHBOURS_ANGSTROM[0]) & (
+        distance < 1.3 * np.minimum(nearest[pairs[:, 0]], nearest[pairs[:, 1]])
+    )
     i, j = pairs[near].T
     votes = np.concatenate([2 * columns.yx[i] - columns.yx[j], 2 * columns.yx[j] - columns.yx[i]])
     top = (np.array(shape) - 1) * sampling
@@ -207,7 +240,10 @@ def lattice_sites(columns: Columns, shape: tuple[int, int], sampling: float) -> 
         return nothing()
     around = cKDTree(columns.yx).query(sites, k=min(6, len(columns)))[1].reshape(len(sites), -1)
     return Columns(
-        sites, np.median(columns.amplitude[around], 1), np.median(columns.width[around], 1), np.zeros(len(sites), bool)
+        sites,
+        np.median(columns.amplitude[around], 1),
+        np.median(columns.width[around], 1),
+        np.zeros(len(sites), bool),
     )
 
 
@@ -222,7 +258,9 @@ def _clusters(votes: Values) -> Values:
         if len(free) >= 2:
             place = votes[free].mean(0)
             left[free] = False
-            if not any(np.hypot(*(other - place)) <= CLOSE_ANGSTROM for other in _around(cells, place)):
+            if not any(
+                np.hypot(*(other - place)) <= CLOSE_ANGSTROM for other in _around(cells, place)
+            ):
                 found.append(place)
                 cells.setdefault(_cell(place), []).append(place)
     return np.array(found).reshape(-1, 2)

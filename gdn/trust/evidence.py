@@ -1,10 +1,12 @@
-"""What the counts say about each column: the likelihood of the image with it against the image without it.
+"""What the counts say about each column: the likelihood of the image with it against the image
+without it.
 
-`evidence` is log p(y | with) - log p(y | without) in nats. For a column of expected information I = sum c^2 / var(y),
-c its electrons, the evidence is I / 2 on average if it is there as drawn and -I / 2 if nothing is: a column of 10 %
-contrast at a third of an electron per pixel carries about one nat. The image was fitted to the same counts, so the
-evidence leans towards what is drawn; how far, and what share of columns drawn like this one is false, is measured on
-simulated frames of known structures (`gdn.evaluation.calibrate`) and comes with the model.
+`evidence` is log p(y | with) - log p(y | without) in nats. For a column of expected information I =
+sum c^2 / var(y), c its electrons, the evidence is I / 2 on average if it is there as drawn and -I /
+2 if nothing is: a column of 10 % contrast at a third of an electron per pixel carries about one
+nat. The image was fitted to the same counts, so the evidence leans towards what is drawn; how far,
+and what share of columns drawn like this one is false, is measured on simulated frames of known
+structures (`gdn.evaluation.calibrate`) and comes with the model.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ LOCAL = 4.0  # times the rate: the most that a single column may be doubted
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of each column (n,): `nats`, the expected `information` I, the `doubt` at its place (vacuum units),
-    and its amplitude relative to the frame's strong columns."""
+    """Of each column (n,): `nats`, the expected `information` I, the `doubt` at its place (vacuum
+    units), and its amplitude relative to the frame's strong columns."""
 
     nats: Values
     information: Values
@@ -45,11 +47,13 @@ class Evidence:
         )
 
 
-def weigh(columns: Columns, image: Array, doubt: Array, binned: Binned, dose: float, sampling: float) -> Evidence:
+def weigh(
+    columns: Columns, image: Array, doubt: Array, binned: Binned, dose: float, sampling: float
+) -> Evidence:
     """Evidence of every column: those drawn are taken out of `image`, the others put in.
 
-    `image` and `doubt` (gdn.trust.spread) in vacuum units on the grid of `binned`; `dose` electrons per binned pixel in vacuum;
-    `sampling` Å per binned pixel.
+    `image` and `doubt` (gdn.trust.spread) in vacuum units on the grid of `binned`; `dose` electrons
+    per binned pixel in vacuum; `sampling` Å per binned pixel.
     """
     n = len(columns)
     nats, information, nearby = np.zeros(n), np.zeros(n), np.zeros(n)
@@ -59,27 +63,34 @@ def weigh(columns: Columns, image: Array, doubt: Array, binned: Binned, dose: fl
         here = image[where].astype(np.float64)
         bare, full = (here - bump, here) if columns.drawn[k] else (here, here + bump)
         counts = binned.counts[where]
-        nats[k] = _log_likelihood(full * dose, counts, binned) - _log_likelihood(bare * dose, counts, binned)
+        nats[k] = _log_likelihood(full * dose, counts, binned) - _log_likelihood(
+            bare * dose, counts, binned
+        )
         variance = binned.law.variance(dose * 0.5 * (bare + full))
         information[k] = ((dose * bump) ** 2 / variance).sum()
         nearby[k] = np.sqrt(np.average(doubt[where] ** 2, weights=np.abs(bump) + 1e-12))
     drawn = np.abs(columns.amplitude[columns.drawn])
     strong = float(np.percentile(drawn, 80)) if len(drawn) else 1.0
-    return Evidence(nats, information, nearby, np.abs(columns.amplitude) / max(strong, 1e-6), columns.amplitude)
+    return Evidence(
+        nats, information, nearby, np.abs(columns.amplitude) / max(strong, 1e-6), columns.amplitude
+    )
 
 
 def _log_likelihood(mean: Values, counts: Array, binned: Binned) -> float:
     data = TileData(counts[None], np.ones_like(counts)[None], binned.law)
-    found: NDArray[np.float64] = negative_log_likelihood(np.maximum(mean, 1e-3)[None].astype(np.float32), data)
+    found: NDArray[np.float64] = negative_log_likelihood(
+        np.maximum(mean, 1e-3)[None].astype(np.float32), data
+    )
     return -float(found[0])
 
 
 def verdicts(probability: Values, rate: float) -> NDArray[np.str_]:
     """'present', 'absent' or 'cannot tell' for columns that are there with `probability`.
 
-    'present' is the largest set, most probable first, whose mean probability of being false is at most `rate`, the
-    Bayesian false-discovery rate (Newton et al. 2004; Efron 2010, ch. 5); 'absent'
-    likewise the least probable, at the same rate of wrong denials. None is called either with a doubt above LOCAL * rate.
+    'present' is the largest set, most probable first, whose mean probability of being false is at
+    most `rate`, the Bayesian false-discovery rate (Newton et al. 2004; Efron 2010, ch. 5); 'absent'
+    likewise the least probable, at the same rate of wrong denials. None is called either with a
+    doubt above LOCAL * rate.
     """
     found = np.full(len(probability), "cannot tell", dtype="<U11")
     order = np.argsort(-probability, kind="stable")

@@ -1,9 +1,10 @@
 """Numbers that tell a tile the generator explains from one it does not.
 
-The deviance of Poisson counts, 2 sum(y log(y / mu) - y + mu), has neither mean n nor variance 2 n where a pixel holds few
-electrons; its exact moments are summed once per mean (McCullagh & Nelder 1989, ch. 2; for other noise laws Pearson's
-chi-squared with the fourth moment of the law). The spectra of the whitened counts and of the whitened residual, the
-latents' energy |z|^2 / 2 and the disagreement of restarts say what the deviance alone cannot at low dose.
+The deviance of Poisson counts, 2 sum(y log(y / mu) - y + mu), has neither mean n nor variance 2 n
+where a pixel holds few electrons; its exact moments are summed once per mean (McCullagh & Nelder
+1989, ch. 2; for other noise laws Pearson's chi-squared with the fourth moment of the law). The
+spectra of the whitened counts and of the whitened residual, the latents' energy |z|^2 / 2 and the
+disagreement of restarts say what the deviance alone cannot at low dose.
 """
 
 from __future__ import annotations
@@ -51,12 +52,15 @@ def deviance_moments(mean: Values) -> tuple[Values, Values]:
     at = np.log(np.maximum(mean, 1e-4))
     large = mean > EXACT_BELOW
     expected = np.where(large, 1 + 1 / (6 * np.maximum(mean, 1)), np.interp(at, log_mean, first))
-    return expected, np.where(large, 2 + 4 / (3 * np.maximum(mean, 1)), np.interp(at, log_mean, second))
+    return expected, np.where(
+        large, 2 + 4 / (3 * np.maximum(mean, 1)), np.interp(at, log_mean, second)
+    )
 
 
 def misfit(mu: Array, counts: Array, binned: Binned) -> tuple[Values, Values]:
-    """Each pixel's deviance of `counts` under `mu`, less its mean, and its variance; any shape. Poisson-Gaussian and
-    Gaussian noise: squared residual over variance, whose variance is 2 + mu / sigma^4."""
+    """Each pixel's deviance of `counts` under `mu`, less its mean, and its variance; any shape.
+    Poisson-Gaussian and Gaussian noise: squared residual over variance, whose variance is 2 + mu /
+    sigma^4."""
     mean, y = np.maximum(mu.astype(np.float64), 1e-4), counts.astype(np.float64)
     if binned.law.poisson:
         expected, variance = deviance_moments(mean)
@@ -74,10 +78,16 @@ def names() -> list[str]:
 
 
 def tile_features(found: Estimate, sampling_angstrom: float) -> Values:
-    """Features (tiles, n) of every tile of an estimate, in the order of `names`; `sampling_angstrom` of a binned pixel."""
+    """Features (tiles, n) of every tile of an estimate, in the order of `names`;
+    `sampling_angstrom` of a binned pixel."""
     tiles = np.arange(len(found.tiling.corners))
     step = max(1, TILE_PIXELS // found.tiling.patch**2)
-    return np.concatenate([_features(found, tiles[i : i + step], sampling_angstrom) for i in range(0, len(tiles), step)])
+    return np.concatenate(
+        [
+            _features(found, tiles[i : i + step], sampling_angstrom)
+            for i in range(0, len(tiles), step)
+        ]
+    )
 
 
 def _features(found: Estimate, tiles: NDArray[np.int64], sampling_angstrom: float) -> Values:
@@ -100,7 +110,10 @@ def _features(found: Estimate, tiles: NDArray[np.int64], sampling_angstrom: floa
     flat_sigma = binned.law.deviation(level)
     signal = inside * (counts - level[:, None, None]) / flat_sigma[:, None, None]
     residual = inside * (counts - mu) / sigma
-    bands = [_band_power(signal, size, sampling_angstrom, BANDS), _band_power(residual, size, sampling_angstrom, WIDE)]
+    bands = [
+        _band_power(signal, size, sampling_angstrom, BANDS),
+        _band_power(residual, size, sampling_angstrom, WIDE),
+    ]
     return np.concatenate([np.stack(columns, 1), *bands], 1)
 
 
@@ -109,14 +122,15 @@ def _log_mean(values: Values | Array, size: Values) -> Values:
 
 
 def _gain_of_filter(found: Estimate) -> float:
-    """How much better the plain filter did on held-out counts than the generator, nats, compressed."""
+    """How much better the plain filter did on held-out counts than the generator, nats,
+    compressed."""
     difference = found.choice.filter - found.choice.generator
     return float(np.arcsinh(difference / 10)) if np.isfinite(difference) else 0.0
 
 
 def _band_power(white: Values, size: Values, sampling: float, edges: tuple[float, ...]) -> Values:
-    """log of the mean of the strongest coefficients' power in bands of spatial frequency, (tiles, bands); pure noise
-    of unit power comes out the same in every tile."""
+    """log of the mean of the strongest coefficients' power in bands of spatial frequency, (tiles,
+    bands); pure noise of unit power comes out the same in every tile."""
     n = white.shape[-1]
     ramp = np.hanning(n + 2)[1:-1]
     taper = np.outer(ramp, ramp)

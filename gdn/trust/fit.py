@@ -1,9 +1,10 @@
 """Can the generator explain this frame at all? p-values of every tile and of the frame.
 
-A tile's features (gdn/trust/features.py: deviance of its counts, energy of its latents, spectra) are compared with those
-of simulated frames of the right kind at the same noise, and a classifier that was taught wrong pixel sizes and strange
-lattices looks at the frame's spectrum (gdn/trust/spectrum.py). The p-value is the share of right frames that are at least
-as far out. It is uniform on frames like those, whatever the features are; what it has to find is all else.
+A tile's features (gdn/trust/features.py: deviance of its counts, energy of its latents, spectra)
+are compared with those of simulated frames of the right kind at the same noise, and a classifier
+that was taught wrong pixel sizes and strange lattices looks at the frame's spectrum
+(gdn/trust/spectrum.py). The p-value is the share of right frames that are at least as far out. It
+is uniform on frames like those, whatever the features are; what it has to find is all else.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Explained:
         """The result in a sentence."""
         if self.p < REFUSED:
             return (
-                f"the generator cannot explain this frame (p = {self.p:.2g}): it is unlike anything the "
+                f"the generator cannot explain this frame (p = {self.p:.2g}): it is unlike "
+                "anything the "
                 "generator was trained for; do not rely on columns or intervals"
             )
         if self.p < DOUBTED:
@@ -56,7 +58,8 @@ def noise_level(found: Estimate) -> float:
 
 
 def explained(found: Estimate, sampling_angstrom: float, law: FitLaw) -> Explained:
-    """How well the generator explains an estimate's counts; `sampling_angstrom` of a binned pixel."""
+    """How well the generator explains an estimate's counts; `sampling_angstrom` of a binned
+    pixel."""
     features = tile_features(found, sampling_angstrom)
     level = noise_level(found)
     distances = law.tiles.distances(features, np.full(len(features), level))
@@ -65,8 +68,9 @@ def explained(found: Estimate, sampling_angstrom: float, law: FitLaw) -> Explain
 
 
 def misfit_map(found: Estimate, width: float = LOCAL) -> Array:
-    """The deviance of the counts under the generator's image, above its mean, averaged over a Gaussian of `width` px, in
-    standard deviations: 0 +- 1 where the generator explains the counts."""
+    """The deviance of the counts under the generator's image, above its mean, averaged over a
+    Gaussian of `width` px, in standard deviations: 0 +- 1 where the generator explains the
+    counts."""
     over, variance = misfit(np.maximum(found.generated, 1e-3), found.binned.counts, found.binned)
     # Of a mean with weights w: sum w^2 v, and sum w^2 = 1 / (4 pi width^2) for a Gaussian.
     error = np.sqrt(gaussian_filter(variance, width) / (4 * np.pi * width**2))

@@ -1,10 +1,12 @@
-"""A score without ground truth: counts the estimate has not seen, gdn against a plain filter and a flat image.
+"""A score without ground truth: counts the estimate has not seen, gdn against a plain filter and a
+flat image.
 
-The recorded counts are split into two independent parts (`Recorded.split`); images are made of the first and compared
-on the second. For two images a, b and counts y of mean x, all in electrons, the mean of (b^2 - a^2) - 2 (b - a) y over
-pixels is an unbiased estimate of the mean of (b - x)^2 - (a - x)^2, because E y = x (the cross term of Stein 1981 without
-its derivative: y is independent of a and b), with variance 4 sum (b - a)^2 Var(y) / n^2. The unbiased estimate of either
-error alone, mean of (a - y)^2 - Var(y), drowns in the noise of y^2 at low dose; their difference does not.
+The recorded counts are split into two independent parts (`Recorded.split`); images are made of the
+first and compared on the second. For two images a, b and counts y of mean x, all in electrons, the
+mean of (b^2 - a^2) - 2 (b - a) y over pixels is an unbiased estimate of the mean of (b - x)^2 - (a
+- x)^2, because E y = x (the cross term of Stein 1981 without its derivative: y is independent of a
+and b), with variance 4 sum (b - a)^2 Var(y) / n^2. The unbiased estimate of either error alone,
+mean of (a - y)^2 - Var(y), drowns in the noise of y^2 at low dose; their difference does not.
 """
 
 from __future__ import annotations
@@ -30,7 +32,21 @@ from gdn.search.tile_search import SearchSettings
 
 Values = NDArray[np.float64]
 
-WIDTHS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)  # px of the generator's grid
+WIDTHS = (
+    0.5,
+    0.75,
+    1.0,
+    1.25,
+    1.5,
+    2.0,
+    2.5,
+    3.0,
+    4.0,
+    6.0,
+    8.0,
+    12.0,
+    20.0,
+)  # px of the generator's grid
 RESOLVED = 2.0  # standard errors from which on a difference is called one
 OWN_RESOLVED = 3.0  # standard errors from which on gdn's own error is taken from the counts
 STRIP_PIXELS = 2**20  # compared at a time
@@ -39,13 +55,14 @@ DECIBEL = 10 / np.log(10)
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """gdn against another image on counts neither has seen. Squared errors as a share of the squared vacuum level.
+    """gdn against another image on counts neither has seen. Squared errors as a share of the
+    squared vacuum level.
 
-    `difference` is the other's mean squared error minus gdn's with its standard `error`; `expected` gdn's own mean
-    squared error by its spread with `expected_error`, and `measured` the unbiased one of the held-out counts with
-    `measured_error`; `nats`
-    the gain in log-likelihood of the held-out counts with `nats_error`; `width` px of the generator's grid of the
-    Gaussian blur that the other image is (inf: constant).
+    `difference` is the other's mean squared error minus gdn's with its standard `error`; `expected`
+    gdn's own mean squared error by its spread with `expected_error`, and `measured` the unbiased
+    one of the held-out counts with `measured_error`; `nats` the gain in log-likelihood of the
+    held-out counts with `nats_error`; `width` px of the generator's grid of the Gaussian blur that
+    the other image is (inf: constant).
     """
 
     against: str
@@ -61,7 +78,8 @@ class Comparison:
 
     @property
     def own(self) -> float:
-        """gdn's own mean squared error: measured where the counts resolve it (bright frames), else as expected."""
+        """gdn's own mean squared error: measured where the counts resolve it (bright frames), else
+        as expected."""
         return self.measured if self._resolved else self.expected
 
     @property
@@ -76,7 +94,8 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Whether gdn is 'better' or 'worse' by two standard errors at least, or it is 'not resolved'."""
+        """Whether gdn is 'better' or 'worse' by two standard errors at least, or it is 'not
+        resolved'."""
         if abs(self.difference) < RESOLVED * self.error or self.error == 0:
             return "not resolved"
         return "better" if self.difference > 0 else "worse"
@@ -91,11 +110,14 @@ class Comparison:
         """Standard error of `gain_db` from those of the difference and of gdn's own error."""
         own_error = self.measured_error if self._resolved else self.expected_error
         ratio = self.difference / self.own
-        return float(DECIBEL * np.hypot(self.error, ratio * own_error) / (self.own * max(1 + ratio, 1e-3)))
+        return float(
+            DECIBEL * np.hypot(self.error, ratio * own_error) / (self.own * max(1 + ratio, 1e-3))
+        )
 
 
 class Pool:
-    """The comparison over several frames, each with equal weight, as they come: takes no more memory for more frames."""
+    """The comparison over several frames, each with equal weight, as they come: takes no more
+    memory for more frames."""
 
     SUMMED = ("difference", "expected", "measured", "nats")
     ROOTED = ("error", "expected_error", "measured_error", "nats_error")
@@ -120,7 +142,10 @@ class Pool:
             raise ValueError("no comparison to pool")
         found = {name: self._sums[name] for name in self.SUMMED}
         found |= {name: self._sums[name] ** 0.5 for name in self.ROOTED}
-        means = {name: value / (1 if name.startswith("nats") else self.count) for name, value in found.items()}
+        means = {
+            name: value / (1 if name.startswith("nats") else self.count)
+            for name, value in found.items()
+        }
         return replace(self._first, width=float("inf"), **means)  # type: ignore[arg-type]  # none of them is the name
 
 
@@ -134,23 +159,31 @@ def pooled(comparisons: Sequence[Comparison]) -> Comparison:
 
 @dataclass(frozen=True)
 class Expected:
-    """gdn's own mean squared error as its spread has it, as a share of the squared vacuum level, and the standard error of
-    that (nan: unknown)."""
+    """gdn's own mean squared error as its spread has it, as a share of the squared vacuum level,
+    and the standard error of that (nan: unknown)."""
 
     square: float
     error: float = 0.0
 
     def with_share(self, share: float) -> Expected:
-        """Of a result from a `share` of the counts: over the noise suite the error falls as counts^-0.5
-        (docs/measurements/comparison.md: 4.9 dB for ten times the counts)."""
+        """Of a result from a `share` of the counts: over the noise suite the error falls as
+        counts^-0.5 (docs/measurements/comparison.md: 4.9 dB for ten times the counts)."""
         return Expected(self.square / share**0.5, self.error / share**0.5)
 
 
-def compare(name: str, mine: Array, other: Array, held: Binned, share: float, own: Expected) -> Comparison:
-    """`mine` and `other` (electrons of the whole frame) on the counts `held`, whose means are `share` of the frame's."""
+def compare(
+    name: str, mine: Array, other: Array, held: Binned, share: float, own: Expected
+) -> Comparison:
+    """`mine` and `other` (electrons of the whole frame) on the counts `held`, whose means are
+    `share` of the frame's."""
     level, n = float(mine.mean()) ** 2, mine.size
-    sums = sum(_sums(mine[s], other[s], held.counts[s], held, share) for s in strips(mine.shape, STRIP_PIXELS))
-    difference, square, nats, nats_square, measured, measured_square = (float(v) for v in np.asarray(sums))
+    sums = sum(
+        _sums(mine[s], other[s], held.counts[s], held, share)
+        for s in strips(mine.shape, STRIP_PIXELS)
+    )
+    difference, square, nats, nats_square, measured, measured_square = (
+        float(v) for v in np.asarray(sums)
+    )
     measured /= n
     spread = np.sqrt(max(measured_square / n - measured**2, 0) / n)
     return Comparison(
@@ -167,15 +200,17 @@ def compare(name: str, mine: Array, other: Array, held: Binned, share: float, ow
 
 
 def _sums(mine: Array, other: Array, counts: Array, held: Binned, share: float) -> Values:
-    """Sums over some rows: of the difference, its variance / 4, the nats, their variance, and of the unbiased squared
-    error and its square."""
+    """Sums over some rows: of the difference, its variance / 4, the nats, their variance, and of
+    the unbiased squared error and its square."""
     a, b, y = (image.astype(np.float64) for image in (mine, other, counts))
     variance = held.law.variance(y) / share**2  # unbiased: y is its own estimate of its mean
     difference = (b**2 - a**2) - 2 * (b - a) * y / share
     nats, nats_variance = _likelihood_gain(a * share, b * share, y, held)
     squared = (a - y / share) ** 2 - variance  # unbiased for (a - x)^2, for the same reason
     square = ((b - a) ** 2 * variance).sum()
-    return np.array([difference.sum(), square, nats, nats_variance, squared.sum(), (squared**2).sum()])
+    return np.array(
+        [difference.sum(), square, nats, nats_variance, squared.sum(), (squared**2).sum()]
+    )
 
 
 def _likelihood_gain(a: Values, b: Values, y: Values, held: Binned) -> tuple[float, float]:
@@ -215,8 +250,8 @@ def from_part(
     settings: SearchSettings,
     others: Sequence[Candidate] = (),
 ) -> Halves:
-    """Run gdn on one part of the counts, with all candidates of the mixture. Where the estimate was chosen by the same parts,
-    those and the candidates' images of the first are there already."""
+    """Run gdn on one part of the counts, with all candidates of the mixture. Where the estimate was
+    chosen by the same parts, those and the candidates' images of the first are there already."""
     known, theirs = found.thinned, None
     if known is None or known.seed != seed:
         parts, again = recorded.split(seed)
@@ -232,8 +267,8 @@ def from_part(
 def held_out_scores(halves: Halves, own: Expected) -> list[Comparison]:
     """gdn minus the best Gaussian blur, and minus the flat image, on a part of the frame's counts.
 
-    gdn runs on the other part (`from_part`). The blur's width is the one that does best on the held-out counts themselves,
-    which favours the blur. `own`: expected of the whole frame's result.
+    gdn runs on the other part (`from_part`). The blur's width is the one that does best on the
+    held-out counts themselves, which favours the blur. `own`: expected of the whole frame's result.
     """
     parts = halves.parts
     held = Binned(parts.second, parts.other_law)
@@ -242,13 +277,18 @@ def held_out_scores(halves: Halves, own: Expected) -> list[Comparison]:
 
 
 def frame_to_frame(found: Estimate, following: Binned, own: Expected) -> list[Comparison]:
-    """The same scores on the counts of the next frame, if it shows the same object unmoved: nothing is held out."""
+    """The same scores on the counts of the next frame, if it shows the same object unmoved: nothing
+    is held out."""
     share = float(following.counts.mean() / found.binned.counts.mean())
     return _against(found.image, found.binned.counts, following, share, own)
 
 
-def _against(mine: Array, counts: Array, held: Binned, share: float, own: Expected) -> list[Comparison]:
-    blank = Comparison(against="", difference=0.0, error=0.0, expected=own.square, nats=0.0, nats_error=0.0)
+def _against(
+    mine: Array, counts: Array, held: Binned, share: float, own: Expected
+) -> list[Comparison]:
+    blank = Comparison(
+        against="", difference=0.0, error=0.0, expected=own.square, nats=0.0, nats_error=0.0
+    )
 
     def against(name: str, width: float) -> Comparison:
         other = replace(blank, width=width).other(counts)

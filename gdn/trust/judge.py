@@ -1,4 +1,5 @@
-"""The whole judgement of one denoised frame: spread, goodness of fit, held-out scores, columns, warnings in words."""
+"""The whole judgement of one denoised frame: spread, goodness of fit, held-out scores, columns,
+warnings in words."""
 
 from __future__ import annotations
 
@@ -20,13 +21,21 @@ from gdn.search.tile_search import SearchSettings
 from gdn.trust.atoms import RATE, Atoms, find_atoms
 from gdn.trust.calibration import LEVELS, Calibration
 from gdn.trust.fit import REFUSED, Explained, explained
-from gdn.trust.held_out_score import Comparison, Expected, frame_to_frame, from_part, held_out_scores, recorded_frame
+from gdn.trust.held_out_score import (
+    Comparison,
+    Expected,
+    frame_to_frame,
+    from_part,
+    held_out_scores,
+    recorded_frame,
+)
 from gdn.trust.spread import spread_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeSettings:
-    """What is judged: held-out `score` (a second search), `atoms` at the false-discovery `rate`; `seed` of the split."""
+    """What is judged: held-out `score` (a second search), `atoms` at the false-discovery `rate`;
+    `seed` of the split."""
 
     score: bool = True
     atoms: bool = False
@@ -40,15 +49,18 @@ def levels_of(text: str) -> tuple[int, ...]:
     found = [entry.strip() for entry in text.split(",") if entry.strip()]
     wrong = [entry for entry in found if entry not in map(str, LEVELS)]
     if wrong:
-        raise InputError(f"intervals {text}: any of {', '.join(map(str, LEVELS))}, separated by commas", "intervals")
+        raise InputError(
+            f"intervals {text}: any of {', '.join(map(str, LEVELS))}, separated by commas",
+            "intervals",
+        )
     return tuple(int(entry) for entry in found)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trust:
-    """How far to believe a result. `spread` in the frame's units and shape, `intervals` likewise the half-widths for other
-    levels in per cent, if asked for; whether they are `calibrated`; `scores` against best blur and constant, empty where
-    none were asked for."""
+    """How far to believe a result. `spread` in the frame's units and shape, `intervals` likewise
+    the half-widths for other levels in per cent, if asked for; whether they are `calibrated`;
+    `scores` against best blur and constant, empty where none were asked for."""
 
     spread: Array
     intervals: dict[int, Array]
@@ -80,7 +92,9 @@ class Trust:
         return {
             "spread_calibrated": self.calibrated,
             "expected_rms_error_of_vacuum": _finite(self.own.square**0.5),
-            "tiles_explained_p": None if self.fit is None else [round(float(p), 4) for p in self.fit.tiles],
+            "tiles_explained_p": None
+            if self.fit is None
+            else [round(float(p), 4) for p in self.fit.tiles],
             "held_out_scores": [score_record(c) for c in self.scores],
             "missing_columns": None if self.atoms is None else self.atoms.missing,
             "false_discovery_rate": None if self.atoms is None else self.atoms.rate,
@@ -90,11 +104,18 @@ class Trust:
 def score_record(c: Comparison) -> dict[str, Any]:
     """A comparison as the JSON record holds it."""
     return {
-        "against": c.against, "verdict": c.verdict, "mse_difference_of_vacuum_squared": c.difference,
-        "mse_difference_se": c.error, "own_mse_expected": c.expected,
-        "own_mse_unbiased": c.measured, "own_mse_unbiased_se": c.measured_error, "gain_db": round(c.gain_db, 3),
-        "gain_se_db": _finite(c.gain_error_db), "gain_nats": round(c.nats, 2), "gain_nats_se": round(c.nats_error, 2),
-    }  # fmt: skip
+        "against": c.against,
+        "verdict": c.verdict,
+        "mse_difference_of_vacuum_squared": c.difference,
+        "mse_difference_se": c.error,
+        "own_mse_expected": c.expected,
+        "own_mse_unbiased": c.measured,
+        "own_mse_unbiased_se": c.measured_error,
+        "gain_db": round(c.gain_db, 3),
+        "gain_se_db": _finite(c.gain_error_db),
+        "gain_nats": round(c.nats, 2),
+        "gain_nats_se": round(c.nats_error, 2),
+    }
 
 
 def unjudged(result: FrameResult) -> Trust:
@@ -122,7 +143,8 @@ def judge(
     settings: JudgeSettings,
     others: Sequence[Candidate] = (),
 ) -> Trust:
-    """Judge the result of a `frame` (rows, columns), as recorded; `others` as `denoise_frame` was given them.
+    """Judge the result of a `frame` (rows, columns), as recorded; `others` as `denoise_frame` was
+    given them.
 
     The calibration holds for the default estimate; others keep the raw spread.
     """
@@ -140,31 +162,60 @@ def judge(
     del spread  # of a large frame a few hundred megabytes, and another search is to come
     scores = []
     if settings.score:
-        halves = from_part(found, recorded_frame(frame, result), settings.seed, engine, bank, search, others)
+        halves = from_part(
+            found, recorded_frame(frame, result), settings.seed, engine, bank, search, others
+        )
         scores = held_out_scores(halves, own)
-    atoms = find_atoms(found, result.grids, law.columns, settings.rate) if settings.atoms and law else None
+    atoms = (
+        find_atoms(found, result.grids, law.columns, settings.rate)
+        if settings.atoms and law
+        else None
+    )
     warnings = [*result.warnings, *_words(law, search, fit, scores, settings)]
     return Trust(
-        spread=one, intervals=levels, calibrated=calibrated, fit=fit, scores=scores, atoms=atoms, own=own, warnings=warnings
+        spread=one,
+        intervals=levels,
+        calibrated=calibrated,
+        fit=fit,
+        scores=scores,
+        atoms=atoms,
+        own=own,
+        warnings=warnings,
     )
 
 
 def _on_frame(result: FrameResult, width: Array) -> Array:
-    """A half-width on the frame's grid: interpolation can swing below zero where it falls steeply; a width is positive."""
+    """A half-width on the frame's grid: interpolation can swing below zero where it falls steeply;
+    a width is positive."""
     return np.maximum(result.on_frame(width), result.on_frame(np.full_like(width, width.min())))
 
 
 def _words(
-    law: Calibration | None, search: SearchSettings, fit: Explained | None, scores: list[Comparison], settings: JudgeSettings
+    law: Calibration | None,
+    search: SearchSettings,
+    fit: Explained | None,
+    scores: list[Comparison],
+    settings: JudgeSettings,
 ) -> list[str]:
     """Warnings in words."""
     found = []
     if law is None:
-        why = "the calibration is for estimate mean" if search.estimate != "mean" else "the model carries no calibration"
-        found.append(f"the spread is not calibrated ({why})" + ("; atom columns cannot be judged" if settings.atoms else ""))
+        why = (
+            "the calibration is for estimate mean"
+            if search.estimate != "mean"
+            else "the model carries no calibration"
+        )
+        found.append(
+            f"the spread is not calibrated ({why})"
+            + ("; atom columns cannot be judged" if settings.atoms else "")
+        )
     if fit is not None and fit.p < REFUSED:
         found.append(fit.words)
-    found += [f"on counts it has not seen the result is worse than the {c.against}" for c in scores if c.verdict == "worse"]
+    found += [
+        f"on counts it has not seen the result is worse than the {c.against}"
+        for c in scores
+        if c.verdict == "worse"
+    ]
     return found
 
 

@@ -1,7 +1,8 @@
-"""The rings of a frame's power spectrum: where a lattice shows at once whether it is one the generator knows.
+"""The rings of a frame's power spectrum: where a lattice shows at once whether it is one the
+generator knows.
 
-The features need no search, so that a classifier of them can be taught on thousands of rendered frames, those of wrong
-pixel size and strange lattices among them (gdn/evaluation/spectrum_law.py).
+The features need no search, so that a classifier of them can be taught on thousands of rendered
+frames, those of wrong pixel size and strange lattices among them (gdn/evaluation/spectrum_law.py).
 """
 
 from __future__ import annotations
@@ -23,16 +24,22 @@ BACKGROUND_ANGSTROM = 3.2  # what varies more slowly is not lattice
 
 
 def ring_features(binned: Binned, sampling_angstrom: float) -> Values:
-    """(2 rings + 2,): of each ring the log of its strongest and of its mean power, in units of the noise's; the log of the
-    noise over the level; the log of the field's side in Å. `sampling_angstrom` of a binned pixel."""
+    """(2 rings + 2,): of each ring the log of its strongest and of its mean power, in units of the
+    noise's; the log of the noise over the level; the log of the field's side in Å.
+    `sampling_angstrom` of a binned pixel."""
     counts = binned.counts.astype(np.float64)
     level = max(float(counts.mean()), 1e-3)
     sigma = binned.law.deviation(level)
     rows, columns = counts.shape
     taper = np.outer(tukey(rows, 0.5), tukey(columns, 0.5))
-    white = (counts - gaussian_filter(counts, BACKGROUND_ANGSTROM / sampling_angstrom)) / sigma * taper
+    white = (
+        (counts - gaussian_filter(counts, BACKGROUND_ANGSTROM / sampling_angstrom)) / sigma * taper
+    )
     power = np.abs(np.fft.rfft2(white)) ** 2 / (taper**2).sum()
-    radius = np.hypot(np.fft.fftfreq(rows, sampling_angstrom)[:, None], np.fft.rfftfreq(columns, sampling_angstrom)[None])
+    radius = np.hypot(
+        np.fft.fftfreq(rows, sampling_angstrom)[:, None],
+        np.fft.rfftfreq(columns, sampling_angstrom)[None],
+    )
     ring = np.digitize(radius.ravel(), EDGES) - 1
     inside = (ring >= 0) & (ring < len(EDGES) - 1)
     ring, flat = ring[inside], power.ravel()[inside]
@@ -42,8 +49,11 @@ def ring_features(binned: Binned, sampling_angstrom: float) -> Values:
     starts = np.searchsorted(ring, np.arange(len(EDGES)))
     for k, (first, end) in enumerate(itertools.pairwise(starts)):
         if end > first:
-            # Of n exponential variables the largest is about log n: taken off, so that the field's size does not show.
-            found[0, k] = np.log(flat[first : first + STRONGEST].mean() / (1 + np.log(end - first)) + 1e-3)
+            # Of n exponential variables the largest is about log n: taken off, so that the field's
+            # size does not show.
+            found[0, k] = np.log(
+                flat[first : first + STRONGEST].mean() / (1 + np.log(end - first)) + 1e-3
+            )
             found[1, k] = np.log(flat[first:end].mean() + 1e-3)
     about = [np.log(sigma / level), 0.5 * np.log(rows * columns * sampling_angstrom**2)]
     return np.concatenate([*found, about])

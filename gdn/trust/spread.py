@@ -1,8 +1,9 @@
 """The spread of a result, calibrated: how far from the truth a pixel is to be expected.
 
-What the estimate knows of its own error - the disagreement of restarts and tiles, what the residual added, the noise -
-and how busy the image is around a pixel go through a small network that simulated frames have fitted: its output times
-a conformal half-width covers the truth as often as it says (quantile regression made conformal: Romano et al. 2019).
+What the estimate knows of its own error - the disagreement of restarts and tiles, what the residual
+added, the noise - and how busy the image is around a pixel go through a small network that
+simulated frames have fitted: its output times a conformal half-width covers the truth as often as
+it says (quantile regression made conformal: Romano et al. 2019).
 """
 
 from __future__ import annotations
@@ -31,13 +32,17 @@ def contrast_of(found: Estimate) -> float:
     return float((found.image.astype(np.float64) / found.dose).std())
 
 
-def pixel_features(found: Estimate, first: int = 0, last: int | None = None, contrast: float | None = None) -> Values:
-    """What is known of each pixel's error, (rows, columns, 13): logarithms of amounts in vacuum units, but for the last two.
+def pixel_features(
+    found: Estimate, first: int = 0, last: int | None = None, contrast: float | None = None
+) -> Values:
+    """What is known of each pixel's error, (rows, columns, 13): logarithms of amounts in vacuum
+    units, but for the last two.
 
-    Of rows `first` ... `last` - 1 (None: to the end) only; `contrast` is `contrast_of` the frame, if it is known already.
-    The spread of the restarts near the pixel and around it, the noise, what was added (likewise near and around), the
-    image's standard deviation over three surroundings, its distance from its own blur and from the vacuum level, and the
-    whole frame's contrast; how far the image lies above the vacuum level over two surroundings.
+    Of rows `first` ... `last` - 1 (None: to the end) only; `contrast` is `contrast_of` the frame,
+    if it is known already. The spread of the restarts near the pixel and around it, the noise, what
+    was added (likewise near and around), the image's standard deviation over three surroundings,
+    its distance from its own blur and from the vacuum level, and the whole frame's contrast; how
+    far the image lies above the vacuum level over two surroundings.
     """
     dose, total = found.dose, len(found.generated)
     last = total if last is None else last
@@ -46,15 +51,26 @@ def pixel_features(found: Estimate, first: int = 0, last: int | None = None, con
     image = whole.astype(np.float64) / dose
     noise = found.binned.law.deviation(whole) / dose
     apart = found.disagreement(slice(low, high))
-    restarts, added = (np.asarray(part / dose, dtype=np.float64) for part in (apart, found.added[low:high]))
+    restarts, added = (
+        np.asarray(part / dose, dtype=np.float64) for part in (apart, found.added[low:high])
+    )
     contrast = contrast_of(found) if contrast is None else contrast
     busy = [_deviation(image, s) for s in SURROUNDINGS]
     amounts = [
-        _rms(restarts, NEAR), _rms(restarts, WIDE), noise, _rms(added, NEAR), _rms(added, WIDE), *busy,
-        np.abs(image - gaussian_filter(image, SURROUNDINGS[0])), np.abs(image - 1), np.full(image.shape, contrast),
-    ]  # fmt: skip
+        _rms(restarts, NEAR),
+        _rms(restarts, WIDE),
+        noise,
+        _rms(added, NEAR),
+        _rms(added, WIDE),
+        *busy,
+        np.abs(image - gaussian_filter(image, SURROUNDINGS[0])),
+        np.abs(image - 1),
+        np.full(image.shape, contrast),
+    ]
     above = [gaussian_filter(image, s) - 1 for s in SURROUNDINGS[1:]]
-    found_here = np.concatenate([np.log(np.maximum(np.stack(amounts, -1), SMALLEST)), np.stack(above, -1)], -1)
+    found_here = np.concatenate(
+        [np.log(np.maximum(np.stack(amounts, -1), SMALLEST)), np.stack(above, -1)], -1
+    )
     return found_here[first - low : last - low]
 
 
@@ -69,8 +85,9 @@ def _deviation(image: Values, width: float) -> Values:
 
 @dataclass(frozen=True)
 class Spread:
-    """`half_widths` (levels, rows, columns), electrons per binned pixel, of the intervals of LEVELS per cent around the
-    result; `calibrated`, or multiples of the raw standard deviation as if errors were Gaussian."""
+    """`half_widths` (levels, rows, columns), electrons per binned pixel, of the intervals of LEVELS
+    per cent around the result; `calibrated`, or multiples of the raw standard deviation as if
+    errors were Gaussian."""
 
     half_widths: Array
     calibrated: bool
@@ -97,13 +114,15 @@ def spread_of(found: Estimate, calibration: Calibration | None) -> Spread:
     contrast = contrast_of(found)
     for strip in strips((rows, columns), STRIP_PIXELS):
         features = pixel_features(found, strip.start, strip.stop, contrast)
-        widths = calibration.spread.half_widths(features.reshape(-1, features.shape[-1])) * found.dose
+        widths = (
+            calibration.spread.half_widths(features.reshape(-1, features.shape[-1])) * found.dose
+        )
         half_widths[:, strip] = widths.T.reshape(len(LEVELS), *features.shape[:2])
     return Spread(half_widths, True)
 
 
 def doubt(found: Estimate) -> Array:
-    """What a column's amplitude is compared with, vacuum units: the raw spread, and a tenth of a pixel's noise, so that
-    restarts that happen to agree do not make it certain."""
+    """What a column's amplitude is compared with, vacuum units: the raw spread, and a tenth of a
+    pixel's noise, so that restarts that happen to agree do not make it certain."""
     noise = found.binned.law.variance(found.image)
     return np.asarray(np.sqrt(found.raw_spread**2 + 0.01 * noise) / found.dose, dtype=np.float32)
