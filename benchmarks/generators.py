@@ -153,6 +153,8 @@ def open_networks(source: str) -> tuple[Generator, Encoder | None, Recipe, dict[
         return (*networks_of_model(model.folder), dict(model.card.training), model)
     generator, encoder, recipe, training = networks_of_run(path)
     n = recipe.network
+    weights = path / "checkpoint.pt"
+    weights = weights if weights.is_file() else path / "weights.safetensors"
     card = ModelCard(
         schema_version=MODEL_SCHEMA,
         name=recipe.name,
@@ -162,7 +164,7 @@ def open_networks(source: str) -> tuple[Generator, Encoder | None, Recipe, dict[
         specimen=recipe.specimen.card(),
         recipe=recipe.model_dump(mode="json"),
         training=training,
-        files={"checkpoint.pt": sha256_of(path / "checkpoint.pt")},
+        files={weights.name: sha256_of(weights)},
     )
     return generator, encoder, recipe, training, Model(path, card)
 

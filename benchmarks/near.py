@@ -94,6 +94,19 @@ def ours(group: str, count: int) -> Iterator[tuple[far.Image, float, dict[str, A
             )
 
 
+def crystal_spectra(
+    structure: Structure, energy_ev: float, mode: str, draws: Draws
+) -> torch.Tensor:
+    """Spectrum (1, m, m) of one periodic image of `structure` in a mode of MODES."""
+    pool = pool_of(structure, energy_ev, maps=True)
+    if mode == "HRTEM":
+        return intensity_spectra(pool.waves, any_lens(draws, pool.wavelength), CELL)
+    source = AnyCrystal(draws=draws, batch=1, patch=128)
+    if mode == "HAADF":
+        return source.dark_field(pool.maps[:, 0])
+    return source.bright_field(pool.maps[:, 1])
+
+
 def crystals(count: int) -> Iterator[tuple[far.Image, float, dict[str, Any]]]:
     """Frames of any crystal in any mode."""
     made = 0
@@ -104,18 +117,7 @@ def crystals(count: int) -> Iterator[tuple[far.Image, float, dict[str, Any]]]:
         if len(structure.numbers) == 0 or structure.parameters["kind"] == "amorphous":
             continue
         mode, energy = MODES[made % len(MODES)], float(rng.choice(ENERGIES_EV))
-        pool, source = (
-            pool_of(structure, energy, maps=True),
-            AnyCrystal(draws=draws, batch=1, patch=128),
-        )
-        if mode == "HRTEM":
-            spectra = intensity_spectra(pool.waves, any_lens(draws, pool.wavelength), CELL)
-        else:
-            spectra = (
-                source.dark_field(pool.maps[:, 0])
-                if mode == "HAADF"
-                else source.bright_field(pool.maps[:, 1])
-            )
+        spectra = crystal_spectra(structure, energy, mode, draws)
         sampling = float(rng.choice(SAMPLINGS))
         side = int(min(rng.integers(*SIDES), 0.6 * CELL / sampling))
         image = cut(spectra, sampling, side, draws)
