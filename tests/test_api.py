@@ -90,7 +90,7 @@ def test_an_image_is_denoised_as_the_command_does_it(frame: np.ndarray, tmp_path
         "f_interval90.tif",
         "f_atoms.csv",
         "f_atoms.png",
-        "f.json",
+        "f_gdn.json",
     ]
     for path in written[:-1]:
         mine, theirs = path, tmp_path / "out" / path.name
@@ -99,7 +99,7 @@ def test_an_image_is_denoised_as_the_command_does_it(frame: np.ndarray, tmp_path
         else:
             assert mine.read_bytes() == theirs.read_bytes()
     mine, theirs = (
-        json.loads((tmp_path / where / "f.json").read_text()) for where in ("api", "out")
+        json.loads((tmp_path / where / "f_gdn.json").read_text()) for where in ("api", "out")
     )
     assert list(mine) == list(theirs)
     assert timeless(mine["frames"][0]) == timeless(theirs["frames"][0])
@@ -342,9 +342,9 @@ def test_saving_keeps_what_is_there_and_leaves_nothing_half_written(
         match=r"f_denoised\.tif: exists already; wanted a new name, or overwrite=True",
     ):
         result.save(tmp_path / "a" / "f")
-    before = (tmp_path / "a" / "f.json").stat().st_mtime_ns
+    before = (tmp_path / "a" / "f_gdn.json").stat().st_mtime_ns
     result.save(tmp_path / "a" / "f", overwrite=True)
-    assert (tmp_path / "a" / "f.json").stat().st_mtime_ns > before
+    assert (tmp_path / "a" / "f_gdn.json").stat().st_mtime_ns > before
 
     def full(*arguments: Any, **more: Any) -> None:
         raise OSError(28, "No space left on device")

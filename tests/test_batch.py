@@ -53,7 +53,7 @@ def test_a_folder_is_a_batch_and_its_results_are_not(night: Path) -> None:
     one_line(third, 1, "3 of 4 files were complete already")
     other = gdn("denoise", night / "f0.tif", *QUICK, "--overwrite", "--seed", 4, "--json")
     assert other.returncode == 0, other.stderr
-    assert json.loads((night / "f0.json").read_text())["search"]["seed"] == 4
+    assert json.loads((night / "f0_gdn.json").read_text())["search"]["seed"] == 4
     assert left_behind(night) == []
 
 
@@ -141,13 +141,13 @@ def test_a_movie_of_dose_fractions_is_summed(tmp_path: Path) -> None:
     (row,) = [json.loads(line) for line in total.stdout.splitlines()]
     assert row["noise"]["dose"] == pytest.approx(4 * 0.45, rel=0.05)
     assert tifffile.imread(row["output"]).shape == (100, 100)
-    assert json.loads((tmp_path / "sum" / "movie.json").read_text())["input"]["summed"] is True
+    assert json.loads((tmp_path / "sum" / "movie_gdn.json").read_text())["input"]["summed"] is True
 
 
 def test_provenance_is_in_the_image(frame_file: Path) -> None:
     assert gdn("denoise", frame_file, *FAST, "--no-score").returncode == 0
     with tifffile.TiffFile(frame_file.with_name("frame_denoised.tif")) as tif:
-        assert "details: frame.json" in str((tif.imagej_metadata or {}).get("Info"))
+        assert "details: frame_gdn.json" in str((tif.imagej_metadata or {}).get("Info"))
 
 
 def test_watching_a_folder(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_a_run_is_repeated_by_its_config(frame_file: Path, tmp_path: Path) -> No
     # What is typed wins over the file; what the file gets wrong is said.
     other = gdn("denoise", "--config", written, "--seed", 6, "-o", tmp_path / "other")
     assert other.returncode == 0, other.stderr
-    assert json.loads((tmp_path / "other" / "frame.json").read_text())["search"]["seed"] == 6
+    assert json.loads((tmp_path / "other" / "frame_gdn.json").read_text())["search"]["seed"] == 6
     broken = tmp_path / "broken.toml"
     broken.write_text("restart = 3")
     one_line(

@@ -56,12 +56,12 @@ def test_denoise_writes_three_files_and_a_row(frame_file: Path, tmp_path: Path) 
         assert top / bottom == pytest.approx(10 / 0.061, rel=1e-4)
     image = tifffile.imread(row["output"])
     assert image.mean() == pytest.approx(0.45, rel=0.05)  # counts come back as expected counts
-    record = json.loads((tmp_path / "out" / "frame.json").read_text())
+    record = json.loads((tmp_path / "out" / "frame_gdn.json").read_text())
     assert record["search"]["restarts"] == 16
     assert record["model"]["sha256"]
     assert record["frames"][0]["objectives"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "frame.json",
+        "frame_gdn.json",
         "frame_denoised.tif",
         "frame_spread.tif",
         "gdn-run.toml",
@@ -84,7 +84,7 @@ def test_a_stack_comes_back_as_a_stack_and_a_seed_repeats(tmp_path: Path) -> Non
         outs.append(tifffile.imread(tmp_path / name / "movie_denoised.tif"))
     assert outs[0].shape == (3, 130, 140)
     np.testing.assert_array_equal(outs[0], outs[1])
-    assert json.loads((tmp_path / "a" / "movie.json").read_text())["search"]["seed"] == 3
+    assert json.loads((tmp_path / "a" / "movie_gdn.json").read_text())["search"]["seed"] == 3
 
 
 def test_globs_and_resume(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_one_bad_file_does_not_stop_the_others(tmp_path: Path) -> None:
     assert [json.loads(line)["input"] for line in result.stdout.splitlines()] == [
         str(tmp_path / "good.tif")
     ]
-    names = ["gdn-run.toml", "good.json", "good_denoised.tif", "good_spread.tif"]
+    names = ["gdn-run.toml", "good_gdn.json", "good_denoised.tif", "good_spread.tif"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names
     assert not left_behind(tmp_path)
 
@@ -490,7 +490,7 @@ def test_a_run_says_how_far_to_trust_it(tmp_path: Path) -> None:
     )
     assert (narrow > 0).all()
     assert narrow.mean() < middle.mean() < wide.mean()
-    record = json.loads((out / "two.json").read_text())
+    record = json.loads((out / "two_gdn.json").read_text())
     first = record["frames"][0]
     assert first["spread_calibrated"] is True
     assert {s["against"] for s in first["held_out_scores"]} == {"best blur", "constant"}

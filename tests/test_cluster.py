@@ -114,9 +114,9 @@ def test_results_are_those_of_one_machine(frames: Path, workers: int) -> None:
 
 def test_resume_goes_on_in_either_mode_and_failures_are_said(frames: Path) -> None:
     shutil.copytree(frames / "alone", frames / "mixed")
-    for name in ("f1.json", "f4_spread.tif"):
+    for name in ("f1_gdn.json", "f4_spread.tif"):
         (frames / "mixed" / name).unlink()
-    before = (frames / "mixed" / "f0.json").stat().st_mtime_ns
+    before = (frames / "mixed" / "f0_gdn.json").stat().st_mtime_ns
     refused = gdn_process(
         "denoise", "in", "-o", "mixed", "--cluster", "local:1", *OPTIONS, cwd=frames
     )
@@ -142,7 +142,7 @@ def test_resume_goes_on_in_either_mode_and_failures_are_said(frames: Path) -> No
     assert f"{COUNT - 2} of {COUNT + 1} files were complete already" in done.stderr
     assert "Traceback" not in done.stderr
     same(frames, "alone", "mixed")
-    assert (frames / "mixed" / "f0.json").stat().st_mtime_ns == before
+    assert (frames / "mixed" / "f0_gdn.json").stat().st_mtime_ns == before
     shutil.rmtree(frames / "in2")
     again = gdn_process("denoise", "in", "-o", "mixed", "--resume", *OPTIONS, cwd=frames)
     assert f"{COUNT} of {COUNT} files were complete already" in again.stderr

@@ -113,7 +113,7 @@ def test_a_limit_on_file_sizes(tmp_path: Path) -> None:
     ]
     result = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, check=False)
     one_line(result, 1, "f1_denoised.tif: File too large")
-    assert sorted(p.name for p in out.glob("*.json")) == ["f0.json", "f2.json", "f3.json"]
+    assert sorted(p.name for p in out.glob("*.json")) == ["f0_gdn.json", "f2.json", "f3.json"]
     assert left_behind(out) == []
 
 

@@ -430,7 +430,7 @@ def test_denoise_with_a_restorer_beside_a_generator(
         tmp_path,
     )
     assert result.returncode == 0, result.stderr
-    record = json.loads((tmp_path / "frame.json").read_text())
+    record = json.loads((tmp_path / "frame_gdn.json").read_text())
     assert record["model"]["name"] == "pt-ceo2-64"
     assert [other["name"] for other in record["others"]] == ["collaborative", "restore"]
     assert set(record["frames"][0]["mixture"]["shares"]) == {*NAMES, "collaborative"}

@@ -1,29 +1,28 @@
-"""A batch of files: named, gathered or watched for, denoised one after the other, failures kept for
-the end."""
+"""A batch of files denoised one after the other, failures kept for the end."""
 
 from __future__ import annotations
 
 import json
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gdn.batch.terminal import UsageFault, expand, in_options, progress_bar
+from gdn.batch.inputs import Planned
+from gdn.batch.terminal import in_options, progress_bar
 from gdn.errors import debugging
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
+    from gdn.frames.source import FrameFile
     from gdn.models import Model, RestorerModel
     from gdn.pipeline.denoise_file import FileSettings, Witness
     from gdn.pipeline.denoiser import Denoiser
     from gdn.pipeline.options import Options
     from gdn.pipeline.output_files import Outputs
-
-POLL_SECONDS = 2.0
+    from gdn.pipeline.recording import RecordingDenoiser
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +41,19 @@ class BatchRun:
     overwrite: bool = False
     as_json: bool = False
 
+    def check_free(self, path: Path, outputs: Outputs, frames: int = 1) -> None:
+        """Raises FrameError where results of `path` may not be written."""
+        from gdn.pipeline.previous_results import check_free
+
+        judging = self.options.judging
+        wanted = outputs.wanted(judging.intervals, judging.atoms, frames)
+        check_free(outputs, path, wanted, self.resume or self.overwrite)
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file: a row for each frame; or it was complete already; or what was wrong
-    with it, with the number of the system's error if it was one."""
+    """What became of a file: a row for each frame, also where it was complete already; or what was
+    wrong with it, with the number of the system's error if it was one."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     skipped: bool = False
@@ -60,98 +67,46 @@ class Tally:
 
     files: int = 0
     skipped: int = 0
+    refused: int = 0
     failures: list[str] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def failed(self) -> int:
+        """Files without results."""
+        return len(self.failures) + self.refused
+
+    def refuse(self, files: int) -> None:
+        """Count files that were not begun, of which it was said why."""
+        self.files += files
+        self.refused += files
 
     def add(self, outcome: Outcome, as_json: bool) -> None:
-        """Count a file and print its rows."""
+        """Count a file, keep its rows and print those of its frames that were denoised now."""
         self.files += 1
         self.skipped += outcome.skipped
         if outcome.failure is not None:
             self.failures.append(outcome.failure)
-        for row in outcome.rows:
+        self.rows += outcome.rows
+        for row in () if outcome.skipped else outcome.rows:
             print(json.dumps(row) if as_json else _line(row), flush=True)
 
 
-def gather(names: list[str]) -> list[Path]:
-    """Files of the names: globs expanded, '-' read from stdin (one name a line), folders searched.
-    Raises UsageFault."""
-    from gdn.pipeline.output_files import files_in
-
-    listed: list[str] = []
-    for name in names:
-        listed += (
-            [line.rstrip("\r\n") for line in sys.stdin if line.strip()] if name == "-" else [name]
-        )
-    found: dict[Path, None] = {}
-    for path in expand(listed):
-        if path.is_dir():
-            inside = files_in(path)
-            if not inside:
-                raise UsageFault(f"{path}: no file of frames in this folder")
-            found.update(dict.fromkeys(inside))
-        else:
-            found[path] = None
-    return list(found)
+def refusals(planned: list[Planned], run: BatchRun) -> dict[Path, str]:
+    """One line for every input whose results may not be written: found before the work begins."""
+    refused = {}
+    for path, outputs, _ in planned:
+        try:
+            run.check_free(path, outputs)
+        except (ValueError, OSError) as error:
+            refused[path] = failure_words(path, error)
+    return refused
 
 
-def plan(paths: list[Path], run: BatchRun) -> list[tuple[Path, Outputs]]:
-    """Each input with its outputs. Raises UsageFault where two inputs would share a name."""
-    from gdn.pipeline.output_files import outputs_for
-
-    seen: dict[Path, Path] = {}
-    found: list[tuple[Path, Outputs]] = []
-    for path in paths:
-        outputs = outputs_for(path, run.folder, run.files.style)
-        other = seen.setdefault(outputs.record, path)
-        if other != path:
-            raise UsageFault(
-                f"{path} and {other} would both be written to {outputs.denoised}; denoise "
-                "them in two runs"
-            )
-        found.append((path, outputs))
-    return found
-
-
-def watched(
-    folder: Path,
-    run: BatchRun,
-    idle_seconds: float | None,
-    wait: Callable[[float], None] = time.sleep,
-) -> Iterator[Any]:
-    """Files of a folder with their outputs as they appear, each once it has stopped growing; ends
-    when nothing new came for `idle_seconds` (None: never)."""
-    from gdn.pipeline.output_files import files_in, outputs_for
-
-    sizes: dict[Path, tuple[int, int]] = {}
-    done: set[Path] = set()
-    quiet = 0.0
-    while idle_seconds is None or quiet < idle_seconds:
-        ready = []
-        for path in files_in(folder):
-            if path in done:
-                continue
-            about = path.stat()
-            now = (about.st_size, about.st_mtime_ns)
-            if sizes.get(path) != now:
-                quiet = 0.0  # something is being written
-            elif about.st_size:
-                ready.append(path)
-            sizes[path] = now
-        for path in ready:
-            done.add(path)
-            yield path, outputs_for(path, run.folder, run.files.style)
-            quiet = 0.0
-        if not ready:
-            wait(POLL_SECONDS)
-            quiet += POLL_SECONDS
-
-
-def process(files: Iterator[tuple[Path, Outputs]], total: int | None, run: BatchRun) -> Tally:
-    """Denoise every file. Raises EngineError or CacheError where no file could be done, and
-    KeyboardInterrupt after saying where it stopped."""
+def process(files: Iterator[Planned], total: int | None, run: BatchRun, tally: Tally) -> None:
+    """Denoise every file, and tally. Raises EngineError or CacheError where no file could be done,
+    and KeyboardInterrupt after saying where it stopped."""
     from gdn.pipeline.denoiser import Denoiser
-
-    tally = Tally()
 
     def say_bank(made: int, of: int) -> None:
         update(tally.files, text=f"bank of restarts: {made} of {of}")
@@ -162,7 +117,8 @@ def process(files: Iterator[tuple[Path, Outputs]], total: int | None, run: Batch
             run.models, run.options, lambda engine: run.options.open_bank(engine, say_bank)
         ) as denoiser,
     ):
-        for path, outputs in files:
+        for path, outputs, again in files:
+            this = replace(run, overwrite=True, resume=False) if again else run
             count = f"{tally.files + 1}" + ("" if total is None else f"/{total}")
             update(tally.files, text=f"{path.name} ({count})")
             try:
@@ -170,7 +126,7 @@ def process(files: Iterator[tuple[Path, Outputs]], total: int | None, run: Batch
                     attempt(
                         path,
                         outputs,
-                        run,
+                        this,
                         denoiser,
                         partial(_say, update, tally.files, f"{path.name} ({count})"),
                     ),
@@ -186,7 +142,6 @@ def process(files: Iterator[tuple[Path, Outputs]], total: int | None, run: Batch
                     file=sys.stderr,
                 )
                 raise
-    return tally
 
 
 def _say(update: Any, files: int, text: str, share: float, frames: int = 1) -> None:
@@ -205,7 +160,6 @@ def attempt(
     """Denoise one file. Raises EngineError or CacheError where no file could be done."""
     from gdn.engines.base import EngineError
     from gdn.pipeline.denoise_file import denoise_file
-    from gdn.pipeline.output_files import check_absent
     from gdn.storage import CacheError
 
     try:
@@ -214,13 +168,10 @@ def attempt(
         possible = denoiser.possible(frames.frame_shape, sampling)
         # The choice among generators follows from what is in each one's key: none need be made
         # again to know a file done.
-        if run.resume and any(
-            run.files.is_done(path, outputs, recording) for recording in possible
-        ):
-            return Outcome(skipped=True)
-        if not (run.overwrite or run.resume):
-            check_absent(outputs, run.options.intervals)
-        recording = denoiser.best(possible, lambda: frames.read(0), sampling)
+        if run.resume and any_done(path, outputs, run, possible):
+            return Outcome(rows_of_record(outputs), skipped=True)
+        run.check_free(path, outputs, frames.count)
+        recording = chosen_recording(denoiser, possible, frames, sampling)
         rows = denoise_file(
             frames,
             outputs,
@@ -245,6 +196,39 @@ def attempt(
         )
 
 
+def chosen_recording(
+    denoiser: Denoiser, possible: list[RecordingDenoiser], frames: FrameFile, sampling: float
+) -> RecordingDenoiser:
+    """The recording whose generator explains the first frame best that can be denoised. Raises
+    FrameError where none can."""
+    for index in range(frames.count):
+        try:
+            return denoiser.best(possible, partial(frames.read, index), sampling)
+        except ValueError as error:
+            reason = error
+    raise reason
+
+
+def any_done(
+    path: Path, outputs: Outputs, run: BatchRun, possible: list[RecordingDenoiser]
+) -> bool:
+    """Whether the file's results are complete, by any of the `possible` recordings."""
+    from gdn.pipeline.output_files import content_hash
+
+    if not (outputs.record.exists() or outputs.former_record.exists()):
+        return False
+    content = content_hash(path)
+    return any(run.files.is_done(content, outputs, recording) for recording in possible)
+
+
+def rows_of_record(outputs: Outputs) -> list[dict[str, Any]]:
+    """The rows of a file whose results are complete, for the table of the run."""
+    from gdn.pipeline.previous_results import read_record
+
+    record = read_record(outputs.record) or {}
+    return [row for row in record.get("frames", []) if "sampling_angstrom" in row]
+
+
 def failure_words(path: Path, error: Exception) -> str:
     """One line for a file that failed."""
     text = " ".join(in_options(error).split())
@@ -258,14 +242,14 @@ def failure_words(path: Path, error: Exception) -> str:
 
 
 def _line(row: dict[str, Any]) -> str:
-    noise = row["noise"]
-    tail = "".join(f"; warning: {w}" for w in row["warnings"])
+    noise, warnings = row["noise"], row["warnings"]
+    head = f"{row['input']} [{row['frame']}] -> {row['output']}"
+    if noise is None:
+        return f"{head} {'; '.join(warnings)}"
     level = (
         f"read noise {noise['read_noise']:.3g}"
         if noise["kind"] == "gaussian"
         else f"{noise['dose']:.3g} e/px in vacuum"
     )
-    return (
-        f"{row['input']} [{row['frame']}] -> {row['output']} ({noise['kind']}, "
-        f"{level}, {row['seconds']} s){tail}"
-    )
+    tail = "".join(f"; warning: {w}" for w in warnings)
+    return f"{head} ({noise['kind']}, {level}, {row['seconds']} s){tail}"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from gdn.batch.run import BatchRun, Tally, gather, plan, process, watched
+from gdn.batch.inputs import Named, Planned, gather, plan
+from gdn.batch.inputs import watch as watch_folder
+from gdn.batch.run import BatchRun, Tally, process, refusals
 from gdn.batch.terminal import UsageFault, usage_fault
 from gdn.cli.common import need, writable_folder
-from gdn.cli.config import NAME, load, text_of
+from gdn.cli.config import load, text_of
 from gdn.cli.help import INPUT, MACHINE, OUTPUT, SEARCH, TRUST, Grouped
+from gdn.cli.run_files import RunFiles
 from gdn.engines.table import ENGINE_HELP
 from gdn.models import AUTO
 
@@ -51,6 +55,27 @@ def denoise(
         False,
         "--sum",
         help="Denoise the sum of a movie's frames instead of each frame.",
+        rich_help_panel=INPUT,
+    ),
+    recursive: bool = typer.Option(
+        False,
+        "--recursive",
+        help="Look for files in the subfolders of a folder too; results go into subfolders of the "
+        "same names.",
+        rich_help_panel=INPUT,
+    ),
+    null: bool = typer.Option(
+        False,
+        "-0",
+        "--null",
+        help="Names on standard input end with a zero byte, as 'find -print0' writes them.",
+        rich_help_panel=INPUT,
+    ),
+    partial: bool = typer.Option(
+        False,
+        "--partial",
+        help="Take the frames that are there of a file that is cut off; without it such a file "
+        "fails.",
         rich_help_panel=INPUT,
     ),
     watch: Path | None = typer.Option(
@@ -225,11 +250,12 @@ def denoise(
         rich_help_panel=MACHINE,
     ),
 ) -> int:
-    """Denoise frames: writes NAME_denoised.tif, NAME_spread.tif and NAME.json for each NAME.tif.
+    """Denoise frames: writes NAME_denoised.tif, NAME_spread.tif and NAME_gdn.json for NAME.tif.
 
-    The spread is the half-width of the interval that holds the truth in 68 of 100 pixels. NAME.json
+    The spread is the half-width of the interval that holds the truth in 68 of 100 pixels. The JSON
     says whether the generator explains the frame, and whether the result beats a plain filter on
-    counts that it has not seen.
+    counts that it has not seen. gdn-summary.csv has a line for every frame. Only results of gdn's
+    own of the same input are ever replaced.
 
     \b
     Examples:
@@ -247,13 +273,12 @@ def denoise(
     from gdn.pipeline.options import Options
     from gdn.pipeline.output_files import OutputStyle
     from gdn.report.ledger import Ledger
-    from gdn.storage import writing
     from gdn.trust.judge import levels_of
 
     if sampling is not None and not 0 < sampling < 1000:
         raise UsageFault(f"--sampling {sampling:g}: must be positive, in Å per pixel")
     _check_source(files, watch, cluster)
-    paths = gather(files) if files else []
+    inputs = gather(files, recursive, null) if files else []
     try:
         options = Options(
             restarts=restarts,
@@ -278,6 +303,7 @@ def denoise(
             sampling_angstrom=sampling,
             dataset=dataset,
             summed=summed,
+            partial=partial,
             style=OutputStyle(kind, dtype),
         )
         models = models_named(model)
@@ -298,20 +324,35 @@ def denoise(
         overwrite=overwrite,
         as_json=as_json,
     )
-    place = output or watch or paths[0].parent
-    with writing(place / NAME) as temporary:
-        temporary.write_text(text_of(context), encoding="utf-8")
-    tally = _processed(paths, watch, idle, cluster, run, ledger)
+    tally = Tally()
+    planned = _planned(inputs, run, tally)
+    if watch is None and not planned:
+        return 1
+    own = RunFiles(
+        output or watch or inputs[0].path.parent,
+        text_of(context),
+        [watch] if watch is not None else [path for path, _ in inputs],
+        resume or overwrite,
+        report,
+    )
+    own.write_settings()
+    try:
+        if watch is not None:
+            found = watch_folder(watch, output, reading.style, idle)
+            _process(found, None, cluster, run, ledger, tally)
+        else:
+            _process(iter(planned), planned, cluster, run, ledger, tally)
+    finally:  # also of what was done before Ctrl-C
+        own.write_summary(tally.rows)
     _say(tally, ledger)
-    if report and ledger.frames:  # after --resume with nothing left to do the former page stays
-        _report(place / "report.html", ledger, run, tally.skipped)
+    own.write_report(ledger, run, tally.skipped)
     if strict and ledger.unlike:
         print(
             f"gdn: --strict: the generator cannot explain {ledger.unlike} of "
             f"{ledger.frames} frames",
             file=sys.stderr,
         )
-    return 1 if tally.failures or (strict and ledger.unlike) else 0
+    return 1 if tally.failed or (strict and ledger.unlike) else 0
 
 
 def _check_source(files: list[str] | None, watch: Path | None, cluster: str | None) -> None:
@@ -327,73 +368,59 @@ def _check_source(files: list[str] | None, watch: Path | None, cluster: str | No
         raise UsageFault(f"--watch {watch}: no such folder")
 
 
-def _processed(
-    paths: list[Path],
-    watch: Path | None,
-    idle: float | None,
+def _planned(inputs: list[Named], run: BatchRun, tally: Tally) -> list[Planned]:
+    """Each input with its results. Those that may not be written are said and counted at once,
+    before the work begins. Raises UsageFault."""
+    planned = plan(inputs, run.folder, run.files.style)
+    refused = refusals(planned, run)
+    for line in refused.values():
+        print(f"gdn: {line}", file=sys.stderr)
+    tally.refuse(len(refused))
+    return [one for one in planned if one.path not in refused]
+
+
+def _process(
+    found: Iterator[Planned],
+    planned: list[Planned] | None,
     cluster: str | None,
     run: BatchRun,
     ledger: Ledger,
-) -> Tally:
-    """Every file denoised: those of a folder as they come, on a cluster, or here. Raises
-    UsageFault."""
+    tally: Tally,
+) -> None:
+    """Denoise every file: those of a folder as they come (`planned` is None), on a cluster, or
+    here. Raises UsageFault."""
     from gdn.engines.base import EngineError
     from gdn.storage import CacheError
 
     try:
-        if watch is not None:
-            return process(watched(watch, run, idle), None, run)
-        if cluster is not None:
+        if cluster is not None and planned is not None:
             from gdn.cluster.denoise_files import process_on
 
-            return process_on(cluster, plan(paths, run), run, ledger)
-        return process(iter(plan(paths, run)), len(paths), run)
+            process_on(cluster, planned, run, ledger, tally)
+            return
+        total = None if planned is None else tally.files + len(planned)
+        process(found, total, run, tally)
     except (EngineError, CacheError) as error:
         raise usage_fault(error) from None
 
 
 def _say(tally: Tally, ledger: Ledger) -> None:
     """What became of the files, on stderr."""
-    failures = tally.failures
-    for line in failures:
+    for line in tally.failures:
         print(f"gdn: {line}", file=sys.stderr)
-    if failures and tally.files > 1:
+    if tally.failed and tally.files > 1:
         print(
-            f"gdn: {len(failures)} of {tally.files} files failed; the others are done",
+            f"gdn: {tally.failed} of {tally.files} files failed; the others are done",
             file=sys.stderr,
         )
     if tally.skipped:
         print(f"gdn: {tally.skipped} of {tally.files} files were complete already", file=sys.stderr)
+    left_out = sum(row["noise"] is None for row in tally.rows)
+    if left_out:
+        print(
+            f"gdn: {left_out} of {len(tally.rows)} frames could not be denoised; they are flat in "
+            "the results",
+            file=sys.stderr,
+        )
     for words in ledger.words():
         print(f"gdn: {words}", file=sys.stderr)
-
-
-def _report(path: Path, ledger: Ledger, run: BatchRun, skipped: int) -> None:
-    """Write the page of the run."""
-    import platform
-    import shlex
-
-    from gdn import __version__
-    from gdn.report import html
-
-    facts = [
-        ("command", shlex.join(["gdn", *sys.argv[1:]])),
-        ("model", "; ".join(f"{m.card.name}, sha256 {m.hash}" for m in run.models)),
-        ("seed and restarts", f"{run.options.seed}, {run.options.bank_size}"),
-        ("search", str(run.options.search)),
-        ("judgement", str(run.options.judging)),
-        (
-            "versions",
-            f"gdn {__version__}, Python {platform.python_version()}, {platform.platform()}",
-        ),
-    ]
-    if skipped:
-        facts.insert(
-            0,
-            (
-                "not on this page",
-                f"{skipped} files whose results were complete before this run (--resume)",
-            ),
-        )
-    html.write_report(path, html.ReportedRun(f"gdn: {ledger.frames} frames", facts), ledger)
-    print(f"gdn: report: {path}", file=sys.stderr)

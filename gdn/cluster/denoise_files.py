@@ -14,7 +14,8 @@ from pathlib import Path
 
 from distributed import Client, get_worker
 
-from gdn.batch.run import BatchRun, Outcome, Tally, attempt, failure_words
+from gdn.batch.inputs import Planned
+from gdn.batch.run import BatchRun, Outcome, Tally, attempt
 from gdn.batch.terminal import UsageFault, progress_bar
 from gdn.cluster.chunks import Lost, Unfit
 from gdn.cluster.connect import ClusterError, connected
@@ -23,7 +24,7 @@ from gdn.cluster.work_sharing import WorkSharing, deaths_noted, say
 from gdn.engines.base import EngineError
 from gdn.models import Model, ModelError
 from gdn.pipeline.denoiser import Denoiser
-from gdn.pipeline.output_files import Outputs, check_absent
+from gdn.pipeline.output_files import Outputs
 from gdn.report.ledger import PICTURES, Entry, Ledger
 from gdn.storage import CacheError
 
@@ -90,17 +91,23 @@ def _opened(parcel: Parcel) -> tuple[BatchRun, Denoiser]:
             parcel.received(), options, partial(parcel.bank, make=options.open_bank)
         )
         parcel.closing.append(denoiser.close)
+        # What may be written was looked at before any worker began: what one that died has
+        # left is not in the way of the next.
         parcel.opened["denoiser"] = replace(run, overwrite=True), denoiser
     found: tuple[BatchRun, Denoiser] = parcel.opened["denoiser"]
     return found
 
 
 def process_on(
-    address: str, files: list[tuple[Path, Outputs]], run: BatchRun, ledger: Ledger
-) -> Tally:
+    address: str,
+    files: list[Planned],
+    run: BatchRun,
+    ledger: Ledger,
+    tally: Tally,
+) -> None:
     """Denoise every file on the workers of `address`. Raises UsageFault where there are none, or
     none can do any."""
-    tally, begun = Tally(), False
+    begun = False
     try:
         with connected(address) as client, progress_bar("denoising", len(files)) as update:
             name = f"gdn-{uuid.uuid4().hex}"
@@ -125,28 +132,18 @@ def process_on(
             "with --resume goes on from there"
         )
         raise
-    return tally
 
 
 def _answers(
-    client: Client, name: str, files: list[tuple[Path, Outputs]], run: BatchRun, ledger: Ledger
+    client: Client, name: str, files: list[Planned], run: BatchRun, ledger: Ledger
 ) -> Iterator[Answer]:
     """An answer for every file as it is done; the ledger hears of the frames, in the files' order
     if it keeps them."""
 
     def tasks() -> Iterator[FileTask]:
-        for number, (path, outputs) in enumerate(files):
-            if not (run.overwrite or run.resume):
-                # here, before any worker begins: what a worker that died has left is not in the way
-                # of the next
-                try:
-                    check_absent(outputs, run.options.intervals)
-                except (ValueError, OSError) as error:
-                    refused.append(Answer(Outcome(failure=failure_words(path, error))))
-                    continue
+        for number, (path, outputs, _) in enumerate(files):
             yield FileTask(number, path, outputs, ledger.keep and number < PICTURES)
 
-    refused: list[Answer] = []
     kept: dict[int, list[Entry]] = {}
     flow: WorkSharing[FileTask, Answer] = WorkSharing(
         client, partial(denoise_task, name), len(files)
@@ -160,9 +157,6 @@ def _answers(
             for entry in answer.entries:
                 ledger.add(entry)
         yield answer
-        yield from refused
-        refused.clear()
-    yield from refused
     for number in sorted(kept):
         for entry in kept[number]:
             ledger.add(entry)

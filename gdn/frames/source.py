@@ -113,6 +113,7 @@ class FrameFile:
     pixels: Pixels
     format: str = "tif"
     notes: list[str] = field(default_factory=list)
+    cut_off: str = ""  # what is there of how much, where the file says that it had more frames
 
     def sampling(self, given: float | None) -> float:
         """Å per pixel: `given`, or what the file says. Raises FrameError where neither is there."""
@@ -161,6 +162,16 @@ class FrameFile:
                 f"{np.nanmin(frame):g}); nothing to denoise"
             )
         return frame
+
+    def mean(self, index: int) -> float:
+        """Mean of what was recorded of frame `index`; NaN where it cannot be decoded, or nothing
+        was."""
+        try:
+            raw = np.asarray(self.pixels[index], dtype=np.float64)
+        except Exception:  # codecs raise many kinds
+            return float("nan")
+        recorded = raw[np.isfinite(raw)]
+        return float(recorded.mean()) if recorded.size else float("nan")
 
     def summed(self) -> FrameFile:
         """One frame, the sum of all: a movie of dose fractions."""

@@ -23,7 +23,7 @@ from gdn.frames.source import (
     one_line,
     pixel_size,
 )
-from gdn.frames.tiff_pages import check_pages
+from gdn.frames.tiff_pages import ContiguousFrames, FramesThere, check_pages, frames_there
 
 
 @contextmanager
@@ -45,13 +45,16 @@ def quiet_tifffile() -> Iterator[None]:
 def read_tiff(path: Path, dataset: str | None = None) -> FrameFile:
     """Open a TIFF; `dataset`: number of the series. Raises FrameError if it is not a TIFF,
     truncated, or has no usable frame."""
-    check_pages(path)
+    chain_cut = check_pages(path)
     try:
         with quiet_tifffile(), tifffile.TiffFile(path) as tif:
             series, number = _series(tif, path, dataset)
             shape, axes, dtype = tuple(series.shape), series.axes, series.dtype
             sampling, style, trouble = _sampling(tif, number)
             check_layout(path, shape, axes, dtype)
+            found = frames_there(tif, series, path.stat().st_size, chain_cut)
+            if found.words and found.there:
+                return _cut_off(path, series, found, number, (sampling, style, trouble))
             colour = axes.endswith("S")
             whole = (len(series.pages) == 1 and (len(shape) == 2 or colour)) or colour
             data: Any = series.asarray() if whole else _Pages(path, number, shape, len(shape) - 2)
@@ -87,6 +90,40 @@ def read_tiff(path: Path, dataset: str | None = None) -> FrameFile:
         pixels=data,
         format="tif",
         notes=notes,
+    )
+
+
+def _cut_off(
+    path: Path,
+    series: Any,
+    found: FramesThere,
+    number: int,
+    calibration: tuple[float | None, Style, str],
+) -> FrameFile:
+    """The frames that are there of a file that is cut off."""
+    colour = series.axes.endswith("S")
+    shape = tuple(series.shape[-3 if colour else -2 :])
+    sampling, style, trouble = calibration
+    frames: Any
+    if found.offset is not None:
+        dtype = np.dtype(series.dtype).newbyteorder(series.parent.byteorder)
+        frames = ContiguousFrames(path, found.offset, dtype, shape, found.there)
+    else:
+        frames = _Pages(path, number, tuple(series.shape), len(series.shape) - len(shape))
+    return FrameFile(
+        path=path,
+        calibration=FrameCalibration(
+            sampling_angstrom=sampling,
+            style=style,
+            axes="TYX" if found.there > 1 else "YX",
+            shape=(found.there, *shape[:2]) if found.there > 1 else shape[:2],
+            trouble=trouble,
+        ),
+        count=found.there,
+        frame_shape=(shape[0], shape[1]),
+        dtype=np.dtype(series.dtype),
+        pixels=frames,
+        cut_off=found.words,
     )
 
 

@@ -1,11 +1,15 @@
-"""The chain of page directories of a TIFF, walked before a library follows it: damaged chains can
-be endless."""
+"""The pages of a TIFF: the chain of their directories, walked before a library follows it, as
+damaged chains can be endless; and how many of the frames that a file promises are there."""
 
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gdn.frames.source import FrameError
 
@@ -13,8 +17,10 @@ MOST_TAGS = 1000  # of a directory; real ones have a few dozen
 HINT = "damaged, or not completely copied"
 
 
-def check_pages(path: Path) -> None:
-    """Raises FrameError if the directories of a TIFF or BigTIFF form a loop, lie outside of the
+def check_pages(path: Path) -> bool:
+    """Whether the chain of a file's directories goes on behind its end: a stack that is cut off.
+
+    Raises FrameError if the directories of a TIFF or BigTIFF form a loop, lie outside of the
     file, or are none.
 
     TIFF 6.0 (Adobe 1992), section 2; BigTIFF has 8-byte counts and offsets.
@@ -40,11 +46,10 @@ def check_pages(path: Path) -> None:
                     f"{path}: not a readable TIFF (its page directories form a loop); {HINT}"
                 )
             if offset >= size:
-                # a stack cut off in the middle: what is there is read, or refused, by what decodes
-                # it
-                break
+                return True
             seen.add(offset)
             offset = _next(stream, path, offset, order, big)
+    return False
 
 
 def _next(stream: BinaryIO, path: Path, offset: int, order: str, big: bool) -> int:
@@ -64,3 +69,62 @@ def _next(stream: BinaryIO, path: Path, offset: int, order: str, big: bool) -> i
         if len(raw) == (8 if big else 4)
         else 0
     )
+
+
+@dataclass(frozen=True)
+class FramesThere:
+    """How many frames of a series are `there` of those `promised` by the file; what is known of
+    the difference in words (empty: nothing is missing); the offset of the pixels where all frames
+    lie behind one page."""
+
+    there: int
+    promised: int
+    words: str = ""
+    offset: int | None = None
+
+
+def frames_there(tif: Any, series: Any, size: int, chain_cut: bool) -> FramesThere:
+    """Count the complete frames of `series` of an open TiffFile of `size` bytes. Of a stack behind
+    one page the bytes say how many there are; of others, every page must lie within the file."""
+    leading = series.shape[: -3 if series.axes.endswith("S") else -2]
+    count = int(np.prod(leading, dtype=int))
+    described = (tif.imagej_metadata or {}).get("images", 1) if tif.is_imagej else 1
+    promised = max(count, int(described) if str(described).isdecimal() else 1)
+    pages = list(series.pages)
+    first = pages[0]
+    offset = None
+    if len(pages) == 1 and promised > 1 and first is not None and first.compression == 1:
+        offset = int(first.dataoffsets[0])
+        there = min(promised, (size - offset) // max(first.nbytes, 1))
+    else:
+        whole = [page is not None and _within(page, size) for page in pages]
+        there = whole.index(False) if False in whole else len(pages)
+        there = count if len(pages) != count and there == len(pages) else there
+    if there < promised:
+        return FramesThere(there, promised, f"{there} of {promised} frames are there", offset)
+    if chain_cut:
+        words = f"{there} frames are there, and the chain of its pages goes on behind its end"
+        return FramesThere(there, promised, words, offset)
+    return FramesThere(there, promised)
+
+
+def _within(page: Any, size: int) -> bool:
+    """Whether the pixels of a page lie within the file."""
+    return all(
+        offset + count <= size
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
+    )
+
+
+class ContiguousFrames:
+    """Frames that lie one behind the other from `offset` on, mapped."""
+
+    def __init__(
+        self, path: Path, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...], count: int
+    ) -> None:
+        self._where = path, offset, dtype, (count, *shape)
+
+    def __getitem__(self, index: int) -> NDArray[Any]:
+        path, offset, dtype, shape = self._where
+        mapped = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
+        return np.array(mapped[index])

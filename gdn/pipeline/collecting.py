@@ -10,7 +10,14 @@ import numpy as np
 from gdn.frames.arrays import leading_axes
 from gdn.likelihood import Array
 from gdn.pipeline.inputs import Input
-from gdn.pipeline.record import FrameSummary, RecordKeeper, document, key_of, signature
+from gdn.pipeline.record import (
+    FrameLeftOut,
+    FrameSummary,
+    RecordKeeper,
+    document,
+    key_of,
+    signature,
+)
 from gdn.pipeline.recording import JudgedFrame, RecordingDenoiser
 from gdn.pipeline.result import FrameValues, Result
 
@@ -37,6 +44,15 @@ class ResultBuilder:
         self._calibrated &= trust.calibrated
         self._keeper.add(judged)
 
+    def leave_out(self, reason: str) -> None:
+        """The next frame could not be denoised: it becomes flat, without a spread."""
+        index = len(self._keeper.frames)
+        frame = self._given.frames[index]
+        recorded = frame[np.isfinite(frame)]
+        self._image[index] = recorded.mean() if recorded.size else np.nan
+        self._spread[index] = np.nan
+        self._keeper.leave_out(reason)
+
     def result(self) -> Result:
         """Of all frames."""
         given, recording = self._given, self._recording
@@ -44,7 +60,9 @@ class ResultBuilder:
         records = [
             row | detail
             for row, detail in zip(
-                self._keeper.rows(recording, None, None), self._keeper.details(), strict=True
+                self._keeper.rows(recording, given.sampling_angstrom),
+                self._keeper.details(),
+                strict=True,
             )
         ]
         return Result(
@@ -83,7 +101,9 @@ class ResultBuilder:
         return document(key, about, given.sampling_angstrom, self._recording, [])
 
 
-def _values(judged: FrameSummary, record: dict[str, Any]) -> FrameValues:
+def _values(judged: FrameSummary | FrameLeftOut, record: dict[str, Any]) -> FrameValues:
+    if isinstance(judged, FrameLeftOut):
+        return FrameValues(warnings=record["warnings"], record=record)
     trust = judged.trust
     blur = trust.against_blur
     return FrameValues(

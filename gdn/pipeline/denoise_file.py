@@ -4,24 +4,28 @@ table of its columns."""
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gdn.engines.base import EngineError
+from gdn.errors import debugging
 from gdn.frames.formats import read_frames
 from gdn.frames.source import FrameError, FrameFile
 from gdn.frames.writing import result_writer
 from gdn.likelihood import Array
 from gdn.pipeline.column_picture import save_atoms
-from gdn.pipeline.output_files import Outputs, OutputStyle, content_hash, is_done
-from gdn.pipeline.record import RecordKeeper, document, key_of, signature
+from gdn.pipeline.output_files import Outputs, OutputStyle, content_hash
+from gdn.pipeline.previous_results import is_complete, own_files
+from gdn.pipeline.record import FrameLeftOut, RecordKeeper, document, key_of, signature
 from gdn.pipeline.recording import JudgedFrame, RecordingDenoiser, check_field
 from gdn.search.progress import Progress, part_of
-from gdn.storage import writing
+from gdn.storage import CacheError, writing
 from gdn.trust.atoms import Atoms
 
 Witness = Callable[
@@ -33,32 +37,45 @@ Witness = Callable[
 class FileSettings:
     """How the files of a run are read and written. `sampling_angstrom` overrides the files' own;
     `dataset` names the image in a file of several; `summed`: the sum of a movie's frames instead of
-    each."""
+    each; `partial`: a file that is cut off is read as far as it goes."""
 
     sampling_angstrom: float | None = None
     dataset: str | None = None
     summed: bool = False
+    partial: bool = False
     style: OutputStyle = field(default_factory=OutputStyle)
 
     def read(self, path: Path) -> FrameFile:
         """The frames of a file, or their sum. Raises FrameError."""
         frames = read_frames(path, self.dataset)
+        if frames.cut_off and not self.partial:
+            raise FrameError(
+                f"{path}: {frames.cut_off}; the file is cut off: copy it again, or take what is "
+                "there",
+                "partial",
+            )
+        if frames.cut_off:
+            note = f"{frames.cut_off}; the file is cut off"
+            frames = replace(frames, notes=[*frames.notes, note])
         return frames.summed() if self.summed else frames
 
-    def key(self, source: Path, recording: RecordingDenoiser) -> str:
-        """Hash of all that determines the results of a file."""
+    def key(self, content: str, recording: RecordingDenoiser) -> str:
+        """Hash of all that determines the results of a file of this content hash."""
         about = {
             "sampling": self.sampling_angstrom,
             "style": asdict(self.style),
             "dataset": self.dataset,
             "summed": self.summed,
+            "partial": self.partial,
         }
-        return key_of(content_hash(source), recording, about)
+        return key_of(content, recording, about)
 
-    def is_done(self, source: Path, outputs: Outputs, recording: RecordingDenoiser) -> bool:
-        """Whether a file's results are complete and those that `recording` would make."""
+    def is_done(self, content: str, outputs: Outputs, recording: RecordingDenoiser) -> bool:
+        """Whether the results of a file of this content hash are complete and those that
+        `recording` would make."""
         judging = recording.options.judging
-        return is_done(outputs, judging.intervals, judging.atoms, self.key(source, recording))
+        images = outputs.images(judging.intervals)
+        return is_complete(outputs, images, judging.atoms, self.key(content, recording))
 
 
 def denoise_file(
@@ -71,7 +88,9 @@ def denoise_file(
 ) -> list[dict[str, Any]]:
     """Denoise every one of `frames`; returns one row per frame. Nothing is left behind on failure.
 
-    Raises FrameError (with the file's name) for what is wrong with the file or a frame in it.
+    A frame of a stack that cannot be denoised is left out: flat in the result, and its row says
+    why. Raises FrameError (with the file's name) for what is wrong with the file, its only frame,
+    or every frame in it.
     """
     source, count = frames.path, frames.count
     sampling = frames.sampling(settings.sampling_angstrom)
@@ -82,28 +101,45 @@ def denoise_file(
     keeper = RecordKeeper()
     levels = recording.options.intervals
     with ResultFiles(
-        outputs, frames, sampling, settings.style.dtype, levels, signature(recording)
+        outputs,
+        frames,
+        sampling,
+        settings.style.dtype,
+        levels,
+        signature(recording),
+        own_files(outputs, source),
     ) as written:
         for index in range(count):
-            frame = frames.read(index)
+            part = part_of(progress, index / count, 1 / count)
             try:
-                judged = recording.denoise(
-                    frame,
-                    sampling,
-                    part_of(progress, index / count, 1 / count),
-                    frames.notes,
-                    frames.dtype,
-                )
-            except ValueError as error:
-                raise FrameError(f"{source}: frame {index}: {error}") from None
+                frame = frames.read(index)
+                judged = recording.denoise(frame, sampling, part, frames.notes, frames.dtype)
+            except (EngineError, CacheError, ImportError, MemoryError, OSError):
+                raise  # no fault of this frame's
+            except Exception as error:
+                reason = _words(error, source, index)
+                if count == 1 and isinstance(error, ValueError):
+                    raise FrameError(reason) from None
+                if count == 1:
+                    raise
+                # The beam was blanked, a page does not decode: the other frames are good.
+                keeper.leave_out(reason)
+                written.leave_out(index, frames)
+                continue
             trust = judged.trust
             written.set(index, judged.result.image, trust.spread, trust.intervals, trust.atoms)
             if witness is not None:
                 witness(source, index, frame, judged)
             keeper.add(judged)
-        rows = keeper.rows(recording, source, outputs)
+        left_out = [one.reason for one in keeper.frames if isinstance(one, FrameLeftOut)]
+        if len(left_out) == count:
+            raise FrameError(left_out[0])
+        rows = keeper.rows(recording, sampling, source, outputs)
+        content = content_hash(source)
         about = {
             "path": str(source),
+            "folder": str(Path.cwd()),
+            "sha256": content,
             "shape": list(frames.calibration.shape),
             "axes": frames.calibration.axes,
             "dtype": str(frames.dtype),
@@ -112,15 +148,31 @@ def denoise_file(
         }
         merged = [row | detail for row, detail in zip(rows, keeper.details(), strict=True)]
         written.finish(
-            document(settings.key(source, recording), about, sampling, recording, merged)
+            document(settings.key(content, recording), about, sampling, recording, merged)
         )
     return rows
 
 
+def _words(error: Exception, source: Path, index: int) -> str:
+    """Why a frame could not be denoised, in one line."""
+    if isinstance(error, FrameError):
+        return str(error)
+    words = " ".join(str(error).split())[:200]
+    if not isinstance(error, ValueError):
+        if debugging():
+            traceback.print_exc()
+        words = f"internal error, please report it: {type(error).__name__}: {words}"
+    return f"{source}: frame {index}: {words}"
+
+
 class ResultFiles:
     """The files of one result, written frame by frame; a context manager. All of them get their
-    names when the block ends well, the record last, so that where the record is everything is; none
-    does if it does not."""
+    names when the block ends well, none does if it does not.
+
+    The record gets its name twice: before the others it claims them (`complete` is false), after
+    them it says that they are there. `former`: files of an earlier result of the same input, which
+    the new record owns from then on as far as they stay.
+    """
 
     def __init__(
         self,
@@ -130,38 +182,39 @@ class ResultFiles:
         dtype: str,
         levels: tuple[int, ...],
         signature: str,
+        former: set[Path] | frozenset[Path] = frozenset(),
     ) -> None:
-        self._outputs, self._frames, self._sampling, self._dtype = (
-            outputs,
-            frames,
-            sampling_angstrom,
-            dtype,
-        )
-        self._levels, self._provenance = levels, f"{signature}; details: {outputs.record.name}"
-        self._stack = ExitStack()
+        self._outputs, self._former, self._levels = outputs, former, levels
+        self._count = frames.count
+        provenance = f"{signature}; details: {outputs.record.name}"
+        self._opened = [
+            (path, result_writer(path, frames, sampling_angstrom, dtype, outputs.kind, provenance))
+            for path in outputs.images(levels)
+        ]
+        self._stack, self._record = ExitStack(), dict[str, Any]()
+        self._names: list[str] = []
 
     def __enter__(self) -> ResultFiles:
         with ExitStack() as stack:
-            # First in, so that it gets its name last.
-            self._record = stack.enter_context(writing(self._outputs.record))
-            self._images = [
-                stack.enter_context(
-                    result_writer(
-                        path,
-                        self._frames,
-                        self._sampling,
-                        self._dtype,
-                        self._outputs.kind,
-                        self._provenance,
-                    )
-                )
-                for path in self._outputs.images(self._levels)
-            ]
+            self._images = [stack.enter_context(writer) for _, writer in self._opened]
+            self._names = [path.name for path, _ in self._opened]
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *raised: Any) -> None:
-        self._stack.__exit__(*raised)
+        if raised[0] is not None:
+            self._stack.__exit__(*raised)
+            return
+        try:
+            with self._stack:
+                self._save(complete=False)
+        except BaseException:
+            if not any((self._outputs.folder / name).exists() for name in self._names):
+                self._outputs.record.unlink(missing_ok=True)  # it claims what is not there
+            raise
+        self._save(complete=True)
+        if self._outputs.former_record in self._former:
+            self._outputs.former_record.unlink(missing_ok=True)
 
     def set(
         self,
@@ -177,11 +230,31 @@ class ResultFiles:
         for width, level in zip(widths, self._levels, strict=True):
             width[index] = intervals.get(level, np.full_like(image, np.nan))
         if atoms is not None:
-            table, picture = (
-                self._stack.enter_context(writing(path)) for path in self._outputs.atoms(index)
-            )
+            paths = self._outputs.atoms(index if self._count > 1 else None)
+            table, picture = (self._stack.enter_context(writing(path)) for path in paths)
+            self._names += [path.name for path in paths]
             save_atoms(table, picture, image, atoms)
 
+    def leave_out(self, index: int, frames: FrameFile) -> None:
+        """Frame `index` could not be denoised: it becomes flat, at its own mean, without a spread
+        (NaN)."""
+        denoised, *others = self._images
+        denoised[index] = np.full(frames.frame_shape, frames.mean(index), np.float32)
+        for image in others:
+            image[index] = np.full(frames.frame_shape, np.nan, np.float32)
+
     def finish(self, record: dict[str, Any]) -> None:
-        """Write the record."""
-        self._record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        """What the record says."""
+        self._record = record
+
+    def _save(self, complete: bool) -> None:
+        """Write the record under its name."""
+        mine = {*self._names, self._outputs.record.name, self._outputs.former_record.name}
+        former = {path.name for path in self._former if path.exists()} - mine
+        content = self._record | {
+            "complete": complete,
+            "outputs": sorted(self._names),
+            "former_outputs": sorted(former),
+        }
+        with writing(self._outputs.record) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

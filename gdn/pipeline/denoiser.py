@@ -168,23 +168,32 @@ class Denoiser:
         pixel, 0.01 to 5. `progress` hears of the share that is done, 0 to 1.
 
         For a stack the result's arrays are stacked, and what has one value for an image is a list
-        (`Result.frames` takes it apart). The generator is chosen by the first frame. The input is
-        not changed.
+        (`Result.frames` takes it apart). The generator is chosen by the first frame. A frame of a
+        stack that cannot be denoised (the beam was blanked) comes back flat, with a warning that
+        says why. The input is not changed.
 
         Raises InputError for an image that cannot be denoised, EngineError where no engine runs,
         and CacheError (a GdnError) where the bank fits neither memory nor the disk cache.
         """
         given = check_input(image, sampling_angstrom, mask)
-        recording = self.for_recording(given.frames[0], given.sampling_angstrom)
-        builder = ResultBuilder(given, recording)
         count = len(given.frames)
+        first = next(index for index in range(count) if index not in given.unusable)
+        recording = self.for_recording(given.frames[first], given.sampling_angstrom)
+        builder = ResultBuilder(given, recording)
+        left_out = dict(given.unusable)
         for index, frame in enumerate(given.frames):
             share = part_of(progress, index / count, 1 / count)
-            try:
-                judged = recording.denoise(frame, given.sampling_angstrom, share, dtype=given.dtype)
-            except InputError as error:
-                raise InputError(f"{given.name(index)}: {error}") from None
-            builder.add(judged)
+            if index not in left_out:
+                try:
+                    builder.add(
+                        recording.denoise(frame, given.sampling_angstrom, share, dtype=given.dtype)
+                    )
+                    continue
+                except InputError as error:
+                    left_out[index] = f"{given.name(index)}: {error}"
+            if len(left_out) == count:
+                raise InputError(left_out[0])
+            builder.leave_out(left_out[index])
         return builder.result()
 
     def for_recording(self, first_frame: Array, sampling_angstrom: float) -> RecordingDenoiser:

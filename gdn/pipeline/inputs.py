@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,9 @@ class Input:
     dtype: np.dtype[Any]
     """The type in which it came."""
 
+    unusable: dict[int, str] = field(default_factory=dict)
+    """Frames of a stack in which there is nothing to denoise, and why; never all of them."""
+
     def name(self, index: int) -> str:
         """What messages call a frame."""
         return f"frame {index}" if self.stacked else "the image"
@@ -64,7 +67,12 @@ def check_input(
     )
     check_field((frames.shape[-2], frames.shape[-1]), sampling)
     for index, frame in enumerate(given.frames):
-        _check_frame(frame, given.name(index))
+        try:
+            _check_frame(frame, given.name(index))
+        except InputError as error:
+            given.unusable[index] = str(error)
+    if len(given.unusable) == len(given.frames):
+        raise InputError(given.unusable[0])
     return given
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from gdn.errors import InputError
 from gdn.frames.formats import is_data_folder, suffix_of
-from gdn.frames.source import FrameError
 from gdn.frames.writing import DTYPES, SUFFIX
+from gdn.trust.calibration import LEVELS
 
 KINDS = (*SUFFIX, "same")
 
@@ -42,8 +42,7 @@ class OutputStyle:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Names of the outputs of one input; `atoms` and `overlay` are written if columns are asked
-    for, one of each for the first frame, with the frame's number after it for the others."""
+    """Names of the outputs of one input; `atoms` are written if columns are asked for."""
 
     folder: Path
     stem: str
@@ -68,12 +67,18 @@ class Outputs:
 
     @property
     def record(self) -> Path:
-        """Settings, estimates and scores."""
+        """Settings, estimates and scores. Not NAME.json: others write a sidecar of that name."""
+        return self.folder / f"{self.stem}_gdn.json"
+
+    @property
+    def former_record(self) -> Path:
+        """The record as it was called before version 0.2."""
         return self.folder / f"{self.stem}.json"
 
-    def atoms(self, index: int = 0) -> tuple[Path, Path]:
-        """Table and picture of the columns of frame `index`."""
-        number = f"_{index:04d}" if index else ""
+    def atoms(self, index: int | None = None) -> tuple[Path, Path]:
+        """Table and picture of the columns of an image, or of frame `index` of a stack, numbered
+        from 0 as in the record."""
+        number = "" if index is None else f"_{index:04d}"
         name = f"{self.stem}_atoms{number}"
         return self.folder / f"{name}.csv", self.folder / f"{name}.png"
 
@@ -81,8 +86,26 @@ class Outputs:
         """Every image that is written, in order."""
         return [self.denoised, self.spread, *(self.interval(level) for level in levels)]
 
+    def wanted(self, levels: tuple[int, ...], atoms: bool, frames: int = 1) -> list[Path]:
+        """What a run writes of so many frames."""
+        numbers = range(frames) if frames > 1 else [None]
+        tables = [path for n in numbers for path in self.atoms(n)] if atoms else []
+        return [*self.images(levels), self.record, *tables]
 
-ENDINGS = ("_denoised", "_spread", "_interval50", "_interval68", "_interval90", "_interval99")
+    def possible(self) -> list[Path]:
+        """Every file that a run may have written under these names, of those that are there."""
+        kinds = [replace(self, kind=kind) for kind in SUFFIX]
+        images = [path for kind in kinds for path in kind.images(LEVELS)]
+        tables = [path for path in self.atoms() if path.exists()]
+        for index in count():
+            there = [path for path in self.atoms(index) if path.exists()]
+            if not there and index:  # the first frame of a stack once had no number
+                break
+            tables += there
+        return [*(path for path in images if path.exists()), *tables]
+
+
+ENDINGS = ("_denoised", "_spread", *(f"_interval{level}" for level in LEVELS))
 
 
 def is_own_result(path: Path) -> bool:
@@ -93,8 +116,8 @@ def is_own_result(path: Path) -> bool:
 
 
 def outputs_for(source: Path, folder: Path | None, style: OutputStyle | None = None) -> Outputs:
-    """`NAME_denoised.tif`, `NAME_spread.tif`, `NAME.json`, `NAME_atoms.csv` and `.png` in `folder`,
-    or beside the input."""
+    """`NAME_denoised.tif`, `NAME_spread.tif`, `NAME_gdn.json`, `NAME_atoms.csv` and `.png` in
+    `folder`, or beside the input."""
     stem = source.name.removesuffix(suffix_of(source))
     stem = stem[:-4] if stem.lower().endswith(".ome") else stem
     return Outputs(
@@ -113,41 +136,21 @@ def content_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def is_done(outputs: Outputs, levels: tuple[int, ...], atoms: bool, key: str) -> bool:
-    """Whether all outputs exist and were made from the very input, model and settings of `key`."""
-    try:
-        record = json.loads(outputs.record.read_text())
-        wanted = [*outputs.images(levels), *(outputs.atoms() if atoms else ())]
-        return bool(all(path.exists() for path in wanted) and record["key"] == key)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def check_absent(outputs: Outputs, levels: tuple[int, ...]) -> None:
-    """Raises FrameError where an output is already there."""
-    there = next((p for p in (*outputs.images(levels), outputs.record) if p.exists()), None)
-    if there is not None:
-        raise FrameError(
-            f"{there}: exists already; --overwrite replaces results, --resume skips those "
-            "that are complete"
-        )
-
-
-def files_in(folder: Path) -> list[Path]:
-    """Every file of frames in a folder, not below it, without gdn's own results, by name."""
+def files_in(folder: Path, recursive: bool = False) -> list[Path]:
+    """Every file of frames in a folder, without gdn's own results, by name; also those of its
+    subfolders if `recursive`."""
     if is_data_folder(folder):
         return [folder]
-    found = []
+    files: list[Path] = []
     for path in sorted(folder.iterdir()):
-        if (
-            path.name.startswith(".")
-            or is_own_result(path)
-            or not (path.is_file() or is_data_folder(path))
-        ):
+        data = path.is_file() or is_data_folder(path)
+        if path.name.startswith(".") or is_own_result(path):
             continue
-        if suffix_of(path) and not (path.suffix.lower() == ".ser" and _has_emi(path)):
-            found.append(path)
-    return found
+        if not data:
+            files += files_in(path, recursive) if recursive and path.is_dir() else ()
+        elif suffix_of(path) and not (path.suffix.lower() == ".ser" and _has_emi(path)):
+            files.append(path)
+    return files
 
 
 def _has_emi(path: Path) -> bool:

@@ -21,7 +21,9 @@ from gdn.search.estimate import Estimate
 from gdn.trust.held_out_score import Comparison
 from gdn.trust.judge import Trust, next_frame, score_record
 
-RECORD_SCHEMA = 2  # 2: how far to trust a frame
+RECORD_SCHEMA = 3  # 2: how far to trust a frame; 3: the files that were written, and whose they are
+# What a row says of a frame that was judged, null of one that was not.
+NO_JUDGEMENT = ("explained_p", "heldout_gain_db", "heldout_gain_se_db", "atoms")
 NO_PIXELS: Array = np.zeros((0, 0), np.float32)
 
 
@@ -35,19 +37,32 @@ class FrameSummary:
     following: list[Comparison] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class FrameLeftOut:
+    """A frame of a stack that could not be denoised, and why, in one line."""
+
+    reason: str
+
+
 class RecordKeeper:
     """Collects what a recording's record says of its frames, in order, without their pixels: a long
     stack must not gather in memory. Every frame is also scored on the counts of the next one."""
 
     def __init__(self) -> None:
-        self.frames: list[FrameSummary] = []
+        self.frames: list[FrameSummary | FrameLeftOut] = []
         self._before: Estimate | None = None
+
+    def leave_out(self, reason: str) -> None:
+        """Remember that the next frame could not be denoised."""
+        self.frames.append(FrameLeftOut(reason))
+        self._before = None
 
     def add(self, judged: JudgedFrame) -> None:
         """Remember the next frame."""
         result, trust = judged.result, judged.trust
         if self._before is not None and result.estimate is not None:
             last = self.frames[-1]
+            assert isinstance(last, FrameSummary)
             self.frames[-1] = replace(
                 last, following=next_frame(self._before, result.estimate, last.trust.own)
             )
@@ -62,14 +77,21 @@ class RecordKeeper:
         )
 
     def rows(
-        self, recording: RecordingDenoiser, source: Path | None, outputs: Outputs | None
+        self,
+        recording: RecordingDenoiser,
+        sampling_angstrom: float,
+        source: Path | None = None,
+        outputs: Outputs | None = None,
     ) -> list[dict[str, Any]]:
         """One JSON object for each frame, as `gdn denoise --json` prints it; paths are null for
         what is not in a file."""
-        return [
-            _row(source, outputs, recording, index, frame)
-            for index, frame in enumerate(self.frames)
-        ]
+        of_file = {
+            "input": None if source is None else str(source),
+            "output": None if outputs is None else str(outputs.denoised),
+            "spread": None if outputs is None else str(outputs.spread),
+            "sampling_angstrom": sampling_angstrom,
+        }
+        return [_row(of_file, recording, *numbered) for numbered in enumerate(self.frames)]
 
     def details(self) -> list[dict[str, Any]]:
         """What the record holds of each frame besides."""
@@ -77,35 +99,42 @@ class RecordKeeper:
 
 
 def _row(
-    source: Path | None,
-    outputs: Outputs | None,
+    of_file: dict[str, Any],
     recording: RecordingDenoiser,
     index: int,
-    frame: FrameSummary,
+    frame: FrameSummary | FrameLeftOut,
 ) -> dict[str, Any]:
-    result, noise = frame.result, frame.result.noise
-    return {
-        "input": None if source is None else str(source),
-        "frame": index,
-        "output": None if outputs is None else str(outputs.denoised),
-        "spread": None if outputs is None else str(outputs.spread),
+    made_by = {
         "model": recording.engine.model.card.name,
         "engine": recording.engine.name,
         "restarts": recording.search_record()["restarts"],
         "seed": recording.options.seed,
-        "noise": {
-            "kind": noise.kind,
-            "gain": noise.gain,
-            "offset": noise.offset,
-            "dose": result.dose,
-            "read_noise": noise.read_noise,
-        },
-        "objective": result.objective if np.isfinite(result.objective) else None,
-        "seconds": round(sum(result.seconds.values()), 3),
-    } | frame.trust.row()
+    }
+    row = {"input": of_file["input"], "frame": index, **of_file, **made_by}
+    if isinstance(frame, FrameLeftOut):
+        names = ("noise", "objective", "seconds", *NO_JUDGEMENT)
+        return row | dict.fromkeys(names) | {"warnings": [f"not denoised: {frame.reason}"]}
+    result, noise = frame.result, frame.result.noise
+    return (
+        row
+        | {
+            "noise": {
+                "kind": noise.kind,
+                "gain": noise.gain,
+                "offset": noise.offset,
+                "dose": result.dose,
+                "read_noise": noise.read_noise,
+            },
+            "objective": result.objective if np.isfinite(result.objective) else None,
+            "seconds": round(sum(result.seconds.values()), 3),
+        }
+        | frame.trust.row()
+    )
 
 
-def _detail(frame: FrameSummary) -> dict[str, Any]:
+def _detail(frame: FrameSummary | FrameLeftOut) -> dict[str, Any]:
+    if isinstance(frame, FrameLeftOut):
+        return {"left_out": frame.reason}
     result = frame.result
     return {
         "noise_how": result.noise.how,
@@ -142,7 +171,7 @@ def document(
     recording: RecordingDenoiser,
     frames: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    """The whole record, as NAME.json holds it."""
+    """The whole record, as NAME_gdn.json holds it."""
     engine = recording.engine
     return {
         "schema": RECORD_SCHEMA,

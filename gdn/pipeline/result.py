@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from gdn.frames.source import of_array
 from gdn.likelihood import Array
 from gdn.pipeline.denoise_file import ResultFiles
 from gdn.pipeline.output_files import outputs_for
+from gdn.pipeline.previous_results import own_files
 from gdn.trust.atoms import Atoms
 
 Value = TypeVar("Value")
@@ -21,14 +23,14 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, kw_only=True)
 class FrameValues:
-    """What is known of one frame besides its images."""
+    """What is known of one frame besides its images; of one that could not be denoised only why."""
 
-    explained_p: float | None
-    held_out_gain_db: float | None
-    noise: NoiseModel
-    dose: float
+    explained_p: float | None = None
+    held_out_gain_db: float | None = None
+    noise: NoiseModel | None = None
+    dose: float = math.nan
     warnings: list[str]
-    atoms: Atoms | None
+    atoms: Atoms | None = None
     record: dict[str, Any]
 
 
@@ -88,9 +90,9 @@ class Result:
         return tables if self.stacked else tables[0]
 
     @property
-    def noise(self) -> NoiseModel | list[NoiseModel]:
-        """The noise as given or estimated: kind, gain, offset and read noise in the image's
-        units."""
+    def noise(self) -> NoiseModel | list[NoiseModel | None] | None:
+        """The noise as given or estimated: kind, gain, offset and read noise in the image's units;
+        None of a frame that could not be denoised."""
         return self._each([frame.noise for frame in self.values])
 
     @property
@@ -106,7 +108,8 @@ class Result:
 
     @property
     def record(self) -> dict[str, Any] | list[dict[str, Any]]:
-        """Every estimate, score and timing, ready for JSON: an entry of `frames` in NAME.json."""
+        """Every estimate, score and timing, ready for JSON: an entry of `frames` in
+        NAME_gdn.json."""
         return self._each([frame.record for frame in self.values])
 
     @property
@@ -143,28 +146,28 @@ class Result:
 
     def save(self, path: str | Path, overwrite: bool = False) -> list[Path]:
         """Write what `gdn denoise` writes: for a `path` of FOLDER/NAME (or NAME.tif)
-        NAME_denoised.tif, NAME_spread.tif and NAME.json, likewise intervals and columns. Either all
-        of them or none. The folder is made if it is not there.
+        NAME_denoised.tif, NAME_spread.tif and NAME_gdn.json, likewise intervals and columns. Either
+        all of them or none. The folder is made if it is not there.
 
         Returns the files. Raises InputError where one of them is there and `overwrite` is not set,
         OSError where the disk refuses.
         """
         outputs = outputs_for(Path(path), None)
         levels = tuple(self.intervals)
-        with_atoms = [index for index, frame in enumerate(self.values) if frame.atoms is not None]
-        written = [
-            *outputs.images(levels),
-            *(one for index in with_atoms for one in outputs.atoms(index)),
-            outputs.record,
-        ]
-        there = next((one for one in written if one.exists()), None)
-        if there is not None and not overwrite:
-            raise InputError(f"{there}: exists already; wanted a new name, or overwrite=True")
+        with_atoms = any(frame.atoms is not None for frame in self.values)
+        written = outputs.wanted(levels, with_atoms, len(self.values))
+        there = [one for one in written if one.exists()]
+        own = own_files(outputs, None)
+        if there and not overwrite:
+            raise InputError(f"{there[0]}: exists already; wanted a new name, or overwrite=True")
+        foreign = next((one for one in there if one not in own), None)
+        if foreign is not None:
+            raise InputError(f"{foreign}: was not written by gdn, and stays; wanted a new name")
         outputs.folder.mkdir(parents=True, exist_ok=True)
         sizes = [(self.sampling_angstrom, "Å")] * 2
         source = of_array(Path(path), self.image, leading_axes(self.image.ndim), sizes, "array")
         with ResultFiles(
-            outputs, source, self.sampling_angstrom, "float32", levels, self.signature
+            outputs, source, self.sampling_angstrom, "float32", levels, self.signature, own
         ) as files:
             for index, (result, frame) in enumerate(zip(self, self.values, strict=True)):
                 spread = result.raw_spread if result.spread is None else result.spread

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
@@ -33,12 +34,17 @@ the error is one standard error. Columns: present, cannot tell or absent by the 
 stated false-discovery rate. None of this replaces a second recording of the same object.</p>"""
 
 
+INPUTS = '<script type="application/json" id="gdn-inputs">{}</script>'
+
+
 @dataclass(frozen=True)
 class ReportedRun:
-    """What the page says of the whole run: lines of (name, value), all of it as text."""
+    """What the page says of the whole run: lines of (name, value), all of it as text; and the paths
+    of its inputs, by which the next run knows whose page this is."""
 
     title: str
     facts: list[tuple[str, str]]
+    inputs: list[str] = field(default_factory=list)
 
 
 def write_report(path: Path, run: ReportedRun, ledger: Ledger) -> None:
@@ -54,10 +60,12 @@ def page(run: ReportedRun, ledger: Ledger) -> str:
     frames = "".join(_section(number, e) for number, e in enumerate(ledger.entries) if e.pictures)
     hidden = sum(not e.pictures for e in ledger.entries)
     note = f"<p>{hidden} further frames are in the table only.</p>" if hidden else ""
+    inputs = INPUTS.format(json.dumps(run.inputs).replace("<", "\\u003c"))
     return (
         '<!DOCTYPE html><html lang="en"><head><meta '
         f'charset="utf-8"><title>{escape(run.title)}</title><style>{STYLE}</style>'
-        f"</head><body><h1>{escape(run.title)}</h1>{GUIDE}{_key()}<ul>{pooled}</ul>{_table(ledger.entries)}{note}{frames}"
+        f"{inputs}</head><body><h1>{escape(run.title)}</h1>{GUIDE}{_key()}<ul>{pooled}</ul>"
+        f"{_table(ledger.entries)}{note}{frames}"
         f"<section><h2>How to repeat it</h2><dl>{facts}</dl></section></body></html>\n"
     )
 

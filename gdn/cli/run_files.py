@@ -1,0 +1,169 @@
+"""What a run of `gdn denoise` writes besides the results of each file: its settings, a table of its
+frames, a report. A file of that name that is another run's, or anyone else's, is left alone: the
+new one is called NAME-2, NAME-3 and so on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+import re
+import shlex
+import sys
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gdn import __version__
+from gdn.cli.config import NAME
+
+if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
+    from gdn.batch.run import BatchRun
+    from gdn.report.ledger import Ledger
+
+SUMMARY = "gdn-summary.csv"
+REPORT = "report.html"
+COLUMNS = (
+    "file",
+    "frame",
+    "result",
+    "dose_per_px",
+    "dose_per_A2",
+    "p",
+    "held_out_gain_db",
+    "columns_present",
+    "columns_uncertain",
+    "columns_absent",
+    "seconds",
+    "warnings",
+)
+
+
+class RunFiles:
+    """The names that the files of one run get, found before the work begins.
+
+    `inputs` are the files of the run, or the folder that it watches: with `replacing` (--resume,
+    --overwrite) its own files of an earlier run of nothing else are replaced.
+    """
+
+    def __init__(
+        self, folder: Path, settings: str, inputs: Iterable[Path], replacing: bool, report: bool
+    ) -> None:
+        from gdn.pipeline.previous_results import free_name
+
+        self._settings, self._replacing = settings, replacing
+        self._inputs = {str(path.resolve()) for path in inputs}
+        self.settings = free_name(folder / NAME, self._same_settings)
+        self.summary = free_name(folder / SUMMARY, self._own_summary)
+        self.report = free_name(folder / REPORT, self._own_report) if report else None
+
+    def write_settings(self) -> None:
+        """Write what repeats the run."""
+        from gdn.storage import writing
+
+        with writing(self.settings) as temporary:
+            temporary.write_text(self._settings, encoding="utf-8")
+
+    def write_summary(self, rows: list[dict[str, Any]]) -> None:
+        """Write a line for every frame (rows as `--json` prints them); nothing where there is
+        none."""
+        from gdn.storage import writing
+
+        if not rows:
+            return
+        with (
+            writing(self.summary) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as stream,
+        ):
+            table = csv.writer(stream)
+            table.writerow(COLUMNS)
+            table.writerows(_cells(row) for row in rows)
+
+    def write_report(self, ledger: Ledger, run: BatchRun, skipped: int) -> None:
+        """Write the page, and say where; not where no frame was denoised, as after --resume with
+        nothing left to do: a former page stays."""
+        from gdn.report import html
+
+        if self.report is None or not ledger.frames:
+            return
+        title = f"gdn: {ledger.frames} frames"
+        page = html.ReportedRun(title, _facts(run, skipped), sorted(self._inputs))
+        html.write_report(self.report, page, ledger)
+        print(f"gdn: report: {self.report}", file=sys.stderr)
+
+    def _same_settings(self, path: Path) -> bool:
+        """Whether a settings file says what this run's does, or is of the same inputs and may be
+        replaced."""
+        try:
+            text = path.read_text(encoding="utf-8")
+            if text == self._settings:
+                return True
+            there, ours = tomllib.loads(text), tomllib.loads(self._settings)
+        except (OSError, ValueError):
+            return False
+        names = ("gdn", "FILES", "files", "watch")
+        same = all(there.get(name) == ours.get(name) for name in names)
+        return self._replacing and text.startswith("# gdn denoise --config") and same
+
+    def _own_summary(self, path: Path) -> bool:
+        try:
+            with path.open(newline="", encoding="utf-8") as stream:
+                lines = csv.DictReader(stream)
+                own = tuple(lines.fieldnames or ()) == COLUMNS
+                files = {str(Path(line["file"]).resolve()) for line in lines} if own else {""}
+        except (OSError, ValueError, csv.Error):
+            return False
+        return self._replacing and own and self._covers(files)
+
+    def _own_report(self, path: Path) -> bool:
+        from gdn.report.html import INPUTS
+
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return False
+        found = re.search(INPUTS.format(r"(\[.*?\])"), text)
+        return self._replacing and found is not None and self._covers(set(json.loads(found[1])))
+
+    def _covers(self, files: set[str]) -> bool:
+        """Whether they are all inputs of this run, or in the folder that it watches."""
+        return all(name in self._inputs or str(Path(name).parent) in self._inputs for name in files)
+
+
+def _cells(row: dict[str, Any]) -> list[Any]:
+    dose = None if row["noise"] is None else row["noise"]["dose"]
+    atoms = row["atoms"] or {}
+    return [
+        row["input"],
+        row["frame"],
+        row["output"],
+        _number(dose),
+        _number(None if dose is None else dose / row["sampling_angstrom"] ** 2),
+        _number(row["explained_p"]),
+        _number(row["heldout_gain_db"]),
+        *(atoms.get(name, "") for name in ("present", "cannot_tell", "absent")),
+        "" if row["seconds"] is None else row["seconds"],
+        "; ".join(row["warnings"]),
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _facts(run: BatchRun, skipped: int) -> list[tuple[str, str]]:
+    """What a report says of its run."""
+    facts = [
+        ("command", shlex.join(["gdn", *sys.argv[1:]])),
+        ("model", "; ".join(f"{m.card.name}, sha256 {m.hash}" for m in run.models)),
+        ("seed and restarts", f"{run.options.seed}, {run.options.bank_size}"),
+        ("search", str(run.options.search)),
+        ("judgement", str(run.options.judging)),
+        (
+            "versions",
+            f"gdn {__version__}, Python {platform.python_version()}, {platform.platform()}",
+        ),
+    ]
+    complete = f"{skipped} files whose results were complete before this run (--resume)"
+    return [("not on this page", complete), *facts] if skipped else facts
