@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -59,21 +60,8 @@ def test_a_folder_is_a_batch_and_its_results_are_not(night: Path) -> None:
 
 
 def test_names_from_stdin(night: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "gdn",
-        "denoise",
-        "-",
-        *QUICK,
-        "--json",
-        "-o",
-        str(tmp_path / "out"),
-    ]
     names = f"{night / 'f0.tif'}\n\n{night / 'f*.tif'}\r\n"
-    result = subprocess.run(
-        command, input=names, capture_output=True, text=True, timeout=300, check=False
-    )
+    result = gdn("denoise", "-", *QUICK, "--json", "-o", tmp_path / "out", stdin=names)
     assert result.returncode == 0, result.stderr
     assert [Path(json.loads(line)["input"]).name for line in result.stdout.splitlines()] == [
         "f0.tif",
@@ -155,32 +143,24 @@ def test_watching_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "scope"
     folder.mkdir()
     tifffile.imwrite(folder / "a.tif", noisy_frame((100, 100), 0))
-    command = [
-        sys.executable,
-        "-m",
-        "gdn",
-        "denoise",
-        "--watch",
-        str(folder),
-        *QUICK,
-        "--watch-idle",
-        "6",
-        "--json",
-        "-o",
-        str(tmp_path / "out"),
-    ]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     whole = tmp_path / "whole.tif"
     tifffile.imwrite(whole, noisy_frame((100, 100), 1))
-    content = whole.read_bytes()
-    with (folder / "b.tif").open("wb") as stream:  # written in pieces, as a microscope does
-        for first in range(0, len(content), len(content) // 4 + 1):
-            stream.write(content[first : first + len(content) // 4 + 1])
-            stream.flush()
-            time.sleep(0.5)
-    out, err = running.communicate(timeout=120)
-    assert running.returncode == 0, err
-    assert sorted(Path(json.loads(line)["input"]).name for line in out.splitlines()) == [
+
+    def microscope() -> None:
+        content = whole.read_bytes()
+        with (folder / "b.tif").open("wb") as stream:  # written in pieces
+            for first in range(0, len(content), len(content) // 4 + 1):
+                stream.write(content[first : first + len(content) // 4 + 1])
+                stream.flush()
+                time.sleep(0.5)
+
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(microscope)
+        options = ("--watch-idle", "6", "--json", "-o", tmp_path / "out")
+        done = gdn("denoise", "--watch", folder, *QUICK, *options)
+        written.result()
+    assert done.returncode == 0, done.stderr
+    assert sorted(Path(json.loads(line)["input"]).name for line in done.stdout.splitlines()) == [
         "a.tif",
         "b.tif",
     ]

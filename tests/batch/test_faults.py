@@ -84,11 +84,12 @@ def test_a_disk_with_no_room_at_all(small_disk: Path, tmp_path: Path) -> None:
 
 
 @posix
-def test_a_full_disk_under_the_cache_costs_time_only(small_disk: Path, tmp_path: Path) -> None:
+def test_a_full_disk_under_the_cache_costs_time_only(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (small_disk / "ballast").write_bytes(bytes(1 << 20))
-    command = [sys.executable, "-m", "gdn", "denoise", str(frames(tmp_path)[0]), *QUICK]
-    environment = os.environ | {"GDN_CACHE_DIR": str(small_disk / "cache")}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    monkeypatch.setenv("GDN_CACHE_DIR", str(small_disk / "cache"))
+    result = gdn("denoise", frames(tmp_path)[0], *QUICK)
     assert result.returncode == 0, result.stderr
     assert left_behind(small_disk) == []
 

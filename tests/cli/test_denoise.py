@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -194,22 +191,12 @@ def test_sampling_must_come_from_somewhere(tmp_path: Path) -> None:
     one_line(gdn("denoise", path, *FAST), 1, "n.tif", "--sampling")
 
 
-def test_a_full_cache_folder_costs_nothing(frame_file: Path, tmp_path: Path) -> None:
+def test_a_full_cache_folder_costs_nothing(
+    frame_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "cache").write_text("a file where the cache should be")
-    environment = os.environ | {"GDN_CACHE_DIR": str(tmp_path / "cache")}
-    command = [
-        sys.executable,
-        "-m",
-        "gdn",
-        "denoise",
-        str(frame_file),
-        *FAST,
-        "-o",
-        str(tmp_path / "o"),
-    ]
-    result = subprocess.run(
-        command, capture_output=True, text=True, env=environment, timeout=120, check=False
-    )
+    monkeypatch.setenv("GDN_CACHE_DIR", str(tmp_path / "cache"))
+    result = gdn("denoise", frame_file, *FAST, "-o", tmp_path / "o")
     assert result.returncode == 0, result.stderr
 
 

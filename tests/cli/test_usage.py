@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,26 +56,30 @@ def test_an_unwritable_folder_and_equal_names(frame_file: Path, tmp_path: Path) 
 
 
 def test_denoise_and_demo_never_import_torch(frame_file: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys\nfrom gdn.cli import main\n"
-        "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert "
-        "end.code == 0, end.code\n"
-        "heavy = {'torch', 'abtem', 'matplotlib', 'ase', 'dask', 'onnx'} & "
-        "set(sys.modules)\nassert not heavy, heavy\n"
-    )
-    for arguments in (
-        ["denoise", str(frame_file), *FAST, "-o", str(tmp_path / "o")],
-        ["doctor"],
+    code = """
+import json, sys
+from gdn.cli import main
+for arguments in json.loads(sys.argv[1]):
+    try:
+        main(arguments)
+    except SystemExit as end:
+        assert end.code == 0, (arguments, end.code)
+    heavy = {"torch", "abtem", "matplotlib", "ase", "dask", "onnx"} & set(sys.modules)
+    assert not heavy, (arguments, heavy)
+"""
+    commands = [
         ["demo", "--help"],
-    ):
-        result = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert result.returncode == 0, result.stderr
+        ["doctor"],
+        ["denoise", str(frame_file), *FAST, "-o", str(tmp_path / "o")],
+    ]
+    result = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(commands)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize(
@@ -130,18 +133,15 @@ def test_doctor_says_no_when_nothing_can_run(tmp_path: Path) -> None:
     assert gdn("doctor", "--json").returncode == 0
 
 
-def test_the_shell_completes() -> None:
-    environment = os.environ | {
-        "_GDN_COMPLETE": "complete_bash",
-        "COMP_WORDS": "gdn denoise --re",
-        "COMP_CWORD": "2",
-    }
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; sys.argv = ['gdn']; from gdn.cli import main; main()",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+def test_the_shell_completes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["gdn"])
+    for name, value in (
+        ("_GDN_COMPLETE", "complete_bash"),
+        ("COMP_WORDS", "gdn denoise --re"),
+        ("COMP_CWORD", "2"),
+    ):
+        monkeypatch.setenv(name, value)
+    done = gdn()
     assert done.returncode == 0
     assert {"--restarts", "--report", "--resume", "--residual"} <= set(done.stdout.split())
 

@@ -10,17 +10,17 @@ import pytest
 import tifffile
 
 from tests.helpers.cluster import COPIES, COUNT, OPTIONS, Cluster, picture
-from tests.helpers.commands import gdn_process
+from tests.helpers.commands import gdn
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small low-dose frames, and what one machine makes of them in `alone`."""
     folder = tmp_path_factory.mktemp("frames")
     (folder / "in").mkdir()
     for number in range(COUNT):
         tifffile.imwrite(folder / "in" / f"f{number}.tif", picture(number))
-    done = gdn_process("denoise", "in", "-o", "alone", "--report", *OPTIONS, cwd=folder)
+    done = gdn("denoise", "in", "-o", "alone", "--report", *OPTIONS, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
 

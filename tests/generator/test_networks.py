@@ -36,6 +36,7 @@ def test_without_training_a_flow_changes_nothing() -> None:
 
     from gdn.generator.networks import Generator, initialise
 
+    torch.manual_seed(0)
     generator = Generator(tiny(network=FULL).network)
     initialise(generator, "he")
     u = torch.randn(3, 80)
@@ -50,6 +51,7 @@ def test_every_latent_reaches_the_image() -> None:
 
     from gdn.generator.networks import Generator
 
+    torch.manual_seed(0)
     for changes in (FULL, {"body": "style"}, {"body": "waves"}):
         generator = Generator(tiny(network=changes).network).eval()
         z = torch.randn(1, generator.latent, requires_grad=True)

@@ -1,4 +1,4 @@
-"""The command, in this process or in one of its own, and what to expect of it."""
+"""The command, and what to expect of it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,9 @@ from gdn.cli import main
 FAST = ["--restarts", "16", "--threads", "1"]
 
 
-def gdn_process(
-    *arguments: str | Path, cwd: Path | None = None
+def gdn(
+    *arguments: str | Path | float, cwd: Path | None = None, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
-    command = [sys.executable, "-m", "gdn", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False
-    )
-
-
-def gdn(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """The command in this process, which is a second cheaper than one of its own: its exit code and
     what it wrote."""
     logger, terminated = logging.getLogger("gdn"), signal.getsignal(signal.SIGTERM)
@@ -35,11 +27,14 @@ def gdn(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     said, errors = io.StringIO(), io.StringIO()
     try:
         with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.chdir(cwd or Path.cwd()),
             contextlib.redirect_stdout(said),
             contextlib.redirect_stderr(errors),
-            pytest.raises(SystemExit) as end,
         ):
-            main([str(a) for a in arguments])
+            patch.setattr(sys, "stdin", io.StringIO(stdin))
+            with pytest.raises(SystemExit) as end:
+                main([str(a) for a in arguments])
     finally:
         signal.signal(signal.SIGTERM, terminated)
         logger.handlers, logger.propagate = handlers, propagate

@@ -9,7 +9,7 @@ import pytest
 
 from gdn.simulation.imaging import Optics, oversampled, read_wave
 from gdn.simulation.simulate import seed_of_path
-from tests.helpers.commands import gdn, gdn_process, one_line
+from tests.helpers.commands import gdn, one_line
 from tests.helpers.needs import needs_training
 
 pytestmark = needs_training
@@ -19,7 +19,7 @@ pytestmark = needs_training
 def test_simulate_in_parallel_resumes_and_repeats(tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
     assert (
-        gdn_process(
+        gdn(
             "simulate", a, "--count", "3", "--seed", "9", "--frames", "1", "--workers", "2"
         ).returncode
         == 0

@@ -70,6 +70,7 @@ def test_a_checkpoint_restores_networks_and_counters(tmp_path: Path, tiny_recipe
     from gdn.training.state import State
     from gdn.training.training_step import learning_rate_factor
 
+    torch.manual_seed(0)
     recipe = load_recipe(str(tiny_recipe))
     state = State(recipe, "cpu")
     state.images = 77
@@ -103,6 +104,7 @@ def test_the_study_recipe_is_the_studys() -> None:
 
     from gdn.recipes import Network
 
+    torch.manual_seed(0)
     for patch in (32, 512):
         network = Network(latent=50, patch=patch, base_channels=8, channel_cap=64)
         generator, discriminator = Generator(network), Discriminator(network)
