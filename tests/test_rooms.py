@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+
+from tests.helpers.places import ROOT
 
 GROUND = ("errors", "storage", "restarts", "likelihood", "blas")
 # From the ground up. A package may import those before it, and GROUND.

@@ -102,8 +102,8 @@ def evaluate(
 
     try:
         noises = parse_suite(SUITE if noise == "suite" else noise)
-        unets = _unets(unet)
-        methods = _methods(against, unets)
+        unets = unets_in(unet)
+        methods = methods_named(against, unets)
         original = parse_steps(original_steps)
         denoiser = Denoiser(model, restarts, seed, engine, device=device)
     except (ModelError, EngineError, ValueError) as error:
@@ -146,7 +146,7 @@ def evaluate(
     return 1 if failures else 0
 
 
-def _methods(text: str, unets: dict[str, Comparator]) -> tuple[str, ...]:
+def methods_named(text: str, unets: dict[str, Comparator]) -> tuple[str, ...]:
     """Names of comparators, in order; the user's U-Nets stand where 'unet' does, else last. Those
     whose package is missing are left out, saying so."""
     from gdn.evaluation.comparators import COMPARATORS, NEEDS, available
@@ -179,7 +179,7 @@ def _methods(text: str, unets: dict[str, Comparator]) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def _unets(folders: list[Path]) -> dict[str, Comparator]:
+def unets_in(folders: list[Path]) -> dict[str, Comparator]:
     """The user's U-Nets by name."""
     from gdn.evaluation.comparators import unet_comparators
 

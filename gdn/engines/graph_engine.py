@@ -30,7 +30,9 @@ class GraphEngine(ABC):
     _exact: GraphEngine | None = None
 
     @abstractmethod
-    def _run(self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]) -> list[Array]:
+    def run_graph(
+        self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
+    ) -> list[Array]:
         """Those of the graph's outputs, float32. An input that may not be written stays as it is
         while it lives: a device need be given it once. Raises EngineError if the model lacks the
         graph, OutOfMemory for too large a batch."""
@@ -43,14 +45,15 @@ class GraphEngine(ABC):
         return self._exact
 
     def _run_in_memory(self, graph: Graph, feed: dict[str, Array], *outputs: str) -> list[Array]:
-        """`_run`, the batch halved until it fits; what did not fit once is not tried again."""
+        """`run_graph`, the batch halved until it fits; what did not fit once is not tried again."""
         n = len(next(iter(feed.values())))
         size = min(n, self._most or n)
         try:
             if size == n:
-                return self._run(graph, feed, outputs)
+                return self.run_graph(graph, feed, outputs)
             return joined(
-                self._run(graph, rows(feed, first, size), outputs) for first in range(0, n, size)
+                self.run_graph(graph, rows(feed, first, size), outputs)
+                for first in range(0, n, size)
             )
         except OutOfMemory:
             if size <= 1:
@@ -173,8 +176,11 @@ class Exact(GraphEngine):
         self.engine, self.model = engine, engine.model
         self.name, self.device, self.reason = engine.name, engine.device, engine.reason
 
-    def _run(self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]) -> list[Array]:
-        return self.engine._run(EXACT.get(graph, graph), feed, outputs)
+    def run_graph(
+        self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
+    ) -> list[Array]:
+        """The graph of the engine that it stands before, in single precision."""
+        return self.engine.run_graph(EXACT.get(graph, graph), feed, outputs)
 
     @property
     def exact(self) -> GraphEngine:

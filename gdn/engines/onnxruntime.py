@@ -84,7 +84,7 @@ class OnnxRuntimeEngine(GraphEngine):
             onnxruntime.preload_dlls()
         self.model, self.device, self.reason = model, device, reason
         self._kind, self._number = kind, int(number or 0)
-        self._bound = (
+        self.bound = (
             None if kind == "cpu" else "cuda"
         )  # where inputs and outputs are bound to; None: they are not
         self._threads = (
@@ -94,7 +94,7 @@ class OnnxRuntimeEngine(GraphEngine):
         )
         self._pool = ThreadPoolExecutor(self._threads)
         self._sessions: dict[Graph, onnxruntime.InferenceSession] = {}
-        self._resident: dict[Graph, Resident[Any]] = {}
+        self.resident: dict[Graph, Resident[Any]] = {}
         self._session("generator")
 
     def _session(self, name: Graph) -> onnxruntime.InferenceSession:
@@ -106,7 +106,9 @@ class OnnxRuntimeEngine(GraphEngine):
             provider = PROVIDERS[self._kind]
             try:
                 session = onnxruntime.InferenceSession(
-                    content, options, providers=self._providers(name)
+                    content,
+                    options,
+                    providers=providers_of(self.model, self._kind, name, self._number),
                 )
             except Exception as error:  # onnxruntime raises its own unrelated classes
                 path = self.model.folder / f"{name}.onnx"
@@ -116,33 +118,18 @@ class OnnxRuntimeEngine(GraphEngine):
             if session.get_providers()[0] != provider:
                 raise EngineError(
                     f"onnxruntime fell back to the CPU: device {self.device} needs "
-                    f"{_missing(self._kind)}"
+                    f"{what_is_missing(self._kind)}"
                 )
             self._sessions[name] = session
         return self._sessions[name]
 
-    def _providers(self, graph: Graph) -> list[Any]:
-        """The provider and its options. TensorRT leaves what it cannot do to CUDA."""
-        card = {"device_id": self._number}
-        if self._kind == "cpu":
-            return [PROVIDERS["cpu"]]
-        if self._kind == "cuda":
-            return [(PROVIDERS["cuda"], card)]
-        cached: dict[str, Any] = {}
-        with contextlib.suppress(
-            OSError
-        ):  # its plans lie where ours do: in a folder that only its owner enters
-            cached = {
-                "trt_engine_cache_enable": True,
-                "trt_engine_cache_path": str(plan_folder() / RUNTIMES_OWN),
-            }
-        shapes = _profile(self.model, graph)
-        return [(PROVIDERS["tensorrt"], card | cached | shapes), (PROVIDERS["cuda"], card)]
-
-    def _run(self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]) -> list[Array]:
+    def run_graph(
+        self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
+    ) -> list[Array]:
+        """One batch, in chunks that threads share, or in the memory that is bound."""
         session, kind = self._session(graph), dtype_of(self.model, graph)
         n = len(next(iter(feed.values())))
-        if self._bound is not None:
+        if self.bound is not None:
             most = MOST[kind_of(graph)] if self._kind == "tensorrt" else n  # of the plan's profile
             return joined(
                 self._run_bound(graph, rows(feed, first, most), outputs)
@@ -169,7 +156,7 @@ class OnnxRuntimeEngine(GraphEngine):
         """One batch, inputs and outputs in the card's memory; only what changed goes there, only
         what is asked for comes back."""
         session, kind = self._sessions[graph], dtype_of(self.model, graph)
-        place, number = self._bound, self._number
+        place, number = self.bound, self._number
 
         def upload(name: str, array: Array, former: Any) -> Any:
             typed = np.array(
@@ -181,7 +168,7 @@ class OnnxRuntimeEngine(GraphEngine):
             return onnxruntime.OrtValue.ortvalue_from_numpy(typed, place, number)
 
         def work() -> list[Any]:
-            resident = self._resident.setdefault(graph, Resident(upload))
+            resident = self.resident.setdefault(graph, Resident(upload))
             binding = session.io_binding()
             for name, array in feed.items():
                 binding.bind_ortvalue_input(name, resident.of(name, array))
@@ -201,7 +188,7 @@ class OnnxRuntimeEngine(GraphEngine):
         trace: TracebackType | None,
     ) -> None:
         self._pool.shutdown()
-        self._resident.clear()
+        self.resident.clear()
         self._sessions.clear()
 
 
@@ -213,7 +200,27 @@ def _advice() -> str:
     )
 
 
-def _missing(kind: str) -> str:
+def providers_of(model: Model, kind: str, graph: Graph, number: int = 0) -> list[Any]:
+    """The provider of a `kind` of device and its options, with which onnxruntime opens a graph on
+    card `number`. TensorRT leaves what it cannot do to CUDA."""
+    card = {"device_id": number}
+    if kind == "cpu":
+        return [PROVIDERS["cpu"]]
+    if kind == "cuda":
+        return [(PROVIDERS["cuda"], card)]
+    cached: dict[str, Any] = {}
+    with contextlib.suppress(
+        OSError
+    ):  # its plans lie where ours do: in a folder that only its owner enters
+        cached = {
+            "trt_engine_cache_enable": True,
+            "trt_engine_cache_path": str(plan_folder() / RUNTIMES_OWN),
+        }
+    shapes = _profile(model, graph)
+    return [(PROVIDERS["tensorrt"], card | cached | shapes), (PROVIDERS["cuda"], card)]
+
+
+def what_is_missing(kind: str) -> str:
     """What keeps a provider from starting: a library that it names when loaded, or else the card
     and its driver."""
     path = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{kind}.so"

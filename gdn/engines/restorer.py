@@ -111,9 +111,7 @@ class RestorerSession:
     def _windowed(self, stack: Array) -> Array:
         """The image of a `stack` whose sides are multiples, at once or blended from windows."""
         shape = stack.shape[-2:]
-        pieces = [
-            _windows(n, self._largest, self._overlap, self.model.card.multiple) for n in shape
-        ]
+        pieces = [windows(n, self._largest, self._overlap, self.model.card.multiple) for n in shape]
         if all(len(side) == 1 for side in pieces):
             return self._run(stack)
         total, norm = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
@@ -206,7 +204,7 @@ def _provider(device: str) -> tuple[str, Any]:
     return f"cuda:{number or 0}", ("CUDAExecutionProvider", {"device_id": int(number or 0)})
 
 
-def _windows(
+def windows(
     length: int, largest: int, overlap: int, multiple: int
 ) -> list[tuple[slice, NDArray[np.float32]]]:
     """Windows over an axis, all of one size, with smooth weights: evenly spread, about `overlap` px

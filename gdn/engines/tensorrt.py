@@ -87,7 +87,10 @@ class TensorRTEngine(GraphEngine):
         self._opened = opened or open_device(int(number or 0))
         self._runners: dict[str, Runner] = {}
 
-    def _run(self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]) -> list[Array]:
+    def run_graph(
+        self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
+    ) -> list[Array]:
+        """One batch through its plan."""
         if graph not in self._runners:
             plan = built_plan(self.model, graph, self._library, self._opened)
             self._runners[graph] = Runner(graph, plan, self._library, self._opened)

@@ -58,7 +58,10 @@ class TorchEngine(GraphEngine):
         self._resident: dict[Graph, Resident[torch.Tensor]] = {}
 
     @torch.no_grad()
-    def _run(self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]) -> list[Array]:
+    def run_graph(
+        self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
+    ) -> list[Array]:
+        """One batch through the networks."""
         try:
             tensors = [self._tensor(graph, name, a) for name, a in feed.items()]
             with torch_threads(self._threads):

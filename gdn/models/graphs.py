@@ -77,7 +77,7 @@ def complete_graph(folder: Path, graph: str) -> bytes:
     name = f"{graph}.onnx"
     own = (folder / name).read_bytes()
     try:
-        rest, sources = _without_sources(own)
+        rest, sources = without_sources(own)
         if sources is None:  # of a model older than schema 5
             return (
                 own
@@ -86,10 +86,12 @@ def complete_graph(folder: Path, graph: str) -> bytes:
             )
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
-    return b"".join([rest, _field(GRAPH, b"".join(_weights_for(name, sources, folder / WEIGHTS)))])
+    return b"".join(
+        [rest, encoded_field(GRAPH, b"".join(_weights_for(name, sources, folder / WEIGHTS)))]
+    )
 
 
-def _without_sources(content: bytes) -> tuple[bytes, dict[str, WeightSource] | None]:
+def without_sources(content: bytes) -> tuple[bytes, dict[str, WeightSource] | None]:
     """A graph without that part of its metadata which says what its weights are made of, and that
     (None: it has none). Raises ValueError."""
     rest, sources = [], None
@@ -134,7 +136,7 @@ def _weights_for(graph: str, sources: dict[str, WeightSource], path: Path) -> It
                         "was made with"
                     )
                     raise ValueError(f"{path.name}: {words}")
-                yield _field(INITIALIZER, _tensor(name, value))
+                yield encoded_field(INITIALIZER, _tensor(name, value))
     except (
         SafetensorError,
         TypeError,
@@ -152,7 +154,7 @@ def weights_of(content: bytes) -> bytes:
             for inner, whole, tensor in _fields(payload):
                 if inner == INITIALIZER and _name(tensor).startswith(SHARED.encode()):
                     weights += whole
-    return _field(GRAPH, bytes(weights))
+    return encoded_field(GRAPH, bytes(weights))
 
 
 def restorer_graph(folder: Path) -> bytes:
@@ -183,15 +185,15 @@ def _pieces(name: str, value: NDArray[Any]) -> tuple[bytes, bytes]:
 def _tensor(name: str, value: NDArray[Any]) -> bytes:
     """A TensorProto of float16 or float32."""
     kind = FLOAT16 if value.dtype == np.float16 else FLOAT
-    return _about(name, value.shape, kind) + _field(RAW_DATA, value.tobytes())
+    return _about(name, value.shape, kind) + encoded_field(RAW_DATA, value.tobytes())
 
 
 def _about(name: str, shape: tuple[int, ...], kind: int) -> bytes:
     dims = b"".join(bytes([DIMS << 3]) + _varint(n) for n in shape)
-    return dims + bytes([DATA_TYPE << 3, kind]) + _field(NAME, name.encode())
+    return dims + bytes([DATA_TYPE << 3, kind]) + encoded_field(NAME, name.encode())
 
 
-def _field(number: int, content: bytes) -> bytes:
+def encoded_field(number: int, content: bytes) -> bytes:
     """A field of a length and so many bytes."""
     return _head(number, len(content)) + content
 

@@ -100,7 +100,7 @@ def _cosines(length: int) -> NDArray[np.float32]:
     return np.asarray(scipy.fft.dct(np.eye(length), axis=0, norm="ortho"), dtype=np.float32)
 
 
-def _references(length: int) -> Index:
+def references(length: int) -> Index:
     """First pixels of the reference blocks along an axis."""
     last = length - BLOCK
     return np.append(np.arange(0, last, STEP), last)
@@ -109,7 +109,7 @@ def _references(length: int) -> Index:
 def _matches(pilot: Array, group: int) -> Iterator[tuple[Index, Index]]:
     """First rows and columns, each (references, group), of the blocks most like each reference
     block, in the order of their likeness; a strip of references at a time."""
-    top, left = _references(pilot.shape[0]), _references(pilot.shape[1])
+    top, left = references(pilot.shape[0]), references(pilot.shape[1])
     per_strip = max(1, STRIP // len(left))
     for start in range(0, len(top), per_strip):
         rows = top[start : start + per_strip]
@@ -121,7 +121,7 @@ def _matches(pilot: Array, group: int) -> Iterator[tuple[Index, Index]]:
 
 def _matches_within(pilot: Array, top: Index, left: Index, group: int) -> tuple[Index, Index]:
     side = 2 * REACH + 1
-    flat = _distances(pilot, top, left).reshape(side**2, -1).T
+    flat = distances(pilot, top, left).reshape(side**2, -1).T
     count = min(group, int(np.isfinite(flat).sum(1).min()))
     chosen = np.argpartition(flat, count - 1, axis=1)[:, :count]
     order = np.argsort(np.take_along_axis(flat, chosen, 1), axis=1, kind="stable")
@@ -130,7 +130,7 @@ def _matches_within(pilot: Array, top: Index, left: Index, group: int) -> tuple[
     return at_y + chosen // side - REACH, at_x + chosen % side - REACH
 
 
-def _distances(pilot: Array, top: Index, left: Index) -> NDArray[np.float32]:
+def distances(pilot: Array, top: Index, left: Index) -> NDArray[np.float32]:
     """Mean squared differences (shifts, rows, columns) of the reference blocks from those at every
     shift up to REACH along either axis, rows of shifts first; infinite where a block would leave
     the image, -1 for the reference itself.

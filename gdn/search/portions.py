@@ -34,7 +34,7 @@ log = logging.getLogger("gdn")
 def free_bytes() -> int:
     """Memory this process may still take: what the machine has free, within its control group and
     its address space."""
-    found: list[int] = [psutil.virtual_memory().available, *_left_in_group(_CGROUP)]
+    found: list[int] = [psutil.virtual_memory().available, *left_in_group(_CGROUP)]
     try:
         import resource
 
@@ -46,7 +46,7 @@ def free_bytes() -> int:
     return max(min(found), 0)
 
 
-def _left_in_group(folder: Path) -> list[int]:
+def left_in_group(folder: Path) -> list[int]:
     """What a container's control group (version 2) leaves, if it has a limit."""
     try:
         limit, used = (

@@ -57,7 +57,7 @@ def wave_patches(
     out = np.empty((n, patch, patch), np.float32)
     labels = np.empty((n, LABELS), np.float32)
     for i in range(n):
-        angle = _angle(rng, patch * sampling / 2, wave.cell_angstrom) if augment else 0.0
+        angle = cut_angle(rng, patch * sampling / 2, wave.cell_angstrom) if augment else 0.0
         c, s = np.cos(angle), np.sin(angle)
         reach = min(patch * sampling / 2 * (abs(c) + abs(s)) + 2, wave.cell_angstrom / 2)
         y0, x0 = rng.uniform(reach, wave.cell_angstrom - reach, 2)
@@ -69,7 +69,7 @@ def wave_patches(
     return out, labels
 
 
-def _angle(rng: np.random.Generator, half: float, cell: float) -> float:
+def cut_angle(rng: np.random.Generator, half: float, cell: float) -> float:
     """A random angle at which a square of half-width `half` fits into the cell: beyond its edge the
     periodic neighbour shows. Large patches are turned by multiples of 90 degrees and a little."""
     angle = rng.uniform(0, 2 * np.pi)

@@ -31,7 +31,7 @@ def _network(recipe: Recipe) -> Generator | UNet:
     )
 
 
-def _load_common(mine: nn.Module, its: nn.Module) -> None:
+def load_common(mine: nn.Module, its: nn.Module) -> None:
     """Take `its` weights. A flow and rungs that it lacks, or has in another shape, stay at their
     start, where they change little.
 
@@ -107,10 +107,10 @@ class State:
         """
         generator, encoder = (networks_of_run if is_run(folder) else networks_of_model)(folder)[:2]
         try:
-            _load_common(self.generator, generator)
-            _load_common(self.average, generator)
+            load_common(self.generator, generator)
+            load_common(self.average, generator)
             if self.encoder is not None and encoder is not None:
-                _load_common(self.encoder, encoder)
+                load_common(self.encoder, encoder)
         except RuntimeError:
             raise ValueError(
                 f"{folder}: its networks have another shape than the recipe's; use the recipe "

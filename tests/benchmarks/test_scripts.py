@@ -1,0 +1,131 @@
+"""The benchmarks' scripts at toy size: each runs to its end and prints its table."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.commands import gdn
+from tests.helpers.needs import needs_shared, needs_training
+from tests.helpers.places import SHARED
+from tests.helpers.scripts import run_script
+
+pytestmark = pytest.mark.benchmark
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX")
+def test_damaged_files_by_the_hundred() -> None:
+    """A sample; `benchmarks/hostile.py` alone takes ten thousand."""
+    said = run_script("hostile", "--cases", 200, "--first", 70000)
+    assert "| model | 10 |" in said
+
+
+@needs_training
+def test_the_benchmark_of_engines_runs_without_a_card(tmp_path: Path) -> None:
+    run_script(
+        "gpu",
+        "--seconds",
+        0.05,
+        "--model",
+        "pt-ceo2-64",
+        "--side",
+        300,
+        "--stack",
+        1,
+        "--restarts",
+        16,
+        "--original",
+        1,
+        2,
+        2,
+        "--json",
+        tmp_path / "rows",
+    )
+    rows = {
+        row["engine"]: row for row in map(json.loads, (tmp_path / "rows").read_text().splitlines())
+    }
+    assert len(rows) == 6
+    assert rows["onnxruntime, cpu"]["image_error"] < 1e-5
+    assert rows["torch, cpu"]["gradient_error"] < 1e-3
+    for row in rows.values():
+        assert "reason" in row or (
+            row["map_no_worse"] and row["mean_psnr_db"] > row["original_psnr_db"]
+        )
+
+
+@needs_training
+@needs_shared
+@pytest.mark.parametrize(
+    ("name", "channels"), [("mnist", "1"), ("cifar100_subset", "1"), ("cifar100_subset", "3")]
+)
+def test_digits_and_photographs_train_with_the_study_recipe(
+    tmp_path: Path, name: str, channels: str
+) -> None:
+    result = gdn(
+        "train",
+        "--recipe",
+        "dcgan",
+        "--data",
+        SHARED / f"{name}.npz",
+        "--patch",
+        "32",
+        "--channels",
+        channels,
+        "--images",
+        "144",
+        "-o",
+        tmp_path / "r",
+        "--threads",
+        "1",
+    )
+    assert result.returncode == 0, result.stderr
+    table = run_script(
+        "latent_recovery",
+        tmp_path / "r",
+        "--data",
+        SHARED / f"{name}.npz",
+        "--targets",
+        2,
+        "--restarts",
+        2,
+        "--steps",
+        2,
+        "--lbfgs-steps",
+        2,
+        "--threads",
+        1,
+    )
+    assert table.count("| lbfgs |") == 6
+
+
+@needs_training
+@pytest.mark.slow
+def test_the_instrument_prints_a_row_for_a_run(tmp_path: Path, full_run: Path) -> None:
+    pytest.importorskip("abtem")  # the unseen structures are simulated on the spot
+    said = run_script(
+        "generators",
+        full_run,
+        "--rows",
+        tmp_path / "rows.jsonl",
+        "--tiles",
+        4,
+        "--targets",
+        2,
+        "--samples",
+        16,
+        "--steps",
+        2,
+        "--frames",
+        0,
+        "--threads",
+        1,
+        "--data",
+        tmp_path / "data",
+    )
+    row = json.loads((tmp_path / "rows.jsonl").read_text())
+    assert row["test_2"]["all"]["n"] == 4
+    assert {"precision", "recall", "spectrum_db"} == set(row["likeness"])
+    assert "| full | 80 |" in said

@@ -1,0 +1,126 @@
+"""The calibration of a model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import kstest
+
+from gdn.evaluation.error_samples import Judged, Observation
+from gdn.models import find_model
+from gdn.trust.calibration import (
+    Scaling,
+    SpectrumLaw,
+)
+from gdn.trust.columns import Columns
+from gdn.trust.evidence import Evidence
+from gdn.trust.features import names
+from tests.helpers.needs import needs_training
+from tests.helpers.places import ROOT
+
+
+@needs_training
+def test_calibration_of_made_up_frames_covers_what_it_says() -> None:
+    """Errors whose size a feature knows: the fitted law must find it, on structures it has not
+    seen."""
+    from gdn.evaluation.calibrate import calibrate
+
+    rng = np.random.default_rng(0)
+    observations = [made_up(n, rng) for n in range(40)]
+    flat = SpectrumLaw(
+        scaling=Scaling(mean=[0, 0], scale=[1, 1]), weights=[[[1, -1]]], biases=[[0]]
+    )
+    found = calibrate(observations, flat, "validation", 0)
+    assert found.structures == 40
+    fresh = [made_up(100 + n, rng) for n in range(20)]
+    features = np.concatenate([o.pixels for o in fresh])
+    error = np.abs(np.concatenate([o.errors for o in fresh]))
+    inside = 100 * (error[:, None] <= found.spread.half_widths(features)).mean(0)
+    np.testing.assert_allclose(inside, [50, 68.27, 90, 99], atol=4)
+    noisy = features[:, 0] > -2.5
+    assert 100 * (
+        error[noisy] <= found.spread.half_widths(features[noisy])[:, 2]
+    ).mean() == pytest.approx(90, abs=6)
+    ratio = [
+        np.mean(o.errors**2) / np.mean(found.spread.half_widths(o.pixels)[:, 1] ** 2) for o in fresh
+    ]
+    assert found.spread.frame_factor == pytest.approx(np.median(ratio), rel=0.2)
+    assert 0.01 < found.spread.frame_log_error < 0.5
+    far = [found.fit.tiles.distances(o.tiles, np.full(1, o.level)) for o in fresh]
+    assert kstest(found.fit.tile_p(np.concatenate(far)), "uniform").pvalue > 0.001
+    frames = [found.fit.frame_p(d, o.rings, o.level) for d, o in zip(far, fresh, strict=True)]
+    assert kstest(frames, "uniform").pvalue > 0.001
+    assert (
+        found.fit.frame_p(10 * far[0], fresh[0].rings + np.array([20, -20]), fresh[0].level) < 0.03
+    )
+
+    evidence = np.concatenate([o.drawn[0].evidence.features() for o in fresh])
+    true = np.concatenate([o.drawn[0].true for o in fresh])
+    assert abs(found.columns.drawn.probability(evidence).mean() - true.mean()) < 0.1
+    with pytest.raises(ValueError, match="at least 20"):
+        calibrate(observations[:10], flat, "validation", 0)
+
+
+def made_up(structure: int, rng: np.random.Generator) -> Observation:
+    pixels = rng.normal(-3, 1, (300, 3))
+    errors = rng.laplace(size=300) * np.exp(pixels[:, 0])
+    tiles = rng.standard_normal((1, len(names())))
+
+    def judged(n: int, drawn: bool) -> Judged:
+        nats = rng.normal(2, 3, n)
+        true = rng.uniform(size=n) < 1 / (1 + np.exp(-nats))
+        one = np.ones(n)
+        columns = Columns(np.zeros((n, 2)), one, 0.5 * one, np.full(n, drawn))
+        return Judged(
+            columns, Evidence(nats, 4 * one, 0.1 * one, one, one), true, rng.rayleigh(0.05, n)
+        )
+
+    return Observation(
+        structure=structure,
+        level=float(rng.normal(-2, 0.5)),
+        pixels=pixels,
+        errors=errors,
+        tiles=tiles,
+        rings=rng.standard_normal(2),
+        drawn=[judged(30, True)] * 2,
+        sites=[judged(8, False)] * 2,
+    )
+
+
+pytestmark = needs_training
+
+
+def test_a_model_of_any_crystal_is_not_calibrated_on_ours(tmp_path: Path, dataset: Path) -> None:
+    from gdn.evaluation.calibration_run import calibrate_folder
+
+    model = shutil.copytree(ROOT / "gdn" / "models" / "pt-ceo2-64", tmp_path / "any")
+    card = json.loads((model / "model.json").read_text())
+    card["recipe"]["specimen"] = {"source": "any"}
+    (model / "model.json").write_text(json.dumps(card))
+    with pytest.raises(
+        ValueError, match=r"the recipe is of .any., which .gdn simulate. does not make"
+    ):
+        calibrate_folder(model, dataset, 20)
+
+
+def test_a_model_is_calibrated_on_frames_imaged_as_its_training_images_were(dataset: Path) -> None:
+    from gdn.evaluation.calibration_run import CalibrationTask, clean_view
+
+    card = find_model("pt-ceo2-64").card
+    path = min((dataset / "waves").glob("*.npz"))
+    seen = []
+    for blur in (0.05, 0.8):
+        changed = card.model_copy(
+            update={"recipe": card.recipe | {"imaging": {"blur_angstrom": [blur, blur]}}}
+        )
+        image = clean_view(
+            CalibrationTask(number=0, path=path, view=0, model=Path("unused"), seed=0),
+            changed,
+            np.random.default_rng(0),
+        )
+        seen.append(np.abs(np.diff(image)).mean())
+    assert seen[0] > 1.5 * seen[1] > 0

@@ -1,0 +1,64 @@
+"""The noise law of tiles, latents of restarts, and what a cache keeps."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import poisson
+
+from gdn.likelihood import mean_derivative, negative_log_likelihood
+from gdn.restarts import restart_latents
+from gdn.storage import evict
+from tests.helpers.tiles import made_tiles
+
+
+def test_poisson_likelihood_is_scipys(rng: np.random.Generator) -> None:
+    data, x = made_tiles(rng)
+    other = 19 * np.ones_like(x)
+    ours = negative_log_likelihood(20 * x, data) - negative_log_likelihood(other, data)
+    logs = poisson.logpmf(data.counts, other) - poisson.logpmf(data.counts, 20 * x)
+    np.testing.assert_allclose(ours, (logs * data.weights).sum((1, 2)), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (1.0, 5.0), (0.0, 4.0)])
+def test_mean_derivative_is_the_derivative(
+    rng: np.random.Generator, alpha: float, beta: float
+) -> None:
+    data, x = made_tiles(rng, alpha=alpha, beta=beta)
+    mu = (18 * x).astype(np.float64)
+    direction = rng.standard_normal(mu.shape)
+    step = 1e-4
+    up, down = (negative_log_likelihood(mu + s * step * direction, data) for s in (1, -1))
+    slope = (mean_derivative(mu, data) * direction).sum((1, 2))
+    np.testing.assert_allclose((up - down) / (2 * step), slope, rtol=1e-3)
+
+
+def test_each_restart_has_its_own_seed() -> None:
+    whole = restart_latents(5, range(50), 8)
+    np.testing.assert_array_equal(whole[30:], restart_latents(5, range(30, 50), 8))
+    assert not np.allclose(whole, restart_latents(6, range(50), 8))
+    many = restart_latents(1, range(2000), 8)
+    assert abs(many.mean()) < 0.05
+    assert many.std() == pytest.approx(1, abs=0.02)
+
+
+def test_cache_forgets_the_least_recently_used(tmp_path: Path) -> None:
+    for age, name in enumerate(("new", "middle", "old")):
+        path = tmp_path / f"{name}.npy"
+        path.write_bytes(bytes(1000))
+        os.utime(path, (time.time() - 100 * age,) * 2)
+    for name, age in ((".dead.1.part.npy", 2 * 86_400), (".living.2.part.npy", 10)):
+        (tmp_path / name).write_bytes(b"")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    assert [p.name for p in evict(tmp_path, 2500)] == ["old.npy"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        ".living.2.part.npy",
+        "middle.npy",
+        "new.npy",
+    ]
+    evict(tmp_path, 0)
+    assert not list(tmp_path.glob("[!.]*"))

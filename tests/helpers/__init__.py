@@ -1,0 +1,1 @@
+"""What several tests use. No test is in here, and no test imports another."""

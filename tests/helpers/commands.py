@@ -1,0 +1,54 @@
+"""The command, and what to expect of it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gdn.cli import main
+
+FAST = ["--restarts", "16", "--threads", "1"]
+
+
+def gdn(
+    *arguments: str | Path | float, cwd: Path | None = None, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """The command in this process, which is a second cheaper than one of its own: its exit code and
+    what it wrote."""
+    logger, terminated = logging.getLogger("gdn"), signal.getsignal(signal.SIGTERM)
+    handlers, propagate = logger.handlers, logger.propagate
+    said, errors = io.StringIO(), io.StringIO()
+    try:
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.chdir(cwd or Path.cwd()),
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(errors),
+        ):
+            patch.setattr(sys, "stdin", io.StringIO(stdin))
+            with pytest.raises(SystemExit) as end:
+                main([str(a) for a in arguments])
+    finally:
+        signal.signal(signal.SIGTERM, terminated)
+        logger.handlers, logger.propagate = handlers, propagate
+    return subprocess.CompletedProcess(
+        arguments, end.value.code, said.getvalue(), errors.getvalue()
+    )
+
+
+def one_line(result: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert any(all(w in line for w in words) for line in lines), result.stderr
+
+
+def left_behind(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.rglob("*") if ".part" in p.name)
