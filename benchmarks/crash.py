@@ -59,7 +59,7 @@ def content(folder: Path) -> dict[str, object]:
     """Every final file: images and tables as bytes, records without clock and place."""
     found: dict[str, object] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name == "gdn-run.toml":
+        if path.name.startswith(".") or path.name.startswith("gdn-"):
             continue
         found[path.name] = (
             stripped(json.loads(path.read_text())) if path.suffix == ".json" else path.read_bytes()

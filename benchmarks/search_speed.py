@@ -172,7 +172,7 @@ def whole_command(
     run([*command, str(folder / "one.tif")])
     single = [run([*command, str(folder / "one.tif")]) for _ in range(3)]
     stack = run([*command, str(folder / "stack.tif")])
-    stages = json.loads((folder / "out" / "one.json").read_text())["frames"][0]["stages"]
+    stages = json.loads((folder / "out" / "one_gdn.json").read_text())["frames"][0]["stages"]
     seconds = float(np.median([s for s, _ in single]))
     print(
         f"\n{FRAME}x{FRAME} at {sampling:.3g} Å/px, whole command: {seconds:.2f} s, "

@@ -79,7 +79,7 @@ def check_free(
     record = read_record(outputs.record)
     if record is not None and outputs.record not in own:
         other = record["input"].get("path") if isinstance(record["input"], dict) else None
-        raise FrameError(f"{foreign}: is the result of another input ({other}); {CHOOSE}")
+        raise FrameError(f"{foreign}: is the result of another input ({other or "an array"}); {CHOOSE}")
     raise FrameError(
         f"{foreign}: is there already, and no record of gdn's says that it is a result of "
         f"{source or 'this array'}; {CHOOSE}"

@@ -115,7 +115,7 @@ def test_a_limit_on_file_sizes(tmp_path: Path) -> None:
     ]
     result = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, check=False)
     one_line(result, 1, "f1_denoised.tif: File too large")
-    assert sorted(p.name for p in out.glob("*.json")) == ["f0_gdn.json", "f2.json", "f3.json"]
+    assert sorted(p.name for p in out.glob("*.json")) == [f"f{n}_gdn.json" for n in (0, 2, 3)]
     assert left_behind(out) == []
 
 
@@ -140,7 +140,7 @@ def test_closed_files_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     closed.chmod(0o555)
     monkeypatch.setenv("GDN_CACHE_DIR", str(closed / "cache"))  # costs time only
     one_line(as_anybody(*names, "-o", out), 1, "f1.tif: Permission denied")
-    assert sorted(p.stem for p in out.glob("*.json")) == ["f0", "f2", "f3"]
+    assert sorted(p.name for p in out.glob("*.json")) == [f"f{n}_gdn.json" for n in (0, 2, 3)]
     night.chmod(0o555)
     one_line(as_anybody(names[0]), 1, "Permission denied")  # beside the input
     one_line(as_anybody(names[0], "-o", closed), 2, "cannot write there")
@@ -186,8 +186,9 @@ def test_two_processes_in_one_folder_and_one_cache(tmp_path: Path, kind: str) ->
 
 def test_a_stack_that_fails_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     stack = np.stack([noisy_frame((100, 100), n) for n in range(3)]).astype(np.float32)
-    stack[2] = 7  # constant
     tifffile.imwrite(tmp_path / "s.tif", stack, photometric="minisblack")
+    content = (tmp_path / "s.tif").read_bytes()
+    (tmp_path / "s.tif").write_bytes(content[: len(content) - 20_000])
     result = gdn("denoise", tmp_path / "s.tif", *QUICK, "--atoms", "-o", tmp_path / "out")
-    one_line(result, 1, "s.tif: frame 2 is constant")
+    one_line(result, 1, "s.tif: 2 of 3 frames are there; the file is cut off")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["gdn-run.toml"]

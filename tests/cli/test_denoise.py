@@ -46,10 +46,11 @@ def test_denoise_writes_three_files_and_a_row(frame_file: Path, tmp_path: Path) 
     assert record["model"]["sha256"]
     assert record["frames"][0]["objectives"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "frame_gdn.json",
         "frame_denoised.tif",
+        "frame_gdn.json",
         "frame_spread.tif",
         "gdn-run.toml",
+        "gdn-summary.csv",
     ]
 
 
@@ -166,7 +167,8 @@ def test_one_bad_file_does_not_stop_the_others(tmp_path: Path) -> None:
     assert [json.loads(line)["input"] for line in result.stdout.splitlines()] == [
         str(tmp_path / "good.tif")
     ]
-    names = ["gdn-run.toml", "good_gdn.json", "good_denoised.tif", "good_spread.tif"]
+    run = ["gdn-run.toml", "gdn-summary.csv"]
+    names = [*run, "good_denoised.tif", "good_gdn.json", "good_spread.tif"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names
     assert not left_behind(tmp_path)
 
@@ -203,7 +205,7 @@ def test_a_full_cache_folder_costs_nothing(
 def test_denoise_by_the_original_method(frame_file: Path) -> None:
     done = gdn("denoise", frame_file, "--method", "original", "--original-steps", "2,3,5", "--json")
     assert done.returncode == 0, done.stderr
-    record = json.loads(frame_file.with_suffix(".json").read_text())
+    record = json.loads(frame_file.with_name(f"{frame_file.stem}_gdn.json").read_text())
     record["search"].pop("judging")
     assert record["search"] == {
         "method": "original",
@@ -253,7 +255,7 @@ def test_a_run_says_how_far_to_trust_it(tmp_path: Path) -> None:
     expected = [
         f"one{end}"
         for end in (
-            ".json",
+            "_gdn.json",
             "_atoms.csv",
             "_atoms.png",
             "_denoised.tif",
@@ -264,7 +266,9 @@ def test_a_run_says_how_far_to_trust_it(tmp_path: Path) -> None:
     ]
     names = sorted(p.name for p in out.iterdir())
     assert [n for n in names if n.startswith("one")] == sorted(expected)
-    assert {"two_atoms_0001.csv", "two_atoms_0001.png", "report.html"} <= set(names)
+    assert {"two_atoms_0000.csv", "two_atoms_0001.csv", "two_atoms_0001.png", "report.html"} <= set(
+        names
+    )
     narrow, middle, wide = (
         tifffile.imread(out / f"one_{n}.tif") for n in ("interval50", "spread", "interval90")
     )

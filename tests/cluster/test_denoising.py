@@ -54,7 +54,7 @@ def test_results_are_those_of_one_machine(frames: Path, workers: int) -> None:
 
 def test_resume_goes_on_in_either_mode_and_failures_are_said(frames: Path) -> None:
     shutil.copytree(frames / "alone", frames / "mixed")
-    for name in ("f1_gdn.json", "f4_spread.tif"):
+    for name in ("f1_denoised.tif", "f4_spread.tif"):
         (frames / "mixed" / name).unlink()
     before = (frames / "mixed" / "f0_gdn.json").stat().st_mtime_ns
     refused = gdn("denoise", "in", "-o", "mixed", "--cluster", "local:1", *OPTIONS, cwd=frames)

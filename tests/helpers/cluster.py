@@ -154,4 +154,4 @@ def all_there_once(folder: Path, frames: Path, output: str) -> None:
                     mine, tifffile.imread(frames / "alone" / f"f{number}_{what}.tif")
                 )
     names = [p.name for p in (folder / "out").iterdir() if not p.name.startswith(".")]
-    assert len(names) == COPIES * COUNT * 3 + 1  # and gdn-run.toml
+    assert len(names) == COPIES * COUNT * 3 + 2  # and gdn-run.toml, gdn-summary.csv
