@@ -78,8 +78,9 @@ def check_free(
         return
     record = read_record(outputs.record)
     if record is not None and outputs.record not in own:
-        other = record["input"].get("path") if isinstance(record["input"], dict) else None
-        raise FrameError(f"{foreign}: is the result of another input ({other or "an array"}); {CHOOSE}")
+        described = record["input"] if isinstance(record["input"], dict) else {}
+        other = described.get("path") or "an array"
+        raise FrameError(f"{foreign}: is the result of another input ({other}); {CHOOSE}")
     raise FrameError(
         f"{foreign}: is there already, and no record of gdn's says that it is a result of "
         f"{source or 'this array'}; {CHOOSE}"
