@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ def imported(path: Path) -> Iterator[str]:
             )
 
 
+@cache
 def arrows() -> set[tuple[str, str, str]]:
     """(package, what it imports, file)."""
     root = ROOT / "gdn"

@@ -32,8 +32,9 @@ from tests.helpers.frames import noisy_frame
 )
 def test_good_frames_have_no_bad_pixels(noise: Noise) -> None:
     for frame in demo_frames():
-        assert find_defects(noise.apply(frame.image, 1)).bad is None
-        assert find_defects(noise.apply(frame.image, 1)).notes == []
+        found = find_defects(noise.apply(frame.image, 1))
+        assert found.bad is None
+        assert found.notes == []
 
 
 @pytest.mark.parametrize("dose", [0.2, 0.45, 20.0, 400.0])

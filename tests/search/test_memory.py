@@ -29,7 +29,7 @@ PLENTY = 2**40
 
 
 def denoised(settings: SearchSettings | None = None) -> FrameResult:
-    frame = noisy_frame((200, 230)).astype(np.float32)
+    frame = noisy_frame((130, 150)).astype(np.float32)
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         return denoise_frame(
             frame, 0.2, engine, bank_for(engine, 0, 32), settings or SearchSettings()
