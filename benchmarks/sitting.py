@@ -29,7 +29,7 @@ import torch
 from gdn.simulation.breadth import WavePool, any_structure
 from gdn.simulation.structures import seeds_of
 from gdn.simulation.workers import StructureWorkers
-from gdn.training.restorer_network import RestorerShape
+from gdn.generator.restorer_network import RestorerShape
 from gdn.training.restoring import RestorerRecipe, RestorerRun, train_restorer
 
 

@@ -113,7 +113,7 @@ def restorer_sitting(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    from gdn.training.restorer_network import Restorer, RestorerShape
+    from gdn.generator.restorer_network import Restorer, RestorerShape
 
     folder = tmp_path_factory.mktemp("sitting")
     torch.manual_seed(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from gdn.batch.inputs import Named, Planned, gather, plan
 from gdn.batch.inputs import watch as watch_folder
 from gdn.batch.run import BatchRun, Tally, process, refusals
 from gdn.batch.terminal import UsageFault, usage_fault
+from gdn.cli.adapting import SECONDS, adapted_groups
 from gdn.cli.common import need, writable_folder
 from gdn.cli.config import load, text_of
 from gdn.cli.help import INPUT, MACHINE, OUTPUT, SEARCH, TRUST, Grouped
@@ -163,6 +165,25 @@ def denoise(
         "single best find, refined longer.",
         rich_help_panel=SEARCH,
     ),
+    adapt: bool = typer.Option(
+        False,
+        "--adapt",
+        help="First learn from the frames themselves: a network tuned on them joins the "
+        "candidates. Files of one pixel size and noise are one recording, each stack is one.",
+        rich_help_panel=SEARCH,
+    ),
+    adapt_seconds: float = typer.Option(
+        SECONDS, min=1, help="Learn from a recording for so long.", rich_help_panel=SEARCH
+    ),
+    adapt_steps: int | None = typer.Option(
+        None, min=1, help="Learn exactly so many steps instead.", rich_help_panel=SEARCH
+    ),
+    adapted: Path | None = typer.Option(
+        None,
+        metavar="DIR",
+        help="Use what 'gdn adapt' left, in place of --adapt; needs no torch.",
+        rich_help_panel=SEARCH,
+    ),
     seed: int = typer.Option(0, min=0, help="Seed of the restarts.", rich_help_panel=SEARCH),
     residual: bool = typer.Option(
         True,
@@ -267,7 +288,7 @@ def denoise(
       gdn denoise night1 -o clean --cluster tcp://head:8786
     """
     from gdn.engines.base import EngineError
-    from gdn.models import ModelError
+    from gdn.models import ModelError, find_any
     from gdn.pipeline.denoise_file import FileSettings
     from gdn.pipeline.open_models import models_named
     from gdn.pipeline.options import Options
@@ -278,6 +299,8 @@ def denoise(
     if sampling is not None and not 0 < sampling < 1000:
         raise UsageFault(f"--sampling {sampling:g}: must be positive, in Å per pixel")
     _check_source(files, watch, cluster)
+    if adapt:
+        _check_adapt(watch, adapted, method)
     inputs = gather(files, recursive, null) if files else []
     try:
         options = Options(
@@ -307,6 +330,8 @@ def denoise(
             style=OutputStyle(kind, dtype),
         )
         models = models_named(model)
+        if adapted is not None:
+            models.append(find_any(str(adapted)))
         options.check_models(models)
     except (ModelError, EngineError, ValueError) as error:
         raise usage_fault(error) from None
@@ -340,6 +365,12 @@ def denoise(
         if watch is not None:
             found = watch_folder(watch, output, reading.style, idle)
             _process(found, None, cluster, run, ledger, tally)
+        elif adapt:
+            learning = adapt_seconds, adapt_steps, seed, threads
+            with adapted_groups(planned, reading, options.noise_model, learning) as groups:
+                for files_of_group, tuned in groups:
+                    its = replace(run, models=[*models, tuned]) if tuned is not None else run
+                    _process(iter(files_of_group), files_of_group, cluster, its, ledger, tally)
         else:
             _process(iter(planned), planned, cluster, run, ledger, tally)
     finally:  # also of what was done before Ctrl-C
@@ -366,6 +397,17 @@ def _check_source(files: list[str] | None, watch: Path | None, cluster: str | No
             raise UsageFault("--watch waits for files on this machine: not together with --cluster")
     if watch is not None and not watch.is_dir():
         raise UsageFault(f"--watch {watch}: no such folder")
+
+
+def _check_adapt(watch: Path | None, adapted: Path | None, method: str) -> None:
+    """Raises UsageFault where there is nothing to learn from yet, or no use for it."""
+    need("torch", "adapt")
+    if watch is not None:
+        raise UsageFault("--adapt learns from all frames first: not together with --watch")
+    if adapted is not None:
+        raise UsageFault("--adapt learns, --adapted takes what was learned: one of them")
+    if method != "gdn":
+        raise UsageFault(f"--adapt: not with --method {method}, which mixes nothing")
 
 
 def _planned(inputs: list[Named], run: BatchRun, tally: Tally) -> list[Planned]:

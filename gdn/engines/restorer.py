@@ -179,7 +179,7 @@ def open_restorer(
 
 
 def _moments(frame: Array, valid: Array) -> tuple[np.float32, np.float32]:
-    """Mean and standard deviation of the valid pixels, as `gdn.training.restorer_network.moments`
+    """Mean and standard deviation of the valid pixels, as `gdn.generator.restorer_network.moments`
     has them."""
     values = frame[valid > 0] if (valid == 0).any() else frame
     mean = float(values.mean(dtype=np.float64)) if values.size else 0.0

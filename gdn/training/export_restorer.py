@@ -15,9 +15,9 @@ from torch import Tensor
 
 from gdn import __version__
 from gdn.generator.onnx_files import OPSET, quiet_onnx_export, replace_folder, round_to_half
+from gdn.generator.restorer_network import Restorer, RestorerShape, moments
 from gdn.models import MODEL_SCHEMA, SLOTS, RestorerCard, SpecimenCard, load_any, sha256_of
 from gdn.models.graphs import restorer_graph
-from gdn.training.restorer_network import Restorer, RestorerShape, moments
 
 WEIGHTS, ABOUT = "restore.safetensors", "restore.json"  # what a training of a restorer leaves
 # largest difference from torch, as a share of the largest difference of the image from its mean

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gdn.generator.restorer_network import Restorer, RestorerShape, moments
 from gdn.generator.torch_globals import own_random_numbers
 from gdn.models import SLOTS
 from gdn.simulation.breadth import AnyCrystal, WavePool
 from gdn.simulation.conditions import Draws
 from gdn.simulation.detectors import observe
 from gdn.training.muon import Muon
-from gdn.training.restorer_network import Restorer, RestorerShape, moments
 
 HELD_OUT_SEED = 2**40
 HELD_OUT_DOSES = (5.0, 15.0, 100.0)  # electrons a pixel

@@ -24,7 +24,7 @@ from gdn.recipes import Recipe
 from gdn.simulation.breadth import any_structure
 from gdn.simulation.structures import seeds_of
 from gdn.simulation.workers import StructureWorkers
-from gdn.training.restorer_network import Restorer, RestorerShape
+from gdn.generator.restorer_network import Restorer, RestorerShape
 from gdn.training.state import State
 from gdn.training.timed_run import ResidentRun
 

@@ -104,7 +104,7 @@ def test_any_size_is_torchs_image(
     from safetensors.torch import load_file
 
     from gdn.generator.onnx_files import round_to_half
-    from gdn.training.restorer_network import Restorer, RestorerShape
+    from gdn.generator.restorer_network import Restorer, RestorerShape
 
     network = Restorer(RestorerShape((8, 8), (1, 1)))
     network.load_state_dict(load_file(str(restorer_sitting / "restore.safetensors")))

@@ -36,7 +36,7 @@ from gdn.simulation.renderer import (
 from gdn.simulation.scattering import HEAVIEST, projected_potential, wavelength_angstrom
 from gdn.simulation.specimens import random_specimen
 from gdn.simulation.structures import CELL_ANGSTROM, Structure, random_structure
-from gdn.training.restorer_network import Restorer, RestorerShape
+from gdn.generator.restorer_network import Restorer, RestorerShape
 
 CELL = CELL_ANGSTROM
 WAVELENGTH = wavelength_angstrom(300e3)

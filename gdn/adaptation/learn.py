@@ -1,0 +1,192 @@
+"""The restorer's weights moved on a recording's own counts, for as long as counts kept aside
+gain."""
+gain."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gdn.adaptation.lessons import Lesson, held_out_nats
+from gdn.generator.restorer_network import Restorer
+from gdn.generator.torch_globals import torch_threads
+from gdn.likelihood import Array
+from gdn.models import SLOTS
+
+JUDGED = 4  # frames at most by which it is told whether learning gains
+PATIENCE = 6  # looks at them without a gain, after which it ends
+GAIN = 0.5  # nats: less is no gain
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningSettings:
+    """For how long and how fast. `seconds` of the clock, or exactly so many `steps`, which repeats
+    a run to the bit on the same machine with the same `threads`."""
+
+    seconds: float = 60.0
+    steps: int | None = None
+    rate: float = 1e-4
+    window: int = 128  # px of the network, of what is learned from at a time
+    batch: int = 2
+    look_every: int = 12  # steps
+    average: float = 0.97  # of the weights, a step
+    seed: int = 0
+    threads: int | None = None
+
+
+@dataclass
+class Learned:
+    """The `weights` by their names in torch, and how they came about: `steps`, and the `curve` of
+    (step, seconds, nats gained on the kept counts); `best` of its steps."""
+
+    weights: dict[str, Tensor]
+    steps: int = 0
+    best: int = 0
+    curve: list[tuple[int, float, float]] = field(default_factory=list)
+
+    def record(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "steps": self.steps,
+            "best_step": self.best,
+            "gain_nats": round(max((nats for *_, nats in self.curve), default=0.0), 2),
+            "curve": [[step, round(s, 1), round(nats, 2)] for step, s, nats in self.curve],
+        }
+
+
+def learn(
+    network: Restorer,
+    lessons: Sequence[Lesson],
+    settings: LearningSettings,
+    progress: Callable[[float, float], None] = lambda share, nats: None,
+) -> Learned:
+    """Tune `network` on `lessons` and return the best weights met, those at the start where nothing
+    gained. `progress` hears of the share that is done and the nats gained so far. Ctrl-C ends it
+    with the best so far."""
+    rng = np.random.default_rng([settings.seed, 0xADA])
+    chosen = [lessons[int(i)] for i in np.linspace(0, len(lessons) - 1, min(JUDGED, len(lessons)))]
+    best = Learned({name: value.clone() for name, value in network.state_dict().items()})
+    average = {name: value.clone() for name, value in network.state_dict().items()}
+    optimiser = torch.optim.Adam(network.parameters(), lr=settings.rate, betas=(0.9, 0.99))
+    begun, without = time.monotonic(), 0
+    with torch_threads(settings.threads):
+        start = images(network, chosen)
+        try:
+            while without < PATIENCE and not _over(best.steps, begun, settings):
+                _step(network, optimiser, lessons, settings, best.steps, rng)
+                best.steps += 1
+                _average(average, network, min(settings.average, best.steps / (best.steps + 9)))
+                if best.steps % settings.look_every == 0:
+                    nats = held_out_nats(chosen, _of(network, average, chosen), start)
+                    spent = time.monotonic() - begun
+                    gained = nats > max((n for *_, n in best.curve), default=0.0) + GAIN
+                    best.curve.append((best.steps, spent, nats))
+                    without = 0 if gained else without + 1
+                    if gained:
+                        best.best = best.steps
+                        best.weights = {name: value.clone() for name, value in average.items()}
+                    progress(_done(best.steps, spent, settings), max(nats, 0.0))
+        except KeyboardInterrupt:  # the best so far is a result
+            pass
+    return best
+
+
+def _over(steps: int, begun: float, settings: LearningSettings) -> bool:
+    if settings.steps is not None:
+        return steps >= settings.steps
+    return time.monotonic() - begun >= settings.seconds
+
+
+def _done(steps: int, spent: float, settings: LearningSettings) -> float:
+    return min(1.0, spent / settings.seconds if settings.steps is None else steps / settings.steps)
+
+
+def _step(
+    network: Restorer,
+    optimiser: torch.optim.Optimizer,
+    lessons: Sequence[Lesson],
+    settings: LearningSettings,
+    number: int,
+    rng: np.random.Generator,
+) -> None:
+    """One step on a batch of windows, each turned and reflected at random."""
+    multiple = network.shape.multiple
+    picked = [lessons[int(rng.integers(len(lessons)))] for _ in range(settings.batch)]
+    sides = [
+        min(settings.window, *(n // multiple * multiple for n in p.counts.shape)) for p in picked
+    ]
+    side = max(min(sides), multiple)
+    frames = torch.zeros(settings.batch, SLOTS, side, side)
+    mask, target = torch.zeros_like(frames), torch.zeros(settings.batch, 1, side, side)
+    scale = torch.zeros(settings.batch, 1, 1, 1)
+    for i, lesson in enumerate(picked):
+        counts, others, share, valid = _window(lesson, side, rng)
+        frames[i, 0], mask[i, 0] = torch.from_numpy(counts), torch.from_numpy(valid)
+        # What the network returns is in units of what it is given.
+        target[i, 0] = torch.from_numpy(others * np.float32(share / (1 - share)))
+        mean = float(lesson.counts.mean()) * share
+        # Every dose counts alike: the variance of such a target, signal aside.
+        scale[i] = (1 - share) / float(lesson.law.of_part(share).variance(mean))
+    for group in optimiser.param_groups:
+        group["lr"] = settings.rate * min(1.0, (number + 1) / 10)
+    optimiser.zero_grad()
+    error = (network(frames * mask, mask) - target) ** 2 * scale * mask[:, :1]
+    error.mean().backward()
+    optimiser.step()
+
+
+def _window(
+    lesson: Lesson, side: int, rng: np.random.Generator
+) -> tuple[Array, Array, float, Array]:
+    """Counts, those to be predicted, the share of the former, and where they are valid, in a random
+    window; a frame smaller than that is mirrored."""
+    rows, columns = lesson.counts.shape
+    y, x = (int(rng.integers(max(n - side, 0) + 1)) for n in (rows, columns))
+    at = slice(y, y + side), slice(x, x + side)
+    first, rest, share = lesson.pair(at, rng)
+    valid = np.ones_like(first) if lesson.valid is None else lesson.valid[at]
+    turn = int(rng.integers(8))
+    beyond = [(0, max(side - n, 0)) for n in first.shape]
+    pieces = []
+    for array in (first, rest, valid):
+        turned = np.rot90(np.pad(array, beyond, mode="symmetric"), turn % 4)
+        pieces.append(np.ascontiguousarray(turned[:, ::-1] if turn >= 4 else turned, np.float32))
+    return pieces[0], pieces[1], share, pieces[2]
+
+
+@torch.no_grad()
+def _average(average: dict[str, Tensor], network: Restorer, keep: float) -> None:
+    for name, value in network.state_dict().items():
+        average[name].lerp_(value, 1 - keep)
+
+
+@torch.no_grad()
+def images(network: Restorer, lessons: Sequence[Lesson]) -> list[Array]:
+    """The network's image of each lesson's counts, per electron of the frame."""
+    found = []
+    for lesson in lessons:
+        rows, columns = lesson.counts.shape
+        multiple = network.shape.multiple
+        beyond = [(0, -n % multiple) for n in (rows, columns)]
+        valid = np.ones_like(lesson.counts) if lesson.valid is None else lesson.valid
+        frames = torch.zeros(2, 1, SLOTS, rows + beyond[0][1], columns + beyond[1][1])
+        for i, array in enumerate((lesson.counts, valid)):
+            frames[i, 0, 0] = torch.from_numpy(np.pad(array, beyond, mode="symmetric"))
+        image = network(frames[0] * frames[1], frames[1])[0, 0, :rows, :columns].numpy()
+        found.append(np.asarray(image / lesson.share, dtype=np.float32))
+    return found
+
+
+def _of(network: Restorer, weights: dict[str, Tensor], lessons: Sequence[Lesson]) -> list[Array]:
+    """Images by other weights."""
+    own = {name: value.clone() for name, value in network.state_dict().items()}
+    network.load_state_dict(weights)
+    found = images(network, lessons)
+    network.load_state_dict(own)
+    return found
