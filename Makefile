@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-lowest lint bench bench-search docs-check site clean
+.PHONY: demo test test-fast test-tensorrt test-all test-lowest test-next lint bench bench-search docs-check site clean
 
 # Two environments' worth of stamps in one .venv: the demo needs neither torch nor abTEM.
 $(VENV)/.core: pyproject.toml constraints.txt
@@ -21,14 +21,34 @@ $(VENV)/.dev: $(VENV)/.core
 demo: $(VENV)/.core
 	$(BIN)/gdn demo -o demo-output
 
-test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+# Two processes, a file of tests in one of them; each with one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+QUICK := not slow and not cluster and not tensorrt and not torchrun and not benchmark
 
-# The core on the oldest versions that pyproject.toml admits.
+# TESTS: what .ci/run leaves out where nothing of it has changed, for example TESTS='-m "not tensorrt"'.
+test: $(VENV)/.dev
+	$(PYTEST) $(TESTS)
+
+# Under two minutes on two cores: what to run while working.
+test-fast: $(VENV)/.dev
+	$(PYTEST) -m "$(QUICK)" $(TESTS)
+
+test-all: test test-lowest test-next
+
+# The core, without torch, on the oldest versions that pyproject.toml admits: the demo and the quick tests.
 test-lowest:
 	$(PYTHON) -m venv --clear build/lowest
-	build/lowest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt .
+	build/lowest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt . pytest hypothesis pytest-xdist
 	build/lowest/bin/gdn demo --restarts 64 -o build/lowest/demo
+	$(CORE) build/lowest/bin/python -m pytest -n 2 --dist loadfile -m "$(QUICK)" $(CORE_TESTS)
+
+# The same on a newer Python, where one is found.
+NEXT ?= $(shell .ci/other-python)
+test-next:
+	@test -n "$(NEXT)" || { echo "no Python 3.12 or 3.13 here: the tests on a second Python are skipped"; exit 0; }
+	test -z "$(NEXT)" || $(NEXT) -m venv --clear build/next
+	test -z "$(NEXT)" || build/next/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt . pytest hypothesis pytest-xdist
+	test -z "$(NEXT)" || $(CORE) build/next/bin/python -m pytest -n 2 --dist loadfile -m "$(QUICK)" $(CORE_TESTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -75,6 +75,7 @@ def test_what_did_not_fit_is_halved_with_one_line_and_nothing_is_lost(
     assert not memory.PORTIONS.halve()  # as little as can be
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("laplace", ["none", "sampled"])
 def test_a_frame_is_the_same_in_portions(monkeypatch: pytest.MonkeyPatch, laplace: Any) -> None:
     settings = SearchSettings(laplace=laplace)

@@ -138,6 +138,7 @@ class Truth:
         return bin_sum(self.clean, recorded.grids) * np.float32(0.75**recorded.depth)
 
 
+@pytest.mark.slow
 def test_a_result_is_mixed_and_scored_with_all_its_candidates() -> None:
     frame = demo_frames()[1]
     engine = open_engine(find_model("pt-ceo2-64"), threads=1)

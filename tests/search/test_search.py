@@ -57,6 +57,7 @@ def test_objectives_gradient_is_finite_differences(
         )
 
 
+@pytest.mark.slow
 def test_laplace_matches_the_spread_of_repeated_fits(rng: np.random.Generator) -> None:
     """At many electrons and from the truth: the variance of refitted images over noise draws is J^T
     H^-1 J."""
@@ -93,6 +94,7 @@ def test_refinement_lowers_the_objective_and_batches_do_not_interact(
         np.testing.assert_allclose(alone.mean, after.mean, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_converged_candidates_leave_the_batch(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +210,7 @@ def test_a_frame_of_the_generator_comes_back_better_than_a_blur(rng: np.random.G
     assert found.dose == pytest.approx(0.45, rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_frame_does_not_depend_on_threads_or_on_the_frames_before_it() -> None:
 
     frame = noisy_frame((200, 230)).astype(np.float32)

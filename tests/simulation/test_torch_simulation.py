@@ -178,6 +178,7 @@ def thin_structures():
         yield f"specimen {seed}", cut_to(random_specimen(seed), 8.0)
 
 
+@pytest.mark.slow
 @needs_abtem
 @pytest.mark.filterwarnings("ignore")
 def test_waves_agree_with_abtem_to_a_hundredth_of_the_contrast():
@@ -196,6 +197,7 @@ def test_waves_agree_with_abtem_to_a_hundredth_of_the_contrast():
     assert max(errors.values()) < 0.01, errors
 
 
+@pytest.mark.slow
 @needs_abtem
 @pytest.mark.filterwarnings("ignore")
 def test_abtem_as_it_is_comes_nearer_with_a_finer_grid():
