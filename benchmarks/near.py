@@ -117,7 +117,7 @@ def crystals(count: int) -> Iterator[tuple[far.Image, float, dict[str, Any]]]:
                 else source.bright_field(pool.maps[:, 1])
             )
         sampling = float(rng.choice(SAMPLINGS))
-        side = int(min(rng.integers(*SIDES), 0.6 * CELL / sampling))
+        side = int(min(int(rng.integers(*SIDES)), 0.6 * CELL / sampling))
         image = cut(spectra, sampling, side, draws)
         if image.std() < 0.02 * image.mean():
             continue

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -113,13 +115,14 @@ def test_converged_candidates_leave_the_batch(
         # begun.
         fresh = refinement.evaluate(engine, data, begun.take(np.array([1])))
         both = refinement.join([done.take(np.array([0])), fresh])
-        sizes = []
+        sizes: list[int] = []
         whole = engine.value_and_gradient
-        monkeypatch.setattr(
-            engine,
-            "value_and_gradient",
-            lambda z, *rest: (sizes.append(len(z)), whole(z, *rest))[1],
-        )
+
+        def counted(z: np.ndarray, *rest: Any) -> Any:
+            sizes.append(len(z))
+            return whole(z, *rest)
+
+        monkeypatch.setattr(engine, "value_and_gradient", counted)
         found = refinement.refine(engine, data, both, 60, 0.003)
         assert sizes[0] == 2
         assert sizes[-1] == 1

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,10 @@ needs_abtem = pytest.mark.skipif(
 
 from multislice import abtem_image, contrast_error, cut_to, torch_image
 
+from gdn.models import SLOTS
 from gdn.simulation.breadth import AnyCrystal, WavePool
 from gdn.simulation.conditions import Draws, random_cuts
-from gdn.simulation.detectors import SLOTS, observe
+from gdn.simulation.detectors import observe
 from gdn.simulation.imaging import WAVE_BAND, Optics, Wave, oversampled
 from gdn.simulation.multislice import Beam, exit_wave, scattering_maps, slices
 from gdn.simulation.renderer import (
@@ -346,7 +348,7 @@ def test_the_mean_of_many_noisy_frames_is_the_clean_patch():
 # The restorer.
 
 
-def small_restorer(trained: bool) -> tuple[Restorer, torch.Tensor, torch.Tensor]:
+def small_restorer(trained: bool) -> tuple[Restorer, Any, Any]:
     torch.manual_seed(0)
     network = Restorer(RestorerShape((8, 16), (1, 1))).eval()
     if trained:

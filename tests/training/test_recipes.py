@@ -110,7 +110,7 @@ def test_weights_without_flow_and_rungs_start_a_run_with_them(
     state = State(tiny(network=FULL), "cpu")
     state.start_from(tiny_model)
     old = networks_of_model(tiny_model)[0]
-    torch.testing.assert_close(state.generator.stem.conv.weight, old.stem.conv.weight)  # type: ignore[union-attr]
+    torch.testing.assert_close(state.generator.stem.conv.weight, old.stem.conv.weight)
     with pytest.raises(ValueError, match="another shape"):
         State(tiny(network=FULL | {"base_channels": 12}), "cpu").start_from(tiny_model)
 
