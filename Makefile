@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-fast test-tensorrt test-all test-lowest test-next lint bench bench-search docs-check site clean
+.PHONY: demo test test-fast test-all test-lowest test-next lint bench bench-search docs-check site clean
 
 # Two environments' worth of stamps in one .venv: the demo needs neither torch nor abTEM.
 $(VENV)/.core: pyproject.toml constraints.txt
@@ -35,20 +35,27 @@ test-fast: $(VENV)/.dev
 
 test-all: test test-lowest test-next
 
-# The core, without torch, on the oldest versions that pyproject.toml admits: the demo and the quick tests.
+# The quick tests in an environment that has the core alone: those that need torch or abTEM are skipped.
+CORE_TESTS := OMP_NUM_THREADS=1 GDN_THREADS=1 build/$$name/bin/python -m pytest -q -r fE -n 2 --dist loadfile -m "$(QUICK)"
+CORE_NEEDS := . pytest hypothesis pytest-xdist
+
+# On the oldest versions that pyproject.toml admits: the demo too.
 test-lowest:
 	$(PYTHON) -m venv --clear build/lowest
-	build/lowest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt . pytest hypothesis pytest-xdist
+	build/lowest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt $(CORE_NEEDS)
 	build/lowest/bin/gdn demo --restarts 64 -o build/lowest/demo
-	$(CORE) build/lowest/bin/python -m pytest -n 2 --dist loadfile -m "$(QUICK)" $(CORE_TESTS)
+	name=lowest; $(CORE_TESTS)
 
-# The same on a newer Python, where one is found.
+# On a newer Python, where one is found.
 NEXT ?= $(shell .ci/other-python)
 test-next:
-	@test -n "$(NEXT)" || { echo "no Python 3.12 or 3.13 here: the tests on a second Python are skipped"; exit 0; }
-	test -z "$(NEXT)" || $(NEXT) -m venv --clear build/next
-	test -z "$(NEXT)" || build/next/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt . pytest hypothesis pytest-xdist
-	test -z "$(NEXT)" || $(CORE) build/next/bin/python -m pytest -n 2 --dist loadfile -m "$(QUICK)" $(CORE_TESTS)
+ifeq ($(NEXT),)
+	@echo "no Python 3.12 or 3.13 here: the tests on a second Python are skipped"
+else
+	$(NEXT) -m venv --clear build/next
+	build/next/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(CORE_NEEDS)
+	name=next; $(CORE_TESTS)
+endif
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ import typer
 from gdn.batch.run import BatchRun, Tally, gather, plan, process, watched
 from gdn.batch.terminal import UsageFault, usage_fault
 from gdn.cli.common import need, writable_folder
-from gdn.cli.config import NAME, load, text_of
+from gdn.cli.config import NAME, load, text_of, typed_or_loaded
 from gdn.cli.help import INPUT, MACHINE, OUTPUT, SEARCH, TRUST, Grouped
 from gdn.engines.table import ENGINE_HELP
 from gdn.models import AUTO
@@ -30,6 +30,7 @@ def denoise(
     files: list[str] | None = typer.Argument(
         None,
         metavar="FILES",
+        callback=typed_or_loaded,
         help="Files of frames, or folders of such files. Wildcards are expanded; - reads "
         "names from standard input.",
         rich_help_panel=INPUT,
