@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-lowest lint bench bench-search docs-check site clean
+.PHONY: demo test test-fast test-all test-lowest test-next lint bench bench-search docs-check site clean
 
 # Two environments' worth of stamps in one .venv: the demo needs neither torch nor abTEM.
 $(VENV)/.core: pyproject.toml constraints.txt
@@ -21,14 +21,41 @@ $(VENV)/.dev: $(VENV)/.core
 demo: $(VENV)/.core
 	$(BIN)/gdn demo -o demo-output
 
-test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+# Two processes, a file of tests in one of them; each with one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+QUICK := not slow and not cluster and not tensorrt and not torchrun and not benchmark
 
-# The core on the oldest versions that pyproject.toml admits.
+# TESTS: what .ci/run leaves out where nothing of it has changed, for example TESTS='-m "not tensorrt"'.
+test: $(VENV)/.dev
+	$(PYTEST) $(TESTS)
+
+# Under two minutes on two cores: what to run while working.
+test-fast: $(VENV)/.dev
+	$(PYTEST) -m "$(QUICK)" $(TESTS)
+
+test-all: test test-lowest test-next
+
+# The quick tests in an environment that has the core alone: those that need torch or abTEM are skipped.
+CORE_TESTS := OMP_NUM_THREADS=1 GDN_THREADS=1 build/$$name/bin/python -m pytest -q -r fE -n 2 --dist loadfile -m "$(QUICK)"
+CORE_NEEDS := . pytest hypothesis pytest-xdist
+
+# On the oldest versions that pyproject.toml admits: the demo too.
 test-lowest:
 	$(PYTHON) -m venv --clear build/lowest
-	build/lowest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt .
+	build/lowest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt $(CORE_NEEDS)
 	build/lowest/bin/gdn demo --restarts 64 -o build/lowest/demo
+	name=lowest; $(CORE_TESTS)
+
+# On a newer Python, where one is found.
+NEXT ?= $(shell .ci/other-python)
+test-next:
+ifeq ($(NEXT),)
+	@echo "no Python 3.12 or 3.13 here: the tests on a second Python are skipped"
+else
+	$(NEXT) -m venv --clear build/next
+	build/next/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(CORE_NEEDS)
+	name=next; $(CORE_TESTS)
+endif
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

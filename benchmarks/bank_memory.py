@@ -35,7 +35,7 @@ class Repeating:
         self._images = engine.generate(restart_latents(0, range(256), engine.model.card.latent))
 
     def generate(self, z: np.ndarray) -> np.ndarray:
-        return self._images[: len(z)]
+        return np.asarray(self._images[: len(z)])
 
 
 def anonymous_mib() -> float:

@@ -81,13 +81,13 @@ def kind_map(
     """Kind of every pixel of a frame whose first corner lies at `corner` (y, x) Å: edge within
     EDGE_ANGSTROM of where matter ends, particle where Pt is, support where other atoms are, else
     vacuum."""
-    pixels = (np.stack(np.indices(shape), -1).reshape(-1, 2) + 0.5) * sampling
+    pixels = (np.moveaxis(np.indices(shape), 0, -1).reshape(-1, 2) + 0.5) * sampling
     yx = structure.positions[:, 1::-1] - corner
 
     def near(points: NDArray[np.float64]) -> NDArray[np.bool_]:
         if not len(points):
             return np.zeros(shape, bool)
-        return (cKDTree(points).query(pixels)[0] < 2.2).reshape(shape)
+        return np.asarray(cKDTree(points).query(pixels)[0] < 2.2).reshape(shape)
 
     matter, platinum = near(yx), near(yx[structure.numbers == 78])
     kinds = np.full(shape, "vacuum", dtype="<U8")

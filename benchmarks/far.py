@@ -468,10 +468,11 @@ def hrtem_image(
     """The frame at the focus that shows the contrast asked for, vacuum 1, and what was chosen.
     `heavy`: places in px."""
     assert isinstance(frame.optics, Lens)
-    waves = exit_waves(made.atoms, frame.optics, int(rng.integers(2**31)))
+    lens = frame.optics
+    waves = exit_waves(made.atoms, lens, int(rng.integers(2**31)))
 
     def seen(defocus: float) -> Image:
-        image = hrtem(waves, frame.optics, defocus)
+        image = hrtem(waves, lens, defocus)
         return framed(image, frame.box_angstrom, frame.sampling_angstrom, frame.shape, frame.camera)
 
     focus = chosen_focus(

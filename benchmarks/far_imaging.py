@@ -50,7 +50,7 @@ VIBRATION_ANGSTROM = {
 }
 USUAL_VIBRATION_ANGSTROM = 0.08
 DEPTH_ANGSTROM = 250.0
-SINGLE = {"scheduler": "single-threaded", "progress_bar": False}
+SINGLE: dict[str, Any] = {"scheduler": "single-threaded", "progress_bar": False}
 HAADF_POWER, ABF_POWER = 1.7, 0.8
 ABF_SPOT_ANGSTROM = 0.25
 ABF_STRENGTH = 0.9  # of the strongest column: exp(-0.9) of the beam is left there
@@ -97,13 +97,14 @@ def grid_of(box: float) -> int:
 def exit_waves(atoms: Atoms, lens: Lens, seed: int) -> Any:
     """abTEM's exit waves of the frozen phonons, (PHONONS, n, n), [x, y]."""
     sigmas = [VIBRATION_ANGSTROM.get(int(z), USUAL_VIBRATION_ANGSTROM) for z in atoms.numbers]
-    moved = abtem.FrozenPhonons(atoms, PHONONS, sigmas=np.array(sigmas), seed=seed)
+    moved = abtem.FrozenPhonons(atoms, PHONONS, sigmas=list(map(float, sigmas)), seed=seed)
     n = grid_of(float(atoms.cell[0, 0]))
     potential = abtem.Potential(
         moved, gpts=(n, n), slice_thickness=SLICE_ANGSTROM, parametrization="kirkland"
     )
     plane = abtem.PlaneWave(energy=lens.voltage_kv * 1e3, tilt=lens.tilt_mrad)
-    return plane.multislice(potential).compute(**SINGLE)
+    waves: Any = plane.multislice(potential)  # one: of one plane wave
+    return waves.compute(**SINGLE)
 
 
 def hrtem(waves: Any, lens: Lens, defocus_nm: float) -> Image:
@@ -157,6 +158,7 @@ def stem(atoms: Atoms, probe: Probe, mode: str) -> Image:
         .intensity()
         .compute(**SINGLE)
     )
+    assert isinstance(shape, abtem.Images)
     focus = np.asarray(shape.array, float).reshape(n, n).T
     thing = np.fft.ifft2(spectrum * np.fft.fft2(focus / focus.sum())).real
     thing = blurred(thing, box, (probe.source_angstrom,) * 2)

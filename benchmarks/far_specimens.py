@@ -130,10 +130,10 @@ def place(atoms: Atoms, box: float) -> Atoms:
     found = atoms.copy()
     found.positions += (box / 2, box / 2, -low)
     inside = ((found.positions[:, :2] >= 0) & (found.positions[:, :2] < box)).all(1)
-    found = found[inside]
-    found.set_cell([box, box, found.positions[:, 2].max() + PAD_ANGSTROM])
-    found.pbc = True
-    return found
+    kept: Atoms = found[inside]
+    kept.set_cell([box, box, kept.positions[:, 2].max() + PAD_ANGSTROM])
+    kept.pbc = True
+    return kept
 
 
 def carbon(rng: np.random.Generator, box: float, thickness: float) -> Atoms:
@@ -151,12 +151,13 @@ def carbon(rng: np.random.Generator, box: float, thickness: float) -> Atoms:
 
 def on_film(atoms: Atoms, film: Atoms) -> Atoms:
     """`atoms` with the film behind them."""
-    found = film.copy()
+    found: Atoms = film.copy()
     found.positions[:, 2] += atoms.positions[:, 2].max() + 1.5 - film.positions[:, 2].min()
-    return atoms + found
+    both: Atoms = atoms + found
+    return both
 
 
-def columns_of(atoms: Atoms) -> tuple[Values, Values, NDArray[np.int64], NDArray[np.int64]]:
+def columns_of(atoms: Atoms) -> tuple[Values, Values, NDArray[Any], NDArray[Any]]:
     """Projected columns of all but the film: places (n, 2) Å, summed and heaviest atomic number
     (n,), column of each atom (-1: film)."""
     label = np.full(len(atoms), -1)
@@ -168,7 +169,7 @@ def columns_of(atoms: Atoms) -> tuple[Values, Values, NDArray[np.int64], NDArray
     label[at] = connected_components(
         tree.sparse_distance_matrix(tree, JOIN_ANGSTROM), directed=False
     )[1]
-    weight = np.bincount(label[at], numbers)
+    weight = np.bincount(label[at], numbers).astype(float)
     centre = np.stack(
         [np.bincount(label[at], numbers * xy[:, a]) / np.maximum(weight, 1e-9) for a in (0, 1)], 1
     )

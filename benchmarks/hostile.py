@@ -21,6 +21,7 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -55,7 +56,7 @@ def write_corpus(folder: Path) -> None:
     rng = np.random.default_rng(0)
     stack = rng.poisson(2, (2, 18, 20)).astype(np.uint16)
 
-    def put(name: str, **options: object) -> None:
+    def put(name: str, **options: Any) -> None:
         tifffile.imwrite(folder / f"{name}.tif", stack, **options)
 
     put(

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,8 @@ STRUCTURES = 16  # in the pool while rates are taken
 
 def shares(recipe: str, data: Path, structures: int, views: int, sheet: Path | None) -> None:
     """Print the share of each contrast class, and draw the frames."""
-    imaging, classes, pictures = load_recipe(recipe).imaging, Counter[str](), []
+    imaging, classes = load_recipe(recipe).imaging, Counter[str]()
+    pictures: list[Any] = []
     stored = [
         p for p in sorted((data / "waves").glob("*.npz")) if split_of(seed_of_path(p)) == "train"
     ]

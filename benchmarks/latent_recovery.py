@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -46,11 +47,12 @@ def search(
     wanted = target.repeat_interleave(restarts, 0)
     if name == "lbfgs":
         return _lbfgs(generator, z.detach(), wanted, rate, steps).view(n, restarts).max(1).values
-    optimiser = {
+    makers: dict[str, Callable[[], torch.optim.Optimizer]] = {
         "adam": lambda: torch.optim.Adam([z], lr=rate),
         "sgd": lambda: torch.optim.SGD([z], lr=rate, momentum=0.9),
         "rmsprop": lambda: torch.optim.RMSprop([z], lr=rate),
-    }[name]()
+    }
+    optimiser = makers[name]()
     for _ in range(steps):
         optimiser.zero_grad()
         # Summed over samples: each latent sees the gradient of its own mean-squared error.
@@ -71,7 +73,7 @@ def _lbfgs(generator: Generator, start: Tensor, wanted: Tensor, rate: float, ste
             z: Tensor = z, target: Tensor = target, optimiser: torch.optim.LBFGS = optimiser
         ) -> Tensor:
             optimiser.zero_grad()
-            loss = ((generator(z) - target[None]) ** 2).mean()
+            loss: Tensor = ((generator(z) - target[None]) ** 2).mean()
             loss.backward()
             return loss
 

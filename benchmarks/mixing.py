@@ -32,7 +32,7 @@ from gdn.frames.resampling import bin_sum
 from gdn.models import AUTO
 from gdn.search import band_mixture as mixture
 from gdn.search import estimate
-from gdn.search.held_out_shares import Choice, Split
+from gdn.search.held_out_shares import MARGIN, Choice, Split
 
 Image = np.ndarray
 
@@ -98,11 +98,12 @@ def keep(folder: Path, kept: Path, noise: Noise) -> Iterator[Kept]:
             yield pickle.loads(at.read_bytes())
 
 
-def by_counts(one: Kept, numbers: tuple[int, ...], margin: float = mixture.MARGIN) -> Image:
+def by_counts(one: Kept, numbers: tuple[int, ...], margin: float = MARGIN) -> Image:
     """The mixture of some of the candidates."""
-    first, whole, names = ([pick[i] for i in numbers] for pick in (one.first, one.whole, one.names))
+    first, whole = ([pick[i] for i in numbers] for pick in (one.first, one.whole))
+    names = tuple(one.names[i] for i in numbers)
     with mock.patch.object(mixture, "MARGIN", margin):
-        weights = mixture.choose_mixing(one.parts, first, tuple(names), one.choice, one.sampling)
+        weights = mixture.choose_mixing(one.parts, first, names, one.choice, one.sampling)
     return np.asarray(mixture.mixed(whole, weights, one.sampling)[0])
 
 
@@ -124,6 +125,11 @@ def by_truth(one: Kept, bands: bool) -> Image:
     return np.asarray(mixture._image(total))
 
 
+def candidate(one: Kept, number: int) -> Image:
+    """One candidate alone."""
+    return one.whole[number]
+
+
 def psnr_of(one: Kept, image: Image) -> float:
     """Up to a constant of the frame, dB."""
     return float(-10 * np.log10(((image - one.truth) ** 2).mean()))
@@ -134,11 +140,11 @@ def table(frames: list[Kept]) -> Iterator[str]:
     names = frames[0].names
     everyone = tuple(range(len(names)))
     rows: dict[str, Callable[[Kept], Image]] = {
-        f"{name} alone": lambda one, i=i: one.whole[i] for i, name in enumerate(names)
-    }  # type: ignore[misc]
+        f"{name} alone": partial(candidate, number=i) for i, name in enumerate(names)
+    }
     for i, name in enumerate(names[2:], 2):
         rows[f"with {name}"] = partial(by_counts, numbers=(0, 1, i))
-    for margin in (1.0, 2.0, mixture.MARGIN, 6.0):
+    for margin in (1.0, 2.0, MARGIN, 6.0):
         rows[f"all, margin {margin:g}"] = partial(by_counts, numbers=everyone, margin=margin)
     rows |= {
         "best shares": partial(by_truth, bands=False),

@@ -18,6 +18,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def _bilinear_transform(
     """Transform of a bilinear deposit: sinc^2 on each axis, times the pixel's area as abTEM has
     it."""
     y, x = (np.sinc(np.fft.fftfreq(n)) ** 2 for n in gpts)
-    return (y[:, None] * x[None] * sampling[0] * sampling[1]).astype(np.float32)
+    return np.asarray(y[:, None] * x[None] * sampling[0] * sampling[1], np.float32)
 
 
 @contextmanager
@@ -145,9 +146,9 @@ def main() -> None:
     for name, structure in structures(options.structures, options.thickness):
         if time.monotonic() - begun > options.seconds:
             break
-        ours, torch_s = timed(lambda s=structure: torch_image(s))
-        coarse, coarse_s = timed(lambda s=structure: abtem_image(s, 768))
-        fine, fine_s = timed(lambda s=structure: abtem_image(s, 1536))
+        ours, torch_s = timed(partial(torch_image, structure))
+        coarse, coarse_s = timed(partial(abtem_image, structure, 768))
+        fine, fine_s = timed(partial(abtem_image, structure, 1536))
         exact = abtem_image(structure, 1536, exact_deposit=True)
         errors = [100 * contrast_error(ours, image) for image in (coarse, fine, exact)]
         rows.append([len(structure.numbers), *errors, torch_s, coarse_s, fine_s])

@@ -119,7 +119,7 @@ def crystals(count: int) -> Iterator[tuple[far.Image, float, dict[str, Any]]]:
         mode, energy = MODES[made % len(MODES)], float(rng.choice(ENERGIES_EV))
         spectra = crystal_spectra(structure, energy, mode, draws)
         sampling = float(rng.choice(SAMPLINGS))
-        side = int(min(rng.integers(*SIDES), 0.6 * CELL / sampling))
+        side = int(min(int(rng.integers(*SIDES)), 0.6 * CELL / sampling))
         image = cut(spectra, sampling, side, draws)
         if image.std() < 0.02 * image.mean():
             continue

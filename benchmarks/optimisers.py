@@ -13,6 +13,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -177,27 +178,28 @@ def compare(engine: Engine, tiles: TileSet, start: Candidates, bank_starts: Cand
         show(label, tiles, found, passes, time.perf_counter() - begun)
 
     timed("start (encoder)", lambda: (evaluate(engine, tiles.data, start), 1))
+
+    def adam_alone(steps: int) -> tuple[Candidates, float]:
+        return constant_adam(engine, tiles, start, steps, 0.01), steps * costs.gradient
+
+    def ramped(rate: float, steps: int) -> tuple[Candidates, float]:
+        return refine(engine, tiles.data, start, steps, rate), steps * costs.gradient
+
     for steps in (300, 2000):
         timed(
             f"Adam 0.01 constant, {steps}",
-            lambda n=steps: (constant_adam(engine, tiles, start, n, 0.01), n * costs.gradient),
+            partial(adam_alone, steps),
         )
     for rate in (0.03, 0.05, 0.1):
         for steps in (8, 30, 100, 300):
-            timed(
-                f"Adam {rate:g} ramped, {steps}",
-                lambda r=rate, n=steps: (
-                    refine(engine, tiles.data, start, n, r),
-                    n * costs.gradient,
-                ),
-            )
+            timed(f"Adam {rate:g} ramped, {steps}", partial(ramped, rate, steps))
     for steps in (1, 3, 10):
         timed(
             f"Levenberg-Marquardt, {steps}",
-            lambda n=steps: one_by_one(engine, tiles, start, levenberg_marquardt(n, costs)),
+            partial(one_by_one, engine, tiles, start, levenberg_marquardt(steps, costs)),
         )
     for steps in (10, 30, 100):
-        timed(f"L-BFGS, {steps}", lambda n=steps: one_by_one(engine, tiles, start, lbfgs(n, costs)))
+        timed(f"L-BFGS, {steps}", partial(one_by_one, engine, tiles, start, lbfgs(steps, costs)))
     timed("racing from the bank, 0.05", lambda: racing(engine, tiles, bank_starts, costs, 0.05))
 
 

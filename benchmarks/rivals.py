@@ -117,6 +117,11 @@ def gdn_method(stack: ExitStack, model: str, restarts: int) -> Method:
     return run
 
 
+def without_record(method: Callable[[Case], Image]) -> Method:
+    """A comparator that asks for nothing but the frame."""
+    return lambda case, record: method(case)
+
+
 def opened(names: list[str], stack: ExitStack, options: argparse.Namespace) -> dict[str, Method]:
     """The methods by name; what they need is closed by `stack`. Raises ValueError for a name that
     there is not."""
@@ -131,7 +136,7 @@ def opened(names: list[str], stack: ExitStack, options: argparse.Namespace) -> d
                 )
             found[name] = stack.enter_context(TkRem(options.tk))
         elif name in KNOWN:
-            found[name] = lambda case, record, method=KNOWN[name]: method(case)
+            found[name] = without_record(KNOWN[name])
         else:
             raise ValueError(
                 f"--methods {name}: choose from {', '.join([*KNOWN, 'tk_r_em', 'gdn'])}"

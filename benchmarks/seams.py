@@ -81,7 +81,8 @@ def main() -> None:
                         card.sampling_angstrom,
                     )
                     error = bin_sum(found.image - frame.image * np.float32(level), grids)
-                    corners = tile_frame(grids.binned_shape, card.patch, stride).corners
+                    apart = stride or card.patch // 2
+                    corners = tile_frame(grids.binned_shape, card.patch, apart).corners
                     ratios.append(seam_ratio(error, corners, card.patch))
                     decibels.append(psnr(found.image / level, frame.image))
                 print(

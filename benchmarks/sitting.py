@@ -91,7 +91,8 @@ def restorer_recipe(options: argparse.Namespace, device: str) -> RestorerRecipe:
 def time_left(options: argparse.Namespace) -> float:
     """Seconds for training: what the start has left of the clock, but at least one, so that there
     is something to write."""
-    return max(1.0, options.seconds - (time.monotonic() - options.begun) - options.reserve)
+    left: float = options.seconds - (time.monotonic() - options.begun) - options.reserve
+    return max(1.0, left)
 
 
 def restore(options: argparse.Namespace, device: str) -> Iterator[dict[str, Any]]:

@@ -10,17 +10,19 @@ are mirrored to a multiple of 16 pixels; the package pads odd sides with a const
 import json
 import os
 import sys
+from typing import Any
 
 os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
 import numpy as np
+from numpy.typing import NDArray
 from tk_r_em import load_network
 
 PAD = 8  # px mirrored on each side, at least
 
 
-def restored(network, image):
+def restored(network: Any, image: NDArray[np.float32]) -> NDArray[np.float32]:
     """The mean over eight orientations, each turned back."""
     spans = [(PAD, PAD + -(n + 2 * PAD) % 16) for n in image.shape]
     wide = np.pad(image, spans, mode="reflect")
@@ -33,11 +35,12 @@ def restored(network, image):
             ).squeeze()
             made = np.rot90(made, -turns)
             found.append(made[:, ::-1] if mirrored else made)
-    return np.mean(found, 0)[PAD : PAD + image.shape[0], PAD : PAD + image.shape[1]]
+    mean = np.asarray(np.mean(found, 0), np.float32)
+    return mean[PAD : PAD + image.shape[0], PAD : PAD + image.shape[1]]
 
 
-def main():
-    networks = {}
+def main() -> None:
+    networks: dict[str, Any] = {}
     for line in sys.stdin:
         asked = json.loads(line)
         name = asked["model"]

@@ -19,6 +19,15 @@ from tests.helpers.models import Exported, export
 from tests.helpers.places import DEMO_WAVES
 from tests.helpers.recipes import FULL, TINY, tiny, trained
 
+# Fixtures that take long, and make slow whatever asks for them: exports, trainings, a demo frame.
+SLOW_FIXTURES = {"tiny_export", "full_run", "restorer_sitting", "running", "restored"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -45,8 +45,8 @@ def faults(source: str) -> list[str]:
             found.append(f"uses {ast.unparse(node)}, which is private")
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".setattr"):
             names = [a.value for a in node.args[:2] if isinstance(a, ast.Constant)]
-            found += [f"sets {n}, which is private" for n in names if private(str(n))]
-        if draws(node) and not (node.args or node.keywords):  # type: ignore[attr-defined]
+            found += [f"sets {n}, which is private" for n in map(str, names) if private(n)]
+        if isinstance(node, ast.Call) and draws(node) and not (node.args or node.keywords):
             found.append("draws random numbers without a seed")
     for statement in tree.body:
         if isinstance(statement, (ast.Assign, ast.AnnAssign)) and any(

@@ -1,6 +1,5 @@
 """The restorer's weights moved on a recording's own counts, for as long as counts kept aside
 gain."""
-gain."""
 
 from __future__ import annotations
 

@@ -42,6 +42,14 @@ def load(context: typer.Context, parameter: typer.CallbackParam, value: Path | N
     return value
 
 
+def typed_or_loaded(
+    context: typer.Context, parameter: typer.CallbackParam, value: list[str] | None
+) -> list[str] | None:
+    """What was typed, or else the setting of the TOML file: click before 8.2 does not look there
+    for an argument that takes any number of values. A callback."""
+    return value or (context.default_map or {}).get(str(parameter.name)) or value
+
+
 def text_of(context: typer.Context) -> str:
     """The TOML text that repeats this command. Values are strings, numbers, booleans and lists:
     JSON's forms are TOML's."""

@@ -16,7 +16,7 @@ from gdn.batch.run import BatchRun, Tally, process, refusals
 from gdn.batch.terminal import UsageFault, usage_fault
 from gdn.cli.adapting import SECONDS, adapted_groups
 from gdn.cli.common import need, writable_folder
-from gdn.cli.config import load, text_of
+from gdn.cli.config import load, text_of, typed_or_loaded
 from gdn.cli.help import INPUT, MACHINE, OUTPUT, SEARCH, TRUST, Grouped
 from gdn.cli.run_files import RunFiles
 from gdn.engines.table import ENGINE_HELP
@@ -36,6 +36,7 @@ def denoise(
     files: list[str] | None = typer.Argument(
         None,
         metavar="FILES",
+        callback=typed_or_loaded,
         help="Files of frames, or folders of such files. Wildcards are expanded; - reads "
         "names from standard input.",
         rich_help_panel=INPUT,

@@ -139,6 +139,7 @@ def test_provenance_is_in_the_image(frame_file: Path) -> None:
         assert "details: frame_gdn.json" in str((tif.imagej_metadata or {}).get("Info"))
 
 
+@pytest.mark.slow
 def test_watching_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "scope"
     folder.mkdir()
@@ -168,6 +169,7 @@ def test_watching_a_folder(tmp_path: Path) -> None:
     one_line(gdn("denoise"), 2, "nothing to denoise: give FILES")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_interruption_leaves_whole_files_only(tmp_path: Path, kind: signal.Signals) -> None:

@@ -46,6 +46,7 @@ def frames(folder: Path) -> list[Path]:
     return sorted(folder.glob("f*.tif"))
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("kind", ["tif", "mrc", pytest.param("zarr", marks=needs_formats)])
 def test_a_full_disk_costs_the_file_that_does_not_fit(
@@ -130,6 +131,7 @@ def as_anybody(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @posix
 def test_closed_files_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     night, out, closed = tmp_path / "night", tmp_path / "out", tmp_path / "closed"
@@ -147,6 +149,7 @@ def test_closed_files_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tif", pytest.param("zarr", marks=needs_formats)])
 def test_two_processes_in_one_folder_and_one_cache(tmp_path: Path, kind: str) -> None:
     night, out = tmp_path / "night", tmp_path / "out"

@@ -146,6 +146,7 @@ def test_a_sitting_stopped_at_any_moment_leaves_whole_files(tmp_path, recipe, nu
     check_whole(out, recipe)
 
 
+@pytest.mark.slow
 def test_a_generator_is_trained_on_any_crystal(tmp_path):
     run = ResidentRun("crystals-128", None, "cpu", toy=True)
     assert run.source.make is any_structure

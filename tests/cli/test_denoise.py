@@ -97,6 +97,7 @@ def test_globs_and_resume(tmp_path: Path) -> None:
     one_line(gdn("denoise", tmp_path / "g*.tif", *FAST), 2, "no file matches")
 
 
+@pytest.mark.slow
 def test_small_oblong_and_coarse_frames_come_back(tmp_path: Path) -> None:
     for shape, sampling in (((60, 64), 0.1), ((16, 200), 0.3), ((40, 40), 0.8)):
         path = tmp_path / "small.tif"
@@ -224,6 +225,7 @@ def test_denoise_by_the_original_method(frame_file: Path) -> None:
     assert "three positive numbers" in bad.stderr
 
 
+@pytest.mark.slow
 def test_a_run_says_how_far_to_trust_it(tmp_path: Path) -> None:
     """Columns, intervals, report and the record's new entries, for a file and a stack."""
     for name, seeds in (("one", (1,)), ("two", (2, 3))):

@@ -15,6 +15,7 @@ from tests.helpers.needs import needs_shared
 from tests.helpers.places import SHARED
 
 
+@pytest.mark.slow
 @needs_shared
 def test_real_counted_frames_run(tmp_path: Path) -> None:
     path = SHARED / "real" / "nanoparticle_hrtem" / "frames.tif"
@@ -48,6 +49,7 @@ def test_a_specimen_that_the_generator_does_not_know_is_flagged(tmp_path: Path) 
     assert np.corrcoef(found.ravel(), soot.ravel())[0, 1] > 0.9
 
 
+@pytest.mark.slow
 @needs_shared
 @pytest.mark.parametrize("name", ["10_dso_8nm_none_none.png", "Si110_5nmX25us_03_none_none.png"])
 def test_stem_images_are_not_explained(name: str, tmp_path: Path) -> None:
@@ -71,6 +73,7 @@ def test_stem_images_are_not_explained(name: str, tmp_path: Path) -> None:
     one_line(result, 1, "--strict", "cannot explain 1 of 1 frames")
 
 
+@pytest.mark.slow
 @needs_shared
 @pytest.mark.parametrize("name", ["16_STOimage_1.ser", "Acquisition_18.emd"])
 def test_real_files_of_microscopes(name: str, tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def test_an_unwritable_folder_and_equal_names(frame_file: Path, tmp_path: Path) 
     )
 
 
+@pytest.mark.slow
 def test_denoise_and_demo_never_import_torch(frame_file: Path, tmp_path: Path) -> None:
     code = """
 import json, sys

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import signal
@@ -14,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.cluster import COPIES, COUNT, Cluster, all_there_once, denoising, wait_for
+from tests.helpers.needs import needs_cluster
 
 pytestmark = [
-    pytest.mark.skipif(
-        importlib.util.find_spec("distributed") is None, reason="needs the extra 'cluster'"
-    ),
+    needs_cluster,
     pytest.mark.cluster,
     # Dask leaves sockets and files to the garbage collector.
     pytest.mark.filterwarnings(

@@ -13,13 +13,11 @@ import pytest
 
 from tests.helpers.cluster import COUNT, OPTIONS, same
 from tests.helpers.commands import gdn, one_line
-from tests.helpers.needs import needs_training
+from tests.helpers.needs import needs_cluster, needs_training
 from tests.helpers.places import ROOT
 
 pytestmark = [
-    pytest.mark.skipif(
-        importlib.util.find_spec("distributed") is None, reason="needs the extra 'cluster'"
-    ),
+    needs_cluster,
     pytest.mark.cluster,
     # Dask leaves sockets and files to the garbage collector.
     pytest.mark.filterwarnings(

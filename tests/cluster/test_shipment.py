@@ -7,6 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.helpers.needs import needs_cluster
+
+pytestmark = needs_cluster
+
 
 def test_models_and_banks_that_are_not_what_was_sent_are_refused(tmp_path: Path) -> None:
     from dataclasses import replace

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import time
 from collections.abc import Iterator
@@ -10,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.needs import needs_cluster
+
 pytestmark = [
-    pytest.mark.skipif(
-        importlib.util.find_spec("distributed") is None, reason="needs the extra 'cluster'"
-    ),
+    needs_cluster,
     pytest.mark.cluster,
     # Dask leaves sockets and files to the garbage collector.
     pytest.mark.filterwarnings(

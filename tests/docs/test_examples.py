@@ -18,6 +18,7 @@ from tests.helpers.places import ROOT
 PAGE = ROOT / "docs" / "python.md"
 
 
+@pytest.mark.slow
 def test_every_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 
@@ -46,6 +47,7 @@ def test_every_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monk
     assert runner.summarize(verbose=False).failed == 0, "".join(said)
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cells = json.loads((PAGE.parent / "denoise.ipynb").read_text(encoding="utf-8"))["cells"]
     assert not any(cell.get("outputs") for cell in cells)  # whoever opens it makes its own

@@ -23,6 +23,7 @@ from tests.helpers.needs import needs_training
 from tests.helpers.places import ROOT
 
 
+@pytest.mark.slow
 @needs_training
 def test_calibration_of_made_up_frames_covers_what_it_says() -> None:
     """Errors whose size a feature knows: the fitted law must find it, on structures it has not

@@ -158,7 +158,7 @@ def test_result_has_axes_shape_and_calibration_of_its_input(
     out = folder / "out.tif"
     with result_writer(out, source, source.calibration.sampling_angstrom or 1) as mapped:
         for i in range(source.count):
-            mapped[i] = source.read(i) / 2
+            mapped[i] = source.read(i) / np.float32(2)
     back = read_frames(out)
     assert (back.count, back.frame_shape, back.calibration.style) == (
         source.count,

@@ -60,6 +60,7 @@ def test_pull_back_is_autograds_in_float64(
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.slow
 @needs_training
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
 @pytest.mark.parametrize("residual", [0, 2])

@@ -47,6 +47,7 @@ def made(name: str) -> NDArray[np.float32]:
     return np.asarray(result.image[::EVERY, ::EVERY] / 0.45, dtype=np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_shipped_model_makes_what_it_made(name: str) -> None:
     kept = np.load(KEPT / f"{name}.npy").astype(np.float32)

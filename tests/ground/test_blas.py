@@ -26,6 +26,7 @@ def blas_threads() -> set[int]:
     }
 
 
+@pytest.mark.slow
 def test_a_frame_has_the_same_bits_for_any_number_of_blas_threads(tmp_path: Path) -> None:
     # A long strip: OpenBLAS divides sums of more than some hundred terms only.
     y, x = np.mgrid[:120, :1000] * 0.0612

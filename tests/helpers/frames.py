@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def write_hspy(path: Path, data: np.ndarray, unit: str = "nm", scale: float = 0.
         "package_info": {"package": "test", "package_version": "0"},
         "attributes": {"_lazy": False, "ragged": False},
     }
-    parts = {
+    parts: dict[str, Any] = {
         name: {} for name in ("original_metadata", "learning_results", "models", "tmp_parameters")
     }
     signal = (

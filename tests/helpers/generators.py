@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def random_generator(stem: str, residual: int):  # type: ignore[no-untyped-def]
+def random_generator(stem: str, residual: int):
     """A float64 generator of 32 px whose batch-norm statistics, and flow, are not the identity."""
     import torch
 

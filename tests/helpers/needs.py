@@ -18,6 +18,7 @@ needs_formats = pytest.mark.skipif(
     missing("rsciio"), reason="needs the formats extra (rosettasciio)"
 )
 needs_rtx = pytest.mark.skipif(missing("tensorrt_rtx"), reason="needs the tensorrt-rtx extra")
+needs_cluster = pytest.mark.skipif(missing("distributed"), reason="needs the extra 'cluster'")
 needs_shared = pytest.mark.skipif(
     not SHARED.is_dir(), reason=f"internal test data not found at {SHARED}"
 )

@@ -37,7 +37,7 @@ patches_per_image = 8
 FULL = {"latent": 80, "rungs": (1,), "rung_width": 8, "flow": 2, "flow_width": 8}
 
 
-def tiny(**sections: dict[str, Any]):  # type: ignore[no-untyped-def]
+def tiny(**sections: dict[str, Any]):
     """The tiny recipe with changed settings."""
     import tomllib
 

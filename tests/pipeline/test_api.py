@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ import gdn
 from tests.helpers.commands import gdn as command
 from tests.helpers.frames import noisy_frame
 
-SMALL = {"model": "pt-ceo2-64", "restarts": 4, "threads": 1, "score": False}
+SMALL: dict[str, Any] = {"model": "pt-ceo2-64", "restarts": 4, "threads": 1, "score": False}
 SAMPLING = 0.1
 TIMES = {"seconds", "stages", "input", "output", "spread"}
 
 
 @pytest.fixture(scope="module")
-def denoiser() -> gdn.Denoiser:
+def denoiser() -> Iterator[gdn.Denoiser]:
     with gdn.Denoiser(**SMALL) as opened:
         yield opened
 

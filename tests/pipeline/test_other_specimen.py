@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from gdn.evaluation.demo import DEMO_NOISE
 from gdn.models import find_model
@@ -29,6 +30,7 @@ def other_crystal() -> np.ndarray:
     return image.astype(np.float32)
 
 
+@pytest.mark.slow
 def test_on_another_specimen_the_shipped_restorer_has_the_most_to_say() -> None:
     clean, sampling = other_crystal(), 0.14
     noisy = DEMO_NOISE.apply(clean, 7)

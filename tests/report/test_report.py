@@ -155,6 +155,7 @@ def test_twenty_large_frames_make_one_small_page(twenty: Ledger, tmp_path: Path)
         assert said in text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine: the page is not rendered")
 def test_a_browser_renders_it(twenty: Ledger, tmp_path: Path) -> None:
     path, shot = tmp_path / "report.html", tmp_path / "shot.png"

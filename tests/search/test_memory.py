@@ -24,6 +24,7 @@ from gdn.trust.columns import find_columns
 from gdn.trust.features import tile_features
 from gdn.trust.spread import pixel_features
 from tests.helpers.frames import noisy_frame
+from tests.helpers.needs import needs_training
 
 PLENTY = 2**40
 
@@ -75,6 +76,7 @@ def test_what_did_not_fit_is_halved_with_one_line_and_nothing_is_lost(
     assert not memory.PORTIONS.halve()  # as little as can be
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("laplace", ["none", "sampled"])
 def test_a_frame_is_the_same_in_portions(monkeypatch: pytest.MonkeyPatch, laplace: Any) -> None:
     settings = SearchSettings(laplace=laplace)
@@ -132,7 +134,7 @@ class Card:
         return self.run(graph, feed, outputs)
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "torch"])
+@pytest.mark.parametrize("name", ["onnxruntime", pytest.param("torch", marks=needs_training)])
 def test_an_engine_out_of_memory_goes_on_with_smaller_batches(
     name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from gdn.models import find_model
 from gdn.search.band_mixture import CENTRES, Mixing, bands, choose_mixing, mixed
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.held_out_shares import Choice, Recorded
+from gdn.search.held_out_shares import Choice, Recorded, Split
 from gdn.search.restored import RestorerCandidate
 from gdn.search.tile_search import SearchSettings
 from gdn.trust.held_out_score import from_part, recorded_frame
@@ -42,7 +42,7 @@ def synthetic(seed: int = 0, size: int = 160) -> tuple[np.ndarray, np.ndarray, n
     )
 
 
-def split_of(clean: np.ndarray, seed: int) -> tuple[object, Recorded]:
+def split_of(clean: np.ndarray, seed: int) -> tuple[Split, Recorded]:
     counts = np.random.default_rng(seed).poisson(clean).astype(np.float32)
     return Recorded(counts, POISSON, Grids(clean.shape, clean.shape, 0.4)).split(seed)
 
@@ -128,6 +128,7 @@ class Truth:
     it is given."""
 
     name = "truth"
+    identity = "of a test"
 
     def __init__(self, clean: np.ndarray) -> None:
         self.clean = clean
@@ -138,6 +139,7 @@ class Truth:
         return bin_sum(self.clean, recorded.grids) * np.float32(0.75**recorded.depth)
 
 
+@pytest.mark.slow
 def test_a_result_is_mixed_and_scored_with_all_its_candidates() -> None:
     frame = demo_frames()[1]
     engine = open_engine(find_model("pt-ceo2-64"), threads=1)

@@ -35,6 +35,7 @@ def turned_starts() -> tuple[TileData, refinement.Candidates, np.ndarray]:
         return data, refinement.evaluate(engine, data, starts), truth
 
 
+@pytest.mark.slow
 def test_many_conjugate_gradient_iterations_are_the_gauss_newton_step(turned_starts: Any) -> None:
     data, starts, _ = turned_starts
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -57,6 +59,7 @@ def test_objectives_gradient_is_finite_differences(
         )
 
 
+@pytest.mark.slow
 def test_laplace_matches_the_spread_of_repeated_fits(rng: np.random.Generator) -> None:
     """At many electrons and from the truth: the variance of refitted images over noise draws is J^T
     H^-1 J."""
@@ -93,6 +96,7 @@ def test_refinement_lowers_the_objective_and_batches_do_not_interact(
         np.testing.assert_allclose(alone.mean, after.mean, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_converged_candidates_leave_the_batch(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,13 +115,14 @@ def test_converged_candidates_leave_the_batch(
         # begun.
         fresh = refinement.evaluate(engine, data, begun.take(np.array([1])))
         both = refinement.join([done.take(np.array([0])), fresh])
-        sizes = []
+        sizes: list[int] = []
         whole = engine.value_and_gradient
-        monkeypatch.setattr(
-            engine,
-            "value_and_gradient",
-            lambda z, *rest: (sizes.append(len(z)), whole(z, *rest))[1],
-        )
+
+        def counted(z: np.ndarray, *rest: Any) -> Any:
+            sizes.append(len(z))
+            return whole(z, *rest)
+
+        monkeypatch.setattr(engine, "value_and_gradient", counted)
         found = refinement.refine(engine, data, both, 60, 0.003)
         assert sizes[0] == 2
         assert sizes[-1] == 1
@@ -208,6 +213,7 @@ def test_a_frame_of_the_generator_comes_back_better_than_a_blur(rng: np.random.G
     assert found.dose == pytest.approx(0.45, rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_frame_does_not_depend_on_threads_or_on_the_frames_before_it() -> None:
 
     frame = noisy_frame((200, 230)).astype(np.float32)

@@ -42,6 +42,7 @@ def test_simulate_in_parallel_resumes_and_repeats(tmp_path: Path) -> None:
         assert one.record["seed"] == seed_of_path(p)
 
 
+@pytest.mark.slow
 def test_abtem_makes_waves_if_asked_to_and_never_in_a_folder_of_the_others(tmp_path: Path) -> None:
     pytest.importorskip("abtem")
     waves = []

@@ -38,6 +38,7 @@ def test_a_seed_repeats_its_specimen():
     assert not np.array_equal(first.cell, random_specimen(8).cell)
 
 
+@pytest.mark.slow
 def test_atoms_lie_inside_the_cell_and_apart():
     for s in specimens():
         assert s.numbers.shape == (len(s.positions),)
@@ -52,6 +53,7 @@ def test_atoms_lie_inside_the_cell_and_apart():
         assert tree.query(s.positions, k=2)[0][:, 1].min() >= MINIMAL_DISTANCE
 
 
+@pytest.mark.slow
 def test_parameters_are_plain_values():
     for s in specimens():
         assert json.loads(json.dumps(s.parameters)) == s.parameters
@@ -59,6 +61,7 @@ def test_parameters_are_plain_values():
         assert {"kind", "crystals", "zones", "thickness", "film"} <= set(s.parameters)
 
 
+@pytest.mark.slow
 def test_every_form_and_family_occurs_in_200_seeds():
     parameters = [s.parameters for s in specimens()]
     assert {p["kind"] for p in parameters} == set(FORMS)
@@ -66,6 +69,7 @@ def test_every_form_and_family_occurs_in_200_seeds():
     assert 0.15 < np.mean([p["film"] for p in parameters]) < 0.35
 
 
+@pytest.mark.slow
 def test_few_fields_are_almost_empty():
     covered = [
         np.histogram2d(*s.positions[:, :2].T, bins=16, range=[[0, CELL_ANGSTROM]] * 2)[0] > 0

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,10 @@ needs_abtem = pytest.mark.skipif(
 
 from multislice import abtem_image, contrast_error, cut_to, torch_image
 
+from gdn.models import SLOTS
 from gdn.simulation.breadth import AnyCrystal, WavePool
 from gdn.simulation.conditions import Draws, random_cuts
-from gdn.simulation.detectors import SLOTS, observe
+from gdn.simulation.detectors import observe
 from gdn.simulation.imaging import WAVE_BAND, Optics, Wave, oversampled
 from gdn.simulation.multislice import Beam, exit_wave, scattering_maps, slices
 from gdn.simulation.renderer import (
@@ -178,6 +180,7 @@ def thin_structures():
         yield f"specimen {seed}", cut_to(random_specimen(seed), 8.0)
 
 
+@pytest.mark.slow
 @needs_abtem
 @pytest.mark.filterwarnings("ignore")
 def test_waves_agree_with_abtem_to_a_hundredth_of_the_contrast():
@@ -196,6 +199,7 @@ def test_waves_agree_with_abtem_to_a_hundredth_of_the_contrast():
     assert max(errors.values()) < 0.01, errors
 
 
+@pytest.mark.slow
 @needs_abtem
 @pytest.mark.filterwarnings("ignore")
 def test_abtem_as_it_is_comes_nearer_with_a_finer_grid():
@@ -344,7 +348,7 @@ def test_the_mean_of_many_noisy_frames_is_the_clean_patch():
 # The restorer.
 
 
-def small_restorer(trained: bool) -> tuple[Restorer, torch.Tensor, torch.Tensor]:
+def small_restorer(trained: bool) -> tuple[Restorer, Any, Any]:
     torch.manual_seed(0)
     network = Restorer(RestorerShape((8, 16), (1, 1))).eval()
     if trained:

@@ -18,6 +18,7 @@ from tests.helpers.recipes import FULL, tiny, trained
 pytestmark = needs_training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sections", "recorded"),
     [
@@ -48,6 +49,7 @@ def test_recipes_run_and_leave_finite_statistics(
     assert all(np.isfinite(v) for v in row.values() if isinstance(v, float))
 
 
+@pytest.mark.slow
 def test_flow_and_rungs_export_and_agree_with_torch(tmp_path: Path, full_run: Path) -> None:
     from gdn.engines.choose import open_engine
     from gdn.models import load_model
@@ -69,6 +71,7 @@ def test_flow_and_rungs_export_and_agree_with_torch(tmp_path: Path, full_run: Pa
         np.testing.assert_allclose(first, second, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_generator_without_a_folded_form_still_searches(tmp_path: Path, dataset: Path) -> None:
     from generators import open_networks
 
@@ -107,11 +110,12 @@ def test_weights_without_flow_and_rungs_start_a_run_with_them(
     state = State(tiny(network=FULL), "cpu")
     state.start_from(tiny_model)
     old = networks_of_model(tiny_model)[0]
-    torch.testing.assert_close(state.generator.stem.conv.weight, old.stem.conv.weight)  # type: ignore[union-attr]
+    torch.testing.assert_close(state.generator.stem.conv.weight, old.stem.conv.weight)
     with pytest.raises(ValueError, match="another shape"):
         State(tiny(network=FULL | {"base_channels": 12}), "cpu").start_from(tiny_model)
 
 
+@pytest.mark.slow
 def test_a_unet_trains_exports_and_compares(
     tmp_path: Path, dataset: Path, frame_file: Path
 ) -> None:

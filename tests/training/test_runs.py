@@ -30,6 +30,7 @@ def test_a_smaller_generator_takes_the_weights_of_a_larger_one() -> None:
         assert (mine[name] == its).all()
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_it_promises_and_resumes(
     tmp_path: Path, dataset: Path, tiny_recipe: Path
 ) -> None:

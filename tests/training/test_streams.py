@@ -67,7 +67,7 @@ def test_streams_repeat_whatever_the_workers(dataset: Path, tiny_recipe: Path) -
         stream = open_stream(dataset, recipe, workers)
         try:
             drawn.append(np.concatenate([stream.draw(16).images, stream.draw(16).images]))
-            assert {seed_of_path(p) for p in stream.held_out} == {11}  # type: ignore[union-attr]
+            assert {seed_of_path(p) for p in stream.held_out} == {11}
             assert stream.validation(8).shape == (8, 1, 32, 32)
         finally:
             stream.close()
@@ -150,18 +150,18 @@ def test_a_batch_does_not_depend_on_how_many_share_it(dataset: Path, tiny_recipe
     assert seed_of(1, 2, 0) == 15529898885419721899  # whatever the interpreter
     for world in (2, 4):
         draws = [StepDraws((1, 2), Shards(4, rank, world), "cpu") for rank in range(world)]
-        whole = StepDraws((1, 2), Shards(4), "cpu")
+        undivided = StepDraws((1, 2), Shards(4), "cpu")
         n = 16 // world
         mean = torch.linspace(0, 9, 16 * 3).reshape(16, 3)
-        assert torch.equal(torch.cat([d.normal(n, 5) for d in draws]), whole.normal(16, 5))
-        assert torch.equal(torch.cat([d.uniform(n) for d in draws]), whole.uniform(16))
+        assert torch.equal(torch.cat([d.normal(n, 5) for d in draws]), undivided.normal(16, 5))
+        assert torch.equal(torch.cat([d.uniform(n) for d in draws]), undivided.uniform(16))
         assert torch.equal(
             torch.cat([d.poisson(m) for d, m in zip(draws, mean.split(n), strict=True)]),
-            whole.poisson(mean),
+            undivided.poisson(mean),
         )
-        assert torch.equal(torch.cat([d.first(n, 0.75) for d in draws]), whole.first(16, 0.75))
-        assert int(whole.first(16, 0.75).sum()) == 12
-        assert torch.equal(torch.cat([d.normal(n // 4, 5) for d in draws]), whole.normal(4, 5))
+        assert torch.equal(torch.cat([d.first(n, 0.75) for d in draws]), undivided.first(16, 0.75))
+        assert int(undivided.first(16, 0.75).sum()) == 12
+        assert torch.equal(torch.cat([d.normal(n // 4, 5) for d in draws]), undivided.normal(4, 5))
 
 
 def test_labels_follow_defocus_and_thickness(dataset: Path) -> None:

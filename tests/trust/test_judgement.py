@@ -64,6 +64,7 @@ def calibration() -> Calibration:
     return found
 
 
+@pytest.mark.slow
 def test_sampled_laplace_is_the_exact_one_on_average(rng: np.random.Generator) -> None:
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         from gdn.likelihood import TileData
