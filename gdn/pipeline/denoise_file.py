@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gdn.frames.formats import read_frames
+from gdn.frames.selection import with_warnings
 from gdn.frames.source import FrameError, FrameFile
 from gdn.frames.writing import result_writer
 from gdn.likelihood import Array
@@ -32,17 +33,19 @@ Witness = Callable[
 @dataclass(frozen=True, kw_only=True)
 class FileSettings:
     """How the files of a run are read and written. `sampling_angstrom` overrides the files' own;
-    `dataset` names the image in a file of several; `summed`: the sum of a movie's frames instead of
-    each."""
+    `dataset` names the image in a file of several; `channel`, from 0, of several channels;
+    `summed`: the sum of a movie's frames instead of each."""
 
     sampling_angstrom: float | None = None
     dataset: str | None = None
+    channel: int | None = None
     summed: bool = False
     style: OutputStyle = field(default_factory=OutputStyle)
 
     def read(self, path: Path) -> FrameFile:
         """The frames of a file, or their sum. Raises FrameError."""
-        frames = read_frames(path, self.dataset)
+        frames = read_frames(path, self.dataset, self.channel)
+        frames = with_warnings(frames, self.sampling_angstrom)
         return frames.summed() if self.summed else frames
 
     def key(self, source: Path, recording: RecordingDenoiser) -> str:
@@ -51,6 +54,7 @@ class FileSettings:
             "sampling": self.sampling_angstrom,
             "style": asdict(self.style),
             "dataset": self.dataset,
+            "channel": self.channel,
             "summed": self.summed,
         }
         return key_of(content_hash(source), recording, about)
@@ -109,6 +113,7 @@ def denoise_file(
             "dtype": str(frames.dtype),
             "format": frames.format,
             "summed": settings.summed,
+            "stored": written.stored(),
         }
         merged = [row | detail for row, detail in zip(rows, keeper.details(), strict=True)]
         written.finish(
@@ -176,11 +181,19 @@ class ResultFiles:
         denoised[index], doubt[index] = image, spread
         for width, level in zip(widths, self._levels, strict=True):
             width[index] = intervals.get(level, np.full_like(image, np.nan))
+        for written in self._images:
+            written.resolve(spread)
         if atoms is not None:
             table, picture = (
                 self._stack.enter_context(writing(path)) for path in self._outputs.atoms(index)
             )
             save_atoms(table, picture, image, atoms)
+
+    def stored(self) -> dict[str, dict[str, float]]:
+        """Of images of integers, by name: value = offset + scale * what is stored."""
+        names = [path.name for path in self._outputs.images(self._levels)]
+        values = {name: sink.values for name, sink in zip(names, self._images, strict=True)}
+        return {name: asdict(one) for name, one in values.items() if not one.plain}
 
     def finish(self, record: dict[str, Any]) -> None:
         """Write the record."""
