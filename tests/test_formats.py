@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from conftest import SHARED, needs_shared, noisy_frame
+from conftest import SHARED, gdn, needs_shared, noisy_frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -317,30 +317,85 @@ def test_a_result_reads_back(
     assert not [p for p in folder.iterdir() if ".part" in p.name]
 
 
+# Real files: name, data set, axes, shape, Å per pixel, and mean of the last frame.
+REAL = [
+    ("sto_stem/Acquisition_18.emd", None, "YX", (1024, 1024), 0.12247, 10663.5),
+    ("sto_stem/16_STOimage_1.ser", None, "YX", (1024, 1024), 0.10013, 18748.3),
+    ("sto_stem/16_STOimage.emi", None, "YX", (1024, 1024), 0.10013, 18748.3),
+    ("au_haadf/Au_NP_Atom_Lattice.hdf5", "image_data0", "YX", (479, 504), None, None),
+    ("nanoparticle_hrtem/frames.tif", None, "QYX", (5, 488, 512), None, None),
+    ("adf_stem_png/10_dso_8nm_none_none.png", None, "YX", (1024, 1024), None, 78.1066),
+    ("adf_stem_png/Si110_5nmX25us_03_none_none.png", None, "YX", (512, 512), None, 98.3118),
+    ("abf_stem_stack/stem_abf_data_imagestack.hspy", None, "TYX", (5, 512, 512), 0.09202, None),
+    ("pt_haadf/021_HAADF_15nm_Sample_PtNC_21Oct20.tif", None, "YX", (512, 512), 0.29297, 502647.6),
+    ("pt_haadf/Ptporph0.tif", None, "YX", (512, 512), None, 26846.4),
+    ("dm3_dm4/multi_signal.dm3", None, "YX", (512, 512), 0.17752, 3622.02),
+    ("dm3_dm4/JEOL_HAADF_Image.dm4", None, "YX", (112, 112), 12.490, 45734310),
+    ("velox_emd/STEM_HAADF_Micro.emd", None, "YX", (128, 128), 873.708, 9994.93),
+    ("velox_emd/Camera_Ceta_Imaging_Micro.emd", None, "YX", (512, 512), 31.3884, -1.57054),
+]
+# Real files that hold no image that can be denoised, and words of the line that says so.
+REAL_REFUSED = [
+    ("au_haadf/Au_NP_Atom_Lattice.hdf5", ("3 images; say which", "image_data0 (479x504)")),
+    ("dm3_dm4/08_carbon.dm3", ("spectra", "Energy loss 2048 in eV")),
+    ("velox_emd/fei_example_tem_stack.emd", ("2x3x3", "at least 16x16 px")),
+    ("soot_hrtem/ExampleImage.tif", ("a colour picture", "save it as one gray channel")),
+]
+
+
 @needs_shared
 @needs_formats
-@pytest.mark.parametrize(
-    ("name", "shape", "sampling", "dataset"),
-    [
-        ("sto_stem/Acquisition_18.emd", (1024, 1024), 0.12247, None),
-        ("sto_stem/16_STOimage_1.ser", (1024, 1024), 0.10013, None),
-        ("sto_stem/16_STOimage.emi", (1024, 1024), 0.10013, None),
-        ("au_haadf/Au_NP_Atom_Lattice.hdf5", (479, 504), None, "image_data0"),
-        ("nanoparticle_hrtem/frames.tif", (488, 512), None, None),
-        ("adf_stem_png/10_dso_8nm_none_none.png", (1024, 1024), None, None),
-    ],
-)
+@pytest.mark.parametrize(("name", "dataset", "axes", "shape", "sampling", "mean"), REAL)
 def test_real_files(
-    name: str, shape: tuple[int, int], sampling: float | None, dataset: str | None
+    name: str,
+    dataset: str | None,
+    axes: str,
+    shape: tuple[int, ...],
+    sampling: float | None,
+    mean: float | None,
 ) -> None:
     source = read_frames(SHARED / "real" / name, dataset)
-    assert source.frame_shape == shape
+    assert (source.calibration.axes, source.calibration.shape) == (axes, shape)
     assert source.calibration.sampling_angstrom == (
         None if sampling is None else pytest.approx(sampling, rel=1e-4)
     )
     frame = source.read(source.count - 1)
-    assert frame.shape == shape
+    assert frame.shape == shape[-2:]
     assert frame.std() > 0
+    if mean is not None:
+        assert frame.mean(dtype=np.float64) == pytest.approx(mean, rel=1e-4)
+
+
+@needs_shared
+@needs_formats
+@pytest.mark.parametrize(("name", "words"), REAL_REFUSED)
+def test_real_files_without_an_image(name: str, words: tuple[str, ...]) -> None:
+    def read() -> None:
+        read_frames(SHARED / "real" / name).read(0)
+
+    with pytest.raises(FrameError) as caught:
+        read()
+    for word in (name, *words):
+        assert word in str(caught.value)
+
+
+@needs_shared
+def test_every_real_file_is_read_by_a_test() -> None:
+    real = SHARED / "real"
+    there = {path.relative_to(real).as_posix() for path in real.rglob("*") if path.is_file()}
+    tested = {row[0] for row in REAL} | {row[0] for row in REAL_REFUSED}
+    assert {name for name in there if not name.endswith("SOURCE.txt")} <= tested
+
+
+@needs_shared
+@needs_formats
+@pytest.mark.parametrize(
+    "name", ["dm3_dm4/JEOL_HAADF_Image.dm4", "velox_emd/Camera_Ceta_Imaging_Micro.emd"]
+)
+def test_real_files_that_are_too_coarse_are_refused_at_once(name: str, tmp_path: Path) -> None:
+    said = gdn("denoise", SHARED / "real" / name, "-o", tmp_path)
+    assert (said.returncode, said.stderr.count("\n")) == (1, 1)
+    assert "its pixel size is" in said.stderr
 
 
 @needs_formats

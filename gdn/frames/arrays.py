@@ -21,6 +21,8 @@ from gdn.frames.source import (
 from gdn.frames.units import pixel_size, unit_kind
 from gdn.frames.values import rescaled, values_in
 
+_IMOD = 1146047817  # the word that says that IMOD wrote a header
+
 
 def read_mrc(path: Path, dataset: str | None = None) -> FrameFile:
     """MRC2014 (mrcfile); the voxel size is in Å. Compressed files are read whole, others mapped."""
@@ -32,6 +34,8 @@ def read_mrc(path: Path, dataset: str | None = None) -> FrameFile:
         if data is None:
             raise FrameError(f"{path}: an MRC file without data")
         header = file.header
+        if int(header.mode) == 0 and _unsigned(header):
+            data = data.view(np.uint8)
         space_group, depth = int(header.ispg), int(header.mz)
         volume = file.is_volume() and data.ndim == 3
         labels = [label.decode("latin-1") for label in header.label]
@@ -47,6 +51,13 @@ def read_mrc(path: Path, dataset: str | None = None) -> FrameFile:
     )
     image = (data.ndim - 2, data.ndim - 1)
     return rescaled(of_planes(path, data, image, calibration, "mrc"), values_in(" ".join(labels)))
+
+
+def _unsigned(header: Any) -> bool:
+    """Whether bytes are unsigned, as older versions of IMOD write them: its stamp is there, and the
+    flag of signed bytes is not (IMOD, MRC format, words 39 and 40)."""
+    stamp, flags = np.frombuffer(header.tobytes()[152:160], header.mode.dtype)
+    return bool(stamp == _IMOD and not flags & 1)
 
 
 def read_png(path: Path, dataset: str | None = None) -> FrameFile:

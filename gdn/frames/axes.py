@@ -14,11 +14,13 @@ AxisKind = Literal["space", "reciprocal", "energy", "angle", "time", "channel", 
 LEADING = "TZQWVU"  # letters for axes that count frames, the last of them next to Y
 _RECIPROCAL_NAMES = ("kx", "ky", "qx", "qy", "k_x", "k_y", "q_x", "q_y")
 _ENERGY_WORDS = ("energy", "wavelength", "wavenumber", "raman shift", "eloss", "frequency")
+_SCANS = ("x", "y", "scan_x", "scan_y", "scan x", "scan y", "rx", "ry", "r_x", "r_y")
 _CHANNELS = ("c", "ch", "channel", "channels")
 _SPECTRUM = "make an image of it, such as the sum over an energy window, and denoise that"
 _DIFFRACTION = (
     "gdn denoises images of real space only (if the unit is wrong, correct it in the file)"
 )
+_UNCLEAR = "say in the file what it is, by its unit (s, eV, nm), or move it to the front"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +88,9 @@ def image_axes(axes: Sequence[Axis]) -> tuple[int, int]:
     return space[-2], space[-1]
 
 
-def objection(axes: Sequence[Axis]) -> str:
-    """Why an array of these axes holds no images of real space, and what to do; '' where it may."""
+def objection(axes: Sequence[Axis], signal_type: str = "") -> str:
+    """Why an array of these axes (and of this type of signal, as HyperSpy names them) holds no
+    images of real space, and what to do; '' where it may."""
     listed = ", ".join(axis.words for axis in axes)
     kinds = [axis.kind for axis in axes]
     own = [axis for axis in axes if axis.signal]
@@ -100,12 +103,25 @@ def objection(axes: Sequence[Axis]) -> str:
         return f"a line of values (axis {listed}); an image is needed"
     image = image_axes(axes)
     rest = [axis for i, axis in enumerate(axes) if i not in image]
-    scanned = [axis for axis in rest if axis.kind == "space" and axis.name.strip().lower() != "z"]
-    reciprocal = "reciprocal" in kinds or any(axes[i].kind == "angle" for i in image)
-    if reciprocal or len(scanned) > 1:
-        what = "a scan of patterns (4D-STEM)" if rest and scanned else "diffraction patterns"
+    scanned = [axis for axis in rest if _is_scan(axis)]
+    angles = kinds.count("angle")  # one alone before the image is a tilt
+    reciprocal = "reciprocal" in kinds or angles > 1 or any(kinds[i] == "angle" for i in image)
+    if reciprocal or len(scanned) > 1 or "diffraction" in signal_type.lower():
+        many = len(axes) > 3 or bool(scanned)
+        what = "a scan of patterns (4D-STEM)" if many else "diffraction patterns"
         return f"{what if rest else 'a diffraction pattern'} (axes {listed}); {_DIFFRACTION}"
+    unclear = [axis for axis in axes[image[1] + 1 :] if axis.kind == "unknown" and not own]
+    if len(unclear) > 1:
+        return f"a scan of patterns (4D-STEM) (axes {listed}); {_DIFFRACTION}"
+    if unclear:
+        return f"an axis of no known kind behind those of the image (axes {listed}); {_UNCLEAR}"
     return ""
+
+
+def _is_scan(axis: Axis) -> bool:
+    """Whether an axis before those of the image is one along which a beam was scanned."""
+    name = axis.name.strip().lower()
+    return (axis.kind == "space" and name != "z") or name in _SCANS
 
 
 def leading_letters(axes: Sequence[Axis]) -> str:
@@ -113,8 +129,7 @@ def leading_letters(axes: Sequence[Axis]) -> str:
     wanted = {"time": "T", "space": "Z", "channel": "C"}
     letters: list[str] = []
     for axis in axes:
-        name = axis.name.strip().upper()
-        letter = wanted.get(axis.kind) or (name if name == "Z" else "")
-        letters.append(letter if letter and letter not in letters else "")
+        letter = wanted.get(axis.kind, "")
+        letters.append("" if letter in letters else letter)
     spare = [one for one in LEADING if one not in letters]
     return "".join(letter or (spare.pop(0) if spare else "?") for letter in letters)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gdn.frames.axes import Axis, image_axes, objection
 from gdn.frames.source import MINIMUM_SIDE, FrameError
 
 MOST_LISTED = 8
@@ -38,11 +40,20 @@ class Arrays:
     named_only: dict[str, Any] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 
-    def add(self, name: str, data: Any, objection: str = "") -> None:
-        """Sort an array in: anything with shape and dtype. `objection`: why it holds no image."""
-        objection = objection or unlike_image(data)
-        if objection:
-            self.refused[name] = objection
+    def add(
+        self,
+        name: str,
+        data: Any,
+        axes: Sequence[Axis] = (),
+        signal_type: str = "",
+        wrong: str = "",
+    ) -> None:
+        """Sort an array in: anything with shape and dtype. `axes` and `signal_type`: as its file
+        describes it; `wrong`: what else there is against it."""
+        wrong = wrong or (objection(axes, signal_type) if axes else "")
+        wrong = wrong or unlike_image(data, image_axes(axes) if len(axes) > 1 else (-2, -1))
+        if wrong:
+            self.refused[name] = wrong
         elif is_detector_array(name, self.titles):
             self.named_only[name] = data
         else:
@@ -106,14 +117,14 @@ def is_detector_array(name: str, title: bool = False) -> bool:
     return "/labels/" in f"/{name}/" or bool(pattern.fullmatch(last))
 
 
-def unlike_image(data: Any) -> str:
-    """Why an array cannot be frames, by its shape and dtype; '' where it can."""
+def unlike_image(data: Any, image: tuple[int, int] = (-2, -1)) -> str:
+    """Why an array cannot be frames of its axes `image`, by shape and dtype; '' where it can."""
     shape, dtype = tuple(data.shape), np.dtype(data.dtype)
     if dtype.kind not in "uif":
         return f"an array {_size(data)} of type {dtype}; integers or real numbers are needed"
     if len(shape) < 2 or 0 in shape:
         return f"an array of shape {_size(data) or 'of one number'}; an image is needed"
-    if min(shape[-2:]) < MINIMUM_SIDE:
+    if min(shape[axis] for axis in image) < MINIMUM_SIDE:
         least = f"at least {MINIMUM_SIDE}x{MINIMUM_SIDE} px are needed"
         return f"an array of {_size(data)} px; {least}"
     return ""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gdn.frames import arrays, microscopes, nion, zarr_arrays
 from gdn.frames.hdf5 import check_hdf5
-from gdn.frames.hdf5_arrays import read_hdf5
+from gdn.frames.hdf5_arrays import library_of, read_hdf5
 from gdn.frames.selection import select_channel
 from gdn.frames.source import FrameError, FrameFile, one_line
 from gdn.frames.tiff import read_tiff
@@ -35,6 +35,14 @@ class Format:
 
 def _starts(*magic: bytes) -> Callable[[bytes], bool]:
     return lambda head: head.startswith(magic)
+
+
+def _read_hdf5(path: Path, dataset: str | None) -> FrameFile:
+    """An HDF5 file by its content: HyperSpy's and EMD files may have any suffix."""
+    module = library_of(path)
+    if module and importlib.util.find_spec("rsciio") is not None:
+        return microscopes.reader(module)(path, dataset)
+    return read_hdf5(path, dataset)
 
 
 def _never(head: bytes) -> bool:
@@ -98,7 +106,7 @@ FORMATS = (
         name="HDF5",
         suffixes=(".h5", ".hdf5", ".hdf", ".nxs"),
         reads=_starts(HDF5),
-        reader=read_hdf5,
+        reader=_read_hdf5,
         package="h5py",
         hdf5=True,
     ),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gdn.frames.arrays import of_axes
-from gdn.frames.axes import Axis, objection
+from gdn.frames.axes import Axis
 from gdn.frames.choosing import Arrays
 from gdn.frames.hdf5_axes import attribute_sizes, axes_of, is_colour
 from gdn.frames.hdf5_links import Links, Place, within_folder
@@ -33,8 +33,8 @@ def read_hdf5(path: Path, dataset: str | None = None) -> FrameFile:
     arrays, links = Arrays(path=path), Links(path)
     for name, place, one in links.datasets():
         axes = axes_of(one) if one.shape else []
-        wrong = (objection(axes) if axes else "") or (_COLOUR if is_colour(one) else "")
-        arrays.add(name, _Hdf5.of(place, one, axes), wrong)
+        wrong = _COLOUR if is_colour(one) else ""
+        arrays.add(name, _Hdf5.of(place, one, axes), axes, wrong=wrong)
     if not arrays.images or (dataset or "").strip("/") in links.broken:
         arrays.refused = links.broken | arrays.refused
     image: _Hdf5 = arrays.chosen(dataset)
@@ -42,6 +42,17 @@ def read_hdf5(path: Path, dataset: str | None = None) -> FrameFile:
     if trouble:
         raise FrameError(f"{path}: {image.place.name}: {trouble}")
     return of_axes(path, image, image.axes, "hdf5", image.sizes or None)
+
+
+def library_of(path: Path) -> str:
+    """The module of RosettaSciIO for an HDF5 file of HyperSpy or EMD, '' for any other."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        if "HyperSpy" in str(file.attrs.get("file_format", "")):
+            return "hspy"
+        velox = isinstance(file.get("Data/Image"), h5py.Group) and "Version" in file
+        return "emd" if velox or "version_major" in file.attrs else ""
 
 
 @dataclass(frozen=True, kw_only=True)

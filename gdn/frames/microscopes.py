@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gdn.frames.arrays import of_axes
-from gdn.frames.axes import Axis, objection
+from gdn.frames.axes import Axis
 from gdn.frames.choosing import Arrays
 from gdn.frames.source import FrameFile
 
@@ -63,10 +63,12 @@ def _one(path: Path, signals: Signals, name: str, dataset: str | None) -> FrameF
     for number, signal in enumerate(signals):
         data = _Computed(signal["data"])
         one = _Signal(data, _axes(signal["axes"], data.shape))
-        title = str((signal.get("metadata") or {}).get("General", {}).get("title") or number)
+        about = signal.get("metadata") or {}
+        title = str(about.get("General", {}).get("title") or number)
+        kind = str(about.get("Signal", {}).get("signal_type") or "")
         title = title if title not in seen else f"{title} {number}"
         seen.add(title)
-        arrays.add(title, one, objection(one.axes) if one.axes else "")
+        arrays.add(title, one, one.axes, kind)
     image: _Signal = arrays.chosen(dataset)
     return of_axes(path, image.data, image.axes, name, None)
 

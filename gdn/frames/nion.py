@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gdn.frames.arrays import of_axes
-from gdn.frames.axes import objection, plain_axes
+from gdn.frames.axes import plain_axes
 from gdn.frames.choosing import Arrays
 from gdn.frames.hdf5_axes import nion_axes
 from gdn.frames.source import FrameError, FrameFile
@@ -30,7 +30,7 @@ def read_ndata(path: Path, dataset: str | None = None) -> FrameFile:
                 data = np.load(io.BytesIO(stream.read()), allow_pickle=False)
             short = name.removesuffix(".npy")
             axes[short] = nion_axes(data.shape, about) or plain_axes(data.shape)
-            arrays.add(short, _Named(short, data), objection(axes[short]) if data.ndim else "")
+            arrays.add(short, _Named(short, data), axes[short])
     if not axes:
         raise FrameError(f"{path}: holds no array")
     image: _Named = arrays.chosen(dataset)

@@ -119,7 +119,9 @@ class FrameFile:
 
     def summed(self) -> FrameFile:
         """One frame, the sum of all: a movie of dose fractions."""
-        calibration = replace(self.calibration, axes="YX", shape=self.frame_shape)
+        calibration = replace(
+            self.calibration, axes="YX", shape=self.frame_shape, steps={}, mrc=None
+        )
         return replace(
             self, calibration=calibration, count=1, dtype=np.dtype(np.float32), pixels=_Sum(self)
         )

@@ -91,7 +91,8 @@ def _series(tif: tifffile.TiffFile, path: Path, dataset: str | None) -> tuple[in
         raise FrameError(f"{path}: a TIFF without an image")
     found = Arrays(path=path)
     for number, series in enumerate(tif.series):
-        found.add(str(number), _Numbered(number, series), _unlike_frames(series, tif.is_imagej))
+        wrong = _unlike_frames(series, tif.is_imagej)
+        found.add(str(number), _Numbered(number, series), wrong=wrong)
     if dataset is not None:
         if not dataset.isdecimal() or int(dataset) >= len(tif.series):
             raise FrameError(

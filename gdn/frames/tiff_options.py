@@ -88,11 +88,11 @@ def length_of(calibration: FrameCalibration, axis: str) -> float | None:
     """Å from one frame to the next along an axis; None where that is not known."""
     step, unit = calibration.steps.get(axis, (0.0, ""))
     size = angstrom_per(unit)
-    return step * size if size and step > 0 else None
+    return step * size if size and step > 0 and axis in calibration.axes else None
 
 
 def time_of(calibration: FrameCalibration) -> float | None:
     """Seconds from one frame to the next; None where that is not known."""
     step, unit = calibration.steps.get("T", (0.0, ""))
     size = seconds_per(unit)
-    return step * size if size and step > 0 else None
+    return step * size if size and step > 0 and "T" in calibration.axes else None

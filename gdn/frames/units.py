@@ -44,7 +44,7 @@ _ANGLES = (
     *("rad", "mrad", "urad", "μrad", "deg", "°", "degree", "degrees"),
     *("radian", "radians", "milliradian", "milliradians"),
 )
-_RECIPROCAL = re.compile(r"1/\(?(?P<a>[^)]+)\)?|(?P<b>.+?) ?\^?\(?-1\)?|per[ _](?P<c>.+)")
+_RECIPROCAL = re.compile(r"1/\(?(?P<a>[^)]+)\)?|(?P<b>.+?)\^?\(?-1\)?|per_?(?P<c>.+)")
 
 
 def _plain(unit: str) -> str:
@@ -75,7 +75,7 @@ def unit_kind(unit: str) -> UnitKind:
         return "energy"
     if plain in _ANGLES:
         return "angle"
-    match = _RECIPROCAL.fullmatch(plain)
+    match = _RECIPROCAL.fullmatch(plain.replace(" ", ""))
     length = next((text for text in match.groups() if text), "") if match else ""
     if length in ("cm", "centimeter", "centimetre"):
         return "energy"

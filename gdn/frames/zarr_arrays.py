@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gdn.frames.arrays import of_axes
-from gdn.frames.axes import Axis, objection, plain_axes
+from gdn.frames.axes import Axis, plain_axes
 from gdn.frames.choosing import Arrays
 from gdn.frames.hdf5_axes import attribute_sizes
 from gdn.frames.source import FrameFile
@@ -36,7 +36,7 @@ def read_zarr(path: Path, dataset: str | None = None) -> FrameFile:
         return _frames(path, _plain(opened))
     arrays, levels = Arrays(path=path), Arrays(path=path)
     for name, level, first in _levels(opened):
-        (arrays if first else levels).add(name, level, objection(level.axes))
+        (arrays if first else levels).add(name, level, level.axes)
     if dataset is not None and dataset.strip("/") in levels.images:
         return _frames(path, levels.images[dataset.strip("/")])
     return _frames(path, arrays.chosen(dataset))
