@@ -118,7 +118,8 @@ def stub(name: str, task: Any) -> Any:
 def tasks(count: int, most: int) -> None:
     """Overhead a file and memory of client and scheduler while `count` files go through a stub,
     `most` in a chunk."""
-    from gdn.batch.run import BatchRun
+    from gdn.batch.inputs import Planned
+    from gdn.batch.run import BatchRun, Tally
     from gdn.cluster import denoise_files as denoise
     from gdn.cluster import work_sharing as flow
     from gdn.pipeline.denoise_file import FileSettings
@@ -143,7 +144,7 @@ def tasks(count: int, most: int) -> None:
                     )
 
         files = [
-            (path, outputs_for(path, Path(folder)))
+            Planned(path, outputs_for(path, Path(folder)))
             for path in (Path(folder, f"f{n:06d}.tif") for n in range(count))
         ]
         run = BatchRun(
@@ -161,7 +162,8 @@ def tasks(count: int, most: int) -> None:
             contextlib.redirect_stdout(nowhere),
         ):
             begun = time.perf_counter()
-            tally = denoise.process_on(address, files, run, Watching())
+            tally = Tally()
+            denoise.process_on(address, files, run, Watching(), tally)
         took = time.perf_counter() - begun
     print(
         f"\n{tally.files} files through a stub, at most {most} in a chunk: "

@@ -102,11 +102,11 @@ def clean_tile(frame: ValidationFrame, recipe: Recipe) -> NDArray[np.float32]:
         image = cut(spectra, pixel, patch, draws)
         apart = image / image.mean() - 1
         # As the recipe crystals-128 does with patches of too much contrast, for every generator.
-        return 1 + apart[None] * np.float32(min(1, MOST_CONTRAST / np.abs(apart).max()))
+        return np.asarray(1 + apart[None] * np.float32(min(1, MOST_CONTRAST / np.abs(apart).max())))
     grids = grids_for(frame.image.shape, frame.sampling_angstrom, pixel)
     binned = bin_sum(frame.image, grids) / np.float32(grids.area * STUDY_VACUUM)
     y, x = ((n - patch) // 2 for n in binned.shape)
-    return binned[None, y : y + patch, x : x + patch]
+    return np.asarray(binned[None, y : y + patch, x : x + patch])
 
 
 @torch.no_grad()

@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from gdn.generator.restorer_network import RestorerShape
 from gdn.simulation.breadth import WavePool, any_structure
 from gdn.simulation.structures import seeds_of
 from gdn.simulation.workers import StructureWorkers
-from gdn.generator.restorer_network import RestorerShape
 from gdn.training.restoring import RestorerRecipe, RestorerRun, train_restorer
 
 

@@ -54,6 +54,13 @@ def denoise(
         "number of the series.",
         rich_help_panel=INPUT,
     ),
+    channel: int | None = typer.Option(
+        None,
+        min=0,
+        metavar="N",
+        help="Channel to denoise, from 0, where a file has several (TIFF, OME, Zarr, HDF5).",
+        rich_help_panel=INPUT,
+    ),
     summed: bool = typer.Option(
         False,
         "--sum",
@@ -112,7 +119,8 @@ def denoise(
     ),
     dtype: str = typer.Option(
         "float32",
-        help="Number type of the results: float32, float16, uint16 or uint8 (rounded, clipped).",
+        help="Number type of the results: float32, float16, or uint16 or uint8 with a scale; "
+        "refused where it is too coarse for the spread.",
         rich_help_panel=OUTPUT,
     ),
     report: bool = typer.Option(
@@ -294,11 +302,14 @@ def denoise(
     from gdn.pipeline.open_models import models_named
     from gdn.pipeline.options import Options
     from gdn.pipeline.output_files import OutputStyle
+    from gdn.pipeline.pixel_sizes import COARSEST, FINEST
     from gdn.report.ledger import Ledger
     from gdn.trust.judge import levels_of
 
-    if sampling is not None and not 0 < sampling < 1000:
-        raise UsageFault(f"--sampling {sampling:g}: must be positive, in Å per pixel")
+    if sampling is not None and not FINEST <= sampling <= COARSEST:
+        raise UsageFault(
+            f"--sampling {sampling:g}: Å per pixel, from {FINEST:g} to {COARSEST:g} (1 nm is 10 Å)"
+        )
     _check_source(files, watch, cluster)
     if adapt:
         _check_adapt(watch, adapted, method)
@@ -326,6 +337,7 @@ def denoise(
         reading = FileSettings(
             sampling_angstrom=sampling,
             dataset=dataset,
+            channel=channel,
             summed=summed,
             partial=partial,
             style=OutputStyle(kind, dtype),

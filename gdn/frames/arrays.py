@@ -1,25 +1,27 @@
-"""Files that hold arrays: MRC, HDF5, Zarr, PNG, NumPy."""
+"""Files that hold arrays: MRC, PNG, NumPy, and arrays of described axes."""
 
 from __future__ import annotations
 
-import posixpath
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gdn.frames.source import MINIMUM_SIDE, FrameError, FrameFile, gray, of_array
+from gdn.frames.axes import Axis, image_axes, leading_axes, leading_letters, objection
+from gdn.frames.choosing import Arrays
+from gdn.frames.source import (
+    FrameCalibration,
+    FrameError,
+    FrameFile,
+    gray,
+    of_array,
+    of_planes,
+)
+from gdn.frames.units import pixel_size, unit_kind
+from gdn.frames.values import rescaled, values_in
 
-LEADING = "TZQWVU"  # letters for axes that count frames, the last of them next to Y
-
-
-def leading_axes(dimensions: int) -> str:
-    """Axes of an array of which only the last two are known: 'YX', 'TYX', 'TZYX', ..."""
-    if dimensions - 2 > len(LEADING):
-        return "?" * dimensions
-    return LEADING[: max(dimensions - 2, 0)] + "YX"
+_IMOD = 1146047817  # the word that says that IMOD wrote a header
 
 
 def read_mrc(path: Path, dataset: str | None = None) -> FrameFile:
@@ -31,8 +33,31 @@ def read_mrc(path: Path, dataset: str | None = None) -> FrameFile:
         data, voxel = file.data, file.voxel_size
         if data is None:
             raise FrameError(f"{path}: an MRC file without data")
-        sizes = [(float(voxel.x), "Å"), (float(voxel.y), "Å")]
-        return of_array(path, data, leading_axes(data.ndim), sizes, "mrc")
+        header = file.header
+        if int(header.mode) == 0 and _unsigned(header):
+            data = data.view(np.uint8)
+        space_group, depth = int(header.ispg), int(header.mz)
+        volume = file.is_volume() and data.ndim == 3
+        labels = [label.decode("latin-1") for label in header.label]
+    steps = {"Z": (float(voxel.z), "Å")} if volume else {}
+    sampling, trouble = pixel_size([(float(voxel.x), "Å"), (float(voxel.y), "Å")])
+    calibration = FrameCalibration(
+        sampling_angstrom=sampling,
+        axes="ZYX" if volume else leading_axes(data.ndim),
+        shape=tuple(data.shape),
+        trouble=trouble,
+        steps=steps,
+        mrc=(space_group, depth, float(voxel.z)),
+    )
+    image = (data.ndim - 2, data.ndim - 1)
+    return rescaled(of_planes(path, data, image, calibration, "mrc"), values_in(" ".join(labels)))
+
+
+def _unsigned(header: Any) -> bool:
+    """Whether bytes are unsigned, as older versions of IMOD write them: its stamp is there, and the
+    flag of signed bytes is not (IMOD, MRC format, words 39 and 40)."""
+    stamp, flags = np.frombuffer(header.tobytes()[152:160], header.mode.dtype)
+    return bool(stamp == _IMOD and not flags & 1)
 
 
 def read_png(path: Path, dataset: str | None = None) -> FrameFile:
@@ -57,128 +82,47 @@ def read_npy(path: Path, dataset: str | None = None) -> FrameFile:
     return of_array(path, data, leading_axes(data.ndim), [], "npy")
 
 
-def read_hdf5(path: Path, dataset: str | None = None) -> FrameFile:
-    """The one image in an HDF5 file, or `dataset`. An attribute 'sampling_angstrom' or
-    'element_size_um' is its pixel size."""
-    import h5py
-
-    found: dict[str, _Hdf5] = {}
-
-    def look(name: str, one: Any) -> None:
-        if isinstance(one, h5py.Dataset) and image_like(one):
-            found[name] = _Hdf5(
-                path=path,
-                name=name,
-                shape=tuple(one.shape),
-                dtype=one.dtype,
-                sizes=_attribute_sizes(one.attrs),
-            )
-
-    with h5py.File(path, "r") as file:
-        file.visititems(look)
-    data: _Hdf5 = chosen(path, found, dataset)
-    return of_array(path, data, leading_axes(len(data.shape)), data.sizes, "hdf5")
+def read_npz(path: Path, dataset: str | None = None) -> FrameFile:
+    """The one image among the arrays of a NumPy archive, or `dataset`; pickled objects are
+    refused."""
+    arrays = Arrays(path=path)
+    with np.load(path, allow_pickle=False) as archive:
+        for name in archive.files:
+            arrays.add(name, archive[name])
+    data = arrays.chosen(dataset)
+    return of_array(path, data, leading_axes(data.ndim), [], "npy")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Hdf5:
-    """A data set of a file that is opened only while it is read."""
-
-    path: Path
-    name: str
-    shape: tuple[int, ...]
-    dtype: Any
-    sizes: list[tuple[float, str]]
-
-    def __getitem__(self, index: Any) -> Any:
-        import h5py
-
-        with h5py.File(self.path, "r") as file:
-            return file[self.name][index]
-
-
-def _attribute_sizes(attributes: Any) -> list[tuple[float, str]]:
-    for name, unit in (("sampling_angstrom", "Å"), ("element_size_um", "um")):
-        if name in attributes:
-            return [(float(size), unit) for size in np.atleast_1d(attributes[name])[-2:]]
-    return []
-
-
-def image_like(data: Any) -> bool:
-    """Whether an array, by its shape and dtype, can be frames."""
-    shape = tuple(data.shape)
-    return (
-        len(shape) >= 2
-        and min(shape[-2:]) >= MINIMUM_SIDE
-        and np.dtype(data.dtype).kind in "uif"
-        and 0 not in shape
+def of_axes(
+    path: Path, data: Any, axes: Sequence[Axis], name: str, sizes: list[tuple[float, str]] | None
+) -> FrameFile:
+    """A file whose frames are those two of the `axes` of `data` that are an image of real space.
+    `sizes`: of a pixel, with its unit (None: as the axes say). Raises FrameError for spectra and
+    diffraction patterns."""
+    wrong = objection(axes)
+    if wrong:
+        raise FrameError(f"{path}: holds {wrong}")
+    image = image_axes(axes)
+    rest = [axis for number, axis in enumerate(axes) if number not in image]
+    if sizes is None:
+        sizes = sizes_of([axes[number] for number in image])
+    sampling, trouble = pixel_size(sizes)
+    letters = leading_letters(rest)
+    calibration = FrameCalibration(
+        sampling_angstrom=sampling,
+        axes=f"{letters}YX",
+        shape=(*(axis.size for axis in rest), *(axes[number].size for number in image)),
+        trouble=trouble,
+        unit=sizes[-1][1] if sampling else "",
+        steps={
+            letter: (axis.scale, axis.unit)
+            for letter, axis in zip(letters, rest, strict=True)
+            if axis.scale > 0 and unit_kind(axis.unit) != "none"
+        },
     )
+    return of_planes(path, data, image, calibration, name)
 
 
-def chosen(path: Path, candidates: dict[str, Any], dataset: str | None) -> Any:
-    """The candidate meant. Raises FrameError where it is not clear, listing them."""
-    listed = ", ".join(
-        f"{name} ({'x'.join(map(str, one.shape))})" for name, one in list(candidates.items())[:8]
-    )
-    if dataset is not None:
-        if dataset.strip("/") not in candidates:
-            raise FrameError(
-                f"{path}: no image {dataset}; there are: {listed or 'none'}", "dataset"
-            )
-        return candidates[dataset.strip("/")]
-    if not candidates:
-        raise FrameError(f"{path}: holds no image")
-    if len(candidates) > 1:
-        raise FrameError(f"{path}: holds {len(candidates)} images; say which: {listed}", "dataset")
-    return next(iter(candidates.values()))
-
-
-def read_zarr(path: Path, dataset: str | None = None) -> FrameFile:
-    """A Zarr array, or the one image in a group (the finest of an OME-Zarr pyramid), or
-    `dataset`."""
-    import zarr
-
-    opened: Any = zarr.open(path, mode="r")
-    if not isinstance(opened, zarr.Group):
-        return of_array(
-            path, opened, leading_axes(opened.ndim), _attribute_sizes(opened.attrs), "zarr"
-        )
-    attributes: Any = dict(opened.attrs)
-    pyramid = (attributes.get("ome", attributes).get("multiscales") or [None])[0]
-    if pyramid and dataset is None:
-        return _ome_zarr(path, opened, pyramid)
-    data = chosen(
-        path, {name: one for name, one in _zarr_arrays(opened) if image_like(one)}, dataset
-    )
-    return of_array(path, data, leading_axes(data.ndim), _attribute_sizes(data.attrs), "zarr")
-
-
-def _zarr_arrays(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, one in group.arrays():
-        yield posixpath.join(prefix, name), one
-    for name, one in group.groups():
-        yield from _zarr_arrays(one, posixpath.join(prefix, name))
-
-
-def _ome_zarr(path: Path, group: Any, pyramid: Any) -> FrameFile:
-    """The first level of an OME-Zarr image (NGFF 0.4 and 0.5), with the scale of its axes."""
-    finest = pyramid["datasets"][0]
-    data = group[finest["path"]]
-    scales = [
-        t["scale"] for t in finest.get("coordinateTransformations", []) if t.get("type") == "scale"
-    ]
-    names = [a if isinstance(a, str) else a.get("name", "") for a in pyramid.get("axes", [])]
-    units = [{} if isinstance(a, str) else a for a in pyramid.get("axes", [])]
-    sizes = []
-    if scales and len(names) == data.ndim:
-        sizes = [
-            (float(s), str(u.get("unit", "")))
-            for s, u in zip(scales[0][-2:], units[-2:], strict=True)
-            if u.get("unit")
-        ]
-    axes = (
-        "".join(names).upper()
-        if len(names) == data.ndim and all(len(n) == 1 for n in names)
-        else leading_axes(data.ndim)
-    )
-    return of_array(path, data, axes, sizes, "zarr")
+def sizes_of(axes: Sequence[Axis]) -> list[tuple[float, str]]:
+    """Pixel size and unit of those `axes` that carry both."""
+    return [(axis.scale, axis.unit) for axis in axes if axis.scale > 0 and axis.unit]

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gdn.frames import arrays, microscopes
+from gdn.frames import arrays, microscopes, nion, zarr_arrays
 from gdn.frames.hdf5 import check_hdf5
+from gdn.frames.hdf5_arrays import library_of, read_hdf5
+from gdn.frames.selection import select_channel
 from gdn.frames.source import FrameError, FrameFile, one_line
 from gdn.frames.tiff import read_tiff
+from gdn.frames.unread import check_read
 
 EXTRA = "formats"
 HEAD = 4096  # bytes looked at
@@ -34,6 +37,14 @@ def _starts(*magic: bytes) -> Callable[[bytes], bool]:
     return lambda head: head.startswith(magic)
 
 
+def _read_hdf5(path: Path, dataset: str | None) -> FrameFile:
+    """An HDF5 file by its content: HyperSpy's and EMD files may have any suffix."""
+    module = library_of(path)
+    if module and importlib.util.find_spec("rsciio") is not None:
+        return microscopes.reader(module)(path, dataset)
+    return read_hdf5(path, dataset)
+
+
 def _never(head: bytes) -> bool:
     return False
 
@@ -48,6 +59,13 @@ FORMATS = (
     ),
     Format(name="PNG", suffixes=(".png",), reads=_starts(b"\x89PNG"), reader=arrays.read_png),
     Format(name="NumPy", suffixes=(".npy",), reads=_starts(b"\x93NUMPY"), reader=arrays.read_npy),
+    Format(
+        name="NumPy",
+        suffixes=(".npz",),
+        reads=_never,
+        reader=arrays.read_npz,
+    ),
+    Format(name="Nion Swift", suffixes=(".ndata",), reads=_never, reader=nion.read_ndata),
     Format(
         name="MRC",
         suffixes=(".mrc", ".mrcs", ".map", ".ali", ".st"),
@@ -88,7 +106,7 @@ FORMATS = (
         name="HDF5",
         suffixes=(".h5", ".hdf5", ".hdf", ".nxs"),
         reads=_starts(HDF5),
-        reader=arrays.read_hdf5,
+        reader=_read_hdf5,
         package="h5py",
         hdf5=True,
     ),
@@ -96,7 +114,7 @@ FORMATS = (
         name="Zarr",
         suffixes=(".zarr",),
         reads=_never,
-        reader=arrays.read_zarr,
+        reader=zarr_arrays.read_zarr,
         package="zarr",
         folder=True,
     ),
@@ -161,11 +179,13 @@ def format_of(path: Path) -> Format:
     raise FrameError(f"{path}: not a readable file of frames; gdn reads {known}")
 
 
-def read_frames(path: Path, dataset: str | None = None) -> FrameFile:
-    """Open a file; `dataset` names what is meant in a file with several. Raises FrameError if it is
-    missing, of no known format, damaged, or has no usable frame."""
+def read_frames(path: Path, dataset: str | None = None, channel: int | None = None) -> FrameFile:
+    """Open a file; `dataset` names what is meant in a file with several images, `channel` (from 0)
+    in one with several channels. Raises FrameError if it is missing, of no known format, damaged,
+    or has no usable frame."""
     if not path.exists():
         raise FrameError(f"{path}: no such file")
+    check_read(path)
     try:
         found = format_of(path)
         if found.package and importlib.util.find_spec(found.package) is None:
@@ -174,7 +194,7 @@ def read_frames(path: Path, dataset: str | None = None) -> FrameFile:
             )
         if found.hdf5:
             check_hdf5(path)
-        return found.reader(path, dataset)
+        return select_channel(found.reader(path, dataset), channel)
     except (FrameError, PermissionError):
         raise
     except Exception as error:  # the libraries raise many kinds on broken files

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from gdn.frames.arrays import chosen, image_like, leading_axes
-from gdn.frames.source import FrameFile, of_array
+from gdn.frames.arrays import of_axes
+from gdn.frames.axes import Axis
+from gdn.frames.choosing import Arrays
+from gdn.frames.source import FrameFile
 
 Signals = list[dict[str, Any]]
 
@@ -40,27 +42,65 @@ class _Computed:
 
 @dataclass(frozen=True)
 class _Signal:
-    """An image of a file: its lazy `data`, and its axes as RosettaSciIO describes them."""
+    """A signal of a file: its lazy `data`, and the axes of that array."""
 
     data: _Computed
-    axes: list[dict[str, Any]]
+    axes: list[Axis]
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.data.shape
 
+    @property
+    def dtype(self) -> Any:
+        return self.data.dtype
+
 
 def _one(path: Path, signals: Signals, name: str, dataset: str | None) -> FrameFile:
     """The one image among the signals of a file, or the one called `dataset`."""
-    found: dict[str, _Signal] = {}
+    arrays = Arrays(path=path, titles=True)
+    seen: set[str] = set()
     for number, signal in enumerate(signals):
-        one = _Signal(_Computed(signal["data"]), signal["axes"])
-        if image_like(one.data):
-            title = str((signal.get("metadata") or {}).get("General", {}).get("title") or number)
-            found[title if title not in found else f"{title} {number}"] = one
-    image: _Signal = chosen(path, found, dataset)
-    # In the order of the array where that is said, else as listed.
-    axes = sorted(image.axes, key=lambda a: int(a.get("index_in_array", 0)))[-2:]
-    sizes = [(abs(float(a.get("scale", 0))), str(a.get("units") or "")) for a in axes]
-    sizes = [(size, unit) for size, unit in sizes if unit and unit != "<undefined>"]
-    return of_array(path, image.data, leading_axes(len(image.shape)), sizes, name)
+        data = _Computed(signal["data"])
+        one = _Signal(data, _axes(signal["axes"], data.shape))
+        about = signal.get("metadata") or {}
+        title = str(about.get("General", {}).get("title") or number)
+        kind = str(about.get("Signal", {}).get("signal_type") or "")
+        title = title if title not in seen else f"{title} {number}"
+        seen.add(title)
+        arrays.add(title, one, one.axes, kind)
+    image: _Signal = arrays.chosen(dataset)
+    return of_axes(path, image.data, image.axes, name, None)
+
+
+def _axes(described: list[dict[str, Any]], shape: tuple[int, ...]) -> list[Axis]:
+    """Axes as RosettaSciIO describes them, in the order of the array: where that is said, else as
+    listed."""
+    ordered = sorted(described, key=lambda axis: int(axis.get("index_in_array") or 0))
+    navigated = {bool(axis.get("navigate")) for axis in ordered}
+    axes = [
+        Axis(
+            size=int(size),
+            name=_said(axis.get("name")),
+            scale=abs(_step(axis)),
+            unit=_said(axis.get("units")),
+            # Where all axes are of one sort nothing is said of them.
+            signal=not axis.get("navigate") if len(navigated) > 1 else None,
+        )
+        for axis, size in zip(ordered, shape, strict=False)
+    ]
+    return axes if len(axes) == len(shape) else [Axis(size=int(size)) for size in shape]
+
+
+def _step(axis: dict[str, Any]) -> float:
+    """From one pixel to the next, also of an axis that lists its values."""
+    if axis.get("scale") is not None:
+        return float(axis["scale"])
+    values = axis.get("axis")
+    if values is None or len(values) < 2:
+        return 0.0
+    return (float(values[-1]) - float(values[0])) / (len(values) - 1)
+
+
+def _said(text: Any) -> str:
+    return "" if text is None or str(text) in ("<undefined>", "t.Undefined") else str(text)

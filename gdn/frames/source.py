@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdn.errors import InputError
+from gdn.frames.units import pixel_size
 
 Frame = NDArray[np.float32]  # (rows, columns)
 Style = Literal["imagej", "ome", "plain"]
@@ -24,35 +25,6 @@ MAXIMUM_PIXELS = (
     2**28
 )  # of a frame, 16384 x 16384: what a damaged header declares must not be allocated
 MOST_MISSING = 0.05  # of a frame's pixels
-OBLONG = 1.01  # ratio of a pixel's sides from which on it is not square
-_ANGSTROM_PER = {
-    "\u00e5": 1.0,
-    "\u212b": 1.0,
-    "angstrom": 1.0,
-    "angstroms": 1.0,
-    "ang": 1.0,
-    "a": 1.0,
-    "\\u00c5".lower(): 1.0,
-    "nm": 10.0,
-    "n_m": 10.0,
-    "nanometer": 10.0,
-    "nanometre": 10.0,
-    "nanometers": 10.0,
-    "pm": 0.01,
-    "picometer": 0.01,
-    "um": 1e4,
-    "\u00b5m": 1e4,
-    "\u03bcm": 1e4,
-    "micron": 1e4,
-    "microns": 1e4,
-    "\\u00b5m": 1e4,
-    "micrometer": 1e4,
-    "mm": 1e7,
-    "millimeter": 1e7,
-    "cm": 1e8,
-    "m": 1e10,
-    "meter": 1e10,
-}
 
 
 class FrameError(InputError):
@@ -63,34 +35,17 @@ class FrameError(InputError):
 @dataclass(frozen=True, kw_only=True)
 class FrameCalibration:
     """What a file says of its pixels: `sampling_angstrom` (None: nothing that can be used, and
-    `trouble` says why)."""
+    `trouble` says why), in the file in `unit`; `steps`, by an axis's letter, from one frame to the
+    next, with the unit; `mrc`: of an MRC file its space group, mz, and Å per voxel along z."""
 
     sampling_angstrom: float | None = None
     style: Style = "plain"
     axes: str = "YX"
     shape: tuple[int, ...] = ()
     trouble: str = ""
-
-
-def pixel_size(sizes: list[tuple[float, str]]) -> tuple[float | None, str]:
-    """Å per pixel of (size, unit) along X and Y, or None and why not."""
-    found = []
-    for size, unit in sizes:
-        scale = _ANGSTROM_PER.get(str(unit).strip().lower())
-        if not np.isfinite(size) or size <= 0:
-            continue
-        if scale is None:
-            return (
-                None,
-                f"carries a pixel size of {size:.4g} in {unit or 'no unit'}, which is no "
-                "length that gdn knows",
-            )
-        found.append(float(size) * scale)
-    if not found:
-        return None, ""
-    if max(found) > OBLONG * min(found):
-        return None, f"has pixels that are not square ({found[0]:.4g} x {found[-1]:.4g} Å)"
-    return float(np.mean(found)), ""
+    unit: str = ""
+    steps: dict[str, tuple[float, str]] = field(default_factory=dict)
+    mrc: tuple[int, int, float] | None = None
 
 
 class Pixels(Protocol):
@@ -175,7 +130,9 @@ class FrameFile:
 
     def summed(self) -> FrameFile:
         """One frame, the sum of all: a movie of dose fractions."""
-        calibration = replace(self.calibration, axes="YX", shape=self.frame_shape)
+        calibration = replace(
+            self.calibration, axes="YX", shape=self.frame_shape, steps={}, mrc=None
+        )
         return replace(
             self, calibration=calibration, count=1, dtype=np.dtype(np.float32), pixels=_Sum(self)
         )
@@ -206,19 +163,37 @@ def gray(path: Path, raw: NDArray[Any]) -> NDArray[Any]:
     if colour.shape[-1] == 3 and (colour == colour[..., :1]).all():
         return colour[..., 0]
     raise FrameError(
-        f"{path}: a colour picture ({raw.shape[-1]} samples per pixel); save it as one gray channel"
+        f"{path}: a colour picture ({raw.shape[-1]} samples per pixel); save it as one gray "
+        "channel (a movie of three frames: as gray, photometric 'minisblack')"
     )
 
 
-class _Stack:
-    """Frames of an array whose leading axes count them; read when asked for."""
+class _Planes:
+    """Images of an array, by their number along its other axes; read when asked for."""
 
-    def __init__(self, data: Any, leading: tuple[int, ...]) -> None:
-        self.data, self.leading = data, leading
+    def __init__(self, data: Any, image: tuple[int, int]) -> None:
+        self.data, self.image = data, image
+        self.leading = [axis for axis in range(len(data.shape)) if axis not in image]
 
     def __getitem__(self, index: int) -> Any:
-        at = np.unravel_index(index, self.leading) if self.leading else ()
-        return self.data[tuple(int(i) for i in at)] if at else self.data[...]
+        at: list[Any] = [slice(None)] * len(self.data.shape)
+        lengths = tuple(int(self.data.shape[axis]) for axis in self.leading)
+        numbers = np.unravel_index(index, lengths) if lengths else ()
+        for axis, number in zip(self.leading, numbers, strict=True):
+            at[axis] = int(number)
+        plane = np.asarray(self.data[tuple(at)])
+        return plane if self.image[0] < self.image[1] else plane.T
+
+
+class Scaled:
+    """Pixels whose values are `offset` + `scale` times what is stored, float32."""
+
+    def __init__(self, pixels: Pixels, scale: float, offset: float) -> None:
+        self.pixels, self.scale, self.offset = pixels, scale, offset
+
+    def __getitem__(self, index: int) -> Frame:
+        stored = np.asarray(self.pixels[index], dtype=np.float64)
+        return np.asarray(self.offset + self.scale * stored, dtype=np.float32)
 
 
 def of_array(
@@ -230,22 +205,39 @@ def of_array(
     notes: list[str] | None = None,
 ) -> FrameFile:
     """A file whose frames are the last two axes of `data` (anything with shape, dtype and
-    indexing). Raises FrameError where that is no image."""
+    indexing). `axes`: a letter for each; `sizes`: of a pixel, with its unit. Raises FrameError
+    where that is no image."""
     shape = tuple(int(n) for n in data.shape)
-    check_layout(path, shape, axes, data.dtype)
     sampling, trouble = pixel_size(sizes)
-    leading = shape[:-2]
     calibration = FrameCalibration(
-        sampling_angstrom=sampling, style="plain", axes=axes, shape=shape, trouble=trouble
+        sampling_angstrom=sampling,
+        axes=axes,
+        shape=shape,
+        trouble=trouble,
+        unit=sizes[-1][1] if sizes and sampling else "",
     )
-    count = int(np.prod(leading, dtype=int))
+    return of_planes(path, data, (len(shape) - 2, len(shape) - 1), calibration, name, notes)
+
+
+def of_planes(
+    path: Path,
+    data: Any,
+    image: tuple[int, int],
+    calibration: FrameCalibration,
+    name: str,
+    notes: list[str] | None = None,
+) -> FrameFile:
+    """A file whose frames are the axes `image` of `data`; the `calibration` has the other axes
+    before them. Raises FrameError where that is no image."""
+    shape = calibration.shape
+    check_layout(path, shape, calibration.axes, data.dtype)
     return FrameFile(
         path=path,
         calibration=calibration,
-        count=count,
+        count=int(np.prod(shape[:-2], dtype=int)),
         frame_shape=(shape[-2], shape[-1]),
         dtype=np.dtype(data.dtype),
-        pixels=_Stack(data, leading),
+        pixels=_Planes(data, image),
         format=name,
         notes=notes or [],
     )
@@ -259,7 +251,7 @@ def check_layout(path: Path, shape: tuple[int, ...], axes: str, dtype: Any) -> N
     if 0 in shape or len(shape) < 2:
         raise FrameError(f"{path}: an empty image of shape {said}")
     plain = axes.removesuffix("S")
-    if not plain.endswith("YX") or ("C" in plain and shape[plain.index("C")] > 1):
+    if not plain.endswith("YX"):
         raise FrameError(f"{path}: axes {axes} of shape {said}; frames must be gray, (..., Y, X)")
     frame = shape[len(plain) - 2 : len(plain)]
     if min(frame) < MINIMUM_SIDE:

@@ -14,16 +14,14 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from gdn.frames.source import (
-    FrameCalibration,
-    FrameError,
-    FrameFile,
-    Style,
-    check_layout,
-    one_line,
-    pixel_size,
-)
-from gdn.frames.tiff_pages import ContiguousFrames, FramesThere, check_pages, frames_there
+from gdn.frames.choosing import Arrays
+from gdn.frames.source import FrameError, FrameFile, check_layout, one_line
+from gdn.frames.tiff_calibration import stated
+from gdn.frames.tiff_pages import ContiguousFrames, check_pages, frames_there
+from gdn.frames.unread import check_read
+from gdn.frames.values import rescaled
+
+PALETTE = "a picture in colours of a palette; save it as one gray channel"
 
 
 @contextmanager
@@ -48,97 +46,99 @@ def read_tiff(path: Path, dataset: str | None = None) -> FrameFile:
     chain_cut = check_pages(path)
     try:
         with quiet_tifffile(), tifffile.TiffFile(path) as tif:
-            series, number = _series(tif, path, dataset)
+            if tif.is_eer:
+                check_read(path, ".eer")
+            number, notes = _series(tif, path, dataset)
+            series = tif.series[number]
             shape, axes, dtype = tuple(series.shape), series.axes, series.dtype
-            sampling, style, trouble = _sampling(tif, number)
+            about = stated(tif, number, path)
+            colour = axes.find("S")
+            if colour >= 0:
+                axes = axes.replace("S", "") + "S"
+                shape = (*shape[:colour], *shape[colour + 1 :], shape[colour])
             check_layout(path, shape, axes, dtype)
-            found = frames_there(tif, series, path.stat().st_size, chain_cut)
-            if found.words and found.there:
-                return _cut_off(path, series, found, number, (sampling, style, trouble))
-            colour = axes.endswith("S")
-            whole = (len(series.pages) == 1 and (len(shape) == 2 or colour)) or colour
+            there = frames_there(tif, series, path.stat().st_size, chain_cut)
+            cut_off = bool(there.words and there.there) and colour < 0
+            whole = (len(series.pages) == 1 and len(shape) == 2 and not cut_off) or colour >= 0
             data: Any = series.asarray() if whole else _Pages(path, number, shape, len(shape) - 2)
-            others = len(tif.series) - 1
+            if colour >= 0:
+                data = np.moveaxis(data, colour, -1)
+            if cut_off:
+                if there.offset is not None:
+                    kind = np.dtype(dtype).newbyteorder(tif.byteorder)
+                    data = ContiguousFrames(path, there.offset, kind, shape[-2:], there.there)
+                axes, shape = "TYX", (there.there, *shape[-2:])
     except FrameError:
         raise
     except Exception as error:  # tifffile and its codecs raise many kinds on broken files
         raise FrameError(f"{path}: not a readable TIFF ({one_line(error)})") from None
-    frame_axes = 3 if colour else 2
-    rows, columns = shape[len(shape) - frame_axes], shape[len(shape) - frame_axes + 1]
-    count = int(np.prod(shape[: len(shape) - frame_axes], dtype=int))
-    if isinstance(data, np.ndarray):
-        data = data.reshape((count, *shape[len(shape) - frame_axes :]))
     axes = axes.removesuffix("S")
-    notes = (
-        [f"{others + 1} series in the file; series {number} is read, unless a dataset is named"]
-        if others and dataset is None
-        else []
-    )
-    calibration = FrameCalibration(
-        sampling_angstrom=sampling,
-        style=style,
-        axes=axes,
-        shape=shape[: len(axes)],
-        trouble=trouble,
-    )
-    return FrameFile(
+    calibration = about.calibration(path, axes, shape[: len(axes)])
+    leading = calibration.shape[:-2]
+    count = int(np.prod(leading, dtype=int))
+    if isinstance(data, np.ndarray):
+        data = data.reshape((count, *shape[len(leading) :]))
+    frames = FrameFile(
         path=path,
         calibration=calibration,
         count=count,
-        frame_shape=(rows, columns),
+        frame_shape=(calibration.shape[-2], calibration.shape[-1]),
         dtype=np.dtype(dtype),
         pixels=data,
         format="tif",
-        notes=notes,
+        notes=[*notes, *about.notes],
+        cut_off=there.words if cut_off else "",
     )
+    return rescaled(frames, about.values)
 
 
-def _cut_off(
-    path: Path,
-    series: Any,
-    found: FramesThere,
-    number: int,
-    calibration: tuple[float | None, Style, str],
-) -> FrameFile:
-    """The frames that are there of a file that is cut off."""
-    colour = series.axes.endswith("S")
-    shape = tuple(series.shape[-3 if colour else -2 :])
-    sampling, style, trouble = calibration
-    frames: Any
-    if found.offset is not None:
-        dtype = np.dtype(series.dtype).newbyteorder(series.parent.byteorder)
-        frames = ContiguousFrames(path, found.offset, dtype, shape, found.there)
-    else:
-        frames = _Pages(path, number, tuple(series.shape), len(series.shape) - len(shape))
-    return FrameFile(
-        path=path,
-        calibration=FrameCalibration(
-            sampling_angstrom=sampling,
-            style=style,
-            axes="TYX" if found.there > 1 else "YX",
-            shape=(found.there, *shape[:2]) if found.there > 1 else shape[:2],
-            trouble=trouble,
-        ),
-        count=found.there,
-        frame_shape=(shape[0], shape[1]),
-        dtype=np.dtype(series.dtype),
-        pixels=frames,
-        cut_off=found.words,
-    )
-
-
-def _series(tif: tifffile.TiffFile, path: Path, dataset: str | None) -> tuple[Any, int]:
+def _series(tif: tifffile.TiffFile, path: Path, dataset: str | None) -> tuple[int, list[str]]:
+    """Number of the series meant, and a note where others are left out: of several series the one
+    that is gray and neither a thumbnail nor a mask."""
     if not tif.series:
         raise FrameError(f"{path}: a TIFF without an image")
-    if dataset is None:
-        return tif.series[0], 0
-    number = int(dataset) if dataset.isdecimal() else -1
-    if not 0 <= number < len(tif.series):
-        raise FrameError(
-            f"{path}: no series {dataset}; of a TIFF, a series from 0 to {len(tif.series) - 1}",
-            "dataset",
+    found = Arrays(path=path)
+    for number, series in enumerate(tif.series):
+        wrong = _unlike_frames(series, tif.is_imagej)
+        found.add(str(number), _Numbered(number, series), wrong=wrong)
+    if dataset is not None:
+        if not dataset.isdecimal() or int(dataset) >= len(tif.series):
+            raise FrameError(
+                f"{path}: no series {dataset}; of a TIFF, a series from 0 to {len(tif.series) - 1}",
+                "dataset",
+            )
+        return int(dataset), []
+    if len(tif.series) == 1:
+        if found.refused.get("0") == PALETTE:
+            raise FrameError(f"{path}: {PALETTE}")
+        return 0, []
+    number = found.chosen(None).number
+    return number, [f"{len(tif.series)} series in the file; series {number} is the one gray image"]
+
+
+class _Numbered:
+    """A series with its number and the shape of its frames."""
+
+    def __init__(self, number: int, series: Any) -> None:
+        self.number, self.dtype = number, series.dtype
+        self.shape = tuple(
+            n for n, axis in zip(series.shape, series.axes, strict=True) if axis != "S"
         )
-    return tif.series[number], number
+
+
+def _unlike_frames(series: Any, imagej: bool) -> str:
+    """Why a series is not the one that is wanted, apart from its shape."""
+    page = series.keyframe
+    if page.is_reduced or page.is_mask:
+        return "a thumbnail or a mask"
+    if "S" in series.axes:
+        return "a colour picture"
+    colours = page.colormap if page.photometric == tifffile.PHOTOMETRIC.PALETTE else None
+    if colours is not None and not imagej:  # ImageJ keeps gray values below its colours
+        rises = bool((np.diff(np.asarray(colours[0], dtype=np.int64)) >= 0).all())
+        if not (rises and (colours == colours[:1]).all()):
+            return PALETTE
+    return ""
 
 
 class _Pages:
@@ -159,43 +159,3 @@ class _Pages:
             # ImageJ keeps big stacks behind one page: map them instead.
             mapped = tifffile.memmap(self.path, mode="r", series=self.series)
             return np.array(mapped.reshape((self.count, *self.shape))[index])
-
-
-def _sampling(tif: tifffile.TiffFile, series: int) -> tuple[float | None, Style, str]:
-    """Å per pixel from ImageJ's, OME's or gdn's own metadata. Plain resolution tags mean print
-    size."""
-    if tif.is_ome and tif.ome_metadata:
-        sampling, trouble = _ome_sampling(tif.ome_metadata, series)
-        return sampling, "ome", trouble
-    tags: Any = tif.pages.first.tags if len(tif.pages) else {}
-    if tif.is_imagej:
-        unit = str((tif.imagej_metadata or {}).get("unit", ""))
-        ratios = [
-            _ratio(tags[name].value) for name in ("XResolution", "YResolution") if name in tags
-        ]
-        if not unit.strip() or unit.strip().lower() in ("pixel", "pixels", "inch", "null"):
-            return None, "imagej", ""
-        sampling, trouble = pixel_size([(1 / r, unit) for r in ratios if r > 0])
-        return sampling, "imagej", trouble
-    for description in tif.shaped_metadata or ():
-        value = description.get("sampling_angstrom")
-        if isinstance(value, int | float) and value > 0:
-            return float(value), "plain", ""
-    return None, "plain", ""
-
-
-def _ratio(value: Any) -> float:
-    return float(value[0]) / float(value[1]) if value[1] else 0.0
-
-
-def _ome_sampling(xml: str, series: int) -> tuple[float | None, str]:
-    """PhysicalSizeX and PhysicalSizeY of the image; their default unit is µm."""
-    images = (tifffile.xml2dict(xml).get("OME", {}) or {}).get("Image", {})
-    images = images if isinstance(images, list) else [images]
-    pixels = images[min(series, len(images) - 1)].get("Pixels", {})
-    found = []
-    for axis in "XY":
-        size = pixels.get(f"PhysicalSize{axis}")
-        if isinstance(size, int | float) and size > 0:
-            found.append((float(size), str(pixels.get(f"PhysicalSize{axis}Unit", "µm"))))
-    return pixel_size(found)

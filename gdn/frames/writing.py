@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import mmap
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,46 +18,13 @@ from numpy.typing import NDArray
 
 from gdn.frames.source import Frame, FrameCalibration, FrameFile
 from gdn.frames.tiff import quiet_tifffile
+from gdn.frames.tiff_options import length_of, write_options
+from gdn.frames.values import Extent, Values
+from gdn.frames.zarr_results import zarr_result
 from gdn.storage import writing
 
 DTYPES = ("float32", "float16", "uint16", "uint8")
 SUFFIX = {"tif": ".tif", "mrc": ".mrc", "zarr": ".zarr"}
-
-
-def _write_options(
-    calibration: FrameCalibration, description: dict[str, Any], provenance: str = ""
-) -> dict[str, Any]:
-    """tifffile's arguments that give an output the axes, calibration and style of its input, and
-    say where it came from."""
-    s = calibration.sampling_angstrom
-    metadata: dict[str, Any] = {"axes": calibration.axes}
-    if calibration.style == "ome":
-        metadata |= {"Description": provenance} if provenance else {}
-        if s:
-            metadata |= {
-                "PhysicalSizeX": s,
-                "PhysicalSizeXUnit": "Å",
-                "PhysicalSizeY": s,
-                "PhysicalSizeYUnit": "Å",
-            }
-        return {"ome": True, "photometric": "minisblack", "metadata": metadata}
-    if calibration.style == "imagej":
-        metadata |= {"Info": provenance} if provenance else {}
-        if not s:
-            return {"imagej": True, "metadata": metadata}
-        return {
-            "imagej": True,
-            "resolution": (10 / s, 10 / s),
-            "metadata": metadata | {"unit": "nm"},
-        }
-    # Said outright, or three frames would be taken for red, green and blue.
-    options: dict[str, Any] = {"photometric": "minisblack", "metadata": metadata | description}
-    options["metadata"] |= {"provenance": provenance} if provenance else {}
-    if s:
-        options["metadata"]["sampling_angstrom"] = s
-        if s > 0.03:  # the tag holds at most 2^32 pixels per centimetre
-            options |= {"resolution": (1e8 / s, 1e8 / s), "resolutionunit": "CENTIMETER"}
-    return options
 
 
 def write_tiff(
@@ -66,7 +36,7 @@ def write_tiff(
     """Write one float32 image; its name appears only when it is complete."""
     with writing(path) as temporary, quiet_tifffile():
         tifffile.imwrite(
-            temporary, image.astype(np.float32), **_write_options(calibration, description or {})
+            temporary, image.astype(np.float32), **write_options(calibration, description or {})
         )
 
 
@@ -79,18 +49,31 @@ def _allocate(path: Path) -> None:
 
 
 class Sink:
-    """Frames of a result, set by their number, in any order; each leaves memory once it is set."""
+    """Frames of a result, set by their number, in any order; each leaves memory once it is set.
 
-    def __init__(self, array: Any, dtype: str) -> None:
-        self.array, self.dtype = array, np.dtype(dtype)
+    Raises FrameError where the number type cannot hold a frame.
+    """
+
+    def __init__(self, array: Any, path: Path, dtype: np.dtype[Any]) -> None:
+        self.array, self.extent = array, Extent(path, dtype)
 
     def __setitem__(self, index: int, frame: Frame) -> None:
-        if self.dtype.kind == "u":
-            limits = np.iinfo(self.dtype)
-            frame = np.clip(np.rint(np.nan_to_num(frame)), limits.min, limits.max)
-        self.array[index] = frame.astype(self.dtype)
+        self.extent.add(frame)
+        if self.array.dtype == np.float16:
+            self.extent.values()  # what it cannot hold must not become infinite
+        self.array[index] = frame.astype(self.array.dtype)
         if isinstance(self.array, np.ndarray):
             release(self.array)
+
+    def resolve(self, spread: Frame) -> None:
+        """Raise FrameError where one step of the number type is more than a tenth of the median
+        of the `spread` of the frame that was set."""
+        self.extent.add_spread(spread)
+
+    @property
+    def values(self) -> Values:
+        """How the frames that were set so far are stored."""
+        return self.extent.values()
 
 
 @contextmanager
@@ -104,33 +87,54 @@ def result_writer(
 ) -> Iterator[Sink]:
     """A new file of `kind` (tif, mrc, zarr) with the axes, style and number of frames of `source`.
 
-    Fill it frame by frame; the file takes its name when the block ends well. Integers are rounded
-    and clipped.
+    Fill it frame by frame; the file takes its name when the block ends well. Integers are stored
+    with the scale that holds all frames, which is known at the end: until then they lie in a file
+    without a name. Raises FrameError where the number type cannot hold the frames.
     """
     given = source.calibration
-    style = (
-        given.style if dtype != "float16" or given.style != "imagej" else "plain"
-    )  # ImageJ has no half precision
-    calibration = FrameCalibration(
-        sampling_angstrom=sampling_angstrom, style=style, axes=given.axes, shape=given.shape
+    plain = dtype == "float16" and given.style in ("imagej", "ome")  # they have no half precision
+    calibration = replace(
+        given, sampling_angstrom=sampling_angstrom, style="plain" if plain else given.style
     )
-    with (
-        writing(path) as temporary,
-        _MAKERS[kind](temporary, calibration, dtype, provenance) as array,
-    ):
-        sink = Sink(array, dtype)
-        del array
-        try:
+    numbers = np.dtype(dtype)
+    make = partial(_MAKERS[kind], calibration=calibration, dtype=dtype)
+    with writing(path) as temporary:
+        if numbers.kind == "f":
+            with make(temporary, provenance=provenance, values=Values()) as array:
+                sink = Sink(array, path, numbers)
+                del array
+                try:
+                    yield sink
+                finally:
+                    sink.array = None  # Windows renames no file that is still mapped
+            return
+        with _scratch(path.parent, calibration.shape) as frames:
+            sink = Sink(frames, path, numbers)
             yield sink
-        finally:
-            sink.array = None  # Windows renames no file that is still mapped
+            values = sink.values
+            with make(temporary, provenance=provenance, values=values) as array:
+                for index, frame in enumerate(frames):
+                    array[index] = values.stored(frame, numbers)
+                    release(frames)
+            sink.array = None
+
+
+@contextmanager
+def _scratch(folder: Path, shape: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
+    """Room for frames of `shape` on the disk of `folder`, in a file that has no name."""
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        mapped = np.memmap(stream, np.float32, "w+", shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(stream.fileno(), 0, mapped.nbytes)
+        yield mapped.reshape((-1, *shape[-2:]))
+        del mapped
 
 
 @contextmanager
 def _tiff(
-    path: Path, calibration: FrameCalibration, dtype: str, provenance: str
+    path: Path, calibration: FrameCalibration, dtype: str, provenance: str, values: Values
 ) -> Iterator[NDArray[Any]]:
-    options = _write_options(calibration, {"program": "gdn"}, provenance)
+    options = write_options(calibration, {"program": "gdn"}, provenance, values)
     with quiet_tifffile():
         mapped = tifffile.memmap(path, shape=calibration.shape, dtype=np.dtype(dtype), **options)
     _allocate(path)
@@ -141,27 +145,38 @@ def _tiff(
 
 @contextmanager
 def _mrc(
-    path: Path, calibration: FrameCalibration, dtype: str, provenance: str
+    path: Path, calibration: FrameCalibration, dtype: str, provenance: str, values: Values
 ) -> Iterator[NDArray[Any]]:
     import mrcfile
     from mrcfile.utils import mode_from_dtype
 
-    shape = (
-        calibration.shape
-        if len(calibration.shape) <= 3
-        else (int(np.prod(calibration.shape[:-2])), *calibration.shape[-2:])
-    )
+    given = calibration.shape
+    shape = given if len(given) <= 3 else (int(np.prod(given[:-2])), *given[-2:])
     # MRC has no 8-bit unsigned mode: 16 bits hold it.
     stored = np.dtype("uint16" if dtype == "uint8" else dtype)
     with mrcfile.new_mmap(path, shape, mrc_mode=mode_from_dtype(stored), overwrite=True) as file:
         _allocate(path)
-        file.voxel_size = calibration.sampling_angstrom or 0.0
-        if len(shape) == 3:
-            file.set_image_stack()
-        if provenance:
-            file.add_label(provenance[:80])
+        _mrc_header(file, calibration)
+        for label in (provenance, "" if values.plain else values.line):
+            if label:
+                file.add_label(label[:80])
         yield file.data.reshape((-1, *shape[-2:]))
         _mrc_statistics(file)
+
+
+def _mrc_header(file: Any, calibration: FrameCalibration) -> None:
+    """Voxel size and sort of an MRC file: a volume stays a volume, a stack a stack."""
+    sampling = calibration.sampling_angstrom or 0.0
+    depth = length_of(calibration, "Z")
+    stack = file.data.ndim == 3
+    given = calibration.mrc if len(calibration.shape) == 3 else None
+    space_group, sections, along_z = given or (0, 1, depth or sampling)
+    if stack and given is None and calibration.axes == "ZYX" and depth:
+        space_group, sections = 1, len(file.data)
+    if stack:
+        file.set_image_stack()
+        file.header.ispg, file.header.mz = space_group, sections
+    file.voxel_size = (sampling, sampling, along_z if stack else sampling)
 
 
 def _mrc_statistics(file: Any) -> None:
@@ -178,45 +193,7 @@ def _mrc_statistics(file: Any) -> None:
     file.header.rms = max(square / frames.size - mean**2, 0) ** 0.5
 
 
-@contextmanager
-def _zarr(path: Path, calibration: FrameCalibration, dtype: str, provenance: str) -> Iterator[Any]:
-    """OME-Zarr (NGFF 0.5), one level, a frame a chunk."""
-    import zarr
-
-    axes = [{"name": a.lower(), "type": "time" if a == "T" else "space"} for a in calibration.axes]
-    scale = [1.0] * len(axes)
-    if calibration.sampling_angstrom:
-        for axis in axes[-2:]:
-            axis["unit"] = "angstrom"
-        scale[-2:] = [calibration.sampling_angstrom] * 2
-    group = zarr.create_group(store=path, overwrite=True)
-    transforms = [{"type": "scale", "scale": scale}]
-    level = {"path": "0", "coordinateTransformations": transforms}
-    about: Any = {
-        "version": "0.5",
-        "multiscales": [{"name": "gdn", "axes": axes, "datasets": [level]}],
-    }
-    group.attrs["ome"] = about
-    group.attrs["provenance"] = provenance
-    leading, frame = calibration.shape[:-2], calibration.shape[-2:]
-    array = group.create_array(
-        "0", shape=calibration.shape, dtype=dtype, chunks=(1,) * len(leading) + frame
-    )
-    yield _ByFrame(array, leading)
-
-
-class _ByFrame:
-    """An array of which frames are set by one number."""
-
-    def __init__(self, array: Any, leading: tuple[int, ...]) -> None:
-        self.array, self.leading = array, leading
-
-    def __setitem__(self, index: int, frame: Any) -> None:
-        at = tuple(int(i) for i in np.unravel_index(index, self.leading)) if self.leading else ()
-        self.array[at if at else ...] = frame
-
-
-_MAKERS = {"tif": _tiff, "mrc": _mrc, "zarr": _zarr}
+_MAKERS = {"tif": _tiff, "mrc": _mrc, "zarr": zarr_result}
 
 
 def release(array: NDArray[Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gdn.frames.arrays import leading_axes
+from gdn.frames.axes import leading_axes
 from gdn.likelihood import Array
 from gdn.pipeline.inputs import Input
 from gdn.pipeline.record import (

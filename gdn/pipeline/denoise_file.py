@@ -16,6 +16,7 @@ import numpy as np
 from gdn.engines.base import EngineError
 from gdn.errors import debugging
 from gdn.frames.formats import read_frames
+from gdn.frames.selection import with_warnings
 from gdn.frames.source import FrameError, FrameFile
 from gdn.frames.writing import result_writer
 from gdn.likelihood import Array
@@ -36,18 +37,20 @@ Witness = Callable[
 @dataclass(frozen=True, kw_only=True)
 class FileSettings:
     """How the files of a run are read and written. `sampling_angstrom` overrides the files' own;
-    `dataset` names the image in a file of several; `summed`: the sum of a movie's frames instead of
-    each; `partial`: a file that is cut off is read as far as it goes."""
+    `dataset` names the image in a file of several; `channel`, from 0, of several channels;
+    `summed`: the sum of a movie's frames instead of each; `partial`: a file that is cut off is read
+    as far as it goes."""
 
     sampling_angstrom: float | None = None
     dataset: str | None = None
+    channel: int | None = None
     summed: bool = False
     partial: bool = False
     style: OutputStyle = field(default_factory=OutputStyle)
 
     def read(self, path: Path) -> FrameFile:
         """The frames of a file, or their sum. Raises FrameError."""
-        frames = read_frames(path, self.dataset)
+        frames = read_frames(path, self.dataset, self.channel)
         if frames.cut_off and not self.partial:
             raise FrameError(
                 f"{path}: {frames.cut_off}; the file is cut off: copy it again, or take what is "
@@ -57,6 +60,7 @@ class FileSettings:
         if frames.cut_off:
             note = f"{frames.cut_off}; the file is cut off"
             frames = replace(frames, notes=[*frames.notes, note])
+        frames = with_warnings(frames, self.sampling_angstrom)
         return frames.summed() if self.summed else frames
 
     def key(self, content: str, recording: RecordingDenoiser) -> str:
@@ -65,6 +69,7 @@ class FileSettings:
             "sampling": self.sampling_angstrom,
             "style": asdict(self.style),
             "dataset": self.dataset,
+            "channel": self.channel,
             "summed": self.summed,
             "partial": self.partial,
         }
@@ -145,6 +150,7 @@ def denoise_file(
             "dtype": str(frames.dtype),
             "format": frames.format,
             "summed": settings.summed,
+            "stored": written.stored(),
         }
         merged = [row | detail for row, detail in zip(rows, keeper.details(), strict=True)]
         written.finish(
@@ -229,6 +235,8 @@ class ResultFiles:
         denoised[index], doubt[index] = image, spread
         for width, level in zip(widths, self._levels, strict=True):
             width[index] = intervals.get(level, np.full_like(image, np.nan))
+        for written in self._images:
+            written.resolve(spread)
         if atoms is not None:
             paths = self._outputs.atoms(index if self._count > 1 else None)
             table, picture = (self._stack.enter_context(writing(path)) for path in paths)
@@ -242,6 +250,12 @@ class ResultFiles:
         denoised[index] = np.full(frames.frame_shape, frames.mean(index), np.float32)
         for image in others:
             image[index] = np.full(frames.frame_shape, np.nan, np.float32)
+
+    def stored(self) -> dict[str, dict[str, float]]:
+        """Of images of integers, by name: value = offset + scale * what is stored."""
+        names = [path.name for path in self._outputs.images(self._levels)]
+        values = {name: sink.values for name, sink in zip(names, self._images, strict=True)}
+        return {name: asdict(one) for name, one in values.items() if not one.plain}
 
     def finish(self, record: dict[str, Any]) -> None:
         """What the record says."""

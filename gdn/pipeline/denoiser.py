@@ -206,11 +206,13 @@ class Denoiser:
 
     def possible(self, shape: tuple[int, int], sampling_angstrom: float) -> list[RecordingDenoiser]:
         """What may denoise frames of `shape` (rows, columns) px: one for each generator in
-        question. Raises EngineError, CacheError."""
+        question. Raises InputError for a pixel size that no model covers, before anything is
+        opened, EngineError, CacheError."""
         if self._closed:
             raise GdnError(
                 "this Denoiser is closed; make a new one, or work inside its 'with' block"
             )
+        self._models.check_pixel_size(sampling_angstrom)
         if self.options.original is not None:
             engine, bank = self._models.generator(shape, sampling_angstrom)
             return [RecordingDenoiser(engine=engine, bank=bank, options=self.options)]

@@ -11,12 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from gdn.errors import InputError
 from gdn.frames.source import MAXIMUM_PIXELS, MINIMUM_SIDE, MOST_MISSING, one_line
 from gdn.likelihood import Array
+from gdn.pipeline.pixel_sizes import COARSEST, FINEST
 from gdn.pipeline.recording import check_field
 
-FINEST, COARSEST = (
-    0.01,
-    5.0,
-)  # Å per pixel: beyond these it is another unit, or no atomic resolution
 WANTED = "(rows, columns), or (n, rows, columns) for a stack"
 
 

@@ -16,6 +16,7 @@ from gdn.engines.restorer import RestorerSession
 from gdn.frames.resampling import grids_for
 from gdn.models import AUTO, FAMILY, RESTORER, Model, RestorerModel, find_any, shipped_models
 from gdn.pipeline.options import Options
+from gdn.pipeline.pixel_sizes import check_pixel_size
 from gdn.search.bank import Bank
 
 OpenBank = Callable[[Engine], Bank]
@@ -89,6 +90,11 @@ class OpenModels:
                 for model in self._restorers
             ]
         return self._sessions
+
+    def check_pixel_size(self, sampling_angstrom: float) -> None:
+        """Raises InputError for frames whose pixels (Å) are far coarser than the models'."""
+        models = self._generators or self._restorers
+        check_pixel_size(sampling_angstrom, min(model.card.sampling_angstrom for model in models))
 
     def close(self) -> None:
         """Close what was opened."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gdn.errors import InputError
-from gdn.frames.arrays import leading_axes
+from gdn.frames.axes import leading_axes
 from gdn.frames.noise import NoiseModel
 from gdn.frames.source import of_array
 from gdn.likelihood import Array

@@ -17,8 +17,8 @@ from gdn.pipeline.previous_results import check_free, free_name, is_complete, ow
 from tests.helpers.commands import gdn, one_line
 from tests.helpers.frames import noisy_frame
 
-QUICK = ("--model", "pt-ceo2-64", "--restarts", "8", "--threads", "1", "--no-score")
-QUICK += ("--sampling", "0.1", "--no-cache")
+SEARCH = ("--model", "pt-ceo2-64", "--restarts", "8", "--threads", "1", "--no-score")
+QUICK = (*SEARCH, "--sampling", "0.1", "--no-cache")
 
 
 def write(path: Path, seed: int = 0) -> Path:

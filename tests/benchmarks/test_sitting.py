@@ -20,11 +20,11 @@ from tests.helpers.scripts import run_script
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'gdn[train]'")
 
 
+from gdn.generator.restorer_network import Restorer, RestorerShape
 from gdn.recipes import Recipe
 from gdn.simulation.breadth import any_structure
 from gdn.simulation.structures import seeds_of
 from gdn.simulation.workers import StructureWorkers
-from gdn.generator.restorer_network import Restorer, RestorerShape
 from gdn.training.state import State
 from gdn.training.timed_run import ResidentRun
 

@@ -19,6 +19,7 @@ needs_abtem = pytest.mark.skipif(
 
 from multislice import abtem_image, contrast_error, cut_to, torch_image
 
+from gdn.generator.restorer_network import Restorer, RestorerShape
 from gdn.models import SLOTS
 from gdn.simulation.breadth import AnyCrystal, WavePool
 from gdn.simulation.conditions import Draws, random_cuts
@@ -38,7 +39,6 @@ from gdn.simulation.renderer import (
 from gdn.simulation.scattering import HEAVIEST, projected_potential, wavelength_angstrom
 from gdn.simulation.specimens import random_specimen
 from gdn.simulation.structures import CELL_ANGSTROM, Structure, random_structure
-from gdn.generator.restorer_network import Restorer, RestorerShape
 
 CELL = CELL_ANGSTROM
 WAVELENGTH = wavelength_angstrom(300e3)

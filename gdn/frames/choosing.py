@@ -1,0 +1,130 @@
+"""Which of the arrays in a file is meant: the one image, or the one that is named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gdn.frames.axes import Axis, image_axes, objection
+from gdn.frames.source import MINIMUM_SIDE, FrameError
+
+MOST_LISTED = 8
+# What detectors and programs keep beside their images: taken only where it is named.
+_MASKS = (
+    r"((bad|dead|hot|pixel|beam_?stop)[_\- ]?)?(mask|pixels)|flat[_\- ]?(field)?"
+    r"|gain[_\- ]?(map|ref\w*)?|defects?([_\- ]map)?"
+)
+_CORRECTIONS = (
+    r"dark[_\- ]?(field|frame|current|ref\w*)?|offset|pedestal|background|trimbit"
+    r"|saturation[_\- ]?value|(count)?rate[_\- ]?correction\w*|lookup[_\- ]?table"
+    r"|errors?|uncertaint(y|ies)|weights|variance|std"
+)
+_ENDING = r"([_\- ](array|image|map|data|applied|\d+))?"
+_MICROSCOPE = re.compile(rf"(.*[_\- ])?({_MASKS}){_ENDING}", re.IGNORECASE)
+_DETECTOR = re.compile(rf"(.*[_\- ])?({_MASKS}|{_CORRECTIONS}){_ENDING}", re.IGNORECASE)
+
+
+@dataclass(kw_only=True)
+class Arrays:
+    """The arrays of a file by name: `images`; `named_only`, a detector's masks and gains, which are
+    taken only where they are named; and why others are `refused`."""
+
+    path: Path
+    titles: bool = False  # names are titles of images: 'dark field' is then a way to make one
+    images: dict[str, Any] = field(default_factory=dict)
+    named_only: dict[str, Any] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def add(
+        self,
+        name: str,
+        data: Any,
+        axes: Sequence[Axis] = (),
+        signal_type: str = "",
+        wrong: str = "",
+    ) -> None:
+        """Sort an array in: anything with shape and dtype. `axes` and `signal_type`: as its file
+        describes it; `wrong`: what else there is against it."""
+        wrong = wrong or (objection(axes, signal_type) if axes else "")
+        wrong = wrong or unlike_image(data, image_axes(axes) if len(axes) > 1 else (-2, -1))
+        if wrong:
+            self.refused[name] = wrong
+        elif is_detector_array(name, self.titles):
+            self.named_only[name] = data
+        else:
+            self.images[name] = data
+
+    def chosen(self, dataset: str | None) -> Any:
+        """The image meant. Raises FrameError where it is not clear, listing them."""
+        if dataset is not None:
+            return self._named(dataset.strip("/"))
+        if len(self.images) == 1:
+            return next(iter(self.images.values()))
+        if self.images:
+            raise FrameError(
+                f"{self.path}: holds {len(self.images)} images; say which: {_listed(self.images)}",
+                "dataset",
+            )
+        if self.named_only:
+            raise FrameError(
+                f"{self.path}: holds no image, only arrays of a detector or beside an image: "
+                f"{_listed(self.named_only)}; name one if it is meant",
+                "dataset",
+            )
+        if self.refused:
+            raise FrameError(f"{self.path}: holds {_refusals(self.refused)}")
+        raise FrameError(f"{self.path}: holds no image")
+
+    def _named(self, name: str) -> Any:
+        known = self.images | self.named_only
+        if name in known:
+            return known[name]
+        if name in self.refused:
+            raise FrameError(f"{self.path}: {name}: {self.refused[name]}")
+        raise FrameError(
+            f"{self.path}: no image {name}; there are: {_listed(known) or 'none'}", "dataset"
+        )
+
+
+def _listed(arrays: dict[str, Any]) -> str:
+    names = [f"{name} ({_size(one)})" for name, one in arrays.items()]
+    more = f", and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return ", ".join(names[:MOST_LISTED]) + more
+
+
+def _refusals(refused: dict[str, str]) -> str:
+    """What is there instead of an image; large things first, which are what the file is for."""
+    if len(refused) == 1:
+        return next(iter(refused.values()))
+    reasons = [f"{name}: {why}" for name, why in refused.items()]
+    more = f"; and {len(reasons) - 2} more" if len(reasons) > 2 else ""
+    return "no image of real space: " + "; ".join(reasons[:2]) + more
+
+
+def _size(data: Any) -> str:
+    return "x".join(map(str, data.shape))
+
+
+def is_detector_array(name: str, title: bool = False) -> bool:
+    """Whether a name, or the `title` of an image, is that of a mask, a gain or the like."""
+    last = name.rstrip("/").rpartition("/")[2]
+    pattern = _MICROSCOPE if title else _DETECTOR
+    return "/labels/" in f"/{name}/" or bool(pattern.fullmatch(last))
+
+
+def unlike_image(data: Any, image: tuple[int, int] = (-2, -1)) -> str:
+    """Why an array cannot be frames of its axes `image`, by shape and dtype; '' where it can."""
+    shape, dtype = tuple(data.shape), np.dtype(data.dtype)
+    if dtype.kind not in "uif":
+        return f"an array {_size(data)} of type {dtype}; integers or real numbers are needed"
+    if len(shape) < 2 or 0 in shape:
+        return f"an array of shape {_size(data) or 'of one number'}; an image is needed"
+    if min(shape[axis] for axis in image) < MINIMUM_SIDE:
+        least = f"at least {MINIMUM_SIDE}x{MINIMUM_SIDE} px are needed"
+        return f"an array of {_size(data)} px; {least}"
+    return ""

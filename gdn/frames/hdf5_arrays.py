@@ -1,0 +1,135 @@
+"""HDF5 in: the image among the arrays of a file, NeXus and Nion Swift files among them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gdn.frames.arrays import of_axes
+from gdn.frames.axes import Axis
+from gdn.frames.choosing import Arrays
+from gdn.frames.hdf5_axes import attribute_sizes, axes_of, is_colour
+from gdn.frames.hdf5_links import Links, Place, within_folder
+from gdn.frames.source import FrameError, FrameFile
+
+_COLOUR = "a colour picture; save it as one gray channel"
+_FILTERS = {
+    32001: "Blosc",
+    32004: "LZ4",
+    32008: "bitshuffle",
+    32013: "ZFP",
+    32015: "Zstandard",
+    32026: "Blosc2",
+}
+
+
+def read_hdf5(path: Path, dataset: str | None = None) -> FrameFile:
+    """The one image in an HDF5 file, or `dataset`. An attribute 'sampling_angstrom' or
+    'element_size_um', or its axes, say its pixel size. Links are followed within the file's folder.
+    """
+    arrays, links = Arrays(path=path), Links(path)
+    for name, place, one in links.datasets():
+        axes = axes_of(one) if one.shape else []
+        wrong = _COLOUR if is_colour(one) else ""
+        arrays.add(name, _Hdf5.of(place, one, axes), axes, wrong=wrong)
+    if not arrays.images or (dataset or "").strip("/") in links.broken:
+        arrays.refused = links.broken | arrays.refused
+    image: _Hdf5 = arrays.chosen(dataset)
+    trouble = image.missing()
+    if trouble:
+        raise FrameError(f"{path}: {image.place.name}: {trouble}")
+    return of_axes(path, image, image.axes, "hdf5", image.sizes or None)
+
+
+def library_of(path: Path) -> str:
+    """The module of RosettaSciIO for an HDF5 file of HyperSpy or EMD, '' for any other."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        if "HyperSpy" in str(file.attrs.get("file_format", "")):
+            return "hspy"
+        velox = isinstance(file.get("Data/Image"), h5py.Group) and "Version" in file
+        return "emd" if velox or "version_major" in file.attrs else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Hdf5:
+    """A data set of a file that is opened only while it is read."""
+
+    place: Place
+    shape: tuple[int, ...]
+    dtype: Any
+    axes: Sequence[Axis]
+    sizes: list[tuple[float, str]]
+
+    @classmethod
+    def of(cls, place: Place, dataset: Any, axes: Sequence[Axis]) -> _Hdf5:
+        """By an open data set."""
+        return cls(
+            place=place,
+            shape=tuple(dataset.shape or ()),
+            dtype=dataset.dtype,
+            axes=axes,
+            sizes=attribute_sizes(dataset.attrs),
+        )
+
+    def __getitem__(self, index: Any) -> Any:
+        import h5py
+
+        with h5py.File(self.place.path, "r") as file:
+            return file[self.place.name][index]
+
+    def missing(self) -> str:
+        """What is not there that its pixels need: another file, or a filter; '' where all is.
+        HDF5 itself gives zeros where a part of a virtual data set is missing."""
+        return _missing(self.place, 0)
+
+
+def _missing(place: Place, depth: int) -> str:
+    import h5py
+
+    with h5py.File(place.path, "r") as file:
+        if place.name not in file:
+            return f"a part that is missing in {place.path.name}"
+        dataset = file[place.name]
+        if dataset.external:
+            return "its pixels lie in a raw file beside it, which gdn does not read; convert it"
+        trouble = _missing_filter(dataset)
+        sources = dataset.virtual_sources() if dataset.is_virtual else []
+    for source in sources if depth < 8 else []:
+        other, why = _source_file(place.path, source.file_name)
+        if other is None:
+            return f"a part of it lies in {source.file_name}, {why}"
+        if "%" not in source.dset_name:
+            trouble = trouble or _missing(Place(other, source.dset_name), depth + 1)
+    return trouble
+
+
+def _source_file(path: Path, name: str) -> tuple[Path | None, str]:
+    """The file of a part of a virtual data set; '.' is the file itself, '%b' a number."""
+    if name == ".":
+        return path, ""
+    return within_folder(path, name.replace("%b", "0").replace("%%", "%"))
+
+
+def _missing_filter(dataset: Any) -> str:
+    """Which filter of compression is needed and not installed."""
+    import h5py
+
+    properties = dataset.id.get_create_plist()
+    numbers = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+    if all(h5py.h5z.filter_avail(number) for number in numbers):
+        return ""
+    with contextlib.suppress(ImportError):
+        __import__("hdf5plugin")
+    for number in numbers:
+        if not h5py.h5z.filter_avail(number):
+            name = _FILTERS.get(number, "a filter")
+            return (
+                f"compressed by {name} (HDF5 filter {number}), which is not installed; "
+                "pip install hdf5plugin"
+            )
+    return ""

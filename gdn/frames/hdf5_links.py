@@ -1,0 +1,140 @@
+"""The data sets of an HDF5 file: through its soft and external links, within the file's own folder
+only."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gdn.frames.hdf5 import check_hdf5
+from gdn.frames.source import one_line
+
+DEEPEST = 32  # groups within groups, and links to links
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a data set lies: the file, and the name there."""
+
+    path: Path
+    name: str
+
+
+@dataclass
+class Links:
+    """A walk through a file. `visited` objects are not walked twice; `broken` says of links by
+    name why they were not followed."""
+
+    path: Path
+    visited: set[tuple[Path, Any]] = field(default_factory=set)
+    broken: dict[str, str] = field(default_factory=dict)
+
+    def datasets(self) -> Iterator[tuple[str, Place, Any]]:
+        """Name, place and open data set of each one, a data set of several names once."""
+        import h5py
+
+        with h5py.File(self.path, "r") as file:
+            yield from self._walk(file, self.path, "", 0)
+
+    def _walk(
+        self, group: Any, path: Path, prefix: str, depth: int
+    ) -> Iterator[tuple[str, Place, Any]]:
+        import h5py
+
+        if depth > DEEPEST:
+            return
+        # Hard links first: an object's own name is the one that is listed.
+        links = sorted(
+            ((key, group.get(key, getlink=True)) for key in group),
+            key=lambda entry: not isinstance(entry[1], h5py.HardLink),
+        )
+        for key, link in links:
+            name = posixpath.join(prefix, key)
+            if isinstance(link, h5py.ExternalLink):
+                yield from self._external(link, path, name, depth)
+                continue
+            target = posixpath.join(group.name, key)
+            if isinstance(link, h5py.SoftLink):
+                target = posixpath.normpath(posixpath.join(group.name, link.path))
+                found = self._inside(group.file, target, name, path, depth)
+            else:
+                found = self._object(group[key], path, name, depth)
+            yield from found
+
+    def _inside(
+        self, file: Any, target: str, name: str, path: Path, depth: int
+    ) -> Iterator[tuple[str, Place, Any]]:
+        """What a soft link leads to. A way through an external link is taken by this class, since
+        the library would follow it out of the folder."""
+        import h5py
+
+        group, parts = file["/"], [part for part in target.split("/") if part]
+        for number, part in enumerate(parts):
+            link = group.get(part, getlink=True) if isinstance(group, h5py.Group) else None
+            if isinstance(link, h5py.ExternalLink):
+                rest = posixpath.join(link.path, *parts[number + 1 :])
+                yield from self._external(h5py.ExternalLink(link.filename, rest), path, name, depth)
+                return
+            if isinstance(link, h5py.SoftLink) and depth < DEEPEST:
+                way = posixpath.join(posixpath.dirname("/" + "/".join(parts[: number + 1])), "")
+                way = posixpath.normpath(posixpath.join(way, link.path, *parts[number + 1 :]))
+                yield from self._inside(file, way, name, path, depth + 1)
+                return
+            if not isinstance(link, h5py.HardLink):
+                self.broken[name] = f"a link to {target}, which is not there"
+                return
+            group = group[part]
+        yield from self._object(group, path, name, depth)
+
+    def _external(
+        self, link: Any, path: Path, name: str, depth: int
+    ) -> Iterator[tuple[str, Place, Any]]:
+        """What a link into another file leads to."""
+        import h5py
+
+        other, trouble = within_folder(path, link.filename)
+        if trouble or other is None:
+            self.broken[name] = f"a link into another file, {link.filename}, {trouble}"
+            return
+        if depth >= DEEPEST:
+            return
+        check_hdf5(other)
+        try:
+            with h5py.File(other, "r") as file:
+                yield from self._inside(
+                    file, posixpath.join("/", link.path), name, other, depth + 1
+                )
+        except OSError as error:
+            self.broken[name] = f"a link into {link.filename}, which cannot be read: " + one_line(
+                error
+            )
+
+    def _object(
+        self, one: Any, path: Path, name: str, depth: int
+    ) -> Iterator[tuple[str, Place, Any]]:
+        import h5py
+
+        about = h5py.h5o.get_info(one.id)
+        # A data set is listed once; a group reached again may lie on a cycle.
+        if (path, about.addr) in self.visited:
+            return
+        self.visited.add((path, about.addr))
+        if isinstance(one, h5py.Dataset):
+            yield name, Place(path, one.name), one
+        elif isinstance(one, h5py.Group):
+            yield from self._walk(one, path, name, depth + 1)
+
+
+def within_folder(path: Path, filename: str) -> tuple[Path | None, str]:
+    """The file that `path` calls `filename`, or None and why it is not opened: it is missing, or
+    lies outside of the folder of `path`."""
+    folder = path.resolve().parent
+    other = (folder / filename).resolve()
+    if not other.is_relative_to(folder):
+        return None, "which lies outside of the folder; only links within it are followed"
+    if not other.is_file():
+        return None, "which is not there; copy it beside this one"
+    return other, ""

@@ -1,0 +1,76 @@
+"""What of an opened file is denoised: one channel of several, and what there is to warn of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gdn.frames.source import FrameError, FrameFile, Pixels
+from gdn.frames.units import angstrom_per
+
+CONTRADICTION = 0.01  # between a pixel size that is given and that of the file
+_VOLUME = (
+    "a volume (tomogram): its slices are denoised one by one as if each were a micrograph, which "
+    "they are not; denoise the micrographs that it was made of"
+)
+
+
+class _Picked:
+    """Some of the frames of a file, by their new numbers."""
+
+    def __init__(self, pixels: Pixels, numbers: list[int]) -> None:
+        self.pixels, self.numbers = pixels, numbers
+
+    def __getitem__(self, index: int) -> Any:
+        return self.pixels[self.numbers[index]]
+
+
+def select_channel(frames: FrameFile, channel: int | None) -> FrameFile:
+    """The frames of one channel of a file whose axes count channels (C), from 0; any other file as
+    it is. Raises FrameError where it is not clear which channel, or there is none."""
+    axes, shape = frames.calibration.axes, frames.calibration.shape
+    at = axes.find("C")
+    channels = shape[at] if at >= 0 else 0
+    if channel is None and channels <= 1:
+        return frames
+    if at < 0:
+        raise FrameError(f"{frames.path}: has no axis of channels (axes {axes})", "channel")
+    if channel is None or not 0 <= channel < channels:
+        raise FrameError(
+            f"{frames.path}: {channels} channels (axes {axes}, {'x'.join(map(str, shape))}); say "
+            f"which one is to be denoised, from 0 to {channels - 1}",
+            "channel",
+        )
+    leading = shape[: len(axes) - 2]
+    numbers = np.arange(frames.count).reshape(leading).take(channel, axis=at).ravel()
+    calibration = replace(
+        frames.calibration,
+        axes=axes[:at] + axes[at + 1 :],
+        shape=(*shape[:at], *shape[at + 1 :]),
+        mrc=None,
+    )
+    return replace(
+        frames,
+        calibration=calibration,
+        count=len(numbers),
+        pixels=_Picked(frames.pixels, numbers.tolist()),
+    )
+
+
+def with_warnings(frames: FrameFile, sampling_angstrom: float | None) -> FrameFile:
+    """The file with notes on slices of a volume, and on a `sampling_angstrom` that is given and
+    contradicts the file's own (in Å per pixel)."""
+    notes = list(frames.notes)
+    own, steps = frames.calibration.sampling_angstrom, frames.calibration.steps
+    axes, shape = frames.calibration.axes, frames.calibration.shape
+    depth = angstrom_per(steps.get("Z", (0.0, ""))[1])
+    if depth and "Z" in axes and shape[axes.index("Z")] > 1:
+        notes.append(_VOLUME)
+    if sampling_angstrom and own and abs(sampling_angstrom / own - 1) > CONTRADICTION:
+        notes.append(
+            f"{sampling_angstrom:.4g} Å per pixel was given, and the file says {own:.4g}; the "
+            "given one is used"
+        )
+    return replace(frames, notes=notes)

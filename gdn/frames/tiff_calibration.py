@@ -1,0 +1,139 @@
+"""What a TIFF says of its pixels: size, frame interval and depth, and what its values mean, in the
+styles of ImageJ, OME, and gdn's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from gdn.frames.source import FrameCalibration, FrameError, Style
+from gdn.frames.units import is_reciprocal, pixel_size, unit_kind
+from gdn.frames.values import Values, values_in
+
+_STRAIGHT_LINE, _NO_FUNCTION = 0, 20  # ij.measure.Calibration
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stated:
+    """Pixel `sizes` with their units, `steps` of other axes, and the meaning of the `values`."""
+
+    style: Style = "plain"
+    sizes: list[tuple[float, str]] = field(default_factory=list)
+    steps: dict[str, tuple[float, str]] = field(default_factory=dict)
+    values: Values = field(default_factory=Values)
+    notes: list[str] = field(default_factory=list)
+
+    def calibration(self, path: Path, axes: str, shape: tuple[int, ...]) -> FrameCalibration:
+        """The calibration of frames of `axes` and `shape`. Raises FrameError for a diffraction
+        pattern."""
+        for size, unit in self.sizes:
+            if is_reciprocal(unit):
+                raise FrameError(
+                    f"{path}: holds a diffraction pattern (pixels of {size:.4g} {unit}); gdn "
+                    "denoises images of real space only (if the unit is wrong, correct it in the "
+                    "file)"
+                )
+        sampling, trouble = pixel_size(self.sizes)
+        return FrameCalibration(
+            sampling_angstrom=sampling,
+            style=self.style,
+            axes=axes,
+            shape=shape,
+            trouble=trouble,
+            unit=self.sizes[-1][1] if sampling else "",
+            steps={axis: step for axis, step in self.steps.items() if axis in axes},
+        )
+
+
+def stated(tif: tifffile.TiffFile, series: int, path: Path) -> Stated:
+    """What ImageJ's, OME's or gdn's own metadata say. Plain resolution tags mean print size.
+    Raises FrameError where ImageJ's values follow a curve."""
+    if tif.is_ome and tif.ome_metadata:
+        return _ome(tif.ome_metadata, series)
+    if tif.is_imagej:
+        return _imagej(tif, tif.series[series].dtype, path)
+    found = Stated()
+    for about in tif.shaped_metadata or ():
+        found = replace(found, values=values_in(str(about.get("provenance", ""))))
+        steps = about.get("axis_steps")
+        if isinstance(steps, dict):
+            kept = {str(axis): (float(step), str(unit)) for axis, (step, unit) in steps.items()}
+            found = replace(found, steps=kept)
+        value = about.get("sampling_angstrom")
+        if isinstance(value, int | float) and value > 0:
+            return replace(found, sizes=[(float(value), "Å")])
+    return found
+
+
+def _imagej(tif: tifffile.TiffFile, dtype: Any, path: Path) -> Stated:
+    tags: Any = tif.pages.first.tags if len(tif.pages) else {}
+    about = tif.imagej_metadata or {}
+    unit = str(about.get("unit", "")).replace("\\u00B5", "µ").replace("\\u00C5", "Å")
+    ratios = [_ratio(tags[name].value) for name in ("XResolution", "YResolution") if name in tags]
+    known = unit_kind(unit) != "none"
+    sizes = [(1 / ratio, unit) for ratio in ratios if ratio > 0] if known else []
+    steps: dict[str, tuple[float, str]] = {}
+    if known and _positive(about.get("spacing")):
+        steps["Z"] = (float(about["spacing"]), unit)
+    if _positive(about.get("finterval")):
+        steps["T"] = (float(about["finterval"]), str(about.get("tunit", "s")))
+    values, notes = _imagej_values(about, dtype, path)
+    return Stated(style="imagej", sizes=sizes, steps=steps, values=values, notes=notes)
+
+
+def _imagej_values(about: Any, dtype: Any, path: Path) -> tuple[Values, list[str]]:
+    """ImageJ's calibration of values, a straight line c0 + c1 * gray; it has none of 32-bit
+    images."""
+    function = about.get("cf")
+    if np.dtype(dtype).kind != "u" or np.dtype(dtype).itemsize > 2:
+        return Values(), []
+    if not isinstance(function, int) or function >= _NO_FUNCTION:
+        return Values(), []
+    if function != _STRAIGHT_LINE:
+        raise FrameError(
+            f"{path}: its gray levels are calibrated by a curve (ImageJ function {function}), and "
+            "noise would no longer be that of counts; remove the calibration (Fiji: Analyze, "
+            "Calibrate, None)"
+        )
+    values = Values(float(about.get("c1", 1.0)), float(about.get("c0", 0.0)))
+    if values.plain:
+        return values, []
+    return values, [
+        f"ImageJ's calibration is applied: value = {values.offset:g} + {values.scale:g} x gray"
+    ]
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and np.isfinite(value) and value > 0
+
+
+def _ratio(value: Any) -> float:
+    return float(value[0]) / float(value[1]) if value[1] else 0.0
+
+
+def _ome(xml: str, series: int) -> Stated:
+    """PhysicalSizeX, Y and Z of the image, whose default unit is µm, and TimeIncrement (s)."""
+    images = (tifffile.xml2dict(xml).get("OME", {}) or {}).get("Image", {})
+    images = images if isinstance(images, list) else [images]
+    image = images[min(series, len(images) - 1)]
+    pixels = image.get("Pixels", {})
+    found = {
+        axis: (float(pixels[name]), str(pixels.get(f"{name}Unit", default)))
+        for axis, name, default in (
+            ("X", "PhysicalSizeX", "µm"),
+            ("Y", "PhysicalSizeY", "µm"),
+            ("Z", "PhysicalSizeZ", "µm"),
+            ("T", "TimeIncrement", "s"),
+        )
+        if _positive(pixels.get(name))
+    }
+    return Stated(
+        style="ome",
+        sizes=[found[axis] for axis in "XY" if axis in found],
+        steps={axis: found[axis] for axis in "ZT" if axis in found},
+        values=values_in(str(image.get("Description", ""))),
+    )

@@ -1,0 +1,124 @@
+"""Zarr in: plain arrays, and OME-Zarr images (NGFF 0.4 and 0.5) with the scale of their axes."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gdn.frames.arrays import of_axes
+from gdn.frames.axes import Axis, plain_axes
+from gdn.frames.choosing import Arrays
+from gdn.frames.hdf5_axes import attribute_sizes
+from gdn.frames.source import FrameFile
+from gdn.frames.values import rescaled, values_in
+
+
+class _Level:
+    """An array of a group: its axes, and what is wrong with their calibration."""
+
+    def __init__(self, array: Any, axes: list[Axis], trouble: str = "", about: str = "") -> None:
+        self.array, self.axes, self.trouble, self.about = array, axes, trouble, about
+        self.shape, self.dtype = tuple(array.shape), array.dtype
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.array[index]
+
+
+def read_zarr(path: Path, dataset: str | None = None) -> FrameFile:
+    """A Zarr array, or the one image in a group (of an OME-Zarr pyramid its finest level), or
+    `dataset`, which may be a coarser level."""
+    import zarr
+
+    opened: Any = zarr.open(path, mode="r")
+    if not isinstance(opened, zarr.Group):
+        return _frames(path, _plain(opened))
+    arrays, levels = Arrays(path=path), Arrays(path=path)
+    for name, level, first in _levels(opened):
+        (arrays if first else levels).add(name, level, level.axes)
+    if dataset is not None and dataset.strip("/") in levels.images:
+        return _frames(path, levels.images[dataset.strip("/")])
+    return _frames(path, arrays.chosen(dataset))
+
+
+def _frames(path: Path, level: _Level) -> FrameFile:
+    from dataclasses import replace
+
+    sizes = attribute_sizes(level.array.attrs) or None
+    frames = of_axes(path, level, level.axes, "zarr", [] if level.trouble else sizes)
+    if level.trouble and not frames.calibration.sampling_angstrom:
+        frames = replace(frames, calibration=replace(frames.calibration, trouble=level.trouble))
+    return rescaled(frames, values_in(level.about))
+
+
+def _plain(array: Any) -> _Level:
+    """An array of no pyramid; its dimensions may have names (xarray's too)."""
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    axes = plain_axes(array.shape)
+    if names and len(names) == len(axes):
+        axes = [
+            Axis(size=axis.size, name=str(name or ""))
+            for axis, name in zip(axes, names, strict=True)
+        ]
+    return _Level(array, axes)
+
+
+def _levels(group: Any, prefix: str = "") -> Iterator[tuple[str, _Level, bool]]:
+    """Arrays of a group with their names, and whether each is the finest of its pyramid."""
+    attributes: Any = dict(group.attrs)
+    pyramids = attributes.get("ome", attributes).get("multiscales") or []
+    about = str(attributes.get("provenance", ""))
+    seen = set()
+    for pyramid in pyramids:
+        for number, level in enumerate(pyramid.get("datasets", [])):
+            seen.add(level["path"])
+            array = group[level["path"]]
+            axes, trouble = _ngff_axes(pyramid, level, array)
+            name = posixpath.join(prefix, level["path"])
+            yield name, _Level(array, axes, trouble, about), number == 0
+    for name, one in group.arrays():
+        if name not in seen:
+            yield posixpath.join(prefix, name), _plain(one), True
+    for name, one in group.groups():
+        yield from (
+            (path, level, first)
+            for path, level, first in _levels(one, posixpath.join(prefix, name))
+            if posixpath.relpath(path, prefix or ".") not in seen
+        )
+
+
+def _ngff_axes(pyramid: Any, level: Any, array: Any) -> tuple[list[Axis], str]:
+    """Axes of a level. Its own scale and that of the whole pyramid are both applied (NGFF 0.4,
+    'multiscales' metadata); a transformation that is neither scale nor translation leaves the pixel
+    size unknown, and the second value says so."""
+    named = pyramid.get("axes", [])
+    if len(named) != array.ndim:
+        return plain_axes(array.shape), ""
+    factors = [1.0] * array.ndim
+    steps = [level.get("coordinateTransformations"), pyramid.get("coordinateTransformations")]
+    scaled = False
+    for one in [step for listed in steps for step in listed or []]:
+        kind = one.get("type")
+        if kind == "scale" and len(one.get("scale", [])) == array.ndim:
+            factors = [a * float(b) for a, b in zip(factors, one["scale"], strict=True)]
+            scaled = True
+        elif kind not in ("identity", "translation"):
+            return _described(named, array, [0.0] * array.ndim), (
+                f"has a coordinate transformation ({kind}) that gdn does not know"
+            )
+    return _described(named, array, factors if scaled else [0.0] * array.ndim), ""
+
+
+def _described(named: Any, array: Any, factors: list[float]) -> list[Axis]:
+    about = [{"name": one} if isinstance(one, str) else one for one in named]
+    return [
+        Axis(
+            size=int(size),
+            name=str(one.get("name", "")),
+            scale=factor,
+            unit=str(one.get("unit") or ""),
+            declared=str(one.get("type") or ""),
+        )
+        for one, size, factor in zip(about, array.shape, factors, strict=True)
+    ]
