@@ -29,8 +29,8 @@ from gdn.frames.tiling import tile_frame
 from gdn.generator.loading import networks_of_model
 from gdn.models import DEFAULT_MODEL, find_model, load_model
 from gdn.restarts import restart_latents
-from gdn.search.bank import bank_for
-from gdn.search.bank_scores import BankPart, bank_scores
+from gdn.search.bank import BankPart, bank_for
+from gdn.search.bank_scores import bank_scores
 from gdn.search.binned import Binned
 from gdn.search.denoise_frame import binned_frame, denoise_frame
 from gdn.search.tile_search import SearchSettings

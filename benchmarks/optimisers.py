@@ -22,12 +22,18 @@ from tiles import TileSet, tile_set
 from gdn.engines.base import Engine
 from gdn.engines.choose import open_engine
 from gdn.models import DEFAULT_MODEL, find_model
-from gdn.search import refine as refinement
+from gdn.search import adam
+from gdn.search.adam import refine
 from gdn.search.bank import bank_for
+from gdn.search.candidates import (
+    Candidates,
+    Objective,
+    best_of_each,
+    evaluate,
+    turn_tiles,
+)
 from gdn.search.laplace import curvature, linearise
-from gdn.search.refine import Candidates, Objective, evaluate, refine
-from gdn.search.symmetry import turn_tiles
-from gdn.search.tile_search import SearchSettings, best_of_each, propose
+from gdn.search.tile_search import SearchSettings, propose
 
 
 @dataclass
@@ -63,12 +69,12 @@ def constant_adam(
     engine: Engine, tiles: TileSet, start: Candidates, steps: int, rate: float
 ) -> Candidates:
     """The study's Adam: no warm-up, no decay."""
-    kept = refinement.rate_at
-    refinement.rate_at = lambda step, total, peak: peak  # type: ignore[assignment]
+    kept = adam.rate_at
+    adam.rate_at = lambda step, total, peak: peak  # type: ignore[assignment]
     try:
         return refine(engine, tiles.data, start, steps, rate)
     finally:
-        refinement.rate_at = kept
+        adam.rate_at = kept
 
 
 def one_by_one(
@@ -81,7 +87,7 @@ def one_by_one(
     thetas, passes = [], []
     for i in range(len(start.z)):
         one = start.take(np.array([i]))
-        data = turn_tiles(tiles.data.take(one.tile), one.symmetry)
+        data = turn_tiles(tiles.data, one.tile, one.symmetry)
         theta, spent = solve(Objective(engine, data), np.concatenate([one.z[0], one.nuisance[0]]))
         thetas.append(theta)
         passes.append(spent)

@@ -37,10 +37,10 @@ from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.restarts import restart_latents
 from gdn.search.bank import Bank, bank_for
+from gdn.search.candidates import Objective, best_of_each, evaluate, start
 from gdn.search.newton import PRECISION, conjugate_gradients
 from gdn.search.original import OriginalSettings, search_original
-from gdn.search.refine import Objective, evaluate, start
-from gdn.search.tile_search import SearchSettings, best_of_each, propose, search, settings_for
+from gdn.search.tile_search import SearchSettings, propose, search, settings_for
 
 FRAME = 1200
 

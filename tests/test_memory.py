@@ -16,10 +16,12 @@ from gdn.engines.choose import open_engine
 from gdn.engines.graph_engine import GraphEngine
 from gdn.likelihood import POISSON
 from gdn.models import find_model
+from gdn.search import all_tiles
 from gdn.search import portions as memory
+from gdn.search.all_tiles import in_portions
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import FrameResult, denoise_frame
-from gdn.search.portions import BANK_PIXELS, LEAST_PIXELS, TILE_PIXELS, Portions, in_portions
+from gdn.search.portions import BANK_PIXELS, LEAST_PIXELS, TILE_PIXELS, Portions
 from gdn.search.tile_search import SearchSettings
 from gdn.trust.columns import find_columns
 from gdn.trust.features import tile_features
@@ -55,7 +57,7 @@ def test_portions_are_the_same_where_there_is_room_and_shrink_where_there_is_not
 def test_what_did_not_fit_is_halved_with_one_line_and_nothing_is_lost(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(memory, "PORTIONS", Portions(lambda: PLENTY))
+    monkeypatch.setattr(all_tiles, "PORTIONS", Portions(lambda: PLENTY))
     tried: list[int] = []
 
     def work(index: np.ndarray) -> int:
@@ -72,7 +74,7 @@ def test_what_did_not_fit_is_halved_with_one_line_and_nothing_is_lost(
     assert len(caplog.records) == 1
     with pytest.raises(MemoryError):
         list(in_portions(3, 128, lambda _: (_ for _ in ()).throw(MemoryError)))
-    assert TILE_PIXELS >> memory.PORTIONS._halvings <= LEAST_PIXELS
+    assert TILE_PIXELS >> all_tiles.PORTIONS._halvings <= LEAST_PIXELS
 
 
 @pytest.mark.parametrize("laplace", ["none", "sampled"])
@@ -124,7 +126,7 @@ class Card:
 
     def __call__(
         self, graph: Any, feed: dict[str, np.ndarray], outputs: tuple[str, ...]
-    ) -> list[np.ndarray]:
+    ) -> list[list[np.ndarray]]:
         n = len(next(iter(feed.values())))
         self.sizes.append(n)
         if n > self.rows:

@@ -20,22 +20,21 @@ from gdn.likelihood import POISSON, NoiseLaw, TileData, mean_derivative, negativ
 from gdn.models import find_model
 from gdn.models.graphs import STEP_ITERATIONS
 from gdn.restarts import restart_latents
-from gdn.search import refine as refinement
-from gdn.search.bank import Bank, bank_for
-from gdn.search.bank_scores import BankPart, bank_scores
-from gdn.search.candidate_mixture import candidate_weights
+from gdn.search import candidates as refinement
+from gdn.search.adam import refine
+from gdn.search.all_tiles import candidate_weights
+from gdn.search.bank import Bank, BankPart, bank_for
+from gdn.search.bank_scores import bank_scores, best_of_bank
+from gdn.search.candidates import best_of_each, turn, turn_back, turn_tiles
 from gdn.search.denoise_frame import denoise_frame
 from gdn.search.held_out_shares import choose, split
 from gdn.search.laplace import curvature, laplace, linearise
 from gdn.search.newton import conjugate_gradients, newton
 from gdn.search.residual import shrunk_residual
-from gdn.search.symmetry import turn, turn_back, turn_tiles
 from gdn.search.tile_search import (
     SearchSettings,
-    best_of_bank,
-    best_of_each,
-    exchanged,
     propose,
+    propose_from_merged,
     search,
 )
 from gdn.storage import CacheError, evict
@@ -196,7 +195,7 @@ def test_best_of_bank_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch)
     bank = Bank(seed=0, dimension=4, images=images)
     whole, scores = best_of_bank(bank, data, 20, 5)
     monkeypatch.setattr("gdn.search.portions.BANK_PIXELS", 2**12)  # sixteen images
-    monkeypatch.setattr("gdn.search.tile_search.TILE_CHUNK", 2)
+    monkeypatch.setattr("gdn.search.bank_scores.TILE_CHUNK", 2)
     chunked, again = best_of_bank(bank, data, 20, 5)
     np.testing.assert_array_equal(whole, chunked)
     np.testing.assert_allclose(scores, again, atol=0.01)
@@ -262,29 +261,32 @@ def test_laplace_matches_the_spread_of_repeated_fits() -> None:
         truth = engine.generate(z)
         data = TileData(RNG.poisson(2e4 * truth).astype(np.float32), np.ones_like(truth), POISSON)
         begun = refinement.start(z, np.arange(24), np.zeros(24, np.int64), 2e4, np.ones(24, bool))
-        found = refinement.refine(engine, data, begun, 300, 0.01)
+        found = refine(engine, data, begun, 300, 0.01)
         evidence, variance = laplace(engine, data, found.take(np.arange(2)))
         empirical = found.mean.var(0, ddof=1).mean()
         assert variance[0].mean() == pytest.approx(empirical, rel=0.4)
         assert np.isfinite(evidence).all()
 
 
-def test_refinement_lowers_the_objective_and_batches_do_not_interact() -> None:
+def test_refinement_lowers_the_objective_and_batches_do_not_interact(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         truth = engine.generate(restart_latents(9, range(4), 128))
         counts = RNG.poisson(20 * truth).astype(np.float32)
         data = TileData(counts, np.ones_like(counts), POISSON)
         symmetry = np.array([0, 1, 3, 6])
         data = turn_tiles(
-            data, np.array([0, 3, 1, 6])
+            data, np.arange(4), np.array([0, 3, 1, 6])
         )  # as the tiles lie, so that each start is turned to its own
         start = refinement.start(
             restart_latents(1, range(4), 128), np.arange(4), symmetry, 20, np.ones(4, bool)
         )
         before = refinement.evaluate(engine, data, start)
-        after = refinement.refine(engine, data, start, 15, 0.05)
+        after = refine(engine, data, start, 15, 0.05)
         assert (after.objective < before.objective - 10).all()
-        alone = refinement.refine(engine, data, start, 15, 0.05, batch=1)
+        monkeypatch.setattr(refinement, "BATCH_PIXELS", 1)
+        alone = refine(engine, data, start, 15, 0.05)
         np.testing.assert_allclose(alone.mean, after.mean, rtol=1e-3)
 
 
@@ -299,7 +301,7 @@ def test_converged_candidates_leave_the_batch(monkeypatch: pytest.MonkeyPatch) -
             20,
             np.ones(2, bool),
         )
-        done = refinement.refine(engine, data, begun, 400, 0.05)
+        done = refine(engine, data, begun, 400, 0.05)
         # One candidate that has converged, at a rate that moves it no more, and one that has not
         # begun.
         fresh = refinement.evaluate(engine, data, begun.take(np.array([1])))
@@ -311,7 +313,7 @@ def test_converged_candidates_leave_the_batch(monkeypatch: pytest.MonkeyPatch) -
             "value_and_gradient",
             lambda z, *rest: (sizes.append(len(z)), whole(z, *rest))[1],
         )
-        found = refinement.refine(engine, data, both, 60, 0.003)
+        found = refine(engine, data, both, 60, 0.003)
         assert sizes[0] == 2
         assert sizes[-1] == 1
         assert abs(found.objective[0] - done.objective[0]) < 1
@@ -428,9 +430,8 @@ def test_tiles_hear_of_the_merged_frame() -> None:
         settings = SearchSettings(symmetries=1)
         found = propose(engine, bank, data, 10, settings)
         # Had the neighbours found the truth, so would the tile: by its own objective.
-        told = exchanged(
-            engine, data, (10 * truth).astype(np.float32), np.arange(2), 10.0, settings
-        )
+        merged = (10 * truth).astype(np.float32)
+        told = propose_from_merged(engine, data, merged, 10.0, settings)
         assert told is not None
         assert len(told.z) == 2 * settings.exchange
         best = best_of_each(told)
@@ -477,13 +478,17 @@ def test_many_conjugate_gradient_iterations_are_the_gauss_newton_step(turned_sta
         assert (np.linalg.norm(damped, axis=1) < 0.5 * np.linalg.norm(free, axis=1)).all()
 
 
-def test_gauss_newton_lowers_the_objective_and_the_error(turned_starts: Any) -> None:
+def test_gauss_newton_lowers_the_objective_and_the_error(
+    turned_starts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, starts, truth = turned_starts
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         starts = refinement.evaluate(engine, data, starts)
         found = newton(engine, data, starts, 1, 2)
         assert (found.objective < starts.objective).all()
-        alone = newton(engine, data, starts, 1, 2, batch=1)
+        monkeypatch.setattr(refinement, "BATCH_PIXELS", 1)
+        alone = newton(engine, data, starts, 1, 2)
+        monkeypatch.undo()
         np.testing.assert_allclose(alone.objective, found.objective, atol=0.05)
         again = refinement.evaluate(engine, data, replace(found, nuisance=found.nuisance.copy()))
         assert (

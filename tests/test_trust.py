@@ -22,10 +22,10 @@ from gdn.likelihood import POISSON, NoiseLaw
 from gdn.models import DEFAULT_MODEL, ModelError, find_model, load_model, sha256_of
 from gdn.search.bank import Bank, bank_for
 from gdn.search.binned import Binned
+from gdn.search.candidates import evaluate, start
 from gdn.search.denoise_frame import FrameResult, denoise_frame
 from gdn.search.held_out_shares import Choice
 from gdn.search.laplace import laplace, sampled_variance
-from gdn.search.refine import evaluate, start
 from gdn.search.tile_search import SearchSettings
 from gdn.trust.atoms import COLUMNS, find_atoms, write_csv
 from gdn.trust.calibration import (

@@ -17,7 +17,15 @@ from typing import Any
 import numpy as np
 
 from gdn.engines.base import Engine, EngineError
-from gdn.engines.table import DEVICES, ENGINES, RUNTIMES, Runtime, runtime_named
+from gdn.engines.table import (
+    DEVICES,
+    ENGINES,
+    ON_CPU,
+    RUNTIMES,
+    Runtime,
+    installed_runtimes,
+    runtime_named,
+)
 from gdn.models import Model
 
 PROVED = 4  # images of the self-test
@@ -48,11 +56,11 @@ def check(engine: str = "auto", device: str = "auto") -> None:
             "device",
         )
     if engine == "auto":
-        if not any(runtime.installed for runtime in RUNTIMES if runtime.on_cpu):
+        if not set(ON_CPU).intersection(installed_runtimes()):
             raise EngineError("neither onnxruntime nor torch is installed; pip install onnxruntime")
         return
     runtime = runtime_named(engine)
-    if not runtime.on_cpu:
+    if runtime not in ON_CPU:
         _module(runtime).check()  # says what is missing
     elif not runtime.installed:
         extra = f" (pip install 'gdn[{runtime.extra}]')" if runtime.extra else ""
@@ -61,7 +69,7 @@ def check(engine: str = "auto", device: str = "auto") -> None:
 
 def candidates(device: str = "auto") -> Iterator[EngineChoice]:
     """What `auto` tries on `device`, in order, as far as it is installed."""
-    here = [runtime for runtime in RUNTIMES if runtime.installed]
+    here = installed_runtimes()
     if device != "cpu" and (device != "auto" or has_driver()):
         for runtime in here:
             if reason := _module(runtime).card_reason():
@@ -75,8 +83,8 @@ def candidates(device: str = "auto") -> Iterator[EngineChoice]:
             else "no CUDA driver"
         )
         missing: list[str] = []
-        for runtime in (one for one in RUNTIMES if one.on_cpu):
-            if runtime.installed:
+        for runtime in ON_CPU:
+            if runtime in here:
                 yield EngineChoice(runtime.name, "cpu", "; ".join([why, *missing]))
             else:
                 missing.append(f"{runtime.name} is not installed")

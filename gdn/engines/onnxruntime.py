@@ -19,7 +19,6 @@ from gdn.engines.base import (
     OutOfMemory,
     dtype_of,
     is_out_of_memory,
-    joined,
     kind_of,
     onnx_bytes,
     rows,
@@ -93,11 +92,12 @@ class OnnxRuntimeEngine(GraphEngine):
             else int(os.environ.get("GDN_THREADS", "0")) or os.cpu_count() or 1
         )
         self._pool = ThreadPoolExecutor(self._threads)
-        self._sessions: dict[Graph, onnxruntime.InferenceSession] = {}
+        # of each graph that was opened: its session, and the type of its inputs and outputs
+        self._sessions: dict[Graph, tuple[onnxruntime.InferenceSession, np.dtype[Any]]] = {}
         self._resident: dict[Graph, Resident[Any]] = {}
         self._session("generator")
 
-    def _session(self, name: Graph) -> onnxruntime.InferenceSession:
+    def _session(self, name: Graph) -> tuple[onnxruntime.InferenceSession, np.dtype[Any]]:
         if name not in self._sessions:
             content = onnx_bytes(self.model, name)
             options = onnxruntime.SessionOptions()
@@ -118,7 +118,7 @@ class OnnxRuntimeEngine(GraphEngine):
                     f"onnxruntime fell back to the CPU: device {self.device} needs "
                     f"{_missing(self._kind)}"
                 )
-            self._sessions[name] = session
+            self._sessions[name] = session, dtype_of(self.model, name)
         return self._sessions[name]
 
     def _providers(self, graph: Graph) -> list[Any]:
@@ -139,36 +139,34 @@ class OnnxRuntimeEngine(GraphEngine):
         shapes = _profile(self.model, graph)
         return [(PROVIDERS["tensorrt"], card | cached | shapes), (PROVIDERS["cuda"], card)]
 
-    def _run(self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]) -> list[Array]:
-        session, kind = self._session(graph), dtype_of(self.model, graph)
+    def _run(
+        self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
+    ) -> list[list[Array]]:
+        session, kind = self._session(graph)
         n = len(next(iter(feed.values())))
         if self._bound is not None:
             most = MOST[kind_of(graph)] if self._kind == "tensorrt" else n  # of the plan's profile
-            return joined(
+            return [
                 self._run_bound(graph, rows(feed, first, most), outputs)
                 for first in range(0, n, most)
-            )
-        typed = {k: np.asarray(v, dtype=kind, order="C") for k, v in feed.items()}
-        if n <= CHUNK:
-            return [
-                np.asarray(f, dtype=np.float32)
-                for f in _checked(lambda: session.run(outputs, typed), n)
             ]
+        typed = {k: np.asarray(v, dtype=kind, order="C") for k, v in feed.items()}
 
-        def part(first: int) -> list[Any]:
-            return _checked(lambda: session.run(outputs, rows(typed, first, CHUNK)), CHUNK)
+        def run_chunk(chunk: dict[str, Array]) -> list[Array]:
+            found = _checked(lambda: session.run(outputs, chunk), min(n, CHUNK))
+            return [np.asarray(output, dtype=np.float32) for output in found]
 
-        return [
-            output.astype(np.float32, copy=False)
-            for output in joined(self._pool.map(part, range(0, n, CHUNK)))
-        ]
+        if n <= CHUNK:
+            return [run_chunk(typed)]
+        firsts = range(0, n, CHUNK)
+        return list(self._pool.map(lambda first: run_chunk(rows(typed, first, CHUNK)), firsts))
 
     def _run_bound(
         self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
     ) -> list[Array]:
         """One batch, inputs and outputs in the card's memory; only what changed goes there, only
         what is asked for comes back."""
-        session, kind = self._sessions[graph], dtype_of(self.model, graph)
+        session, kind = self._sessions[graph]
         place, number = self._bound, self._number
 
         def upload(name: str, array: Array, former: Any) -> Any:

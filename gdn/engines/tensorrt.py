@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from types import TracebackType
 
-from gdn.engines.base import EngineError, Graph, dtype_of, joined, kind_of, onnx_bytes, rows
+from gdn.engines.base import EngineError, Graph, dtype_of, kind_of, onnx_bytes, rows
 from gdn.engines.cuda_memory import Device, open_device
 from gdn.engines.graph_engine import GraphEngine
 from gdn.engines.tensorrt_plan_cache import PlanKey, plan_for
@@ -87,15 +87,17 @@ class TensorRTEngine(GraphEngine):
         self._opened = opened or open_device(int(number or 0))
         self._runners: dict[str, Runner] = {}
 
-    def _run(self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]) -> list[Array]:
+    def _run(
+        self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
+    ) -> list[list[Array]]:
         if graph not in self._runners:
             plan = built_plan(self.model, graph, self._library, self._opened)
             self._runners[graph] = Runner(graph, plan, self._library, self._opened)
         n, most = len(next(iter(feed.values()))), MOST[kind_of(graph)]
-        return joined(
+        return [
             self._runners[graph].run(rows(feed, first, most), outputs)
             for first in range(0, n, most)
-        )
+        ]
 
     def __exit__(
         self,

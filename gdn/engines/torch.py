@@ -58,7 +58,9 @@ class TorchEngine(GraphEngine):
         self._resident: dict[Graph, Resident[torch.Tensor]] = {}
 
     @torch.no_grad()
-    def _run(self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]) -> list[Array]:
+    def _run(
+        self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
+    ) -> list[list[Array]]:
         try:
             tensors = [self._tensor(graph, name, a) for name, a in feed.items()]
             with torch_threads(self._threads):
@@ -70,7 +72,7 @@ class TorchEngine(GraphEngine):
                     strict=True,
                 )
             )
-            return [named[name].cpu().numpy() for name in outputs]
+            return [[named[name].cpu().numpy() for name in outputs]]
         except RuntimeError as error:  # of the CPU's allocator torch has no class of its own
             if not is_out_of_memory(error):
                 raise

@@ -12,20 +12,45 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gdn.engines.base import Engine
-from gdn.likelihood import Array
+from gdn.likelihood import FLOOR, Array
 from gdn.restarts import restart_latents
-from gdn.search.bank_scores import BankPart
 from gdn.search.portions import PORTIONS
 from gdn.storage import CacheError, cache_folder, cache_limit, evict, writing
 
 BATCH = 256
 IN_MEMORY_BYTES = 2**30  # largest bank that --no-cache holds
+
+
+@dataclass(frozen=True)
+class BankPart:
+    """Some bank images x (n, h, w), any precision; flattened (n, h w) float32, and log x, made when
+    first asked for."""
+
+    raw: NDArray[np.floating[Any]]
+
+    @cached_property
+    def images(self) -> Array:
+        """x."""
+        return np.asarray(self.raw, dtype=np.float32).reshape(len(self.raw), -1)
+
+    @cached_property
+    def positive(self) -> Array:
+        """max(x, FLOOR)."""
+        x = np.array(self.raw, dtype=np.float32).reshape(len(self.raw), -1)
+        return np.maximum(x, np.float32(FLOOR), out=x)
+
+    @cached_property
+    def log(self) -> Array:
+        """log max(x, FLOOR)."""
+        return np.log(self.positive)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gdn.engines.base import Engine
 from gdn.frames.tiling import Tiling, tile_frame
 from gdn.likelihood import Array
-from gdn.search.all_tiles import SearchedTiles, proposed, searched, within
+from gdn.search.all_tiles import SearchedTiles, blend_starts, laplace_spread, search_tiles
 from gdn.search.band_mixture import OWN, Candidate, Mixing, choose_mixing, mixed
 from gdn.search.bank import Bank
 from gdn.search.binned import Binned
@@ -141,8 +141,8 @@ def estimate(
     tiling = tile_frame(
         (binned.counts.shape[0], binned.counts.shape[1]), patch, settings.stride or patch // 2
     )
-    pool = searched(engine, bank, binned, tiling, settings, watch)
-    spread_within = within(engine, pool, binned, settings, bank.seed)
+    pool = search_tiles(engine, bank, binned, tiling, settings, watch)
+    spread_within = laplace_spread(engine, pool, binned, settings, bank.seed)
     watch.clock.mark("laplace")
     image, spread = pool.mixture.image_and_spread()
     fit = _tile_fit(pool)
@@ -217,7 +217,7 @@ def _choose(
     else:
         parts, first = recorded.split(bank.seed)
     quick = replace(settings, symmetries=min(4, settings.symmetries), brief_candidates=0)
-    guess = proposed(engine, bank, Binned(parts.first, parts.law, binned.valid), tiling, quick)
+    guess = blend_starts(engine, bank, Binned(parts.first, parts.law, binned.valid), tiling, quick)
     choice, *own = choose(parts, guess)
     if first is None:
         return choice, None, None

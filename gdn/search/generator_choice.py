@@ -20,7 +20,7 @@ from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, grids_for
 from gdn.frames.tiling import tile_frame
 from gdn.likelihood import Array
-from gdn.search.all_tiles import proposed
+from gdn.search.all_tiles import blend_starts
 from gdn.search.bank import Bank
 from gdn.search.binned import Binned
 from gdn.search.held_out_shares import MARGIN, Recorded, Split, explained_nats
@@ -36,7 +36,7 @@ def held_out_nats(parts: Split, engine: Engine, bank: Bank, settings: SearchSett
     )
     quick = replace(settings, symmetries=1, brief_candidates=0)
     return explained_nats(
-        parts, proposed(engine, bank, Binned(parts.first, parts.law), tiling, quick)
+        parts, blend_starts(engine, bank, Binned(parts.first, parts.law), tiling, quick)
     )
 
 

@@ -20,9 +20,8 @@ from scipy.linalg import solve_triangular
 
 from gdn.engines.base import Engine, jacobian
 from gdn.likelihood import Array, TileData, information
+from gdn.search.candidates import PRIOR_SIGMA, Candidates, Objective, turn_back, turn_tiles
 from gdn.search.newton import conjugate_gradients
-from gdn.search.refine import PRIOR_SIGMA, Candidates, Objective
-from gdn.search.symmetry import turn_back, turn_tiles
 
 # of conjugate gradients: beyond them come directions that the prior alone decides
 SAMPLE_ITERATIONS = 8
@@ -56,7 +55,7 @@ def laplace(
     variance = np.empty((len(candidates.z), *data.counts.shape[1:]), np.float32)
     for i in range(len(evidence)):
         one = candidates.take(np.array([i]))
-        turned = turn_tiles(data.take(one.tile), one.symmetry)
+        turned = turn_tiles(data, one.tile, one.symmetry)
         mu, derivative = linearise(
             Objective(engine, turned), np.concatenate([one.z[0], one.nuisance[0]])
         )
@@ -90,7 +89,7 @@ def sampled_variance(
     for first in range(0, len(rows), batch):
         row, number = rows[first : first + batch], numbers[first : first + batch]
         part = candidates.take(row)
-        turned = turn_tiles(data.take(part.tile), part.symmetry)
+        turned = turn_tiles(data, part.tile, part.symmetry)
         draws = _draw(engine, turned, part, part.tile + first_tile, number, seed)
         np.add.at(total, row, turn_back(draws, part.symmetry) ** 2)
     return np.asarray(total / samples, dtype=np.float32)

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from gdn.engines.base import Engine
 from gdn.likelihood import Array, TileData, information
 from gdn.models.graphs import STEP_ITERATIONS
-from gdn.search.refine import PRIOR_SIGMA, Candidates, Objective, Point, in_batches
-from gdn.search.symmetry import turn, turn_back
+from gdn.search.candidates import PRIOR_SIGMA, Candidates, Objective, Point, in_batches
 
 FRACTIONS = (1.0, 0.5, 0.25, 0.1)  # of a step, tried in turn
 PRECISION = np.asarray(
@@ -52,7 +51,6 @@ def newton(
     steps: int,
     iterations: int,
     damping: float = 0.0,
-    batch: int = 64,
 ) -> Candidates:
     """`steps` Gauss-Newton steps of `iterations` conjugate-gradient iterations each; batches do not
     interact.
@@ -78,11 +76,9 @@ def newton(
                 step = conjugate_gradients(objective, theta, point, iterations, damping)
             theta, mu, value = _stepped(objective, theta, mu, value, step)
         z, nuisance = objective.split(theta)
-        return replace(
-            part, z=z, nuisance=nuisance, objective=value, mean=turn_back(mu, part.symmetry)
-        )
+        return replace(part, z=z, nuisance=nuisance, objective=value, mean=mu)
 
-    return in_batches(data, candidates, batch, work)
+    return in_batches(data, candidates, work)
 
 
 def _standing(
@@ -94,7 +90,7 @@ def _standing(
         objective.exact is objective.engine
         and part.mean.shape[1:] == objective.data.counts.shape[1:]
     ):
-        return turn(part.mean, part.symmetry), part.objective
+        return part.mean, part.objective
     return objective.mean_and_value(theta)
 
 
@@ -162,7 +158,11 @@ def _stepped(
     open_ = np.arange(len(theta))
     for fraction in FRACTIONS:
         trial = theta[open_] + np.float32(fraction) * step.direction[open_]
-        here = Objective(objective.engine, objective.data.take(open_))
+        here = (
+            objective
+            if len(open_) == len(theta)
+            else Objective(objective.engine, objective.data.take(open_))
+        )
         found_mu, found = here.mean_and_value(trial)
         kept = value[open_] - found >= AGREEMENT * step.promised(fraction)[open_]
         done = open_[kept]

@@ -12,14 +12,20 @@ from gdn.engines.base import Engine
 from gdn.errors import InputError
 from gdn.likelihood import FLOOR, Array, TileData, information
 from gdn.models.graphs import STEP_ITERATIONS
+from gdn.search.adam import refine
 from gdn.search.bank import Bank
-from gdn.search.bank_scores import bank_scores, pixel_sigma
+from gdn.search.bank_scores import best_of_bank
+from gdn.search.candidates import (
+    BATCH_PIXELS,
+    SYMMETRIES,
+    Candidates,
+    evaluate,
+    join,
+    start,
+    turn_tiles,
+)
 from gdn.search.newton import newton
-from gdn.search.portions import PORTIONS
-from gdn.search.refine import Candidates, evaluate, join, refine, start
-from gdn.search.symmetry import SYMMETRIES, turn_tiles
 
-TILE_CHUNK = 256  # turned tiles scored at a time: bounds memory
 EMPTY = 0.25  # nats of structure below which a tile is empty
 Laplace = Literal["none", "sampled", "exact"]
 MERGED_NOISE = 0.1  # noise left in the blended tiles, as a share of the counts'
@@ -71,36 +77,6 @@ def settings_for(estimate: str, residual: bool = True, laplace: str = "none") ->
     )
 
 
-def best_of_bank(
-    bank: Bank, data: TileData, dose: float, keep: int
-) -> tuple[NDArray[np.int64], Array]:
-    """Indices (tiles, keep) of the bank images that explain each tile best, and their scores, best
-    first.
-
-    Runs over the bank once, in chunks; memory does not grow with it.
-    """
-    keep = min(keep, len(bank))
-    tiles = len(data.counts)
-    scores = np.empty((tiles, 0), np.float32)
-    index = np.empty((tiles, 0), np.int64)
-    chunk = PORTIONS.images(data.counts.shape[1])
-    for first in range(0, len(bank), chunk):
-        part = bank.part(first, min(first + chunk, len(bank)))
-        here = bank_scores(part, data, dose, TILE_CHUNK)
-        scores = np.concatenate([scores, here], 1)
-        index = np.concatenate(
-            [index, np.broadcast_to(np.arange(first, first + here.shape[1]), here.shape)], 1
-        )
-        if (
-            scores.shape[1] > keep
-        ):  # the best few, then in order: a whole sort would cost more than the product
-            few = np.sort(np.argpartition(scores, keep - 1, 1)[:, :keep], 1)
-            scores, index = np.take_along_axis(scores, few, 1), np.take_along_axis(index, few, 1)
-        order = np.argsort(scores, 1, kind="stable")
-        scores, index = np.take_along_axis(scores, order, 1), np.take_along_axis(index, order, 1)
-    return index, scores
-
-
 def propose(
     engine: Engine, bank: Bank, data: TileData, dose: float, settings: SearchSettings
 ) -> Candidates:
@@ -110,76 +86,69 @@ def propose(
     tiles = len(data.counts)
     tile = np.repeat(np.arange(tiles), settings.symmetries)
     symmetry = np.tile(np.arange(settings.symmetries), tiles)
-    turned = turn_tiles(data.take(tile), symmetry)
-    guess = _encode(engine, turned, dose) if settings.encoder else None
-    if guess is None:
-        found = _of_bank(bank, turned, tile, symmetry, dose, max(1, settings.brief_candidates))
-        return evaluate(engine, data, found)
-    starts = start(guess, tile, symmetry, dose, np.zeros(len(tile), bool))
-    guessed = evaluate(engine, data, starts)
-    if settings.brief_candidates == 0:
-        return guessed
-    found = _of_bank(bank, turned, tile, symmetry, dose, settings.brief_candidates)
-    found = evaluate(engine, data, found)
+    turned = turn_tiles(data, tile, symmetry)
+    z = _encode(engine, turned, dose) if settings.encoder else None
+    guesses = 0 if z is None else len(z)
+    row, keep = np.arange(guesses), settings.brief_candidates or int(z is None)
+    if keep:
+        restart, bank_row = _best_pairs(best_of_bank(bank, turned, dose, keep), tile, keep)
+        latents, row = bank.latents(restart), np.concatenate([row, bank_row])
+        z = latents if z is None else np.concatenate([z, latents])
+    assert z is not None  # without an encoder the bank is asked
+    from_bank = np.arange(len(z)) >= guesses
+    starts = evaluate(engine, data, start(z, tile[row], symmetry[row], dose, from_bank))
+    if not (guesses and keep):
+        return starts
     worst = np.full(tiles, -np.inf)
-    np.maximum.at(worst, guessed.tile, guessed.objective)
-    return join([guessed, found.take(np.flatnonzero(found.objective < worst[found.tile]))])
+    np.maximum.at(worst, starts.tile[:guesses], starts.objective[:guesses])
+    return starts.take(np.flatnonzero(~from_bank | (starts.objective < worst[starts.tile])))
 
 
-def exchanged(
-    engine: Engine,
-    data: TileData,
-    merged: Array,
-    busy: NDArray[np.int64],
-    dose: float,
-    settings: SearchSettings,
+def propose_from_merged(
+    engine: Engine, data: TileData, merged: Array, dose: float, settings: SearchSettings
 ) -> Candidates | None:
-    """Evaluated candidates for the tiles numbered `busy`: what the encoder makes of the merged
-    frame there. None without an encoder.
+    """Evaluated candidates for every tile: what the encoder makes of the merged frame there. None
+    without an encoder.
 
     `merged` (tiles, h, w), electrons per binned pixel, is cut from the blended tiles: each tile
     hears of its neighbours' solutions. A new candidate counts by its objective on the tile's own
     data, like any other.
     """
-    tile = np.repeat(busy, settings.exchange)
-    symmetry = np.tile(np.arange(settings.exchange), len(busy))
-    turned = turn_tiles(TileData(merged, data.weights, data.law).take(tile), symmetry)
-    guess = _encode(engine, turned, dose, MERGED_NOISE) if len(tile) else None
-    if guess is None:
+    tile = np.repeat(np.arange(len(merged)), settings.exchange)
+    symmetry = np.tile(np.arange(settings.exchange), len(merged))
+    turned = turn_tiles(TileData(merged, data.weights, data.law), tile, symmetry)
+    z = _encode(engine, turned, dose, MERGED_NOISE)
+    if z is None:
         return None
-    return evaluate(engine, data, start(guess, tile, symmetry, dose, np.zeros(len(tile), bool)))
+    return evaluate(engine, data, start(z, tile, symmetry, dose, np.zeros(len(tile), bool)))
 
 
-def _encode(
-    engine: Engine, turned: TileData, dose: float, noise: float = 1.0, batch: int = 64
-) -> Array | None:
+def _encode(engine: Engine, turned: TileData, dose: float, noise: float = 1.0) -> Array | None:
     """Latents of the turned tiles, `noise` times as noisy as counts."""
+    if not len(turned.counts):
+        return None
     # Beyond the frame's edge there is nothing: the encoder is shown vacuum there.
     images = np.where(turned.weights > 0, turned.counts / np.float32(dose), np.float32(1))
-    sigma = np.full(len(images), noise * pixel_sigma(dose, turned), np.float32)
+    sigma = np.full(len(images), noise * (turned.law.deviation(dose) / dose), np.float32)
+    size = max(1, BATCH_PIXELS // images[0].size)
     parts = [
-        engine.encode(images[i : i + batch], sigma[i : i + batch])
-        for i in range(0, len(images), batch)
+        engine.encode(images[first : first + size], sigma[first : first + size])
+        for first in range(0, len(images), size)
     ]
-    given = [p for p in parts if p is not None]
-    return np.concatenate(given) if given else None
+    latents = [part for part in parts if part is not None]
+    return np.concatenate(latents) if latents else None
 
 
-def _of_bank(
-    bank: Bank,
-    turned: TileData,
-    tile: NDArray[np.int64],
-    symmetry: NDArray[np.int64],
-    dose: float,
-    keep: int,
-) -> Candidates:
-    """The `keep` best pairs of restart and symmetry for each tile, not yet refined."""
-    index, scores = best_of_bank(bank, turned, dose, keep)
+def _best_pairs(
+    scored: tuple[NDArray[np.int64], Array], tile: NDArray[np.int64], keep: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of turned tiles (n,) of `tile`, each with its best restarts and their scores: the `keep` best
+    pairs of restart and turned tile for each tile, the numbers of both."""
+    index, scores = scored
     per_tile = index.shape[1] * int(np.bincount(tile)[0])
     order = np.argsort(scores.reshape(-1, per_tile), 1, kind="stable")[:, :keep]
     restart = np.take_along_axis(index.reshape(-1, per_tile), order, 1).ravel()
-    row = (order + per_tile * np.arange(len(order))[:, None]).ravel() // index.shape[1]
-    return start(bank.latents(restart), tile[row], symmetry[row], dose, np.ones(len(row), bool))
+    return restart, (order + per_tile * np.arange(len(order))[:, None]).ravel() // index.shape[1]
 
 
 def search(
@@ -227,9 +196,3 @@ def structure(candidates: Candidates, data: TileData) -> NDArray[np.float64]:
     flat = (weight * mean).sum((1, 2)) / np.maximum(weight.sum((1, 2)), FLOOR)
     found = 0.5 * (weight * (mean - flat[:, None, None]) ** 2).sum((1, 2), dtype=np.float64)
     return np.asarray(found[candidates.tile])
-
-
-def best_of_each(candidates: Candidates) -> NDArray[np.int64]:
-    """Index of each tile's candidate of least objective."""
-    order = np.lexsort((candidates.objective, candidates.tile))
-    return order[np.searchsorted(candidates.tile[order], np.unique(candidates.tile))]

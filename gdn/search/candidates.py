@@ -1,6 +1,9 @@
-"""Refinement of candidates: gradient descent on the latent and the tile's nuisance parameters.
+"""Candidates: latents that explain observed tiles, the symmetries under which they do, and their
+objective.
 
-The objective is -log p(y | mu) + |z|^2 / 2 + weak priors on the nuisances (docs/method.md,
+Eight symmetries of the square are exact ones of the imaging, so one generator explains a tile eight
+ways: symmetry s turns by s % 4 quarter turns and, from 4 on, mirrors the columns afterwards. The
+objective is -log p(y | mu) + |z|^2 / 2 + weak priors on the nuisances (docs/method.md,
 "Objective"), with mu = dose * (1 + contrast * (G(z) - 1) + slope_y * v + slope_x * u), v and u from
 -1 to 1 over the tile.
 """
@@ -15,23 +18,20 @@ from numpy.typing import NDArray
 
 from gdn.engines.base import Engine
 from gdn.likelihood import FLOOR, Array, TileData, mean_derivative, negative_log_likelihood
-from gdn.search.symmetry import turn_back, turn_tiles
 
+SYMMETRIES = 8
 NUISANCES = ("log_dose", "log_contrast", "slope_y", "slope_x")
-CHECK_EVERY = 8  # steps
-CONVERGED = 0.05  # nats that the objective must fall between checks
+BATCH_PIXELS = 2**20  # of tiles that go through an engine together: 64 of 128 px
 # Prior standard deviations; the dose has none. A tile is 26 Å wide: a background changes little
 # over it.
 PRIOR_SIGMA = np.array([np.inf, 0.1, 0.02, 0.02], np.float32)
-# Steps relative to the latents': thousands of counts bear on each nuisance.
-_RATES = np.array([0.1, 0.1, 0.1, 0.1], np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Candidates:
     """Candidates, each a latent that explains a tile under a symmetry of the square.
 
-    `z` (n, d); `tile` (n,) the tile each explains; `symmetry` (n,), see `gdn.search.symmetry`;
+    `z` (n, d); `tile` (n,) the tile each explains; `symmetry` (n,) of SYMMETRIES;
     `nuisance` (n, 4) in the order of NUISANCES; `objective` (n,) nats; `mean` (n, h, w) electrons
     per binned pixel, as the tile lies; `from_bank` (n,): a restart of the bank, or the encoder's
     guess.
@@ -47,7 +47,7 @@ class Candidates:
 
     def take(self, index: NDArray[np.int64]) -> Candidates:
         """The candidates of `index`, in that order."""
-        return Candidates(*(getattr(self, f.name)[index] for f in fields(self)))
+        return Candidates(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
 
 def start(
@@ -62,30 +62,76 @@ def start(
     nuisance = np.zeros((n, len(NUISANCES)), np.float32)
     nuisance[:, 0] = np.log(dose)
     return Candidates(
-        z.copy(), tile, symmetry, nuisance, np.zeros(n), np.zeros((n, 1, 1), np.float32), from_bank
+        z=z.copy(),
+        tile=tile,
+        symmetry=symmetry,
+        nuisance=nuisance,
+        objective=np.zeros(n),
+        mean=np.zeros((n, 1, 1), np.float32),
+        from_bank=from_bank,
     )
 
 
-def evaluate(engine: Engine, data: TileData, candidates: Candidates, batch: int = 64) -> Candidates:
-    """The candidates with their objective and mean, the dose of each in closed form: sum of counts
-    over sum of x."""
-    return in_batches(
-        data, candidates, batch, lambda turned, part: _evaluate_batch(engine, turned, part)
+def join(parts: list[Candidates]) -> Candidates:
+    """Several sets of candidates as one."""
+    names = [f.name for f in fields(Candidates)]
+    return Candidates(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     )
+
+
+def best_of_each(candidates: Candidates) -> NDArray[np.int64]:
+    """Index of each tile's candidate of least objective."""
+    order = np.lexsort((candidates.objective, candidates.tile))
+    return order[np.searchsorted(candidates.tile[order], np.unique(candidates.tile))]
+
+
+def best_of_tiles(parts: list[Candidates]) -> Candidates:
+    """Each tile's candidate of least objective in several sets, of those equal the first."""
+    candidates = join(parts)
+    return candidates.take(best_of_each(candidates)) if len(candidates.tile) else candidates
+
+
+def turn(images: Array, symmetry: NDArray[np.int64]) -> Array:
+    """Each of `images` (n, h, h) under its `symmetry` (n,)."""
+    out = np.empty_like(images)
+    for s in np.unique(symmetry):
+        index = symmetry == s
+        turned = np.rot90(images[index], s % 4, axes=(1, 2))
+        out[index] = turned[:, :, ::-1] if s >= 4 else turned
+    return out
+
+
+def turn_back(images: Array, symmetry: NDArray[np.int64]) -> Array:
+    """The inverse of `turn`; a mirrored symmetry is its own inverse."""
+    return turn(images, np.where(symmetry >= 4, symmetry, -symmetry % 4))
+
+
+def turn_tiles(data: TileData, tile: NDArray[np.int64], symmetry: NDArray[np.int64]) -> TileData:
+    """The observed tiles numbered `tile` (n,) as a generator sees them that explains them under
+    `symmetry` (n,)."""
+    return TileData(turn(data.counts[tile], symmetry), turn(data.weights[tile], symmetry), data.law)
 
 
 def in_batches(
-    data: TileData,
-    candidates: Candidates,
-    batch: int,
-    work: Callable[[TileData, Candidates], Candidates],
+    data: TileData, candidates: Candidates, work: Callable[[TileData, Candidates], Candidates]
 ) -> Candidates:
-    """`work` on the turned tiles of some candidates and those candidates, `batch` at a time."""
+    """`work` on some candidates and their tiles, each as the generator sees it, BATCH_PIXELS at a
+    time: tiles and means are turned for it, and the means back."""
+    size = max(1, BATCH_PIXELS // data.counts[0].size)
     parts = []
-    for first in range(0, len(candidates.z), batch):
-        part = candidates.take(np.arange(first, min(first + batch, len(candidates.z))))
-        parts.append(work(turn_tiles(data.take(part.tile), part.symmetry), part))
+    for first in range(0, len(candidates.z), size):
+        part = candidates.take(np.arange(first, min(first + size, len(candidates.z))))
+        turned = turn_tiles(data, part.tile, part.symmetry)
+        done = work(turned, replace(part, mean=turn(part.mean, part.symmetry)))
+        parts.append(replace(done, mean=turn_back(done.mean, part.symmetry)))
     return join(parts) if parts else candidates
+
+
+def evaluate(engine: Engine, data: TileData, candidates: Candidates) -> Candidates:
+    """The candidates with their objective and mean, the dose of each in closed form: sum of counts
+    over sum of x."""
+    return in_batches(data, candidates, lambda turned, part: _evaluate_batch(engine, turned, part))
 
 
 def _evaluate_batch(engine: Engine, turned: TileData, part: Candidates) -> Candidates:
@@ -98,35 +144,7 @@ def _evaluate_batch(engine: Engine, turned: TileData, part: Candidates) -> Candi
     nuisance[:, 0] += np.log(np.clip(ratio, 0.1, 10))
     mu *= np.exp(nuisance[:, 0] - part.nuisance[:, 0])[:, None, None]
     value = objective.value(mu, np.concatenate([part.z, nuisance], 1))
-    return replace(part, nuisance=nuisance, objective=value, mean=turn_back(mu, part.symmetry))
-
-
-def join(parts: list[Candidates]) -> Candidates:
-    """Several sets of candidates as one."""
-    return Candidates(
-        *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Candidates))
-    )
-
-
-def rate_at(step: int, steps: int, peak: float) -> float:
-    """Learning rate: 5 % warm-up, constant, cosine to zero over the last half."""
-    warm = max(1, steps // 20)
-    if step < warm:
-        return peak * (step + 1) / warm
-    fall = (step - steps / 2) / (steps / 2)
-    return peak if fall <= 0 else peak * 0.5 * (1 + float(np.cos(np.pi * fall)))
-
-
-def refine(
-    engine: Engine, data: TileData, candidates: Candidates, steps: int, rate: float, batch: int = 64
-) -> Candidates:
-    """`steps` Adam steps for every candidate; batches do not interact."""
-    return in_batches(
-        data,
-        candidates,
-        batch,
-        lambda turned, part: _refine_batch(engine, turned, part, steps, rate),
-    )
+    return replace(part, nuisance=nuisance, objective=value, mean=mu)
 
 
 @dataclass(frozen=True)
@@ -233,34 +251,3 @@ class Objective:
             "nk,kij->nij", nuisance[:, 2:], self._plane
         )
         return dose * contrast, np.asarray(dose[:, None, None] * background, dtype=np.float32)
-
-
-def _refine_batch(
-    engine: Engine, data: TileData, part: Candidates, steps: int, rate: float
-) -> Candidates:
-    objective = Objective(engine, data)
-    theta = np.concatenate([part.z, part.nuisance], 1)
-    rates = np.concatenate([np.ones(part.z.shape[1], np.float32), _RATES])
-    first, second = np.zeros_like(theta), np.zeros_like(theta)
-    active, before = np.arange(len(theta)), np.full(len(theta), np.inf)
-    moving = objective
-    for step in range(steps):
-        value, gradient = moving.gradient(theta[active])
-        first[active] = 0.9 * first[active] + 0.1 * gradient
-        second[active] = 0.98 * second[active] + 0.02 * gradient**2
-        scale = np.sqrt(second[active] / (1 - 0.98 ** (step + 1))) + 1e-8
-        theta[active] -= (
-            rate_at(step, steps, rate) * rates * first[active] / (1 - 0.9 ** (step + 1)) / scale
-        )
-        if step >= steps // 2 and step % CHECK_EVERY == 0:
-            # While the rate falls, a candidate whose objective no longer does is done and leaves
-            # the batch.
-            falling = before - value > CONVERGED
-            before, active = value[falling], active[falling]
-            if not len(active):
-                break
-            if not falling.all():
-                moving = Objective(engine, data.take(active))
-    mu, value = objective.mean_and_value(theta)
-    z, nuisance = objective.split(theta)
-    return replace(part, z=z, nuisance=nuisance, objective=value, mean=turn_back(mu, part.symmetry))
