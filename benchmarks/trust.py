@@ -272,7 +272,7 @@ def _scores(
     truth = _truth(case, result)
     halves = from_part(
         found,
-        recorded_frame(noisy, result),
+        lambda: recorded_frame(noisy, result),
         case.number,
         engine,
         bank,

@@ -386,7 +386,13 @@ def test_a_result_is_mixed_and_scored_with_all_its_candidates() -> None:
     assert (result.estimate.raw_spread >= alone.estimate.raw_spread).all()
     truth.asked.clear()
     halves = from_part(
-        result.estimate, recorded_frame(noisy, result), 0, engine, bank, SearchSettings(), [truth]
+        result.estimate,
+        lambda: recorded_frame(noisy, result),
+        0,
+        engine,
+        bank,
+        SearchSettings(),
+        [truth],
     )
     assert truth.asked == [
         2

@@ -46,7 +46,7 @@ from gdn.trust.fit import explained
 from gdn.trust.held_out_score import (
     Comparison,
     Expected,
-    compare,
+    HeldOut,
     frame_to_frame,
     from_part,
     held_out_scores,
@@ -185,7 +185,7 @@ def test_held_out_difference_is_unbiased_and_its_error_right() -> None:
     z, gains, own = [], [], []
     for _ in range(200):
         held = Binned(RNG.poisson(0.25 * x).astype(np.float32), POISSON)
-        c = compare("constant", mine, other, held, 0.25, Expected(1e-3))
+        c = HeldOut(held, 0.25, Expected(1e-3)).compare("constant", mine, other)
         z.append((c.difference - true) / c.error)
         gains.append((c.nats, c.nats_error))
         own.append(
@@ -207,7 +207,7 @@ def test_held_out_difference_of_gaussian_noise() -> None:
         held = Binned(
             (0.25 * x + RNG.standard_normal(x.shape)).astype(np.float32), NoiseLaw(0.0, 1.0)
         )
-        c = compare("constant", x, np.full_like(x, x.mean()), held, 0.25, Expected(1e-3))
+        c = HeldOut(held, 0.25, Expected(1e-3)).compare("constant", x, np.full_like(x, x.mean()))
         z.append((c.difference * float(x.mean()) ** 2 - x.var()) / (c.error * float(x.mean()) ** 2))
     assert abs(np.mean(z)) < 0.3
     assert np.std(z) == pytest.approx(1, abs=0.2)
@@ -405,7 +405,7 @@ def test_held_out_scores_of_a_demo_frame_say_what_is_true(running) -> None:
     engine, bank, result, truth = running
     frame = demo_frames()[0]
     recorded = recorded_frame(DEMO_NOISE.apply(frame.image, 3), result)
-    halves = from_part(result.estimate, recorded, 0, engine, bank, SearchSettings())
+    halves = from_part(result.estimate, lambda: recorded, 0, engine, bank, SearchSettings())
     blur, flat = held_out_scores(halves, Expected(5e-4, 1e-4))
     assert (blur.against, flat.against) == ("best blur", "constant")
     assert blur.verdict == flat.verdict == "better"

@@ -138,19 +138,15 @@ class RecordingDenoiser:
 
     def search_record(self) -> dict[str, Any]:
         """Method, seed and settings, for the JSON record and the key."""
+        return self._search_record
+
+    @cached_property
+    def _search_record(self) -> dict[str, Any]:
         options = self.options
+        method = "restorer" if self.bank is None else options.method
+        common: dict[str, Any] = {"method": method, "seed": options.seed, "noise": options.noise}
         if self.bank is None:
-            return {
-                "method": "restorer",
-                "seed": options.seed,
-                "noise": options.noise,
-                "restarts": 0,
-            }
-        common: dict[str, Any] = {
-            "method": options.method,
-            "seed": options.seed,
-            "noise": options.noise,
-        }
+            return common | {"restarts": 0}
         common |= {"judging": asdict(options.judging)}
         if options.original is not None:
             return common | asdict(options.original)

@@ -75,19 +75,19 @@ def denoise_frame(
     defects, whole, model = examined(frame, noise)
     electrons = model.electrons(whole)
     grids, counts = _binned(electrons, sampling_angstrom, engine)
+    law, area = model.law, grids.area
     valid = (
         None
         if defects.bad is None
-        else bin_sum((~defects.bad).astype(np.float32), grids) / np.float32(grids.area)
+        else bin_sum((~defects.bad).astype(np.float32), grids) / np.float32(area)
     )
     warnings = defects.notes + _warnings(
         model, float(counts.mean()), grids, engine.model.card.patch
     )
     watch.clock.mark("prepare")
-    recorded = Recorded(electrons, model.law, grids)
-    binned = Binned(counts, model.law.of_sum(grids.area), valid)
+    recorded = Recorded(electrons, law, grids)
+    binned = Binned(counts, law.of_sum(area), valid)
     found = estimate(binned, engine, bank, settings, watch, recorded, others)
-    area = grids.area
     result = model.units(unbin(found.image, grids) / area)
     doubt = np.maximum(unbin(found.raw_spread, grids), 0) / area * model.gain
     watch.clock.mark("assemble")

@@ -63,14 +63,17 @@ class Thinned:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """`generated` by the generator alone and what was `added` to it; standard deviations over
-    `restarts` and overlapping tiles, and within each of them (`laplace`; zero where it was not
+    """The `image` that results, and the `dose`, electrons per binned pixel in vacuum (the median
+    over tiles). `generated` by the generator alone and what was `added` to it; standard deviations
+    over `restarts` and overlapping tiles, and within each of them (`laplace`; zero where it was not
     asked for). `mixed` with other candidates, where counts held out gave those a share (`mixing`
     also where they did not). `thinned`: the counts by which that was chosen, where there were
     recorded ones."""
 
     binned: Binned
     tiling: Tiling
+    image: Array
+    dose: float
     generated: Array
     added: Array
     restarts: Array
@@ -80,24 +83,6 @@ class Estimate:
     mixing: Mixing | None = None
     mixed: Mixed | None = None
     thinned: Thinned | None = None
-
-    @property
-    def image(self) -> Array:
-        """The result."""
-        return self.image_rows(slice(None))
-
-    @property
-    def dose(self) -> float:
-        """Electrons per binned pixel in vacuum: the median over tiles."""
-        return float(np.median(self.fit.dose))
-
-    def image_rows(self, rows: slice) -> Array:
-        """Some rows of the result."""
-        return (
-            self.generated[rows] + self.added[rows]
-            if self.mixed is None
-            else self.mixed.image[rows]
-        )
 
     def disagreement(self, rows: slice = slice(None)) -> Array:
         """Standard deviation over restarts, overlapping tiles, and the candidates of a mixture; of
@@ -173,6 +158,8 @@ def estimate(
     return Estimate(
         binned=binned,
         tiling=tiling,
+        image=image + added if result is None else result.image,
+        dose=float(np.median(fit.dose)),
         generated=image,
         added=added,
         restarts=spread,

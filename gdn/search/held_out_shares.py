@@ -10,25 +10,24 @@ the second.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from gdn.frames.resampling import Grids, bin_sum
-from gdn.likelihood import STRIP_PIXELS, Array, NoiseLaw, frame_negative_log_likelihood, strips
-from gdn.search.residual import shrunk_residual
+from gdn.likelihood import STRIP_PIXELS, Array, NoiseLaw, frame_negative_log_likelihoods, strips
+from gdn.search.residual import shrunk_residual, shrunk_residuals
 
-Key = TypeVar("Key")
 Electrons = Array | NDArray[np.uint8] | NDArray[np.uint16]
 
 HELD_OUT = 0.25
 THRESHOLDS = (np.inf, 2.5, 2.0, 1.7, 1.4)  # of the residual's shrinkage; inf adds nothing
 WIDTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # px, of Gaussian filters
-MIXTURES = (0.0, 0.25, 0.5, 0.75, 1.0)  # share of the plain filter
+MIXTURES = (0.0, 0.25, 0.5, 0.75, 1.0)  # share of the plain filter, from none to all
 MARGIN = 3.0  # nats that more freedom must gain
 
 
@@ -86,12 +85,13 @@ class Recorded:
     def split(self, seed: int) -> tuple[Split, Recorded]:
         """The two sets on the generator's grid, and the first as recorded, to be thinned again."""
         parts = split(self.electrons, self.law, seed, self.depth)
+        area = self.grids.area
         binned = replace(
             parts,
             first=bin_sum(parts.first.astype(np.float32, copy=False), self.grids),
             second=bin_sum(parts.second.astype(np.float32, copy=False), self.grids),
-            law=parts.law.of_sum(self.grids.area),
-            other_law=parts.other_law.of_sum(self.grids.area),
+            law=parts.law.of_sum(area),
+            other_law=parts.other_law.of_sum(area),
         )
         return binned, Recorded(parts.first, parts.law, self.grids, self.depth + 1)
 
@@ -130,8 +130,9 @@ def split(binned: Any, law: NoiseLaw, seed: int, depth: int = 0) -> Split:
 
 def _are_counts(binned: Any, law: NoiseLaw) -> bool:
     """Whether these are whole numbers, none negative, under Poisson's law."""
-    if not law.poisson or binned.dtype != np.float32:
-        return law.poisson
+    poisson = law.poisson
+    if not poisson or binned.dtype != np.float32:
+        return poisson
     parts = (binned[rows] for rows in strips((binned.shape[0], binned.shape[1]), STRIP_PIXELS))
     return all(np.abs(part - np.round(part)).max() < 1e-3 and part.min() > -0.5 for part in parts)
 
@@ -161,50 +162,42 @@ def choose(parts: Split, guess: Array) -> tuple[Choice, Array, Array]:
     """Threshold, share and filter of least held-out loss, and with them the image of the generator
     with its residual, and the filter's. `guess` is a generator's image of the first part."""
     noise = parts.law.deviation(guess)
-    level = _score(np.full_like(guess, parts.first.mean()), parts)
-
-    def gain(image: Array) -> float:
-        return level - _score(image, parts)
-
-    residuals = ((t, guess + shrunk_residual(parts.first - guess, noise, t)) for t in THRESHOLDS)
-    threshold, mine, own = _first_of_best(residuals, gain, MARGIN)
-    filters = ((w, plain_filter(parts.first, noise, w)) for w in (None, *WIDTHS))
-    width, its, other = _first_of_best(filters, gain, 0.0)
-    share = _first_of_best(
-        ((s, ((1 - s) * mine + s * its).astype(np.float32)) for s in MIXTURES), gain, MARGIN
-    )[0]
-    return (
-        Choice(threshold=threshold, share=share, width=width, generator=own, filter=other),
-        mine,
-        its,
-    )
+    flat = np.full_like(guess, parts.first.mean())
+    images = [guess + part for part in shrunk_residuals(parts.first - guess, noise, THRESHOLDS)]
+    level, *losses = _losses([flat, *images], parts)
+    best, own = _first_of_best([level - loss for loss in losses], MARGIN)
+    threshold, mine = THRESHOLDS[best], images[best]
+    widths = (None, *WIDTHS)
+    images = [plain_filter(parts.first, noise, width) for width in widths]
+    best, other = _first_of_best([level - loss for loss in _losses(images, parts)], 0.0)
+    width, its = widths[best], images[best]
+    images = [((1 - share) * mine + share * its).astype(np.float32) for share in MIXTURES[1:-1]]
+    between = [level - loss for loss in _losses(images, parts)]
+    share = MIXTURES[_first_of_best([own, *between, other], MARGIN)[0]]
+    choice = Choice(threshold=threshold, share=share, width=width, generator=own, filter=other)
+    return choice, mine, its
 
 
 def explained_nats(parts: Split, guess: Array) -> float:
     """Nats by which a generator's image `guess` of the first part, with what of its residual stands
     out clearly, explains the second part better than the first's mean does."""
-    noise = parts.law.deviation(guess)
-    image = guess + shrunk_residual(parts.first - guess, noise)
-    return _score(np.full_like(guess, parts.first.mean()), parts) - _score(image, parts)
+    image = guess + shrunk_residual(parts.first - guess, parts.law.deviation(guess))
+    flat = np.full_like(guess, parts.first.mean())
+    level, loss = _losses([flat, image], parts)
+    return level - loss
 
 
-def _first_of_best(
-    images: Iterable[tuple[Key, Array]], gain: Callable[[Array], float], margin: float
-) -> tuple[Key, Array, float]:
-    """The first of named images that no later one beats by the margin, freedom has to be earned,
-    and its gain. One image and the best so far are in memory."""
-    best: tuple[Key, Array, float] | None = None
-    for key, image in images:
-        score = gain(image)
-        if best is None or score > best[2] + margin:
-            best = key, image, score
-    if best is None:
-        raise ValueError("no image to choose from")
-    return best
+def _first_of_best(gains: Sequence[float], margin: float) -> tuple[int, float]:
+    """Number and gain of the first image that no later one beats by the margin: freedom has to be
+    earned."""
+    best = 0
+    for number, gain in enumerate(gains):
+        if gain > gains[best] + margin:
+            best = number
+    return best, gains[best]
 
 
-def _score(image: Array, parts: Split) -> float:
-    """Negative log-likelihood of the second part, nats."""
-    return frame_negative_log_likelihood(
-        image, (1 - parts.share) / parts.share, parts.second, parts.other_law
-    )
+def _losses(images: Sequence[Array], parts: Split) -> list[float]:
+    """Negative log-likelihoods of the second part, nats."""
+    ratio = (1 - parts.share) / parts.share
+    return frame_negative_log_likelihoods(images, ratio, parts.second, parts.other_law)

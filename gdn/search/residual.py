@@ -10,7 +10,8 @@ its pilot's power.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +38,13 @@ def shrunk_residual(residual: Array, sigma: Array, threshold: float = THRESHOLD)
     Both float32 in the same units and on the same grid; returns float32 of that shape. A
     `threshold` of infinity leaves nothing.
     """
-    if not np.isfinite(threshold):
-        return np.zeros_like(residual)
+    return shrunk_residuals(residual, sigma, (threshold,))[0]
+
+
+def shrunk_residuals(residual: Array, sigma: Array, thresholds: Sequence[float]) -> list[Array]:
+    """`shrunk_residual` for each of `thresholds`."""
     rows, columns = residual.shape
-    kept = np.empty_like(residual)
+    kept = [np.zeros_like(residual) for _ in thresholds]
     step = max(2 * WINDOW, STRIP_PIXELS // columns // HOP * HOP)
     for first in range(0, rows, step):
         last = min(first + step, rows)
@@ -50,10 +54,12 @@ def shrunk_residual(residual: Array, sigma: Array, threshold: float = THRESHOLD)
         high = min(rows + WINDOW + -rows % HOP, last + 2 * WINDOW + -last % HOP)
         at = np.ix_(_mirrored(np.arange(low, high), rows), _mirrored(_span(columns), columns))
         white = np.asarray(residual[at] / sigma[at], dtype=np.float64)
-        pilot = _in_windows([white], lambda spectra: _shrink(spectra[0], threshold))
-        found = _in_windows([white, pilot], _wiener)
         inner = (slice(first - low, last - low), slice(WINDOW, WINDOW + columns))
-        kept[first:last] = found[inner] * sigma[first:last]
+        for part, threshold in zip(kept, thresholds, strict=True):
+            if np.isfinite(threshold):
+                pilot = _in_windows([white], partial(_shrink, threshold))
+                wiener = _in_windows([white, pilot], _wiener)
+                part[first:last] = wiener[inner] * sigma[first:last]
     return kept
 
 
@@ -90,8 +96,9 @@ def _mirrored(i: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     return np.where((i // n) % 2 == 0, i % n, n - 1 - i % n)
 
 
-def _shrink(spectrum: Spectra, threshold: float) -> Spectra:
+def _shrink(threshold: float, spectra: list[Spectra]) -> Spectra:
     """James-Stein shrinkage of (n, rows, columns) coefficients whose noise has power 1."""
+    spectrum = spectra[0]
     local = uniform_filter(
         np.abs(spectrum) ** 2, size=(1, NEIGHBOURHOOD, NEIGHBOURHOOD), mode="wrap"
     )

@@ -11,7 +11,7 @@ mean of (a - y)^2 - Var(y), drowns in the noise of y^2 at low dose; their differ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -88,9 +88,7 @@ class Comparison:
 
     def other(self, counts: Array) -> Array:
         """The other image, made of `counts`."""
-        if np.isinf(self.width):
-            return np.full_like(counts, counts.mean())
-        return np.asarray(gaussian_filter(counts, self.width, mode="reflect"), dtype=np.float32)
+        return blurred(counts, self.width)
 
     @property
     def verdict(self) -> str:
@@ -113,6 +111,13 @@ class Comparison:
         return float(
             DECIBEL * np.hypot(self.error, ratio * own_error) / (self.own * max(1 + ratio, 1e-3))
         )
+
+
+def blurred(counts: Array, width: float) -> Array:
+    """`counts` (rows, columns) under a Gaussian of `width` px; infinite: their mean everywhere."""
+    if np.isinf(width):
+        return np.full_like(counts, counts.mean())
+    return np.asarray(gaussian_filter(counts, width, mode="reflect"), dtype=np.float32)
 
 
 class Pool:
@@ -171,59 +176,66 @@ class Expected:
         return Expected(self.square / share**0.5, self.error / share**0.5)
 
 
-def compare(
-    name: str, mine: Array, other: Array, held: Binned, share: float, own: Expected
-) -> Comparison:
-    """`mine` and `other` (electrons of the whole frame) on the counts `held`, whose means are
-    `share` of the frame's."""
-    level, n = float(mine.mean()) ** 2, mine.size
-    sums = sum(
-        _sums(mine[s], other[s], held.counts[s], held, share)
-        for s in strips(mine.shape, STRIP_PIXELS)
-    )
-    difference, square, nats, nats_square, measured, measured_square = (
-        float(v) for v in np.asarray(sums)
-    )
-    measured /= n
-    spread = np.sqrt(max(measured_square / n - measured**2, 0) / n)
-    return Comparison(
-        against=name,
-        difference=difference / n / level,
-        error=2 * square**0.5 / n / level,
-        expected=own.square,
-        nats=nats,
-        nats_error=nats_square**0.5,
-        expected_error=own.error,
-        measured=measured / level,
-        measured_error=float(spread) / level,
-    )
+class HeldOut:
+    """Counts that no image has seen, whose means are `share` of the frame's. `own`: expected of
+    gdn's image."""
 
+    def __init__(self, held: Binned, share: float, own: Expected) -> None:
+        self._counts, self._share, self._own = held.counts, share, own
+        self._gaussian, self._beta = held.law.gaussian, held.law.beta
+        # Unbiased: a pixel is its own estimate of its mean.
+        self._variance = held.law.variance(held.counts.astype(np.float64))
+        self._strips = strips(held.counts.shape, STRIP_PIXELS)
 
-def _sums(mine: Array, other: Array, counts: Array, held: Binned, share: float) -> Values:
-    """Sums over some rows: of the difference, its variance / 4, the nats, their variance, and of
-    the unbiased squared error and its square."""
-    a, b, y = (image.astype(np.float64) for image in (mine, other, counts))
-    variance = held.law.variance(y) / share**2  # unbiased: y is its own estimate of its mean
-    difference = (b**2 - a**2) - 2 * (b - a) * y / share
-    nats, nats_variance = _likelihood_gain(a * share, b * share, y, held)
-    squared = (a - y / share) ** 2 - variance  # unbiased for (a - x)^2, for the same reason
-    square = ((b - a) ** 2 * variance).sum()
-    return np.array(
-        [difference.sum(), square, nats, nats_variance, squared.sum(), (squared**2).sum()]
-    )
+    def compare(self, name: str, mine: Array, other: Array) -> Comparison:
+        """gdn's image and the other, called `name`, both in electrons of the whole frame."""
+        level, n = float(mine.mean()) ** 2, mine.size
+        sums = sum(self._sums(mine[rows], other[rows], rows) for rows in self._strips)
+        difference, square, nats, nats_square, measured, measured_square = (
+            float(v) for v in np.asarray(sums)
+        )
+        measured /= n
+        spread = np.sqrt(max(measured_square / n - measured**2, 0) / n)
+        return Comparison(
+            against=name,
+            difference=difference / n / level,
+            error=2 * square**0.5 / n / level,
+            expected=self._own.square,
+            nats=nats,
+            nats_error=nats_square**0.5,
+            expected_error=self._own.error,
+            measured=measured / level,
+            measured_error=float(spread) / level,
+        )
 
+    def _sums(self, mine: Array, other: Array, rows: slice) -> Values:
+        """Sums over some rows: of the difference, its variance / 4, the nats, their variance, and
+        of the unbiased squared error and its square."""
+        share = self._share
+        a, b, y = (image.astype(np.float64) for image in (mine, other, self._counts[rows]))
+        variance = self._variance[rows] / share**2
+        difference = (b**2 - a**2) - 2 * (b - a) * y / share
+        gain, slope = self._likelihood_gain(a * share, b * share, y)
+        squared = (a - y / share) ** 2 - variance  # unbiased for (a - x)^2, for the same reason
+        return np.array(
+            [
+                difference.sum(),
+                ((b - a) ** 2 * variance).sum(),
+                gain.sum(),
+                (slope**2 * self._variance[rows]).sum(),
+                squared.sum(),
+                (squared**2).sum(),
+            ]
+        )
 
-def _likelihood_gain(a: Values, b: Values, y: Values, held: Binned) -> tuple[float, float]:
-    """log p(y | a) - log p(y | b), nats, and its variance given a and b."""
-    beta = held.law.beta
-    if held.law.gaussian:
-        gain, slope = ((b - y) ** 2 - (a - y) ** 2) / (2 * beta), (a - b) / beta
-    else:
+    def _likelihood_gain(self, a: Values, b: Values, y: Values) -> tuple[Values, Values]:
+        """log p(y | a) - log p(y | b) of each pixel, nats, and its derivative in y."""
+        beta = self._beta
+        if self._gaussian:
+            return ((b - y) ** 2 - (a - y) ** 2) / (2 * beta), (a - b) / beta
         upper, lower = (np.maximum(m + beta, FLOOR) for m in (a, b))
         slope = np.log(upper / lower)
-        gain = (y + beta) * slope - (upper - lower)
-    variance = held.law.variance(y)
-    return float(gain.sum()), float((slope**2 * variance).sum())
+        return (y + beta) * slope - (upper - lower), slope
 
 
 def recorded_frame(frame: Array, result: FrameResult) -> Recorded:
@@ -243,7 +255,7 @@ class Halves:
 
 def from_part(
     found: Estimate,
-    recorded: Recorded,
+    recorded: Callable[[], Recorded],
     seed: int,
     engine: Engine,
     bank: Bank,
@@ -251,10 +263,11 @@ def from_part(
     others: Sequence[Candidate] = (),
 ) -> Halves:
     """Run gdn on one part of the counts, with all candidates of the mixture. Where the estimate was
-    chosen by the same parts, those and the candidates' images of the first are there already."""
+    chosen by the same parts, those and the candidates' images of the first are there already; else
+    `recorded` is asked for."""
     known, theirs = found.thinned, None
     if known is None or known.seed != seed:
-        parts, again = recorded.split(seed)
+        parts, again = recorded().split(seed)
     else:
         parts, again = known.parts, known.recorded
         theirs = known.images if known.others == tuple(others) else None
@@ -271,28 +284,24 @@ def held_out_scores(halves: Halves, own: Expected) -> list[Comparison]:
     held-out counts themselves, which favours the blur. `own`: expected of the whole frame's result.
     """
     parts = halves.parts
-    held = Binned(parts.second, parts.other_law)
-    whole = parts.first / np.float32(parts.share)
-    return _against(halves.mine, whole, held, 1 - parts.share, own.with_share(parts.share))
+    held = HeldOut(
+        Binned(parts.second, parts.other_law), 1 - parts.share, own.with_share(parts.share)
+    )
+    return _against(halves.mine, parts.first / np.float32(parts.share), held)
 
 
 def frame_to_frame(found: Estimate, following: Binned, own: Expected) -> list[Comparison]:
     """The same scores on the counts of the next frame, if it shows the same object unmoved: nothing
     is held out."""
     share = float(following.counts.mean() / found.binned.counts.mean())
-    return _against(found.image, found.binned.counts, following, share, own)
+    return _against(found.image, found.binned.counts, HeldOut(following, share, own))
 
 
-def _against(
-    mine: Array, counts: Array, held: Binned, share: float, own: Expected
-) -> list[Comparison]:
-    blank = Comparison(
-        against="", difference=0.0, error=0.0, expected=own.square, nats=0.0, nats_error=0.0
-    )
+def _against(mine: Array, counts: Array, held: HeldOut) -> list[Comparison]:
+    """`mine` against the best blur of `counts`, and against their mean."""
 
-    def against(name: str, width: float) -> Comparison:
-        other = replace(blank, width=width).other(counts)
-        return replace(compare(name, mine, other, held, share, own), width=width)
+    def compare(name: str, width: float) -> Comparison:
+        return replace(held.compare(name, mine, blurred(counts, width)), width=width)
 
-    blurs = [against("best blur", width) for width in WIDTHS]
-    return [min(blurs, key=lambda c: c.difference), against("constant", np.inf)]
+    blurs = [compare("best blur", width) for width in WIDTHS]
+    return [min(blurs, key=lambda c: c.difference), compare("constant", np.inf)]

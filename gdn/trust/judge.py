@@ -163,7 +163,13 @@ def judge(
     scores = []
     if settings.score:
         halves = from_part(
-            found, recorded_frame(frame, result), settings.seed, engine, bank, search, others
+            found,
+            lambda: recorded_frame(frame, result),
+            settings.seed,
+            engine,
+            bank,
+            search,
+            others,
         )
         scores = held_out_scores(halves, own)
     atoms = (

@@ -47,7 +47,7 @@ def pixel_features(
     dose, total = found.dose, len(found.generated)
     last = total if last is None else last
     low, high = max(0, first - HALO), min(total, last + HALO)
-    whole = found.image_rows(slice(low, high))
+    whole = found.image[low:high]
     image = whole.astype(np.float64) / dose
     noise = found.binned.law.deviation(whole) / dose
     apart = found.disagreement(slice(low, high))
