@@ -34,10 +34,9 @@ from gdn.evaluation.metrics import psnr
 from gdn.likelihood import POISSON, NoiseLaw, TileData
 from gdn.models import DEFAULT_MODEL, Model, find_model
 from gdn.restarts import restart_latents
-from gdn.search.bank import BankPart, bank_for
-from gdn.search.bank_scores import bank_scores
+from gdn.search.bank import BankPart, bank_for, bank_scores
+from gdn.search.candidates import PRECISION
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.newton import PRECISION
 from gdn.search.original import OriginalSettings
 from gdn.search.tile_search import SearchSettings
 

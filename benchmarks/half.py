@@ -25,15 +25,13 @@ from gdn.engines.choose import open_engine
 from gdn.evaluation.demo import demo_frames
 from gdn.evaluation.metrics import psnr
 from gdn.evaluation.noise_suite import SUITE, Noise, parse_suite
-from gdn.frames.tiling import tile_frame
 from gdn.generator.loading import networks_of_model
 from gdn.models import DEFAULT_MODEL, find_model, load_model
 from gdn.restarts import restart_latents
-from gdn.search.bank import BankPart, bank_for
-from gdn.search.bank_scores import bank_scores
-from gdn.search.binned import Binned
+from gdn.search.bank import BankPart, bank_for, bank_scores
 from gdn.search.denoise_frame import binned_frame, denoise_frame
 from gdn.search.tile_search import SearchSettings
+from gdn.search.tiles import Binned, tile_frame
 from gdn.training.export import export_model
 
 TOP = 10

@@ -10,8 +10,12 @@ from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.frames.resampling import grids_for
 from gdn.likelihood import POISSON, Array, NoiseLaw
 from gdn.search import collaborative
-from gdn.search.collaborative import collaborative_filter
-from gdn.search.filtered import CollaborativeCandidate, restored_mean, stabilised
+from gdn.search.collaborative import (
+    CollaborativeCandidate,
+    collaborative_filter,
+    restored_mean,
+    stabilised,
+)
 from gdn.search.held_out_shares import Recorded
 
 

@@ -24,7 +24,7 @@ from gdn.search.denoise_frame import FrameResult, denoise_frame
 from gdn.search.portions import BANK_PIXELS, LEAST_PIXELS, TILE_PIXELS, Portions
 from gdn.search.tile_search import SearchSettings
 from gdn.trust.columns import find_columns
-from gdn.trust.features import tile_features
+from gdn.trust.fit import tile_features
 from gdn.trust.spread import pixel_features
 
 PLENTY = 2**40
@@ -95,7 +95,7 @@ def test_the_judgement_is_the_same_in_strips(monkeypatch: pytest.MonkeyPatch) ->
     found = denoised().estimate
     assert found is not None
     features, pixels = tile_features(found, 0.4), pixel_features(found)
-    monkeypatch.setattr("gdn.trust.features.TILE_PIXELS", 2 * 64**2)
+    monkeypatch.setattr("gdn.trust.fit.TILE_PIXELS", 2 * 64**2)
     np.testing.assert_allclose(tile_features(found, 0.4), features, rtol=1e-6)
     np.testing.assert_array_equal(pixel_features(found, 13, 71), pixels[13:71])
 

@@ -15,16 +15,15 @@ from PIL import Image
 
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import grids_for
-from gdn.frames.tiling import tile_frame
 from gdn.likelihood import POISSON
 from gdn.pipeline.recording import JudgedFrame
 from gdn.report.charts import histogram, ranked
 from gdn.report.html import ReportedRun, page, write_report
 from gdn.report.ledger import PICTURES, Ledger
-from gdn.search.binned import Binned
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate, TileFit
 from gdn.search.held_out_shares import Choice
+from gdn.search.tiles import Binned, tile_frame
 from gdn.trust.atoms import Atoms
 from gdn.trust.columns import find_columns
 from gdn.trust.evidence import Evidence

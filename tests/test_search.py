@@ -23,8 +23,7 @@ from gdn.restarts import restart_latents
 from gdn.search import candidates as refinement
 from gdn.search.adam import refine
 from gdn.search.all_tiles import candidate_weights
-from gdn.search.bank import Bank, BankPart, bank_for
-from gdn.search.bank_scores import bank_scores, best_of_bank
+from gdn.search.bank import Bank, BankPart, bank_for, bank_scores, best_of_bank
 from gdn.search.candidates import best_of_each, turn, turn_back, turn_tiles
 from gdn.search.denoise_frame import denoise_frame
 from gdn.search.held_out_shares import choose, split
@@ -195,7 +194,7 @@ def test_best_of_bank_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch)
     bank = Bank(seed=0, dimension=4, images=images)
     whole, scores = best_of_bank(bank, data, 20, 5)
     monkeypatch.setattr("gdn.search.portions.BANK_PIXELS", 2**12)  # sixteen images
-    monkeypatch.setattr("gdn.search.bank_scores.TILE_CHUNK", 2)
+    monkeypatch.setattr("gdn.search.bank.TILE_CHUNK", 2)
     chunked, again = best_of_bank(bank, data, 20, 5)
     np.testing.assert_array_equal(whole, chunked)
     np.testing.assert_allclose(scores, again, atol=0.01)
@@ -430,7 +429,7 @@ def test_tiles_hear_of_the_merged_frame() -> None:
         settings = SearchSettings(symmetries=1)
         found = propose(engine, bank, data, 10, settings)
         # Had the neighbours found the truth, so would the tile: by its own objective.
-        merged = (10 * truth).astype(np.float32)
+        merged = replace(data, counts=(10 * truth).astype(np.float32))
         told = propose_from_merged(engine, data, merged, 10.0, settings)
         assert told is not None
         assert len(told.z) == 2 * settings.exchange

@@ -21,12 +21,12 @@ from gdn.frames.resampling import Grids, bin_sum, grids_for
 from gdn.likelihood import POISSON, NoiseLaw
 from gdn.models import DEFAULT_MODEL, ModelError, find_model, load_model, sha256_of
 from gdn.search.bank import Bank, bank_for
-from gdn.search.binned import Binned
 from gdn.search.candidates import evaluate, start
 from gdn.search.denoise_frame import FrameResult, denoise_frame
 from gdn.search.held_out_shares import Choice
 from gdn.search.laplace import laplace, sampled_variance
 from gdn.search.tile_search import SearchSettings
+from gdn.search.tiles import Binned
 from gdn.trust.atoms import COLUMNS, find_atoms, write_csv
 from gdn.trust.calibration import (
     FILE,
@@ -41,8 +41,7 @@ from gdn.trust.calibration import (
 )
 from gdn.trust.columns import Columns, find_columns, lattice_sites, without
 from gdn.trust.evidence import Evidence, verdicts, weigh
-from gdn.trust.features import deviance_moments, misfit, names
-from gdn.trust.fit import explained
+from gdn.trust.fit import deviance_moments, explained, misfit, names
 from gdn.trust.held_out_score import (
     Comparison,
     Expected,

@@ -99,7 +99,7 @@ class OnnxRuntimeEngine(GraphEngine):
 
     def _session(self, name: Graph) -> tuple[onnxruntime.InferenceSession, np.dtype[Any]]:
         if name not in self._sessions:
-            content = onnx_bytes(self.model, name)
+            content, kind = onnx_bytes(self.model, name), dtype_of(self.model, name)
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = 1
             options.log_severity_level = 3
@@ -118,7 +118,7 @@ class OnnxRuntimeEngine(GraphEngine):
                     f"onnxruntime fell back to the CPU: device {self.device} needs "
                     f"{_missing(self._kind)}"
                 )
-            self._sessions[name] = session, dtype_of(self.model, name)
+            self._sessions[name] = session, kind
         return self._sessions[name]
 
     def _providers(self, graph: Graph) -> list[Any]:

@@ -20,7 +20,7 @@ from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
 from gdn.evaluation.unet import find_unets, unet_frame
 from gdn.frames.resampling import bin_sum, grids_for, unbin
 from gdn.likelihood import POISSON
-from gdn.search.filtered import restored_mean, stabilised
+from gdn.search.collaborative import restored_mean, stabilised
 
 BINNINGS = (1, 2, 3, 4, 6, 8, 10, 12)  # px a side, tried for BM3D
 BINNED_ANGSTROM = (0.2, 0.8)  # Å: the least and the largest binned pixel among them

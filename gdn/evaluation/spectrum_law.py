@@ -18,7 +18,7 @@ from torch import Tensor
 from gdn.evaluation.small_network import Plan, fit_network
 from gdn.likelihood import POISSON, Array, NoiseLaw
 from gdn.recipes import Imaging
-from gdn.search.binned import Binned
+from gdn.search.tiles import Binned
 from gdn.simulation.imaging import Optics, Wave, read_wave, render
 from gdn.trust.calibration import Scaling, SpectrumLaw
 from gdn.trust.spectrum import ring_features

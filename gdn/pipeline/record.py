@@ -19,7 +19,7 @@ from gdn.pipeline.recording import JudgedFrame, RecordingDenoiser
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate
 from gdn.trust.held_out_score import Comparison
-from gdn.trust.judge import Trust, next_frame, score_record
+from gdn.trust.judge import Trust, next_frame
 
 RECORD_SCHEMA = 2  # 2: how far to trust a frame
 NO_PIXELS: Array = np.zeros((0, 0), np.float32)
@@ -116,7 +116,7 @@ def _detail(frame: FrameSummary) -> dict[str, Any]:
         "held_out": _finite(asdict(result.held_out)),
         "stages": result.seconds,
         "mixture": None if result.mixing is None else result.mixing.record(),
-        "next_frame_scores": [score_record(c) for c in frame.following],
+        "next_frame_scores": [score.record() for score in frame.following],
     } | frame.trust.detail()
 
 

@@ -11,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdn.engines.base import Engine
-from gdn.frames.tiling import Tiling, cut, merge
 from gdn.likelihood import Array
 from gdn.search.bank import Bank
-from gdn.search.binned import Binned
 from gdn.search.candidates import Candidates, best_of_tiles
 from gdn.search.laplace import laplace, sampled_variance
 from gdn.search.portions import PORTIONS
@@ -27,6 +25,7 @@ from gdn.search.tile_search import (
     search,
     structure,
 )
+from gdn.search.tiles import Binned, Tiling, merge
 
 Values = NDArray[np.float64]
 Found = TypeVar("Found")
@@ -162,7 +161,7 @@ def blend_starts(
     dose = float(binned.counts.mean())
 
     def propose_portion(index: NDArray[np.int64]) -> Candidates:
-        return propose(engine, bank, binned.tiles(tiling.take(index)), dose, settings)
+        return propose(engine, bank, binned.tiles(tiling, index), dose, settings)
 
     for index, starts in in_portions(len(tiling.corners), tiling.patch, propose_portion):
         mixture.add(replace(starts, tile=index[starts.tile]))
@@ -188,7 +187,7 @@ def search_tiles(
     count, patch = len(tiling.corners), tiling.patch
 
     def search_portion(index: NDArray[np.int64]) -> tuple[Candidates, NDArray[np.int64]]:
-        data = binned.tiles(tiling.take(index))
+        data = binned.tiles(tiling, index)
         starts = propose(engine, bank, data, dose, settings)
         watch.clock.mark("score")
         candidates = search(engine, data, starts, settings)
@@ -202,13 +201,12 @@ def search_tiles(
         pool.busy.append(busy)
     if not (settings.exchange and settings.encoder and settings.estimate == "mean"):
         return pool
-    merged, level, numbers = pool.mixture.image(), pool.dose, np.concatenate(pool.busy)
+    merged = replace(binned, counts=pool.mixture.image())
+    level, numbers = pool.dose, np.concatenate(pool.busy)
 
     def exchange_portion(at: NDArray[np.int64]) -> Candidates | None:
-        part = tiling.take(numbers[at])
-        return propose_from_merged(
-            engine, binned.tiles(part), cut(merged, part)[0], level, settings
-        )
+        data, told = (frame.tiles(tiling, numbers[at]) for frame in (binned, merged))
+        return propose_from_merged(engine, data, told, level, settings)
 
     for at, told in in_portions(len(numbers), patch, exchange_portion):
         if told is not None:
@@ -222,12 +220,11 @@ def laplace_spread(
 ) -> Array:
     """Standard deviation within each tile's best restart, by the Laplace approximation, blended."""
     tiling, best = pool.mixture.tiling, pool.best
-    if settings.laplace == "none" or best is None:
-        return np.zeros(tiling.shape, np.float32)
+    assert best is not None  # every frame has a tile, every tile a candidate
     variance = np.zeros((len(tiling.corners), tiling.patch, tiling.patch), np.float32)
 
     def work(index: NDArray[np.int64]) -> Array:
-        data, portion = binned.tiles(tiling.take(index)), best.take(index)
+        data, portion = binned.tiles(tiling, index), best.take(index)
         portion = replace(portion, tile=portion.tile - index[0])
         if settings.laplace == "exact":
             return laplace(engine, data, portion)[1]

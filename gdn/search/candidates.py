@@ -25,6 +25,7 @@ BATCH_PIXELS = 2**20  # of tiles that go through an engine together: 64 of 128 p
 # Prior standard deviations; the dose has none. A tile is 26 Å wide: a background changes little
 # over it.
 PRIOR_SIGMA = np.array([np.inf, 0.1, 0.02, 0.02], np.float32)
+PRECISION = np.asarray(PRIOR_SIGMA.astype(np.float64) ** -2, dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,10 @@ class Candidates:
     def take(self, index: NDArray[np.int64]) -> Candidates:
         """The candidates of `index`, in that order."""
         return Candidates(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def split(self, mask: NDArray[np.bool_]) -> tuple[Candidates, Candidates]:
+        """Those of `mask` (n,), and the others."""
+        return self.take(np.flatnonzero(mask)), self.take(np.flatnonzero(~mask))
 
 
 def start(
@@ -175,6 +180,12 @@ class Objective:
         """z (n, d) and the nuisances (n, k)."""
         d = self.engine.model.card.latent
         return np.ascontiguousarray(theta[:, :d]), np.ascontiguousarray(theta[:, d:])
+
+    def step(self, theta: Array, damping: float) -> tuple[Array, NDArray[np.float64]] | None:
+        """`Engine.step`: a Gauss-Newton step by the engine's own graph, if it has one."""
+        z, nuisance = self.split(theta)
+        prior = np.tile(PRECISION, (len(theta), 1))
+        return self.engine.step(z, nuisance, self.data, damping, prior)
 
     def mean(self, x: Array, nuisance: Array) -> Array:
         """mu (n, h, w) of patches x and their nuisances."""

@@ -14,14 +14,14 @@ from gdn.frames.bad_pixels import Mask
 from gdn.frames.examined import examined
 from gdn.frames.noise import NoiseModel, noise_of
 from gdn.frames.resampling import Grids, bin_sum, grids_for, unbin
-from gdn.likelihood import Array
+from gdn.likelihood import Array, NoiseLaw
 from gdn.search.band_mixture import OWN, Candidate, Mixing
 from gdn.search.bank import Bank
-from gdn.search.binned import Binned
 from gdn.search.estimate import Estimate, estimate
 from gdn.search.held_out_shares import Choice, Recorded
 from gdn.search.progress import Clock, Progress, Watch
 from gdn.search.tile_search import SearchSettings
+from gdn.search.tiles import Binned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +81,7 @@ def denoise_frame(
         if defects.bad is None
         else bin_sum((~defects.bad).astype(np.float32), grids) / np.float32(area)
     )
-    warnings = defects.notes + _warnings(
-        model, float(counts.mean()), grids, engine.model.card.patch
-    )
+    warnings = defects.notes + _warnings(law, float(counts.mean()), grids, engine.model.card.patch)
     watch.clock.mark("prepare")
     recorded = Recorded(electrons, law, grids)
     binned = Binned(counts, law.of_sum(area), valid)
@@ -162,7 +160,7 @@ def _doubts(choice: Choice, residual_share: float, mixing: Mixing | None) -> lis
     return found
 
 
-def _warnings(model: NoiseModel, dose: float, grids: Grids, patch: int) -> list[str]:
+def _warnings(law: NoiseLaw, dose: float, grids: Grids, patch: int) -> list[str]:
     found = []
     if min(grids.binned_shape) < patch:
         found.append(
@@ -174,7 +172,7 @@ def _warnings(model: NoiseModel, dose: float, grids: Grids, patch: int) -> list[
             "the frame is sampled more coarsely than the generator: its finest detail is "
             "not in the data"
         )
-    if not model.law.gaussian and dose < 1:
+    if not law.gaussian and dose < 1:
         found.append(
             f"only {dose:.2g} electrons per pixel of the generator: the frame holds next "
             "to no information"

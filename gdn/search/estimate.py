@@ -13,16 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdn.engines.base import Engine
-from gdn.frames.tiling import Tiling, tile_frame
 from gdn.likelihood import Array
 from gdn.search.all_tiles import SearchedTiles, blend_starts, laplace_spread, search_tiles
 from gdn.search.band_mixture import OWN, Candidate, Mixing, choose_mixing, mixed
 from gdn.search.bank import Bank
-from gdn.search.binned import Binned
 from gdn.search.held_out_shares import Choice, Recorded, Split, choose, plain_filter, split
 from gdn.search.progress import Watch
 from gdn.search.residual import shrunk_residual
 from gdn.search.tile_search import SearchSettings
+from gdn.search.tiles import Binned, Tiling, tile_frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +126,11 @@ def estimate(
         (binned.counts.shape[0], binned.counts.shape[1]), patch, settings.stride or patch // 2
     )
     pool = search_tiles(engine, bank, binned, tiling, settings, watch)
-    spread_within = laplace_spread(engine, pool, binned, settings, bank.seed)
+    spread_within = (
+        np.zeros_like(binned.counts)
+        if settings.laplace == "none"
+        else laplace_spread(engine, pool, binned, settings, bank.seed)
+    )
     watch.clock.mark("laplace")
     image, spread = pool.mixture.image_and_spread()
     fit = _tile_fit(pool)

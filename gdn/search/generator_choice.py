@@ -18,13 +18,12 @@ from gdn.engines.base import Engine
 from gdn.frames.examined import examined
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, grids_for
-from gdn.frames.tiling import tile_frame
 from gdn.likelihood import Array
 from gdn.search.all_tiles import blend_starts
 from gdn.search.bank import Bank
-from gdn.search.binned import Binned
 from gdn.search.held_out_shares import MARGIN, Recorded, Split, explained_nats
 from gdn.search.tile_search import SearchSettings
+from gdn.search.tiles import Binned, tile_frame
 
 
 def held_out_nats(parts: Split, engine: Engine, bank: Bank, settings: SearchSettings) -> float:

@@ -21,12 +21,9 @@ from numpy.typing import NDArray
 from gdn.engines.base import Engine
 from gdn.likelihood import Array, TileData, information
 from gdn.models.graphs import STEP_ITERATIONS
-from gdn.search.candidates import PRIOR_SIGMA, Candidates, Objective, Point, in_batches
+from gdn.search.candidates import PRECISION, Candidates, Objective, Point, in_batches
 
 FRACTIONS = (1.0, 0.5, 0.25, 0.1)  # of a step, tried in turn
-PRECISION = np.asarray(
-    PRIOR_SIGMA.astype(np.float64) ** -2, dtype=np.float32
-)  # of the nuisances' prior
 AGREEMENT = 0.5  # share of the quadratic model's decrease that a step must show
 
 
@@ -69,8 +66,10 @@ def newton(
         theta = np.concatenate([part.z, part.nuisance], 1)
         mu, value = _standing(objective, theta, part)
         for _ in range(steps):
-            step = _whole_step(objective, theta, iterations, damping)
-            if step is None:
+            whole = objective.step(theta, damping) if iterations == STEP_ITERATIONS else None
+            if whole is not None:
+                step = Step(*whole)
+            else:
                 point = objective.at(theta)
                 mu, value = point.mu, point.value
                 step = conjugate_gradients(objective, theta, point, iterations, damping)
@@ -92,16 +91,6 @@ def _standing(
     ):
         return part.mean, part.objective
     return objective.mean_and_value(theta)
-
-
-def _whole_step(objective: Objective, theta: Array, iterations: int, damping: float) -> Step | None:
-    """The step by the engine's own graph, if it has one of so many iterations."""
-    z, nuisance = objective.split(theta)
-    if iterations != STEP_ITERATIONS:
-        return None
-    prior = np.tile(PRECISION, (len(theta), 1))
-    found = objective.engine.step(z, nuisance, objective.data, damping, prior)
-    return None if found is None else Step(*found)
 
 
 def conjugate_gradients(

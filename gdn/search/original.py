@@ -18,11 +18,11 @@ from gdn.engines.base import Engine
 from gdn.errors import InputError
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import unbin
-from gdn.frames.tiling import cut, merge, tile_frame
 from gdn.likelihood import Array, NoiseLaw, TileData
 from gdn.restarts import restart_latents
 from gdn.search.denoise_frame import FrameResult, binned_frame
 from gdn.search.held_out_shares import Choice
+from gdn.search.tiles import cut, merge, tile_frame
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ is summed on the generator's grid; alone (`--model restore`) it is the result.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from gdn.engines.restorer import RestorerSession
 from gdn.frames.examined import examined
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, rebin, unbin
-from gdn.likelihood import Array
+from gdn.likelihood import Array, NoiseLaw
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.held_out_shares import HELD_OUT, Choice, Electrons, Recorded, split
 from gdn.search.progress import Clock, Progress
@@ -49,11 +50,22 @@ class RestorerCandidate:
 
     def __call__(self, recorded: Recorded) -> Array:
         """Its image of recorded counts, in electrons per pixel of the generator's grid."""
-        factor = binning(
-            recorded.grids.sampling_angstrom, self.session.model.card.sampling_angstrom
+        return image_of_sums(
+            recorded,
+            self.session.model.card.sampling_angstrom,
+            lambda counts, law: self.session.restore(counts[None], turns=self.turns),
         )
-        image = self.session.restore(binned_by(recorded.electrons, factor)[None], turns=self.turns)
-        return rebinned(image, factor, recorded.grids)
+
+
+def image_of_sums(
+    recorded: Recorded, sampling_angstrom: float, filter_counts: Callable[[Array, NoiseLaw], Array]
+) -> Array:
+    """What `filter_counts` makes of recorded counts summed over squares of about
+    `sampling_angstrom` and of those sums' noise law, in electrons per pixel of the generator's
+    grid."""
+    factor = binning(recorded.grids.sampling_angstrom, sampling_angstrom)
+    image = filter_counts(binned_by(recorded.electrons, factor), recorded.law.of_sum(factor**2))
+    return rebinned(image, factor, recorded.grids)
 
 
 def binning(sampling_angstrom: float, target_angstrom: float) -> int:

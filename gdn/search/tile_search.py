@@ -13,8 +13,7 @@ from gdn.errors import InputError
 from gdn.likelihood import FLOOR, Array, TileData, information
 from gdn.models.graphs import STEP_ITERATIONS
 from gdn.search.adam import refine
-from gdn.search.bank import Bank
-from gdn.search.bank_scores import best_of_bank
+from gdn.search.bank import Bank, best_of_bank
 from gdn.search.candidates import (
     BATCH_PIXELS,
     SYMMETRIES,
@@ -105,19 +104,18 @@ def propose(
 
 
 def propose_from_merged(
-    engine: Engine, data: TileData, merged: Array, dose: float, settings: SearchSettings
+    engine: Engine, data: TileData, merged: TileData, dose: float, settings: SearchSettings
 ) -> Candidates | None:
     """Evaluated candidates for every tile: what the encoder makes of the merged frame there. None
     without an encoder.
 
-    `merged` (tiles, h, w), electrons per binned pixel, is cut from the blended tiles: each tile
-    hears of its neighbours' solutions. A new candidate counts by its objective on the tile's own
+    `merged` are the same tiles cut from the blended image: each tile hears of its neighbours'
+    solutions. A new candidate counts by its objective on the tile's own
     data, like any other.
     """
-    tile = np.repeat(np.arange(len(merged)), settings.exchange)
-    symmetry = np.tile(np.arange(settings.exchange), len(merged))
-    turned = turn_tiles(TileData(merged, data.weights, data.law), tile, symmetry)
-    z = _encode(engine, turned, dose, MERGED_NOISE)
+    tile = np.repeat(np.arange(len(data.counts)), settings.exchange)
+    symmetry = np.tile(np.arange(settings.exchange), len(data.counts))
+    z = _encode(engine, turn_tiles(merged, tile, symmetry), dose, MERGED_NOISE)
     if z is None:
         return None
     return evaluate(engine, data, start(z, tile, symmetry, dose, np.zeros(len(tile), bool)))
@@ -163,12 +161,12 @@ def search(
     empty = structure(starts, data) < EMPTY
     if empty.all():
         return starts
-    done, starts = starts.take(np.flatnonzero(empty)), starts.take(np.flatnonzero(~empty))
+    done, starts = starts.split(empty)
     crowded = (np.bincount(starts.tile) > settings.full_candidates)[
         starts.tile
     ]  # of each tile: portions do not matter
     if crowded.any():
-        few, many = (starts.take(np.flatnonzero(c)) for c in (~crowded, crowded))
+        many, few = starts.split(crowded)
         many = _refined(engine, data, many, settings.brief_steps, settings)
         order = np.lexsort((many.objective, many.tile))
         rank = np.arange(len(order)) - np.searchsorted(many.tile[order], many.tile[order])

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdn.likelihood import Array, TileData, negative_log_likelihood
-from gdn.search.binned import Binned
+from gdn.search.tiles import Binned
 from gdn.trust.columns import Columns, Values, profile
 
 LOCAL = 4.0  # times the rate: the most that a single column may be doubted

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,12 @@ from gdn.frames.bad_pixels import filled
 from gdn.likelihood import FLOOR, Array, strips
 from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
-from gdn.search.binned import Binned
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate, estimate
 from gdn.search.held_out_shares import Recorded, Split
 from gdn.search.progress import Watch
 from gdn.search.tile_search import SearchSettings
+from gdn.search.tiles import Binned
 
 Values = NDArray[np.float64]
 
@@ -111,6 +112,23 @@ class Comparison:
         return float(
             DECIBEL * np.hypot(self.error, ratio * own_error) / (self.own * max(1 + ratio, 1e-3))
         )
+
+    def record(self) -> dict[str, Any]:
+        """As the JSON record holds it. JSON has neither infinity nor nan."""
+        error = self.gain_error_db
+        return {
+            "against": self.against,
+            "verdict": self.verdict,
+            "mse_difference_of_vacuum_squared": self.difference,
+            "mse_difference_se": self.error,
+            "own_mse_expected": self.expected,
+            "own_mse_unbiased": self.measured,
+            "own_mse_unbiased_se": self.measured_error,
+            "gain_db": round(self.gain_db, 3),
+            "gain_se_db": round(error, 6) if np.isfinite(error) else None,
+            "gain_nats": round(self.nats, 2),
+            "gain_nats_se": round(self.nats_error, 2),
+        }
 
 
 def blurred(counts: Array, width: float) -> Array:

@@ -79,10 +79,11 @@ class Trust:
     def row(self) -> dict[str, Any]:
         """What the JSON of a frame gains."""
         blur = self.against_blur
+        gain = dict.fromkeys(("gain_db", "gain_se_db")) if blur is None else blur.record()
         return {
             "explained_p": None if self.fit is None else round(self.fit.p, 4),
-            "heldout_gain_db": None if blur is None else round(blur.gain_db, 3),
-            "heldout_gain_se_db": None if blur is None else _finite(blur.gain_error_db),
+            "heldout_gain_db": gain["gain_db"],
+            "heldout_gain_se_db": gain["gain_se_db"],
             "atoms": None if self.atoms is None else self.atoms.counts(),
             "warnings": self.warnings,
         }
@@ -95,27 +96,10 @@ class Trust:
             "tiles_explained_p": None
             if self.fit is None
             else [round(float(p), 4) for p in self.fit.tiles],
-            "held_out_scores": [score_record(c) for c in self.scores],
+            "held_out_scores": [score.record() for score in self.scores],
             "missing_columns": None if self.atoms is None else self.atoms.missing,
             "false_discovery_rate": None if self.atoms is None else self.atoms.rate,
         }
-
-
-def score_record(c: Comparison) -> dict[str, Any]:
-    """A comparison as the JSON record holds it."""
-    return {
-        "against": c.against,
-        "verdict": c.verdict,
-        "mse_difference_of_vacuum_squared": c.difference,
-        "mse_difference_se": c.error,
-        "own_mse_expected": c.expected,
-        "own_mse_unbiased": c.measured,
-        "own_mse_unbiased_se": c.measured_error,
-        "gain_db": round(c.gain_db, 3),
-        "gain_se_db": _finite(c.gain_error_db),
-        "gain_nats": round(c.nats, 2),
-        "gain_nats_se": round(c.nats_error, 2),
-    }
 
 
 def unjudged(result: FrameResult) -> Trust:

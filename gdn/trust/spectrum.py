@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.signal.windows import tukey
 
-from gdn.search.binned import Binned
+from gdn.search.tiles import Binned
 
 Values = NDArray[np.float64]
 
