@@ -19,7 +19,7 @@ from gdn.evaluation.noise_suite import parse_suite
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.tile_search import SearchSettings, settings_for
+from gdn.search.settings import SearchSettings, settings_for
 
 DEFAULT = SearchSettings()
 SETTINGS = {

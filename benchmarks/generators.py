@@ -36,7 +36,7 @@ from gdn.models import MODEL_SCHEMA, Model, ModelCard, find_model, sha256_of, sh
 from gdn.recipes import Recipe
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import SearchSettings
 from gdn.training.state import networks_of_run
 
 RECOVERED = 60.0  # dB

@@ -35,10 +35,10 @@ from gdn.likelihood import POISSON, NoiseLaw, TileData
 from gdn.models import DEFAULT_MODEL, Model, find_model
 from gdn.restarts import restart_latents
 from gdn.search.bank import BankPart, bank_for, bank_scores
-from gdn.search.candidates import PRECISION
 from gdn.search.denoise_frame import denoise_frame
+from gdn.search.objective import PRECISION
 from gdn.search.original import OriginalSettings
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import SearchSettings
 
 CHECKED = 8  # latents compared with double precision
 STEPS = 64  # tiles refined at once, as in the search

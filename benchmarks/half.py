@@ -30,7 +30,7 @@ from gdn.models import DEFAULT_MODEL, find_model, load_model
 from gdn.restarts import restart_latents
 from gdn.search.bank import BankPart, bank_for, bank_scores
 from gdn.search.denoise_frame import binned_frame, denoise_frame
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import SearchSettings
 from gdn.search.tiles import Binned, tile_frame
 from gdn.training.export import export_model
 

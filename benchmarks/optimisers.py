@@ -22,18 +22,19 @@ from tiles import TileSet, tile_set
 from gdn.engines.base import Engine
 from gdn.engines.choose import open_engine
 from gdn.models import DEFAULT_MODEL, find_model
-from gdn.search import adam
-from gdn.search.adam import refine
+from gdn.search import refine as refinement
 from gdn.search.bank import bank_for
 from gdn.search.candidates import (
     Candidates,
-    Objective,
     best_of_each,
     evaluate,
+    propose,
     turn_tiles,
 )
 from gdn.search.laplace import curvature, linearise
-from gdn.search.tile_search import SearchSettings, propose
+from gdn.search.objective import Objective
+from gdn.search.refine import refine
+from gdn.search.settings import SearchSettings
 
 
 @dataclass
@@ -69,12 +70,12 @@ def constant_adam(
     engine: Engine, tiles: TileSet, start: Candidates, steps: int, rate: float
 ) -> Candidates:
     """The study's Adam: no warm-up, no decay."""
-    kept = adam.rate_at
-    adam.rate_at = lambda step, total, peak: peak  # type: ignore[assignment]
+    kept = refinement.rate_at
+    refinement.rate_at = lambda step, total, peak: peak  # type: ignore[assignment]
     try:
         return refine(engine, tiles.data, start, steps, rate)
     finally:
-        adam.rate_at = kept
+        refinement.rate_at = kept
 
 
 def one_by_one(

@@ -23,7 +23,7 @@ from gdn.frames.resampling import bin_sum, grids_for
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import SearchSettings
 from gdn.search.tiles import tile_frame
 
 

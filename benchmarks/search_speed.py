@@ -37,10 +37,11 @@ from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.restarts import restart_latents
 from gdn.search.bank import Bank, bank_for
-from gdn.search.candidates import PRECISION, Objective, best_of_each, evaluate, start
-from gdn.search.newton import conjugate_gradients
+from gdn.search.candidates import best_of_each, evaluate, propose, start
+from gdn.search.objective import PRECISION, Objective, conjugate_gradients
 from gdn.search.original import OriginalSettings, search_original
-from gdn.search.tile_search import SearchSettings, propose, search, settings_for
+from gdn.search.refine import search
+from gdn.search.settings import SearchSettings, settings_for
 
 FRAME = 1200
 

@@ -38,7 +38,7 @@ from gdn.frames.resampling import bin_sum
 from gdn.models import AUTO
 from gdn.pipeline.recording import RecordingDenoiser
 from gdn.search.denoise_frame import FrameResult
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import SearchSettings
 from gdn.simulation.imaging import read_wave, render
 from gdn.simulation.simulate import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
 from gdn.simulation.structures import random_structure

@@ -18,7 +18,7 @@ from gdn.models import find_model, load_model
 from gdn.restarts import restart_latents
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import SearchSettings
 
 
 def data(n: int, p: int, alpha: float = 1.0, beta: float = 0.0) -> TileData:
@@ -196,7 +196,7 @@ def test_engines_give_the_same_frame(tiny_model: Path) -> None:
     from conftest import noisy_frame
 
     from gdn.search.denoise_frame import denoise_frame
-    from gdn.search.tile_search import SearchSettings
+    from gdn.search.settings import SearchSettings
 
     model = load_model(tiny_model)
     frame = noisy_frame((150, 170)).astype(np.float32)

@@ -22,7 +22,7 @@ from gdn.search.all_tiles import in_portions
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import FrameResult, denoise_frame
 from gdn.search.portions import BANK_PIXELS, LEAST_PIXELS, TILE_PIXELS, Portions
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import SearchSettings
 from gdn.trust.columns import find_columns
 from gdn.trust.fit import tile_features
 from gdn.trust.spread import pixel_features

@@ -154,7 +154,7 @@ def test_a_generator_without_a_folded_form_still_searches(tmp_path: Path, datase
     from gdn.generator.folding import fold
     from gdn.search.bank import bank_for
     from gdn.search.denoise_frame import denoise_frame
-    from gdn.search.tile_search import SearchSettings
+    from gdn.search.settings import SearchSettings
 
     trained(tiny(network={"body": "waves", "waves": 4}), tmp_path / "run", dataset)
     generator, encoder, _, _, model = open_networks(str(tmp_path / "run"))

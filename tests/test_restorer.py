@@ -29,7 +29,7 @@ from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import denoise_frame
 from gdn.search.held_out_shares import Choice, Recorded
 from gdn.search.restored import RestorerCandidate, binned_by, binning, restore_frame, restored
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import SearchSettings
 from gdn.trust.held_out_score import from_part, recorded_frame
 
 pytestmark = needs_training

@@ -21,21 +21,23 @@ from gdn.models import find_model
 from gdn.models.graphs import STEP_ITERATIONS
 from gdn.restarts import restart_latents
 from gdn.search import candidates as refinement
-from gdn.search.adam import refine
 from gdn.search.all_tiles import candidate_weights
 from gdn.search.bank import Bank, BankPart, bank_for, bank_scores, best_of_bank
-from gdn.search.candidates import best_of_each, turn, turn_back, turn_tiles
+from gdn.search.candidates import (
+    best_of_each,
+    propose,
+    propose_from_merged,
+    turn,
+    turn_back,
+    turn_tiles,
+)
 from gdn.search.denoise_frame import denoise_frame
 from gdn.search.held_out_shares import choose, split
 from gdn.search.laplace import curvature, laplace, linearise
-from gdn.search.newton import conjugate_gradients, newton
+from gdn.search.objective import Objective, conjugate_gradients
+from gdn.search.refine import newton, refine, search
 from gdn.search.residual import shrunk_residual
-from gdn.search.tile_search import (
-    SearchSettings,
-    propose,
-    propose_from_merged,
-    search,
-)
+from gdn.search.settings import SearchSettings
 from gdn.storage import CacheError, evict
 
 RNG = np.random.default_rng(0)
@@ -228,9 +230,7 @@ def test_objectives_gradient_is_finite_differences(alpha: float, beta: float) ->
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         truth = engine.generate(restart_latents(9, range(2), 128))
         counts = RNG.poisson(20 * truth).astype(np.float32)
-        objective = refinement.Objective(
-            engine, TileData(counts, np.ones_like(counts), NoiseLaw(alpha, beta))
-        )
+        objective = Objective(engine, TileData(counts, np.ones_like(counts), NoiseLaw(alpha, beta)))
         nuisance = np.tile(np.array([3.0, 0.05, 0.01, -0.02], np.float32), (2, 1))
         theta = np.concatenate([restart_latents(1, range(2), 128), nuisance], 1)
         at_theta, gradient = objective.gradient(theta)
@@ -457,12 +457,12 @@ def turned_starts() -> tuple[TileData, refinement.Candidates, np.ndarray]:
 def test_many_conjugate_gradient_iterations_are_the_gauss_newton_step(turned_starts: Any) -> None:
     data, starts, _ = turned_starts
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
-        objective = refinement.Objective(engine, data)
+        objective = Objective(engine, data)
         theta = np.concatenate([starts.z, starts.nuisance], 1)
         point = objective.at(theta)
         step = conjugate_gradients(objective, theta, point, 200)
         for i in range(2):
-            one = refinement.Objective(engine, data.take(np.array([i])))
+            one = Objective(engine, data.take(np.array([i])))
             mu, derivative = linearise(one, theta[i])
             h = curvature(mu, derivative, one.data)
             exact = -np.linalg.solve(h, point.gradient[i].astype(np.float64))
@@ -543,12 +543,12 @@ def test_a_step_that_breaks_its_promise_is_shortened_or_not_taken(
     data, starts, _ = turned_starts
     taken: list[int] = []
 
-    def far(self: refinement.Objective, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def far(self: Objective, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         taken.append(len(theta))
         return np.zeros((len(theta), 64, 64), np.float32), np.full(len(theta), 1e9)
 
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
-        monkeypatch.setattr(refinement.Objective, "mean_and_value", far)
+        monkeypatch.setattr(Objective, "mean_and_value", far)
         found = newton(engine, data, starts, 1, 2)
     assert taken == [4, 4, 4, 4]
     np.testing.assert_array_equal(found.z, starts.z)
@@ -558,19 +558,18 @@ def test_a_step_that_breaks_its_promise_is_shortened_or_not_taken(
 def test_a_step_that_overflows_leaves_its_candidate_alone(
     turned_starts: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gdn.search.newton import newton
 
     data, starts, _ = turned_starts
 
     def overflowing(
-        self: refinement.Objective, theta: np.ndarray, point: Any, tangent: np.ndarray
+        self: Objective, theta: np.ndarray, point: Any, tangent: np.ndarray
     ) -> np.ndarray:
         out = np.zeros((len(theta), *self.data.counts.shape[1:]), np.float32)
         out[0] = np.inf
         return out
 
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
-        monkeypatch.setattr(refinement.Objective, "push_forward", overflowing)
+        monkeypatch.setattr(Objective, "push_forward", overflowing)
         found = newton(engine, data, starts, 1, 2, 100.0)
     np.testing.assert_array_equal(found.z[0], starts.z[0])
     assert np.isfinite(found.objective).all()

@@ -25,7 +25,7 @@ from gdn.search.candidates import evaluate, start
 from gdn.search.denoise_frame import FrameResult, denoise_frame
 from gdn.search.held_out_shares import Choice
 from gdn.search.laplace import laplace, sampled_variance
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import SearchSettings
 from gdn.search.tiles import Binned
 from gdn.trust.atoms import COLUMNS, find_atoms, write_csv
 from gdn.trust.calibration import (

@@ -15,7 +15,7 @@ from gdn.frames.noise import NoiseModel, parse_noise
 from gdn.models import Model, RestorerModel
 from gdn.search.bank import Bank, bank_for
 from gdn.search.original import OriginalSettings, parse_steps
-from gdn.search.tile_search import SearchSettings, settings_for
+from gdn.search.settings import SearchSettings, settings_for
 from gdn.trust.calibration import LEVELS
 from gdn.trust.judge import JudgeSettings
 

@@ -13,18 +13,12 @@ from numpy.typing import NDArray
 from gdn.engines.base import Engine
 from gdn.likelihood import Array
 from gdn.search.bank import Bank
-from gdn.search.candidates import Candidates, best_of_tiles
+from gdn.search.candidates import Candidates, best_of_tiles, propose, propose_from_merged
 from gdn.search.laplace import laplace, sampled_variance
 from gdn.search.portions import PORTIONS
 from gdn.search.progress import Watch
-from gdn.search.tile_search import (
-    EMPTY,
-    SearchSettings,
-    propose,
-    propose_from_merged,
-    search,
-    structure,
-)
+from gdn.search.refine import EMPTY, search, structure
+from gdn.search.settings import SearchSettings
 from gdn.search.tiles import Binned, Tiling, merge
 
 Values = NDArray[np.float64]

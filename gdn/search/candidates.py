@@ -1,11 +1,8 @@
-"""Candidates: latents that explain observed tiles, the symmetries under which they do, and their
-objective.
+"""Candidates: latents that explain observed tiles, and the symmetries under which they do; and the
+starts of a search, from encoder and bank.
 
 Eight symmetries of the square are exact ones of the imaging, so one generator explains a tile eight
-ways: symmetry s turns by s % 4 quarter turns and, from 4 on, mirrors the columns afterwards. The
-objective is -log p(y | mu) + |z|^2 / 2 + weak priors on the nuisances (docs/method.md,
-"Objective"), with mu = dose * (1 + contrast * (G(z) - 1) + slope_y * v + slope_x * u), v and u from
--1 to 1 over the tile.
+ways: symmetry s turns by s % 4 quarter turns and, from 4 on, mirrors the columns afterwards.
 """
 
 from __future__ import annotations
@@ -17,22 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdn.engines.base import Engine
-from gdn.likelihood import FLOOR, Array, TileData, mean_derivative, negative_log_likelihood
+from gdn.likelihood import Array, TileData
+from gdn.search.bank import Bank, best_of_bank
+from gdn.search.objective import NUISANCES, evaluate_at_best_dose
+from gdn.search.settings import SearchSettings
 
-SYMMETRIES = 8
-NUISANCES = ("log_dose", "log_contrast", "slope_y", "slope_x")
 BATCH_PIXELS = 2**20  # of tiles that go through an engine together: 64 of 128 px
-# Prior standard deviations; the dose has none. A tile is 26 Å wide: a background changes little
-# over it.
-PRIOR_SIGMA = np.array([np.inf, 0.1, 0.02, 0.02], np.float32)
-PRECISION = np.asarray(PRIOR_SIGMA.astype(np.float64) ** -2, dtype=np.float32)
+MERGED_NOISE = 0.1  # noise left in the blended tiles, as a share of the counts'
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates:
     """Candidates, each a latent that explains a tile under a symmetry of the square.
 
-    `z` (n, d); `tile` (n,) the tile each explains; `symmetry` (n,) of SYMMETRIES;
+    `z` (n, d); `tile` (n,) the tile each explains; `symmetry` (n,), one of eight;
     `nuisance` (n, 4) in the order of NUISANCES; `objective` (n,) nats; `mean` (n, h, w) electrons
     per binned pixel, as the tile lies; `from_bank` (n,): a restart of the bank, or the encoder's
     guess.
@@ -134,131 +129,83 @@ def in_batches(
 
 
 def evaluate(engine: Engine, data: TileData, candidates: Candidates) -> Candidates:
-    """The candidates with their objective and mean, the dose of each in closed form: sum of counts
-    over sum of x."""
-    return in_batches(data, candidates, lambda turned, part: _evaluate_batch(engine, turned, part))
+    """The candidates with their objective and mean, the dose of each in closed form."""
+
+    def evaluate_batch(turned: TileData, part: Candidates) -> Candidates:
+        nuisance, value, mu = evaluate_at_best_dose(engine, turned, part.z, part.nuisance)
+        return replace(part, nuisance=nuisance, objective=value, mean=mu)
+
+    return in_batches(data, candidates, evaluate_batch)
 
 
-def _evaluate_batch(engine: Engine, turned: TileData, part: Candidates) -> Candidates:
-    objective = Objective(engine, turned)
-    mu = objective.mean(engine.generate(part.z), part.nuisance)
-    ratio = (turned.weights * turned.counts).sum((1, 2)) / np.maximum(
-        (turned.weights * mu).sum((1, 2)), FLOOR
-    )
-    nuisance = part.nuisance.copy()
-    nuisance[:, 0] += np.log(np.clip(ratio, 0.1, 10))
-    mu *= np.exp(nuisance[:, 0] - part.nuisance[:, 0])[:, None, None]
-    value = objective.value(mu, np.concatenate([part.z, nuisance], 1))
-    return replace(part, nuisance=nuisance, objective=value, mean=mu)
+def propose(
+    engine: Engine, bank: Bank, data: TileData, dose: float, settings: SearchSettings
+) -> Candidates:
+    """Evaluated starts for every tile: the encoder's guess of each of its symmetries, and of the
+    bank, also under every symmetry, the best that explain the tile better than one of those guesses
+    at least."""
+    tiles = len(data.counts)
+    tile = np.repeat(np.arange(tiles), settings.symmetries)
+    symmetry = np.tile(np.arange(settings.symmetries), tiles)
+    turned = turn_tiles(data, tile, symmetry)
+    z = _encode(engine, turned, dose) if settings.encoder else None
+    guesses = 0 if z is None else len(z)
+    row, keep = np.arange(guesses), settings.brief_candidates or int(z is None)
+    if keep:
+        restart, bank_row = _best_pairs(best_of_bank(bank, turned, dose, keep), tile, keep)
+        latents, row = bank.latents(restart), np.concatenate([row, bank_row])
+        z = latents if z is None else np.concatenate([z, latents])
+    assert z is not None  # without an encoder the bank is asked
+    from_bank = np.arange(len(z)) >= guesses
+    starts = evaluate(engine, data, start(z, tile[row], symmetry[row], dose, from_bank))
+    if not (guesses and keep):
+        return starts
+    worst = np.full(tiles, -np.inf)
+    np.maximum.at(worst, starts.tile[:guesses], starts.objective[:guesses])
+    return starts.take(np.flatnonzero(~from_bank | (starts.objective < worst[starts.tile])))
 
 
-@dataclass(frozen=True)
-class Point:
-    """The objective at theta: `value` (n,) nats, `gradient` (n, d + k), `mu` (n, h, w), and d(mu) /
-    d(nuisances) `derivatives` (n, k, h, w)."""
+def propose_from_merged(
+    engine: Engine, data: TileData, merged: TileData, dose: float, settings: SearchSettings
+) -> Candidates | None:
+    """Evaluated candidates for every tile: what the encoder makes of the merged frame there. None
+    without an encoder.
 
-    value: NDArray[np.float64]
-    gradient: Array
-    mu: Array
-    derivatives: Array
-
-
-class Objective:
-    """The objective of latents and nuisances theta (n, d + k) for the tiles that `data` holds, one
-    each.
-
-    For a model in half precision, values, gradients and images are in single precision and products
-    of the Jacobian in half. A rounded direction costs little; a rounded result would not.
+    `merged` are the same tiles cut from the blended image: each tile hears of its neighbours'
+    solutions. A new candidate counts by its objective on the tile's own
+    data, like any other.
     """
+    tile = np.repeat(np.arange(len(data.counts)), settings.exchange)
+    symmetry = np.tile(np.arange(settings.exchange), len(data.counts))
+    z = _encode(engine, turn_tiles(merged, tile, symmetry), dose, MERGED_NOISE)
+    if z is None:
+        return None
+    return evaluate(engine, data, start(z, tile, symmetry, dose, np.zeros(len(tile), bool)))
 
-    def __init__(self, engine: Engine, data: TileData) -> None:
-        self.engine, self.exact, self.data = engine, engine.exact, data
-        axis = np.linspace(-1, 1, data.counts.shape[1], dtype=np.float32)
-        self._plane = np.stack(np.meshgrid(axis, axis, indexing="ij"))  # v, u
 
-    def split(self, theta: Array) -> tuple[Array, Array]:
-        """z (n, d) and the nuisances (n, k)."""
-        d = self.engine.model.card.latent
-        return np.ascontiguousarray(theta[:, :d]), np.ascontiguousarray(theta[:, d:])
+def _encode(engine: Engine, turned: TileData, dose: float, noise: float = 1.0) -> Array | None:
+    """Latents of the turned tiles, `noise` times as noisy as counts."""
+    if not len(turned.counts):
+        return None
+    # Beyond the frame's edge there is nothing: the encoder is shown vacuum there.
+    images = np.where(turned.weights > 0, turned.counts / np.float32(dose), np.float32(1))
+    sigma = np.full(len(images), noise * (turned.law.deviation(dose) / dose), np.float32)
+    size = max(1, BATCH_PIXELS // images[0].size)
+    parts = [
+        engine.encode(images[first : first + size], sigma[first : first + size])
+        for first in range(0, len(images), size)
+    ]
+    latents = [part for part in parts if part is not None]
+    return np.concatenate(latents) if latents else None
 
-    def step(self, theta: Array, damping: float) -> tuple[Array, NDArray[np.float64]] | None:
-        """`Engine.step`: a Gauss-Newton step by the engine's own graph, if it has one."""
-        z, nuisance = self.split(theta)
-        prior = np.tile(PRECISION, (len(theta), 1))
-        return self.engine.step(z, nuisance, self.data, damping, prior)
 
-    def mean(self, x: Array, nuisance: Array) -> Array:
-        """mu (n, h, w) of patches x and their nuisances."""
-        scale, shift = self._scale_and_shift(nuisance)
-        return np.asarray(scale[:, None, None] * x + shift, dtype=np.float32)
-
-    def value(self, mu: Array, theta: Array) -> NDArray[np.float64]:
-        """Objective (n,) in nats, without terms of the data alone."""
-        return negative_log_likelihood(mu, self.data) + self._prior(theta)
-
-    def _prior(self, theta: Array) -> NDArray[np.float64]:
-        z, nuisance = (part.astype(np.float64) for part in self.split(theta))
-        return np.asarray(0.5 * (z**2).sum(1) + 0.5 * ((nuisance / PRIOR_SIGMA) ** 2).sum(1))
-
-    def mean_and_value(self, theta: Array) -> tuple[Array, NDArray[np.float64]]:
-        """mu (n, h, w) and the objective (n,) of theta: one forward pass."""
-        z, nuisance = self.split(theta)
-        mu = self.mean(self.exact.generate(z), nuisance)
-        return mu, self.value(mu, theta)
-
-    def gradient(self, theta: Array) -> tuple[NDArray[np.float64], Array]:
-        """The objective (n,) and its derivative (n, d + k) in theta."""
-        point = self.at(theta)
-        return point.value, point.gradient
-
-    def at(self, theta: Array) -> Point:
-        """The objective, its gradient and what a linear model around theta needs."""
-        z, nuisance = self.split(theta)
-        scale, shift = self._scale_and_shift(nuisance)
-        found = self.exact.value_and_gradient(z, self.data, scale, shift)
-        mu = scale[:, None, None] * found.images + shift
-        derivatives = self.nuisance_derivatives(found.images, mu, nuisance)
-        own = np.einsum("nij,nkij->nk", mean_derivative(mu, self.data), derivatives)
-        gradient = np.concatenate([found.gradient + z, own + nuisance / PRIOR_SIGMA**2], 1)
-        return Point(found.value + self._prior(theta), gradient, mu, derivatives)
-
-    def push_forward(self, theta: Array, point: Point, tangent: Array) -> Array:
-        """J t (n, h, w) for J = d(mu) / d(theta) at `point` and `tangent` t (n, d + k)."""
-        z, nuisance = self.split(theta)
-        along_z, along_nuisance = self.split(tangent)
-        moved = (
-            self._scale_and_shift(nuisance)[0][:, None, None]
-            * self.engine.push_forward(z, along_z[:, None])[:, 0]
-        )
-        return np.asarray(
-            moved + np.einsum("nk,nkij->nij", along_nuisance, point.derivatives), dtype=np.float32
-        )
-
-    def pull_back(self, theta: Array, point: Point, cotangent: Array) -> Array:
-        """J^T v (n, d + k) for `cotangent` v (n, h, w)."""
-        z, nuisance = self.split(theta)
-        scaled = self._scale_and_shift(nuisance)[0][:, None, None] * cotangent
-        return np.concatenate(
-            [
-                self.engine.pull_back(z, scaled),
-                np.einsum("nij,nkij->nk", cotangent, point.derivatives),
-            ],
-            1,
-        )
-
-    def nuisance_derivatives(self, x: Array, mu: Array, nuisance: Array) -> Array:
-        """d(mu) / d(nuisances) (n, 4, h, w) of patches x."""
-        dose, contrast = (
-            np.exp(nuisance[:, 0])[:, None, None],
-            np.exp(nuisance[:, 1])[:, None, None],
-        )
-        return np.stack(
-            [mu, dose * contrast * (x - 1), *(dose * plane for plane in self._plane)], 1
-        )
-
-    def _scale_and_shift(self, nuisance: Array) -> tuple[Array, Array]:
-        dose, contrast = np.exp(nuisance[:, 0]), np.exp(nuisance[:, 1])
-        background = (1 - contrast)[:, None, None] + np.einsum(
-            "nk,kij->nij", nuisance[:, 2:], self._plane
-        )
-        return dose * contrast, np.asarray(dose[:, None, None] * background, dtype=np.float32)
+def _best_pairs(
+    scored: tuple[NDArray[np.int64], Array], tile: NDArray[np.int64], keep: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of turned tiles (n,) of `tile`, each with its best restarts and their scores: the `keep` best
+    pairs of restart and turned tile for each tile, the numbers of both."""
+    index, scores = scored
+    per_tile = index.shape[1] * int(np.bincount(tile)[0])
+    order = np.argsort(scores.reshape(-1, per_tile), 1, kind="stable")[:, :keep]
+    restart = np.take_along_axis(index.reshape(-1, per_tile), order, 1).ravel()
+    return restart, (order + per_tile * np.arange(len(order))[:, None]).ravel() // index.shape[1]

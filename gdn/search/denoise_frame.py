@@ -20,7 +20,7 @@ from gdn.search.bank import Bank
 from gdn.search.estimate import Estimate, estimate
 from gdn.search.held_out_shares import Choice, Recorded
 from gdn.search.progress import Clock, Progress, Watch
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import SearchSettings
 from gdn.search.tiles import Binned
 
 

@@ -20,7 +20,7 @@ from gdn.search.bank import Bank
 from gdn.search.held_out_shares import Choice, Recorded, Split, choose, plain_filter, split
 from gdn.search.progress import Watch
 from gdn.search.residual import shrunk_residual
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import SearchSettings
 from gdn.search.tiles import Binned, Tiling, tile_frame
 
 

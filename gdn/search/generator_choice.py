@@ -22,7 +22,7 @@ from gdn.likelihood import Array
 from gdn.search.all_tiles import blend_starts
 from gdn.search.bank import Bank
 from gdn.search.held_out_shares import MARGIN, Recorded, Split, explained_nats
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import SearchSettings
 from gdn.search.tiles import Binned, tile_frame
 
 

@@ -20,8 +20,8 @@ from scipy.linalg import solve_triangular
 
 from gdn.engines.base import Engine, jacobian
 from gdn.likelihood import Array, TileData, information
-from gdn.search.candidates import PRIOR_SIGMA, Candidates, Objective, turn_back, turn_tiles
-from gdn.search.newton import conjugate_gradients
+from gdn.search.candidates import Candidates, turn_back, turn_tiles
+from gdn.search.objective import PRIOR_SIGMA, Objective, conjugate_gradients
 
 # of conjugate gradients: beyond them come directions that the prior alone decides
 SAMPLE_ITERATIONS = 8

@@ -28,7 +28,7 @@ from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate, estimate
 from gdn.search.held_out_shares import Recorded, Split
 from gdn.search.progress import Watch
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import SearchSettings
 from gdn.search.tiles import Binned
 
 Values = NDArray[np.float64]

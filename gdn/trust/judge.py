@@ -17,7 +17,7 @@ from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import SearchSettings
 from gdn.trust.atoms import RATE, Atoms, find_atoms
 from gdn.trust.calibration import LEVELS, Calibration
 from gdn.trust.fit import REFUSED, Explained, explained
