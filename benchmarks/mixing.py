@@ -32,7 +32,8 @@ from gdn.frames.resampling import bin_sum
 from gdn.models import AUTO
 from gdn.search import band_mixture as mixture
 from gdn.search import estimate
-from gdn.search.held_out_shares import Choice, Split
+from gdn.search.held_out_shares import Choice
+from gdn.search.thinning import Split
 
 Image = np.ndarray
 

@@ -45,10 +45,9 @@ from gdn.simulation.structures import random_structure
 from gdn.trust.atoms import RATE
 from gdn.trust.calibration import LEVELS, Calibration, frame_score
 from gdn.trust.evidence import verdicts
-from gdn.trust.fit import explained, noise_level, tile_features
+from gdn.trust.fit import explained, noise_level, ring_features, tile_features
 from gdn.trust.held_out_score import from_part, held_out_scores, recorded_frame
 from gdn.trust.judge import expected_error
-from gdn.trust.spectrum import ring_features
 from gdn.trust.spread import spread_of
 
 Row = dict[str, Any]

@@ -16,7 +16,7 @@ from gdn.search.collaborative import (
     restored_mean,
     stabilised,
 )
-from gdn.search.held_out_shares import Recorded
+from gdn.search.thinning import Recorded
 
 
 @pytest.fixture(scope="module")

@@ -27,9 +27,10 @@ from gdn.pipeline.options import Options
 from gdn.search.band_mixture import CENTRES, Mixing, bands, choose_mixing, mixed
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.held_out_shares import Choice, Recorded
+from gdn.search.held_out_shares import Choice
 from gdn.search.restored import RestorerCandidate, binned_by, binning, restore_frame, restored
 from gdn.search.settings import SearchSettings
+from gdn.search.thinning import Recorded
 from gdn.trust.held_out_score import from_part, recorded_frame
 
 pytestmark = needs_training

@@ -32,12 +32,12 @@ from gdn.search.candidates import (
     turn_tiles,
 )
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.held_out_shares import choose, split
+from gdn.search.held_out_shares import choose, shrunk_residual
 from gdn.search.laplace import curvature, laplace, linearise
 from gdn.search.objective import Objective, conjugate_gradients
 from gdn.search.refine import newton, refine, search
-from gdn.search.residual import shrunk_residual
 from gdn.search.settings import SearchSettings
+from gdn.search.thinning import split
 from gdn.storage import CacheError, evict
 
 RNG = np.random.default_rng(0)

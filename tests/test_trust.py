@@ -41,7 +41,7 @@ from gdn.trust.calibration import (
 )
 from gdn.trust.columns import Columns, find_columns, lattice_sites, without
 from gdn.trust.evidence import Evidence, verdicts, weigh
-from gdn.trust.fit import deviance_moments, explained, misfit, names
+from gdn.trust.fit import deviance_moments, explained, misfit, names, ring_features
 from gdn.trust.held_out_score import (
     Comparison,
     Expected,
@@ -53,7 +53,6 @@ from gdn.trust.held_out_score import (
     recorded_frame,
 )
 from gdn.trust.judge import JudgeSettings, expected_error, judge, next_frame
-from gdn.trust.spectrum import ring_features
 from gdn.trust.spread import spread_of
 
 RNG = np.random.default_rng(5)

@@ -25,8 +25,6 @@ from gdn.engines.base import (
 )
 from gdn.engines.device_arrays import Resident
 from gdn.engines.graph_engine import GraphEngine
-from gdn.engines.tensorrt_plan_cache import RUNTIMES_OWN, plan_folder
-from gdn.engines.tensorrt_plans import BATCH, MOST
 from gdn.likelihood import Array
 from gdn.models import Model
 
@@ -128,6 +126,9 @@ class OnnxRuntimeEngine(GraphEngine):
             return [PROVIDERS["cpu"]]
         if self._kind == "cuda":
             return [(PROVIDERS["cuda"], card)]
+        from gdn.engines.tensorrt_plan_cache import RUNTIMES_OWN, plan_folder
+        from gdn.engines.tensorrt_plans import provider_shapes
+
         cached: dict[str, Any] = {}
         with contextlib.suppress(
             OSError
@@ -136,7 +137,7 @@ class OnnxRuntimeEngine(GraphEngine):
                 "trt_engine_cache_enable": True,
                 "trt_engine_cache_path": str(plan_folder() / RUNTIMES_OWN),
             }
-        shapes = _profile(self.model, graph)
+        shapes = provider_shapes(self.model, graph)
         return [(PROVIDERS["tensorrt"], card | cached | shapes), (PROVIDERS["cuda"], card)]
 
     def _run(
@@ -145,7 +146,11 @@ class OnnxRuntimeEngine(GraphEngine):
         session, kind = self._session(graph)
         n = len(next(iter(feed.values())))
         if self._bound is not None:
-            most = MOST[kind_of(graph)] if self._kind == "tensorrt" else n  # of the plan's profile
+            most = n
+            if self._kind == "tensorrt":  # of the plan's profile
+                from gdn.engines.tensorrt_plans import MOST
+
+                most = MOST[kind_of(graph)]
             return [
                 self._run_bound(graph, rows(feed, first, most), outputs)
                 for first in range(0, n, most)
@@ -225,30 +230,6 @@ def _missing(kind: str) -> str:
                 f"'onnxruntime-gpu[cuda,cudnn]'{', and TensorRT' if kind == 'tensorrt' else ''})"
             )
     return "a card that this onnxruntime supports, and NVIDIA's driver"
-
-
-def _profile(model: Model, graph: Graph) -> dict[str, str]:
-    """TensorRT's shapes of a graph's inputs, in the words of onnxruntime's options: least, usual
-    and largest batch."""
-    patch, latent, kind = model.card.patch, model.card.latent, kind_of(graph)
-    image = f"{model.card.channels}x{patch}x{patch}"
-    named = {
-        "generator": {"z": f"x{latent}"},
-        "tangent": {"z": f"x{latent}", "t": f"x{{k}}x{latent}"},
-        "step": {"z": f"x{latent}"}
-        | dict.fromkeys(("nuisance", "prior"), "x4")
-        | dict.fromkeys(("y", "w"), f"x{image}"),
-        "encoder": {"image": f"x{image}", "sigma": ""},
-        "gradient": {"z": f"x{latent}", "scale": "", "factor": ""}
-        | dict.fromkeys(("y", "w", "shift"), f"x{image}"),
-    }[kind]
-    sizes = {"min": (1, 1), "opt": (BATCH[kind][0], 1), "max": (MOST[kind], 32)}
-    return {
-        f"trt_profile_{word}_shapes": ",".join(
-            f"{name}:{n}{rest.format(k=k)}" for name, rest in named.items()
-        )
-        for word, (n, k) in sizes.items()
-    }
 
 
 def _checked(work: Any, n: int) -> list[Any]:

@@ -21,8 +21,7 @@ from gdn.trust.columns import (
     without,
 )
 from gdn.trust.evidence import Evidence, weigh
-from gdn.trust.fit import noise_level, tile_features
-from gdn.trust.spectrum import ring_features
+from gdn.trust.fit import noise_level, ring_features, tile_features
 from gdn.trust.spread import doubt, pixel_features
 
 Values = NDArray[np.float64]

@@ -21,7 +21,7 @@ from gdn.recipes import Imaging
 from gdn.search.tiles import Binned
 from gdn.simulation.imaging import Optics, Wave, read_wave, render
 from gdn.trust.calibration import Scaling, SpectrumLaw
-from gdn.trust.spectrum import ring_features
+from gdn.trust.fit import ring_features
 
 Values = NDArray[np.float64]
 

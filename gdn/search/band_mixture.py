@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from gdn.likelihood import Array
-from gdn.search.held_out_shares import MARGIN, Choice, Recorded, Split
+from gdn.search.held_out_shares import MARGIN, Choice
+from gdn.search.thinning import Recorded, Split
 
 Values = NDArray[np.float64]
 

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import convolve1d, gaussian_filter
 
 from gdn.likelihood import Array, NoiseLaw
-from gdn.search.held_out_shares import Recorded
 from gdn.search.restored import image_of_sums
+from gdn.search.thinning import Recorded
 
 Index = NDArray[np.int64]
 

@@ -18,9 +18,10 @@ from gdn.likelihood import Array, NoiseLaw
 from gdn.search.band_mixture import OWN, Candidate, Mixing
 from gdn.search.bank import Bank
 from gdn.search.estimate import Estimate, estimate
-from gdn.search.held_out_shares import Choice, Recorded
+from gdn.search.held_out_shares import Choice
 from gdn.search.progress import Clock, Progress, Watch
 from gdn.search.settings import SearchSettings
+from gdn.search.thinning import Recorded
 from gdn.search.tiles import Binned
 
 

@@ -17,10 +17,10 @@ from gdn.likelihood import Array
 from gdn.search.all_tiles import SearchedTiles, blend_starts, laplace_spread, search_tiles
 from gdn.search.band_mixture import OWN, Candidate, Mixing, choose_mixing, mixed
 from gdn.search.bank import Bank
-from gdn.search.held_out_shares import Choice, Recorded, Split, choose, plain_filter, split
+from gdn.search.held_out_shares import Choice, choose, plain_filter, shrunk_residual
 from gdn.search.progress import Watch
-from gdn.search.residual import shrunk_residual
 from gdn.search.settings import SearchSettings
+from gdn.search.thinning import Recorded, Split, split
 from gdn.search.tiles import Binned, Tiling, tile_frame
 
 

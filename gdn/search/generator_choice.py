@@ -21,8 +21,9 @@ from gdn.frames.resampling import Grids, grids_for
 from gdn.likelihood import Array
 from gdn.search.all_tiles import blend_starts
 from gdn.search.bank import Bank
-from gdn.search.held_out_shares import MARGIN, Recorded, Split, explained_nats
+from gdn.search.held_out_shares import MARGIN, explained_nats
 from gdn.search.settings import SearchSettings
+from gdn.search.thinning import Recorded, Split
 from gdn.search.tiles import Binned, tile_frame
 
 

@@ -1,46 +1,41 @@
-"""How much of the residual and of a plain filter goes into the result, chosen on counts held out of
-the estimate.
+"""What the data say beyond the generator's range, and how much of it, and of a plain filter, goes
+into the result: chosen on counts held out of the estimate.
 
-Counts are thinned into two independent sets: of Poisson counts each electron goes to the first set
-with probability 1 - HELD_OUT and to the second otherwise (binomial thinning); Gaussian noise is
-split by adding and subtracting a multiple of the same draw (Leiner et al. 2023, data fission, with
-which noise that is neither is split approximately). What is estimated from the first is scored on
-the second.
+The residual is divided by the known standard deviation of its noise, so that every windowed Fourier
+coefficient of pure noise has power 1. A first pass shrinks coefficients in small neighbourhoods by
+the James-Stein rule (Cai 1999, block thresholding): what does not rise above the noise is set to
+zero, so that a frame that the generator explains comes back unchanged. Its result is the pilot of a
+second pass, the empirical Wiener filter (Ghael et al. 1997): each coefficient times p / (p + 1), p
+its pilot's power.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 
-from gdn.frames.resampling import Grids, bin_sum
-from gdn.likelihood import STRIP_PIXELS, Array, NoiseLaw, frame_negative_log_likelihoods, strips
-from gdn.search.residual import shrunk_residual, shrunk_residuals
+from gdn.likelihood import Array, frame_negative_log_likelihoods
+from gdn.search.thinning import Split
 
-Electrons = Array | NDArray[np.uint8] | NDArray[np.uint16]
-
-HELD_OUT = 0.25
 THRESHOLDS = (np.inf, 2.5, 2.0, 1.7, 1.4)  # of the residual's shrinkage; inf adds nothing
 WIDTHS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # px, of Gaussian filters
 MIXTURES = (0.0, 0.25, 0.5, 0.75, 1.0)  # share of the plain filter, from none to all
 MARGIN = 3.0  # nats that more freedom must gain
+WINDOW = 32  # binned px
+HOP = 8
+STRIP_PIXELS = 2**20  # in memory at a time, at fifty bytes each
+NEIGHBOURHOOD = 3  # Fourier coefficients along each axis
+THRESHOLD = 2.5  # mean power below which a neighbourhood of noise alone is set to zero
+Spectra = NDArray[np.complex128]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Split:
-    """A frame as two independent ones. `first` and `second` (rows, columns) in electrons; their
-    means are `share` and 1 - `share` of the frame's, their noise laws `law` and `other_law`."""
-
-    first: Array
-    second: Array
-    share: float
-    law: NoiseLaw
-    other_law: NoiseLaw
+_RAMP = np.sin(np.pi * (np.arange(WINDOW) + 0.5) / WINDOW)
+_TAPER = np.outer(_RAMP, _RAMP)
+_NORM = float(np.sqrt((_TAPER**2).sum()))  # makes unit white noise of unit power
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,93 +55,6 @@ class Choice:
         """Whether the plain filter alone explains the held-out counts better than generator and
         residual."""
         return self.filter > self.generator + MARGIN
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A frame's `electrons` (rows, columns) as they were recorded, on its own grid, with the noise
-    `law` of such a pixel; `depth`, how often they were thinned already.
-
-    Counts are thinned where they were recorded and then summed on the generator's grid: sums over
-    parts of pixels have less than Poisson's variance, and thinning them would leave the two sets
-    correlated. Whole numbers are kept as such, in a quarter of the memory: a large frame has
-    several of these at a time.
-    """
-
-    electrons: Electrons
-    law: NoiseLaw
-    grids: Grids
-    depth: int = 0
-
-    def __post_init__(self) -> None:
-        if self.electrons.dtype == np.float32 and _are_counts(self.electrons, self.law):
-            object.__setattr__(self, "electrons", _small(self.electrons))
-
-    def split(self, seed: int) -> tuple[Split, Recorded]:
-        """The two sets on the generator's grid, and the first as recorded, to be thinned again."""
-        parts = split(self.electrons, self.law, seed, self.depth)
-        area = self.grids.area
-        binned = replace(
-            parts,
-            first=bin_sum(parts.first.astype(np.float32, copy=False), self.grids),
-            second=bin_sum(parts.second.astype(np.float32, copy=False), self.grids),
-            law=parts.law.of_sum(area),
-            other_law=parts.other_law.of_sum(area),
-        )
-        return binned, Recorded(parts.first, parts.law, self.grids, self.depth + 1)
-
-
-def split(binned: Any, law: NoiseLaw, seed: int, depth: int = 0) -> Split:
-    """Thin a frame (rows, columns) in electrons, float32, or whole numbers, of which the parts have
-    the type. The same seed gives the same split; what was thinned before needs another `depth`, or
-    the draws would be those that made it."""
-    rng = np.random.default_rng([seed, 0x7E1D, *([depth] if depth else [])])
-    keep = 1 - HELD_OUT
-    if _are_counts(binned, law):
-        first = np.empty_like(binned)
-        for rows in strips(
-            (binned.shape[0], binned.shape[1]), STRIP_PIXELS
-        ):  # whole numbers take twice the frame's memory
-            first[rows] = rng.binomial(np.round(binned[rows]).astype(np.int64), keep)
-        return Split(first=first, second=binned - first, share=keep, law=law, other_law=law)
-    # y1 = k (y + c n), y2 = (1 - k) (y - n / c) with variance v of y: independent where c^2 = (1 -
-    # k) / k.
-    draw = law.deviation(np.maximum(gaussian_filter(binned, 2.0), 0)) * rng.standard_normal(
-        binned.shape
-    )
-    c = np.sqrt(HELD_OUT / keep)
-    first = (keep * (binned + c * draw)).astype(np.float32)
-    second = (HELD_OUT * (binned - draw / c)).astype(np.float32)
-    # Var y1 = k^2 v (1 + c^2) = k v, and so for the second: a thinned Poisson law with thinned read
-    # noise.
-    return Split(
-        first=first,
-        second=second,
-        share=keep,
-        law=law.of_part(keep),
-        other_law=law.of_part(HELD_OUT),
-    )
-
-
-def _are_counts(binned: Any, law: NoiseLaw) -> bool:
-    """Whether these are whole numbers, none negative, under Poisson's law."""
-    poisson = law.poisson
-    if not poisson or binned.dtype != np.float32:
-        return poisson
-    parts = (binned[rows] for rows in strips((binned.shape[0], binned.shape[1]), STRIP_PIXELS))
-    return all(np.abs(part - np.round(part)).max() < 1e-3 and part.min() > -0.5 for part in parts)
-
-
-def _small(counts: Any) -> Any:
-    """Whole numbers in the smallest type that holds them, strip by strip; as they are if none
-    does."""
-    most = counts.max()
-    if most > np.iinfo(np.uint16).max:
-        return counts
-    found = np.empty(counts.shape, np.uint8 if most <= np.iinfo(np.uint8).max else np.uint16)
-    for rows in strips((counts.shape[0], counts.shape[1]), STRIP_PIXELS):
-        found[rows] = np.round(counts[rows])
-    return found
 
 
 def plain_filter(counts: Array, sigma: Array, width: float | None) -> Array:
@@ -201,3 +109,83 @@ def _losses(images: Sequence[Array], parts: Split) -> list[float]:
     """Negative log-likelihoods of the second part, nats."""
     ratio = (1 - parts.share) / parts.share
     return frame_negative_log_likelihoods(images, ratio, parts.second, parts.other_law)
+
+
+def shrunk_residual(residual: Array, sigma: Array, threshold: float = THRESHOLD) -> Array:
+    """The significant part of `residual` (rows, columns) whose noise has standard deviation
+    `sigma`.
+
+    Both float32 in the same units and on the same grid; returns float32 of that shape. A
+    `threshold` of infinity leaves nothing.
+    """
+    return shrunk_residuals(residual, sigma, (threshold,))[0]
+
+
+def shrunk_residuals(residual: Array, sigma: Array, thresholds: Sequence[float]) -> list[Array]:
+    """`shrunk_residual` for each of `thresholds`."""
+    rows, columns = residual.shape
+    kept = [np.zeros_like(residual) for _ in thresholds]
+    step = max(2 * WINDOW, STRIP_PIXELS // columns // HOP * HOP)
+    for first in range(0, rows, step):
+        last = min(first + step, rows)
+        # Each pass looks a window further; no further than the whole frame's windows, so that
+        # strips do not show.
+        low = max(-WINDOW, first - 2 * WINDOW)
+        high = min(rows + WINDOW + -rows % HOP, last + 2 * WINDOW + -last % HOP)
+        at = np.ix_(_mirrored(np.arange(low, high), rows), _mirrored(_span(columns), columns))
+        white = np.asarray(residual[at] / sigma[at], dtype=np.float64)
+        inner = (slice(first - low, last - low), slice(WINDOW, WINDOW + columns))
+        for part, threshold in zip(kept, thresholds, strict=True):
+            if np.isfinite(threshold):
+                pilot = _in_windows([white], partial(_shrink, threshold))
+                wiener = _in_windows([white, pilot], _wiener)
+                part[first:last] = wiener[inner] * sigma[first:last]
+    return kept
+
+
+def _in_windows(
+    images: list[NDArray[np.float64]], rule: Callable[[list[Spectra]], Spectra]
+) -> NDArray[np.float64]:
+    """What `rule` makes of the images' windowed spectra, (n, WINDOW, WINDOW / 2 + 1) a row of
+    windows at a time, put together again."""
+    rows, columns = (np.arange(0, n - WINDOW + 1, HOP) for n in images[0].shape)
+    total = np.zeros(images[0].shape)
+    weight = np.full(images[0].shape, 1e-12)
+    for y in rows:
+        stacks = [
+            np.stack([image[y : y + WINDOW, x : x + WINDOW] for x in columns]) for image in images
+        ]
+        kept = np.fft.irfft2(
+            rule([np.fft.rfft2(s * _TAPER) / _NORM for s in stacks]) * _NORM, s=(WINDOW, WINDOW)
+        )
+        for x, tile in zip(columns, kept, strict=True):
+            total[y : y + WINDOW, x : x + WINDOW] += tile * _TAPER
+            weight[y : y + WINDOW, x : x + WINDOW] += _TAPER**2
+    return np.asarray(total / weight)
+
+
+def _span(n: int) -> NDArray[np.int64]:
+    """Pixels of an axis with one window before and up to two after, so that whole windows cover
+    it."""
+    return np.arange(-WINDOW, n + WINDOW + -n % HOP)
+
+
+def _mirrored(i: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """The pixels of an axis of length `n` that stand for those beyond its ends, however far
+    beyond."""
+    return np.where((i // n) % 2 == 0, i % n, n - 1 - i % n)
+
+
+def _shrink(threshold: float, spectra: list[Spectra]) -> Spectra:
+    """James-Stein shrinkage of (n, rows, columns) coefficients whose noise has power 1."""
+    spectrum = spectra[0]
+    local = uniform_filter(
+        np.abs(spectrum) ** 2, size=(1, NEIGHBOURHOOD, NEIGHBOURHOOD), mode="wrap"
+    )
+    return np.asarray(spectrum * np.maximum(0, 1 - threshold / np.maximum(local, 1e-12)))
+
+
+def _wiener(spectra: list[Spectra]) -> Spectra:
+    noisy, pilot = spectra
+    power = np.abs(pilot) ** 2
+    return np.asarray(noisy * (power / (power + 1)))

@@ -19,8 +19,9 @@ from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, rebin, unbin
 from gdn.likelihood import Array, NoiseLaw
 from gdn.search.denoise_frame import FrameResult
-from gdn.search.held_out_shares import HELD_OUT, Choice, Electrons, Recorded, split
+from gdn.search.held_out_shares import Choice
 from gdn.search.progress import Clock, Progress
+from gdn.search.thinning import HELD_OUT, Electrons, Recorded, split
 
 TURNS, TURNS_ALONE = (
     2,

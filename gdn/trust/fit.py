@@ -2,7 +2,7 @@
 
 A tile's features are compared with those of simulated frames of the right kind at the same noise,
 and a classifier that was taught wrong pixel sizes and strange lattices looks at the frame's
-spectrum (gdn/trust/spectrum.py). The p-value is the share of right frames that are at least as far
+spectrum. The p-value is the share of right frames that are at least as far
 out. It is uniform on frames like those, whatever the features are; what it has to find is all else.
 
 The features: the deviance of Poisson counts, 2 sum(y log(y / mu) - y + mu), has neither mean n nor
@@ -21,6 +21,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from scipy.signal.windows import tukey
 from scipy.special import xlogy
 from scipy.stats import poisson
 
@@ -28,7 +29,6 @@ from gdn.likelihood import Array
 from gdn.search.estimate import Estimate
 from gdn.search.tiles import Binned, cut, cut_each
 from gdn.trust.calibration import FitLaw
-from gdn.trust.spectrum import ring_features
 
 Values = NDArray[np.float64]
 
@@ -40,6 +40,12 @@ EXACT_BELOW = 200.0  # mean counts; beyond, the deviance is chi-squared to 1 / (
 BANDS = (0.02, 0.1, 0.2, *np.round(np.arange(0.24, 0.72, 0.04), 2), 0.8, 1.0)
 WIDE = (0.02, 0.2, 0.4, 0.6, 1.0)
 TILE_PIXELS = 2**20  # of tiles whose features are made at a time
+# Of a frame's spectrum, which needs no search, so that its classifier can be taught on thousands of
+# rendered frames, wrong pixel sizes and strange lattices among them
+# (gdn/evaluation/spectrum_law.py):
+EDGES = np.linspace(0.1, 0.9, 41)  # 1/Å: rings as wide as one coefficient of a 50 Å frame
+STRONGEST = 4
+BACKGROUND_ANGSTROM = 3.2  # what varies more slowly is not lattice
 PEAKS = 6  # strongest coefficients of a band
 
 
@@ -203,3 +209,39 @@ def _band_power(white: Values, size: Values, sampling: float, edges: tuple[float
         strongest = np.sort(ring, 1)[:, -PEAKS:] if ring.shape[1] else np.ones((len(power), 1))
         found.append(np.log(strongest.mean(1) + 1e-3))
     return np.stack(found, 1)
+
+
+def ring_features(binned: Binned, sampling_angstrom: float) -> Values:
+    """(2 rings + 2,): of each ring the log of its strongest and of its mean power, in units of the
+    noise's; the log of the noise over the level; the log of the field's side in Å.
+    `sampling_angstrom` of a binned pixel."""
+    counts = binned.counts.astype(np.float64)
+    level = max(float(counts.mean()), 1e-3)
+    sigma = binned.law.deviation(level)
+    rows, columns = counts.shape
+    taper = np.outer(tukey(rows, 0.5), tukey(columns, 0.5))
+    white = (
+        (counts - gaussian_filter(counts, BACKGROUND_ANGSTROM / sampling_angstrom)) / sigma * taper
+    )
+    power = np.abs(np.fft.rfft2(white)) ** 2 / (taper**2).sum()
+    radius = np.hypot(
+        np.fft.fftfreq(rows, sampling_angstrom)[:, None],
+        np.fft.rfftfreq(columns, sampling_angstrom)[None],
+    )
+    ring = np.digitize(radius.ravel(), EDGES) - 1
+    inside = (ring >= 0) & (ring < len(EDGES) - 1)
+    ring, flat = ring[inside], power.ravel()[inside]
+    found = np.zeros((2, len(EDGES) - 1))
+    order = np.lexsort((-flat, ring))
+    ring, flat = ring[order], flat[order]
+    starts = np.searchsorted(ring, np.arange(len(EDGES)))
+    for k, (first, end) in enumerate(itertools.pairwise(starts)):
+        if end > first:
+            # Of n exponential variables the largest is about log n: taken off, so that the field's
+            # size does not show.
+            found[0, k] = np.log(
+                flat[first : first + STRONGEST].mean() / (1 + np.log(end - first)) + 1e-3
+            )
+            found[1, k] = np.log(flat[first:end].mean() + 1e-3)
+    about = [np.log(sigma / level), 0.5 * np.log(rows * columns * sampling_angstrom**2)]
+    return np.concatenate([*found, about])

@@ -26,9 +26,9 @@ from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate, estimate
-from gdn.search.held_out_shares import Recorded, Split
 from gdn.search.progress import Watch
 from gdn.search.settings import SearchSettings
+from gdn.search.thinning import Recorded, Split
 from gdn.search.tiles import Binned
 
 Values = NDArray[np.float64]
