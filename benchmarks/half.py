@@ -30,7 +30,7 @@ from gdn.models import DEFAULT_MODEL, find_model, load_model
 from gdn.restarts import restart_latents
 from gdn.search.bank import BankPart, bank_for, bank_scores
 from gdn.search.denoise_frame import binned_frame, denoise_frame
-from gdn.search.settings import SearchSettings
+from gdn.search.settings import Searcher
 from gdn.search.tiles import Binned, tile_frame
 from gdn.training.export import export_model
 
@@ -113,7 +113,9 @@ def main() -> int:
                     noisy = noise.apply(frame.image, 1)
                     images = [
                         denoise_frame(
-                            noisy, frame.sampling_angstrom, e, bank_for(e, 0, 256), SearchSettings()
+                            noisy,
+                            frame.sampling_angstrom,
+                            Searcher(engine=e, bank=bank_for(e, 0, 256)),
                         ).image
                         for e in (full, narrow)
                     ]

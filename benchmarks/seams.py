@@ -23,7 +23,7 @@ from gdn.frames.resampling import bin_sum, grids_for
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.settings import SearchSettings
+from gdn.search.settings import Searcher, SearchSettings
 from gdn.search.tiles import tile_frame
 
 
@@ -70,9 +70,7 @@ def main() -> None:
                     found = denoise_frame(
                         counts,
                         frame.sampling_angstrom,
-                        engine,
-                        bank,
-                        settings,
+                        Searcher(engine=engine, bank=bank, settings=settings),
                         NoiseModel(kind="poisson"),
                     )
                     grids = grids_for(

@@ -38,7 +38,7 @@ from gdn.frames.resampling import bin_sum
 from gdn.models import AUTO
 from gdn.pipeline.recording import RecordingDenoiser
 from gdn.search.denoise_frame import FrameResult
-from gdn.search.settings import SearchSettings
+from gdn.search.settings import Searcher
 from gdn.simulation.imaging import read_wave, render
 from gdn.simulation.simulate import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
 from gdn.simulation.structures import random_structure
@@ -272,10 +272,7 @@ def _scores(
         found,
         lambda: recorded_frame(noisy, result),
         case.number,
-        engine,
-        bank,
-        SearchSettings(),
-        recording.others,
+        Searcher(engine=engine, bank=bank, others=recording.others),
     )
     scores, mine = held_out_scores(halves, own), halves.mine
     whole = halves.parts.first / np.float32(halves.parts.share)

@@ -18,7 +18,7 @@ from gdn.models import find_model, load_model
 from gdn.restarts import restart_latents
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.settings import SearchSettings
+from gdn.search.settings import Searcher
 
 
 def data(n: int, p: int, alpha: float = 1.0, beta: float = 0.0) -> TileData:
@@ -196,7 +196,7 @@ def test_engines_give_the_same_frame(tiny_model: Path) -> None:
     from conftest import noisy_frame
 
     from gdn.search.denoise_frame import denoise_frame
-    from gdn.search.settings import SearchSettings
+    from gdn.search.settings import Searcher
 
     model = load_model(tiny_model)
     frame = noisy_frame((150, 170)).astype(np.float32)
@@ -204,7 +204,7 @@ def test_engines_give_the_same_frame(tiny_model: Path) -> None:
     for name in ("onnxruntime", "torch"):
         with open_engine(model, name) as engine:
             bank = bank_for(engine, 0, 8, use_cache=False)
-            images.append(denoise_frame(frame, 0.1, engine, bank, SearchSettings()).image)
+            images.append(denoise_frame(frame, 0.1, Searcher(engine=engine, bank=bank)).image)
     error = ((images[0] - images[1]) ** 2).mean()
     assert -10 * np.log10(error) > 60  # dB, data range 1
 
@@ -504,7 +504,7 @@ def test_half_precision_searches_and_single_decides(tiny_model: Path, tiny_half:
             .astype(np.float32)
         )
         images = [
-            denoise_frame(noisy, 0.2, e, bank_for(e, 0, 16), SearchSettings()).image
+            denoise_frame(noisy, 0.2, Searcher(engine=e, bank=bank_for(e, 0, 16))).image
             for e in (full, narrow)
         ]
         assert psnr(images[0] / images[0].max(), images[1] / images[0].max()) > 60

@@ -22,7 +22,7 @@ from gdn.search.all_tiles import in_portions
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import FrameResult, denoise_frame
 from gdn.search.portions import BANK_PIXELS, LEAST_PIXELS, TILE_PIXELS, Portions
-from gdn.search.settings import SearchSettings
+from gdn.search.settings import Searcher, SearchSettings
 from gdn.trust.columns import find_columns
 from gdn.trust.fit import tile_features
 from gdn.trust.spread import pixel_features
@@ -34,7 +34,11 @@ def denoised(settings: SearchSettings | None = None) -> FrameResult:
     frame = noisy_frame((200, 230)).astype(np.float32)
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         return denoise_frame(
-            frame, 0.2, engine, bank_for(engine, 0, 32), settings or SearchSettings()
+            frame,
+            0.2,
+            Searcher(
+                engine=engine, bank=bank_for(engine, 0, 32), settings=settings or SearchSettings()
+            ),
         )
 
 

@@ -29,7 +29,7 @@ from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import denoise_frame
 from gdn.search.held_out_shares import Choice
 from gdn.search.restored import RestorerCandidate, binned_by, binning, restore_frame, restored
-from gdn.search.settings import SearchSettings
+from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded
 from gdn.trust.held_out_score import from_part, recorded_frame
 
@@ -370,9 +370,9 @@ def test_a_result_is_mixed_and_scored_with_all_its_candidates() -> None:
     bank = bank_for(engine, 0, 16, use_cache=False)
     cut = np.ascontiguousarray(frame.image[:430, :440])
     noisy, truth = DEMO_NOISE.apply(cut, 3), Truth(cut)
-    alone = denoise_frame(noisy, frame.sampling_angstrom, engine, bank, SearchSettings())
+    alone = denoise_frame(noisy, frame.sampling_angstrom, Searcher(engine=engine, bank=bank))
     result = denoise_frame(
-        noisy, frame.sampling_angstrom, engine, bank, SearchSettings(), others=[truth]
+        noisy, frame.sampling_angstrom, Searcher(engine=engine, bank=bank, others=[truth])
     )
     assert alone.mixing is None
     assert isinstance(result.mixing, Mixing)
@@ -390,10 +390,7 @@ def test_a_result_is_mixed_and_scored_with_all_its_candidates() -> None:
         result.estimate,
         lambda: recorded_frame(noisy, result),
         0,
-        engine,
-        bank,
-        SearchSettings(),
-        [truth],
+        Searcher(engine=engine, bank=bank, others=[truth]),
     )
     assert truth.asked == [
         2
@@ -412,7 +409,7 @@ def test_a_restorer_of_random_weights_costs_nothing(session: RestorerSession) ->
     noisy = DEMO_NOISE.apply(cut, 5)
     images = [
         denoise_frame(
-            noisy, frame.sampling_angstrom, engine, bank, SearchSettings(), others=others
+            noisy, frame.sampling_angstrom, Searcher(engine=engine, bank=bank, others=others)
         ).image
         for others in ([], [RestorerCandidate(session)])
     ]

@@ -36,7 +36,7 @@ from gdn.search.held_out_shares import choose, shrunk_residual
 from gdn.search.laplace import curvature, laplace, linearise
 from gdn.search.objective import Objective, conjugate_gradients
 from gdn.search.refine import newton, refine, search
-from gdn.search.settings import SearchSettings
+from gdn.search.settings import Searcher, SearchSettings
 from gdn.search.thinning import split
 from gdn.storage import CacheError, evict
 
@@ -386,8 +386,8 @@ def test_a_frame_of_the_generator_comes_back_better_than_a_blur() -> None:
     noisy = RNG.poisson(clean).astype(np.float32)
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         bank = bank_for(engine, 0, 16)
-        found = denoise_frame(noisy, frame.sampling_angstrom, engine, bank, SearchSettings())
-        again = denoise_frame(noisy, frame.sampling_angstrom, engine, bank, SearchSettings())
+        found = denoise_frame(noisy, frame.sampling_angstrom, Searcher(engine=engine, bank=bank))
+        again = denoise_frame(noisy, frame.sampling_angstrom, Searcher(engine=engine, bank=bank))
     np.testing.assert_array_equal(found.image, again.image)
     blurred = max(psnr(clean, gaussian_filter(noisy, s)) for s in (2, 4, 6, 8, 12))
     assert psnr(clean, found.image) > blurred + 1
@@ -408,11 +408,9 @@ def test_a_frame_does_not_depend_on_threads_or_on_the_frames_before_it() -> None
                 denoise_frame(
                     noisy_frame((150, 160), 5).astype(np.float32),
                     0.2,
-                    engine,
-                    bank,
-                    SearchSettings(),
+                    Searcher(engine=engine, bank=bank),
                 )
-            results.append(denoise_frame(frame, 0.2, engine, bank, SearchSettings()))
+            results.append(denoise_frame(frame, 0.2, Searcher(engine=engine, bank=bank)))
     np.testing.assert_array_equal(results[0].image, results[1].image)
     np.testing.assert_array_equal(results[0].raw_spread, results[1].raw_spread)
 

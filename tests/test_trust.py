@@ -25,7 +25,7 @@ from gdn.search.candidates import evaluate, start
 from gdn.search.denoise_frame import FrameResult, denoise_frame
 from gdn.search.held_out_shares import Choice
 from gdn.search.laplace import laplace, sampled_variance
-from gdn.search.settings import SearchSettings
+from gdn.search.settings import Searcher
 from gdn.search.tiles import Binned
 from gdn.trust.atoms import COLUMNS, find_atoms, write_csv
 from gdn.trust.calibration import (
@@ -67,7 +67,9 @@ def running() -> tuple[Engine, Bank, FrameResult, np.ndarray]:
     engine = open_engine(find_model(DEFAULT_MODEL), threads=1)
     bank = bank_for(engine, 0, 16, use_cache=False)
     result = denoise_frame(
-        DEMO_NOISE.apply(frame.image, 3), frame.sampling_angstrom, engine, bank, SearchSettings()
+        DEMO_NOISE.apply(frame.image, 3),
+        frame.sampling_angstrom,
+        Searcher(engine=engine, bank=bank),
     )
     return engine, bank, result, bin_sum(result.noise.electrons(frame.image), result.grids)
 
@@ -341,7 +343,7 @@ def test_verdicts_keep_the_false_discovery_rate() -> None:
     assert len(verdicts(np.zeros(0), 0.05)) == 0
 
 
-def test_sampled_laplace_is_the_exact_one_on_average() -> None:
+def test_sampled_laplace_is_the_exact_one_on_average(monkeypatch: pytest.MonkeyPatch) -> None:
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         from gdn.likelihood import TileData
         from gdn.restarts import restart_latents
@@ -355,7 +357,8 @@ def test_sampled_laplace_is_the_exact_one_on_average() -> None:
         exact = laplace(engine, data, here)[1]
         sampled = sampled_variance(engine, data, here, 48, 0)
         assert sampled.mean() == pytest.approx(exact.mean(), rel=0.35)
-        again = sampled_variance(engine, data, here, 48, 0, batch=5)
+        monkeypatch.setattr("gdn.search.laplace.BATCH", 5)
+        again = sampled_variance(engine, data, here, 48, 0)
         np.testing.assert_allclose(again, sampled, rtol=1e-3, atol=1e-4)
 
 
@@ -393,7 +396,7 @@ def test_a_demo_frame_is_explained_and_noise_of_another_kind_is_not(
     v, u = np.indices((850, 850)) * 0.0612
     soot = 1 + 0.25 * np.cos(2 * np.pi * np.hypot(v - 20, u - 30) / 3.4) * (u > 15)
     counts = RNG.poisson(5 * soot).astype(np.float32)
-    other = denoise_frame(counts, 0.0612, engine, bank, SearchSettings())
+    other = denoise_frame(counts, 0.0612, Searcher(engine=engine, bank=bank))
     bad = explained(other.estimate, SAMPLING, calibration.fit)
     assert bad.p < 0.01
     assert "cannot explain" in bad.words
@@ -403,7 +406,7 @@ def test_held_out_scores_of_a_demo_frame_say_what_is_true(running) -> None:
     engine, bank, result, truth = running
     frame = demo_frames()[0]
     recorded = recorded_frame(DEMO_NOISE.apply(frame.image, 3), result)
-    halves = from_part(result.estimate, lambda: recorded, 0, engine, bank, SearchSettings())
+    halves = from_part(result.estimate, lambda: recorded, 0, Searcher(engine=engine, bank=bank))
     blur, flat = held_out_scores(halves, Expected(5e-4, 1e-4))
     assert (blur.against, flat.against) == ("best blur", "constant")
     assert blur.verdict == flat.verdict == "better"
@@ -443,9 +446,7 @@ def test_judgement_without_a_calibration_says_so(running) -> None:
     trust = judge(
         np.zeros((850, 850), np.float32),
         result,
-        engine,
-        bank,
-        SearchSettings(),
+        Searcher(engine=engine, bank=bank),
         None,
         JudgeSettings(score=False, atoms=True, intervals=(90,)),
     )

@@ -88,7 +88,7 @@ class Options:
         parsed = {
             "noise_model": parse_noise(self.noise),
             "search": settings_for(self.estimate, self.residual, self.laplace),
-            "original": parse_steps(self.original_steps) if original else None,
+            "original": parse_steps(self.original_steps, self.seed) if original else None,
             "judging": JudgeSettings(
                 score=self.score and not original,  # its result cannot be scored
                 atoms=self.atoms,

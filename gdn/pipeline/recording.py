@@ -23,6 +23,7 @@ from gdn.search.denoise_frame import FrameResult, denoise_frame
 from gdn.search.original import original_frame
 from gdn.search.progress import Progress, part_of
 from gdn.search.restored import restore_frame
+from gdn.search.settings import Searcher
 from gdn.trust.calibration import Calibration, calibration_of
 from gdn.trust.judge import Trust, judge, unjudged
 
@@ -89,43 +90,16 @@ class RecordingDenoiser:
             missing = ~np.isfinite(frame)
             frame = filled(frame, missing) if missing.any() else frame
             return original_frame(
-                frame,
-                sampling_angstrom,
-                self.engine,
-                options.seed,
-                options.original,
-                noise,
-                progress,
+                frame, sampling_angstrom, self.engine, options.original, noise, progress
             )
-        assert self.bank is not None
-        return denoise_frame(
-            frame,
-            sampling_angstrom,
-            self.engine,
-            self.bank,
-            options.search,
-            noise,
-            progress,
-            self.others,
-        )
+        return denoise_frame(frame, sampling_angstrom, self._searcher, noise, progress)
 
     def judge(self, frame: Array, result: FrameResult) -> Trust:
         """How far to trust the `result` of a `frame`, by what the options ask for."""
         begun = time.perf_counter()
         if isinstance(self.engine, RestorerSession):
             return unjudged(result)
-        assert self.bank is not None
-        options = self.options
-        trust = judge(
-            frame,
-            result,
-            self.engine,
-            self.bank,
-            options.search,
-            self.calibration,
-            options.judging,
-            self.others,
-        )
+        trust = judge(frame, result, self._searcher, self.calibration, self.options.judging)
         result.seconds["judge"] = round(time.perf_counter() - begun, 4)
         return trust
 
@@ -134,6 +108,18 @@ class RecordingDenoiser:
         """The model's, read once."""
         return (
             None if isinstance(self.engine, RestorerSession) else calibration_of(self.engine.model)
+        )
+
+    @cached_property
+    def _searcher(self) -> Searcher:
+        """Of a generator: what its search works with."""
+        assert not isinstance(self.engine, RestorerSession)
+        assert self.bank is not None
+        return Searcher(
+            engine=self.engine,
+            bank=self.bank,
+            settings=self.options.search,
+            others=self.others,
         )
 
     def search_record(self) -> dict[str, Any]:

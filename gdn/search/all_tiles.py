@@ -10,15 +10,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gdn.engines.base import Engine
 from gdn.likelihood import Array
-from gdn.search.bank import Bank
 from gdn.search.candidates import Candidates, best_of_tiles, propose, propose_from_merged
 from gdn.search.laplace import laplace, sampled_variance
 from gdn.search.portions import PORTIONS
 from gdn.search.progress import Watch
 from gdn.search.refine import EMPTY, search, structure
-from gdn.search.settings import SearchSettings
+from gdn.search.settings import Searcher
 from gdn.search.tiles import Binned, Tiling, merge
 
 Values = NDArray[np.float64]
@@ -147,10 +145,9 @@ def in_portions(
         first = int(index[-1]) + 1
 
 
-def blend_starts(
-    engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, settings: SearchSettings
-) -> Array:
+def blend_starts(searcher: Searcher, binned: Binned, tiling: Tiling) -> Array:
     """The blended image of unrefined starts."""
+    engine, bank, settings = searcher.engine, searcher.bank, searcher.settings
     mixture = Mixture(tiling, settings.temperature, spread=False)
     dose = float(binned.counts.mean())
 
@@ -162,16 +159,10 @@ def blend_starts(
     return mixture.image()
 
 
-def search_tiles(
-    engine: Engine,
-    bank: Bank,
-    binned: Binned,
-    tiling: Tiling,
-    settings: SearchSettings,
-    watch: Watch,
-) -> SearchedTiles:
+def search_tiles(searcher: Searcher, binned: Binned, tiling: Tiling, watch: Watch) -> SearchedTiles:
     """Search every tile; then the encoder sees the blended frame, and its new guesses join each
     tile's candidates, once."""
+    engine, bank, settings = searcher.engine, searcher.bank, searcher.settings
     pool = SearchedTiles(
         mixture=Mixture(
             tiling, 1e-9 if settings.estimate == "map" else settings.temperature, watch.spread
@@ -209,10 +200,9 @@ def search_tiles(
     return pool
 
 
-def laplace_spread(
-    engine: Engine, pool: SearchedTiles, binned: Binned, settings: SearchSettings, seed: int
-) -> Array:
+def laplace_spread(searcher: Searcher, pool: SearchedTiles, binned: Binned) -> Array:
     """Standard deviation within each tile's best restart, by the Laplace approximation, blended."""
+    engine, settings, seed = searcher.engine, searcher.settings, searcher.bank.seed
     tiling, best = pool.mixture.tiling, pool.best
     assert best is not None  # every frame has a tile, every tile a candidate
     variance = np.zeros((len(tiling.corners), tiling.patch, tiling.patch), np.float32)

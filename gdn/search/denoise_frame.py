@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,12 +14,11 @@ from gdn.frames.examined import examined
 from gdn.frames.noise import NoiseModel, noise_of
 from gdn.frames.resampling import Grids, bin_sum, grids_for, unbin
 from gdn.likelihood import Array, NoiseLaw
-from gdn.search.band_mixture import OWN, Candidate, Mixing
-from gdn.search.bank import Bank
+from gdn.search.band_mixture import OWN, Mixing
 from gdn.search.estimate import Estimate, estimate
 from gdn.search.held_out_shares import Choice
 from gdn.search.progress import Clock, Progress, Watch
-from gdn.search.settings import SearchSettings
+from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded
 from gdn.search.tiles import Binned
 
@@ -63,15 +61,13 @@ class FrameResult:
 def denoise_frame(
     frame: Array,
     sampling_angstrom: float,
-    engine: Engine,
-    bank: Bank,
-    settings: SearchSettings,
+    searcher: Searcher,
     noise: NoiseModel | None = None,
     progress: Progress = lambda share: None,
-    others: Sequence[Candidate] = (),
 ) -> FrameResult:
-    """Denoise one frame (rows, columns) float32, mixed with `others`, weighted on held-out counts.
-    Raises ValueError where the noise model contradicts it."""
+    """Denoise one frame (rows, columns) float32. Raises ValueError where the noise model
+    contradicts it."""
+    engine = searcher.engine
     watch = Watch(Clock(), progress)
     defects, whole, model = examined(frame, noise)
     electrons = model.electrons(whole)
@@ -86,7 +82,7 @@ def denoise_frame(
     watch.clock.mark("prepare")
     recorded = Recorded(electrons, law, grids)
     binned = Binned(counts, law.of_sum(area), valid)
-    found = estimate(binned, engine, bank, settings, watch, recorded, others)
+    found = estimate(binned, searcher, watch, recorded)
     result = model.units(unbin(found.image, grids) / area)
     doubt = np.maximum(unbin(found.raw_spread, grids), 0) / area * model.gain
     watch.clock.mark("assemble")

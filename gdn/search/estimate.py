@@ -12,14 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gdn.engines.base import Engine
 from gdn.likelihood import Array
 from gdn.search.all_tiles import SearchedTiles, blend_starts, laplace_spread, search_tiles
 from gdn.search.band_mixture import OWN, Candidate, Mixing, choose_mixing, mixed
-from gdn.search.bank import Bank
 from gdn.search.held_out_shares import Choice, choose, plain_filter, shrunk_residual
 from gdn.search.progress import Watch
-from gdn.search.settings import SearchSettings
+from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded, Split, split
 from gdn.search.tiles import Binned, Tiling, tile_frame
 
@@ -108,28 +106,24 @@ class Estimate:
 
 def estimate(
     binned: Binned,
-    engine: Engine,
-    bank: Bank,
-    settings: SearchSettings,
+    searcher: Searcher,
     watch: Watch | None = None,
     recorded: Recorded | None = None,
-    others: Sequence[Candidate] = (),
-    theirs: Sequence[Array] | None = None,
+    known: Sequence[Array] | None = None,
 ) -> Estimate:
     """Search every tile of a binned frame, blend, and add what counts held out let through: those
-    `recorded`, or, where there are none, the binned ones. `others` are candidates of a mixture,
-    which work on `recorded` counts; `theirs`: the images that they make of those, where they are
-    known already."""
-    watch = watch or Watch()
-    patch = engine.model.card.patch
+    `recorded`, or, where there are none, the binned ones. The other candidates of a mixture work on
+    `recorded` counts; `known`: the images that they make of those, where they are there already."""
+    watch, settings = watch or Watch(), searcher.settings
+    patch = searcher.engine.model.card.patch
     tiling = tile_frame(
         (binned.counts.shape[0], binned.counts.shape[1]), patch, settings.stride or patch // 2
     )
-    pool = search_tiles(engine, bank, binned, tiling, settings, watch)
+    pool = search_tiles(searcher, binned, tiling, watch)
     spread_within = (
         np.zeros_like(binned.counts)
         if settings.laplace == "none"
-        else laplace_spread(engine, pool, binned, settings, bank.seed)
+        else laplace_spread(searcher, pool, binned)
     )
     watch.clock.mark("laplace")
     image, spread = pool.mixture.image_and_spread()
@@ -137,7 +131,7 @@ def estimate(
     del pool
     choice, mixing, thinned = Choice(threshold=np.inf), None, None
     if settings.residual:
-        choice, mixing, thinned = _choose(engine, bank, binned, tiling, settings, recorded, others)
+        choice, mixing, thinned = _choose(searcher, binned, tiling, recorded)
     # What has no weight in a mixture need not make its image of all counts.
     used = (
         np.any(mixing.weights > 0, axis=0).tolist() if mixing is not None and mixing.changed else []
@@ -151,9 +145,9 @@ def estimate(
     watch.clock.mark("beyond")
     result = None
     if mixing is not None and used and recorded is not None:
-        theirs = theirs or [
+        theirs = known or [
             other(recorded) if its else image
-            for other, its in zip(others, used[len(OWN) :], strict=True)
+            for other, its in zip(searcher.others, used[len(OWN) :], strict=True)
         ]
         images = [image + residual, filtered, *theirs]
         result = Mixed(*mixed(images, mixing, recorded.grids.binned_sampling), mixing)
@@ -176,13 +170,13 @@ def estimate(
 
 
 def _tile_fit(pool: SearchedTiles) -> TileFit:
-    found = pool.best
-    assert found is not None  # every frame has a tile, every tile a candidate
-    energy = 0.5 * (found.z.astype(np.float64) ** 2).sum(1)
-    dose = np.exp(found.nuisance[:, 0].astype(np.float64))
-    share = float(found.from_bank.mean())
+    best = pool.best
+    assert best is not None  # every frame has a tile, every tile a candidate
+    energy = 0.5 * (best.z.astype(np.float64) ** 2).sum(1)
+    dose = np.exp(best.nuisance[:, 0].astype(np.float64))
+    share = float(best.from_bank.mean())
     return TileFit(
-        objective=found.objective,
+        objective=best.objective,
         energy=energy,
         dose=dose,
         objectives=np.concatenate(pool.objectives),
@@ -192,29 +186,24 @@ def _tile_fit(pool: SearchedTiles) -> TileFit:
 
 
 def _choose(
-    engine: Engine,
-    bank: Bank,
-    binned: Binned,
-    tiling: Tiling,
-    settings: SearchSettings,
-    recorded: Recorded | None,
-    others: Sequence[Candidate],
+    searcher: Searcher, binned: Binned, tiling: Tiling, recorded: Recorded | None
 ) -> tuple[Choice, Mixing | None, Thinned | None]:
     """Amounts of residual and plain filter, and the weights of other candidates, chosen with the
     encoder's image of thinned counts."""
+    seed, settings, others = searcher.bank.seed, searcher.settings, searcher.others
     if recorded is None:
-        parts, first = split(binned.counts, binned.law, bank.seed), None
+        parts, first = split(binned.counts, binned.law, seed), None
     else:
-        parts, first = recorded.split(bank.seed)
+        parts, first = recorded.split(seed)
     quick = replace(settings, symmetries=min(4, settings.symmetries), brief_candidates=0)
-    guess = blend_starts(engine, bank, Binned(parts.first, parts.law, binned.valid), tiling, quick)
+    guess = blend_starts(
+        replace(searcher, settings=quick), Binned(parts.first, parts.law, binned.valid), tiling
+    )
     choice, *own = choose(parts, guess)
     if first is None:
         return choice, None, None
     theirs = [other(first) for other in others]
-    thinned = Thinned(
-        seed=bank.seed, parts=parts, recorded=first, others=tuple(others), images=theirs
-    )
+    thinned = Thinned(seed=seed, parts=parts, recorded=first, others=tuple(others), images=theirs)
     if not others:
         return choice, None, thinned
     names = (*OWN, *(other.name for other in others))

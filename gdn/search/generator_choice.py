@@ -22,7 +22,7 @@ from gdn.likelihood import Array
 from gdn.search.all_tiles import blend_starts
 from gdn.search.bank import Bank
 from gdn.search.held_out_shares import MARGIN, explained_nats
-from gdn.search.settings import SearchSettings
+from gdn.search.settings import Searcher, SearchSettings
 from gdn.search.thinning import Recorded, Split
 from gdn.search.tiles import Binned, tile_frame
 
@@ -35,9 +35,8 @@ def held_out_nats(parts: Split, engine: Engine, bank: Bank, settings: SearchSett
         (parts.first.shape[0], parts.first.shape[1]), patch, settings.stride or patch // 2
     )
     quick = replace(settings, symmetries=1, brief_candidates=0)
-    return explained_nats(
-        parts, blend_starts(engine, bank, Binned(parts.first, parts.law), tiling, quick)
-    )
+    searcher = Searcher(engine=engine, bank=bank, settings=quick)
+    return explained_nats(parts, blend_starts(searcher, Binned(parts.first, parts.law), tiling))
 
 
 @one_blas_thread()

@@ -25,6 +25,7 @@ from gdn.search.objective import PRIOR_SIGMA, Objective, conjugate_gradients
 
 # of conjugate gradients: beyond them come directions that the prior alone decides
 SAMPLE_ITERATIONS = 8
+BATCH = 32  # draws made together
 
 Matrix = NDArray[np.float64]
 
@@ -74,7 +75,6 @@ def sampled_variance(
     candidates: Candidates,
     samples: int,
     seed: int,
-    batch: int = 32,
     first_tile: int = 0,
 ) -> Array:
     """Variance of the mean (n, h, w), electrons^2, as the tiles lie, for candidates: the mean
@@ -86,8 +86,8 @@ def sampled_variance(
     rows = np.repeat(np.arange(len(candidates.z)), samples)
     numbers = np.tile(np.arange(samples), len(candidates.z))
     total = np.zeros((len(candidates.z), *data.counts.shape[1:]), np.float32)
-    for first in range(0, len(rows), batch):
-        row, number = rows[first : first + batch], numbers[first : first + batch]
+    for first in range(0, len(rows), BATCH):
+        row, number = rows[first : first + BATCH], numbers[first : first + BATCH]
         part = candidates.take(row)
         turned = turn_tiles(data, part.tile, part.symmetry)
         draws = _draw(engine, turned, part, part.tile + first_tile, number, seed)

@@ -1,12 +1,16 @@
-"""The settings of the search."""
+"""What a search works with: its settings, and the generator and the candidates it has."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
 
+from gdn.engines.base import Engine
 from gdn.errors import InputError
 from gdn.models.graphs import STEP_ITERATIONS
+from gdn.search.band_mixture import Candidate
+from gdn.search.bank import Bank
 
 SYMMETRIES = 8  # of the square
 Laplace = Literal["none", "sampled", "exact"]
@@ -33,6 +37,17 @@ class SearchSettings:
     estimate: Literal["mean", "map"] = "mean"
     laplace: Laplace = "none"  # each tile's variance around its best restart, in the raw spread
     laplace_samples: int = 2  # four tiles overlap in a pixel, and the spread is smooth
+
+
+@dataclass(frozen=True, kw_only=True)
+class Searcher:
+    """A generator's `engine` and `bank`, the `settings`, and the `others` that are mixed with the
+    generator's image, weighted on held-out counts."""
+
+    engine: Engine
+    bank: Bank
+    settings: SearchSettings = field(default_factory=SearchSettings)
+    others: Sequence[Candidate] = ()
 
 
 def settings_for(estimate: str, residual: bool = True, laplace: str = "none") -> SearchSettings:

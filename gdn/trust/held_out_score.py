@@ -19,15 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from gdn.engines.base import Engine
 from gdn.frames.bad_pixels import filled
 from gdn.likelihood import FLOOR, Array, strips
-from gdn.search.band_mixture import Candidate
-from gdn.search.bank import Bank
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate, estimate
 from gdn.search.progress import Watch
-from gdn.search.settings import SearchSettings
+from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded, Split
 from gdn.search.tiles import Binned
 
@@ -275,10 +272,7 @@ def from_part(
     found: Estimate,
     recorded: Callable[[], Recorded],
     seed: int,
-    engine: Engine,
-    bank: Bank,
-    settings: SearchSettings,
-    others: Sequence[Candidate] = (),
+    searcher: Searcher,
 ) -> Halves:
     """Run gdn on one part of the counts, with all candidates of the mixture. Where the estimate was
     chosen by the same parts, those and the candidates' images of the first are there already; else
@@ -288,10 +282,10 @@ def from_part(
         parts, again = recorded().split(seed)
     else:
         parts, again = known.parts, known.recorded
-        theirs = known.images if known.others == tuple(others) else None
+        theirs = known.images if known.others == tuple(searcher.others) else None
     first = Binned(parts.first, parts.law, found.binned.valid)
-    quiet, search = Watch(spread=False), replace(settings, laplace="none")
-    image = estimate(first, engine, bank, search, quiet, again, others, theirs).image
+    plain = replace(searcher, settings=replace(searcher.settings, laplace="none"))
+    image = estimate(first, plain, Watch(spread=False), again, theirs).image
     return Halves(parts, image / np.float32(parts.share))
 
 

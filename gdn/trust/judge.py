@@ -3,21 +3,17 @@ warnings in words."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from gdn.blas import one_blas_thread
-from gdn.engines.base import Engine
 from gdn.errors import InputError
 from gdn.likelihood import Array
-from gdn.search.band_mixture import Candidate
-from gdn.search.bank import Bank
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate
-from gdn.search.settings import SearchSettings
+from gdn.search.settings import Searcher, SearchSettings
 from gdn.trust.atoms import RATE, Atoms, find_atoms
 from gdn.trust.calibration import LEVELS, Calibration
 from gdn.trust.fit import REFUSED, Explained, explained
@@ -120,22 +116,19 @@ def unjudged(result: FrameResult) -> Trust:
 def judge(
     frame: Array,
     result: FrameResult,
-    engine: Engine,
-    bank: Bank,
-    search: SearchSettings,
+    searcher: Searcher,
     calibration: Calibration | None,
     settings: JudgeSettings,
-    others: Sequence[Candidate] = (),
 ) -> Trust:
-    """Judge the result of a `frame` (rows, columns), as recorded; `others` as `denoise_frame` was
-    given them.
+    """Judge the result of a `frame` (rows, columns), as recorded; `searcher` as `denoise_frame` was
+    given it.
 
     The calibration holds for the default estimate; others keep the raw spread.
     """
     found = result.estimate
     if found is None:
         return unjudged(result)
-    law = calibration if search.estimate == "mean" else None
+    law = calibration if searcher.settings.estimate == "mean" else None
     spread = spread_of(found, law)
     own = expected_error(spread.one, found.dose, law)
     sampling = float(np.mean(result.grids.binned_sampling))
@@ -146,22 +139,14 @@ def judge(
     del spread  # of a large frame a few hundred megabytes, and another search is to come
     scores = []
     if settings.score:
-        halves = from_part(
-            found,
-            lambda: recorded_frame(frame, result),
-            settings.seed,
-            engine,
-            bank,
-            search,
-            others,
-        )
+        halves = from_part(found, lambda: recorded_frame(frame, result), settings.seed, searcher)
         scores = held_out_scores(halves, own)
     atoms = (
         find_atoms(found, result.grids, law.columns, settings.rate)
         if settings.atoms and law
         else None
     )
-    warnings = [*result.warnings, *_words(law, search, fit, scores, settings)]
+    warnings = [*result.warnings, *_words(law, searcher.settings, fit, scores, settings)]
     return Trust(
         spread=one,
         intervals=levels,
