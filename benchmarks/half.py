@@ -29,7 +29,7 @@ from gdn.generator.loading import networks_of_model
 from gdn.models import DEFAULT_MODEL, find_model, load_model
 from gdn.restarts import restart_latents
 from gdn.search.bank import BankPart, bank_for, bank_scores
-from gdn.search.denoise_frame import binned_frame, denoise_frame
+from gdn.search.denoise_frame import bin_frame, denoise_frame
 from gdn.search.settings import Searcher
 from gdn.search.tiles import Binned, tile_frame
 from gdn.training.export import export_model
@@ -54,7 +54,7 @@ def ranking(
     same, shared, tiles = 0, 0.0, 0
     patch = full.model.card.patch
     for frame in frames:
-        model, grids, counts = binned_frame(
+        model, grids, counts = bin_frame(
             noise.apply(frame.image, 1), frame.sampling_angstrom, full, None
         )
         tiling = tile_frame((counts.shape[0], counts.shape[1]), patch, patch // 2)

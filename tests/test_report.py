@@ -83,7 +83,7 @@ def _frame(side: int, p: float = 0.4) -> tuple[np.ndarray, FrameResult, Trust]:
     )
     columns = find_columns(image / 19, 0.4)
     one = np.ones(len(columns))
-    evidence = Evidence(one, one, one, one, one)
+    evidence = Evidence(nats=one, information=one, doubt=one, relative=one, amplitude=one)
     verdict = np.resize(np.array(["present", "cannot tell", "absent"]), len(columns))
     atoms = Atoms(
         yx_px=columns.yx / 0.0612,

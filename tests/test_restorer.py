@@ -24,14 +24,14 @@ from gdn.models import ModelError, RestorerModel, find_model, load_any, load_mod
 from gdn.pipeline.denoiser import Denoiser
 from gdn.pipeline.open_models import beside_restorer
 from gdn.pipeline.options import Options
-from gdn.search.band_mixture import CENTRES, Mixing, bands, choose_mixing, mixed
+from gdn.search.band_mixture import CENTRES, Mixing, bands, choose_mixing, mix_images
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import denoise_frame
 from gdn.search.held_out_shares import Choice
-from gdn.search.restored import RestorerCandidate, binned_by, binning, restore_frame, restored
+from gdn.search.restored import RestorerCandidate, bin_by, binning, restore_counts, restore_frame
 from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded
-from gdn.trust.held_out_score import from_part, recorded_frame
+from gdn.trust.held_out_score import denoise_part, recover_recorded
 
 pytestmark = needs_training
 SAMPLING = (0.4, 0.4)
@@ -236,18 +236,18 @@ def test_no_seams_between_windows(restorer: Path) -> None:
 def test_frames_are_binned_by_the_nearest_whole_number() -> None:
     assert [binning(s, 0.35) for s in (0.0612, 0.09, 0.2, 0.25, 0.35, 0.6)] == [6, 4, 2, 1, 1, 1]
     image = np.arange(20, dtype=np.uint8).reshape(4, 5)
-    assert binned_by(image, 2).shape == (2, 3)
-    assert binned_by(image, 2)[0, 0] == image[:2, :2].sum()
+    assert bin_by(image, 2).shape == (2, 3)
+    assert bin_by(image, 2)[0, 0] == image[:2, :2].sum()
 
 
 def test_a_restored_frame_lies_on_its_own_grid(session: RestorerSession) -> None:
     """A network of no weight in its last layer gives the mean; the image keeps size, place and
     units."""
     frame = np.random.default_rng(2).poisson(3.0, (101, 87)).astype(np.uint8)
-    image = restored(frame, 0.0612, session)
+    image = restore_counts(frame, 0.0612, session)
     assert image.shape == frame.shape
     assert image.mean() == pytest.approx(frame.mean(), rel=0.2)
-    np.testing.assert_array_equal(image, restored(frame.astype(np.float32), 0.0612, session))
+    np.testing.assert_array_equal(image, restore_counts(frame.astype(np.float32), 0.0612, session))
     result = restore_frame(frame.astype(np.float32) * 7, 0.0612, session)
     assert result.estimate is None
     assert (result.raw_spread >= 0).all()
@@ -286,7 +286,7 @@ def test_the_truth_gets_the_weight() -> None:
     mixing = choose_mixing(parts, images, NAMES, Choice(), SAMPLING)
     assert mixing.changed
     assert mixing.share("restore") > 0.9
-    image, apart = mixed([im / 0.75 for im in images], mixing, SAMPLING)
+    image, apart = mix_images([im / 0.75 for im in images], mixing, SAMPLING)
     assert np.square(image - clean).mean() < 0.05 * np.square(3 * wrong).mean()
     assert apart.min() >= 0
     record = mixing.record()
@@ -311,7 +311,7 @@ def test_each_band_takes_its_own_candidate() -> None:
         0.75 * gaussian_filter(whole, 4),
     ]
     mixing = choose_mixing(parts, images, NAMES, Choice(), SAMPLING)
-    image, _ = mixed([im / 0.75 for im in images], mixing, SAMPLING)
+    image, _ = mix_images([im / 0.75 for im in images], mixing, SAMPLING)
     errors = [np.square(im / 0.75 - whole).mean() for im in images]
     assert np.square(image - whole).mean() < 0.5 * min(errors)
 
@@ -328,7 +328,7 @@ def test_garbage_changes_nothing(seed: int) -> None:
         0.75 * np.random.default_rng(seed).permuted(clean),
     ]
     mixing = choose_mixing(parts, images, NAMES, Choice(), SAMPLING)
-    image, _ = mixed([im / 0.75 for im in images], mixing, SAMPLING)
+    image, _ = mix_images([im / 0.75 for im in images], mixing, SAMPLING)
     before, after = (float(np.square(im - clean).mean()) for im in (good, image))
     assert 10 * np.log10(after / before) < 0.05
     assert mixing.share("restore") < 0.1
@@ -386,9 +386,9 @@ def test_a_result_is_mixed_and_scored_with_all_its_candidates() -> None:
     np.testing.assert_array_equal(result.estimate.added, alone.estimate.added)
     assert (result.estimate.raw_spread >= alone.estimate.raw_spread).all()
     truth.asked.clear()
-    halves = from_part(
+    halves = denoise_part(
         result.estimate,
-        lambda: recorded_frame(noisy, result),
+        lambda: recover_recorded(noisy, result),
         0,
         Searcher(engine=engine, bank=bank, others=[truth]),
     )

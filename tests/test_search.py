@@ -32,7 +32,7 @@ from gdn.search.candidates import (
     turn_tiles,
 )
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.held_out_shares import choose, shrunk_residual
+from gdn.search.held_out_shares import choose, shrink_residual
 from gdn.search.laplace import curvature, laplace, linearise
 from gdn.search.objective import Objective, conjugate_gradients
 from gdn.search.refine import newton, refine, search
@@ -329,17 +329,17 @@ def test_weights_sum_to_one_and_prefer_the_better() -> None:
 def test_residual_of_pure_noise_is_almost_nothing_and_a_signal_survives() -> None:
     noise = RNG.standard_normal((130, 130)).astype(np.float32)
     sigma = np.ones_like(noise)
-    assert shrunk_residual(noise, sigma).std() < 0.1
+    assert shrink_residual(noise, sigma).std() < 0.1
     y, x = np.indices(noise.shape)
     wave = np.cos(2 * np.pi * (x + y) / 9).astype(np.float32)
-    found = shrunk_residual(wave + noise, sigma)
+    found = shrink_residual(wave + noise, sigma)
     assert ((found - wave) ** 2).mean() < 0.1 * (wave**2).mean()
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (31, 90), (40, 33)])
 def test_residual_of_small_frames(shape: tuple[int, int]) -> None:
     noise = RNG.standard_normal(shape).astype(np.float32)
-    found = shrunk_residual(noise, np.ones_like(noise))
+    found = shrink_residual(noise, np.ones_like(noise))
     assert found.shape == shape
     assert np.isfinite(found).all()
 

@@ -40,19 +40,19 @@ from gdn.trust.calibration import (
     conformal_p,
 )
 from gdn.trust.columns import Columns, find_columns, lattice_sites, without
-from gdn.trust.evidence import Evidence, verdicts, weigh
-from gdn.trust.fit import deviance_moments, explained, misfit, names, ring_features
+from gdn.trust.evidence import Evidence, decide_verdicts, weigh
+from gdn.trust.fit import deviance_moments, explain_counts, measure_misfit, measure_rings, names
 from gdn.trust.held_out_score import (
     Comparison,
     Expected,
     HeldOut,
-    frame_to_frame,
-    from_part,
-    held_out_scores,
-    pooled,
-    recorded_frame,
+    denoise_part,
+    pool_comparisons,
+    recover_recorded,
+    score_held_out,
+    score_on_following,
 )
-from gdn.trust.judge import JudgeSettings, expected_error, judge, next_frame
+from gdn.trust.judge import JudgeSettings, expect_error, judge, next_frame
 from gdn.trust.spread import spread_of
 
 RNG = np.random.default_rng(5)
@@ -85,7 +85,7 @@ def calibration() -> Calibration:
 def test_moments_of_the_deviance_at_low_counts(mean: float) -> None:
     counts = RNG.poisson(mean, (400, 400)).astype(np.float32)
     expected, variance = deviance_moments(np.full(counts.shape, mean))
-    over, _ = misfit(np.full_like(counts, mean), counts, Binned(counts, POISSON))
+    over, _ = measure_misfit(np.full_like(counts, mean), counts, Binned(counts, POISSON))
     error = np.sqrt(variance.mean() / counts.size)
     assert abs(over.mean()) < 4 * error + 1e-3 * expected.mean()
     assert over.var() == pytest.approx(variance.mean(), rel=0.05)
@@ -97,7 +97,7 @@ def test_pearson_moments_of_poisson_gaussian_noise() -> None:
         RNG.poisson(4.0, binned.counts.shape)
         + np.sqrt(2.0) * RNG.standard_normal(binned.counts.shape)
     ).astype(np.float32)
-    over, variance = misfit(np.full_like(counts, 4.0), counts, binned)
+    over, variance = measure_misfit(np.full_like(counts, 4.0), counts, binned)
     assert abs(over.mean()) < 0.03
     assert over.var() == pytest.approx(variance.mean(), rel=0.05)
 
@@ -143,7 +143,7 @@ def test_a_wrong_pixel_size_shows_in_the_spectrum(demo_wave: Path) -> None:
     odds = []
     for factor in (1.0, 1.3, 1 / 1.3):
         grids = grids_for((850, 850), frame.sampling_angstrom * factor, SAMPLING)
-        rings = ring_features(
+        rings = measure_rings(
             Binned(bin_sum(counts, grids), POISSON), float(np.mean(grids.binned_sampling))
         )
         odds.append(float(law.fit.spectrum.odds(rings[None])[0]))
@@ -154,7 +154,7 @@ def test_rings_of_pure_noise_do_not_depend_on_the_field() -> None:
     means = []
     for side in (70, 140):
         rings = [
-            ring_features(
+            measure_rings(
                 Binned(RNG.poisson(20, (side, side)).astype(np.float32), POISSON), SAMPLING
             )
             for _ in range(20)
@@ -219,7 +219,7 @@ def test_parts_of_a_frame_are_independent_on_the_generators_grid() -> None:
     products = []
     for seed in range(12):
         counts = np.random.default_rng(seed).poisson(2.0, (300, 300)).astype(np.float32)
-        parts, again = recorded_frame(counts, _bare_result(grids)).split(seed)
+        parts, again = recover_recorded(counts, _bare_result(grids)).split(seed)
         # The first part is a frame of its own: thinned again, its parts are independent too.
         twice = again.split(seed)[0]
         c, d = twice.first - twice.first.mean(), twice.second - twice.second.mean()
@@ -264,11 +264,11 @@ def test_verdicts_and_pooling_of_comparisons() -> None:
     assert replace(bright, measured_error=2e-3).own == 1e-3
     assert replace(c, difference=-3e-3).verdict == "worse"
     assert replace(c, difference=1e-3).verdict == "not resolved"
-    both = pooled([c, replace(c, difference=1e-3)])
+    both = pool_comparisons([c, replace(c, difference=1e-3)])
     assert both.difference == pytest.approx(2e-3)
     assert both.error == pytest.approx(1e-3 / np.sqrt(2))
     with pytest.raises(ValueError, match="no comparison"):
-        pooled([])
+        pool_comparisons([])
 
 
 def _lattice(
@@ -335,12 +335,12 @@ def test_evidence_is_half_the_information_either_way() -> None:
 def test_verdicts_keep_the_false_discovery_rate() -> None:
     probability = RNG.beta(0.4, 0.4, 4000)
     there = RNG.uniform(size=4000) < probability
-    called = verdicts(probability, 0.05)
+    called = decide_verdicts(probability, 0.05)
     assert 0.02 < 1 - there[called == "present"].mean() < 0.07
     assert there[called == "absent"].mean() < 0.07
     assert (called == "cannot tell").mean() > 0.1
-    assert (verdicts(np.full(5, 0.6), 0.05) == "cannot tell").all()
-    assert len(verdicts(np.zeros(0), 0.05)) == 0
+    assert (decide_verdicts(np.full(5, 0.6), 0.05) == "cannot tell").all()
+    assert len(decide_verdicts(np.zeros(0), 0.05)) == 0
 
 
 def test_sampled_laplace_is_the_exact_one_on_average(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,7 +377,7 @@ def test_intervals_of_a_demo_frame_hold_the_truth(running, calibration: Calibrat
     error = np.sqrt(((result.estimate.image - truth) ** 2).mean()) / result.estimate.dose
     assert (
         0.6
-        < error / expected_error(spread.one, result.estimate.dose, calibration).square ** 0.5
+        < error / expect_error(spread.one, result.estimate.dose, calibration).square ** 0.5
         < 1.6
     )
     raw = spread_of(result.estimate, None)
@@ -389,7 +389,7 @@ def test_a_demo_frame_is_explained_and_noise_of_another_kind_is_not(
     running, calibration: Calibration
 ) -> None:
     engine, bank, result, _ = running
-    fit = explained(result.estimate, SAMPLING, calibration.fit)
+    fit = explain_counts(result.estimate, SAMPLING, calibration.fit)
     assert fit.p > 0.01
     assert "explains this frame" in fit.words
     assert len(fit.tiles) == result.tiles
@@ -397,7 +397,7 @@ def test_a_demo_frame_is_explained_and_noise_of_another_kind_is_not(
     soot = 1 + 0.25 * np.cos(2 * np.pi * np.hypot(v - 20, u - 30) / 3.4) * (u > 15)
     counts = RNG.poisson(5 * soot).astype(np.float32)
     other = denoise_frame(counts, 0.0612, Searcher(engine=engine, bank=bank))
-    bad = explained(other.estimate, SAMPLING, calibration.fit)
+    bad = explain_counts(other.estimate, SAMPLING, calibration.fit)
     assert bad.p < 0.01
     assert "cannot explain" in bad.words
 
@@ -405,14 +405,14 @@ def test_a_demo_frame_is_explained_and_noise_of_another_kind_is_not(
 def test_held_out_scores_of_a_demo_frame_say_what_is_true(running) -> None:
     engine, bank, result, truth = running
     frame = demo_frames()[0]
-    recorded = recorded_frame(DEMO_NOISE.apply(frame.image, 3), result)
-    halves = from_part(result.estimate, lambda: recorded, 0, Searcher(engine=engine, bank=bank))
-    blur, flat = held_out_scores(halves, Expected(5e-4, 1e-4))
+    recorded = recover_recorded(DEMO_NOISE.apply(frame.image, 3), result)
+    halves = denoise_part(result.estimate, lambda: recorded, 0, Searcher(engine=engine, bank=bank))
+    blur, flat = score_held_out(halves, Expected(5e-4, 1e-4))
     assert (blur.against, flat.against) == ("best blur", "constant")
     assert blur.verdict == flat.verdict == "better"
     # The next frame of the same object: fresh counts of the same truth.
     following = Binned(RNG.poisson(truth).astype(np.float32), POISSON)
-    assert {c.verdict for c in frame_to_frame(result.estimate, following, Expected(5e-4))} == {
+    assert {c.verdict for c in score_on_following(result.estimate, following, Expected(5e-4))} == {
         "better"
     }
     smaller = replace(result.estimate, binned=Binned(truth[:50], POISSON))
@@ -524,7 +524,10 @@ def _made_up(structure: int, rng: np.random.Generator) -> Observation:
         one = np.ones(n)
         columns = Columns(np.zeros((n, 2)), one, 0.5 * one, np.full(n, drawn))
         return Judged(
-            columns, Evidence(nats, 4 * one, 0.1 * one, one, one), true, rng.rayleigh(0.05, n)
+            columns,
+            Evidence(nats=nats, information=4 * one, doubt=0.1 * one, relative=one, amplitude=one),
+            true,
+            rng.rayleigh(0.05, n),
         )
 
     return Observation(

@@ -158,8 +158,8 @@ class OnnxRuntimeEngine(GraphEngine):
         typed = {k: np.asarray(v, dtype=kind, order="C") for k, v in feed.items()}
 
         def run_chunk(chunk: dict[str, Array]) -> list[Array]:
-            found = _checked(lambda: session.run(outputs, chunk), min(n, CHUNK))
-            return [np.asarray(output, dtype=np.float32) for output in found]
+            results = _checked(lambda: session.run(outputs, chunk), min(n, CHUNK))
+            return [np.asarray(output, dtype=np.float32) for output in results]
 
         if n <= CHUNK:
             return [run_chunk(typed)]

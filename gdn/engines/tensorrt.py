@@ -53,7 +53,9 @@ def key_of(model: Model, graph: Graph, onnx: bytes, library: Library, device: De
     )
 
 
-def built_plan(model: Model, graph: Graph, library: Library, device: Device | None) -> bytes:
+def find_or_build_plan(
+    model: Model, graph: Graph, library: Library, device: Device | None
+) -> bytes:
     """The plan of a graph for `device`, from the cache or built into it; without a device built and
     not kept."""
     onnx = onnx_bytes(model, graph)
@@ -91,7 +93,7 @@ class TensorRTEngine(GraphEngine):
         self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
     ) -> list[list[Array]]:
         if graph not in self._runners:
-            plan = built_plan(self.model, graph, self._library, self._opened)
+            plan = find_or_build_plan(self.model, graph, self._library, self._opened)
             self._runners[graph] = Runner(graph, plan, self._library, self._opened)
         n, most = len(next(iter(feed.values()))), MOST[kind_of(graph)]
         return [

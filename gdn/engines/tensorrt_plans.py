@@ -71,19 +71,19 @@ def installed_libraries() -> list[str]:
 
 def load_library(name: str | None = None) -> Library:
     """A library by name, or the first that is installed. Raises EngineError."""
-    found = [name] if name else installed_libraries()
-    if not found:
+    names = [name] if name else installed_libraries()
+    if not names:
         raise EngineError(
             "no TensorRT here; pip install 'gdn[tensorrt-rtx]' (RTX cards) or "
             "'gdn[tensorrt]', or another engine"
         )
     try:
-        module = importlib.import_module(found[0])
+        module = importlib.import_module(names[0])
     except Exception as error:  # its own package raises what it likes where libraries are missing
         raise EngineError(
-            f"{found[0]} cannot be imported ({' '.join(str(error).split())[:160]})"
+            f"{names[0]} cannot be imported ({' '.join(str(error).split())[:160]})"
         ) from None
-    return Library(found[0], str(module.__version__), module)
+    return Library(names[0], str(module.__version__), module)
 
 
 def profiles_of(graph: Graph) -> list[Profile]:

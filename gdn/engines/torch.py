@@ -64,11 +64,11 @@ class TorchEngine(GraphEngine):
         try:
             tensors = [self._tensor(graph, name, a) for name, a in feed.items()]
             with torch_threads(self._threads):
-                found = self._graphs[kind_of(graph)](*tensors)
+                results = self._graphs[kind_of(graph)](*tensors)
             named = dict(
                 zip(
                     OUTPUTS[kind_of(graph)],
-                    found if isinstance(found, tuple) else (found,),
+                    results if isinstance(results, tuple) else (results,),
                     strict=True,
                 )
             )

@@ -47,13 +47,13 @@ class FileSettings:
 
     def key(self, source: Path, recording: RecordingDenoiser) -> str:
         """Hash of all that determines the results of a file."""
-        about = {
+        reading = {
             "sampling": self.sampling_angstrom,
             "style": asdict(self.style),
             "dataset": self.dataset,
             "summed": self.summed,
         }
-        return key_of(content_hash(source), recording, about)
+        return key_of(content_hash(source), recording, reading)
 
     def is_done(self, source: Path, outputs: Outputs, recording: RecordingDenoiser) -> bool:
         """Whether a file's results are complete and those that `recording` would make."""
@@ -102,7 +102,7 @@ def denoise_file(
                 witness(source, index, frame, judged)
             keeper.add(judged)
         rows = keeper.rows(recording, source, outputs)
-        about = {
+        input_record = {
             "path": str(source),
             "shape": list(frames.calibration.shape),
             "axes": frames.calibration.axes,
@@ -112,7 +112,7 @@ def denoise_file(
         }
         merged = [row | detail for row, detail in zip(rows, keeper.details(), strict=True)]
         written.finish(
-            document(settings.key(source, recording), about, sampling, recording, merged)
+            document(settings.key(source, recording), input_record, sampling, recording, merged)
         )
     return rows
 

@@ -25,7 +25,7 @@ from gdn.search.progress import Progress, part_of
 from gdn.search.restored import restore_frame
 from gdn.search.settings import Searcher
 from gdn.trust.calibration import Calibration, calibration_of
-from gdn.trust.judge import Trust, judge, unjudged
+from gdn.trust.judge import Trust, judge, leave_unjudged
 
 SMALLEST_FIELD = 4.0  # Å: less holds no two columns
 
@@ -74,7 +74,9 @@ class RecordingDenoiser:
         progress(1.0)
         return JudgedFrame(
             result,
-            replace(trust, warnings=[*notes, *stretched(dtype, result.noise), *trust.warnings]),
+            replace(
+                trust, warnings=[*notes, *warn_of_stretching(dtype, result.noise), *trust.warnings]
+            ),
         )
 
     def search(
@@ -98,7 +100,7 @@ class RecordingDenoiser:
         """How far to trust the `result` of a `frame`, by what the options ask for."""
         begun = time.perf_counter()
         if isinstance(self.engine, RestorerSession):
-            return unjudged(result)
+            return leave_unjudged(result)
         trust = judge(frame, result, self._searcher, self.calibration, self.options.judging)
         result.seconds["judge"] = round(time.perf_counter() - begun, 4)
         return trust
@@ -150,7 +152,7 @@ def check_field(shape: tuple[int, int], sampling_angstrom: float) -> None:
         )
 
 
-def stretched(dtype: np.dtype[Any] | None, noise: NoiseModel) -> list[str]:
+def warn_of_stretching(dtype: np.dtype[Any] | None, noise: NoiseModel) -> list[str]:
     """A warning for 8-bit pictures whose gray levels are not counts."""
     if dtype != np.uint8 or 0.67 < noise.gain < 1.5:
         return []

@@ -15,7 +15,7 @@ from gdn.search.candidates import Candidates, best_of_tiles, propose, propose_fr
 from gdn.search.laplace import laplace, sampled_variance
 from gdn.search.portions import PORTIONS
 from gdn.search.progress import Watch
-from gdn.search.refine import EMPTY, search, structure
+from gdn.search.refine import EMPTY, measure_structure, search
 from gdn.search.settings import Searcher
 from gdn.search.tiles import Binned, Tiling, merge
 
@@ -136,12 +136,12 @@ def in_portions(
     while first < count:
         index = np.arange(first, min(first + PORTIONS.tiles(patch), count))
         try:
-            found = work(index)
+            result = work(index)
         except MemoryError:
             if not PORTIONS.halve():
                 raise
             continue
-        yield index, found
+        yield index, result
         first = int(index[-1]) + 1
 
 
@@ -178,7 +178,7 @@ def search_tiles(searcher: Searcher, binned: Binned, tiling: Tiling, watch: Watc
         candidates = search(engine, data, starts, settings)
         watch.clock.mark("refine")
         watch.progress(0.85 * (index[-1] + 1) / count)
-        busy = np.unique(candidates.tile[structure(candidates, data) >= EMPTY])
+        busy = np.unique(candidates.tile[measure_structure(candidates, data) >= EMPTY])
         return replace(candidates, tile=index[candidates.tile]), index[busy]
 
     for _, (candidates, busy) in in_portions(count, patch, search_portion):

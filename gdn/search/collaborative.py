@@ -179,7 +179,7 @@ def _block_means(values: NDArray[np.float32], starts: Index) -> NDArray[np.float
     return found.astype(np.float32)
 
 
-def stabilised(electrons: Array, law: NoiseLaw) -> Array:
+def stabilise(electrons: Array, law: NoiseLaw) -> Array:
     """Values of variance near 1 from electrons of that noise law (generalised Anscombe transform:
     Starck et al. 1998, eq. 2.4; of Gaussian noise alone, divided by its deviation)."""
     alpha, beta = law.alpha, law.beta
@@ -189,7 +189,7 @@ def stabilised(electrons: Array, law: NoiseLaw) -> Array:
     return np.asarray(2 / alpha * np.sqrt(inner), dtype=np.float32)
 
 
-def restored_mean(values: Array, law: NoiseLaw) -> Array:
+def invert_stabilise(values: Array, law: NoiseLaw) -> Array:
     """The mean electrons whose stabilised values have the means `values` (closed form of the exact
     unbiased inverse: Mäkitalo & Foi 2011, eq. 10, and 2013, eq. 9)."""
     alpha, beta = law.alpha, law.beta
@@ -225,6 +225,6 @@ class CollaborativeCandidate:
         """Its image of recorded counts, in electrons per pixel of the generator's grid."""
 
         def filter_counts(counts: Array, law: NoiseLaw) -> Array:
-            return restored_mean(collaborative_filter(stabilised(counts, law)), law)
+            return invert_stabilise(collaborative_filter(stabilise(counts, law)), law)
 
         return image_of_sums(recorded, self.sampling_angstrom, filter_counts)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from gdn.likelihood import Array
 from gdn.search.all_tiles import SearchedTiles, blend_starts, laplace_spread, search_tiles
-from gdn.search.band_mixture import OWN, Candidate, Mixing, choose_mixing, mixed
-from gdn.search.held_out_shares import Choice, choose, plain_filter, shrunk_residual
+from gdn.search.band_mixture import OWN, Candidate, Mixing, choose_mixing, mix_images
+from gdn.search.held_out_shares import Choice, choose, plain_filter, shrink_residual
 from gdn.search.progress import Watch
 from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded, Split, split
@@ -150,7 +150,7 @@ def estimate(
             for other, its in zip(searcher.others, used[len(OWN) :], strict=True)
         ]
         images = [image + residual, filtered, *theirs]
-        result = Mixed(*mixed(images, mixing, recorded.grids.binned_sampling), mixing)
+        result = Mixed(*mix_images(images, mixing, recorded.grids.binned_sampling), mixing)
         watch.clock.mark("mixture")
     return Estimate(
         binned=binned,
@@ -218,5 +218,5 @@ def _own(binned: Binned, image: Array, choice: Choice, with_filter: bool) -> tup
     """What is left of the counts beside the generator's `image`, shrunk; and the plain filter's
     image (the generator's, where it is not asked for)."""
     sigma = binned.law.deviation(image)
-    residual = shrunk_residual(binned.counts - image, sigma, choice.threshold)
+    residual = shrink_residual(binned.counts - image, sigma, choice.threshold)
     return residual, plain_filter(binned.counts, sigma, choice.width) if with_filter else image

@@ -69,5 +69,5 @@ def best_generator(
         nats.append(held_out_nats(parts[grids], engine, bank, settings))
     best = max(range(len(nats)), key=lambda i: nats[i])
     names = [engine.model.card.name for engine, _ in generators]
-    found = {name: round(value, 1) for name, value in zip(names, nats, strict=True)}
-    return (best if nats[best] > nats[0] + MARGIN else 0), found
+    nats_by_name = {name: round(value, 1) for name, value in zip(names, nats, strict=True)}
+    return (best if nats[best] > nats[0] + MARGIN else 0), nats_by_name

@@ -63,7 +63,7 @@ def plain_filter(counts: Array, sigma: Array, width: float | None) -> Array:
     if width is not None:
         return np.asarray(gaussian_filter(counts, width, mode="reflect"), dtype=np.float32)
     mean = np.float32(counts.mean())
-    return np.asarray(mean + shrunk_residual(counts - mean, sigma), dtype=np.float32)
+    return np.asarray(mean + shrink_residual(counts - mean, sigma), dtype=np.float32)
 
 
 def choose(parts: Split, guess: Array) -> tuple[Choice, Array, Array]:
@@ -71,7 +71,7 @@ def choose(parts: Split, guess: Array) -> tuple[Choice, Array, Array]:
     with its residual, and the filter's. `guess` is a generator's image of the first part."""
     noise = parts.law.deviation(guess)
     flat = np.full_like(guess, parts.first.mean())
-    images = [guess + part for part in shrunk_residuals(parts.first - guess, noise, THRESHOLDS)]
+    images = [guess + part for part in shrink_residuals(parts.first - guess, noise, THRESHOLDS)]
     level, *losses = _losses([flat, *images], parts)
     best, own = _first_of_best([level - loss for loss in losses], MARGIN)
     threshold, mine = THRESHOLDS[best], images[best]
@@ -89,7 +89,7 @@ def choose(parts: Split, guess: Array) -> tuple[Choice, Array, Array]:
 def explained_nats(parts: Split, guess: Array) -> float:
     """Nats by which a generator's image `guess` of the first part, with what of its residual stands
     out clearly, explains the second part better than the first's mean does."""
-    image = guess + shrunk_residual(parts.first - guess, parts.law.deviation(guess))
+    image = guess + shrink_residual(parts.first - guess, parts.law.deviation(guess))
     flat = np.full_like(guess, parts.first.mean())
     level, loss = _losses([flat, image], parts)
     return level - loss
@@ -111,18 +111,18 @@ def _losses(images: Sequence[Array], parts: Split) -> list[float]:
     return frame_negative_log_likelihoods(images, ratio, parts.second, parts.other_law)
 
 
-def shrunk_residual(residual: Array, sigma: Array, threshold: float = THRESHOLD) -> Array:
+def shrink_residual(residual: Array, sigma: Array, threshold: float = THRESHOLD) -> Array:
     """The significant part of `residual` (rows, columns) whose noise has standard deviation
     `sigma`.
 
     Both float32 in the same units and on the same grid; returns float32 of that shape. A
     `threshold` of infinity leaves nothing.
     """
-    return shrunk_residuals(residual, sigma, (threshold,))[0]
+    return shrink_residuals(residual, sigma, (threshold,))[0]
 
 
-def shrunk_residuals(residual: Array, sigma: Array, thresholds: Sequence[float]) -> list[Array]:
-    """`shrunk_residual` for each of `thresholds`."""
+def shrink_residuals(residual: Array, sigma: Array, thresholds: Sequence[float]) -> list[Array]:
+    """`shrink_residual` for each of `thresholds`."""
     rows, columns = residual.shape
     kept = [np.zeros_like(residual) for _ in thresholds]
     step = max(2 * WINDOW, STRIP_PIXELS // columns // HOP * HOP)

@@ -55,16 +55,16 @@ def laplace(
     evidence = np.empty(len(candidates.z))
     variance = np.empty((len(candidates.z), *data.counts.shape[1:]), np.float32)
     for i in range(len(evidence)):
-        one = candidates.take(np.array([i]))
-        turned = turn_tiles(data, one.tile, one.symmetry)
+        candidate = candidates.take(np.array([i]))
+        turned = turn_tiles(data, candidate.tile, candidate.symmetry)
         mu, derivative = linearise(
-            Objective(engine, turned), np.concatenate([one.z[0], one.nuisance[0]])
+            Objective(engine, turned), np.concatenate([candidate.z[0], candidate.nuisance[0]])
         )
         factor = np.linalg.cholesky(curvature(mu, derivative, turned))
-        evidence[i] = -one.objective[0] - np.log(np.diag(factor)).sum()
+        evidence[i] = -candidate.objective[0] - np.log(np.diag(factor)).sum()
         root = solve_triangular(factor, derivative.reshape(len(derivative), -1), lower=True)
         variance[i] = turn_back(
-            (root**2).sum(0).reshape(1, *mu.shape).astype(np.float32), one.symmetry
+            (root**2).sum(0).reshape(1, *mu.shape).astype(np.float32), candidate.symmetry
         )[0]
     return evidence, variance
 

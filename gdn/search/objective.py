@@ -103,12 +103,12 @@ class Objective:
         """The objective, its gradient and what a linear model around theta needs."""
         z, nuisance = self.split(theta)
         scale, shift = self._scale_and_shift(nuisance)
-        found = self.exact.value_and_gradient(z, self.data, scale, shift)
-        mu = scale[:, None, None] * found.images + shift
-        derivatives = self.nuisance_derivatives(found.images, mu, nuisance)
+        evaluation = self.exact.value_and_gradient(z, self.data, scale, shift)
+        mu = scale[:, None, None] * evaluation.images + shift
+        derivatives = self.nuisance_derivatives(evaluation.images, mu, nuisance)
         own = np.einsum("nij,nkij->nk", mean_derivative(mu, self.data), derivatives)
-        gradient = np.concatenate([found.gradient + z, own + nuisance / PRIOR_SIGMA**2], 1)
-        return Point(found.value + self._prior(theta), gradient, mu, derivatives)
+        gradient = np.concatenate([evaluation.gradient + z, own + nuisance / PRIOR_SIGMA**2], 1)
+        return Point(evaluation.value + self._prior(theta), gradient, mu, derivatives)
 
     def push_forward(self, theta: Array, point: Point, tangent: Array) -> Array:
         """J t (n, h, w) for J = d(mu) / d(theta) at `point` and `tangent` t (n, d + k)."""
@@ -211,7 +211,7 @@ def take_steps(
             point = objective.at(theta)
             mu, value = point.mu, point.value
             step = conjugate_gradients(objective, theta, point, iterations, damping)
-        theta, mu, value = _shortened(objective, theta, mu, value, step)
+        theta, mu, value = _take_shortened_step(objective, theta, mu, value, step)
     return theta, mu, value
 
 
@@ -260,7 +260,7 @@ def conjugate_gradients(
     return Step(direction, _dot(direction, image))
 
 
-def _shortened(
+def _take_shortened_step(
     objective: Objective, theta: Array, mu: Array, value: NDArray[np.float64], step: Step
 ) -> tuple[Array, Array, NDArray[np.float64]]:
     """theta, mean and objective after the largest of FRACTIONS of the step that keeps what it
@@ -274,10 +274,10 @@ def _shortened(
             if len(open_) == len(theta)
             else Objective(objective.engine, objective.data.take(open_))
         )
-        found_mu, found = here.mean_and_value(trial)
-        kept = value[open_] - found >= AGREEMENT * step.promised(fraction)[open_]
+        trial_mu, trial_value = here.mean_and_value(trial)
+        kept = value[open_] - trial_value >= AGREEMENT * step.promised(fraction)[open_]
         done = open_[kept]
-        theta[done], mu[done], value[done] = trial[kept], found_mu[kept], found[kept]
+        theta[done], mu[done], value[done] = trial[kept], trial_mu[kept], trial_value[kept]
         open_ = open_[~kept]
         if not len(open_):
             break

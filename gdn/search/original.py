@@ -20,7 +20,7 @@ from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import unbin
 from gdn.likelihood import Array, NoiseLaw, TileData
 from gdn.restarts import restart_latents
-from gdn.search.denoise_frame import FrameResult, binned_frame
+from gdn.search.denoise_frame import FrameResult, bin_frame
 from gdn.search.held_out_shares import Choice
 from gdn.search.tiles import cut, merge, tile_frame
 
@@ -66,7 +66,7 @@ def original_frame(
     stands for its vacuum level. Raises ValueError where the noise model contradicts the frame.
     """
     begun = time.perf_counter()
-    model, grids, binned = binned_frame(frame, sampling_angstrom, engine, noise)
+    model, grids, binned = bin_frame(frame, sampling_angstrom, engine, noise)
     level = float(binned.mean())
     image, losses = _denoise(binned / np.float32(level), engine, settings, progress)
     area = grids.area
@@ -101,12 +101,12 @@ def _denoise(
     patch = engine.model.card.patch
     tiling = tile_frame((image.shape[0], image.shape[1]), patch, patch)
     tiles, weights = cut(image, tiling)
-    found, losses = np.empty_like(tiles), np.empty(len(tiles))
+    images, losses = np.empty_like(tiles), np.empty(len(tiles))
     for i in range(len(tiles)):
         z, losses[i] = search_original(engine, tiles[i : i + 1], weights[i : i + 1], settings)
-        found[i] = engine.generate(z)[0]
+        images[i] = engine.generate(z)[0]
         progress((i + 1) / len(tiles))
-    return merge(found, tiling), losses
+    return merge(images, tiling), losses
 
 
 def search_original(
@@ -135,12 +135,12 @@ def _adam(
     loss = np.inf
     for step in range(1, steps + 1):
         inside = np.abs(z) <= settings.clamp
-        found = engine.value_and_gradient(
+        evaluation = engine.value_and_gradient(
             np.clip(z, -settings.clamp, settings.clamp), data, one, dark
         )
-        loss = float(found.value[0])
+        loss = float(evaluation.value[0])
         # The mean over pixels, and a clamp that passes no gradient outside.
-        gradient = found.gradient * inside / data.counts[0].size
+        gradient = evaluation.gradient * inside / data.counts[0].size
         first = 0.9 * first + 0.1 * gradient
         second = 0.999 * second + 0.001 * gradient**2
         rate = settings.rate * (0.1 if step >= 10_000 else 1.0)

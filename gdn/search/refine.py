@@ -30,7 +30,7 @@ def search(
     Candidates that show an empty tile, no structure above what noise explains, are done as they
     are.
     """
-    empty = structure(starts, data) < EMPTY
+    empty = measure_structure(starts, data) < EMPTY
     if empty.all():
         return starts
     done, starts = starts.split(empty)
@@ -39,14 +39,14 @@ def search(
     ]  # of each tile: portions do not matter
     if crowded.any():
         many, few = starts.split(crowded)
-        many = _refined(engine, data, many, settings.brief_steps, settings)
+        many = _refine_steps(engine, data, many, settings.brief_steps, settings)
         order = np.lexsort((many.objective, many.tile))
         rank = np.arange(len(order)) - np.searchsorted(many.tile[order], many.tile[order])
         starts = join([few, many.take(np.sort(order[rank < settings.full_candidates]))])
-    return join([done, _refined(engine, data, starts, settings.full_steps, settings)])
+    return join([done, _refine_steps(engine, data, starts, settings.full_steps, settings)])
 
 
-def _refined(
+def _refine_steps(
     engine: Engine, data: TileData, starts: Candidates, steps: int, settings: SearchSettings
 ) -> Candidates:
     """By Gauss-Newton steps or by Adam's."""
@@ -55,7 +55,7 @@ def _refined(
     return refine(engine, data, starts, steps, settings.rate)
 
 
-def structure(candidates: Candidates, data: TileData) -> NDArray[np.float64]:
+def measure_structure(candidates: Candidates, data: TileData) -> NDArray[np.float64]:
     """How far a tile's mean estimate is from flat, in nats of the likelihood, for each candidate
     (n,)."""
     tiles = len(data.counts)
@@ -64,8 +64,8 @@ def structure(candidates: Candidates, data: TileData) -> NDArray[np.float64]:
     mean = total / np.maximum(np.bincount(candidates.tile, minlength=tiles), 1)[:, None, None]
     weight = information(np.maximum(mean, FLOOR), data)
     flat = (weight * mean).sum((1, 2)) / np.maximum(weight.sum((1, 2)), FLOOR)
-    found = 0.5 * (weight * (mean - flat[:, None, None]) ** 2).sum((1, 2), dtype=np.float64)
-    return np.asarray(found[candidates.tile])
+    nats = 0.5 * (weight * (mean - flat[:, None, None]) ** 2).sum((1, 2), dtype=np.float64)
+    return np.asarray(nats[candidates.tile])
 
 
 def newton(

@@ -65,8 +65,8 @@ def image_of_sums(
     `sampling_angstrom` and of those sums' noise law, in electrons per pixel of the generator's
     grid."""
     factor = binning(recorded.grids.sampling_angstrom, sampling_angstrom)
-    image = filter_counts(binned_by(recorded.electrons, factor), recorded.law.of_sum(factor**2))
-    return rebinned(image, factor, recorded.grids)
+    image = filter_counts(bin_by(recorded.electrons, factor), recorded.law.of_sum(factor**2))
+    return rebin_sums(image, factor, recorded.grids)
 
 
 def binning(sampling_angstrom: float, target_angstrom: float) -> int:
@@ -75,7 +75,7 @@ def binning(sampling_angstrom: float, target_angstrom: float) -> int:
     return max(1, round(target_angstrom / sampling_angstrom))
 
 
-def restored(
+def restore_counts(
     electrons: Electrons,
     sampling_angstrom: float,
     session: RestorerSession,
@@ -85,14 +85,14 @@ def restored(
     """The restorer's image of `electrons`, in electrons per recorded pixel, on their grid. `mask`:
     1 where a pixel is good."""
     factor = binning(sampling_angstrom, session.model.card.sampling_angstrom)
-    whole, valid = binned_by(electrons, factor), None
+    whole, valid = bin_by(electrons, factor), None
     if mask is not None:
-        valid = (binned_by(mask, factor) > factor**2 / 2).astype(np.float32)[None]
+        valid = (bin_by(mask, factor) > factor**2 / 2).astype(np.float32)[None]
     shape = (electrons.shape[0], electrons.shape[1])
-    return unbinned_by(session.restore(whole[None], valid, turns), factor, shape, sampling_angstrom)
+    return unbin_by(session.restore(whole[None], valid, turns), factor, shape, sampling_angstrom)
 
 
-def binned_by(image: Electrons, factor: int) -> Array:
+def bin_by(image: Electrons, factor: int) -> Array:
     """Sums over squares of `factor` px; what an incomplete square lacks is mirrored."""
     rows, columns = image.shape
     padded = np.pad(image, ((0, -rows % factor), (0, -columns % factor)), mode="symmetric")
@@ -100,10 +100,8 @@ def binned_by(image: Electrons, factor: int) -> Array:
     return np.asarray(blocks.sum((1, 3), dtype=np.float32))
 
 
-def unbinned_by(
-    image: Array, factor: int, shape: tuple[int, int], sampling_angstrom: float
-) -> Array:
-    """The way back from `binned_by`: the image per recorded pixel, of `shape`, that sums to `image`
+def unbin_by(image: Array, factor: int, shape: tuple[int, int], sampling_angstrom: float) -> Array:
+    """The way back from `bin_by`: the image per recorded pixel, of `shape`, that sums to `image`
     over squares."""
     grids = _grids(image, factor, sampling_angstrom)
     return np.asarray(
@@ -111,8 +109,8 @@ def unbinned_by(
     )
 
 
-def rebinned(image: Array, factor: int, grids: Grids) -> Array:
-    """What `bin_sum` on `grids` makes of `unbinned_by`."""
+def rebin_sums(image: Array, factor: int, grids: Grids) -> Array:
+    """What `bin_sum` on `grids` makes of `unbin_by`."""
     fine = _grids(image, factor, grids.sampling_angstrom)
     return rebin(image / np.float32(fine.area), fine, grids)
 
@@ -146,10 +144,12 @@ def restore_frame(
     electrons = model.electrons(whole)
     mask = None if defects.bad is None else (~defects.bad).astype(np.float32)
     clock.mark("prepare")
-    image = restored(electrons, sampling_angstrom, session, TURNS_ALONE, mask)
+    image = restore_counts(electrons, sampling_angstrom, session, TURNS_ALONE, mask)
     clock.mark("restore")
     progress(0.4)
-    doubt = _spread(electrons, sampling_angstrom, session, model, seed) * np.float32(model.gain)
+    doubt = _estimate_spread(electrons, sampling_angstrom, session, model, seed) * np.float32(
+        model.gain
+    )
     clock.mark("spread")
     progress(1.0)
     factor = binning(sampling_angstrom, session.model.card.sampling_angstrom)
@@ -177,7 +177,7 @@ def restore_frame(
     )
 
 
-def _spread(
+def _estimate_spread(
     electrons: Array, sampling: float, session: RestorerSession, noise: NoiseModel, seed: int
 ) -> Array:
     """Standard deviation that noise gives the image, from the images of two independent parts of
@@ -185,7 +185,7 @@ def _spread(
     times that of the image of all counts."""
     parts = split(electrons, noise.law, seed)
     first, second = (
-        restored(part, sampling, session) / np.float32(share)
+        restore_counts(part, sampling, session) / np.float32(share)
         for part, share in ((parts.first, 1 - HELD_OUT), (parts.second, HELD_OUT))
     )
     factor = 1 / (1 - HELD_OUT) + 1 / HELD_OUT

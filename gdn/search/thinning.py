@@ -116,7 +116,7 @@ def _small(counts: Any) -> Any:
     most = counts.max()
     if most > np.iinfo(np.uint16).max:
         return counts
-    found = np.empty(counts.shape, np.uint8 if most <= np.iinfo(np.uint8).max else np.uint16)
+    small = np.empty(counts.shape, np.uint8 if most <= np.iinfo(np.uint8).max else np.uint16)
     for rows in strips((counts.shape[0], counts.shape[1]), STRIP_PIXELS):
-        found[rows] = np.round(counts[rows])
-    return found
+        small[rows] = np.round(counts[rows])
+    return small

@@ -72,27 +72,29 @@ class Explained:
         return f"the generator explains this frame (p = {self.p:.2g})"
 
 
-def noise_level(found: Estimate) -> float:
+def noise_level(estimate: Estimate) -> float:
     """log of the noise of a binned pixel as a share of the vacuum level."""
-    dose = max(found.dose, 1e-6)
-    return float(0.5 * np.log(found.binned.law.variance(dose)) - np.log(dose))
+    dose = max(estimate.dose, 1e-6)
+    return float(0.5 * np.log(estimate.binned.law.variance(dose)) - np.log(dose))
 
 
-def explained(found: Estimate, sampling_angstrom: float, law: FitLaw) -> Explained:
+def explain_counts(estimate: Estimate, sampling_angstrom: float, law: FitLaw) -> Explained:
     """How well the generator explains an estimate's counts; `sampling_angstrom` of a binned
     pixel."""
-    features = tile_features(found, sampling_angstrom)
-    level = noise_level(found)
+    features = tile_features(estimate, sampling_angstrom)
+    level = noise_level(estimate)
     distances = law.tiles.distances(features, np.full(len(features), level))
-    p = law.frame_p(distances, ring_features(found.binned, sampling_angstrom), level)
-    return Explained(p, law.tile_p(distances), misfit_map(found))
+    p = law.frame_p(distances, measure_rings(estimate.binned, sampling_angstrom), level)
+    return Explained(p, law.tile_p(distances), map_misfit(estimate))
 
 
-def misfit_map(found: Estimate, width: float = LOCAL) -> Array:
+def map_misfit(estimate: Estimate, width: float = LOCAL) -> Array:
     """The deviance of the counts under the generator's image, above its mean, averaged over a
     Gaussian of `width` px, in standard deviations: 0 +- 1 where the generator explains the
     counts."""
-    over, variance = misfit(np.maximum(found.generated, 1e-3), found.binned.counts, found.binned)
+    over, variance = measure_misfit(
+        np.maximum(estimate.generated, 1e-3), estimate.binned.counts, estimate.binned
+    )
     # Of a mean with weights w: sum w^2 v, and sum w^2 = 1 / (4 pi width^2) for a Gaussian.
     error = np.sqrt(gaussian_filter(variance, width) / (4 * np.pi * width**2))
     return np.asarray(gaussian_filter(over, width) / np.maximum(error, 1e-12), dtype=np.float32)
@@ -123,7 +125,7 @@ def deviance_moments(mean: Values) -> tuple[Values, Values]:
     )
 
 
-def misfit(mu: Array, counts: Array, binned: Binned) -> tuple[Values, Values]:
+def measure_misfit(mu: Array, counts: Array, binned: Binned) -> tuple[Values, Values]:
     """Each pixel's deviance of `counts` under `mu`, less its mean, and its variance; any shape.
     Poisson-Gaussian and Gaussian noise: squared residual over variance, whose variance is 2 + mu /
     sigma^4."""
@@ -143,34 +145,36 @@ def names() -> list[str]:
     return ["deviance", "energy", "restarts", "added", "filter", *signal, *residual]
 
 
-def tile_features(found: Estimate, sampling_angstrom: float) -> Values:
+def tile_features(estimate: Estimate, sampling_angstrom: float) -> Values:
     """Features (tiles, n) of every tile of an estimate, in the order of `names`;
     `sampling_angstrom` of a binned pixel."""
-    tiles = np.arange(len(found.tiling.corners))
-    step = max(1, TILE_PIXELS // found.tiling.patch**2)
+    tiles = np.arange(len(estimate.tiling.corners))
+    step = max(1, TILE_PIXELS // estimate.tiling.patch**2)
     return np.concatenate(
         [
-            _features(found, tiles[i : i + step], sampling_angstrom)
+            _features(estimate, tiles[i : i + step], sampling_angstrom)
             for i in range(0, len(tiles), step)
         ]
     )
 
 
-def _features(found: Estimate, tiles: NDArray[np.int64], sampling_angstrom: float) -> Values:
-    binned, tiling = found.binned, found.tiling.take(tiles)
+def _features(estimate: Estimate, tiles: NDArray[np.int64], sampling_angstrom: float) -> Values:
+    binned, tiling = estimate.binned, estimate.tiling.take(tiles)
     counts, inside = cut(binned.counts, tiling)
-    generated, restarts, added = cut_each((found.generated, found.restarts, found.added), tiling)
+    generated, restarts, added = cut_each(
+        (estimate.generated, estimate.restarts, estimate.added), tiling
+    )
     mu = np.maximum(generated, 1e-3)
     size = np.maximum(inside.sum((1, 2)), 1)
-    over, variance = misfit(mu, counts, binned)
+    over, variance = measure_misfit(mu, counts, binned)
     deviance = (inside * over).sum((1, 2)) / np.sqrt((inside * variance).sum((1, 2)))
     sigma = binned.law.deviation(mu)
     columns = [
         np.arcsinh(deviance),
-        np.log(found.fit.energy[tiles]),
+        np.log(estimate.fit.energy[tiles]),
         _log_mean((restarts / sigma) ** 2, size),
         _log_mean((added / sigma) ** 2, size),
-        np.full(len(size), _gain_of_filter(found)),
+        np.full(len(size), _gain_of_filter(estimate)),
     ]
     level = (inside * counts).sum((1, 2)) / size
     flat_sigma = binned.law.deviation(level)
@@ -187,10 +191,10 @@ def _log_mean(values: Values | Array, size: Values) -> Values:
     return np.asarray(np.log(values.sum((1, 2)) / size + 1e-5))
 
 
-def _gain_of_filter(found: Estimate) -> float:
+def _gain_of_filter(estimate: Estimate) -> float:
     """How much better the plain filter did on held-out counts than the generator, nats,
     compressed."""
-    difference = found.choice.filter - found.choice.generator
+    difference = estimate.choice.filter - estimate.choice.generator
     return float(np.arcsinh(difference / 10)) if np.isfinite(difference) else 0.0
 
 
@@ -203,15 +207,15 @@ def _band_power(white: Values, size: Values, sampling: float, edges: tuple[float
     norm = (taper**2).mean() * size
     power = np.abs(np.fft.rfft2(white * taper)) ** 2 / norm[:, None, None]
     radius = np.hypot(np.fft.fftfreq(n, sampling)[:, None], np.fft.rfftfreq(n, sampling)[None])
-    found = []
+    powers = []
     for low, high in itertools.pairwise(edges):
         ring = power[:, (radius >= low) & (radius < high)]
         strongest = np.sort(ring, 1)[:, -PEAKS:] if ring.shape[1] else np.ones((len(power), 1))
-        found.append(np.log(strongest.mean(1) + 1e-3))
-    return np.stack(found, 1)
+        powers.append(np.log(strongest.mean(1) + 1e-3))
+    return np.stack(powers, 1)
 
 
-def ring_features(binned: Binned, sampling_angstrom: float) -> Values:
+def measure_rings(binned: Binned, sampling_angstrom: float) -> Values:
     """(2 rings + 2,): of each ring the log of its strongest and of its mean power, in units of the
     noise's; the log of the noise over the level; the log of the field's side in Å.
     `sampling_angstrom` of a binned pixel."""
@@ -231,7 +235,7 @@ def ring_features(binned: Binned, sampling_angstrom: float) -> Values:
     ring = np.digitize(radius.ravel(), EDGES) - 1
     inside = (ring >= 0) & (ring < len(EDGES) - 1)
     ring, flat = ring[inside], power.ravel()[inside]
-    found = np.zeros((2, len(EDGES) - 1))
+    rings = np.zeros((2, len(EDGES) - 1))
     order = np.lexsort((-flat, ring))
     ring, flat = ring[order], flat[order]
     starts = np.searchsorted(ring, np.arange(len(EDGES)))
@@ -239,9 +243,9 @@ def ring_features(binned: Binned, sampling_angstrom: float) -> Values:
         if end > first:
             # Of n exponential variables the largest is about log n: taken off, so that the field's
             # size does not show.
-            found[0, k] = np.log(
+            rings[0, k] = np.log(
                 flat[first : first + STRONGEST].mean() / (1 + np.log(end - first)) + 1e-3
             )
-            found[1, k] = np.log(flat[first:end].mean() + 1e-3)
-    about = [np.log(sigma / level), 0.5 * np.log(rows * columns * sampling_angstrom**2)]
-    return np.concatenate([*found, about])
+            rings[1, k] = np.log(flat[first:end].mean() + 1e-3)
+    noise_and_size = [np.log(sigma / level), 0.5 * np.log(rows * columns * sampling_angstrom**2)]
+    return np.concatenate([*rings, noise_and_size])

@@ -86,7 +86,7 @@ class Comparison:
 
     def other(self, counts: Array) -> Array:
         """The other image, made of `counts`."""
-        return blurred(counts, self.width)
+        return blur_counts(counts, self.width)
 
     @property
     def verdict(self) -> str:
@@ -128,7 +128,7 @@ class Comparison:
         }
 
 
-def blurred(counts: Array, width: float) -> Array:
+def blur_counts(counts: Array, width: float) -> Array:
     """`counts` (rows, columns) under a Gaussian of `width` px; infinite: their mean everywhere."""
     if np.isinf(width):
         return np.full_like(counts, counts.mean())
@@ -160,16 +160,16 @@ class Pool:
         """Raises ValueError for none."""
         if self._first is None:
             raise ValueError("no comparison to pool")
-        found = {name: self._sums[name] for name in self.SUMMED}
-        found |= {name: self._sums[name] ** 0.5 for name in self.ROOTED}
+        totals = {name: self._sums[name] for name in self.SUMMED}
+        totals |= {name: self._sums[name] ** 0.5 for name in self.ROOTED}
         means = {
             name: value / (1 if name.startswith("nats") else self.count)
-            for name, value in found.items()
+            for name, value in totals.items()
         }
         return replace(self._first, width=float("inf"), **means)  # type: ignore[arg-type]  # none of them is the name
 
 
-def pooled(comparisons: Sequence[Comparison]) -> Comparison:
+def pool_comparisons(comparisons: Sequence[Comparison]) -> Comparison:
     """The comparison over several frames, each with equal weight. Raises ValueError for none."""
     pool = Pool()
     for one in comparisons:
@@ -253,7 +253,7 @@ class HeldOut:
         return (y + beta) * slope - (upper - lower), slope
 
 
-def recorded_frame(frame: Array, result: FrameResult) -> Recorded:
+def recover_recorded(frame: Array, result: FrameResult) -> Recorded:
     """The electrons of a `frame` (as recorded), by the noise model of its result."""
     noise = result.noise
     whole = frame if result.bad is None else filled(frame, result.bad)
@@ -268,7 +268,7 @@ class Halves:
     mine: Array
 
 
-def from_part(
+def denoise_part(
     found: Estimate,
     recorded: Callable[[], Recorded],
     seed: int,
@@ -289,10 +289,10 @@ def from_part(
     return Halves(parts, image / np.float32(parts.share))
 
 
-def held_out_scores(halves: Halves, own: Expected) -> list[Comparison]:
+def score_held_out(halves: Halves, own: Expected) -> list[Comparison]:
     """gdn minus the best Gaussian blur, and minus the flat image, on a part of the frame's counts.
 
-    gdn runs on the other part (`from_part`). The blur's width is the one that does best on the
+    gdn runs on the other part (`denoise_part`). The blur's width is the one that does best on the
     held-out counts themselves, which favours the blur. `own`: expected of the whole frame's result.
     """
     parts = halves.parts
@@ -302,18 +302,18 @@ def held_out_scores(halves: Halves, own: Expected) -> list[Comparison]:
     return _against(halves.mine, parts.first / np.float32(parts.share), held)
 
 
-def frame_to_frame(found: Estimate, following: Binned, own: Expected) -> list[Comparison]:
+def score_on_following(estimate: Estimate, following: Binned, own: Expected) -> list[Comparison]:
     """The same scores on the counts of the next frame, if it shows the same object unmoved: nothing
     is held out."""
-    share = float(following.counts.mean() / found.binned.counts.mean())
-    return _against(found.image, found.binned.counts, HeldOut(following, share, own))
+    share = float(following.counts.mean() / estimate.binned.counts.mean())
+    return _against(estimate.image, estimate.binned.counts, HeldOut(following, share, own))
 
 
 def _against(mine: Array, counts: Array, held: HeldOut) -> list[Comparison]:
     """`mine` against the best blur of `counts`, and against their mean."""
 
     def compare(name: str, width: float) -> Comparison:
-        return replace(held.compare(name, mine, blurred(counts, width)), width=width)
+        return replace(held.compare(name, mine, blur_counts(counts, width)), width=width)
 
     blurs = [compare("best blur", width) for width in WIDTHS]
     return [min(blurs, key=lambda c: c.difference), compare("constant", np.inf)]
