@@ -19,7 +19,7 @@ from gdn.evaluation.noise_suite import parse_suite
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.tile_search import SearchSettings, settings_for
+from gdn.search.settings import Searcher, SearchSettings, settings_for
 
 DEFAULT = SearchSettings()
 SETTINGS = {
@@ -67,7 +67,9 @@ def main() -> None:
                 for n, frame in enumerate(frames):
                     noisy = noise.apply(frame.image, n)
                     image = denoise_frame(
-                        noisy, frame.sampling_angstrom, engine, bank, settings
+                        noisy,
+                        frame.sampling_angstrom,
+                        Searcher(engine=engine, bank=bank, settings=settings),
                     ).image
                     found.append(psnr(frame.image, image))
                 shown.append(f"{np.mean(found):.2f}")

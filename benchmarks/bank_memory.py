@@ -23,8 +23,7 @@ from gdn.engines.choose import open_engine
 from gdn.likelihood import POISSON, TileData
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.restarts import restart_latents
-from gdn.search.bank import bank_for
-from gdn.search.tile_search import best_of_bank
+from gdn.search.bank import bank_for, best_of_bank
 
 
 class Repeating:

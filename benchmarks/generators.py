@@ -36,7 +36,7 @@ from gdn.models import MODEL_SCHEMA, Model, ModelCard, find_model, sha256_of, sh
 from gdn.recipes import Recipe
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import Searcher
 from gdn.training.state import networks_of_run
 
 RECOVERED = 60.0  # dB
@@ -178,7 +178,7 @@ def end_to_end(
     for noise in parse_suite(noises):
         images = [
             denoise_frame(
-                noise.apply(f.image, i), f.sampling_angstrom, engine, bank, SearchSettings()
+                noise.apply(f.image, i), f.sampling_angstrom, Searcher(engine=engine, bank=bank)
             ).image
             for i, f in enumerate(frames)
         ]

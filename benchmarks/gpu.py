@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from flops import graphs_of, operations
-from search_speed import against_original
+from search_speed import against_original, original_settings
 from tiles import frame_tiles
 
 from gdn.engines.base import Engine, EngineError
@@ -34,12 +34,11 @@ from gdn.evaluation.metrics import psnr
 from gdn.likelihood import POISSON, NoiseLaw, TileData
 from gdn.models import DEFAULT_MODEL, Model, find_model
 from gdn.restarts import restart_latents
-from gdn.search.bank import bank_for
-from gdn.search.bank_scores import BankPart, bank_scores
+from gdn.search.bank import BankPart, bank_for, bank_scores
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.newton import PRECISION
+from gdn.search.objective import PRECISION
 from gdn.search.original import OriginalSettings
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import Searcher, SearchSettings
 
 CHECKED = 8  # latents compared with double precision
 STEPS = 64  # tiles refined at once, as in the search
@@ -240,10 +239,11 @@ def frames(engine: Engine, side: int, count: int, restarts: int) -> dict[str, An
     clean = np.ascontiguousarray(wide[y : y + side, x : x + side])
     bank = bank_for(engine, 0, restarts)
     noisy = [DEMO_NOISE.apply(clean, seed) for seed in range(count)]
-    denoise_frame(noisy[0], demo.sampling_angstrom, engine, bank, SearchSettings())
+    denoise_frame(noisy[0], demo.sampling_angstrom, Searcher(engine=engine, bank=bank))
     begun = time.perf_counter()
     results = [
-        denoise_frame(one, demo.sampling_angstrom, engine, bank, SearchSettings()) for one in noisy
+        denoise_frame(one, demo.sampling_angstrom, Searcher(engine=engine, bank=bank))
+        for one in noisy
     ]
     return {
         "frame_s": (time.perf_counter() - begun) / count,
@@ -317,7 +317,7 @@ def main() -> int:
     card = has_driver() and torch.cuda.is_available()
     side, stack = options.side or (1200 if card else 400), options.stack or (40 if card else 2)
     restarts = options.restarts or (4096 if card else 64)
-    steps = OriginalSettings(*(options.original or ((10, 1500, 10_000) if card else (1, 20, 20))))
+    steps = original_settings(options.original or ((10, 1500, 10_000) if card else (1, 20, 20)))
     batches = (256, 1024, 4096) if card else (16, 64)
     model = find_model(options.model)
     reference = Reference(model)

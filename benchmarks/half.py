@@ -25,15 +25,13 @@ from gdn.engines.choose import open_engine
 from gdn.evaluation.demo import demo_frames
 from gdn.evaluation.metrics import psnr
 from gdn.evaluation.noise_suite import SUITE, Noise, parse_suite
-from gdn.frames.tiling import tile_frame
 from gdn.generator.loading import networks_of_model
 from gdn.models import DEFAULT_MODEL, find_model, load_model
 from gdn.restarts import restart_latents
-from gdn.search.bank import bank_for
-from gdn.search.bank_scores import BankPart, bank_scores
-from gdn.search.binned import Binned
-from gdn.search.denoise_frame import binned_frame, denoise_frame
-from gdn.search.tile_search import SearchSettings
+from gdn.search.bank import BankPart, bank_for, bank_scores
+from gdn.search.denoise_frame import bin_frame, denoise_frame
+from gdn.search.settings import Searcher
+from gdn.search.tiles import Binned, tile_frame
 from gdn.training.export import export_model
 
 TOP = 10
@@ -56,11 +54,11 @@ def ranking(
     same, shared, tiles = 0, 0.0, 0
     patch = full.model.card.patch
     for frame in frames:
-        model, grids, counts = binned_frame(
+        model, grids, counts = bin_frame(
             noise.apply(frame.image, 1), frame.sampling_angstrom, full, None
         )
         tiling = tile_frame((counts.shape[0], counts.shape[1]), patch, patch // 2)
-        data = Binned(counts, model.law.of_sum(grids.area)).tiles(tiling)
+        data = Binned(counts, model.law.of_sum(grids.area)).tiles(tiling, np.arange(len(tiling.corners)))
         mine, theirs = (
             bank_scores(part, data, float(counts.mean())).argsort(1)[:, :TOP] for part in parts
         )
@@ -115,7 +113,9 @@ def main() -> int:
                     noisy = noise.apply(frame.image, 1)
                     images = [
                         denoise_frame(
-                            noisy, frame.sampling_angstrom, e, bank_for(e, 0, 256), SearchSettings()
+                            noisy,
+                            frame.sampling_angstrom,
+                            Searcher(engine=e, bank=bank_for(e, 0, 256)),
                         ).image
                         for e in (full, narrow)
                     ]

@@ -34,7 +34,7 @@ from gdn.frames.resampling import bin_sum, grids_for
 from gdn.recipes import Recipe, load_recipe
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import Searcher
 from gdn.simulation.conditions import Draws
 from gdn.simulation.specimens import random_specimen
 from gdn.training.held_out_status import STUDY_DOSE_PER_A2
@@ -191,7 +191,7 @@ def measure(source: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _denoised(noisy: NDArray[np.float32], frame: ValidationFrame, engine: Any, bank: Any) -> Any:
-    return denoise_frame(noisy, frame.sampling_angstrom, engine, bank, SearchSettings()).image
+    return denoise_frame(noisy, frame.sampling_angstrom, Searcher(engine=engine, bank=bank)).image
 
 
 def table(rows: list[dict[str, Any]]) -> str:

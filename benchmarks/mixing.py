@@ -32,7 +32,8 @@ from gdn.frames.resampling import bin_sum
 from gdn.models import AUTO
 from gdn.search import band_mixture as mixture
 from gdn.search import estimate
-from gdn.search.held_out_shares import MARGIN, Choice, Split
+from gdn.search.held_out_shares import MARGIN, Choice
+from gdn.search.thinning import Split
 
 Image = np.ndarray
 
@@ -68,13 +69,15 @@ def listening(heard: dict[str, Any]) -> Iterator[None]:
         found = mixture.choose_mixing(parts, images, names, choice, sampling)
         return replace(found, weights=found.weights + 1e-9)
 
-    def mixed(images: list[Image], mixing: mixture.Mixing, sampling: tuple[float, float]) -> Any:
+    def mix_images(
+        images: list[Image], mixing: mixture.Mixing, sampling: tuple[float, float]
+    ) -> Any:
         heard["whole"] = images
-        return mixture.mixed(images, mixing, sampling)
+        return mixture.mix_images(images, mixing, sampling)
 
     with (
         mock.patch.object(estimate, "choose_mixing", choose),
-        mock.patch.object(estimate, "mixed", mixed),
+        mock.patch.object(estimate, "mix_images", mix_images),
     ):
         yield
 
@@ -104,7 +107,7 @@ def by_counts(one: Kept, numbers: tuple[int, ...], margin: float = MARGIN) -> Im
     names = tuple(one.names[i] for i in numbers)
     with mock.patch.object(mixture, "MARGIN", margin):
         weights = mixture.choose_mixing(one.parts, first, names, one.choice, one.sampling)
-    return np.asarray(mixture.mixed(whole, weights, one.sampling)[0])
+    return np.asarray(mixture.mix_images(whole, weights, one.sampling)[0])
 
 
 def by_truth(one: Kept, bands: bool) -> Image:

@@ -25,10 +25,17 @@ from gdn.engines.choose import open_engine
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.search import refine as refinement
 from gdn.search.bank import bank_for
+from gdn.search.candidates import (
+    Candidates,
+    best_of_each,
+    evaluate,
+    propose,
+    turn_tiles,
+)
 from gdn.search.laplace import curvature, linearise
-from gdn.search.refine import Candidates, Objective, evaluate, refine
-from gdn.search.symmetry import turn_tiles
-from gdn.search.tile_search import SearchSettings, best_of_each, propose
+from gdn.search.objective import Objective
+from gdn.search.refine import refine
+from gdn.search.settings import SearchSettings
 
 
 @dataclass
@@ -82,7 +89,7 @@ def one_by_one(
     thetas, passes = [], []
     for i in range(len(start.z)):
         one = start.take(np.array([i]))
-        data = turn_tiles(tiles.data.take(one.tile), one.symmetry)
+        data = turn_tiles(tiles.data, one.tile, one.symmetry)
         theta, spent = solve(Objective(engine, data), np.concatenate([one.z[0], one.nuisance[0]]))
         thetas.append(theta)
         passes.append(spent)

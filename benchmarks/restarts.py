@@ -20,11 +20,12 @@ from tiles import TileSet, tile_set
 from gdn.engines.base import Engine
 from gdn.engines.choose import open_engine
 from gdn.models import DEFAULT_MODEL, find_model
+from gdn.search.all_tiles import candidate_weights
 from gdn.search.bank import Bank, bank_for
-from gdn.search.candidate_mixture import candidate_weights
+from gdn.search.candidates import Candidates, best_of_each, propose
 from gdn.search.laplace import laplace
-from gdn.search.refine import Candidates
-from gdn.search.tile_search import SearchSettings, best_of_each, propose, search
+from gdn.search.refine import search
+from gdn.search.settings import SearchSettings
 
 LEVELS = (0.1, 1.0, 10.0)  # poisson:s of the study
 

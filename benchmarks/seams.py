@@ -20,11 +20,11 @@ from gdn.engines.choose import open_engine
 from gdn.evaluation.metrics import psnr
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import bin_sum, grids_for
-from gdn.frames.tiling import tile_frame
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import Searcher, SearchSettings
+from gdn.search.tiles import tile_frame
 
 
 def seam_ratio(error: np.ndarray, starts: np.ndarray, patch: int) -> float:
@@ -70,9 +70,7 @@ def main() -> None:
                     found = denoise_frame(
                         counts,
                         frame.sampling_angstrom,
-                        engine,
-                        bank,
-                        settings,
+                        Searcher(engine=engine, bank=bank, settings=settings),
                         NoiseModel(kind="poisson"),
                     )
                     grids = grids_for(

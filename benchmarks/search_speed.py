@@ -37,10 +37,11 @@ from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.restarts import restart_latents
 from gdn.search.bank import Bank, bank_for
-from gdn.search.newton import PRECISION, conjugate_gradients
+from gdn.search.candidates import best_of_each, evaluate, propose, start
+from gdn.search.objective import PRECISION, Objective, conjugate_gradients
 from gdn.search.original import OriginalSettings, search_original
-from gdn.search.refine import Objective, evaluate, start
-from gdn.search.tile_search import SearchSettings, best_of_each, propose, search, settings_for
+from gdn.search.refine import search
+from gdn.search.settings import SearchSettings, settings_for
 
 FRAME = 1200
 
@@ -68,7 +69,6 @@ def against_original(
             engine,
             tiles.data.counts[i : i + 1] / np.float32(tiles.dose),
             tiles.data.weights[i : i + 1],
-            0,
             steps,
         )[0]
         for i in range(n)
@@ -279,6 +279,12 @@ def rates(engine: Engine) -> None:
     )
 
 
+def original_settings(steps: tuple[int, int, int]) -> OriginalSettings:
+    """Of restarts, steps of each, and steps of the best."""
+    restarts, each, final = steps
+    return OriginalSettings(restarts=restarts, restart_steps=each, final_steps=final)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -299,7 +305,7 @@ def main() -> None:
         whole = tile_set(options.data, 1, options.level, card.sampling_angstrom, card.patch)
         index = np.arange(min(options.tiles, len(whole.clean)))
         tiles = replace(whole, data=whole.data.take(index), clean=whole.clean[index])
-        found = against_original(engine, bank, tiles, OriginalSettings(*options.original_steps))
+        found = against_original(engine, bank, tiles, original_settings(options.original_steps))
         show(found)
         rates(engine)
         step_in_one_graph(engine, whole)

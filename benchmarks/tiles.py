@@ -12,8 +12,8 @@ from suite import clean_frames
 
 from gdn.evaluation.noise_suite import STUDY_VACUUM
 from gdn.frames.resampling import bin_sum, grids_for
-from gdn.frames.tiling import cut, tile_frame
 from gdn.likelihood import POISSON, TileData
+from gdn.search.tiles import cut, tile_frame
 
 Images = NDArray[np.float32]
 

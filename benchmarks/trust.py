@@ -38,18 +38,16 @@ from gdn.frames.resampling import bin_sum
 from gdn.models import AUTO
 from gdn.pipeline.recording import RecordingDenoiser
 from gdn.search.denoise_frame import FrameResult
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import Searcher
 from gdn.simulation.imaging import read_wave, render
 from gdn.simulation.simulate import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
 from gdn.simulation.structures import random_structure
 from gdn.trust.atoms import RATE
 from gdn.trust.calibration import LEVELS, Calibration, frame_score
-from gdn.trust.evidence import verdicts
-from gdn.trust.features import tile_features
-from gdn.trust.fit import explained, noise_level
-from gdn.trust.held_out_score import from_part, held_out_scores, recorded_frame
-from gdn.trust.judge import expected_error
-from gdn.trust.spectrum import ring_features
+from gdn.trust.evidence import decide_verdicts
+from gdn.trust.fit import explain_counts, measure_rings, noise_level, tile_features
+from gdn.trust.held_out_score import denoise_part, recover_recorded, score_held_out
+from gdn.trust.judge import expect_error
 from gdn.trust.spread import spread_of
 
 Row = dict[str, Any]
@@ -155,7 +153,7 @@ def _coverage(case: Case, result: FrameResult, law: Calibration) -> Row:
     return {
         "levels": list(LEVELS),
         "inside": inside,
-        "expected_rms": expected_error(widths[1], 1.0, law).square ** 0.5,
+        "expected_rms": expect_error(widths[1], 1.0, law).square ** 0.5,
         "rms": float(np.sqrt((error.astype(float) ** 2).mean())),
     }
 
@@ -166,9 +164,9 @@ def _fit(result: FrameResult, law: Calibration, name: str) -> Row:
     sampling, level = float(np.mean(result.grids.binned_sampling)), noise_level(found)
     features = tile_features(found, sampling)
     distances = law.fit.tiles.distances(features, np.full(len(features), level))
-    odds = float(law.fit.spectrum.odds(ring_features(found.binned, sampling)[None])[0])
+    odds = float(law.fit.spectrum.odds(measure_rings(found.binned, sampling)[None])[0])
     return {
-        name: explained(found, sampling, law.fit).p,
+        name: explain_counts(found, sampling, law.fit).p,
         f"scores of {name}": [float(frame_score(distances)[0]), odds, level],
     }
 
@@ -186,14 +184,14 @@ def _columns(case: Case, result: FrameResult, law: Calibration) -> Row:
         return {"columns": None}
     row: Row = {}
     natural = law.columns.drawn.probability(drawn[0].evidence.features())
-    called = verdicts(natural, RATE)
+    called = decide_verdicts(natural, RATE)
     row |= _matched(case, result, drawn[0].columns.yx[called == "present"], found, truth, sampling)
     row["drawn"] = _tally(called, drawn[0].true)
     row["planted"] = _judged_among(
         natural, law.columns.drawn.probability(drawn[1].evidence.features())
     )
     empty = law.columns.sites.probability(sites[0].evidence.features())
-    row["sites"] = _tally(verdicts(empty, RATE), sites[0].true)
+    row["sites"] = _tally(decide_verdicts(empty, RATE), sites[0].true)
     row["vacancies"] = _judged_among(
         empty, law.columns.sites.probability(sites[1].evidence.features())
     )
@@ -250,7 +248,7 @@ def _tally(called: np.ndarray, true: np.ndarray) -> dict[str, list[int]]:
 
 def _judged_among(natural: np.ndarray, planted: np.ndarray) -> dict[str, int]:
     """Verdicts of planted columns, each judged beside all the natural ones."""
-    called = [str(verdicts(np.append(natural, p), RATE)[-1]) for p in planted]
+    called = [str(decide_verdicts(np.append(natural, p), RATE)[-1]) for p in planted]
     return {v: called.count(v) for v in ("present", "cannot tell", "absent")}
 
 
@@ -268,18 +266,15 @@ def _scores(
     assert law is not None
     assert bank is not None
     assert not isinstance(engine, RestorerSession)
-    own = expected_error(spread_of(found, law).one, found.dose, law)
+    own = expect_error(spread_of(found, law).one, found.dose, law)
     truth = _truth(case, result)
-    halves = from_part(
+    halves = denoise_part(
         found,
-        recorded_frame(noisy, result),
+        lambda: recover_recorded(noisy, result),
         case.number,
-        engine,
-        bank,
-        SearchSettings(),
-        recording.others,
+        Searcher(engine=engine, bank=bank, others=recording.others),
     )
-    scores, mine = held_out_scores(halves, own), halves.mine
+    scores, mine = score_held_out(halves, own), halves.mine
     whole = halves.parts.first / np.float32(halves.parts.share)
     rows = []
     for c in scores:

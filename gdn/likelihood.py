@@ -9,6 +9,7 @@ for Poisson-Gaussian noise: it has the right mean and variance (Snyder et al. 19
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -109,22 +110,23 @@ def strips(shape: tuple[int, ...], pixels: int) -> list[slice]:
     return [slice(first, min(first + step, rows)) for first in range(0, rows, step)]
 
 
-def frame_negative_log_likelihood(
-    image: Array, ratio: float, counts: Array, law: NoiseLaw
-) -> float:
-    """-log p(counts | ratio * image) of a whole frame (rows, columns), without terms that do not
-    depend on the image. In strips, so that a large frame needs little more memory."""
+def frame_negative_log_likelihoods(
+    images: Sequence[Array], ratio: float, counts: Array, law: NoiseLaw
+) -> list[float]:
+    """-log p(counts | ratio * image) of a whole frame (rows, columns) for each of `images`, without
+    terms that do not depend on the image. In strips, so that a large frame needs little more
+    memory."""
     least = -np.inf if law.gaussian else FLOOR
-    total = 0.0
-    for rows in strips(image.shape, STRIP_PIXELS):
+    totals = [0.0] * len(images)
+    for rows in strips(counts.shape, STRIP_PIXELS):
         observed = counts[None, rows]
-        mean = np.asarray(
-            np.maximum(image[None, rows], least) * np.float32(ratio), dtype=np.float32
-        )
-        total += float(
-            negative_log_likelihood(mean, TileData(observed, np.ones_like(observed), law))[0]
-        )
-    return total
+        data = TileData(observed, np.ones_like(observed), law)
+        for number, image in enumerate(images):
+            mean = np.asarray(
+                np.maximum(image[None, rows], least) * np.float32(ratio), dtype=np.float32
+            )
+            totals[number] += float(negative_log_likelihood(mean, data)[0])
+    return totals
 
 
 def mean_derivative(mu: Array, data: TileData) -> Array:

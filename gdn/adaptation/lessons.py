@@ -18,8 +18,8 @@ from scipy.ndimage import gaussian_filter
 from gdn.frames.examined import examined
 from gdn.frames.noise import NoiseModel
 from gdn.likelihood import Array, NoiseLaw
-from gdn.search.held_out_shares import split
-from gdn.search.restored import binned_by, binning
+from gdn.search.restored import bin_by, binning
+from gdn.search.thinning import split
 
 KEPT = 0.15  # of the three quarters, for telling when to stop
 SHARES = (0.5, 0.9)  # of what is learned from that go in; the rest is to be predicted
@@ -70,12 +70,12 @@ def lesson_of(
     defects, whole, model = examined(frame, noise)
     factor = binning(sampling_angstrom, target_angstrom)
     parts = split(model.electrons(whole), model.law, seed)
-    counts, law = binned_by(parts.first, factor), parts.law.of_sum(factor**2)
+    counts, law = bin_by(parts.first, factor), parts.law.of_sum(factor**2)
     rng = np.random.default_rng([seed, 0xAD])
     learned = thin(counts, law, 1 - KEPT, rng)
     valid = None
     if defects.bad is not None:
-        good = binned_by((~defects.bad).astype(np.float32), factor)
+        good = bin_by((~defects.bad).astype(np.float32), factor)
         valid = (good > factor**2 / 2).astype(np.float32)
     return Lesson(
         counts=learned,

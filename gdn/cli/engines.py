@@ -92,12 +92,12 @@ def build(
 def build_all(model: Model, library: Library, card: Device | None) -> None:
     """Build every graph's plan, for `card` into the cache, or without one just to see that it can
     be built."""
-    from gdn.engines.tensorrt import built_plan
+    from gdn.engines.tensorrt import find_or_build_plan
     from gdn.engines.tensorrt_plans import GRAPHS
 
     for graph in GRAPHS:
         if model.file(f"{graph}.onnx") is not None:
-            plan = built_plan(model, graph, library, card)
+            plan = find_or_build_plan(model, graph, library, card)
             print(
                 f"{graph}: {len(plan) / 2**20:.1f} MiB, {library.name} "
                 f"{library.version}{'' if card else ', not kept'}"

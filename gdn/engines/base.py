@@ -3,7 +3,6 @@ encoder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, cast
@@ -73,11 +72,6 @@ def rows(feed: dict[str, NDArray[Any]], first: int, size: int) -> dict[str, NDAr
     return {
         name: array[first : first + size] if array.ndim else array for name, array in feed.items()
     }
-
-
-def joined(parts: Iterable[list[NDArray[Any]]]) -> list[NDArray[Any]]:
-    """The outputs of a batch from those of its parts."""
-    return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
 
 
 def kind_of(graph: Graph) -> Graph:

@@ -17,7 +17,15 @@ from typing import Any
 import numpy as np
 
 from gdn.engines.base import Engine, EngineError
-from gdn.engines.table import DEVICES, ENGINES, RUNTIMES, Runtime, runtime_named
+from gdn.engines.table import (
+    DEVICES,
+    ENGINES,
+    ON_CPU,
+    RUNTIMES,
+    Runtime,
+    installed_runtimes,
+    runtime_named,
+)
 from gdn.models import Model
 
 PROVED = 4  # images of the self-test
@@ -48,11 +56,11 @@ def check(engine: str = "auto", device: str = "auto") -> None:
             "device",
         )
     if engine == "auto":
-        if not any(runtime.installed for runtime in RUNTIMES if runtime.on_cpu):
+        if not set(ON_CPU).intersection(installed_runtimes()):
             raise EngineError("neither onnxruntime nor torch is installed; pip install onnxruntime")
         return
     runtime = runtime_named(engine)
-    if not runtime.on_cpu:
+    if runtime not in ON_CPU:
         _module(runtime).check()  # says what is missing
     elif not runtime.installed:
         extra = f" (pip install 'gdn[{runtime.extra}]')" if runtime.extra else ""
@@ -61,7 +69,7 @@ def check(engine: str = "auto", device: str = "auto") -> None:
 
 def candidates(device: str = "auto") -> Iterator[EngineChoice]:
     """What `auto` tries on `device`, in order, as far as it is installed."""
-    here = [runtime for runtime in RUNTIMES if runtime.installed]
+    here = installed_runtimes()
     if device != "cpu" and (device != "auto" or has_driver()):
         for runtime in here:
             if reason := _module(runtime).card_reason():
@@ -75,8 +83,8 @@ def candidates(device: str = "auto") -> Iterator[EngineChoice]:
             else "no CUDA driver"
         )
         missing: list[str] = []
-        for runtime in (one for one in RUNTIMES if one.on_cpu):
-            if runtime.installed:
+        for runtime in ON_CPU:
+            if runtime in here:
                 yield EngineChoice(runtime.name, "cpu", "; ".join([why, *missing]))
             else:
                 missing.append(f"{runtime.name} is not installed")
@@ -116,13 +124,13 @@ def open_engine(
         )
     if engine != "auto":
         taken = runtime_named(engine).own_device if device == "auto" else device
-        found = _open(model, EngineChoice(engine, taken, "asked for"), threads)
-        if require_gpu and found.device == "cpu":
+        opened = _open(model, EngineChoice(engine, taken, "asked for"), threads)
+        if require_gpu and opened.device == "cpu":
             raise EngineError(
                 f"require_gpu: {engine} runs on the CPU here; device cuda says what is missing",
                 "require_gpu",
             )
-        return found
+        return opened
     said: list[str] = []
     for choice in candidates(device):
         on_cpu = choice.device == "cpu"
@@ -130,15 +138,15 @@ def open_engine(
             break
         reason = "; ".join([choice.reason, *said])
         try:
-            found = _open(model, EngineChoice(choice.engine, choice.device, reason), threads)
+            opened = _open(model, EngineChoice(choice.engine, choice.device, reason), threads)
             if not on_cpu:
-                _prove(found, model)
+                _prove(opened, model)
         except EngineError as error:
             if on_cpu:
                 raise
             said.append(f"{choice.engine} cannot be used ({' '.join(str(error).split())})")
             continue
-        return found
+        return opened
     tried = (
         "; ".join(said)
         or "no CUDA driver, or no TensorRT, no CUDA provider of onnxruntime, no CUDA "
@@ -158,7 +166,7 @@ def _open(model: Model, choice: EngineChoice, threads: int | None) -> Engine:
     return engine
 
 
-def _prove(found: Engine, model: Model) -> None:
+def _prove(opened: Engine, model: Model) -> None:
     """Raises EngineError where an engine's images are not the CPU's. An engine that is not proved
     is closed."""
     from gdn.restarts import restart_latents
@@ -167,9 +175,9 @@ def _prove(found: Engine, model: Model) -> None:
     if not runtime_named("onnxruntime").installed:
         return  # torch alone: there is nothing to compare with
     with contextlib.ExitStack() as unproved:
-        unproved.push(found)
+        unproved.push(opened)
         with _open(model, EngineChoice("onnxruntime", "cpu", "the self-test"), 1) as reference:
-            off = float(np.abs(found.generate(z) - reference.generate(z)).max())
+            off = float(np.abs(opened.generate(z) - reference.generate(z)).max())
         if not off <= AGREES[model.card.precision]:
             raise EngineError(f"its images are off by {off:.2g} of the vacuum level")
         unproved.pop_all()

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gdn.engines.base import EXACT, OUTPUTS, Evaluation, Graph, OutOfMemory, joined, rows
+from gdn.engines.base import EXACT, OUTPUTS, Evaluation, Graph, OutOfMemory, rows
 from gdn.likelihood import Array, NoiseLaw, TileData, negative_log_likelihood
 from gdn.models import Model
 
@@ -27,34 +27,44 @@ class GraphEngine(ABC):
     reason: str
     model: Model
     _most: int | None = None  # rows of a batch, once memory ran out
-    _exact: GraphEngine | None = None
 
     @abstractmethod
     def run_graph(
         self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
-    ) -> list[Array]:
-        """Those of the graph's outputs, float32. An input that may not be written stays as it is
-        while it lives: a device need be given it once. Raises EngineError if the model lacks the
-        graph, OutOfMemory for too large a batch."""
+    ) -> list[list[Array]]:
+        """Those of the graph's outputs, float32, of each of the pieces in which the batch was run,
+        in order. An input that may not be written stays as it is while it lives: a device need be
+        given it once. Raises EngineError if the model lacks the graph, OutOfMemory for too large a
+        batch."""
 
-    @property
+    @cached_property
     def exact(self) -> GraphEngine:
         """See `Engine.exact`."""
-        if self._exact is None:
-            self._exact = Exact(self) if self.model.file("exact-generator.onnx") else self
-        return self._exact
+        return Exact(self) if "exact-generator" in self._listed else self
+
+    @cached_property
+    def _listed(self) -> frozenset[str]:
+        """Graphs that the model's folder lists."""
+        files = self.model.card.files
+        return frozenset(name.removesuffix(".onnx") for name in files if name.endswith(".onnx"))
 
     def _run_in_memory(self, graph: Graph, feed: dict[str, Array], *outputs: str) -> list[Array]:
         """`run_graph`, the batch halved until it fits; what did not fit once is not tried again."""
         n = len(next(iter(feed.values())))
         size = min(n, self._most or n)
         try:
-            if size == n:
-                return self.run_graph(graph, feed, outputs)
-            return joined(
-                self.run_graph(graph, rows(feed, first, size), outputs)
-                for first in range(0, n, size)
+            pieces = (
+                self.run_graph(graph, feed, outputs)
+                if size == n
+                else [
+                    piece
+                    for first in range(0, n, size)
+                    for piece in self.run_graph(graph, rows(feed, first, size), outputs)
+                ]
             )
+            if len(pieces) == 1:
+                return pieces[0]
+            return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
         except OutOfMemory:
             if size <= 1:
                 raise
@@ -69,7 +79,7 @@ class GraphEngine(ABC):
 
     def _has(self, graph: Graph) -> bool:
         """Whether there is such a graph."""
-        return self.model.file(f"{graph}.onnx") is not None
+        return graph in self._listed
 
     def generate(self, z: Array) -> Array:
         """See `Engine.generate`."""
@@ -178,11 +188,11 @@ class Exact(GraphEngine):
 
     def run_graph(
         self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
-    ) -> list[Array]:
+    ) -> list[list[Array]]:
         """The graph of the engine that it stands before, in single precision."""
         return self.engine.run_graph(EXACT.get(graph, graph), feed, outputs)
 
-    @property
+    @cached_property
     def exact(self) -> GraphEngine:
         """See `Engine.exact`."""
         return self

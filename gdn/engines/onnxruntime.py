@@ -19,15 +19,12 @@ from gdn.engines.base import (
     OutOfMemory,
     dtype_of,
     is_out_of_memory,
-    joined,
     kind_of,
     onnx_bytes,
     rows,
 )
 from gdn.engines.device_arrays import Resident
 from gdn.engines.graph_engine import GraphEngine
-from gdn.engines.tensorrt_plan_cache import RUNTIMES_OWN, plan_folder
-from gdn.engines.tensorrt_plans import BATCH, MOST
 from gdn.likelihood import Array
 from gdn.models import Model
 
@@ -93,13 +90,14 @@ class OnnxRuntimeEngine(GraphEngine):
             else int(os.environ.get("GDN_THREADS", "0")) or os.cpu_count() or 1
         )
         self._pool = ThreadPoolExecutor(self._threads)
-        self._sessions: dict[Graph, onnxruntime.InferenceSession] = {}
+        # of each graph that was opened: its session, and the type of its inputs and outputs
+        self._sessions: dict[Graph, tuple[onnxruntime.InferenceSession, np.dtype[Any]]] = {}
         self.resident: dict[Graph, Resident[Any]] = {}
         self._session("generator")
 
-    def _session(self, name: Graph) -> onnxruntime.InferenceSession:
+    def _session(self, name: Graph) -> tuple[onnxruntime.InferenceSession, np.dtype[Any]]:
         if name not in self._sessions:
-            content = onnx_bytes(self.model, name)
+            content, kind = onnx_bytes(self.model, name), dtype_of(self.model, name)
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = 1
             options.log_severity_level = 3
@@ -120,42 +118,42 @@ class OnnxRuntimeEngine(GraphEngine):
                     f"onnxruntime fell back to the CPU: device {self.device} needs "
                     f"{what_is_missing(self._kind)}"
                 )
-            self._sessions[name] = session
+            self._sessions[name] = session, kind
         return self._sessions[name]
 
     def run_graph(
         self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
-    ) -> list[Array]:
+    ) -> list[list[Array]]:
         """One batch, in chunks that threads share, or in the memory that is bound."""
-        session, kind = self._session(graph), dtype_of(self.model, graph)
+        session, kind = self._session(graph)
         n = len(next(iter(feed.values())))
         if self.bound is not None:
-            most = MOST[kind_of(graph)] if self._kind == "tensorrt" else n  # of the plan's profile
-            return joined(
+            most = n
+            if self._kind == "tensorrt":  # of the plan's profile
+                from gdn.engines.tensorrt_plans import MOST
+
+                most = MOST[kind_of(graph)]
+            return [
                 self._run_bound(graph, rows(feed, first, most), outputs)
                 for first in range(0, n, most)
-            )
-        typed = {k: np.asarray(v, dtype=kind, order="C") for k, v in feed.items()}
-        if n <= CHUNK:
-            return [
-                np.asarray(f, dtype=np.float32)
-                for f in _checked(lambda: session.run(outputs, typed), n)
             ]
+        typed = {k: np.asarray(v, dtype=kind, order="C") for k, v in feed.items()}
 
-        def part(first: int) -> list[Any]:
-            return _checked(lambda: session.run(outputs, rows(typed, first, CHUNK)), CHUNK)
+        def run_chunk(chunk: dict[str, Array]) -> list[Array]:
+            results = _checked(lambda: session.run(outputs, chunk), min(n, CHUNK))
+            return [np.asarray(output, dtype=np.float32) for output in results]
 
-        return [
-            output.astype(np.float32, copy=False)
-            for output in joined(self._pool.map(part, range(0, n, CHUNK)))
-        ]
+        if n <= CHUNK:
+            return [run_chunk(typed)]
+        firsts = range(0, n, CHUNK)
+        return list(self._pool.map(lambda first: run_chunk(rows(typed, first, CHUNK)), firsts))
 
     def _run_bound(
         self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
     ) -> list[Array]:
         """One batch, inputs and outputs in the card's memory; only what changed goes there, only
         what is asked for comes back."""
-        session, kind = self._sessions[graph], dtype_of(self.model, graph)
+        session, kind = self._sessions[graph]
         place, number = self.bound, self._number
 
         def upload(name: str, array: Array, former: Any) -> Any:
@@ -208,6 +206,9 @@ def providers_of(model: Model, kind: str, graph: Graph, number: int = 0) -> list
         return [PROVIDERS["cpu"]]
     if kind == "cuda":
         return [(PROVIDERS["cuda"], card)]
+    from gdn.engines.tensorrt_plan_cache import RUNTIMES_OWN, plan_folder
+    from gdn.engines.tensorrt_plans import provider_shapes
+
     cached: dict[str, Any] = {}
     with contextlib.suppress(
         OSError
@@ -216,7 +217,7 @@ def providers_of(model: Model, kind: str, graph: Graph, number: int = 0) -> list
             "trt_engine_cache_enable": True,
             "trt_engine_cache_path": str(plan_folder() / RUNTIMES_OWN),
         }
-    shapes = _profile(model, graph)
+    shapes = provider_shapes(model, graph)
     return [(PROVIDERS["tensorrt"], card | cached | shapes), (PROVIDERS["cuda"], card)]
 
 
@@ -234,30 +235,6 @@ def what_is_missing(kind: str) -> str:
                 f"'onnxruntime-gpu[cuda,cudnn]'{', and TensorRT' if kind == 'tensorrt' else ''})"
             )
     return "a card that this onnxruntime supports, and NVIDIA's driver"
-
-
-def _profile(model: Model, graph: Graph) -> dict[str, str]:
-    """TensorRT's shapes of a graph's inputs, in the words of onnxruntime's options: least, usual
-    and largest batch."""
-    patch, latent, kind = model.card.patch, model.card.latent, kind_of(graph)
-    image = f"{model.card.channels}x{patch}x{patch}"
-    named = {
-        "generator": {"z": f"x{latent}"},
-        "tangent": {"z": f"x{latent}", "t": f"x{{k}}x{latent}"},
-        "step": {"z": f"x{latent}"}
-        | dict.fromkeys(("nuisance", "prior"), "x4")
-        | dict.fromkeys(("y", "w"), f"x{image}"),
-        "encoder": {"image": f"x{image}", "sigma": ""},
-        "gradient": {"z": f"x{latent}", "scale": "", "factor": ""}
-        | dict.fromkeys(("y", "w", "shift"), f"x{image}"),
-    }[kind]
-    sizes = {"min": (1, 1), "opt": (BATCH[kind][0], 1), "max": (MOST[kind], 32)}
-    return {
-        f"trt_profile_{word}_shapes": ",".join(
-            f"{name}:{n}{rest.format(k=k)}" for name, rest in named.items()
-        )
-        for word, (n, k) in sizes.items()
-    }
 
 
 def _checked(work: Any, n: int) -> list[Any]:

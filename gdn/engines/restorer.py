@@ -136,13 +136,13 @@ class RestorerSession:
             raise EngineError(
                 f"onnxruntime cannot run the restorer's graph ({words}); export the model again"
             ) from None
-        found = np.asarray(image, dtype=np.float32)
-        if found.shape != (1, 1, *stack.shape[-2:]):
+        restored = np.asarray(image, dtype=np.float32)
+        if restored.shape != (1, 1, *stack.shape[-2:]):
             raise EngineError(
-                f"{self.model.folder}: the graph's image has shape {found.shape}; export the "
+                f"{self.model.folder}: the graph's image has shape {restored.shape}; export the "
                 "model again"
             )
-        return np.asarray(found[0, 0])
+        return np.asarray(restored[0, 0])
 
     def __enter__(self) -> Self:
         return self
@@ -219,15 +219,15 @@ def windows(
     # not count at all.
     place = np.clip(2 * (np.arange(shared) + 0.5) / shared - 0.5, 0, 1)
     ramp = np.asarray(np.sin(np.pi / 2 * place) ** 2, dtype=np.float32)
-    found = []
+    windows = []
     for number, start in enumerate(starts):
         weight = np.ones(size, np.float32)
         if number:
             weight[:shared] = ramp
         if number < count - 1:
             weight[-shared:] = np.minimum(weight[-shared:], ramp[::-1])
-        found.append((slice(start, start + size), weight))
-    return found
+        windows.append((slice(start, start + size), weight))
+    return windows
 
 
 def _turned(stack: Array, turn: int) -> Array:

@@ -33,11 +33,6 @@ class Runtime:
         """Whether one of its packages is, without importing it."""
         return any(importlib.util.find_spec(package) is not None for package in self.packages)
 
-    @property
-    def on_cpu(self) -> bool:
-        """Whether it can do without a card."""
-        return "cpu" in self.devices
-
 
 # In the order in which `auto` tries them.
 RUNTIMES = (
@@ -72,6 +67,12 @@ RUNTIMES = (
 ENGINES = tuple(runtime.name for runtime in RUNTIMES)
 DEVICES = ("auto", *dict.fromkeys(device for runtime in RUNTIMES for device in runtime.devices))
 ENGINE_HELP = f"What evaluates the networks: {', '.join(('auto', *ENGINES))}."
+ON_CPU = tuple(runtime for runtime in RUNTIMES if "cpu" in runtime.devices)  # need no card
+
+
+def installed_runtimes() -> list[Runtime]:
+    """The rows of which a package is installed."""
+    return [runtime for runtime in RUNTIMES if runtime.installed]
 
 
 def runtime_named(name: str) -> Runtime:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from types import TracebackType
 
-from gdn.engines.base import EngineError, Graph, dtype_of, joined, kind_of, onnx_bytes, rows
+from gdn.engines.base import EngineError, Graph, dtype_of, kind_of, onnx_bytes, rows
 from gdn.engines.cuda_memory import Device, open_device
 from gdn.engines.graph_engine import GraphEngine
 from gdn.engines.tensorrt_plan_cache import PlanKey, plan_for
@@ -53,7 +53,9 @@ def key_of(model: Model, graph: Graph, onnx: bytes, library: Library, device: De
     )
 
 
-def built_plan(model: Model, graph: Graph, library: Library, device: Device | None) -> bytes:
+def find_or_build_plan(
+    model: Model, graph: Graph, library: Library, device: Device | None
+) -> bytes:
     """The plan of a graph for `device`, from the cache or built into it; without a device built and
     not kept."""
     onnx = onnx_bytes(model, graph)
@@ -89,16 +91,16 @@ class TensorRTEngine(GraphEngine):
 
     def run_graph(
         self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
-    ) -> list[Array]:
+    ) -> list[list[Array]]:
         """One batch through its plan."""
         if graph not in self._runners:
-            plan = built_plan(self.model, graph, self._library, self._opened)
+            plan = find_or_build_plan(self.model, graph, self._library, self._opened)
             self._runners[graph] = Runner(graph, plan, self._library, self._opened)
         n, most = len(next(iter(feed.values()))), MOST[kind_of(graph)]
-        return joined(
+        return [
             self._runners[graph].run(rows(feed, first, most), outputs)
             for first in range(0, n, most)
-        )
+        ]
 
     def __exit__(
         self,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gdn.engines.base import EngineError, Graph, kind_of
+from gdn.models import Model
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
 GRAPHS: tuple[Graph, ...] = (
@@ -70,19 +71,19 @@ def installed_libraries() -> list[str]:
 
 def load_library(name: str | None = None) -> Library:
     """A library by name, or the first that is installed. Raises EngineError."""
-    found = [name] if name else installed_libraries()
-    if not found:
+    names = [name] if name else installed_libraries()
+    if not names:
         raise EngineError(
             "no TensorRT here; pip install 'gdn[tensorrt-rtx]' (RTX cards) or "
             "'gdn[tensorrt]', or another engine"
         )
     try:
-        module = importlib.import_module(found[0])
+        module = importlib.import_module(names[0])
     except Exception as error:  # its own package raises what it likes where libraries are missing
         raise EngineError(
-            f"{found[0]} cannot be imported ({' '.join(str(error).split())[:160]})"
+            f"{names[0]} cannot be imported ({' '.join(str(error).split())[:160]})"
         ) from None
-    return Library(found[0], str(module.__version__), module)
+    return Library(names[0], str(module.__version__), module)
 
 
 def profiles_of(graph: Graph) -> list[Profile]:
@@ -154,3 +155,27 @@ def _logger(trt: Any) -> Any:
                 self.said = " ".join(message.split())[:160]
 
     return Messages()
+
+
+def provider_shapes(model: Model, graph: Graph) -> dict[str, str]:
+    """TensorRT's shapes of a graph's inputs, in the words of onnxruntime's options: least, usual
+    and largest batch."""
+    patch, latent, kind = model.card.patch, model.card.latent, kind_of(graph)
+    image = f"{model.card.channels}x{patch}x{patch}"
+    named = {
+        "generator": {"z": f"x{latent}"},
+        "tangent": {"z": f"x{latent}", "t": f"x{{k}}x{latent}"},
+        "step": {"z": f"x{latent}"}
+        | dict.fromkeys(("nuisance", "prior"), "x4")
+        | dict.fromkeys(("y", "w"), f"x{image}"),
+        "encoder": {"image": f"x{image}", "sigma": ""},
+        "gradient": {"z": f"x{latent}", "scale": "", "factor": ""}
+        | dict.fromkeys(("y", "w", "shift"), f"x{image}"),
+    }[kind]
+    sizes = {"min": (1, 1), "opt": (BATCH[kind][0], 1), "max": (MOST[kind], 32)}
+    return {
+        f"trt_profile_{word}_shapes": ",".join(
+            f"{name}:{n}{rest.format(k=k)}" for name, rest in named.items()
+        )
+        for word, (n, k) in sizes.items()
+    }

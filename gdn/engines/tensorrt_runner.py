@@ -66,7 +66,7 @@ class _Place:
                 context.set_tensor_address(name, self.resident.of(name, array).address),
                 f"the address of {name}",
             )
-        found = {}
+        results = {}
         for name in self.runner.outputs:
             output = np.empty(tuple(context.get_tensor_shape(name)), self.runner.dtype(name))
             self.outputs[name] = self._block(output.nbytes, self.outputs.pop(name, None))
@@ -75,12 +75,12 @@ class _Place:
                 f"the address of {name}",
             )
             if name in wanted:
-                found[name] = output
+                results[name] = output
         self._execute()
-        for name, output in found.items():
+        for name, output in results.items():
             device.download(self.outputs[name].address, output)
         device.synchronise()
-        return [found[name].astype(np.float32, copy=False) for name in wanted]
+        return [results[name].astype(np.float32, copy=False) for name in wanted]
 
     def _execute(self) -> None:
         """Queue the work; of a fixed batch from the second time on as a graph, if the device can

@@ -55,25 +55,25 @@ class TorchEngine(GraphEngine):
         scale = Recipe.model_validate(model.card.recipe).network.intensity_scale
         graphs = _graphs(generator, encoder, scale, model.card.vacuum)
         self._graphs = {graph: module.to(device).eval() for graph, module in graphs.items()}
-        self._resident: dict[Graph, Resident[torch.Tensor]] = {}
+        self.resident: dict[Graph, Resident[torch.Tensor]] = {}
 
     @torch.no_grad()
     def run_graph(
         self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
-    ) -> list[Array]:
+    ) -> list[list[Array]]:
         """One batch through the networks."""
         try:
             tensors = [self._tensor(graph, name, a) for name, a in feed.items()]
             with torch_threads(self._threads):
-                found = self._graphs[kind_of(graph)](*tensors)
+                results = self._graphs[kind_of(graph)](*tensors)
             named = dict(
                 zip(
                     OUTPUTS[kind_of(graph)],
-                    found if isinstance(found, tuple) else (found,),
+                    results if isinstance(results, tuple) else (results,),
                     strict=True,
                 )
             )
-            return [named[name].cpu().numpy() for name in outputs]
+            return [[named[name].cpu().numpy() for name in outputs]]
         except RuntimeError as error:  # of the CPU's allocator torch has no class of its own
             if not is_out_of_memory(error):
                 raise
@@ -83,7 +83,7 @@ class TorchEngine(GraphEngine):
         """An input as the graph takes it; on a card what cannot have changed is there already."""
         if self.device == "cpu":
             return _shared(array)
-        place = self._resident.setdefault(
+        place = self.resident.setdefault(
             graph, Resident(lambda _, new, former: _shared(new).to(self.device))
         )
         return place.of(name, array)

@@ -33,7 +33,7 @@ from gdn.trust.calibration import (
     frame_score,
     network,
 )
-from gdn.trust.features import names
+from gdn.trust.fit import names
 
 Values = NDArray[np.float64]
 

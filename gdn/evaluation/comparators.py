@@ -20,7 +20,7 @@ from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
 from gdn.evaluation.unet import find_unets, unet_frame
 from gdn.frames.resampling import bin_sum, grids_for, unbin
 from gdn.likelihood import POISSON
-from gdn.search.filtered import restored_mean, stabilised
+from gdn.search.collaborative import invert_stabilise, stabilise
 
 BINNINGS = (1, 2, 3, 4, 6, 8, 10, 12)  # px a side, tried for BM3D
 BINNED_ANGSTROM = (0.2, 0.8)  # Å: the least and the largest binned pixel among them
@@ -54,12 +54,12 @@ def blur(case: Case) -> Image:
 
 def anscombe(x: Image) -> Image:
     """2 sqrt(x + 3/8): Poisson counts to nearly unit variance (Anscombe 1948)."""
-    return stabilised(np.maximum(x, 0), POISSON)
+    return stabilise(np.maximum(x, 0), POISSON)
 
 
 def inverse_anscombe(y: Image) -> Image:
     """Closed-form unbiased inverse (Mäkitalo & Foi 2011, eq. 10)."""
-    return restored_mean(y, POISSON)
+    return invert_stabilise(y, POISSON)
 
 
 def binnings(sampling_angstrom: float) -> list[int]:

@@ -21,9 +21,7 @@ from gdn.trust.columns import (
     without,
 )
 from gdn.trust.evidence import Evidence, weigh
-from gdn.trust.features import tile_features
-from gdn.trust.fit import noise_level
-from gdn.trust.spectrum import ring_features
+from gdn.trust.fit import measure_rings, noise_level, tile_features
 from gdn.trust.spread import doubt, pixel_features
 
 Values = NDArray[np.float64]
@@ -67,10 +65,10 @@ def reference_columns(truth: Array, image: Array, sampling: float) -> Columns:
 
 
 def judge_against(
-    columns: Columns, reference: Columns, image: Array, found: Estimate, sampling: float
+    columns: Columns, reference: Columns, image: Array, estimate: Estimate, sampling: float
 ) -> Judged:
     """Evidence of `columns` in `image` (vacuum units), and their truth by the `reference`."""
-    evidence = weigh(columns, image, doubt(found), found.binned, found.dose, sampling)
+    evidence = weigh(columns, image, doubt(estimate), estimate.binned, estimate.dose, sampling)
     far = np.full(len(columns), np.inf)
     if len(reference) and len(columns):
         far = cKDTree(reference.yx).query(columns.yx)[0]
@@ -102,49 +100,49 @@ def with_columns(image: Array, columns: Columns, sampling: float) -> Array:
 
 
 def observe_columns(
-    found: Estimate, truth: Array, sampling: float, rng: np.random.Generator
+    estimate: Estimate, truth: Array, sampling: float, rng: np.random.Generator
 ) -> tuple[list[Judged], list[Judged]]:
     """Columns drawn, those planted into the image; empty lattice sites, and true columns that were
     planted out."""
     image, clean = (
-        np.asarray(part / found.dose, dtype=np.float32) for part in (found.image, truth)
+        np.asarray(part / estimate.dose, dtype=np.float32) for part in (estimate.image, truth)
     )
     columns = find_columns(image, sampling)
     if not len(columns):
         return [], []
     shape = (image.shape[0], image.shape[1])
     reference = reference_columns(clean, image, sampling)
-    drawn = judge_against(columns, reference, image, found, sampling)
+    drawn = judge_against(columns, reference, image, estimate, sampling)
     invented = planted_columns(columns, reference, shape, sampling, rng)
     richer = with_columns(image, invented, sampling)
-    into = judge_against(invented, nothing(), richer, found, sampling)
+    into = judge_against(invented, nothing(), richer, estimate, sampling)
     sites = judge_against(
-        lattice_sites(columns, shape, sampling), reference, image, found, sampling
+        lattice_sites(columns, shape, sampling), reference, image, estimate, sampling
     )
     real = np.flatnonzero(drawn.true)
     removed = rng.permutation(real)[: max(1, round(PLANTED * len(real)))] if len(real) else real
     poorer = without(image, columns, removed, sampling)
     holes = replace(columns.take(removed), drawn=np.zeros(len(removed), bool))
-    return [drawn, into], [sites, judge_against(holes, reference, poorer, found, sampling)]
+    return [drawn, into], [sites, judge_against(holes, reference, poorer, estimate, sampling)]
 
 
 def observe(
-    structure: int, found: Estimate, truth: Array, sampling: float, seed: int
+    structure: int, estimate: Estimate, truth: Array, sampling: float, seed: int
 ) -> Observation:
     """Samples of an estimate and its `truth` (electrons per binned pixel) at `sampling` Å per
     binned pixel."""
     rng = np.random.default_rng([seed, 0x0B5])
-    features = pixel_features(found)
+    features = pixel_features(estimate)
     at = rng.choice(truth.size, min(PIXELS, truth.size), replace=False)
-    errors = ((found.image - truth) / found.dose).ravel()[at].astype(np.float64)
-    drawn, sites = observe_columns(found, truth, sampling, rng)
+    errors = ((estimate.image - truth) / estimate.dose).ravel()[at].astype(np.float64)
+    drawn, sites = observe_columns(estimate, truth, sampling, rng)
     return Observation(
         structure=structure,
-        level=noise_level(found),
+        level=noise_level(estimate),
         pixels=features.reshape(truth.size, -1)[at],
         errors=errors,
-        tiles=tile_features(found, sampling),
-        rings=ring_features(found.binned, sampling),
+        tiles=tile_features(estimate, sampling),
+        rings=measure_rings(estimate.binned, sampling),
         drawn=drawn,
         sites=sites,
     )

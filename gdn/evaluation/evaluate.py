@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -64,10 +64,8 @@ def evaluate_frame(
 
     def run_original() -> Image:
         assert not isinstance(recording.engine, RestorerSession)
-        steps = original or OriginalSettings()
-        return original_frame(
-            case.noisy, case.sampling_angstrom, recording.engine, seed, steps
-        ).image
+        steps = replace(original or OriginalSettings(), seed=seed)
+        return original_frame(case.noisy, case.sampling_angstrom, recording.engine, steps).image
 
     for method in against:
         if method == "original":

@@ -18,7 +18,7 @@ Values = NDArray[np.float64]
 Layers = tuple[list[list[list[float]]], list[list[float]]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """How a network is trained: units of its two hidden layers, AdamW's rate (falling as a cosine)
     and decay, passes."""

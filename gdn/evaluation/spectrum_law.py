@@ -18,10 +18,10 @@ from torch import Tensor
 from gdn.evaluation.small_network import Plan, fit_network
 from gdn.likelihood import POISSON, Array, NoiseLaw
 from gdn.recipes import Imaging
-from gdn.search.binned import Binned
+from gdn.search.tiles import Binned
 from gdn.simulation.imaging import Optics, Wave, read_wave, render
 from gdn.trust.calibration import Scaling, SpectrumLaw
-from gdn.trust.spectrum import ring_features
+from gdn.trust.fit import measure_rings
 
 Values = NDArray[np.float64]
 
@@ -60,7 +60,7 @@ def lesson_of(
             wrong = _view(wave, sampling_angstrom / factor, side, rng, ranges)
         poisson = rng.random() < 0.6
         rows += [
-            ring_features(noisy(image, level, poisson, rng), sampling_angstrom)
+            measure_rings(noisy(image, level, poisson, rng), sampling_angstrom)
             for image in (right, wrong)
         ]
     return Lesson(np.array(rows), np.tile([False, True], VIEWS))

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gdn.generator.folded import weighted_residual
+
 
 class Images(nn.Module):
     """z (n, d) -> x (n, channels, patch, patch), x = vacuum + intensity_scale * generator(z)."""
@@ -51,7 +53,7 @@ class AutogradPullBack(nn.Module):
             latents = z.detach().requires_grad_(True)
             x = self.images(latents)
             mu = scale.reshape(-1, 1, 1, 1) * x.detach() + shift
-            residual = w * (mu - y) / torch.clamp(alpha * mu + beta, min=1e-6)
+            residual = weighted_residual(mu, y, w, alpha, beta)
             (dz,) = torch.autograd.grad(x, latents, residual * factor.reshape(-1, 1, 1, 1))
         return x.detach(), dz
 

@@ -25,12 +25,17 @@ class FoldedGenerator(nn.Module):
         return self.vacuum + self.intensity_scale * y
 
 
+def weighted_residual(mu: Tensor, y: Tensor, w: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    """w (mu - y) / (alpha mu + beta): the derivative of the negative log-likelihood in mu for
+    Poisson, shifted Poisson and Gaussian noise alike."""
+    return w * (mu - y) / torch.clamp(alpha * mu + beta, min=1e-6)
+
+
 class PullBack(nn.Module):
     """(z, y, w, scale, shift, factor, alpha, beta) -> (x, dz), dz = J^T (factor * residual).
 
-    With mu = scale x + shift, the residual w (mu - y) / (alpha mu + beta) is the derivative of the
-    negative log-likelihood in mu for Poisson, shifted Poisson and Gaussian noise alike; `factor` is
-    dmu/dx: `scale` for the gradient, 1 for the pull-back of `shift` itself (scale 0, y 0, beta 1).
+    The residual is that of mu = scale x + shift (`weighted_residual`); `factor` is dmu/dx: `scale`
+    for the gradient, 1 for the pull-back of `shift` itself (scale 0, y 0, beta 1).
     """
 
     def __init__(self, generator: FoldedGenerator) -> None:
@@ -52,7 +57,7 @@ class PullBack(nn.Module):
         at = g.chain.trace(z)
         x = g.vacuum + g.intensity_scale * at.y
         mu = scale.reshape(-1, 1, 1, 1) * x + shift
-        residual = w * (mu - y) / torch.clamp(alpha * mu + beta, min=1e-6)
+        residual = weighted_residual(mu, y, w, alpha, beta)
         dz = g.chain.back(at, residual * factor.reshape(-1, 1, 1, 1) * g.intensity_scale)
         return x, dz
 

@@ -1,7 +1,7 @@
 """A refinement's Gauss-Newton step in one graph: one pass forward, then one back and one both ways
 for each iteration.
 
-The arithmetic is that of `gdn.search.newton` (Martens 2010), whose products of the Jacobian are
+The arithmetic is that of `gdn.search.objective` (Martens 2010), whose products of the Jacobian are
 graphs of their own, each with a pass forward to the same point. Here that pass is made once, and of
 all images none leaves the device.
 """

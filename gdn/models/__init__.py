@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
@@ -94,7 +95,7 @@ class Verified:
     folder: Path
     card: Card
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """sha256 over the hashes of its files: changes if anything that is evaluated changes."""
         text = "".join(f"{name}:{value}\n" for name, value in sorted(self.card.files.items()))

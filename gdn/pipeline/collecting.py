@@ -86,7 +86,7 @@ class ResultBuilder:
     def _header(self) -> dict[str, Any]:
         given = self._given
         image = self._shaped(given.frames)
-        about = {
+        input_record = {
             "path": None,
             "shape": list(image.shape),
             "axes": leading_axes(image.ndim),
@@ -98,7 +98,7 @@ class ResultBuilder:
             str(image.shape).encode() + np.ascontiguousarray(image).tobytes()
         ).hexdigest()
         key = key_of(content, self._recording, {"sampling": given.sampling_angstrom})
-        return document(key, about, given.sampling_angstrom, self._recording, [])
+        return document(key, input_record, given.sampling_angstrom, self._recording, [])
 
 
 def _values(judged: FrameSummary | FrameLeftOut, record: dict[str, Any]) -> FrameValues:

@@ -65,7 +65,7 @@ class FileSettings:
 
     def key(self, content: str, recording: RecordingDenoiser) -> str:
         """Hash of all that determines the results of a file of this content hash."""
-        about = {
+        reading = {
             "sampling": self.sampling_angstrom,
             "style": asdict(self.style),
             "dataset": self.dataset,
@@ -73,7 +73,7 @@ class FileSettings:
             "summed": self.summed,
             "partial": self.partial,
         }
-        return key_of(content, recording, about)
+        return key_of(content, recording, reading)
 
     def is_done(self, content: str, outputs: Outputs, recording: RecordingDenoiser) -> bool:
         """Whether the results of a file of this content hash are complete and those that
@@ -141,7 +141,7 @@ def denoise_file(
             raise FrameError(left_out[0])
         rows = keeper.rows(recording, sampling, source, outputs)
         content = content_hash(source)
-        about = {
+        input_record = {
             "path": str(source),
             "folder": str(Path.cwd()),
             "sha256": content,
@@ -154,7 +154,7 @@ def denoise_file(
         }
         merged = [row | detail for row, detail in zip(rows, keeper.details(), strict=True)]
         written.finish(
-            document(settings.key(content, recording), about, sampling, recording, merged)
+            document(settings.key(content, recording), input_record, sampling, recording, merged)
         )
     return rows
 

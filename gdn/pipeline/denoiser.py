@@ -23,7 +23,7 @@ from gdn.pipeline.recording import RecordingDenoiser
 from gdn.pipeline.result import Result
 from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
-from gdn.search.filtered import CollaborativeCandidate
+from gdn.search.collaborative import CollaborativeCandidate
 from gdn.search.generator_choice import best_generator
 from gdn.search.progress import Progress, part_of
 from gdn.search.restored import RestorerCandidate

@@ -115,18 +115,18 @@ def _missing(mask: ArrayLike | None, raw: NDArray[Any]) -> NDArray[np.bool_]:
     """Where `mask` says that a pixel is missing, in the image's shape."""
     if mask is None:
         return np.zeros(raw.shape, bool)
-    found = np.asarray(mask)
-    if found.dtype != bool:
+    missing = np.asarray(mask)
+    if missing.dtype != bool:
         raise InputError(
-            f"mask of type {found.dtype}; wanted bool, True where a pixel is missing", "mask"
+            f"mask of type {missing.dtype}; wanted bool, True where a pixel is missing", "mask"
         )
-    if found.shape not in (raw.shape, raw.shape[-2:]):
+    if missing.shape not in (raw.shape, raw.shape[-2:]):
         raise InputError(
-            f"mask of shape {found.shape}, image of shape {raw.shape}; wanted the same, "
+            f"mask of shape {missing.shape}, image of shape {raw.shape}; wanted the same, "
             "or one frame's",
             "mask",
         )
-    return np.broadcast_to(found, raw.shape)
+    return np.broadcast_to(missing, raw.shape)
 
 
 def _check_frame(frame: Array, name: str) -> None:

@@ -4,7 +4,7 @@ what each stage needs."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral
 
 from gdn.engines.base import Engine
@@ -15,7 +15,7 @@ from gdn.frames.noise import NoiseModel, parse_noise
 from gdn.models import Model, RestorerModel
 from gdn.search.bank import Bank, bank_for
 from gdn.search.original import OriginalSettings, parse_steps
-from gdn.search.tile_search import SearchSettings, settings_for
+from gdn.search.settings import SearchSettings, settings_for
 from gdn.trust.calibration import LEVELS
 from gdn.trust.judge import JudgeSettings
 
@@ -54,6 +54,11 @@ class Options:
     atoms: bool = False
     fdr: float = 0.05
     intervals: tuple[int, ...] = ()
+    # What the words above stand for. No noise model: it is to be found out from each frame.
+    noise_model: NoiseModel | None = field(init=False, repr=False, compare=False)
+    search: SearchSettings = field(init=False, repr=False, compare=False)
+    original: OriginalSettings | None = field(init=False, repr=False, compare=False)
+    judging: JudgeSettings = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in WORDS:
@@ -79,37 +84,22 @@ class Options:
                 f"intervals {wrong[0]}: levels in per cent, any of {', '.join(map(str, LEVELS))}",
                 "intervals",
             )
-        parse_noise(self.noise)
-        settings_for(self.estimate, self.residual, self.laplace)
-        if self.method == "original":
-            parse_steps(self.original_steps)
+        original = self.method == "original"
+        parsed = {
+            "noise_model": parse_noise(self.noise),
+            "search": settings_for(self.estimate, self.residual, self.laplace),
+            "original": parse_steps(self.original_steps, self.seed) if original else None,
+            "judging": JudgeSettings(
+                score=self.score and not original,  # its result cannot be scored
+                atoms=self.atoms,
+                rate=self.fdr,
+                seed=self.seed,
+                intervals=self.intervals,
+            ),
+        }
+        for name, value in parsed.items():
+            object.__setattr__(self, name, value)
         check(self.engine, self.device)
-
-    @property
-    def noise_model(self) -> NoiseModel | None:
-        """The noise that was asked for; None: to be found out from each frame."""
-        return parse_noise(self.noise)
-
-    @property
-    def search(self) -> SearchSettings:
-        """The settings of the search."""
-        return settings_for(self.estimate, self.residual, self.laplace)
-
-    @property
-    def original(self) -> OriginalSettings | None:
-        """The settings of the study's search, where that is the method."""
-        return parse_steps(self.original_steps) if self.method == "original" else None
-
-    @property
-    def judging(self) -> JudgeSettings:
-        """What is judged; the original method's result cannot be scored."""
-        return JudgeSettings(
-            score=self.score and self.method == "gdn",
-            atoms=self.atoms,
-            rate=self.fdr,
-            seed=self.seed,
-            intervals=self.intervals,
-        )
 
     @property
     def bank_size(self) -> int:

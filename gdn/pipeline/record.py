@@ -19,7 +19,7 @@ from gdn.pipeline.recording import JudgedFrame, RecordingDenoiser
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate
 from gdn.trust.held_out_score import Comparison
-from gdn.trust.judge import Trust, next_frame, score_record
+from gdn.trust.judge import Trust, next_frame
 
 RECORD_SCHEMA = 3  # 2: how far to trust a frame; 3: the files that were written, and whose they are
 # What a row says of a frame that was judged, null of one that was not.
@@ -145,7 +145,7 @@ def _detail(frame: FrameSummary | FrameLeftOut) -> dict[str, Any]:
         "held_out": _finite(asdict(result.held_out)),
         "stages": result.seconds,
         "mixture": None if result.mixing is None else result.mixing.record(),
-        "next_frame_scores": [score_record(c) for c in frame.following],
+        "next_frame_scores": [score.record() for score in frame.following],
     } | frame.trust.detail()
 
 

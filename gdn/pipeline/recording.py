@@ -23,8 +23,9 @@ from gdn.search.denoise_frame import FrameResult, denoise_frame
 from gdn.search.original import original_frame
 from gdn.search.progress import Progress, part_of
 from gdn.search.restored import restore_frame
+from gdn.search.settings import Searcher
 from gdn.trust.calibration import Calibration, calibration_of
-from gdn.trust.judge import Trust, judge, unjudged
+from gdn.trust.judge import Trust, judge, leave_unjudged
 
 SMALLEST_FIELD = 4.0  # Å: less holds no two columns
 
@@ -73,7 +74,9 @@ class RecordingDenoiser:
         progress(1.0)
         return JudgedFrame(
             result,
-            replace(trust, warnings=[*notes, *stretched(dtype, result.noise), *trust.warnings]),
+            replace(
+                trust, warnings=[*notes, *warn_of_stretching(dtype, result.noise), *trust.warnings]
+            ),
         )
 
     def search(
@@ -89,43 +92,16 @@ class RecordingDenoiser:
             missing = ~np.isfinite(frame)
             frame = filled(frame, missing) if missing.any() else frame
             return original_frame(
-                frame,
-                sampling_angstrom,
-                self.engine,
-                options.seed,
-                options.original,
-                noise,
-                progress,
+                frame, sampling_angstrom, self.engine, options.original, noise, progress
             )
-        assert self.bank is not None
-        return denoise_frame(
-            frame,
-            sampling_angstrom,
-            self.engine,
-            self.bank,
-            options.search,
-            noise,
-            progress,
-            self.others,
-        )
+        return denoise_frame(frame, sampling_angstrom, self._searcher, noise, progress)
 
     def judge(self, frame: Array, result: FrameResult) -> Trust:
         """How far to trust the `result` of a `frame`, by what the options ask for."""
         begun = time.perf_counter()
         if isinstance(self.engine, RestorerSession):
-            return unjudged(result)
-        assert self.bank is not None
-        options = self.options
-        trust = judge(
-            frame,
-            result,
-            self.engine,
-            self.bank,
-            options.search,
-            self.calibration,
-            options.judging,
-            self.others,
-        )
+            return leave_unjudged(result)
+        trust = judge(frame, result, self._searcher, self.calibration, self.options.judging)
         result.seconds["judge"] = round(time.perf_counter() - begun, 4)
         return trust
 
@@ -136,21 +112,29 @@ class RecordingDenoiser:
             None if isinstance(self.engine, RestorerSession) else calibration_of(self.engine.model)
         )
 
+    @cached_property
+    def _searcher(self) -> Searcher:
+        """Of a generator: what its search works with."""
+        assert not isinstance(self.engine, RestorerSession)
+        assert self.bank is not None
+        return Searcher(
+            engine=self.engine,
+            bank=self.bank,
+            settings=self.options.search,
+            others=self.others,
+        )
+
     def search_record(self) -> dict[str, Any]:
         """Method, seed and settings, for the JSON record and the key."""
+        return self._search_record
+
+    @cached_property
+    def _search_record(self) -> dict[str, Any]:
         options = self.options
+        method = "restorer" if self.bank is None else options.method
+        common: dict[str, Any] = {"method": method, "seed": options.seed, "noise": options.noise}
         if self.bank is None:
-            return {
-                "method": "restorer",
-                "seed": options.seed,
-                "noise": options.noise,
-                "restarts": 0,
-            }
-        common: dict[str, Any] = {
-            "method": options.method,
-            "seed": options.seed,
-            "noise": options.noise,
-        }
+            return common | {"restarts": 0}
         common |= {"judging": asdict(options.judging)}
         if options.original is not None:
             return common | asdict(options.original)
@@ -168,7 +152,7 @@ def check_field(shape: tuple[int, int], sampling_angstrom: float) -> None:
         )
 
 
-def stretched(dtype: np.dtype[Any] | None, noise: NoiseModel) -> list[str]:
+def warn_of_stretching(dtype: np.dtype[Any] | None, noise: NoiseModel) -> list[str]:
     """A warning for 8-bit pictures whose gray levels are not counts."""
     if dtype != np.uint8 or 0.67 < noise.gain < 1.5:
         return []

@@ -1,32 +1,103 @@
 """All tiles of a frame searched in portions, so that a large frame needs little more memory than
-its tiles."""
+its tiles, and their candidates blended into one image and its spread."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gdn.engines.base import Engine
-from gdn.frames.tiling import Tiling, cut, merge
 from gdn.likelihood import Array
-from gdn.search.bank import Bank
-from gdn.search.binned import Binned
-from gdn.search.candidate_mixture import Mixture
+from gdn.search.candidates import Candidates, best_of_tiles, propose, propose_from_merged
 from gdn.search.laplace import laplace, sampled_variance
-from gdn.search.portions import in_portions
+from gdn.search.portions import PORTIONS
 from gdn.search.progress import Watch
-from gdn.search.refine import Candidates, join
-from gdn.search.tile_search import (
-    EMPTY,
-    SearchSettings,
-    best_of_each,
-    exchanged,
-    propose,
-    search,
-    structure,
-)
+from gdn.search.refine import EMPTY, measure_structure, search
+from gdn.search.settings import Searcher
+from gdn.search.tiles import Binned, Tiling, merge
+
+Values = NDArray[np.float64]
+Found = TypeVar("Found")
+
+
+def candidate_weights(objective: Values, tile: NDArray[np.int64], temperature: float) -> Values:
+    """Weights (n,) proportional to exp(-objective / temperature), summing to 1 over each tile.
+
+    A temperature above 1 nat stands for what the point estimates leave out: the volume around each.
+    """
+    raw, total, _ = _weights(objective, tile, temperature)
+    return np.asarray(raw / total[tile])
+
+
+def _weights(
+    objective: Values, tile: NDArray[np.int64], temperature: float
+) -> tuple[Values, Values, Values]:
+    """exp(-objective / temperature) relative to each tile's best (n,), its sum over each tile, and
+    the best objectives."""
+    tiles = int(tile.max()) + 1
+    best = np.full(tiles, np.inf)
+    np.minimum.at(best, tile, objective)
+    raw = np.exp(-(objective - best[tile]) / temperature)
+    return raw, np.asarray(np.bincount(tile, raw, tiles), dtype=np.float64), best
+
+
+class Mixture:
+    """What remains of each tile's candidates for blending: their weighted mean and mean square, as
+    float32.
+
+    Candidates come in any portions, those of a tile also in several: the memory is that of the
+    tiles, not of the candidates. Without `spread` it is half of that.
+    """
+
+    def __init__(self, tiling: Tiling, temperature: float, spread: bool = True) -> None:
+        n, p = len(tiling.corners), tiling.patch
+        self.tiling, self.temperature = tiling, temperature
+        self._log_weight = np.full(n, -np.inf)
+        self._mean = np.zeros((n, p, p), np.float32)
+        self._square = np.zeros((n if spread else 0, p, p), np.float32)
+
+    def add(self, candidates: Candidates) -> None:
+        """Add candidates; `tile` is the tile's number in the frame."""
+        if not len(candidates.tile):
+            return
+        tiles, own = np.unique(candidates.tile, return_inverse=True)
+        raw, total, best = _weights(candidates.objective, own, self.temperature)
+        weight = raw / total[own]
+        new = np.log(total) - best / self.temperature
+        both = np.logaddexp(self._log_weight[tiles], new)
+        before, share = np.exp(self._log_weight[tiles] - both), np.exp(new - both)
+        self._log_weight[tiles] = both
+        for k, t in enumerate(tiles):
+            which = np.flatnonzero(own == k)
+            means = candidates.mean[which].astype(np.float64)
+            w = weight[which][:, None, None]
+            self._mean[t] = before[k] * self._mean[t] + share[k] * (w * means).sum(0)
+            if len(self._square):
+                self._square[t] = before[k] * self._square[t] + share[k] * (w * means**2).sum(0)
+
+    def image(self) -> Array:
+        """Posterior mean, electrons per binned pixel."""
+        return merge(self._mean, self.tiling)
+
+    def image_and_spread(self) -> tuple[Array, Array]:
+        """Posterior mean and spread over restarts and overlapping tiles.
+
+        The spread is the standard deviation of the estimates that meet in a pixel (restarts of a
+        tile, and the tiles that overlap there). It is not calibrated, and a lower bound: no
+        confidence interval. Zero without the squares.
+        """
+        image = self.image()
+        if not len(self._square):
+            return image, np.zeros_like(image)
+        spread = merge(self._square, self.tiling)
+        for row, level in zip(
+            spread, image, strict=True
+        ):  # in double precision: the difference is small
+            row[:] = np.sqrt(np.maximum(row.astype(np.float64) - level.astype(np.float64) ** 2, 0))
+        return image, spread
 
 
 @dataclass(kw_only=True)
@@ -41,17 +112,14 @@ class SearchedTiles:
     log_dose: list[Array] = field(default_factory=list)
     busy: list[NDArray[np.int64]] = field(default_factory=list)  # tiles that are not empty
 
-    def add(self, found: Candidates, index: NDArray[np.int64]) -> None:
-        """Add candidates whose `tile` counts within the tiles `index` of the frame."""
-        found = replace(found, tile=index[found.tile])
-        self.mixture.add(found)
-        self.objectives.append(found.objective)
-        self.tile.append(found.tile)
-        self.log_dose.append(found.nuisance[:, 0])
-        few = found.take(best_of_each(found)) if len(found.tile) else found
-        few = replace(few, mean=np.zeros((len(few.tile), 1, 1), np.float32))
-        both = few if self.best is None else join([self.best, few])
-        self.best = both.take(best_of_each(both))
+    def add(self, candidates: Candidates) -> None:
+        """Add candidates; `tile` is the tile's number in the frame."""
+        self.mixture.add(candidates)
+        self.objectives.append(candidates.objective)
+        self.tile.append(candidates.tile)
+        self.log_dose.append(candidates.nuisance[:, 0])
+        bare = replace(candidates, mean=np.zeros((len(candidates.tile), 1, 1), np.float32))
+        self.best = best_of_tiles([bare] if self.best is None else [self.best, bare])
 
     @property
     def dose(self) -> float:
@@ -59,31 +127,42 @@ class SearchedTiles:
         return float(np.exp(np.median(np.concatenate(self.log_dose))))
 
 
-def proposed(
-    engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, settings: SearchSettings
-) -> Array:
+def in_portions(
+    count: int, patch: int, work: Callable[[NDArray[np.int64]], Found]
+) -> Iterator[tuple[NDArray[np.int64], Found]]:
+    """The numbers 0 ... count - 1 of tiles in portions, with what `work` makes of each; halved and
+    tried again where memory runs out. Raises MemoryError where the least portion is too much."""
+    first = 0
+    while first < count:
+        index = np.arange(first, min(first + PORTIONS.tiles(patch), count))
+        try:
+            result = work(index)
+        except MemoryError:
+            if not PORTIONS.halve():
+                raise
+            continue
+        yield index, result
+        first = int(index[-1]) + 1
+
+
+def blend_starts(searcher: Searcher, binned: Binned, tiling: Tiling) -> Array:
     """The blended image of unrefined starts."""
+    engine, bank, settings = searcher.engine, searcher.bank, searcher.settings
     mixture = Mixture(tiling, settings.temperature, spread=False)
     dose = float(binned.counts.mean())
 
-    def work(index: NDArray[np.int64]) -> Candidates:
-        return propose(engine, bank, binned.tiles(tiling.take(index)), dose, settings)
+    def propose_portion(index: NDArray[np.int64]) -> Candidates:
+        return propose(engine, bank, binned.tiles(tiling, index), dose, settings)
 
-    for index, found in in_portions(len(tiling.corners), tiling.patch, work):
-        mixture.add(replace(found, tile=index[found.tile]))
+    for index, starts in in_portions(len(tiling.corners), tiling.patch, propose_portion):
+        mixture.add(replace(starts, tile=index[starts.tile]))
     return mixture.image()
 
 
-def searched(
-    engine: Engine,
-    bank: Bank,
-    binned: Binned,
-    tiling: Tiling,
-    settings: SearchSettings,
-    watch: Watch,
-) -> SearchedTiles:
+def search_tiles(searcher: Searcher, binned: Binned, tiling: Tiling, watch: Watch) -> SearchedTiles:
     """Search every tile; then the encoder sees the blended frame, and its new guesses join each
     tile's candidates, once."""
+    engine, bank, settings = searcher.engine, searcher.bank, searcher.settings
     pool = SearchedTiles(
         mixture=Mixture(
             tiling, 1e-9 if settings.estimate == "map" else settings.temperature, watch.spread
@@ -92,52 +171,51 @@ def searched(
     dose = float(binned.counts.mean())
     count, patch = len(tiling.corners), tiling.patch
 
-    def one(index: NDArray[np.int64]) -> tuple[Candidates, NDArray[np.int64]]:
-        data = binned.tiles(tiling.take(index))
+    def search_portion(index: NDArray[np.int64]) -> tuple[Candidates, NDArray[np.int64]]:
+        data = binned.tiles(tiling, index)
         starts = propose(engine, bank, data, dose, settings)
         watch.clock.mark("score")
-        found = search(engine, data, starts, settings)
+        candidates = search(engine, data, starts, settings)
         watch.clock.mark("refine")
         watch.progress(0.85 * (index[-1] + 1) / count)
-        return found, index[np.unique(found.tile[structure(found, data) >= EMPTY])]
+        busy = np.unique(candidates.tile[measure_structure(candidates, data) >= EMPTY])
+        return replace(candidates, tile=index[candidates.tile]), index[busy]
 
-    for index, (found, busy) in in_portions(count, patch, one):
-        pool.add(found, index)
+    for _, (candidates, busy) in in_portions(count, patch, search_portion):
+        pool.add(candidates)
         pool.busy.append(busy)
     if not (settings.exchange and settings.encoder and settings.estimate == "mean"):
         return pool
-    merged, level, numbers = pool.mixture.image(), pool.dose, np.concatenate(pool.busy)
+    merged = replace(binned, counts=pool.mixture.image())
+    level, numbers = pool.dose, np.concatenate(pool.busy)
 
-    def again(at: NDArray[np.int64]) -> Candidates | None:
-        part = tiling.take(numbers[at])
-        every = np.arange(len(at))
-        return exchanged(engine, binned.tiles(part), cut(merged, part)[0], every, level, settings)
+    def exchange_portion(at: NDArray[np.int64]) -> Candidates | None:
+        data, told = (frame.tiles(tiling, numbers[at]) for frame in (binned, merged))
+        return propose_from_merged(engine, data, told, level, settings)
 
-    for at, more in in_portions(len(numbers), patch, again):
-        if more is not None:
-            pool.add(more, numbers[at])
+    for at, told in in_portions(len(numbers), patch, exchange_portion):
+        if told is not None:
+            pool.add(replace(told, tile=numbers[at][told.tile]))
     watch.clock.mark("refine")
     return pool
 
 
-def within(
-    engine: Engine, pool: SearchedTiles, binned: Binned, settings: SearchSettings, seed: int
-) -> Array:
+def laplace_spread(searcher: Searcher, pool: SearchedTiles, binned: Binned) -> Array:
     """Standard deviation within each tile's best restart, by the Laplace approximation, blended."""
+    engine, settings, seed = searcher.engine, searcher.settings, searcher.bank.seed
     tiling, best = pool.mixture.tiling, pool.best
-    if settings.laplace == "none" or best is None:
-        return np.zeros(tiling.shape, np.float32)
+    assert best is not None  # every frame has a tile, every tile a candidate
     variance = np.zeros((len(tiling.corners), tiling.patch, tiling.patch), np.float32)
 
     def work(index: NDArray[np.int64]) -> Array:
-        data, found = binned.tiles(tiling.take(index)), best.take(index)
-        found = replace(found, tile=found.tile - index[0])
+        data, portion = binned.tiles(tiling, index), best.take(index)
+        portion = replace(portion, tile=portion.tile - index[0])
         if settings.laplace == "exact":
-            return laplace(engine, data, found)[1]
+            return laplace(engine, data, portion)[1]
         return sampled_variance(
-            engine, data, found, settings.laplace_samples, seed, first_tile=int(index[0])
+            engine, data, portion, settings.laplace_samples, seed, first_tile=int(index[0])
         )
 
-    for index, found in in_portions(len(variance), tiling.patch, work):
-        variance[index] = found
+    for index, part in in_portions(len(variance), tiling.patch, work):
+        variance[index] = part
     return np.sqrt(merge(variance, tiling))

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from gdn.likelihood import Array
-from gdn.search.held_out_shares import MARGIN, Choice, Recorded, Split
+from gdn.search.held_out_shares import MARGIN, Choice
+from gdn.search.thinning import Recorded, Split
 
 Values = NDArray[np.float64]
 
@@ -143,10 +144,10 @@ def choose_mixing(
         weighted = (offsets * window).reshape(len(images), -1) / (2 * variance)
         forms.append((weighted @ offsets.reshape(len(images), -1).T, weighted @ target.ravel()))
         contrast.append(float((window * before**2).sum() - window[0, 0] * before[0, 0] ** 2))
-    everywhere = _moved(
+    everywhere = _move_weights(
         prior, np.sum([gram for gram, _ in forms], 0), np.sum([linear for _, linear in forms], 0)
     )
-    weights = [_moved(everywhere, gram, linear) for gram, linear in forms]
+    weights = [_move_weights(everywhere, gram, linear) for gram, linear in forms]
     gain = [_gain(one, *form) for one, form in zip(weights, forms, strict=True)]
     alone = [[_gain(one, *form) for one in np.eye(len(images))] for form in forms]
     total = max(sum(contrast), 1e-30)
@@ -160,7 +161,7 @@ def choose_mixing(
     )
 
 
-def _moved(start: Values, gram: Values, linear: Values) -> Values:
+def _move_weights(start: Values, gram: Values, linear: Values) -> Values:
     """Weights moved from `start` towards the best ones, the less so the less those gain beyond
     MARGIN."""
     best = _least_on_simplex(gram, linear)
@@ -197,7 +198,7 @@ def _least_on_simplex(gram: Values, linear: Values) -> Values:
     return np.asarray(best)
 
 
-def mixed(
+def mix_images(
     images: Sequence[Array], mixing: Mixing, sampling: tuple[float, float]
 ) -> tuple[Array, Array]:
     """The mixture of candidates' `images`, and their disagreement: the root of the weighted mean of

@@ -5,12 +5,16 @@ The method of Dabov et al. 2007 (BM3D) with sizes for crystals, whose blocks rep
 field: they are looked for far away and taken in groups of 64. Two passes: coefficients of each
 group's three-dimensional cosine transform that rise above the noise are kept; then each is shrunk
 by the empirical Wiener rule, the first pass its pilot. Images (rows, columns) float32.
+
+As a candidate of the mixture it filters counts summed by a whole number, their variance made
+constant.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -19,7 +23,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.ndimage import convolve1d, gaussian_filter
 
-from gdn.likelihood import Array
+from gdn.likelihood import Array, NoiseLaw
+from gdn.search.restored import image_of_sums
+from gdn.search.thinning import Recorded
 
 Index = NDArray[np.int64]
 
@@ -35,6 +41,7 @@ LEAST = 2 * BLOCK  # px: smaller images have no blocks to compare
 
 _TAPER = np.kaiser(BLOCK, 2.0)
 _WINDOW = np.outer(_TAPER, _TAPER).astype(np.float32)
+SAMPLING_ANGSTROM = 0.5  # of the pixels that are filtered: counts of blocks of 4 Å are compared
 
 
 def collaborative_filter(noisy: Array) -> Array:
@@ -170,3 +177,54 @@ def _block_means(values: NDArray[np.float32], starts: Index) -> NDArray[np.float
         found = np.concatenate([found, values[starts[-1] :][:BLOCK].sum(0, dtype=np.float64)[None]])
     found /= BLOCK
     return found.astype(np.float32)
+
+
+def stabilise(electrons: Array, law: NoiseLaw) -> Array:
+    """Values of variance near 1 from electrons of that noise law (generalised Anscombe transform:
+    Starck et al. 1998, eq. 2.4; of Gaussian noise alone, divided by its deviation)."""
+    alpha, beta = law.alpha, law.beta
+    if alpha == 0:
+        return np.asarray(electrons / np.sqrt(max(beta, 1e-12)), dtype=np.float32)
+    inner = np.maximum(alpha * electrons + 0.375 * alpha**2 + beta, 0)
+    return np.asarray(2 / alpha * np.sqrt(inner), dtype=np.float32)
+
+
+def invert_stabilise(values: Array, law: NoiseLaw) -> Array:
+    """The mean electrons whose stabilised values have the means `values` (closed form of the exact
+    unbiased inverse: Mäkitalo & Foi 2011, eq. 10, and 2013, eq. 9)."""
+    alpha, beta = law.alpha, law.beta
+    if alpha == 0:
+        return np.asarray(values * np.sqrt(max(beta, 1e-12)), dtype=np.float32)
+    d = np.maximum(values.astype(np.float64), 1e-3)
+    counts = (
+        d**2 / 4
+        + np.sqrt(1.5) / 4 / d
+        - 11 / 8 / d**2
+        + 5 * np.sqrt(1.5) / 8 / d**3
+        - 1 / 8
+        - beta / alpha**2
+    )
+    lowest = 2 * np.sqrt(0.375 + beta / alpha**2)
+    return np.asarray(alpha * np.where(values > lowest, counts, 0), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class CollaborativeCandidate:
+    """The collaborative filter as one of the mixture's candidates
+    (`gdn.search.band_mixture.Candidate`)."""
+
+    sampling_angstrom: float = SAMPLING_ANGSTROM
+    name = "collaborative"  # as the record has it
+
+    @property
+    def identity(self) -> str:
+        """What its images depend on beside the counts."""
+        return f"collaborative-1, {self.sampling_angstrom:g}"
+
+    def __call__(self, recorded: Recorded) -> Array:
+        """Its image of recorded counts, in electrons per pixel of the generator's grid."""
+
+        def filter_counts(counts: Array, law: NoiseLaw) -> Array:
+            return invert_stabilise(collaborative_filter(stabilise(counts, law)), law)
+
+        return image_of_sums(recorded, self.sampling_angstrom, filter_counts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,14 +13,14 @@ from gdn.frames.bad_pixels import Mask
 from gdn.frames.examined import examined
 from gdn.frames.noise import NoiseModel, noise_of
 from gdn.frames.resampling import Grids, bin_sum, grids_for, unbin
-from gdn.likelihood import Array
-from gdn.search.band_mixture import OWN, Candidate, Mixing
-from gdn.search.bank import Bank
-from gdn.search.binned import Binned
+from gdn.likelihood import Array, NoiseLaw
+from gdn.search.band_mixture import OWN, Mixing
 from gdn.search.estimate import Estimate, estimate
-from gdn.search.held_out_shares import Choice, Recorded
+from gdn.search.held_out_shares import Choice
 from gdn.search.progress import Clock, Progress, Watch
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import Searcher
+from gdn.search.thinning import Recorded
+from gdn.search.tiles import Binned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,67 +61,67 @@ class FrameResult:
 def denoise_frame(
     frame: Array,
     sampling_angstrom: float,
-    engine: Engine,
-    bank: Bank,
-    settings: SearchSettings,
+    searcher: Searcher,
     noise: NoiseModel | None = None,
     progress: Progress = lambda share: None,
-    others: Sequence[Candidate] = (),
 ) -> FrameResult:
-    """Denoise one frame (rows, columns) float32, mixed with `others`, weighted on held-out counts.
-    Raises ValueError where the noise model contradicts it."""
+    """Denoise one frame (rows, columns) float32. Raises ValueError where the noise model
+    contradicts it."""
+    engine = searcher.engine
     watch = Watch(Clock(), progress)
     defects, whole, model = examined(frame, noise)
     electrons = model.electrons(whole)
-    grids, counts = _binned(electrons, sampling_angstrom, engine)
+    grids, counts = _bin_electrons(electrons, sampling_angstrom, engine)
+    law, area = model.law, grids.area
     valid = (
         None
         if defects.bad is None
-        else bin_sum((~defects.bad).astype(np.float32), grids) / np.float32(grids.area)
+        else bin_sum((~defects.bad).astype(np.float32), grids) / np.float32(area)
     )
-    warnings = defects.notes + _warnings(
-        model, float(counts.mean()), grids, engine.model.card.patch
+    warnings = defects.notes + _warn_of_sampling(
+        law, float(counts.mean()), grids, engine.model.card.patch
     )
     watch.clock.mark("prepare")
-    recorded = Recorded(electrons, model.law, grids)
-    binned = Binned(counts, model.law.of_sum(grids.area), valid)
-    found = estimate(binned, engine, bank, settings, watch, recorded, others)
-    area = grids.area
-    result = model.units(unbin(found.image, grids) / area)
-    doubt = np.maximum(unbin(found.raw_spread, grids), 0) / area * model.gain
+    recorded = Recorded(electrons, law, grids)
+    binned = Binned(counts, law.of_sum(area), valid)
+    estimated = estimate(binned, searcher, watch, recorded)
+    result = model.units(unbin(estimated.image, grids) / area)
+    doubt = np.maximum(unbin(estimated.raw_spread, grids), 0) / area * model.gain
     watch.clock.mark("assemble")
     progress(1.0)
-    fit, share = found.fit, found.residual_share
+    fit, share = estimated.fit, estimated.residual_share
     return FrameResult(
         image=result,
         raw_spread=doubt.astype(np.float32),
         noise=model,
         grids=grids,
-        dose=found.dose / area,
+        dose=estimated.dose / area,
         objective=float(fit.objective.mean()),
         objectives=[float(o) for o in fit.objective],
         bank_share=fit.bank_share,
         residual_share=share,
-        held_out=found.choice,
+        held_out=estimated.choice,
         tiles=len(fit.objective),
-        estimate=found,
+        estimate=estimated,
         seconds=watch.clock.seconds,
-        warnings=warnings + _doubts(found.choice, share, found.mixing),
+        warnings=warnings + _warn_of_misfit(estimated.choice, share, estimated.mixing),
         bad=defects.bad,
-        mixing=found.mixing,
+        mixing=estimated.mixing,
     )
 
 
-def binned_frame(
+def bin_frame(
     frame: Array, sampling_angstrom: float, engine: Engine, noise: NoiseModel | None
 ) -> tuple[NoiseModel, Grids, Array]:
     """Noise model, grids, and the frame in electrons on the generator's grid. Raises ValueError
     where the noise model contradicts the frame."""
     model = noise_of(frame, noise)
-    return model, *_binned(model.electrons(frame), sampling_angstrom, engine)
+    return model, *_bin_electrons(model.electrons(frame), sampling_angstrom, engine)
 
 
-def _binned(electrons: Array, sampling_angstrom: float, engine: Engine) -> tuple[Grids, Array]:
+def _bin_electrons(
+    electrons: Array, sampling_angstrom: float, engine: Engine
+) -> tuple[Grids, Array]:
     """Grids, and a frame in electrons on the generator's grid. Raises InputError for one without a
     signal."""
     grids = grids_for(
@@ -139,7 +138,7 @@ def _binned(electrons: Array, sampling_angstrom: float, engine: Engine) -> tuple
     return grids, binned
 
 
-def _doubts(choice: Choice, residual_share: float, mixing: Mixing | None) -> list[str]:
+def _warn_of_misfit(choice: Choice, residual_share: float, mixing: Mixing | None) -> list[str]:
     """Warnings that the generator does not hold this frame."""
     if mixing is not None and mixing.changed:
         shares = ", ".join(f"{name} {mixing.share(name):.0%}" for name in mixing.names)
@@ -149,34 +148,34 @@ def _doubts(choice: Choice, residual_share: float, mixing: Mixing | None) -> lis
                 f"{shares}"
             ]
         return []
-    found = []
+    warnings = []
     if choice.filter_wins:
-        found.append(
+        warnings.append(
             "a plain filter explains held-out counts better than the generator; "
             f"{choice.share:.0%} of the result is the filter's"
         )
     if residual_share > 0.5:
-        found.append(
+        warnings.append(
             "the generator explains little of this frame: most of the result is a filtered residual"
         )
-    return found
+    return warnings
 
 
-def _warnings(model: NoiseModel, dose: float, grids: Grids, patch: int) -> list[str]:
-    found = []
+def _warn_of_sampling(law: NoiseLaw, dose: float, grids: Grids, patch: int) -> list[str]:
+    warnings = []
     if min(grids.binned_shape) < patch:
-        found.append(
+        warnings.append(
             f"the frame covers {grids.binned_shape[0]}x{grids.binned_shape[1]} generator "
             "px, less than one tile"
         )
     if grids.area < 1:
-        found.append(
+        warnings.append(
             "the frame is sampled more coarsely than the generator: its finest detail is "
             "not in the data"
         )
-    if not model.law.gaussian and dose < 1:
-        found.append(
+    if not law.gaussian and dose < 1:
+        warnings.append(
             f"only {dose:.2g} electrons per pixel of the generator: the frame holds next "
             "to no information"
         )
-    return found
+    return warnings

@@ -12,17 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gdn.engines.base import Engine
-from gdn.frames.tiling import Tiling, tile_frame
 from gdn.likelihood import Array
-from gdn.search.all_tiles import SearchedTiles, proposed, searched, within
-from gdn.search.band_mixture import OWN, Candidate, Mixing, choose_mixing, mixed
-from gdn.search.bank import Bank
-from gdn.search.binned import Binned
-from gdn.search.held_out_shares import Choice, Recorded, Split, choose, plain_filter, split
+from gdn.search.all_tiles import SearchedTiles, blend_starts, laplace_spread, search_tiles
+from gdn.search.band_mixture import OWN, Candidate, Mixing, choose_mixing, mix_images
+from gdn.search.held_out_shares import Choice, choose, plain_filter, shrink_residual
 from gdn.search.progress import Watch
-from gdn.search.residual import shrunk_residual
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import Searcher
+from gdn.search.thinning import Recorded, Split, split
+from gdn.search.tiles import Binned, Tiling, tile_frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +60,17 @@ class Thinned:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """`generated` by the generator alone and what was `added` to it; standard deviations over
-    `restarts` and overlapping tiles, and within each of them (`laplace`; zero where it was not
+    """The `image` that results, and the `dose`, electrons per binned pixel in vacuum (the median
+    over tiles). `generated` by the generator alone and what was `added` to it; standard deviations
+    over `restarts` and overlapping tiles, and within each of them (`laplace`; zero where it was not
     asked for). `mixed` with other candidates, where counts held out gave those a share (`mixing`
     also where they did not). `thinned`: the counts by which that was chosen, where there were
     recorded ones."""
 
     binned: Binned
     tiling: Tiling
+    image: Array
+    dose: float
     generated: Array
     added: Array
     restarts: Array
@@ -80,24 +80,6 @@ class Estimate:
     mixing: Mixing | None = None
     mixed: Mixed | None = None
     thinned: Thinned | None = None
-
-    @property
-    def image(self) -> Array:
-        """The result."""
-        return self.image_rows(slice(None))
-
-    @property
-    def dose(self) -> float:
-        """Electrons per binned pixel in vacuum: the median over tiles."""
-        return float(np.median(self.fit.dose))
-
-    def image_rows(self, rows: slice) -> Array:
-        """Some rows of the result."""
-        return (
-            self.generated[rows] + self.added[rows]
-            if self.mixed is None
-            else self.mixed.image[rows]
-        )
 
     def disagreement(self, rows: slice = slice(None)) -> Array:
         """Standard deviation over restarts, overlapping tiles, and the candidates of a mixture; of
@@ -124,32 +106,32 @@ class Estimate:
 
 def estimate(
     binned: Binned,
-    engine: Engine,
-    bank: Bank,
-    settings: SearchSettings,
+    searcher: Searcher,
     watch: Watch | None = None,
     recorded: Recorded | None = None,
-    others: Sequence[Candidate] = (),
-    theirs: Sequence[Array] | None = None,
+    known: Sequence[Array] | None = None,
 ) -> Estimate:
     """Search every tile of a binned frame, blend, and add what counts held out let through: those
-    `recorded`, or, where there are none, the binned ones. `others` are candidates of a mixture,
-    which work on `recorded` counts; `theirs`: the images that they make of those, where they are
-    known already."""
-    watch = watch or Watch()
-    patch = engine.model.card.patch
+    `recorded`, or, where there are none, the binned ones. The other candidates of a mixture work on
+    `recorded` counts; `known`: the images that they make of those, where they are there already."""
+    watch, settings = watch or Watch(), searcher.settings
+    patch = searcher.engine.model.card.patch
     tiling = tile_frame(
         (binned.counts.shape[0], binned.counts.shape[1]), patch, settings.stride or patch // 2
     )
-    pool = searched(engine, bank, binned, tiling, settings, watch)
-    spread_within = within(engine, pool, binned, settings, bank.seed)
+    pool = search_tiles(searcher, binned, tiling, watch)
+    spread_within = (
+        np.zeros_like(binned.counts)
+        if settings.laplace == "none"
+        else laplace_spread(searcher, pool, binned)
+    )
     watch.clock.mark("laplace")
     image, spread = pool.mixture.image_and_spread()
     fit = _tile_fit(pool)
     del pool
     choice, mixing, thinned = Choice(threshold=np.inf), None, None
     if settings.residual:
-        choice, mixing, thinned = _choose(engine, bank, binned, tiling, settings, recorded, others)
+        choice, mixing, thinned = _choose(searcher, binned, tiling, recorded)
     # What has no weight in a mixture need not make its image of all counts.
     used = (
         np.any(mixing.weights > 0, axis=0).tolist() if mixing is not None and mixing.changed else []
@@ -163,16 +145,18 @@ def estimate(
     watch.clock.mark("beyond")
     result = None
     if mixing is not None and used and recorded is not None:
-        theirs = theirs or [
+        theirs = known or [
             other(recorded) if its else image
-            for other, its in zip(others, used[len(OWN) :], strict=True)
+            for other, its in zip(searcher.others, used[len(OWN) :], strict=True)
         ]
         images = [image + residual, filtered, *theirs]
-        result = Mixed(*mixed(images, mixing, recorded.grids.binned_sampling), mixing)
+        result = Mixed(*mix_images(images, mixing, recorded.grids.binned_sampling), mixing)
         watch.clock.mark("mixture")
     return Estimate(
         binned=binned,
         tiling=tiling,
+        image=image + added if result is None else result.image,
+        dose=float(np.median(fit.dose)),
         generated=image,
         added=added,
         restarts=spread,
@@ -186,13 +170,13 @@ def estimate(
 
 
 def _tile_fit(pool: SearchedTiles) -> TileFit:
-    found = pool.best
-    assert found is not None  # every frame has a tile, every tile a candidate
-    energy = 0.5 * (found.z.astype(np.float64) ** 2).sum(1)
-    dose = np.exp(found.nuisance[:, 0].astype(np.float64))
-    share = float(found.from_bank.mean())
+    best = pool.best
+    assert best is not None  # every frame has a tile, every tile a candidate
+    energy = 0.5 * (best.z.astype(np.float64) ** 2).sum(1)
+    dose = np.exp(best.nuisance[:, 0].astype(np.float64))
+    share = float(best.from_bank.mean())
     return TileFit(
-        objective=found.objective,
+        objective=best.objective,
         energy=energy,
         dose=dose,
         objectives=np.concatenate(pool.objectives),
@@ -202,29 +186,24 @@ def _tile_fit(pool: SearchedTiles) -> TileFit:
 
 
 def _choose(
-    engine: Engine,
-    bank: Bank,
-    binned: Binned,
-    tiling: Tiling,
-    settings: SearchSettings,
-    recorded: Recorded | None,
-    others: Sequence[Candidate],
+    searcher: Searcher, binned: Binned, tiling: Tiling, recorded: Recorded | None
 ) -> tuple[Choice, Mixing | None, Thinned | None]:
     """Amounts of residual and plain filter, and the weights of other candidates, chosen with the
     encoder's image of thinned counts."""
+    seed, settings, others = searcher.bank.seed, searcher.settings, searcher.others
     if recorded is None:
-        parts, first = split(binned.counts, binned.law, bank.seed), None
+        parts, first = split(binned.counts, binned.law, seed), None
     else:
-        parts, first = recorded.split(bank.seed)
+        parts, first = recorded.split(seed)
     quick = replace(settings, symmetries=min(4, settings.symmetries), brief_candidates=0)
-    guess = proposed(engine, bank, Binned(parts.first, parts.law, binned.valid), tiling, quick)
+    guess = blend_starts(
+        replace(searcher, settings=quick), Binned(parts.first, parts.law, binned.valid), tiling
+    )
     choice, *own = choose(parts, guess)
     if first is None:
         return choice, None, None
     theirs = [other(first) for other in others]
-    thinned = Thinned(
-        seed=bank.seed, parts=parts, recorded=first, others=tuple(others), images=theirs
-    )
+    thinned = Thinned(seed=seed, parts=parts, recorded=first, others=tuple(others), images=theirs)
     if not others:
         return choice, None, thinned
     names = (*OWN, *(other.name for other in others))
@@ -239,5 +218,5 @@ def _own(binned: Binned, image: Array, choice: Choice, with_filter: bool) -> tup
     """What is left of the counts beside the generator's `image`, shrunk; and the plain filter's
     image (the generator's, where it is not asked for)."""
     sigma = binned.law.deviation(image)
-    residual = shrunk_residual(binned.counts - image, sigma, choice.threshold)
+    residual = shrink_residual(binned.counts - image, sigma, choice.threshold)
     return residual, plain_filter(binned.counts, sigma, choice.width) if with_filter else image

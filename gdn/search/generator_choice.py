@@ -18,13 +18,13 @@ from gdn.engines.base import Engine
 from gdn.frames.examined import examined
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, grids_for
-from gdn.frames.tiling import tile_frame
 from gdn.likelihood import Array
-from gdn.search.all_tiles import proposed
+from gdn.search.all_tiles import blend_starts
 from gdn.search.bank import Bank
-from gdn.search.binned import Binned
-from gdn.search.held_out_shares import MARGIN, Recorded, Split, explained_nats
-from gdn.search.tile_search import SearchSettings
+from gdn.search.held_out_shares import MARGIN, explained_nats
+from gdn.search.settings import Searcher, SearchSettings
+from gdn.search.thinning import Recorded, Split
+from gdn.search.tiles import Binned, tile_frame
 
 
 def held_out_nats(parts: Split, engine: Engine, bank: Bank, settings: SearchSettings) -> float:
@@ -35,9 +35,8 @@ def held_out_nats(parts: Split, engine: Engine, bank: Bank, settings: SearchSett
         (parts.first.shape[0], parts.first.shape[1]), patch, settings.stride or patch // 2
     )
     quick = replace(settings, symmetries=1, brief_candidates=0)
-    return explained_nats(
-        parts, proposed(engine, bank, Binned(parts.first, parts.law), tiling, quick)
-    )
+    searcher = Searcher(engine=engine, bank=bank, settings=quick)
+    return explained_nats(parts, blend_starts(searcher, Binned(parts.first, parts.law), tiling))
 
 
 @one_blas_thread()
@@ -70,5 +69,5 @@ def best_generator(
         nats.append(held_out_nats(parts[grids], engine, bank, settings))
     best = max(range(len(nats)), key=lambda i: nats[i])
     names = [engine.model.card.name for engine, _ in generators]
-    found = {name: round(value, 1) for name, value in zip(names, nats, strict=True)}
-    return (best if nats[best] > nats[0] + MARGIN else 0), found
+    nats_by_name = {name: round(value, 1) for name, value in zip(names, nats, strict=True)}
+    return (best if nats[best] > nats[0] + MARGIN else 0), nats_by_name

@@ -20,12 +20,12 @@ from scipy.linalg import solve_triangular
 
 from gdn.engines.base import Engine, jacobian
 from gdn.likelihood import Array, TileData, information
-from gdn.search.newton import conjugate_gradients
-from gdn.search.refine import PRIOR_SIGMA, Candidates, Objective
-from gdn.search.symmetry import turn_back, turn_tiles
+from gdn.search.candidates import Candidates, turn_back, turn_tiles
+from gdn.search.objective import PRIOR_SIGMA, Objective, conjugate_gradients
 
 # of conjugate gradients: beyond them come directions that the prior alone decides
 SAMPLE_ITERATIONS = 8
+BATCH = 32  # draws made together
 
 Matrix = NDArray[np.float64]
 
@@ -55,16 +55,16 @@ def laplace(
     evidence = np.empty(len(candidates.z))
     variance = np.empty((len(candidates.z), *data.counts.shape[1:]), np.float32)
     for i in range(len(evidence)):
-        one = candidates.take(np.array([i]))
-        turned = turn_tiles(data.take(one.tile), one.symmetry)
+        candidate = candidates.take(np.array([i]))
+        turned = turn_tiles(data, candidate.tile, candidate.symmetry)
         mu, derivative = linearise(
-            Objective(engine, turned), np.concatenate([one.z[0], one.nuisance[0]])
+            Objective(engine, turned), np.concatenate([candidate.z[0], candidate.nuisance[0]])
         )
         factor = np.linalg.cholesky(curvature(mu, derivative, turned))
-        evidence[i] = -one.objective[0] - np.log(np.diag(factor)).sum()
+        evidence[i] = -candidate.objective[0] - np.log(np.diag(factor)).sum()
         root = solve_triangular(factor, derivative.reshape(len(derivative), -1), lower=True)
         variance[i] = turn_back(
-            (root**2).sum(0).reshape(1, *mu.shape).astype(np.float32), one.symmetry
+            (root**2).sum(0).reshape(1, *mu.shape).astype(np.float32), candidate.symmetry
         )[0]
     return evidence, variance
 
@@ -75,7 +75,6 @@ def sampled_variance(
     candidates: Candidates,
     samples: int,
     seed: int,
-    batch: int = 32,
     first_tile: int = 0,
 ) -> Array:
     """Variance of the mean (n, h, w), electrons^2, as the tiles lie, for candidates: the mean
@@ -87,10 +86,10 @@ def sampled_variance(
     rows = np.repeat(np.arange(len(candidates.z)), samples)
     numbers = np.tile(np.arange(samples), len(candidates.z))
     total = np.zeros((len(candidates.z), *data.counts.shape[1:]), np.float32)
-    for first in range(0, len(rows), batch):
-        row, number = rows[first : first + batch], numbers[first : first + batch]
+    for first in range(0, len(rows), BATCH):
+        row, number = rows[first : first + BATCH], numbers[first : first + BATCH]
         part = candidates.take(row)
-        turned = turn_tiles(data.take(part.tile), part.symmetry)
+        turned = turn_tiles(data, part.tile, part.symmetry)
         draws = _draw(engine, turned, part, part.tile + first_tile, number, seed)
         np.add.at(total, row, turn_back(draws, part.symmetry) ** 2)
     return np.asarray(total / samples, dtype=np.float32)

@@ -18,17 +18,18 @@ from gdn.engines.base import Engine
 from gdn.errors import InputError
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import unbin
-from gdn.frames.tiling import cut, merge, tile_frame
 from gdn.likelihood import Array, NoiseLaw, TileData
 from gdn.restarts import restart_latents
-from gdn.search.denoise_frame import FrameResult, binned_frame
+from gdn.search.denoise_frame import FrameResult, bin_frame
 from gdn.search.held_out_shares import Choice
+from gdn.search.tiles import cut, merge, tile_frame
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OriginalSettings:
-    """The study's numbers; smaller ones only for tests."""
+    """The study's numbers, smaller ones only for tests; `seed` of the restarts."""
 
+    seed: int = 0
     restarts: int = 10
     restart_steps: int = 1_500
     final_steps: int = 10_000
@@ -36,7 +37,7 @@ class OriginalSettings:
     clamp: float = 5.0
 
 
-def parse_steps(text: str) -> OriginalSettings:
+def parse_steps(text: str, seed: int = 0) -> OriginalSettings:
     """'RESTARTS,STEPS,FINAL' -> settings. Raises InputError."""
     counts = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
     if len(counts) != 3 or min(counts) < 1:
@@ -45,7 +46,8 @@ def parse_steps(text: str) -> OriginalSettings:
             "each, final steps)",
             "original_steps",
         )
-    return OriginalSettings(*counts)
+    restarts, steps, final = counts
+    return OriginalSettings(seed=seed, restarts=restarts, restart_steps=steps, final_steps=final)
 
 
 @one_blas_thread()
@@ -53,7 +55,6 @@ def original_frame(
     frame: Array,
     sampling_angstrom: float,
     engine: Engine,
-    seed: int,
     settings: OriginalSettings,
     noise: NoiseModel | None = None,
     progress: Callable[[float], None] = lambda share: None,
@@ -65,9 +66,9 @@ def original_frame(
     stands for its vacuum level. Raises ValueError where the noise model contradicts the frame.
     """
     begun = time.perf_counter()
-    model, grids, binned = binned_frame(frame, sampling_angstrom, engine, noise)
+    model, grids, binned = bin_frame(frame, sampling_angstrom, engine, noise)
     level = float(binned.mean())
-    image, losses = _denoise(binned / np.float32(level), engine, seed, settings, progress)
+    image, losses = _denoise(binned / np.float32(level), engine, settings, progress)
     area = grids.area
     result = model.units(unbin(image * np.float32(level), grids) / area)
     seconds = {"search": round(time.perf_counter() - begun, 4)}
@@ -92,7 +93,6 @@ def original_frame(
 def _denoise(
     image: Array,
     engine: Engine,
-    seed: int,
     settings: OriginalSettings,
     progress: Callable[[float], None],
 ) -> tuple[Array, NDArray[np.float64]]:
@@ -101,22 +101,22 @@ def _denoise(
     patch = engine.model.card.patch
     tiling = tile_frame((image.shape[0], image.shape[1]), patch, patch)
     tiles, weights = cut(image, tiling)
-    found, losses = np.empty_like(tiles), np.empty(len(tiles))
+    images, losses = np.empty_like(tiles), np.empty(len(tiles))
     for i in range(len(tiles)):
-        z, losses[i] = search_original(engine, tiles[i : i + 1], weights[i : i + 1], seed, settings)
-        found[i] = engine.generate(z)[0]
+        z, losses[i] = search_original(engine, tiles[i : i + 1], weights[i : i + 1], settings)
+        images[i] = engine.generate(z)[0]
         progress((i + 1) / len(tiles))
-    return merge(found, tiling), losses
+    return merge(images, tiling), losses
 
 
 def search_original(
-    engine: Engine, tile: Array, weight: Array, seed: int, settings: OriginalSettings
+    engine: Engine, tile: Array, weight: Array, settings: OriginalSettings
 ) -> tuple[Array, float]:
     """The clamped latent (1, d) the study's search ends with for a tile (1, h, w), vacuum 1; its
     squared error."""
     # Gaussian noise of variance 1/2 makes the objective the sum of squares.
     data = TileData(tile, weight, NoiseLaw(0.0, 0.5))
-    starts = restart_latents(seed, range(settings.restarts), engine.model.card.latent)
+    starts = restart_latents(settings.seed, range(settings.restarts), engine.model.card.latent)
     best, best_loss = starts[:1], np.inf
     for start in starts:
         z, loss = _adam(engine, data, start[None], settings.restart_steps, settings)
@@ -135,12 +135,12 @@ def _adam(
     loss = np.inf
     for step in range(1, steps + 1):
         inside = np.abs(z) <= settings.clamp
-        found = engine.value_and_gradient(
+        evaluation = engine.value_and_gradient(
             np.clip(z, -settings.clamp, settings.clamp), data, one, dark
         )
-        loss = float(found.value[0])
+        loss = float(evaluation.value[0])
         # The mean over pixels, and a clamp that passes no gradient outside.
-        gradient = found.gradient * inside / data.counts[0].size
+        gradient = evaluation.gradient * inside / data.counts[0].size
         first = 0.9 * first + 0.1 * gradient
         second = 0.999 * second + 0.001 * gradient**2
         rate = settings.rate * (0.1 if step >= 10_000 else 1.0)

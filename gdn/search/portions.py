@@ -8,15 +8,10 @@ same too.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
 import psutil
-from numpy.typing import NDArray
-
-Found = TypeVar("Found")
 
 TILE_PIXELS = 2**20  # of tiles searched at a time: 64 tiles of 128 px
 BANK_PIXELS = 2**24  # of bank images scored at a time
@@ -98,21 +93,3 @@ class Portions:
 
 
 PORTIONS = Portions()  # memory belongs to the process, and so does what was learned of it
-
-
-def in_portions(
-    count: int, patch: int, work: Callable[[NDArray[np.int64]], Found]
-) -> Iterator[tuple[NDArray[np.int64], Found]]:
-    """The numbers 0 ... count - 1 of tiles in portions, with what `work` makes of each; halved and
-    tried again where memory runs out. Raises MemoryError where the least portion is too much."""
-    first = 0
-    while first < count:
-        index = np.arange(first, min(first + PORTIONS.tiles(patch), count))
-        try:
-            found = work(index)
-        except MemoryError:
-            if not PORTIONS.halve():
-                raise
-            continue
-        yield index, found
-        first = int(index[-1]) + 1

@@ -6,6 +6,7 @@ is summed on the generator's grid; alone (`--model restore`) it is the result.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +17,11 @@ from gdn.engines.restorer import RestorerSession
 from gdn.frames.examined import examined
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, rebin, unbin
-from gdn.likelihood import Array
+from gdn.likelihood import Array, NoiseLaw
 from gdn.search.denoise_frame import FrameResult
-from gdn.search.held_out_shares import HELD_OUT, Choice, Electrons, Recorded, split
+from gdn.search.held_out_shares import Choice
 from gdn.search.progress import Clock, Progress
+from gdn.search.thinning import HELD_OUT, Electrons, Recorded, split
 
 TURNS, TURNS_ALONE = (
     2,
@@ -49,11 +51,22 @@ class RestorerCandidate:
 
     def __call__(self, recorded: Recorded) -> Array:
         """Its image of recorded counts, in electrons per pixel of the generator's grid."""
-        factor = binning(
-            recorded.grids.sampling_angstrom, self.session.model.card.sampling_angstrom
+        return image_of_sums(
+            recorded,
+            self.session.model.card.sampling_angstrom,
+            lambda counts, law: self.session.restore(counts[None], turns=self.turns),
         )
-        image = self.session.restore(binned_by(recorded.electrons, factor)[None], turns=self.turns)
-        return rebinned(image, factor, recorded.grids)
+
+
+def image_of_sums(
+    recorded: Recorded, sampling_angstrom: float, filter_counts: Callable[[Array, NoiseLaw], Array]
+) -> Array:
+    """What `filter_counts` makes of recorded counts summed over squares of about
+    `sampling_angstrom` and of those sums' noise law, in electrons per pixel of the generator's
+    grid."""
+    factor = binning(recorded.grids.sampling_angstrom, sampling_angstrom)
+    image = filter_counts(bin_by(recorded.electrons, factor), recorded.law.of_sum(factor**2))
+    return rebin_sums(image, factor, recorded.grids)
 
 
 def binning(sampling_angstrom: float, target_angstrom: float) -> int:
@@ -62,7 +75,7 @@ def binning(sampling_angstrom: float, target_angstrom: float) -> int:
     return max(1, round(target_angstrom / sampling_angstrom))
 
 
-def restored(
+def restore_counts(
     electrons: Electrons,
     sampling_angstrom: float,
     session: RestorerSession,
@@ -72,14 +85,14 @@ def restored(
     """The restorer's image of `electrons`, in electrons per recorded pixel, on their grid. `mask`:
     1 where a pixel is good."""
     factor = binning(sampling_angstrom, session.model.card.sampling_angstrom)
-    whole, valid = binned_by(electrons, factor), None
+    whole, valid = bin_by(electrons, factor), None
     if mask is not None:
-        valid = (binned_by(mask, factor) > factor**2 / 2).astype(np.float32)[None]
+        valid = (bin_by(mask, factor) > factor**2 / 2).astype(np.float32)[None]
     shape = (electrons.shape[0], electrons.shape[1])
-    return unbinned_by(session.restore(whole[None], valid, turns), factor, shape, sampling_angstrom)
+    return unbin_by(session.restore(whole[None], valid, turns), factor, shape, sampling_angstrom)
 
 
-def binned_by(image: Electrons, factor: int) -> Array:
+def bin_by(image: Electrons, factor: int) -> Array:
     """Sums over squares of `factor` px; what an incomplete square lacks is mirrored."""
     rows, columns = image.shape
     padded = np.pad(image, ((0, -rows % factor), (0, -columns % factor)), mode="symmetric")
@@ -87,10 +100,8 @@ def binned_by(image: Electrons, factor: int) -> Array:
     return np.asarray(blocks.sum((1, 3), dtype=np.float32))
 
 
-def unbinned_by(
-    image: Array, factor: int, shape: tuple[int, int], sampling_angstrom: float
-) -> Array:
-    """The way back from `binned_by`: the image per recorded pixel, of `shape`, that sums to `image`
+def unbin_by(image: Array, factor: int, shape: tuple[int, int], sampling_angstrom: float) -> Array:
+    """The way back from `bin_by`: the image per recorded pixel, of `shape`, that sums to `image`
     over squares."""
     grids = _grids(image, factor, sampling_angstrom)
     return np.asarray(
@@ -98,8 +109,8 @@ def unbinned_by(
     )
 
 
-def rebinned(image: Array, factor: int, grids: Grids) -> Array:
-    """What `bin_sum` on `grids` makes of `unbinned_by`."""
+def rebin_sums(image: Array, factor: int, grids: Grids) -> Array:
+    """What `bin_sum` on `grids` makes of `unbin_by`."""
     fine = _grids(image, factor, grids.sampling_angstrom)
     return rebin(image / np.float32(fine.area), fine, grids)
 
@@ -133,10 +144,12 @@ def restore_frame(
     electrons = model.electrons(whole)
     mask = None if defects.bad is None else (~defects.bad).astype(np.float32)
     clock.mark("prepare")
-    image = restored(electrons, sampling_angstrom, session, TURNS_ALONE, mask)
+    image = restore_counts(electrons, sampling_angstrom, session, TURNS_ALONE, mask)
     clock.mark("restore")
     progress(0.4)
-    doubt = _spread(electrons, sampling_angstrom, session, model, seed) * np.float32(model.gain)
+    doubt = _estimate_spread(electrons, sampling_angstrom, session, model, seed) * np.float32(
+        model.gain
+    )
     clock.mark("spread")
     progress(1.0)
     factor = binning(sampling_angstrom, session.model.card.sampling_angstrom)
@@ -164,7 +177,7 @@ def restore_frame(
     )
 
 
-def _spread(
+def _estimate_spread(
     electrons: Array, sampling: float, session: RestorerSession, noise: NoiseModel, seed: int
 ) -> Array:
     """Standard deviation that noise gives the image, from the images of two independent parts of
@@ -172,7 +185,7 @@ def _spread(
     times that of the image of all counts."""
     parts = split(electrons, noise.law, seed)
     first, second = (
-        restored(part, sampling, session) / np.float32(share)
+        restore_counts(part, sampling, session) / np.float32(share)
         for part, share in ((parts.first, 1 - HELD_OUT), (parts.second, HELD_OUT))
     )
     factor = 1 / (1 - HELD_OUT) + 1 / HELD_OUT

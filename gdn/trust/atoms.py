@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from gdn.frames.resampling import Grids
 from gdn.search.estimate import Estimate
 from gdn.trust.calibration import ColumnLaw
 from gdn.trust.columns import Columns, find_columns, lattice_sites
-from gdn.trust.evidence import Evidence, verdicts, weigh
+from gdn.trust.evidence import Evidence, decide_verdicts, weigh
 from gdn.trust.spread import doubt
 
 Values = NDArray[np.float64]
@@ -94,15 +94,16 @@ class Atoms:
         return lines
 
 
-def find_atoms(found: Estimate, grids: Grids, law: ColumnLaw, rate: float = RATE) -> Atoms:
+def find_atoms(estimate: Estimate, grids: Grids, law: ColumnLaw, rate: float = RATE) -> Atoms:
     """Columns of the result and of its lattice, judged at the false-discovery `rate`."""
     sampling = float(np.mean(grids.binned_sampling))
-    image = np.asarray(found.image / found.dose, dtype=np.float32)
+    image = np.asarray(estimate.image / estimate.dose, dtype=np.float32)
     drawn = find_columns(image, sampling)
     sites = lattice_sites(drawn, (image.shape[0], image.shape[1]), sampling)
-    about = doubt(found)
+    doubts = doubt(estimate)
     parts = [
-        (c, weigh(c, image, about, found.binned, found.dose, sampling)) for c in (drawn, sites)
+        (c, weigh(c, image, doubts, estimate.binned, estimate.dose, sampling))
+        for c in (drawn, sites)
     ]
     probability = [
         one.probability(e.features())
@@ -115,10 +116,7 @@ def find_atoms(found: Estimate, grids: Grids, law: ColumnLaw, rate: float = RATE
         )
     )
     evidence = Evidence(
-        *(
-            np.concatenate([getattr(e, f) for _, e in parts])
-            for f in ("nats", "information", "doubt", "relative", "amplitude")
-        )
+        **{f.name: np.concatenate([getattr(e, f.name) for _, e in parts]) for f in fields(Evidence)}
     )
     error = (
         law.position * evidence.doubt * columns.width / np.maximum(np.abs(columns.amplitude), 1e-6)
@@ -132,7 +130,7 @@ def find_atoms(found: Estimate, grids: Grids, law: ColumnLaw, rate: float = RATE
         evidence=evidence,
         position_error=np.maximum(error, _SMALLEST_ERROR),
         probability=np.concatenate(probability),
-        verdict=np.concatenate([verdicts(p, rate) for p in probability]),
+        verdict=np.concatenate([decide_verdicts(p, rate) for p in probability]),
         rate=rate,
     )
 

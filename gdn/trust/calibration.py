@@ -161,7 +161,7 @@ class Tail(_Strict):
 
 
 class SpectrumLaw(_Strict):
-    """A classifier (SiLU network) of a frame's rings (gdn/trust/spectrum.py): log-odds that its
+    """A classifier (SiLU network) of a frame's rings (gdn/trust/fit.py): log-odds that its
     kind is wrong."""
 
     scaling: Scaling

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdn.likelihood import Array, TileData, negative_log_likelihood
-from gdn.search.binned import Binned
+from gdn.search.tiles import Binned
 from gdn.trust.columns import Columns, Values, profile
 
 LOCAL = 4.0  # times the rate: the most that a single column may be doubted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """Of each column (n,): `nats`, the expected `information` I, the `doubt` at its place (vacuum
     units), and its amplitude relative to the frame's strong columns."""
@@ -72,7 +72,11 @@ def weigh(
     drawn = np.abs(columns.amplitude[columns.drawn])
     strong = float(np.percentile(drawn, 80)) if len(drawn) else 1.0
     return Evidence(
-        nats, information, nearby, np.abs(columns.amplitude) / max(strong, 1e-6), columns.amplitude
+        nats=nats,
+        information=information,
+        doubt=nearby,
+        relative=np.abs(columns.amplitude) / max(strong, 1e-6),
+        amplitude=columns.amplitude,
     )
 
 
@@ -84,7 +88,7 @@ def _log_likelihood(mean: Values, counts: Array, binned: Binned) -> float:
     return -float(found[0])
 
 
-def verdicts(probability: Values, rate: float) -> NDArray[np.str_]:
+def decide_verdicts(probability: Values, rate: float) -> NDArray[np.str_]:
     """'present', 'absent' or 'cannot tell' for columns that are there with `probability`.
 
     'present' is the largest set, most probable first, whose mean probability of being false is at
@@ -92,10 +96,10 @@ def verdicts(probability: Values, rate: float) -> NDArray[np.str_]:
     likewise the least probable, at the same rate of wrong denials. None is called either with a
     doubt above LOCAL * rate.
     """
-    found = np.full(len(probability), "cannot tell", dtype="<U11")
+    verdicts = np.full(len(probability), "cannot tell", dtype="<U11")
     order = np.argsort(-probability, kind="stable")
     false = np.cumsum(1 - probability[order]) / np.arange(1, len(order) + 1)
-    found[order[(false <= rate) & (probability[order] > 1 - LOCAL * rate)]] = "present"
+    verdicts[order[(false <= rate) & (probability[order] > 1 - LOCAL * rate)]] = "present"
     wrong = np.cumsum(probability[order[::-1]]) / np.arange(1, len(order) + 1)
-    found[order[::-1][(wrong <= rate) & (probability[order[::-1]] < LOCAL * rate)]] = "absent"
-    return found
+    verdicts[order[::-1][(wrong <= rate) & (probability[order[::-1]] < LOCAL * rate)]] = "absent"
+    return verdicts

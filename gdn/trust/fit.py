@@ -1,31 +1,52 @@
 """Can the generator explain this frame at all? p-values of every tile and of the frame.
 
-A tile's features (gdn/trust/features.py: deviance of its counts, energy of its latents, spectra)
-are compared with those of simulated frames of the right kind at the same noise, and a classifier
-that was taught wrong pixel sizes and strange lattices looks at the frame's spectrum
-(gdn/trust/spectrum.py). The p-value is the share of right frames that are at least as far out. It
-is uniform on frames like those, whatever the features are; what it has to find is all else.
+A tile's features are compared with those of simulated frames of the right kind at the same noise,
+and a classifier that was taught wrong pixel sizes and strange lattices looks at the frame's
+spectrum. The p-value is the share of right frames that are at least as far
+out. It is uniform on frames like those, whatever the features are; what it has to find is all else.
+
+The features: the deviance of Poisson counts, 2 sum(y log(y / mu) - y + mu), has neither mean n nor
+variance 2 n where a pixel holds few electrons; its exact moments are summed once per mean
+(McCullagh & Nelder 1989, ch. 2; for other noise laws Pearson's chi-squared with the fourth moment
+of the law). The spectra of the whitened counts and of the whitened residual, the latents' energy
+|z|^2 / 2 and the disagreement of restarts say what the deviance alone cannot at low dose.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from scipy.signal.windows import tukey
+from scipy.special import xlogy
+from scipy.stats import poisson
 
 from gdn.likelihood import Array
 from gdn.search.estimate import Estimate
+from gdn.search.tiles import Binned, cut, cut_each
 from gdn.trust.calibration import FitLaw
-from gdn.trust.features import misfit, tile_features
-from gdn.trust.spectrum import ring_features
 
 Values = NDArray[np.float64]
 
 REFUSED = 0.01  # below: not explained
 DOUBTED = 0.05
 LOCAL = 4.0  # px, over which the map averages
+EXACT_BELOW = 200.0  # mean counts; beyond, the deviance is chi-squared to 1 / (6 mean)
+# 1/Å: from the particle's outline over the lattice spacings to where these images end.
+BANDS = (0.02, 0.1, 0.2, *np.round(np.arange(0.24, 0.72, 0.04), 2), 0.8, 1.0)
+WIDE = (0.02, 0.2, 0.4, 0.6, 1.0)
+TILE_PIXELS = 2**20  # of tiles whose features are made at a time
+# Of a frame's spectrum, which needs no search, so that its classifier can be taught on thousands of
+# rendered frames, wrong pixel sizes and strange lattices among them
+# (gdn/evaluation/spectrum_law.py):
+EDGES = np.linspace(0.1, 0.9, 41)  # 1/Å: rings as wide as one coefficient of a 50 Å frame
+STRONGEST = 4
+BACKGROUND_ANGSTROM = 3.2  # what varies more slowly is not lattice
+PEAKS = 6  # strongest coefficients of a band
 
 
 @dataclass(frozen=True)
@@ -51,27 +72,180 @@ class Explained:
         return f"the generator explains this frame (p = {self.p:.2g})"
 
 
-def noise_level(found: Estimate) -> float:
+def noise_level(estimate: Estimate) -> float:
     """log of the noise of a binned pixel as a share of the vacuum level."""
-    dose = max(found.dose, 1e-6)
-    return float(0.5 * np.log(found.binned.law.variance(dose)) - np.log(dose))
+    dose = max(estimate.dose, 1e-6)
+    return float(0.5 * np.log(estimate.binned.law.variance(dose)) - np.log(dose))
 
 
-def explained(found: Estimate, sampling_angstrom: float, law: FitLaw) -> Explained:
+def explain_counts(estimate: Estimate, sampling_angstrom: float, law: FitLaw) -> Explained:
     """How well the generator explains an estimate's counts; `sampling_angstrom` of a binned
     pixel."""
-    features = tile_features(found, sampling_angstrom)
-    level = noise_level(found)
+    features = tile_features(estimate, sampling_angstrom)
+    level = noise_level(estimate)
     distances = law.tiles.distances(features, np.full(len(features), level))
-    p = law.frame_p(distances, ring_features(found.binned, sampling_angstrom), level)
-    return Explained(p, law.tile_p(distances), misfit_map(found))
+    p = law.frame_p(distances, measure_rings(estimate.binned, sampling_angstrom), level)
+    return Explained(p, law.tile_p(distances), map_misfit(estimate))
 
 
-def misfit_map(found: Estimate, width: float = LOCAL) -> Array:
+def map_misfit(estimate: Estimate, width: float = LOCAL) -> Array:
     """The deviance of the counts under the generator's image, above its mean, averaged over a
     Gaussian of `width` px, in standard deviations: 0 +- 1 where the generator explains the
     counts."""
-    over, variance = misfit(np.maximum(found.generated, 1e-3), found.binned.counts, found.binned)
+    over, variance = measure_misfit(
+        np.maximum(estimate.generated, 1e-3), estimate.binned.counts, estimate.binned
+    )
     # Of a mean with weights w: sum w^2 v, and sum w^2 = 1 / (4 pi width^2) for a Gaussian.
     error = np.sqrt(gaussian_filter(variance, width) / (4 * np.pi * width**2))
     return np.asarray(gaussian_filter(over, width) / np.maximum(error, 1e-12), dtype=np.float32)
+
+
+@lru_cache(maxsize=1)
+def _exact_moments() -> tuple[Values, Values, Values]:
+    """log mean, and mean and variance of one pixel's deviance there."""
+    log_mean = np.linspace(np.log(1e-4), np.log(EXACT_BELOW), 160)
+    first, second = np.empty_like(log_mean), np.empty_like(log_mean)
+    for i, mean in enumerate(np.exp(log_mean)):
+        y = np.arange(0, int(mean + 12 * np.sqrt(mean) + 30))
+        deviance = 2 * (xlogy(y, y / mean) - y + mean)
+        probability = poisson.pmf(y, mean)
+        first[i] = probability @ deviance
+        second[i] = probability @ deviance**2 - first[i] ** 2
+    return log_mean, first, second
+
+
+def deviance_moments(mean: Values) -> tuple[Values, Values]:
+    """Mean and variance of a Poisson pixel's deviance for its `mean` counts, any shape."""
+    log_mean, first, second = _exact_moments()
+    at = np.log(np.maximum(mean, 1e-4))
+    large = mean > EXACT_BELOW
+    expected = np.where(large, 1 + 1 / (6 * np.maximum(mean, 1)), np.interp(at, log_mean, first))
+    return expected, np.where(
+        large, 2 + 4 / (3 * np.maximum(mean, 1)), np.interp(at, log_mean, second)
+    )
+
+
+def measure_misfit(mu: Array, counts: Array, binned: Binned) -> tuple[Values, Values]:
+    """Each pixel's deviance of `counts` under `mu`, less its mean, and its variance; any shape.
+    Poisson-Gaussian and Gaussian noise: squared residual over variance, whose variance is 2 + mu /
+    sigma^4."""
+    mean, y = np.maximum(mu.astype(np.float64), 1e-4), counts.astype(np.float64)
+    if binned.law.poisson:
+        expected, variance = deviance_moments(mean)
+        y = np.maximum(y, 0)
+        return 2 * (xlogy(y, y / mean) - y + mean) - expected, variance
+    sigma = binned.law.variance(mean)
+    return (y - mu) ** 2 / sigma - 1, 2 + binned.law.alpha * mean / sigma**2
+
+
+def names() -> list[str]:
+    """Names of the columns of `tile_features`."""
+    signal = [f"signal {low:g}-{high:g}/Å" for low, high in itertools.pairwise(BANDS)]
+    residual = [f"residual {low:g}-{high:g}/Å" for low, high in itertools.pairwise(WIDE)]
+    return ["deviance", "energy", "restarts", "added", "filter", *signal, *residual]
+
+
+def tile_features(estimate: Estimate, sampling_angstrom: float) -> Values:
+    """Features (tiles, n) of every tile of an estimate, in the order of `names`;
+    `sampling_angstrom` of a binned pixel."""
+    tiles = np.arange(len(estimate.tiling.corners))
+    step = max(1, TILE_PIXELS // estimate.tiling.patch**2)
+    return np.concatenate(
+        [
+            _features(estimate, tiles[i : i + step], sampling_angstrom)
+            for i in range(0, len(tiles), step)
+        ]
+    )
+
+
+def _features(estimate: Estimate, tiles: NDArray[np.int64], sampling_angstrom: float) -> Values:
+    binned, tiling = estimate.binned, estimate.tiling.take(tiles)
+    counts, inside = cut(binned.counts, tiling)
+    generated, restarts, added = cut_each(
+        (estimate.generated, estimate.restarts, estimate.added), tiling
+    )
+    mu = np.maximum(generated, 1e-3)
+    size = np.maximum(inside.sum((1, 2)), 1)
+    over, variance = measure_misfit(mu, counts, binned)
+    deviance = (inside * over).sum((1, 2)) / np.sqrt((inside * variance).sum((1, 2)))
+    sigma = binned.law.deviation(mu)
+    columns = [
+        np.arcsinh(deviance),
+        np.log(estimate.fit.energy[tiles]),
+        _log_mean((restarts / sigma) ** 2, size),
+        _log_mean((added / sigma) ** 2, size),
+        np.full(len(size), _gain_of_filter(estimate)),
+    ]
+    level = (inside * counts).sum((1, 2)) / size
+    flat_sigma = binned.law.deviation(level)
+    signal = inside * (counts - level[:, None, None]) / flat_sigma[:, None, None]
+    residual = inside * (counts - mu) / sigma
+    bands = [
+        _band_power(signal, size, sampling_angstrom, BANDS),
+        _band_power(residual, size, sampling_angstrom, WIDE),
+    ]
+    return np.concatenate([np.stack(columns, 1), *bands], 1)
+
+
+def _log_mean(values: Values | Array, size: Values) -> Values:
+    return np.asarray(np.log(values.sum((1, 2)) / size + 1e-5))
+
+
+def _gain_of_filter(estimate: Estimate) -> float:
+    """How much better the plain filter did on held-out counts than the generator, nats,
+    compressed."""
+    difference = estimate.choice.filter - estimate.choice.generator
+    return float(np.arcsinh(difference / 10)) if np.isfinite(difference) else 0.0
+
+
+def _band_power(white: Values, size: Values, sampling: float, edges: tuple[float, ...]) -> Values:
+    """log of the mean of the strongest coefficients' power in bands of spatial frequency, (tiles,
+    bands); pure noise of unit power comes out the same in every tile."""
+    n = white.shape[-1]
+    ramp = np.hanning(n + 2)[1:-1]
+    taper = np.outer(ramp, ramp)
+    norm = (taper**2).mean() * size
+    power = np.abs(np.fft.rfft2(white * taper)) ** 2 / norm[:, None, None]
+    radius = np.hypot(np.fft.fftfreq(n, sampling)[:, None], np.fft.rfftfreq(n, sampling)[None])
+    powers = []
+    for low, high in itertools.pairwise(edges):
+        ring = power[:, (radius >= low) & (radius < high)]
+        strongest = np.sort(ring, 1)[:, -PEAKS:] if ring.shape[1] else np.ones((len(power), 1))
+        powers.append(np.log(strongest.mean(1) + 1e-3))
+    return np.stack(powers, 1)
+
+
+def measure_rings(binned: Binned, sampling_angstrom: float) -> Values:
+    """(2 rings + 2,): of each ring the log of its strongest and of its mean power, in units of the
+    noise's; the log of the noise over the level; the log of the field's side in Å.
+    `sampling_angstrom` of a binned pixel."""
+    counts = binned.counts.astype(np.float64)
+    level = max(float(counts.mean()), 1e-3)
+    sigma = binned.law.deviation(level)
+    rows, columns = counts.shape
+    taper = np.outer(tukey(rows, 0.5), tukey(columns, 0.5))
+    white = (
+        (counts - gaussian_filter(counts, BACKGROUND_ANGSTROM / sampling_angstrom)) / sigma * taper
+    )
+    power = np.abs(np.fft.rfft2(white)) ** 2 / (taper**2).sum()
+    radius = np.hypot(
+        np.fft.fftfreq(rows, sampling_angstrom)[:, None],
+        np.fft.rfftfreq(columns, sampling_angstrom)[None],
+    )
+    ring = np.digitize(radius.ravel(), EDGES) - 1
+    inside = (ring >= 0) & (ring < len(EDGES) - 1)
+    ring, flat = ring[inside], power.ravel()[inside]
+    rings = np.zeros((2, len(EDGES) - 1))
+    order = np.lexsort((-flat, ring))
+    ring, flat = ring[order], flat[order]
+    starts = np.searchsorted(ring, np.arange(len(EDGES)))
+    for k, (first, end) in enumerate(itertools.pairwise(starts)):
+        if end > first:
+            # Of n exponential variables the largest is about log n: taken off, so that the field's
+            # size does not show.
+            rings[0, k] = np.log(
+                flat[first : first + STRONGEST].mean() / (1 + np.log(end - first)) + 1e-3
+            )
+            rings[1, k] = np.log(flat[first:end].mean() + 1e-3)
+    noise_and_size = [np.log(sigma / level), 0.5 * np.log(rows * columns * sampling_angstrom**2)]
+    return np.concatenate([*rings, noise_and_size])

@@ -11,24 +11,22 @@ mean of (a - y)^2 - Var(y), drowns in the noise of y^2 at low dose; their differ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from gdn.engines.base import Engine
 from gdn.frames.bad_pixels import filled
 from gdn.likelihood import FLOOR, Array, strips
-from gdn.search.band_mixture import Candidate
-from gdn.search.bank import Bank
-from gdn.search.binned import Binned
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate, estimate
-from gdn.search.held_out_shares import Recorded, Split
 from gdn.search.progress import Watch
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import Searcher
+from gdn.search.thinning import Recorded, Split
+from gdn.search.tiles import Binned
 
 Values = NDArray[np.float64]
 
@@ -88,9 +86,7 @@ class Comparison:
 
     def other(self, counts: Array) -> Array:
         """The other image, made of `counts`."""
-        if np.isinf(self.width):
-            return np.full_like(counts, counts.mean())
-        return np.asarray(gaussian_filter(counts, self.width, mode="reflect"), dtype=np.float32)
+        return blur_counts(counts, self.width)
 
     @property
     def verdict(self) -> str:
@@ -113,6 +109,30 @@ class Comparison:
         return float(
             DECIBEL * np.hypot(self.error, ratio * own_error) / (self.own * max(1 + ratio, 1e-3))
         )
+
+    def record(self) -> dict[str, Any]:
+        """As the JSON record holds it. JSON has neither infinity nor nan."""
+        error = self.gain_error_db
+        return {
+            "against": self.against,
+            "verdict": self.verdict,
+            "mse_difference_of_vacuum_squared": self.difference,
+            "mse_difference_se": self.error,
+            "own_mse_expected": self.expected,
+            "own_mse_unbiased": self.measured,
+            "own_mse_unbiased_se": self.measured_error,
+            "gain_db": round(self.gain_db, 3),
+            "gain_se_db": round(error, 6) if np.isfinite(error) else None,
+            "gain_nats": round(self.nats, 2),
+            "gain_nats_se": round(self.nats_error, 2),
+        }
+
+
+def blur_counts(counts: Array, width: float) -> Array:
+    """`counts` (rows, columns) under a Gaussian of `width` px; infinite: their mean everywhere."""
+    if np.isinf(width):
+        return np.full_like(counts, counts.mean())
+    return np.asarray(gaussian_filter(counts, width, mode="reflect"), dtype=np.float32)
 
 
 class Pool:
@@ -140,16 +160,16 @@ class Pool:
         """Raises ValueError for none."""
         if self._first is None:
             raise ValueError("no comparison to pool")
-        found = {name: self._sums[name] for name in self.SUMMED}
-        found |= {name: self._sums[name] ** 0.5 for name in self.ROOTED}
+        totals = {name: self._sums[name] for name in self.SUMMED}
+        totals |= {name: self._sums[name] ** 0.5 for name in self.ROOTED}
         means = {
             name: value / (1 if name.startswith("nats") else self.count)
-            for name, value in found.items()
+            for name, value in totals.items()
         }
         return replace(self._first, width=float("inf"), **means)  # type: ignore[arg-type]  # none of them is the name
 
 
-def pooled(comparisons: Sequence[Comparison]) -> Comparison:
+def pool_comparisons(comparisons: Sequence[Comparison]) -> Comparison:
     """The comparison over several frames, each with equal weight. Raises ValueError for none."""
     pool = Pool()
     for one in comparisons:
@@ -171,62 +191,69 @@ class Expected:
         return Expected(self.square / share**0.5, self.error / share**0.5)
 
 
-def compare(
-    name: str, mine: Array, other: Array, held: Binned, share: float, own: Expected
-) -> Comparison:
-    """`mine` and `other` (electrons of the whole frame) on the counts `held`, whose means are
-    `share` of the frame's."""
-    level, n = float(mine.mean()) ** 2, mine.size
-    sums = sum(
-        _sums(mine[s], other[s], held.counts[s], held, share)
-        for s in strips(mine.shape, STRIP_PIXELS)
-    )
-    difference, square, nats, nats_square, measured, measured_square = (
-        float(v) for v in np.asarray(sums)
-    )
-    measured /= n
-    spread = np.sqrt(max(measured_square / n - measured**2, 0) / n)
-    return Comparison(
-        against=name,
-        difference=difference / n / level,
-        error=2 * square**0.5 / n / level,
-        expected=own.square,
-        nats=nats,
-        nats_error=nats_square**0.5,
-        expected_error=own.error,
-        measured=measured / level,
-        measured_error=float(spread) / level,
-    )
+class HeldOut:
+    """Counts that no image has seen, whose means are `share` of the frame's. `own`: expected of
+    gdn's image."""
 
+    def __init__(self, held: Binned, share: float, own: Expected) -> None:
+        self._counts, self._share, self._own = held.counts, share, own
+        self._gaussian, self._beta = held.law.gaussian, held.law.beta
+        # Unbiased: a pixel is its own estimate of its mean.
+        self._variance = held.law.variance(held.counts.astype(np.float64))
+        self._strips = strips(held.counts.shape, STRIP_PIXELS)
 
-def _sums(mine: Array, other: Array, counts: Array, held: Binned, share: float) -> Values:
-    """Sums over some rows: of the difference, its variance / 4, the nats, their variance, and of
-    the unbiased squared error and its square."""
-    a, b, y = (image.astype(np.float64) for image in (mine, other, counts))
-    variance = held.law.variance(y) / share**2  # unbiased: y is its own estimate of its mean
-    difference = (b**2 - a**2) - 2 * (b - a) * y / share
-    nats, nats_variance = _likelihood_gain(a * share, b * share, y, held)
-    squared = (a - y / share) ** 2 - variance  # unbiased for (a - x)^2, for the same reason
-    square = ((b - a) ** 2 * variance).sum()
-    return np.array(
-        [difference.sum(), square, nats, nats_variance, squared.sum(), (squared**2).sum()]
-    )
+    def compare(self, name: str, mine: Array, other: Array) -> Comparison:
+        """gdn's image and the other, called `name`, both in electrons of the whole frame."""
+        level, n = float(mine.mean()) ** 2, mine.size
+        sums = sum(self._sums(mine[rows], other[rows], rows) for rows in self._strips)
+        difference, square, nats, nats_square, measured, measured_square = (
+            float(v) for v in np.asarray(sums)
+        )
+        measured /= n
+        spread = np.sqrt(max(measured_square / n - measured**2, 0) / n)
+        return Comparison(
+            against=name,
+            difference=difference / n / level,
+            error=2 * square**0.5 / n / level,
+            expected=self._own.square,
+            nats=nats,
+            nats_error=nats_square**0.5,
+            expected_error=self._own.error,
+            measured=measured / level,
+            measured_error=float(spread) / level,
+        )
 
+    def _sums(self, mine: Array, other: Array, rows: slice) -> Values:
+        """Sums over some rows: of the difference, its variance / 4, the nats, their variance, and
+        of the unbiased squared error and its square."""
+        share = self._share
+        a, b, y = (image.astype(np.float64) for image in (mine, other, self._counts[rows]))
+        variance = self._variance[rows] / share**2
+        difference = (b**2 - a**2) - 2 * (b - a) * y / share
+        gain, slope = self._likelihood_gain(a * share, b * share, y)
+        squared = (a - y / share) ** 2 - variance  # unbiased for (a - x)^2, for the same reason
+        return np.array(
+            [
+                difference.sum(),
+                ((b - a) ** 2 * variance).sum(),
+                gain.sum(),
+                (slope**2 * self._variance[rows]).sum(),
+                squared.sum(),
+                (squared**2).sum(),
+            ]
+        )
 
-def _likelihood_gain(a: Values, b: Values, y: Values, held: Binned) -> tuple[float, float]:
-    """log p(y | a) - log p(y | b), nats, and its variance given a and b."""
-    beta = held.law.beta
-    if held.law.gaussian:
-        gain, slope = ((b - y) ** 2 - (a - y) ** 2) / (2 * beta), (a - b) / beta
-    else:
+    def _likelihood_gain(self, a: Values, b: Values, y: Values) -> tuple[Values, Values]:
+        """log p(y | a) - log p(y | b) of each pixel, nats, and its derivative in y."""
+        beta = self._beta
+        if self._gaussian:
+            return ((b - y) ** 2 - (a - y) ** 2) / (2 * beta), (a - b) / beta
         upper, lower = (np.maximum(m + beta, FLOOR) for m in (a, b))
         slope = np.log(upper / lower)
-        gain = (y + beta) * slope - (upper - lower)
-    variance = held.law.variance(y)
-    return float(gain.sum()), float((slope**2 * variance).sum())
+        return (y + beta) * slope - (upper - lower), slope
 
 
-def recorded_frame(frame: Array, result: FrameResult) -> Recorded:
+def recover_recorded(frame: Array, result: FrameResult) -> Recorded:
     """The electrons of a `frame` (as recorded), by the noise model of its result."""
     noise = result.noise
     whole = frame if result.bad is None else filled(frame, result.bad)
@@ -241,58 +268,52 @@ class Halves:
     mine: Array
 
 
-def from_part(
+def denoise_part(
     found: Estimate,
-    recorded: Recorded,
+    recorded: Callable[[], Recorded],
     seed: int,
-    engine: Engine,
-    bank: Bank,
-    settings: SearchSettings,
-    others: Sequence[Candidate] = (),
+    searcher: Searcher,
 ) -> Halves:
     """Run gdn on one part of the counts, with all candidates of the mixture. Where the estimate was
-    chosen by the same parts, those and the candidates' images of the first are there already."""
+    chosen by the same parts, those and the candidates' images of the first are there already; else
+    `recorded` is asked for."""
     known, theirs = found.thinned, None
     if known is None or known.seed != seed:
-        parts, again = recorded.split(seed)
+        parts, again = recorded().split(seed)
     else:
         parts, again = known.parts, known.recorded
-        theirs = known.images if known.others == tuple(others) else None
+        theirs = known.images if known.others == tuple(searcher.others) else None
     first = Binned(parts.first, parts.law, found.binned.valid)
-    quiet, search = Watch(spread=False), replace(settings, laplace="none")
-    image = estimate(first, engine, bank, search, quiet, again, others, theirs).image
+    plain = replace(searcher, settings=replace(searcher.settings, laplace="none"))
+    image = estimate(first, plain, Watch(spread=False), again, theirs).image
     return Halves(parts, image / np.float32(parts.share))
 
 
-def held_out_scores(halves: Halves, own: Expected) -> list[Comparison]:
+def score_held_out(halves: Halves, own: Expected) -> list[Comparison]:
     """gdn minus the best Gaussian blur, and minus the flat image, on a part of the frame's counts.
 
-    gdn runs on the other part (`from_part`). The blur's width is the one that does best on the
+    gdn runs on the other part (`denoise_part`). The blur's width is the one that does best on the
     held-out counts themselves, which favours the blur. `own`: expected of the whole frame's result.
     """
     parts = halves.parts
-    held = Binned(parts.second, parts.other_law)
-    whole = parts.first / np.float32(parts.share)
-    return _against(halves.mine, whole, held, 1 - parts.share, own.with_share(parts.share))
+    held = HeldOut(
+        Binned(parts.second, parts.other_law), 1 - parts.share, own.with_share(parts.share)
+    )
+    return _against(halves.mine, parts.first / np.float32(parts.share), held)
 
 
-def frame_to_frame(found: Estimate, following: Binned, own: Expected) -> list[Comparison]:
+def score_on_following(estimate: Estimate, following: Binned, own: Expected) -> list[Comparison]:
     """The same scores on the counts of the next frame, if it shows the same object unmoved: nothing
     is held out."""
-    share = float(following.counts.mean() / found.binned.counts.mean())
-    return _against(found.image, found.binned.counts, following, share, own)
+    share = float(following.counts.mean() / estimate.binned.counts.mean())
+    return _against(estimate.image, estimate.binned.counts, HeldOut(following, share, own))
 
 
-def _against(
-    mine: Array, counts: Array, held: Binned, share: float, own: Expected
-) -> list[Comparison]:
-    blank = Comparison(
-        against="", difference=0.0, error=0.0, expected=own.square, nats=0.0, nats_error=0.0
-    )
+def _against(mine: Array, counts: Array, held: HeldOut) -> list[Comparison]:
+    """`mine` against the best blur of `counts`, and against their mean."""
 
-    def against(name: str, width: float) -> Comparison:
-        other = replace(blank, width=width).other(counts)
-        return replace(compare(name, mine, other, held, share, own), width=width)
+    def compare(name: str, width: float) -> Comparison:
+        return replace(held.compare(name, mine, blur_counts(counts, width)), width=width)
 
-    blurs = [against("best blur", width) for width in WIDTHS]
-    return [min(blurs, key=lambda c: c.difference), against("constant", np.inf)]
+    blurs = [compare("best blur", width) for width in WIDTHS]
+    return [min(blurs, key=lambda c: c.difference), compare("constant", np.inf)]

@@ -3,31 +3,27 @@ warnings in words."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from gdn.blas import one_blas_thread
-from gdn.engines.base import Engine
 from gdn.errors import InputError
 from gdn.likelihood import Array
-from gdn.search.band_mixture import Candidate
-from gdn.search.bank import Bank
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import Searcher, SearchSettings
 from gdn.trust.atoms import RATE, Atoms, find_atoms
 from gdn.trust.calibration import LEVELS, Calibration
-from gdn.trust.fit import REFUSED, Explained, explained
+from gdn.trust.fit import REFUSED, Explained, explain_counts
 from gdn.trust.held_out_score import (
     Comparison,
     Expected,
-    frame_to_frame,
-    from_part,
-    held_out_scores,
-    recorded_frame,
+    denoise_part,
+    recover_recorded,
+    score_held_out,
+    score_on_following,
 )
 from gdn.trust.spread import spread_of
 
@@ -46,14 +42,14 @@ class JudgeSettings:
 
 def levels_of(text: str) -> tuple[int, ...]:
     """'50,90' -> (50, 90). Raises InputError for what is not one of the calibrated levels."""
-    found = [entry.strip() for entry in text.split(",") if entry.strip()]
-    wrong = [entry for entry in found if entry not in map(str, LEVELS)]
+    levels = [entry.strip() for entry in text.split(",") if entry.strip()]
+    wrong = [entry for entry in levels if entry not in map(str, LEVELS)]
     if wrong:
         raise InputError(
             f"intervals {text}: any of {', '.join(map(str, LEVELS))}, separated by commas",
             "intervals",
         )
-    return tuple(int(entry) for entry in found)
+    return tuple(int(entry) for entry in levels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +75,11 @@ class Trust:
     def row(self) -> dict[str, Any]:
         """What the JSON of a frame gains."""
         blur = self.against_blur
+        gain = dict.fromkeys(("gain_db", "gain_se_db")) if blur is None else blur.record()
         return {
             "explained_p": None if self.fit is None else round(self.fit.p, 4),
-            "heldout_gain_db": None if blur is None else round(blur.gain_db, 3),
-            "heldout_gain_se_db": None if blur is None else _finite(blur.gain_error_db),
+            "heldout_gain_db": gain["gain_db"],
+            "heldout_gain_se_db": gain["gain_se_db"],
             "atoms": None if self.atoms is None else self.atoms.counts(),
             "warnings": self.warnings,
         }
@@ -95,30 +92,13 @@ class Trust:
             "tiles_explained_p": None
             if self.fit is None
             else [round(float(p), 4) for p in self.fit.tiles],
-            "held_out_scores": [score_record(c) for c in self.scores],
+            "held_out_scores": [score.record() for score in self.scores],
             "missing_columns": None if self.atoms is None else self.atoms.missing,
             "false_discovery_rate": None if self.atoms is None else self.atoms.rate,
         }
 
 
-def score_record(c: Comparison) -> dict[str, Any]:
-    """A comparison as the JSON record holds it."""
-    return {
-        "against": c.against,
-        "verdict": c.verdict,
-        "mse_difference_of_vacuum_squared": c.difference,
-        "mse_difference_se": c.error,
-        "own_mse_expected": c.expected,
-        "own_mse_unbiased": c.measured,
-        "own_mse_unbiased_se": c.measured_error,
-        "gain_db": round(c.gain_db, 3),
-        "gain_se_db": _finite(c.gain_error_db),
-        "gain_nats": round(c.nats, 2),
-        "gain_nats_se": round(c.nats_error, 2),
-    }
-
-
-def unjudged(result: FrameResult) -> Trust:
+def leave_unjudged(result: FrameResult) -> Trust:
     """A result without an estimate on a generator's grid: nothing can be said of it."""
     return Trust(
         spread=result.raw_spread,
@@ -136,44 +116,41 @@ def unjudged(result: FrameResult) -> Trust:
 def judge(
     frame: Array,
     result: FrameResult,
-    engine: Engine,
-    bank: Bank,
-    search: SearchSettings,
+    searcher: Searcher,
     calibration: Calibration | None,
     settings: JudgeSettings,
-    others: Sequence[Candidate] = (),
 ) -> Trust:
-    """Judge the result of a `frame` (rows, columns), as recorded; `others` as `denoise_frame` was
-    given them.
+    """Judge the result of a `frame` (rows, columns), as recorded; `searcher` as `denoise_frame` was
+    given it.
 
     The calibration holds for the default estimate; others keep the raw spread.
     """
-    found = result.estimate
-    if found is None:
-        return unjudged(result)
-    law = calibration if search.estimate == "mean" else None
-    spread = spread_of(found, law)
-    own = expected_error(spread.one, found.dose, law)
+    estimate = result.estimate
+    if estimate is None:
+        return leave_unjudged(result)
+    law = calibration if searcher.settings.estimate == "mean" else None
+    spread = spread_of(estimate, law)
+    own = expect_error(spread.one, estimate.dose, law)
     sampling = float(np.mean(result.grids.binned_sampling))
-    fit = explained(found, sampling, law.fit) if law else None
-    one = _on_frame(result, spread.one)
+    fit = explain_counts(estimate, sampling, law.fit) if law else None
+    half_width = _on_frame(result, spread.one)
     levels = {level: _on_frame(result, spread.level(level)) for level in settings.intervals}
     calibrated = spread.calibrated
     del spread  # of a large frame a few hundred megabytes, and another search is to come
     scores = []
     if settings.score:
-        halves = from_part(
-            found, recorded_frame(frame, result), settings.seed, engine, bank, search, others
+        halves = denoise_part(
+            estimate, lambda: recover_recorded(frame, result), settings.seed, searcher
         )
-        scores = held_out_scores(halves, own)
+        scores = score_held_out(halves, own)
     atoms = (
-        find_atoms(found, result.grids, law.columns, settings.rate)
+        find_atoms(estimate, result.grids, law.columns, settings.rate)
         if settings.atoms and law
         else None
     )
-    warnings = [*result.warnings, *_words(law, search, fit, scores, settings)]
+    warnings = [*result.warnings, *_warn_of_trust(law, searcher.settings, fit, scores, settings)]
     return Trust(
-        spread=one,
+        spread=half_width,
         intervals=levels,
         calibrated=calibrated,
         fit=fit,
@@ -190,7 +167,7 @@ def _on_frame(result: FrameResult, width: Array) -> Array:
     return np.maximum(result.on_frame(width), result.on_frame(np.full_like(width, width.min())))
 
 
-def _words(
+def _warn_of_trust(
     law: Calibration | None,
     search: SearchSettings,
     fit: Explained | None,
@@ -198,28 +175,28 @@ def _words(
     settings: JudgeSettings,
 ) -> list[str]:
     """Warnings in words."""
-    found = []
+    warnings = []
     if law is None:
         why = (
             "the calibration is for estimate mean"
             if search.estimate != "mean"
             else "the model carries no calibration"
         )
-        found.append(
+        warnings.append(
             f"the spread is not calibrated ({why})"
             + ("; atom columns cannot be judged" if settings.atoms else "")
         )
     if fit is not None and fit.p < REFUSED:
-        found.append(fit.words)
-    found += [
+        warnings.append(fit.words)
+    warnings += [
         f"on counts it has not seen the result is worse than the {c.against}"
         for c in scores
         if c.verdict == "worse"
     ]
-    return found
+    return warnings
 
 
-def expected_error(spread: Array, dose: float, law: Calibration | None) -> Expected:
+def expect_error(spread: Array, dose: float, law: Calibration | None) -> Expected:
     """A result's mean squared error by its `spread` (electrons per binned pixel, as is `dose`)."""
     square = float((spread.astype(np.float64) ** 2).mean()) / dose**2
     if law is None:
@@ -233,8 +210,8 @@ def _finite(value: float) -> float | None:
     return round(value, 6) if np.isfinite(value) else None
 
 
-def next_frame(found: Estimate, following: Estimate, own: Expected) -> list[Comparison]:
+def next_frame(estimate: Estimate, following: Estimate, own: Expected) -> list[Comparison]:
     """The scores of one frame's result on the counts of the next, where both have the same size."""
-    if found.binned.counts.shape != following.binned.counts.shape:
+    if estimate.binned.counts.shape != following.binned.counts.shape:
         return []
-    return frame_to_frame(found, following.binned, own)
+    return score_on_following(estimate, following.binned, own)

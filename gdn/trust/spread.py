@@ -27,13 +27,13 @@ HALO = 57  # px: as far as the widest of them looks
 STRIP_PIXELS = 2**19  # whose features are in memory at a time
 
 
-def contrast_of(found: Estimate) -> float:
+def contrast_of(estimate: Estimate) -> float:
     """Standard deviation of the whole frame's image, in vacuum units."""
-    return float((found.image.astype(np.float64) / found.dose).std())
+    return float((estimate.image.astype(np.float64) / estimate.dose).std())
 
 
 def pixel_features(
-    found: Estimate, first: int = 0, last: int | None = None, contrast: float | None = None
+    estimate: Estimate, first: int = 0, last: int | None = None, contrast: float | None = None
 ) -> Values:
     """What is known of each pixel's error, (rows, columns, 13): logarithms of amounts in vacuum
     units, but for the last two.
@@ -44,17 +44,17 @@ def pixel_features(
     its distance from its own blur and from the vacuum level, and the whole frame's contrast; how
     far the image lies above the vacuum level over two surroundings.
     """
-    dose, total = found.dose, len(found.generated)
+    dose, total = estimate.dose, len(estimate.generated)
     last = total if last is None else last
     low, high = max(0, first - HALO), min(total, last + HALO)
-    whole = found.image_rows(slice(low, high))
+    whole = estimate.image[low:high]
     image = whole.astype(np.float64) / dose
-    noise = found.binned.law.deviation(whole) / dose
-    apart = found.disagreement(slice(low, high))
+    noise = estimate.binned.law.deviation(whole) / dose
+    apart = estimate.disagreement(slice(low, high))
     restarts, added = (
-        np.asarray(part / dose, dtype=np.float64) for part in (apart, found.added[low:high])
+        np.asarray(part / dose, dtype=np.float64) for part in (apart, estimate.added[low:high])
     )
-    contrast = contrast_of(found) if contrast is None else contrast
+    contrast = contrast_of(estimate) if contrast is None else contrast
     busy = [_deviation(image, s) for s in SURROUNDINGS]
     amounts = [
         _rms(restarts, NEAR),
@@ -105,24 +105,28 @@ class Spread:
 GAUSSIAN = (0.6745, 1.0, 1.6449, 2.5758)  # half-widths of LEVELS in standard deviations
 
 
-def spread_of(found: Estimate, calibration: Calibration | None) -> Spread:
+def spread_of(estimate: Estimate, calibration: Calibration | None) -> Spread:
     """The intervals of every pixel of an estimate."""
     if calibration is None:
-        return Spread(np.stack([np.float32(width) * found.raw_spread for width in GAUSSIAN]), False)
-    rows, columns = found.generated.shape
+        return Spread(
+            np.stack([np.float32(width) * estimate.raw_spread for width in GAUSSIAN]), False
+        )
+    rows, columns = estimate.generated.shape
     half_widths = np.empty((len(LEVELS), rows, columns), np.float32)
-    contrast = contrast_of(found)
+    contrast = contrast_of(estimate)
     for strip in strips((rows, columns), STRIP_PIXELS):
-        features = pixel_features(found, strip.start, strip.stop, contrast)
+        features = pixel_features(estimate, strip.start, strip.stop, contrast)
         widths = (
-            calibration.spread.half_widths(features.reshape(-1, features.shape[-1])) * found.dose
+            calibration.spread.half_widths(features.reshape(-1, features.shape[-1])) * estimate.dose
         )
         half_widths[:, strip] = widths.T.reshape(len(LEVELS), *features.shape[:2])
     return Spread(half_widths, True)
 
 
-def doubt(found: Estimate) -> Array:
+def doubt(estimate: Estimate) -> Array:
     """What a column's amplitude is compared with, vacuum units: the raw spread, and a tenth of a
     pixel's noise, so that restarts that happen to agree do not make it certain."""
-    noise = found.binned.law.variance(found.image)
-    return np.asarray(np.sqrt(found.raw_spread**2 + 0.01 * noise) / found.dose, dtype=np.float32)
+    noise = estimate.binned.law.variance(estimate.image)
+    return np.asarray(
+        np.sqrt(estimate.raw_spread**2 + 0.01 * noise) / estimate.dose, dtype=np.float32
+    )

@@ -15,7 +15,7 @@ from gdn.models import find_model, load_model
 from gdn.restarts import restart_latents
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import Searcher
 from tests.helpers.engines import outputs, stepped
 from tests.helpers.frames import noisy_frame
 from tests.helpers.models import Exported
@@ -61,7 +61,7 @@ def test_engines_agree(tiny_model: Path) -> None:
 def test_engines_give_the_same_frame(tiny_model: Path) -> None:
 
     from gdn.search.denoise_frame import denoise_frame
-    from gdn.search.tile_search import SearchSettings
+    from gdn.search.settings import Searcher
 
     model = load_model(tiny_model)
     frame = noisy_frame((150, 170)).astype(np.float32)
@@ -69,7 +69,7 @@ def test_engines_give_the_same_frame(tiny_model: Path) -> None:
     for name in ("onnxruntime", "torch"):
         with open_engine(model, name) as engine:
             bank = bank_for(engine, 0, 8, use_cache=False)
-            images.append(denoise_frame(frame, 0.1, engine, bank, SearchSettings()).image)
+            images.append(denoise_frame(frame, 0.1, Searcher(engine=engine, bank=bank)).image)
     error = ((images[0] - images[1]) ** 2).mean()
     assert -10 * np.log10(error) > 60  # dB, data range 1
 
@@ -171,7 +171,7 @@ def test_half_precision_searches_and_single_decides(tiny_model: Path, tiny_half:
             .astype(np.float32)
         )
         images = [
-            denoise_frame(noisy, 0.2, e, bank_for(e, 0, 16), SearchSettings()).image
+            denoise_frame(noisy, 0.2, Searcher(engine=e, bank=bank_for(e, 0, 16))).image
             for e in (full, narrow)
         ]
         assert psnr(images[0] / images[0].max(), images[1] / images[0].max()) > 60

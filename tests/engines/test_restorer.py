@@ -12,7 +12,7 @@ import pytest
 from gdn.engines.base import EngineError
 from gdn.engines.restorer import RestorerSession, windows
 from gdn.models import ModelError, RestorerModel, find_model, load_any, load_model, sha256_of
-from gdn.search.restored import binned_by, binning, restore_frame, restored
+from gdn.search.restored import bin_by, binning, restore_counts, restore_frame
 from tests.helpers.commands import gdn, one_line
 from tests.helpers.needs import needs_training
 
@@ -173,19 +173,19 @@ def test_no_seams_between_windows(restorer: Path) -> None:
 def test_frames_are_binned_by_the_nearest_whole_number() -> None:
     assert [binning(s, 0.35) for s in (0.0612, 0.09, 0.2, 0.25, 0.35, 0.6)] == [6, 4, 2, 1, 1, 1]
     image = np.arange(20, dtype=np.uint8).reshape(4, 5)
-    assert binned_by(image, 2).shape == (2, 3)
-    assert binned_by(image, 2)[0, 0] == image[:2, :2].sum()
+    assert bin_by(image, 2).shape == (2, 3)
+    assert bin_by(image, 2)[0, 0] == image[:2, :2].sum()
 
 
 def test_a_restored_frame_lies_on_its_own_grid(restorer_session: RestorerSession) -> None:
     """A network of no weight in its last layer gives the mean; the image keeps size, place and
     units."""
     frame = np.random.default_rng(2).poisson(3.0, (101, 87)).astype(np.uint8)
-    image = restored(frame, 0.0612, restorer_session)
+    image = restore_counts(frame, 0.0612, restorer_session)
     assert image.shape == frame.shape
     assert image.mean() == pytest.approx(frame.mean(), rel=0.2)
     np.testing.assert_array_equal(
-        image, restored(frame.astype(np.float32), 0.0612, restorer_session)
+        image, restore_counts(frame.astype(np.float32), 0.0612, restorer_session)
     )
     result = restore_frame(frame.astype(np.float32) * 7, 0.0612, restorer_session)
     assert result.estimate is None

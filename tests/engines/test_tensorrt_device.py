@@ -334,8 +334,8 @@ def test_fake_device_counts_cross_to_it_once_and_only_wanted_outputs_come_back(
 
 
 def test_fake_device_no_image_comes_back_of_a_step(fake: SimpleNamespace) -> None:
-    from gdn.search.newton import newton
-    from gdn.search.refine import evaluate, start
+    from gdn.search.candidates import evaluate, start
+    from gdn.search.refine import newton
 
     model = find_model("pt-ceo2-64")
     n, tile = 6, 6 * 4 * model.card.patch**2

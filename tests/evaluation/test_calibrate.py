@@ -18,7 +18,7 @@ from gdn.trust.calibration import (
 )
 from gdn.trust.columns import Columns
 from gdn.trust.evidence import Evidence
-from gdn.trust.features import names
+from gdn.trust.fit import names
 from tests.helpers.needs import needs_training
 from tests.helpers.places import ROOT
 
@@ -77,7 +77,10 @@ def made_up(structure: int, rng: np.random.Generator) -> Observation:
         one = np.ones(n)
         columns = Columns(np.zeros((n, 2)), one, 0.5 * one, np.full(n, drawn))
         return Judged(
-            columns, Evidence(nats, 4 * one, 0.1 * one, one, one), true, rng.rayleigh(0.05, n)
+            columns,
+            Evidence(nats=nats, information=4 * one, doubt=0.1 * one, relative=one, amplitude=one),
+            true,
+            rng.rayleigh(0.05, n),
         )
 
     return Observation(

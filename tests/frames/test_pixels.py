@@ -22,7 +22,7 @@ from gdn.frames.resampling import bin_sum
 from gdn.models import find_model
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import Searcher
 from tests.helpers.commands import FAST, gdn
 from tests.helpers.frames import noisy_frame
 
@@ -128,7 +128,7 @@ def test_masked_pixels_cost_next_to_nothing_and_unmasked_ones_much() -> None:
     engine = open_engine(find_model("pt-ceo2-64"), threads=1)
     bank = bank_for(engine, 0, 16, use_cache=False)
     results = [
-        denoise_frame(f, clean.sampling_angstrom, engine, bank, SearchSettings())
+        denoise_frame(f, clean.sampling_angstrom, Searcher(engine=engine, bank=bank))
         for f in (counts, damaged)
     ]
     errors = []

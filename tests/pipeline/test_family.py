@@ -13,7 +13,7 @@ from gdn.pipeline.open_models import OpenModels, fitting_models, models_named
 from gdn.pipeline.options import Options
 from gdn.search import generator_choice as which
 from gdn.search.bank import bank_for
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import SearchSettings
 
 
 @pytest.fixture

@@ -15,16 +15,15 @@ from PIL import Image
 
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import grids_for
-from gdn.frames.tiling import tile_frame
 from gdn.likelihood import POISSON
 from gdn.pipeline.recording import JudgedFrame
 from gdn.report.charts import histogram, ranked
 from gdn.report.html import ReportedRun, page, write_report
 from gdn.report.ledger import PICTURES, Ledger
-from gdn.search.binned import Binned
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate, TileFit
 from gdn.search.held_out_shares import Choice
+from gdn.search.tiles import Binned, tile_frame
 from gdn.trust.atoms import Atoms
 from gdn.trust.columns import find_columns
 from gdn.trust.evidence import Evidence
@@ -58,6 +57,8 @@ def judged_frame(side: int, p: float = 0.4, seed: int = 2) -> tuple[np.ndarray, 
     found = Estimate(
         binned=Binned(counts, POISSON),
         tiling=tiling,
+        image=image,
+        dose=19.0,
         generated=image,
         added=0 * image,
         restarts=0.1 * image,
@@ -82,7 +83,7 @@ def judged_frame(side: int, p: float = 0.4, seed: int = 2) -> tuple[np.ndarray, 
     )
     columns = find_columns(image / 19, 0.4)
     one = np.ones(len(columns))
-    evidence = Evidence(one, one, one, one, one)
+    evidence = Evidence(nats=one, information=one, doubt=one, relative=one, amplitude=one)
     verdict = np.resize(np.array(["present", "cannot tell", "absent"]), len(columns))
     atoms = Atoms(
         yx_px=columns.yx / 0.0612,

@@ -15,15 +15,10 @@ from gdn.engines.choose import open_engine
 from gdn.likelihood import POISSON, TileData, negative_log_likelihood
 from gdn.models import find_model
 from gdn.restarts import restart_latents
-from gdn.search.bank import Bank, bank_for
-from gdn.search.bank_scores import BankPart, bank_scores
-from gdn.search.symmetry import turn, turn_back
-from gdn.search.tile_search import (
-    SearchSettings,
-    best_of_bank,
-    propose,
-    search,
-)
+from gdn.search.bank import Bank, BankPart, bank_for, bank_scores, best_of_bank
+from gdn.search.candidates import propose, turn, turn_back
+from gdn.search.refine import search
+from gdn.search.settings import SearchSettings
 from gdn.storage import CacheError
 from tests.helpers.tiles import made_tiles
 
@@ -127,7 +122,7 @@ def test_best_of_bank_does_not_depend_on_chunks(
     bank = Bank(seed=0, dimension=4, images=images)
     whole, scores = best_of_bank(bank, data, 20, 5)
     monkeypatch.setattr("gdn.search.portions.BANK_PIXELS", 2**12)  # sixteen images
-    monkeypatch.setattr("gdn.search.tile_search.TILE_CHUNK", 2)
+    monkeypatch.setattr("gdn.search.bank.TILE_CHUNK", 2)
     chunked, again = best_of_bank(bank, data, 20, 5)
     np.testing.assert_array_equal(whole, chunked)
     np.testing.assert_allclose(scores, again, atol=0.01)

@@ -10,9 +10,13 @@ from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.frames.resampling import grids_for
 from gdn.likelihood import POISSON, Array, NoiseLaw
 from gdn.search import collaborative
-from gdn.search.collaborative import collaborative_filter
-from gdn.search.filtered import CollaborativeCandidate, restored_mean, stabilised
-from gdn.search.held_out_shares import Recorded
+from gdn.search.collaborative import (
+    CollaborativeCandidate,
+    collaborative_filter,
+    invert_stabilise,
+    stabilise,
+)
+from gdn.search.thinning import Recorded
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +93,9 @@ def test_stabilised_noise_has_deviation_one_and_the_inverse_no_bias(
             beta
         ) * rng.normal(size=200_000)
         law = NoiseLaw(alpha, beta)
-        values = stabilised(draws.astype(np.float32), law)
+        values = stabilise(draws.astype(np.float32), law)
         assert values.std() == pytest.approx(1, abs=0.03)
-        assert restored_mean(np.array([values.mean()], np.float32), law)[0] == pytest.approx(
+        assert invert_stabilise(np.array([values.mean()], np.float32), law)[0] == pytest.approx(
             mean, rel=5e-3
         )
 

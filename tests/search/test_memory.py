@@ -15,13 +15,15 @@ from gdn.engines.choose import open_engine
 from gdn.engines.graph_engine import GraphEngine
 from gdn.likelihood import POISSON
 from gdn.models import find_model
+from gdn.search import all_tiles
 from gdn.search import portions as memory
+from gdn.search.all_tiles import in_portions
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import FrameResult, denoise_frame
-from gdn.search.portions import BANK_PIXELS, TILE_PIXELS, Portions, in_portions
-from gdn.search.tile_search import SearchSettings
+from gdn.search.portions import BANK_PIXELS, TILE_PIXELS, Portions
+from gdn.search.settings import Searcher, SearchSettings
 from gdn.trust.columns import find_columns
-from gdn.trust.features import tile_features
+from gdn.trust.fit import tile_features
 from gdn.trust.spread import pixel_features
 from tests.helpers.frames import noisy_frame
 from tests.helpers.needs import needs_training
@@ -33,7 +35,11 @@ def denoised(settings: SearchSettings | None = None) -> FrameResult:
     frame = noisy_frame((130, 150)).astype(np.float32)
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         return denoise_frame(
-            frame, 0.2, engine, bank_for(engine, 0, 32), settings or SearchSettings()
+            frame,
+            0.2,
+            Searcher(
+                engine=engine, bank=bank_for(engine, 0, 32), settings=settings or SearchSettings()
+            ),
         )
 
 
@@ -56,7 +62,7 @@ def test_portions_are_the_same_where_there_is_room_and_shrink_where_there_is_not
 def test_what_did_not_fit_is_halved_with_one_line_and_nothing_is_lost(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(memory, "PORTIONS", Portions(lambda: PLENTY))
+    monkeypatch.setattr(all_tiles, "PORTIONS", Portions(lambda: PLENTY))
     tried: list[int] = []
 
     def work(index: np.ndarray) -> int:
@@ -95,7 +101,7 @@ def test_the_judgement_is_the_same_in_strips(monkeypatch: pytest.MonkeyPatch) ->
     found = denoised().estimate
     assert found is not None
     features, pixels = tile_features(found, 0.4), pixel_features(found)
-    monkeypatch.setattr("gdn.trust.features.TILE_PIXELS", 2 * 64**2)
+    monkeypatch.setattr("gdn.trust.fit.TILE_PIXELS", 2 * 64**2)
     np.testing.assert_allclose(tile_features(found, 0.4), features, rtol=1e-6)
     np.testing.assert_array_equal(pixel_features(found, 13, 71), pixels[13:71])
 
@@ -126,7 +132,7 @@ class Card:
 
     def __call__(
         self, graph: Any, feed: dict[str, np.ndarray], outputs: tuple[str, ...]
-    ) -> list[np.ndarray]:
+    ) -> list[list[np.ndarray]]:
         n = len(next(iter(feed.values())))
         self.sizes.append(n)
         if n > self.rows:

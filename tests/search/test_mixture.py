@@ -14,13 +14,14 @@ from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.frames.resampling import Grids, bin_sum
 from gdn.likelihood import POISSON
 from gdn.models import find_model
-from gdn.search.band_mixture import CENTRES, Mixing, bands, choose_mixing, mixed
+from gdn.search.band_mixture import CENTRES, Mixing, bands, choose_mixing, mix_images
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.held_out_shares import Choice, Recorded, Split
+from gdn.search.held_out_shares import Choice
 from gdn.search.restored import RestorerCandidate
-from gdn.search.tile_search import SearchSettings
-from gdn.trust.held_out_score import from_part, recorded_frame
+from gdn.search.settings import Searcher
+from gdn.search.thinning import Recorded, Split
+from gdn.trust.held_out_score import denoise_part, recover_recorded
 from tests.helpers.needs import needs_training
 
 pytestmark = needs_training
@@ -60,7 +61,7 @@ def test_the_truth_gets_the_weight() -> None:
     mixing = choose_mixing(parts, images, NAMES, Choice(), SAMPLING)
     assert mixing.changed
     assert mixing.share("restore") > 0.9
-    image, apart = mixed([im / 0.75 for im in images], mixing, SAMPLING)
+    image, apart = mix_images([im / 0.75 for im in images], mixing, SAMPLING)
     assert np.square(image - clean).mean() < 0.05 * np.square(3 * wrong).mean()
     assert apart.min() >= 0
     record = mixing.record()
@@ -85,7 +86,7 @@ def test_each_band_takes_its_own_candidate() -> None:
         0.75 * gaussian_filter(whole, 4),
     ]
     mixing = choose_mixing(parts, images, NAMES, Choice(), SAMPLING)
-    image, _ = mixed([im / 0.75 for im in images], mixing, SAMPLING)
+    image, _ = mix_images([im / 0.75 for im in images], mixing, SAMPLING)
     errors = [np.square(im / 0.75 - whole).mean() for im in images]
     assert np.square(image - whole).mean() < 0.5 * min(errors)
 
@@ -102,7 +103,7 @@ def test_garbage_changes_nothing(seed: int) -> None:
         0.75 * np.random.default_rng(seed).permuted(clean),
     ]
     mixing = choose_mixing(parts, images, NAMES, Choice(), SAMPLING)
-    image, _ = mixed([im / 0.75 for im in images], mixing, SAMPLING)
+    image, _ = mix_images([im / 0.75 for im in images], mixing, SAMPLING)
     before, after = (float(np.square(im - clean).mean()) for im in (good, image))
     assert 10 * np.log10(after / before) < 0.05
     assert mixing.share("restore") < 0.1
@@ -146,9 +147,9 @@ def test_a_result_is_mixed_and_scored_with_all_its_candidates() -> None:
     bank = bank_for(engine, 0, 16, use_cache=False)
     cut = np.ascontiguousarray(frame.image[:430, :440])
     noisy, truth = DEMO_NOISE.apply(cut, 3), Truth(cut)
-    alone = denoise_frame(noisy, frame.sampling_angstrom, engine, bank, SearchSettings())
+    alone = denoise_frame(noisy, frame.sampling_angstrom, Searcher(engine=engine, bank=bank))
     result = denoise_frame(
-        noisy, frame.sampling_angstrom, engine, bank, SearchSettings(), others=[truth]
+        noisy, frame.sampling_angstrom, Searcher(engine=engine, bank=bank, others=[truth])
     )
     assert alone.mixing is None
     assert isinstance(result.mixing, Mixing)
@@ -162,8 +163,11 @@ def test_a_result_is_mixed_and_scored_with_all_its_candidates() -> None:
     np.testing.assert_array_equal(result.estimate.added, alone.estimate.added)
     assert (result.estimate.raw_spread >= alone.estimate.raw_spread).all()
     truth.asked.clear()
-    halves = from_part(
-        result.estimate, recorded_frame(noisy, result), 0, engine, bank, SearchSettings(), [truth]
+    halves = denoise_part(
+        result.estimate,
+        lambda: recover_recorded(noisy, result),
+        0,
+        Searcher(engine=engine, bank=bank, others=[truth]),
     )
     assert truth.asked == [
         2
@@ -182,7 +186,7 @@ def test_a_restorer_of_random_weights_costs_nothing(restorer_session: RestorerSe
     noisy = DEMO_NOISE.apply(cut, 5)
     images = [
         denoise_frame(
-            noisy, frame.sampling_angstrom, engine, bank, SearchSettings(), others=others
+            noisy, frame.sampling_angstrom, Searcher(engine=engine, bank=bank, others=others)
         ).image
         for others in ([], [RestorerCandidate(restorer_session)])
     ]

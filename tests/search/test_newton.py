@@ -13,9 +13,10 @@ from gdn.likelihood import POISSON, TileData
 from gdn.models import find_model
 from gdn.models.graphs import STEP_ITERATIONS
 from gdn.restarts import restart_latents
-from gdn.search import refine as refinement
+from gdn.search import candidates as refinement
 from gdn.search.laplace import curvature, linearise
-from gdn.search.newton import conjugate_gradients, newton
+from gdn.search.objective import Objective, conjugate_gradients
+from gdn.search.refine import newton
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +40,12 @@ def turned_starts() -> tuple[TileData, refinement.Candidates, np.ndarray]:
 def test_many_conjugate_gradient_iterations_are_the_gauss_newton_step(turned_starts: Any) -> None:
     data, starts, _ = turned_starts
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
-        objective = refinement.Objective(engine, data)
+        objective = Objective(engine, data)
         theta = np.concatenate([starts.z, starts.nuisance], 1)
         point = objective.at(theta)
         step = conjugate_gradients(objective, theta, point, 200)
         for i in range(2):
-            one = refinement.Objective(engine, data.take(np.array([i])))
+            one = Objective(engine, data.take(np.array([i])))
             mu, derivative = linearise(one, theta[i])
             h = curvature(mu, derivative, one.data)
             exact = -np.linalg.solve(h, point.gradient[i].astype(np.float64))
@@ -59,13 +60,17 @@ def test_many_conjugate_gradient_iterations_are_the_gauss_newton_step(turned_sta
         assert (np.linalg.norm(damped, axis=1) < 0.5 * np.linalg.norm(free, axis=1)).all()
 
 
-def test_gauss_newton_lowers_the_objective_and_the_error(turned_starts: Any) -> None:
+def test_gauss_newton_lowers_the_objective_and_the_error(
+    turned_starts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, starts, truth = turned_starts
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         starts = refinement.evaluate(engine, data, starts)
         found = newton(engine, data, starts, 1, 2)
         assert (found.objective < starts.objective).all()
-        alone = newton(engine, data, starts, 1, 2, batch=1)
+        monkeypatch.setattr(refinement, "BATCH_PIXELS", 1)
+        alone = newton(engine, data, starts, 1, 2)
+        monkeypatch.undo()
         np.testing.assert_allclose(alone.objective, found.objective, atol=0.05)
         again = refinement.evaluate(engine, data, replace(found, nuisance=found.nuisance.copy()))
         assert (
@@ -121,12 +126,12 @@ def test_a_step_that_breaks_its_promise_is_shortened_or_not_taken(
     data, starts, _ = turned_starts
     taken: list[int] = []
 
-    def far(self: refinement.Objective, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def far(self: Objective, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         taken.append(len(theta))
         return np.zeros((len(theta), 64, 64), np.float32), np.full(len(theta), 1e9)
 
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
-        monkeypatch.setattr(refinement.Objective, "mean_and_value", far)
+        monkeypatch.setattr(Objective, "mean_and_value", far)
         found = newton(engine, data, starts, 1, 2)
     assert taken == [4, 4, 4, 4]
     np.testing.assert_array_equal(found.z, starts.z)
@@ -136,19 +141,18 @@ def test_a_step_that_breaks_its_promise_is_shortened_or_not_taken(
 def test_a_step_that_overflows_leaves_its_candidate_alone(
     turned_starts: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gdn.search.newton import newton
 
     data, starts, _ = turned_starts
 
     def overflowing(
-        self: refinement.Objective, theta: np.ndarray, point: Any, tangent: np.ndarray
+        self: Objective, theta: np.ndarray, point: Any, tangent: np.ndarray
     ) -> np.ndarray:
         out = np.zeros((len(theta), *self.data.counts.shape[1:]), np.float32)
         out[0] = np.inf
         return out
 
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
-        monkeypatch.setattr(refinement.Objective, "push_forward", overflowing)
+        monkeypatch.setattr(Objective, "push_forward", overflowing)
         found = newton(engine, data, starts, 1, 2, 100.0)
     np.testing.assert_array_equal(found.z[0], starts.z[0])
     assert np.isfinite(found.objective).all()

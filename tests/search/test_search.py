@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,20 +12,17 @@ from gdn.engines.choose import open_engine
 from gdn.likelihood import POISSON, NoiseLaw, TileData
 from gdn.models import find_model
 from gdn.restarts import restart_latents
-from gdn.search import refine as refinement
+from gdn.search import candidates as refinement
+from gdn.search.all_tiles import candidate_weights
 from gdn.search.bank import bank_for
-from gdn.search.candidate_mixture import candidate_weights
+from gdn.search.candidates import best_of_each, propose, propose_from_merged, turn_tiles
 from gdn.search.denoise_frame import denoise_frame
-from gdn.search.held_out_shares import choose, split
+from gdn.search.held_out_shares import choose, shrink_residual
 from gdn.search.laplace import laplace
-from gdn.search.residual import shrunk_residual
-from gdn.search.symmetry import turn_tiles
-from gdn.search.tile_search import (
-    SearchSettings,
-    best_of_each,
-    exchanged,
-    propose,
-)
+from gdn.search.objective import Objective
+from gdn.search.refine import refine
+from gdn.search.settings import Searcher, SearchSettings
+from gdn.search.thinning import split
 from tests.helpers.frames import noisy_frame
 
 
@@ -35,9 +33,7 @@ def test_objectives_gradient_is_finite_differences(
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         truth = engine.generate(restart_latents(9, range(2), 128))
         counts = rng.poisson(20 * truth).astype(np.float32)
-        objective = refinement.Objective(
-            engine, TileData(counts, np.ones_like(counts), NoiseLaw(alpha, beta))
-        )
+        objective = Objective(engine, TileData(counts, np.ones_like(counts), NoiseLaw(alpha, beta)))
         nuisance = np.tile(np.array([3.0, 0.05, 0.01, -0.02], np.float32), (2, 1))
         theta = np.concatenate([restart_latents(1, range(2), 128), nuisance], 1)
         at_theta, gradient = objective.gradient(theta)
@@ -68,7 +64,7 @@ def test_laplace_matches_the_spread_of_repeated_fits(rng: np.random.Generator) -
         truth = engine.generate(z)
         data = TileData(rng.poisson(2e4 * truth).astype(np.float32), np.ones_like(truth), POISSON)
         begun = refinement.start(z, np.arange(24), np.zeros(24, np.int64), 2e4, np.ones(24, bool))
-        found = refinement.refine(engine, data, begun, 300, 0.01)
+        found = refine(engine, data, begun, 300, 0.01)
         evidence, variance = laplace(engine, data, found.take(np.arange(2)))
         empirical = found.mean.var(0, ddof=1).mean()
         assert variance[0].mean() == pytest.approx(empirical, rel=0.4)
@@ -77,6 +73,7 @@ def test_laplace_matches_the_spread_of_repeated_fits(rng: np.random.Generator) -
 
 def test_refinement_lowers_the_objective_and_batches_do_not_interact(
     rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         truth = engine.generate(restart_latents(9, range(4), 128))
@@ -84,15 +81,16 @@ def test_refinement_lowers_the_objective_and_batches_do_not_interact(
         data = TileData(counts, np.ones_like(counts), POISSON)
         symmetry = np.array([0, 1, 3, 6])
         data = turn_tiles(
-            data, np.array([0, 3, 1, 6])
+            data, np.arange(4), np.array([0, 3, 1, 6])
         )  # as the tiles lie, so that each start is turned to its own
         start = refinement.start(
             restart_latents(1, range(4), 128), np.arange(4), symmetry, 20, np.ones(4, bool)
         )
         before = refinement.evaluate(engine, data, start)
-        after = refinement.refine(engine, data, start, 15, 0.05)
+        after = refine(engine, data, start, 15, 0.05)
         assert (after.objective < before.objective - 10).all()
-        alone = refinement.refine(engine, data, start, 15, 0.05, batch=1)
+        monkeypatch.setattr(refinement, "BATCH_PIXELS", 1)
+        alone = refine(engine, data, start, 15, 0.05)
         np.testing.assert_allclose(alone.mean, after.mean, rtol=1e-3)
 
 
@@ -110,7 +108,7 @@ def test_converged_candidates_leave_the_batch(
             20,
             np.ones(2, bool),
         )
-        done = refinement.refine(engine, data, begun, 400, 0.05)
+        done = refine(engine, data, begun, 400, 0.05)
         # One candidate that has converged, at a rate that moves it no more, and one that has not
         # begun.
         fresh = refinement.evaluate(engine, data, begun.take(np.array([1])))
@@ -123,7 +121,7 @@ def test_converged_candidates_leave_the_batch(
             return whole(z, *rest)
 
         monkeypatch.setattr(engine, "value_and_gradient", counted)
-        found = refinement.refine(engine, data, both, 60, 0.003)
+        found = refine(engine, data, both, 60, 0.003)
         assert sizes[0] == 2
         assert sizes[-1] == 1
         assert abs(found.objective[0] - done.objective[0]) < 1
@@ -142,17 +140,17 @@ def test_residual_of_pure_noise_is_almost_nothing_and_a_signal_survives(
 ) -> None:
     noise = rng.standard_normal((130, 130)).astype(np.float32)
     sigma = np.ones_like(noise)
-    assert shrunk_residual(noise, sigma).std() < 0.1
+    assert shrink_residual(noise, sigma).std() < 0.1
     y, x = np.indices(noise.shape)
     wave = np.cos(2 * np.pi * (x + y) / 9).astype(np.float32)
-    found = shrunk_residual(wave + noise, sigma)
+    found = shrink_residual(wave + noise, sigma)
     assert ((found - wave) ** 2).mean() < 0.1 * (wave**2).mean()
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (31, 90), (40, 33)])
 def test_residual_of_small_frames(rng: np.random.Generator, shape: tuple[int, int]) -> None:
     noise = rng.standard_normal(shape).astype(np.float32)
-    found = shrunk_residual(noise, np.ones_like(noise))
+    found = shrink_residual(noise, np.ones_like(noise))
     assert found.shape == shape
     assert np.isfinite(found).all()
 
@@ -203,8 +201,8 @@ def test_a_frame_of_the_generator_comes_back_better_than_a_blur(rng: np.random.G
     noisy = rng.poisson(clean).astype(np.float32)
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         bank = bank_for(engine, 0, 16)
-        found = denoise_frame(noisy, frame.sampling_angstrom, engine, bank, SearchSettings())
-        again = denoise_frame(noisy, frame.sampling_angstrom, engine, bank, SearchSettings())
+        found = denoise_frame(noisy, frame.sampling_angstrom, Searcher(engine=engine, bank=bank))
+        again = denoise_frame(noisy, frame.sampling_angstrom, Searcher(engine=engine, bank=bank))
     np.testing.assert_array_equal(found.image, again.image)
     blurred = max(psnr(clean, gaussian_filter(noisy, s)) for s in (2, 4, 6, 8, 12))
     assert psnr(clean, found.image) > blurred + 1
@@ -225,11 +223,9 @@ def test_a_frame_does_not_depend_on_threads_or_on_the_frames_before_it() -> None
                 denoise_frame(
                     noisy_frame((150, 160), 5).astype(np.float32),
                     0.2,
-                    engine,
-                    bank,
-                    SearchSettings(),
+                    Searcher(engine=engine, bank=bank),
                 )
-            results.append(denoise_frame(frame, 0.2, engine, bank, SearchSettings()))
+            results.append(denoise_frame(frame, 0.2, Searcher(engine=engine, bank=bank)))
     np.testing.assert_array_equal(results[0].image, results[1].image)
     np.testing.assert_array_equal(results[0].raw_spread, results[1].raw_spread)
 
@@ -246,9 +242,8 @@ def test_tiles_hear_of_the_merged_frame() -> None:
         settings = SearchSettings(symmetries=1)
         found = propose(engine, bank, data, 10, settings)
         # Had the neighbours found the truth, so would the tile: by its own objective.
-        told = exchanged(
-            engine, data, (10 * truth).astype(np.float32), np.arange(2), 10.0, settings
-        )
+        merged = replace(data, counts=(10 * truth).astype(np.float32))
+        told = propose_from_merged(engine, data, merged, 10.0, settings)
         assert told is not None
         assert len(told.z) == 2 * settings.exchange
         best = best_of_each(told)

@@ -79,7 +79,7 @@ def test_a_generator_without_a_folded_form_still_searches(tmp_path: Path, datase
     from gdn.generator.folding import fold
     from gdn.search.bank import bank_for
     from gdn.search.denoise_frame import denoise_frame
-    from gdn.search.tile_search import SearchSettings
+    from gdn.search.settings import Searcher
 
     trained(tiny(network={"body": "waves", "waves": 4}), tmp_path / "run", dataset)
     generator, encoder, _, _, model = open_networks(str(tmp_path / "run"))
@@ -94,7 +94,7 @@ def test_a_generator_without_a_folded_form_still_searches(tmp_path: Path, datase
         np.testing.assert_allclose(left, np.einsum("nkd,nd->nk", t, pulled), rtol=1e-3, atol=1e-4)
         frame = noisy_frame((150, 170)).astype(np.float32)
         found = denoise_frame(
-            frame, 0.1, engine, bank_for(engine, 0, 8, use_cache=False), SearchSettings()
+            frame, 0.1, Searcher(engine=engine, bank=bank_for(engine, 0, 8, use_cache=False))
         )
         assert np.isfinite(found.image).all()
 

@@ -7,9 +7,9 @@ import pytest
 
 from gdn.evaluation.error_samples import with_columns
 from gdn.likelihood import POISSON
-from gdn.search.binned import Binned
+from gdn.search.tiles import Binned
 from gdn.trust.columns import Columns, find_columns, lattice_sites, without
-from gdn.trust.evidence import Evidence, verdicts, weigh
+from gdn.trust.evidence import Evidence, decide_verdicts, weigh
 
 SAMPLING = 0.4  # Å per binned pixel
 
@@ -79,9 +79,9 @@ def test_evidence_is_half_the_information_either_way(rng: np.random.Generator) -
 def test_verdicts_keep_the_false_discovery_rate(rng: np.random.Generator) -> None:
     probability = rng.beta(0.4, 0.4, 4000)
     there = rng.uniform(size=4000) < probability
-    called = verdicts(probability, 0.05)
+    called = decide_verdicts(probability, 0.05)
     assert 0.02 < 1 - there[called == "present"].mean() < 0.07
     assert there[called == "absent"].mean() < 0.07
     assert (called == "cannot tell").mean() > 0.1
-    assert (verdicts(np.full(5, 0.6), 0.05) == "cannot tell").all()
-    assert len(verdicts(np.zeros(0), 0.05)) == 0
+    assert (decide_verdicts(np.full(5, 0.6), 0.05) == "cannot tell").all()
+    assert len(decide_verdicts(np.zeros(0), 0.05)) == 0

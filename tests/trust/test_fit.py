@@ -12,7 +12,7 @@ from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.frames.resampling import bin_sum, grids_for
 from gdn.likelihood import POISSON, NoiseLaw
 from gdn.models import DEFAULT_MODEL, find_model
-from gdn.search.binned import Binned
+from gdn.search.tiles import Binned
 from gdn.trust.calibration import (
     Scaling,
     Tail,
@@ -20,8 +20,7 @@ from gdn.trust.calibration import (
     calibration_of,
     conformal_p,
 )
-from gdn.trust.features import deviance_moments, misfit
-from gdn.trust.spectrum import ring_features
+from gdn.trust.fit import deviance_moments, measure_misfit, measure_rings
 from tests.helpers.needs import needs_training
 
 SAMPLING = 0.4  # Å per binned pixel
@@ -31,7 +30,7 @@ SAMPLING = 0.4  # Å per binned pixel
 def test_moments_of_the_deviance_at_low_counts(rng: np.random.Generator, mean: float) -> None:
     counts = rng.poisson(mean, (400, 400)).astype(np.float32)
     expected, variance = deviance_moments(np.full(counts.shape, mean))
-    over, _ = misfit(np.full_like(counts, mean), counts, Binned(counts, POISSON))
+    over, _ = measure_misfit(np.full_like(counts, mean), counts, Binned(counts, POISSON))
     error = np.sqrt(variance.mean() / counts.size)
     assert abs(over.mean()) < 4 * error + 1e-3 * expected.mean()
     assert over.var() == pytest.approx(variance.mean(), rel=0.05)
@@ -43,7 +42,7 @@ def test_pearson_moments_of_poisson_gaussian_noise(rng: np.random.Generator) -> 
         rng.poisson(4.0, binned.counts.shape)
         + np.sqrt(2.0) * rng.standard_normal(binned.counts.shape)
     ).astype(np.float32)
-    over, variance = misfit(np.full_like(counts, 4.0), counts, binned)
+    over, variance = measure_misfit(np.full_like(counts, 4.0), counts, binned)
     assert abs(over.mean()) < 0.03
     assert over.var() == pytest.approx(variance.mean(), rel=0.05)
 
@@ -91,7 +90,7 @@ def test_a_wrong_pixel_size_shows_in_the_spectrum(demo_wave: Path) -> None:
     odds = []
     for factor in (1.0, 1.3, 1 / 1.3):
         grids = grids_for((850, 850), frame.sampling_angstrom * factor, SAMPLING)
-        rings = ring_features(
+        rings = measure_rings(
             Binned(bin_sum(counts, grids), POISSON), float(np.mean(grids.binned_sampling))
         )
         odds.append(float(law.fit.spectrum.odds(rings[None])[0]))
@@ -102,7 +101,7 @@ def test_rings_of_pure_noise_do_not_depend_on_the_field(rng: np.random.Generator
     means = []
     for side in (70, 140):
         rings = [
-            ring_features(
+            measure_rings(
                 Binned(rng.poisson(20, (side, side)).astype(np.float32), POISSON), SAMPLING
             )
             for _ in range(20)

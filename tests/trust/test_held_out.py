@@ -10,15 +10,15 @@ import pytest
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, grids_for
 from gdn.likelihood import POISSON, NoiseLaw
-from gdn.search.binned import Binned
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.held_out_shares import Choice
+from gdn.search.tiles import Binned
 from gdn.trust.held_out_score import (
     Comparison,
     Expected,
-    compare,
-    pooled,
-    recorded_frame,
+    HeldOut,
+    pool_comparisons,
+    recover_recorded,
 )
 
 SAMPLING = 0.4  # Å per binned pixel
@@ -31,7 +31,7 @@ def test_held_out_difference_is_unbiased_and_its_error_right(rng: np.random.Gene
     z, gains, own = [], [], []
     for _ in range(200):
         held = Binned(rng.poisson(0.25 * x).astype(np.float32), POISSON)
-        c = compare("constant", mine, other, held, 0.25, Expected(1e-3))
+        c = HeldOut(held, 0.25, Expected(1e-3)).compare("constant", mine, other)
         z.append((c.difference - true) / c.error)
         gains.append((c.nats, c.nats_error))
         own.append(
@@ -53,7 +53,7 @@ def test_held_out_difference_of_gaussian_noise(rng: np.random.Generator) -> None
         held = Binned(
             (0.25 * x + rng.standard_normal(x.shape)).astype(np.float32), NoiseLaw(0.0, 1.0)
         )
-        c = compare("constant", x, np.full_like(x, x.mean()), held, 0.25, Expected(1e-3))
+        c = HeldOut(held, 0.25, Expected(1e-3)).compare("constant", x, np.full_like(x, x.mean()))
         z.append((c.difference * float(x.mean()) ** 2 - x.var()) / (c.error * float(x.mean()) ** 2))
     assert abs(np.mean(z)) < 0.3
     assert np.std(z) == pytest.approx(1, abs=0.2)
@@ -65,7 +65,7 @@ def test_parts_of_a_frame_are_independent_on_the_generators_grid() -> None:
     products = []
     for seed in range(12):
         counts = np.random.default_rng(seed).poisson(2.0, (300, 300)).astype(np.float32)
-        parts, again = recorded_frame(counts, bare_result(grids)).split(seed)
+        parts, again = recover_recorded(counts, bare_result(grids)).split(seed)
         # The first part is a frame of its own: thinned again, its parts are independent too.
         twice = again.split(seed)[0]
         c, d = twice.first - twice.first.mean(), twice.second - twice.second.mean()
@@ -110,8 +110,8 @@ def test_verdicts_and_pooling_of_comparisons() -> None:
     assert replace(bright, measured_error=2e-3).own == 1e-3
     assert replace(c, difference=-3e-3).verdict == "worse"
     assert replace(c, difference=1e-3).verdict == "not resolved"
-    both = pooled([c, replace(c, difference=1e-3)])
+    both = pool_comparisons([c, replace(c, difference=1e-3)])
     assert both.difference == pytest.approx(2e-3)
     assert both.error == pytest.approx(1e-3 / np.sqrt(2))
     with pytest.raises(ValueError, match="no comparison"):
-        pooled([])
+        pool_comparisons([])

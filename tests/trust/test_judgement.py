@@ -17,11 +17,11 @@ from gdn.frames.resampling import bin_sum
 from gdn.likelihood import POISSON
 from gdn.models import DEFAULT_MODEL, ModelError, find_model, load_model, sha256_of
 from gdn.search.bank import Bank, bank_for
-from gdn.search.binned import Binned
+from gdn.search.candidates import evaluate, start
 from gdn.search.denoise_frame import FrameResult, denoise_frame
 from gdn.search.laplace import laplace, sampled_variance
-from gdn.search.refine import evaluate, start
-from gdn.search.tile_search import SearchSettings
+from gdn.search.settings import Searcher
+from gdn.search.tiles import Binned
 from gdn.trust.atoms import COLUMNS, find_atoms, write_csv
 from gdn.trust.calibration import (
     FILE,
@@ -30,15 +30,15 @@ from gdn.trust.calibration import (
     calibration_of,
 )
 from gdn.trust.columns import find_columns
-from gdn.trust.fit import explained
+from gdn.trust.fit import explain_counts
 from gdn.trust.held_out_score import (
     Expected,
-    frame_to_frame,
-    from_part,
-    held_out_scores,
-    recorded_frame,
+    denoise_part,
+    recover_recorded,
+    score_held_out,
+    score_on_following,
 )
-from gdn.trust.judge import JudgeSettings, expected_error, judge, next_frame
+from gdn.trust.judge import JudgeSettings, expect_error, judge, next_frame
 from gdn.trust.spread import spread_of
 
 SAMPLING = 0.4  # Å per binned pixel
@@ -52,7 +52,9 @@ def running() -> tuple[Engine, Bank, FrameResult, np.ndarray]:
     engine = open_engine(find_model(DEFAULT_MODEL), threads=1)
     bank = bank_for(engine, 0, 16, use_cache=False)
     result = denoise_frame(
-        DEMO_NOISE.apply(frame.image, 3), frame.sampling_angstrom, engine, bank, SearchSettings()
+        DEMO_NOISE.apply(frame.image, 3),
+        frame.sampling_angstrom,
+        Searcher(engine=engine, bank=bank),
     )
     return engine, bank, result, bin_sum(result.noise.electrons(frame.image), result.grids)
 
@@ -65,7 +67,9 @@ def calibration() -> Calibration:
 
 
 @pytest.mark.slow
-def test_sampled_laplace_is_the_exact_one_on_average(rng: np.random.Generator) -> None:
+def test_sampled_laplace_is_the_exact_one_on_average(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         from gdn.likelihood import TileData
         from gdn.restarts import restart_latents
@@ -79,7 +83,8 @@ def test_sampled_laplace_is_the_exact_one_on_average(rng: np.random.Generator) -
         exact = laplace(engine, data, here)[1]
         sampled = sampled_variance(engine, data, here, 48, 0)
         assert sampled.mean() == pytest.approx(exact.mean(), rel=0.35)
-        again = sampled_variance(engine, data, here, 48, 0, batch=5)
+        monkeypatch.setattr("gdn.search.laplace.BATCH", 5)
+        again = sampled_variance(engine, data, here, 48, 0)
         np.testing.assert_allclose(again, sampled, rtol=1e-3, atol=1e-4)
 
 
@@ -98,7 +103,7 @@ def test_intervals_of_a_demo_frame_hold_the_truth(running, calibration: Calibrat
     error = np.sqrt(((result.estimate.image - truth) ** 2).mean()) / result.estimate.dose
     assert (
         0.6
-        < error / expected_error(spread.one, result.estimate.dose, calibration).square ** 0.5
+        < error / expect_error(spread.one, result.estimate.dose, calibration).square ** 0.5
         < 1.6
     )
     raw = spread_of(result.estimate, None)
@@ -110,15 +115,15 @@ def test_a_demo_frame_is_explained_and_noise_of_another_kind_is_not(
     rng: np.random.Generator, running, calibration: Calibration
 ) -> None:
     engine, bank, result, _ = running
-    fit = explained(result.estimate, SAMPLING, calibration.fit)
+    fit = explain_counts(result.estimate, SAMPLING, calibration.fit)
     assert fit.p > 0.01
     assert "explains this frame" in fit.words
     assert len(fit.tiles) == result.tiles
     v, u = np.indices((850, 850)) * 0.0612
     soot = 1 + 0.25 * np.cos(2 * np.pi * np.hypot(v - 20, u - 30) / 3.4) * (u > 15)
     counts = rng.poisson(5 * soot).astype(np.float32)
-    other = denoise_frame(counts, 0.0612, engine, bank, SearchSettings())
-    bad = explained(other.estimate, SAMPLING, calibration.fit)
+    other = denoise_frame(counts, 0.0612, Searcher(engine=engine, bank=bank))
+    bad = explain_counts(other.estimate, SAMPLING, calibration.fit)
     assert bad.p < 0.01
     assert "cannot explain" in bad.words
 
@@ -128,14 +133,14 @@ def test_held_out_scores_of_a_demo_frame_say_what_is_true(
 ) -> None:
     engine, bank, result, truth = running
     frame = demo_frames()[0]
-    recorded = recorded_frame(DEMO_NOISE.apply(frame.image, 3), result)
-    halves = from_part(result.estimate, recorded, 0, engine, bank, SearchSettings())
-    blur, flat = held_out_scores(halves, Expected(5e-4, 1e-4))
+    recorded = recover_recorded(DEMO_NOISE.apply(frame.image, 3), result)
+    halves = denoise_part(result.estimate, lambda: recorded, 0, Searcher(engine=engine, bank=bank))
+    blur, flat = score_held_out(halves, Expected(5e-4, 1e-4))
     assert (blur.against, flat.against) == ("best blur", "constant")
     assert blur.verdict == flat.verdict == "better"
     # The next frame of the same object: fresh counts of the same truth.
     following = Binned(rng.poisson(truth).astype(np.float32), POISSON)
-    assert {c.verdict for c in frame_to_frame(result.estimate, following, Expected(5e-4))} == {
+    assert {c.verdict for c in score_on_following(result.estimate, following, Expected(5e-4))} == {
         "better"
     }
     smaller = replace(result.estimate, binned=Binned(truth[:50], POISSON))
@@ -169,9 +174,7 @@ def test_judgement_without_a_calibration_says_so(running) -> None:
     trust = judge(
         np.zeros((850, 850), np.float32),
         result,
-        engine,
-        bank,
-        SearchSettings(),
+        Searcher(engine=engine, bank=bank),
         None,
         JudgeSettings(score=False, atoms=True, intervals=(90,)),
     )

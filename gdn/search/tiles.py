@@ -1,13 +1,14 @@
-"""Cutting a binned frame into overlapping tiles and blending tiles back into a frame."""
+"""A frame on the generator's grid, its overlapping tiles, and tiles blended back into a frame."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from gdn.likelihood import Array, NoiseLaw, TileData
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,26 @@ class Tiling:
     def take(self, index: NDArray[np.int64]) -> Tiling:
         """Some of the tiles."""
         return Tiling(self.shape, self.patch, self.corners[index])
+
+
+@dataclass(frozen=True)
+class Binned:
+    """A frame on the generator's grid: `counts`, the noise `law` of a binned pixel; `valid`,
+    the share of each binned pixel that was recorded by good pixels (None: all of all)."""
+
+    counts: Array
+    law: NoiseLaw
+    valid: Array | None = None
+
+    def tiles(self, tiling: Tiling, index: NDArray[np.int64]) -> TileData:
+        """The observed tiles numbered `index`. Bad pixels count as not exposed: of Poisson counts y
+        scaled up by 1 / f for the share f that was recorded, f times the log-likelihood is that of
+        what was recorded."""
+        part = tiling.take(index)
+        counts, weights = cut(self.counts, part)
+        if self.valid is not None:
+            weights *= cut(self.valid, part)[0]
+        return TileData(counts, weights, self.law)
 
 
 def _starts(length: int, patch: int, stride: int) -> NDArray[np.int64]:
@@ -51,6 +72,11 @@ def cut(frame: Array, tiling: Tiling) -> tuple[Array, Array]:
         tile[inside_y[0], inside_x[0]] = frame[inside_y[1], inside_x[1]]
         weight[inside_y[0], inside_x[0]] = 1
     return tiles, weights
+
+
+def cut_each(frames: Sequence[Array], tiling: Tiling) -> list[Array]:
+    """Tiles (n, patch, patch) of each of several frames."""
+    return [cut(frame, tiling)[0] for frame in frames]
 
 
 def _inside(start: int, patch: int, length: int) -> tuple[slice, slice]:

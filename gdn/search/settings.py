@@ -1,0 +1,73 @@
+"""What a search works with: its settings, and the generator and the candidates it has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, cast, get_args
+
+from gdn.engines.base import Engine
+from gdn.errors import InputError
+from gdn.models.graphs import STEP_ITERATIONS
+from gdn.search.band_mixture import Candidate
+from gdn.search.bank import Bank
+
+SYMMETRIES = 8  # of the square
+Laplace = Literal["none", "sampled", "exact"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """Everything that determines a result besides the frame, the model and the restarts."""
+
+    stride: int | None = None  # binned px between tiles; None: half a tile
+    symmetries: int = SYMMETRIES  # of the encoder's and the bank's images, 1 to 8
+    brief_candidates: int = 2  # of the bank, for each tile
+    brief_steps: int = 1
+    full_candidates: int = SYMMETRIES
+    full_steps: int = 1
+    iterations: int = STEP_ITERATIONS  # of conjugate gradients in each step; 0: Adam
+    # nats; without it refinement fits noise at low dose (docs/measurements/search.md)
+    damping: float = 100.0
+    rate: float = 0.08  # of Adam
+    temperature: float = 40.0  # nats
+    exchange: int = 4  # starts of each tile from the merged frame, one for each symmetry; 0: none
+    residual: bool = True
+    encoder: bool = True
+    estimate: Literal["mean", "map"] = "mean"
+    laplace: Laplace = "none"  # each tile's variance around its best restart, in the raw spread
+    laplace_samples: int = 2  # four tiles overlap in a pixel, and the spread is smooth
+
+
+@dataclass(frozen=True, kw_only=True)
+class Searcher:
+    """A generator's `engine` and `bank`, the `settings`, and the `others` that are mixed with the
+    generator's image, weighted on held-out counts."""
+
+    engine: Engine
+    bank: Bank
+    settings: SearchSettings = field(default_factory=SearchSettings)
+    others: Sequence[Candidate] = ()
+
+
+def settings_for(estimate: str, residual: bool = True, laplace: str = "none") -> SearchSettings:
+    """The settings of an `estimate`: `mean` averages briefly refined restarts, the better image;
+    `map` seeks the least objective, two candidates refined until it hardly falls. Raises InputError
+    for another word, and for a `laplace` that is not none, sampled or exact."""
+    if laplace not in get_args(Laplace):
+        raise InputError(f"laplace {laplace}: none, sampled or exact", "laplace")
+    within = cast(Laplace, laplace)
+    if estimate == "mean":
+        return SearchSettings(residual=residual, laplace=within)
+    if estimate != "map":
+        raise InputError(f"estimate {estimate}: mean or map", "estimate")
+    return SearchSettings(
+        residual=residual,
+        laplace=within,
+        estimate="map",
+        full_candidates=2,
+        full_steps=80,
+        iterations=0,
+        brief_steps=8,
+        rate=0.1,
+    )

@@ -1,0 +1,122 @@
+"""A frame's counts as they were recorded, and as two independent sets.
+
+Counts are thinned: of Poisson counts each electron goes to the first set with probability 1 -
+HELD_OUT and to the second otherwise (binomial thinning); Gaussian noise is split by adding and
+subtracting a multiple of the same draw (Leiner et al. 2023, data fission, with which noise that is
+neither is split approximately). What is estimated from the first is scored on the second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from gdn.frames.resampling import Grids, bin_sum
+from gdn.likelihood import STRIP_PIXELS, Array, NoiseLaw, strips
+
+Electrons = Array | NDArray[np.uint8] | NDArray[np.uint16]
+
+HELD_OUT = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """A frame as two independent ones. `first` and `second` (rows, columns) in electrons; their
+    means are `share` and 1 - `share` of the frame's, their noise laws `law` and `other_law`."""
+
+    first: Array
+    second: Array
+    share: float
+    law: NoiseLaw
+    other_law: NoiseLaw
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A frame's `electrons` (rows, columns) as they were recorded, on its own grid, with the noise
+    `law` of such a pixel; `depth`, how often they were thinned already.
+
+    Counts are thinned where they were recorded and then summed on the generator's grid: sums over
+    parts of pixels have less than Poisson's variance, and thinning them would leave the two sets
+    correlated. Whole numbers are kept as such, in a quarter of the memory: a large frame has
+    several of these at a time.
+    """
+
+    electrons: Electrons
+    law: NoiseLaw
+    grids: Grids
+    depth: int = 0
+
+    def __post_init__(self) -> None:
+        if self.electrons.dtype == np.float32 and _are_counts(self.electrons, self.law):
+            object.__setattr__(self, "electrons", _small(self.electrons))
+
+    def split(self, seed: int) -> tuple[Split, Recorded]:
+        """The two sets on the generator's grid, and the first as recorded, to be thinned again."""
+        parts = split(self.electrons, self.law, seed, self.depth)
+        area = self.grids.area
+        binned = replace(
+            parts,
+            first=bin_sum(parts.first.astype(np.float32, copy=False), self.grids),
+            second=bin_sum(parts.second.astype(np.float32, copy=False), self.grids),
+            law=parts.law.of_sum(area),
+            other_law=parts.other_law.of_sum(area),
+        )
+        return binned, Recorded(parts.first, parts.law, self.grids, self.depth + 1)
+
+
+def split(binned: Any, law: NoiseLaw, seed: int, depth: int = 0) -> Split:
+    """Thin a frame (rows, columns) in electrons, float32, or whole numbers, of which the parts have
+    the type. The same seed gives the same split; what was thinned before needs another `depth`, or
+    the draws would be those that made it."""
+    rng = np.random.default_rng([seed, 0x7E1D, *([depth] if depth else [])])
+    keep = 1 - HELD_OUT
+    if _are_counts(binned, law):
+        first = np.empty_like(binned)
+        for rows in strips(
+            (binned.shape[0], binned.shape[1]), STRIP_PIXELS
+        ):  # whole numbers take twice the frame's memory
+            first[rows] = rng.binomial(np.round(binned[rows]).astype(np.int64), keep)
+        return Split(first=first, second=binned - first, share=keep, law=law, other_law=law)
+    # y1 = k (y + c n), y2 = (1 - k) (y - n / c) with variance v of y: independent where c^2 = (1 -
+    # k) / k.
+    draw = law.deviation(np.maximum(gaussian_filter(binned, 2.0), 0)) * rng.standard_normal(
+        binned.shape
+    )
+    c = np.sqrt(HELD_OUT / keep)
+    first = (keep * (binned + c * draw)).astype(np.float32)
+    second = (HELD_OUT * (binned - draw / c)).astype(np.float32)
+    # Var y1 = k^2 v (1 + c^2) = k v, and so for the second: a thinned Poisson law with thinned read
+    # noise.
+    return Split(
+        first=first,
+        second=second,
+        share=keep,
+        law=law.of_part(keep),
+        other_law=law.of_part(HELD_OUT),
+    )
+
+
+def _are_counts(binned: Any, law: NoiseLaw) -> bool:
+    """Whether these are whole numbers, none negative, under Poisson's law."""
+    poisson = law.poisson
+    if not poisson or binned.dtype != np.float32:
+        return poisson
+    parts = (binned[rows] for rows in strips((binned.shape[0], binned.shape[1]), STRIP_PIXELS))
+    return all(np.abs(part - np.round(part)).max() < 1e-3 and part.min() > -0.5 for part in parts)
+
+
+def _small(counts: Any) -> Any:
+    """Whole numbers in the smallest type that holds them, strip by strip; as they are if none
+    does."""
+    most = counts.max()
+    if most > np.iinfo(np.uint16).max:
+        return counts
+    small = np.empty(counts.shape, np.uint8 if most <= np.iinfo(np.uint8).max else np.uint16)
+    for rows in strips((counts.shape[0], counts.shape[1]), STRIP_PIXELS):
+        small[rows] = np.round(counts[rows])
+    return small
