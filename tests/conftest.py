@@ -15,7 +15,7 @@ import tifffile
 from gdn.engines.restorer import RestorerSession
 from gdn.models import RestorerModel, load_any
 from tests.helpers.frames import noisy_frame
-from tests.helpers.models import Exported, export
+from tests.helpers.models import Exported, exported, made_once
 from tests.helpers.places import DEMO_WAVES
 from tests.helpers.recipes import FULL, TINY, tiny, trained
 
@@ -80,26 +80,29 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, dataset: Path, tiny_recip
     from gdn.recipes import load_recipe
     from gdn.training.loop import RunOptions, train
 
-    run = tmp_path_factory.mktemp("runs") / "tiny"
-    train(
-        load_recipe(str(tiny_recipe)),
-        RunOptions(run=run, data=dataset, threads=1, status_every=128),
-    )
-    return run
+    def make(run: Path) -> None:
+        train(
+            load_recipe(str(tiny_recipe)),
+            RunOptions(run=run, data=dataset, threads=1, status_every=128),
+        )
+
+    return made_once(tmp_path_factory, "tiny", make)
 
 
 @pytest.fixture(scope="session")
 def full_run(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
     """A run with flow and rungs."""
-    run = tmp_path_factory.mktemp("runs") / "full"
-    trained(tiny(network=FULL | {"residual": 0}), run, dataset)
-    return run
+
+    def make(run: Path) -> None:
+        trained(tiny(network=FULL | {"residual": 0}), run, dataset)
+
+    return made_once(tmp_path_factory, "full", make)
 
 
 @pytest.fixture(scope="session")
 def tiny_export(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Exported:
     """The tiny run, exported by the command: many seconds, so once for all tests."""
-    return export(tiny_run, tmp_path_factory.mktemp("models") / "tiny")
+    return exported(tmp_path_factory, "export", tiny_run, called="tiny")
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +116,7 @@ def tiny_half(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Exp
     """That model in half precision; with plans of its graphs where tensorrt_rtx is there to build
     them."""
     plans = () if importlib.util.find_spec("tensorrt_rtx") is None else ("--engine", "tensorrt")
-    return export(tiny_model, tmp_path_factory.mktemp("models") / "half", "--fp16", *plans)
+    return exported(tmp_path_factory, "half-export", tiny_model, "--fp16", *plans, called="half")
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +147,7 @@ def restorer_sitting(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def restorer(tmp_path_factory: pytest.TempPathFactory, restorer_sitting: Path) -> Path:
     """Its model folder, by the command."""
-    made = export(restorer_sitting, tmp_path_factory.mktemp("models") / "restore")
+    made = exported(tmp_path_factory, "restorer", restorer_sitting, called="restore")
     assert "a restorer" in made.said
     return made.folder
 
