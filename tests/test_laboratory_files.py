@@ -639,3 +639,54 @@ def test_formats_that_are_not_read_say_what_to_do(tmp_path: Path, suffix: str) -
     path = tmp_path / f"a{suffix}"
     tifffile.imwrite(path, FRAME)
     refused(path, "which gdn does not read; ")
+
+
+@needs_formats
+def test_every_name_of_an_hdf5_array_can_be_given(tmp_path: Path) -> None:
+    import h5py
+
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["a/image"] = FRAME
+        file["b/hard"] = file["a/image"]
+        file["soft"] = h5py.SoftLink("/a/image")
+        file["group"] = h5py.SoftLink("/b")
+        file["x/unnamed"] = np.ones((40, 50))
+        file["pixel_mask"] = h5py.SoftLink("/x/unnamed")
+    for name in (None, "a/image", "/b/hard", "soft", "group/hard", "a"):
+        np.testing.assert_array_equal(read_frames(tmp_path / "a.h5", name).read(0), FRAME)
+    refused(tmp_path / "a.h5", "no image nothing; there are: a/image (40x50)", dataset="nothing")
+
+
+def test_images_of_a_dm4_by_their_names(tmp_path: Path) -> None:
+    from microscope_files import write_dm_images
+
+    pytest.importorskip("rsciio")
+    images = [(STACK[n], [0.006] * 2, ["nm"] * 2, name) for n, name in enumerate(("BF", "ADF"))]
+    spectra = (STACK, [0.5, 0.006, 0.006], ["eV", "nm", "nm"], "EELS")
+    write_dm_images(tmp_path / "a.dm4", 4, [*images, spectra])
+    refused(tmp_path / "a.dm4", "2 images; say which: BF (40x50), ADF (40x50)")
+    np.testing.assert_array_equal(read_frames(tmp_path / "a.dm4", "ADF").read(0), STACK[1])
+    refused(tmp_path / "a.dm4", "EELS: a spectrum image", dataset="EELS")
+
+
+def test_values_on_a_large_offset_are_not_rounded_away(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", FRAME + 1e9)
+    with pytest.raises(FrameError, match="subtract the offset"):
+        read_frames(tmp_path / "a.npy").read(0)
+    np.save(tmp_path / "b.npy", FRAME + 1e4)
+    assert read_frames(tmp_path / "b.npy").read(0).std() == pytest.approx(FRAME.std(), rel=1e-3)
+
+
+def test_integers_of_a_run_are_what_the_record_says(frame_file: Path, tmp_path: Path) -> None:
+    fast = ("--restarts", 8, "--no-score", "--model", "pt-ceo2-64")
+    for dtype in ("float32", "uint16"):
+        out = tmp_path / dtype
+        assert gdn("denoise", frame_file, *fast, "--dtype", dtype, "-o", out).returncode == 0
+    stored = json.loads((tmp_path / "uint16" / "frame.json").read_text())["input"]["stored"]
+    for name in ("frame_denoised.tif", "frame_spread.tif"):
+        exact = tifffile.imread(tmp_path / "float32" / name)
+        values = stored[name]
+        whole = tifffile.imread(tmp_path / "uint16" / name)
+        assert whole.dtype == np.uint16
+        shown = values["offset"] + values["scale"] * whole.astype(float)
+        np.testing.assert_allclose(shown, exact, atol=0.51 * values["scale"])

@@ -45,8 +45,8 @@ class FileSettings:
     def read(self, path: Path) -> FrameFile:
         """The frames of a file, or their sum. Raises FrameError."""
         frames = read_frames(path, self.dataset, self.channel)
-        frames = with_warnings(frames, self.sampling_angstrom)
-        return frames.summed() if self.summed else frames
+        frames = frames.summed() if self.summed else frames
+        return with_warnings(frames, self.sampling_angstrom)
 
     def key(self, source: Path, recording: RecordingDenoiser) -> str:
         """Hash of all that determines the results of a file."""
