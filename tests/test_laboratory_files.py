@@ -690,3 +690,16 @@ def test_integers_of_a_run_are_what_the_record_says(frame_file: Path, tmp_path: 
         assert whole.dtype == np.uint16
         shown = values["offset"] + values["scale"] * whole.astype(float)
         np.testing.assert_allclose(shown, exact, atol=0.51 * values["scale"])
+
+
+def test_axes_that_nothing_describes_are_said(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", STACK.reshape(2, 3, 40, 50))
+    source = read_frames(tmp_path / "a.npy")
+    assert (source.count, source.calibration.axes) == (6, "TZYX")
+    assert "taken for 6 frames" in source.notes[0]
+    np.save(tmp_path / "b.npy", STACK)
+    assert read_frames(tmp_path / "b.npy").notes == []
+    focus = Axis(size=6, name="defocus", scale=2.0, unit="nm")
+    assert focus.kind == "unknown"
+    np.savez(tmp_path / "c.npz", thumbnail=FRAME, counts=STACK)
+    assert read_frames(tmp_path / "c.npz").count == 6

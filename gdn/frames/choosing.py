@@ -22,7 +22,7 @@ _MASKS = (
 _CORRECTIONS = (
     r"dark[_\- ]?(field|frame|current|ref\w*)?|offset|pedestal|background|trimbit"
     r"|saturation[_\- ]?value|(count)?rate[_\- ]?correction\w*|lookup[_\- ]?table"
-    r"|errors?|uncertaint(y|ies)|weights|variance|std"
+    r"|errors?|uncertaint(y|ies)|weights|variance|std|preview|thumbnail|icon|screenshot"
 )
 _ENDING = r"([_\- ](array|image|map|data|applied|\d+))?"
 _MICROSCOPE = re.compile(rf"(.*[_\- ])?({_MASKS}){_ENDING}", re.IGNORECASE)
@@ -127,6 +127,8 @@ def is_detector_array(name: str, title: bool = False) -> bool:
 def unlike_image(data: Any, image: tuple[int, int] = (-2, -1)) -> str:
     """Why an array cannot be frames of its axes `image`, by shape and dtype; '' where it can."""
     shape, dtype = tuple(data.shape), np.dtype(data.dtype)
+    if dtype.names and {name.lower() for name in dtype.names} >= {"r", "g", "b"}:
+        return "a colour picture; save it as one gray channel"
     if dtype.kind not in "uif":
         return f"an array {_size(data)} of type {dtype}; integers or real numbers are needed"
     if len(shape) < 2 or 0 in shape:
