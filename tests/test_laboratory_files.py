@@ -16,7 +16,7 @@ from conftest import gdn, noisy_frame
 
 from gdn.frames.axes import Axis, image_axes, objection
 from gdn.frames.choosing import is_detector_array
-from gdn.frames.formats import read_frames
+from gdn.frames.formats import files_beside, read_frames
 from gdn.frames.selection import with_warnings
 from gdn.frames.source import FrameError
 from gdn.frames.units import angstrom_per, unit_kind
@@ -244,6 +244,8 @@ def test_virtual_data_sets(tmp_path: Path) -> None:
         file.create_virtual_dataset("data", layout)
     source = read_frames(tmp_path / "all.h5")
     np.testing.assert_array_equal(source.read(1), STACK[1])
+    # A change in a part is a change of the file.
+    assert [path.name for path in files_beside(tmp_path / "all.h5")] == ["part0.h5", "part1.h5"]
     (tmp_path / "part1.h5").unlink()
     refused(tmp_path / "all.h5", "part1.h5", "not there")
 

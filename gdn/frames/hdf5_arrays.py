@@ -46,6 +46,17 @@ def read_hdf5(path: Path, dataset: str | None = None) -> FrameFile:
     return of_axes(path, image, image.axes, "hdf5", image.sizes or None)
 
 
+def linked_files(path: Path) -> list[Path]:
+    """Other files in the folder that hold data of this one: through links and virtual data sets."""
+    found: set[Path] = set()
+    for _, place, one in Links(path).datasets():
+        found.add(place.path)
+        for source in one.virtual_sources() if one.is_virtual else ():
+            other, _ = _source_file(place.path, source.file_name)
+            found |= {other} if other else set()
+    return sorted(found - {path, path.resolve()})
+
+
 def _add_all(arrays: Arrays, found: Iterable[tuple[str, Place, Any]]) -> None:
     """Sort open data sets in by their names."""
     for name, place, one in found:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gdn.frames.formats import read_frames
+from gdn.frames.formats import files_beside, read_frames
 from gdn.frames.selection import with_warnings
 from gdn.frames.source import FrameError, FrameFile
 from gdn.frames.writing import result_writer
@@ -56,6 +56,7 @@ class FileSettings:
             "dataset": self.dataset,
             "channel": self.channel,
             "summed": self.summed,
+            "beside": [content_hash(other) for other in files_beside(source)],
         }
         return key_of(content_hash(source), recording, about)
 
