@@ -323,6 +323,21 @@ def test_nion_files(tmp_path: Path) -> None:
         file["data"] = STACK
         file["data"].attrs["properties"] = json.dumps(old)
     refused(tmp_path / "b.h5", "a spectrum image")
+    with h5py.File(tmp_path / "c.nhdf", "w") as file:  # as Swift exports several items
+        for number in range(2):
+            file[f"data/{number}"] = STACK[number]
+            file[f"data/{number}"].attrs["properties"] = json.dumps(about["data_source"])
+    refused(tmp_path / "c.nhdf", "say which: data/0 (40x50), data/1 (40x50)")
+    assert read_frames(tmp_path / "c.nhdf", "data/1").sampling(None) == pytest.approx(0.06)
+    scan = {
+        "dimensional_calibrations": [{"units": ""}] * 4,
+        "collection_dimension_count": 2,
+        "datum_dimension_count": 2,
+    }
+    with h5py.File(tmp_path / "d.nhdf", "w") as file:
+        file["data/0"] = np.tile(FRAME, (2, 3, 1, 1))
+        file["data/0"].attrs["properties"] = json.dumps(scan)
+    refused(tmp_path / "d.nhdf", "4D-STEM")
 
 
 def ngff(axes: list[dict[str, str]], levels: list[Any], whole: Any = None) -> dict[str, Any]:

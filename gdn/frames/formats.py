@@ -105,7 +105,7 @@ FORMATS = (
     ),
     Format(
         name="HDF5",
-        suffixes=(".h5", ".hdf5", ".hdf", ".nxs"),
+        suffixes=(".h5", ".hdf5", ".hdf", ".nxs", ".nhdf"),
         reads=_starts(HDF5),
         reader=_read_hdf5,
         package="h5py",
