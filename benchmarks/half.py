@@ -58,7 +58,9 @@ def ranking(
             noise.apply(frame.image, 1), frame.sampling_angstrom, full, None
         )
         tiling = tile_frame((counts.shape[0], counts.shape[1]), patch, patch // 2)
-        data = Binned(counts, model.law.of_sum(grids.area)).tiles(tiling, np.arange(len(tiling.corners)))
+        data = Binned(counts, model.law.of_sum(grids.area)).tiles(
+            tiling, np.arange(len(tiling.corners))
+        )
         mine, theirs = (
             bank_scores(part, data, float(counts.mean())).argsort(1)[:, :TOP] for part in parts
         )

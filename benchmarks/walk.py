@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 from types import FrameType
 
-ABOVE = ("cli", "cluster", "batch", "report", "evaluation", "training", "pipeline")
+ABOVE = ("cli", "cluster", "batch", "report", "evaluation", "training", "pipeline", "adaptation")
 ORDER = (
     *ABOVE,
     "trust",

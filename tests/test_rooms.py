@@ -22,6 +22,7 @@ FLOORS = (
     "engines",
     "search",
     "trust",
+    "adaptation",
     "pipeline",
     "training",
     "evaluation",
@@ -34,6 +35,7 @@ FLOORS = (
 APART = {
     "search": {"simulation", "generator"},  # gdn denoise needs neither, nor torch
     "trust": {"simulation", "generator"},
+    "adaptation": {"simulation", "trust"},
     "pipeline": {"simulation", "generator", "recipes"},
     "training": {"search", "trust", "pipeline"},
     "report": {"training", "evaluation", "simulation"},

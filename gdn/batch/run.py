@@ -218,7 +218,7 @@ def any_done(
     if not (outputs.record.exists() or outputs.former_record.exists()):
         return False
     content = content_hash(path)
-    return any(run.files.is_done(content, outputs, recording) for recording in possible)
+    return any(run.files.is_done(path, content, outputs, recording) for recording in possible)
 
 
 def rows_of_record(outputs: Outputs) -> list[dict[str, Any]]:

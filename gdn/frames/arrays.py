@@ -8,12 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from gdn.frames.axes import Axis, image_axes, leading_axes, leading_letters, objection
+from gdn.frames.axes import (
+    Axis,
+    image_axes,
+    leading_axes,
+    leading_letters,
+    objection,
+    plain_axes,
+)
 from gdn.frames.choosing import Arrays
 from gdn.frames.source import (
     FrameCalibration,
     FrameError,
     FrameFile,
+    check_layout,
     gray,
     of_array,
     of_planes,
@@ -79,7 +87,7 @@ def read_png(path: Path, dataset: str | None = None) -> FrameFile:
 def read_npy(path: Path, dataset: str | None = None) -> FrameFile:
     """A NumPy array, mapped; pickled objects are refused."""
     data = np.load(path, mmap_mode="r", allow_pickle=False)
-    return of_array(path, data, leading_axes(data.ndim), [], "npy")
+    return _undescribed(path, data)
 
 
 def read_npz(path: Path, dataset: str | None = None) -> FrameFile:
@@ -89,8 +97,13 @@ def read_npz(path: Path, dataset: str | None = None) -> FrameFile:
     with np.load(path, allow_pickle=False) as archive:
         for name in archive.files:
             arrays.add(name, archive[name])
-    data = arrays.chosen(dataset)
-    return of_array(path, data, leading_axes(data.ndim), [], "npy")
+    return _undescribed(path, arrays.chosen(dataset))
+
+
+def _undescribed(path: Path, data: Any) -> FrameFile:
+    """A file whose frames are the last two axes of an array of which nothing else is known."""
+    check_layout(path, data.shape, leading_axes(len(data.shape)), data.dtype)
+    return of_axes(path, data, plain_axes(data.shape), "npy", [])
 
 
 def of_axes(
@@ -120,7 +133,15 @@ def of_axes(
             if axis.scale > 0 and unit_kind(axis.unit) != "none"
         },
     )
-    return of_planes(path, data, image, calibration, name)
+    unknown = [axis for axis in rest if axis.kind == "unknown" and not axis.name]
+    notes = []
+    if len(unknown) > 1:
+        count = int(np.prod([axis.size for axis in rest]))
+        notes = [
+            f"nothing says what the {len(rest)} axes before the image count (of a 4D-STEM scan "
+            f"they would be its positions): taken for {count} frames"
+        ]
+    return of_planes(path, data, image, calibration, name, notes)
 
 
 def sizes_of(axes: Sequence[Axis]) -> list[tuple[float, str]]:

@@ -53,6 +53,8 @@ class Axis:
             return "channel"
         if self.declared == "time" or name in ("t", "time"):
             return "time"
+        if "focus" in name:  # a series through focus is no depth of a volume
+            return "unknown"
         return "space" if measured == "length" or self.declared == "space" else "unknown"
 
     @property

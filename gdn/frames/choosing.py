@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gdn.frames.axes import Axis, image_axes, objection
-from gdn.frames.source import MINIMUM_SIDE, FrameError
+from gdn.frames.source import FrameError, too_small
 
 MOST_LISTED = 8
 # What detectors and programs keep beside their images: taken only where it is named.
@@ -22,7 +22,7 @@ _MASKS = (
 _CORRECTIONS = (
     r"dark[_\- ]?(field|frame|current|ref\w*)?|offset|pedestal|background|trimbit"
     r"|saturation[_\- ]?value|(count)?rate[_\- ]?correction\w*|lookup[_\- ]?table"
-    r"|errors?|uncertaint(y|ies)|weights|variance|std"
+    r"|errors?|uncertaint(y|ies)|weights|variance|std|preview|thumbnail|icon|screenshot"
 )
 _ENDING = r"([_\- ](array|image|map|data|applied|\d+))?"
 _MICROSCOPE = re.compile(rf"(.*[_\- ])?({_MASKS}){_ENDING}", re.IGNORECASE)
@@ -59,6 +59,10 @@ class Arrays:
         else:
             self.images[name] = data
 
+    def knows(self, name: str) -> bool:
+        """Whether there is an array of a name, an image or not."""
+        return name.strip("/") in self.images | self.named_only | self.refused
+
     def chosen(self, dataset: str | None) -> Any:
         """The image meant. Raises FrameError where it is not clear, listing them."""
         if dataset is not None:
@@ -84,6 +88,9 @@ class Arrays:
         known = self.images | self.named_only
         if name in known:
             return known[name]
+        inside = [one for one in self.images if one.startswith(f"{name}/")]
+        if len(inside) == 1:  # a group, of which it is the one image
+            return known[inside[0]]
         if name in self.refused:
             raise FrameError(f"{self.path}: {name}: {self.refused[name]}")
         raise FrameError(
@@ -120,11 +127,11 @@ def is_detector_array(name: str, title: bool = False) -> bool:
 def unlike_image(data: Any, image: tuple[int, int] = (-2, -1)) -> str:
     """Why an array cannot be frames of its axes `image`, by shape and dtype; '' where it can."""
     shape, dtype = tuple(data.shape), np.dtype(data.dtype)
+    if dtype.names and {name.lower() for name in dtype.names} >= {"r", "g", "b"}:
+        return "a colour picture; save it as one gray channel"
     if dtype.kind not in "uif":
         return f"an array {_size(data)} of type {dtype}; integers or real numbers are needed"
     if len(shape) < 2 or 0 in shape:
         return f"an array of shape {_size(data) or 'of one number'}; an image is needed"
-    if min(shape[axis] for axis in image) < MINIMUM_SIDE:
-        least = f"at least {MINIMUM_SIDE}x{MINIMUM_SIDE} px are needed"
-        return f"an array of {_size(data)} px; {least}"
-    return ""
+    small = too_small((shape[image[0]], shape[image[1]]))
+    return f"an array of {_size(data)} px; {small}" if small else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from gdn.frames import arrays, microscopes, nion, zarr_arrays
 from gdn.frames.hdf5 import check_hdf5
-from gdn.frames.hdf5_arrays import library_of, read_hdf5
+from gdn.frames.hdf5_arrays import library_of, linked_files, read_hdf5
 from gdn.frames.selection import select_channel
 from gdn.frames.source import FrameError, FrameFile, one_line
 from gdn.frames.tiff import read_tiff
@@ -104,7 +105,7 @@ FORMATS = (
     ),
     Format(
         name="HDF5",
-        suffixes=(".h5", ".hdf5", ".hdf", ".nxs"),
+        suffixes=(".h5", ".hdf5", ".hdf", ".nxs", ".nhdf"),
         reads=_starts(HDF5),
         reader=_read_hdf5,
         package="h5py",
@@ -177,6 +178,14 @@ def format_of(path: Path) -> Format:
         return found
     known = ", ".join(dict.fromkeys(f.name for f in FORMATS))
     raise FrameError(f"{path}: not a readable file of frames; gdn reads {known}")
+
+
+def files_beside(path: Path) -> list[Path]:
+    """Other files that hold pixels of a file that can be read: the .ser files of an .emi, and what
+    an HDF5 file links to."""
+    if path.suffix.lower() == ".emi":
+        return sorted(path.parent.glob(f"{glob.escape(path.stem)}_*.ser"))
+    return linked_files(path) if path.is_file() and format_of(path).name == "HDF5" else []
 
 
 def read_frames(path: Path, dataset: str | None = None, channel: int | None = None) -> FrameFile:

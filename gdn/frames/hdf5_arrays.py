@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gdn.frames.arrays import of_axes
 from gdn.frames.axes import Axis
-from gdn.frames.choosing import Arrays
+from gdn.frames.choosing import Arrays, is_detector_array
 from gdn.frames.hdf5_axes import attribute_sizes, axes_of, is_colour
 from gdn.frames.hdf5_links import Links, Place, within_folder
 from gdn.frames.source import FrameError, FrameFile
@@ -31,10 +31,12 @@ def read_hdf5(path: Path, dataset: str | None = None) -> FrameFile:
     'element_size_um', or its axes, say its pixel size. Links are followed within the file's folder.
     """
     arrays, links = Arrays(path=path), Links(path)
-    for name, place, one in links.datasets():
-        axes = axes_of(one) if one.shape else []
-        wrong = _COLOUR if is_colour(one) else ""
-        arrays.add(name, _Hdf5.of(place, one, axes), axes, wrong=wrong)
+    _add_all(arrays, links.datasets())
+    for alias, name in links.aliases.items():
+        if name in arrays.images and is_detector_array(alias):
+            arrays.named_only[name] = arrays.images.pop(name)
+    if dataset is not None and not arrays.knows(dataset):
+        _add_all(arrays, Links(path).named(dataset.strip("/")))
     if not arrays.images or (dataset or "").strip("/") in links.broken:
         arrays.refused = links.broken | arrays.refused
     image: _Hdf5 = arrays.chosen(dataset)
@@ -42,6 +44,25 @@ def read_hdf5(path: Path, dataset: str | None = None) -> FrameFile:
     if trouble:
         raise FrameError(f"{path}: {image.place.name}: {trouble}")
     return of_axes(path, image, image.axes, "hdf5", image.sizes or None)
+
+
+def linked_files(path: Path) -> list[Path]:
+    """Other files in the folder that hold data of this one: through links and virtual data sets."""
+    found: set[Path] = set()
+    for _, place, one in Links(path).datasets():
+        found.add(place.path)
+        for source in one.virtual_sources() if one.is_virtual else ():
+            other, _ = _source_file(place.path, source.file_name)
+            found |= {other} if other else set()
+    return sorted(found - {path, path.resolve()})
+
+
+def _add_all(arrays: Arrays, found: Iterable[tuple[str, Place, Any]]) -> None:
+    """Sort open data sets in by their names."""
+    for name, place, one in found:
+        axes = axes_of(one) if one.shape else []
+        wrong = _COLOUR if is_colour(one) else ""
+        arrays.add(name, _Hdf5.of(place, one, axes), axes, wrong=wrong)
 
 
 def library_of(path: Path) -> str:

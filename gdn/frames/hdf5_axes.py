@@ -49,9 +49,12 @@ def nion_axes(shape: Sequence[int], properties: Any) -> list[Axis]:
         return []
     own = about.get("datum_dimension_count")
     first = len(shape) - int(own) if own else 0
+    scanned = about.get("collection_dimension_count") == 2
+    names = {first - 2: "scan_y", first - 1: "scan_x"} if scanned else {}
     return [
         Axis(
             size=int(size),
+            name=names.get(number, ""),
             scale=abs(float(one.get("scale") or 0.0)),
             unit=str(one.get("units") or ""),
             signal=(number >= first) if own and first else None,

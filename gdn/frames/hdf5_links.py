@@ -25,11 +25,12 @@ class Place:
 
 @dataclass
 class Links:
-    """A walk through a file. `visited` objects are not walked twice; `broken` says of links by
-    name why they were not followed."""
+    """A walk through a file. `visited` objects are not walked twice: `aliases` has the first name
+    of what is reached by another. `broken` says of links by name why they were not followed."""
 
     path: Path
-    visited: set[tuple[Path, Any]] = field(default_factory=set)
+    visited: dict[tuple[Path, Any], str] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
 
     def datasets(self) -> Iterator[tuple[str, Place, Any]]:
@@ -38,6 +39,13 @@ class Links:
 
         with h5py.File(self.path, "r") as file:
             yield from self._walk(file, self.path, "", 0)
+
+    def named(self, name: str) -> Iterator[tuple[str, Place, Any]]:
+        """What one name leads to, be it the only one of a data set or not."""
+        import h5py
+
+        with h5py.File(self.path, "r") as file:
+            yield from self._inside(file, f"/{name}", name, self.path, 0)
 
     def _walk(
         self, group: Any, path: Path, prefix: str, depth: int
@@ -119,9 +127,10 @@ class Links:
 
         about = h5py.h5o.get_info(one.id)
         # A data set is listed once; a group reached again may lie on a cycle.
-        if (path, about.addr) in self.visited:
+        first = self.visited.setdefault((path, about.addr), name)
+        if first != name:
+            self.aliases[name] = first
             return
-        self.visited.add((path, about.addr))
         if isinstance(one, h5py.Dataset):
             yield name, Place(path, one.name), one
         elif isinstance(one, h5py.Group):

@@ -101,6 +101,7 @@ class FrameFile:
                 f"{self.frame_shape}"
             )
         frame = raw.astype(np.float32)
+        check_precision(self.path, index, raw, frame)
         missing = ~np.isfinite(frame)
         bad = int(missing.sum())
         if bad > (0 if whole else MOST_MISSING * frame.size):
@@ -162,9 +163,11 @@ def gray(path: Path, raw: NDArray[Any]) -> NDArray[Any]:
     colour = raw[..., :3]
     if colour.shape[-1] == 3 and (colour == colour[..., :1]).all():
         return colour[..., 0]
+    tiff = path.suffix.lower() in (".tif", ".tiff")
+    movie = ", or a movie of so many frames with photometric 'minisblack'" if tiff else ""
     raise FrameError(
         f"{path}: a colour picture ({raw.shape[-1]} samples per pixel); save it as one gray "
-        "channel (a movie of three frames: as gray, photometric 'minisblack')"
+        f"channel{movie}"
     )
 
 
@@ -254,13 +257,32 @@ def check_layout(path: Path, shape: tuple[int, ...], axes: str, dtype: Any) -> N
     if not plain.endswith("YX"):
         raise FrameError(f"{path}: axes {axes} of shape {said}; frames must be gray, (..., Y, X)")
     frame = shape[len(plain) - 2 : len(plain)]
-    if min(frame) < MINIMUM_SIDE:
-        raise FrameError(
-            f"{path}: {frame[0]}x{frame[1]} px; at least {MINIMUM_SIDE}x{MINIMUM_SIDE} px "
-            "are needed"
-        )
+    small = too_small((frame[0], frame[1]))
+    if small:
+        raise FrameError(f"{path}: {frame[0]}x{frame[1]} px; {small}")
     if frame[0] * frame[1] > MAXIMUM_PIXELS:
         raise FrameError(
             f"{path}: frames of {frame[0]}x{frame[1]} px; at most {MAXIMUM_PIXELS >> 20} "
             "million pixels are taken"
         )
+
+
+def check_precision(path: Path, index: int, raw: NDArray[Any], frame: Frame) -> None:
+    """Raises FrameError where the differences between the values of a frame, of any type, are lost
+    in the 24 bits of float32: a large offset, as of a clock or an address."""
+    if raw.dtype.itemsize <= 2 or raw.dtype == np.float32 or np.isfinite(raw).sum() == 0:
+        return
+    values = raw[np.isfinite(raw)].astype(np.float64)
+    if np.spacing(np.float32(np.abs(values).max())) > 0.1 * values.std() > 0:
+        raise FrameError(
+            f"{path}: frame {index}: values near {values.mean():.6g} that differ by only "
+            f"{values.std():.3g}, too little for the 24 bits that gdn keeps; subtract the offset"
+        )
+
+
+def too_small(frame: tuple[int, int]) -> str:
+    """What is wrong with the size of frames (rows, columns) px; '' where nothing is."""
+    if min(frame) >= MINIMUM_SIDE:
+        return ""
+    colour = "; a colour picture? save it as one gray channel" if frame[1] in (3, 4) else ""
+    return f"at least {MINIMUM_SIDE}x{MINIMUM_SIDE} px are needed{colour}"

@@ -69,6 +69,8 @@ class Extent:
 
     def add(self, frame: NDArray[Any]) -> None:
         """Count in a frame. Raises FrameError for pixels without a value, which integers lack."""
+        if self.dtype == np.float32:
+            return
         if self.dtype.kind == "u" and not np.isfinite(frame).all():
             raise FrameError(
                 f"{self.path}: pixels without a value (NaN), which {self.dtype} cannot hold; "
@@ -83,6 +85,8 @@ class Extent:
     def add_spread(self, spread: NDArray[Any]) -> None:
         """Count in the spread of a frame. Raises FrameError where the number type is too coarse for
         it: one step must be at most a tenth of the median spread."""
+        if self.dtype == np.float32:
+            return
         known = spread[np.isfinite(spread) & (spread > 0)]
         if known.size:
             self.spread = min(self.spread, float(np.median(known)))

@@ -80,7 +80,7 @@ def _levels(group: Any, prefix: str = "") -> Iterator[tuple[str, _Level, bool]]:
     for name, one in group.arrays():
         if name not in seen:
             yield posixpath.join(prefix, name), _plain(one), True
-    for name, one in group.groups():
+    for name, one in sorted(group.groups(), key=lambda entry: str(entry[0])):
         yield from (
             (path, level, first)
             for path, level, first in _levels(one, posixpath.join(prefix, name))

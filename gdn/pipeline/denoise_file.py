@@ -15,7 +15,7 @@ import numpy as np
 
 from gdn.engines.base import EngineError
 from gdn.errors import debugging
-from gdn.frames.formats import read_frames
+from gdn.frames.formats import files_beside, read_frames
 from gdn.frames.selection import with_warnings
 from gdn.frames.source import FrameError, FrameFile
 from gdn.frames.writing import result_writer
@@ -60,10 +60,10 @@ class FileSettings:
         if frames.cut_off:
             note = f"{frames.cut_off}; the file is cut off"
             frames = replace(frames, notes=[*frames.notes, note])
-        frames = with_warnings(frames, self.sampling_angstrom)
-        return frames.summed() if self.summed else frames
+        frames = frames.summed() if self.summed else frames
+        return with_warnings(frames, self.sampling_angstrom)
 
-    def key(self, content: str, recording: RecordingDenoiser) -> str:
+    def key(self, source: Path, content: str, recording: RecordingDenoiser) -> str:
         """Hash of all that determines the results of a file of this content hash."""
         reading = {
             "sampling": self.sampling_angstrom,
@@ -72,15 +72,18 @@ class FileSettings:
             "channel": self.channel,
             "summed": self.summed,
             "partial": self.partial,
+            "beside": [content_hash(other) for other in files_beside(source)],
         }
         return key_of(content, recording, reading)
 
-    def is_done(self, content: str, outputs: Outputs, recording: RecordingDenoiser) -> bool:
+    def is_done(
+        self, source: Path, content: str, outputs: Outputs, recording: RecordingDenoiser
+    ) -> bool:
         """Whether the results of a file of this content hash are complete and those that
         `recording` would make."""
         judging = recording.options.judging
         images = outputs.images(judging.intervals)
-        return is_complete(outputs, images, judging.atoms, self.key(content, recording))
+        return is_complete(outputs, images, judging.atoms, self.key(source, content, recording))
 
 
 def denoise_file(
@@ -154,7 +157,9 @@ def denoise_file(
         }
         merged = [row | detail for row, detail in zip(rows, keeper.details(), strict=True)]
         written.finish(
-            document(settings.key(content, recording), input_record, sampling, recording, merged)
+            document(
+                settings.key(source, content, recording), input_record, sampling, recording, merged
+            )
         )
     return rows
 

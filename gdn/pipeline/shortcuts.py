@@ -33,14 +33,15 @@ class Micrograph:
     """How it was opened, and why there is no sampling if there is none."""
 
 
-def read(path: str | Path, dataset: str | None = None) -> Micrograph:
+def read(path: str | Path, dataset: str | None = None, channel: int | None = None) -> Micrograph:
     """Read every frame of a file of any format that `gdn denoise` reads (docs/files.md) into
-    memory. `dataset` names the image meant in a file that holds several.
+    memory. `dataset` names the image meant in a file that holds several, `channel` (from 0) the
+    channel of several.
 
     Raises InputError for a file that is missing, damaged, of no known format, or whose frames
     cannot be denoised.
     """
-    frames = read_frames(Path(path), dataset)
+    frames = read_frames(Path(path), dataset, channel)
     images = [frames.read(index) for index in range(frames.count)]
     calibration = frames.calibration
     single = len(calibration.shape) == 2

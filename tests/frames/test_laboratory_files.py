@@ -15,7 +15,7 @@ import tifffile
 
 from gdn.frames.axes import Axis, image_axes, objection
 from gdn.frames.choosing import is_detector_array
-from gdn.frames.formats import read_frames
+from gdn.frames.formats import files_beside, read_frames
 from gdn.frames.selection import with_warnings
 from gdn.frames.source import FrameError
 from gdn.frames.units import angstrom_per, unit_kind
@@ -245,6 +245,8 @@ def test_virtual_data_sets(tmp_path: Path) -> None:
         file.create_virtual_dataset("data", layout)
     source = read_frames(tmp_path / "all.h5")
     np.testing.assert_array_equal(source.read(1), STACK[1])
+    # A change in a part is a change of the file.
+    assert [path.name for path in files_beside(tmp_path / "all.h5")] == ["part0.h5", "part1.h5"]
     (tmp_path / "part1.h5").unlink()
     refused(tmp_path / "all.h5", "part1.h5", "not there")
 
@@ -322,6 +324,21 @@ def test_nion_files(tmp_path: Path) -> None:
         file["data"] = STACK
         file["data"].attrs["properties"] = json.dumps(old)
     refused(tmp_path / "b.h5", "a spectrum image")
+    with h5py.File(tmp_path / "c.nhdf", "w") as file:  # as Swift exports several items
+        for number in range(2):
+            file[f"data/{number}"] = STACK[number]
+            file[f"data/{number}"].attrs["properties"] = json.dumps(about["data_source"])
+    refused(tmp_path / "c.nhdf", "say which: data/0 (40x50), data/1 (40x50)")
+    assert read_frames(tmp_path / "c.nhdf", "data/1").sampling(None) == pytest.approx(0.06)
+    scan = {
+        "dimensional_calibrations": [{"units": ""}] * 4,
+        "collection_dimension_count": 2,
+        "datum_dimension_count": 2,
+    }
+    with h5py.File(tmp_path / "d.nhdf", "w") as file:
+        file["data/0"] = np.tile(FRAME, (2, 3, 1, 1))
+        file["data/0"].attrs["properties"] = json.dumps(scan)
+    refused(tmp_path / "d.nhdf", "4D-STEM")
 
 
 def ngff(axes: list[dict[str, str]], levels: list[Any], whole: Any = None) -> dict[str, Any]:
@@ -640,3 +657,67 @@ def test_formats_that_are_not_read_say_what_to_do(tmp_path: Path, suffix: str) -
     path = tmp_path / f"a{suffix}"
     tifffile.imwrite(path, FRAME)
     refused(path, "which gdn does not read; ")
+
+
+@needs_formats
+def test_every_name_of_an_hdf5_array_can_be_given(tmp_path: Path) -> None:
+    import h5py
+
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["a/image"] = FRAME
+        file["b/hard"] = file["a/image"]
+        file["soft"] = h5py.SoftLink("/a/image")
+        file["group"] = h5py.SoftLink("/b")
+        file["x/unnamed"] = np.ones((40, 50))
+        file["pixel_mask"] = h5py.SoftLink("/x/unnamed")
+    for name in (None, "a/image", "/b/hard", "soft", "group/hard", "a"):
+        np.testing.assert_array_equal(read_frames(tmp_path / "a.h5", name).read(0), FRAME)
+    refused(tmp_path / "a.h5", "no image nothing; there are: a/image (40x50)", dataset="nothing")
+
+
+def test_images_of_a_dm4_by_their_names(tmp_path: Path) -> None:
+    from microscope_files import write_dm_images
+
+    pytest.importorskip("rsciio")
+    images = [(STACK[n], [0.006] * 2, ["nm"] * 2, name) for n, name in enumerate(("BF", "ADF"))]
+    spectra = (STACK, [0.5, 0.006, 0.006], ["eV", "nm", "nm"], "EELS")
+    write_dm_images(tmp_path / "a.dm4", 4, [*images, spectra])
+    refused(tmp_path / "a.dm4", "2 images; say which: BF (40x50), ADF (40x50)")
+    np.testing.assert_array_equal(read_frames(tmp_path / "a.dm4", "ADF").read(0), STACK[1])
+    refused(tmp_path / "a.dm4", "EELS: a spectrum image", dataset="EELS")
+
+
+def test_values_on_a_large_offset_are_not_rounded_away(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", FRAME + 1e9)
+    with pytest.raises(FrameError, match="subtract the offset"):
+        read_frames(tmp_path / "a.npy").read(0)
+    np.save(tmp_path / "b.npy", FRAME + 1e4)
+    assert read_frames(tmp_path / "b.npy").read(0).std() == pytest.approx(FRAME.std(), rel=1e-3)
+
+
+def test_integers_of_a_run_are_what_the_record_says(frame_file: Path, tmp_path: Path) -> None:
+    fast = ("--restarts", 8, "--no-score", "--model", "pt-ceo2-64")
+    for dtype in ("float32", "uint16"):
+        out = tmp_path / dtype
+        assert gdn("denoise", frame_file, *fast, "--dtype", dtype, "-o", out).returncode == 0
+    stored = json.loads((tmp_path / "uint16" / "frame.json").read_text())["input"]["stored"]
+    for name in ("frame_denoised.tif", "frame_spread.tif"):
+        exact = tifffile.imread(tmp_path / "float32" / name)
+        values = stored[name]
+        whole = tifffile.imread(tmp_path / "uint16" / name)
+        assert whole.dtype == np.uint16
+        shown = values["offset"] + values["scale"] * whole.astype(float)
+        np.testing.assert_allclose(shown, exact, atol=0.51 * values["scale"])
+
+
+def test_axes_that_nothing_describes_are_said(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", STACK.reshape(2, 3, 40, 50))
+    source = read_frames(tmp_path / "a.npy")
+    assert (source.count, source.calibration.axes) == (6, "TZYX")
+    assert "taken for 6 frames" in source.notes[0]
+    np.save(tmp_path / "b.npy", STACK)
+    assert read_frames(tmp_path / "b.npy").notes == []
+    focus = Axis(size=6, name="defocus", scale=2.0, unit="nm")
+    assert focus.kind == "unknown"
+    np.savez(tmp_path / "c.npz", thumbnail=FRAME, counts=STACK)
+    assert read_frames(tmp_path / "c.npz").count == 6

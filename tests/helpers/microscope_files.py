@@ -94,18 +94,26 @@ class Dm:
         )
 
 
+DmImage = tuple[np.ndarray, list[float], list[str], str]  # scales and units, fastest axis first
+
+
 def write_dm(
     path: Path, array: np.ndarray, version: int, sampling_nm: float, unit: str = "nm"
 ) -> None:
-    """A file with a thumbnail and one image or stack, as DigitalMicrograph saves them."""
-    dm = Dm(version)
+    """A file with one image or stack."""
     sizes, units = (
         [sampling_nm] * 2 + [1.0] * (array.ndim - 2),
         [unit] * 2 + [""] * (array.ndim - 2),
     )
+    write_dm_images(path, version, [(array, sizes, units, "frames")])
+
+
+def write_dm_images(path: Path, version: int, images: list[DmImage]) -> None:
+    """A file with a thumbnail and images, as DigitalMicrograph saves them."""
+    dm = Dm(version)
     thumbnail = dm.image(np.zeros((20, 20), np.int32), [1.0, 1.0], ["", ""], "thumbnail")
     entries = [
-        dm.group("ImageList", [thumbnail, dm.image(array, sizes, units, "frames")]),
+        dm.group("ImageList", [thumbnail, *(dm.image(*image) for image in images)]),
         dm.group("Thumbnails", [dm.group("", [dm.number("ImageIndex", 0, "u4")])]),
     ]
     body = struct.pack(">BB", 1, 0) + dm.size(len(entries)) + b"".join(entries)
