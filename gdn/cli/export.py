@@ -175,8 +175,7 @@ def _restorer(source: Path, output: Path) -> None:
     """Make a restorer's folder."""
     import json
 
-    from gdn.models.graphs import WEIGHTS
-    from gdn.training.export_restorer import ABOUT, export_restorer
+    from gdn.training.export_restorer import ABOUT, WEIGHTS, export_restorer
 
     try:
         about = json.loads((source / ABOUT).read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ import tifffile
 from gdn.frames.source import FrameError, FrameFile
 from gdn.pipeline.denoise_file import FileSettings
 
-STACK = np.random.default_rng(3).integers(0, 999, (10, 48, 64)).astype(np.uint16)
+STACK = (np.arange(10 * 48 * 64) * 7919 % 997).astype(np.uint16).reshape(10, 48, 64)
 
 
 def imagej(path: Path) -> None:

@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+
+from gdn.frames.formats import read_frames
+from gdn.frames.source import FrameError
 
 
 def noisy_frame(
@@ -54,3 +58,12 @@ def write_hspy(path: Path, data: np.ndarray, unit: str = "nm", scale: float = 0.
         {"data": data, "axes": axes, "metadata": {"General": {"title": "movie"}}} | about | parts
     )
     file_writer(str(path), signal)
+
+
+def refused(path: Path, *words: str, **options: Any) -> None:
+    with pytest.raises(FrameError) as caught:
+        read_frames(path, **options)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)

@@ -158,3 +158,58 @@ def write_velox(path: Path, stack: np.ndarray, sampling_m: float, unit: str = "m
         group = file.create_group("Data/Image/0123456789abcdef0123456789abcdef")
         group.create_dataset("Data", data=np.moveaxis(stack, 0, -1), chunks=(*stack.shape[1:], 1))
         group["Metadata"] = padded
+
+
+def write_hyperspy(
+    path: Path, data: np.ndarray, axes: list[tuple[str, str, float, bool]], kind: str = ""
+) -> None:
+    """`axes`: name, unit, scale, and whether it is of navigation, in the order of the array."""
+    from importlib import import_module
+
+    kind_of_file = "hspy" if path.suffix == ".zspy" else path.suffix[1:]
+    writer = import_module(f"rsciio.{kind_of_file}").file_writer
+    described = [
+        {
+            "name": name,
+            "size": size,
+            "scale": scale,
+            "offset": 0.0,
+            "units": unit,
+            "navigate": navigate,
+            "index_in_array": number,
+            "_type": "UniformDataAxis",
+            "is_binned": False,
+        }
+        for number, ((name, unit, scale, navigate), size) in enumerate(
+            zip(axes, data.shape, strict=True)
+        )
+    ]
+    signal = {
+        "data": data,
+        "axes": described,
+        "metadata": {"General": {"title": "one"}, "Signal": {"signal_type": kind}},
+        "package_info": {"package": "test", "package_version": "0"},
+        "attributes": {"_lazy": False, "ragged": False},
+    }
+    parts = ("original_metadata", "learning_results", "models", "tmp_parameters")
+    signal |= {name: {} for name in parts}
+    if path.suffix != ".zspy":
+        writer(str(path), signal)
+        return
+    # RosettaSciIO 0.15 reads .zspy by zarr 3, but cannot write them: the layout is that of .hspy.
+    import h5py
+    import zarr
+
+    writer(str(path.with_suffix(".hspy")), signal)
+    root = zarr.create_group(store=path, zarr_format=2)
+
+    def copy(name: str, one: Any) -> None:
+        if isinstance(one, h5py.Dataset):
+            made: Any = root.create_array(name, data=np.atleast_1d(one[()]))
+        else:
+            made = root.require_group(name)
+        made.attrs.update({k: v.item() if hasattr(v, "item") else v for k, v in one.attrs.items()})
+
+    with h5py.File(path.with_suffix(".hspy"), "r") as file:
+        root.attrs.update({k: str(v) for k, v in file.attrs.items()})
+        file.visititems(copy)

@@ -79,7 +79,7 @@ def test_what_did_not_fit_is_halved_with_one_line_and_nothing_is_lost(
     assert len(caplog.records) == 1
     with pytest.raises(MemoryError):
         list(in_portions(3, 128, lambda _: (_ for _ in ()).throw(MemoryError)))
-    assert not memory.PORTIONS.halve()  # as little as can be
+    assert not all_tiles.PORTIONS.halve()  # as little as can be
 
 
 @pytest.mark.slow
