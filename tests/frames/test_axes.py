@@ -269,17 +269,3 @@ def test_nion_files(tmp_path: Path) -> None:
         file["data/0"] = np.tile(FRAME, (2, 3, 1, 1))
         file["data/0"].attrs["properties"] = json.dumps(scan)
     refused(tmp_path / "d.nhdf", "4D-STEM")
-
-
-def ngff(axes: list[dict[str, str]], levels: list[Any], whole: Any = None) -> dict[str, Any]:
-    """Metadata of a pyramid: of every level its transformations."""
-    datasets = [
-        {"path": str(number), "coordinateTransformations": transforms}
-        for number, transforms in enumerate(levels)
-    ]
-    found: dict[str, Any] = {"version": "0.4", "axes": axes, "datasets": datasets}
-    return found | ({"coordinateTransformations": whole} if whole else {})
-
-
-def scale(*factors: float) -> dict[str, Any]:
-    return {"type": "scale", "scale": list(factors)}

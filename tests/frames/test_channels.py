@@ -20,6 +20,20 @@ STACK = np.stack([noisy_frame((40, 50), seed, dose=5) for seed in range(6)])
 FRAME = STACK[0]
 
 
+def ngff(axes: list[dict[str, str]], levels: list[Any], whole: Any = None) -> dict[str, Any]:
+    """Metadata of a pyramid: of every level its transformations."""
+    datasets = [
+        {"path": str(number), "coordinateTransformations": transforms}
+        for number, transforms in enumerate(levels)
+    ]
+    found: dict[str, Any] = {"version": "0.4", "axes": axes, "datasets": datasets}
+    return found | ({"coordinateTransformations": whole} if whole else {})
+
+
+def scale(*factors: float) -> dict[str, Any]:
+    return {"type": "scale", "scale": list(factors)}
+
+
 @needs_formats
 @pytest.mark.parametrize("version", [2, 3])
 def test_ngff_scales_multiply(tmp_path: Path, version: int) -> None:
@@ -131,10 +145,3 @@ def test_palettes_and_thumbnails(tmp_path: Path) -> None:
         writer.write(FRAME[::2, ::2], subfiletype=1, metadata=None, photometric="minisblack")
         writer.write(FRAME, metadata=None, photometric="minisblack")
     np.testing.assert_array_equal(read_frames(tmp_path / "c.tif").read(0), FRAME)
-
-
-def write_imagej(path: Path, data: np.ndarray, *lines: str) -> None:
-    text = "\n".join(["ImageJ=1.54f", "unit=nm", *lines, ""])
-    tifffile.imwrite(
-        path, data, description=text, metadata=None, resolution=(163.4, 163.4), software=""
-    )

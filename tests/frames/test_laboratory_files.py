@@ -25,6 +25,13 @@ STACK = np.stack([noisy_frame((40, 50), seed, dose=5) for seed in range(6)])
 FRAME = STACK[0]
 
 
+def write_imagej(path: Path, data: np.ndarray, *lines: str) -> None:
+    text = "\n".join(["ImageJ=1.54f", "unit=nm", *lines, ""])
+    tifffile.imwrite(
+        path, data, description=text, metadata=None, resolution=(163.4, 163.4), software=""
+    )
+
+
 @pytest.mark.parametrize(("offset", "factor"), [(-32768.0, 1.0), (0.5, 0.04)])
 def test_imagej_s_calibration_of_values(tmp_path: Path, offset: float, factor: float) -> None:
     lines = ("cf=0", f"c0={offset}", f"c1={factor}", "vunit=Gray Value")

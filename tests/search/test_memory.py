@@ -62,7 +62,8 @@ def test_portions_are_the_same_where_there_is_room_and_shrink_where_there_is_not
 def test_what_did_not_fit_is_halved_with_one_line_and_nothing_is_lost(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(all_tiles, "PORTIONS", Portions(lambda: PLENTY))
+    portions = Portions(lambda: PLENTY)
+    monkeypatch.setattr(all_tiles, "PORTIONS", portions)
     tried: list[int] = []
 
     def work(index: np.ndarray) -> int:
@@ -79,7 +80,7 @@ def test_what_did_not_fit_is_halved_with_one_line_and_nothing_is_lost(
     assert len(caplog.records) == 1
     with pytest.raises(MemoryError):
         list(in_portions(3, 128, lambda _: (_ for _ in ()).throw(MemoryError)))
-    assert not all_tiles.PORTIONS.halve()  # as little as can be
+    assert not portions.halve()  # as little as can be
 
 
 @pytest.mark.slow
