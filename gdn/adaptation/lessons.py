@@ -13,13 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from gdn.frames.examined import examined
 from gdn.frames.noise import NoiseModel
 from gdn.likelihood import Array, NoiseLaw
 from gdn.search.restored import bin_by, binning
-from gdn.search.thinning import split
+from gdn.search.thinning import split, thin
 
 KEPT = 0.15  # of the three quarters, for telling when to stop
 SHARES = (0.5, 0.9)  # of what is learned from that go in; the rest is to be predicted
@@ -45,16 +44,6 @@ class Lesson:
         counts = self.counts[at]
         first = thin(counts, self.law, share, rng)
         return first, counts - first, share
-
-
-def thin(counts: Array, law: NoiseLaw, share: float, rng: np.random.Generator) -> Array:
-    """A part of counts, of the mean `share` of theirs, independent of the rest."""
-    if law.poisson and np.abs(counts - np.round(counts)).max() < 1e-3:
-        drawn = rng.binomial(np.maximum(np.round(counts), 0).astype(np.int64), share)
-        return np.asarray(drawn, dtype=np.float32)
-    deviation = law.deviation(np.maximum(gaussian_filter(counts, 2.0), 0))
-    draw = deviation * rng.standard_normal(counts.shape)
-    return np.asarray(share * counts + np.sqrt(share * (1 - share)) * draw, dtype=np.float32)
 
 
 def lesson_of(

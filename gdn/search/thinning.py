@@ -84,9 +84,7 @@ def split(binned: Any, law: NoiseLaw, seed: int, depth: int = 0) -> Split:
         return Split(first=first, second=binned - first, share=keep, law=law, other_law=law)
     # y1 = k (y + c n), y2 = (1 - k) (y - n / c) with variance v of y: independent where c^2 = (1 -
     # k) / k.
-    draw = law.deviation(np.maximum(gaussian_filter(binned, 2.0), 0)) * rng.standard_normal(
-        binned.shape
-    )
+    draw = _fresh_noise(binned, law, rng)
     c = np.sqrt(HELD_OUT / keep)
     first = (keep * (binned + c * draw)).astype(np.float32)
     second = (HELD_OUT * (binned - draw / c)).astype(np.float32)
@@ -99,6 +97,21 @@ def split(binned: Any, law: NoiseLaw, seed: int, depth: int = 0) -> Split:
         law=law.of_part(keep),
         other_law=law.of_part(HELD_OUT),
     )
+
+
+def thin(counts: Array, law: NoiseLaw, share: float, rng: np.random.Generator) -> Array:
+    """A part (rows, columns) of `counts`, float32, of the mean `share` of theirs, independent of
+    what is left: `split` by any share, without a seed of its own."""
+    if _are_counts(counts, law):
+        return rng.binomial(np.round(counts).astype(np.int64), share).astype(np.float32)
+    draw = _fresh_noise(counts, law, rng)
+    return np.asarray(share * counts + np.sqrt(share * (1 - share)) * draw, dtype=np.float32)
+
+
+def _fresh_noise(binned: Any, law: NoiseLaw, rng: np.random.Generator) -> Any:
+    """Gaussian noise as strong as that of the counts."""
+    deviation = law.deviation(np.maximum(gaussian_filter(binned, 2.0), 0))
+    return deviation * rng.standard_normal(binned.shape)
 
 
 def _are_counts(binned: Any, law: NoiseLaw) -> bool:
