@@ -1,0 +1,167 @@
+"""The restorer tuned on a recording: it gains, repeats, ends in time and becomes a model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+pytest.importorskip("torch", reason="needs the adapt extra (torch)")
+
+import torch
+
+from gdn.adaptation.adapt import adapt, recordings_of
+from gdn.adaptation.learn import LearningSettings, learn
+from gdn.adaptation.lessons import Lesson, lesson_of
+from gdn.adaptation.model_folder import network_of
+from gdn.engines.restorer import RestorerSession
+from gdn.frames.noise import parse_noise
+from gdn.frames.source import FrameFile, of_array
+from gdn.generator.restorer_network import Restorer, RestorerShape
+from gdn.models import RestorerModel, find_any
+from tests.helpers.commands import gdn, one_line
+from tests.helpers.frames import noisy_frame
+
+SETTINGS = LearningSettings(steps=40, rate=3e-3, window=48, look_every=8, threads=1)
+
+
+def lattice(rng: np.random.Generator, dose: float = 30) -> np.ndarray:
+    y, x = np.mgrid[:96, :112]
+    return rng.poisson(dose * (1 + 0.4 * np.cos(y) * np.cos(x))).astype(np.float32)
+
+
+@pytest.fixture
+def lesson(rng: np.random.Generator) -> Lesson:
+    return lesson_of(lattice(rng), 0.35, 0.35, parse_noise("poisson"), 0)
+
+
+def small() -> Restorer:
+    torch.manual_seed(0)
+    return Restorer(RestorerShape((16, 32), (1, 1)))
+
+
+def test_learning_gains_and_repeats_to_the_bit(lesson: Lesson) -> None:
+    first, again = (learn(small(), [lesson], SETTINGS) for _ in range(2))
+    assert first.best > 0
+    assert max(nats for *_, nats in first.curve) > 20
+    assert first.record()["best_step"] == first.best
+    for name, value in first.weights.items():
+        assert torch.equal(value, again.weights[name])
+
+
+def test_where_nothing_gains_the_weights_stay(lesson: Lesson) -> None:
+    network = small()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    learned = learn(network, [lesson], replace(SETTINGS, rate=0.0))
+    assert learned.best == 0
+    assert len(learned.curve) <= 6  # it ends by itself
+    for name, value in learned.weights.items():
+        assert torch.equal(value, before[name])
+
+
+def test_interrupted_it_keeps_the_best_so_far(lesson: Lesson) -> None:
+    def stop(share: float, nats: float) -> None:
+        if nats > 5:
+            raise KeyboardInterrupt
+
+    learned = learn(small(), [lesson], SETTINGS, stop)
+    assert 0 < learned.best <= learned.steps < SETTINGS.steps  # type: ignore[operator]
+
+
+def test_a_clock_ends_it(lesson: Lesson) -> None:
+    learned = learn(small(), [lesson], replace(SETTINGS, steps=None, seconds=0.2))
+    assert learned.steps > 0
+
+
+def source(path: Path, frames: np.ndarray) -> FrameFile:
+    axes = "TYX" if frames.ndim == 3 else "YX"
+    return of_array(path, frames, axes, [(0.1, "Å")] * 2, "array")
+
+
+def test_files_alike_are_one_recording_and_stacks_their_own(tmp_path: Path) -> None:
+    one, two = (noisy_frame((64, 64), n, dose=5).astype(np.float32) for n in range(2))
+    stack, blank = np.stack([one, two]), np.zeros((64, 64), np.float32)
+    files = [
+        (source(tmp_path / "a", one), 0.1),
+        (source(tmp_path / "b", two), 0.1001),
+        (source(tmp_path / "s", stack), 0.1),
+        (source(tmp_path / "c", one), 0.2),
+        (source(tmp_path / "empty", blank), 0.1),
+    ]
+    found = recordings_of(files, parse_noise("poisson"))
+    assert [[file.path.name for file in one.files] for one in found] == [["a", "b"], ["s"], ["c"]]
+    assert found[0].words() == "2 files, 0.1 Å/px, poisson"
+    assert found[1].words() == "s of 2 frames, 0.1 Å/px, poisson"
+
+
+@pytest.mark.slow
+def test_what_was_learned_is_a_model_without_torch(tmp_path: Path) -> None:
+    base = find_any("restore")
+    assert isinstance(base, RestorerModel)
+    frame = noisy_frame((200, 200), 5, dose=5).astype(np.float32)
+    recording = recordings_of([(source(tmp_path / "a", frame), 0.1)], None)[0]
+    settings = LearningSettings(steps=2, look_every=2, rate=1e-4, threads=1)
+    model = adapt(recording, base, None, settings, tmp_path / "mine")
+    about = model.card.training
+    assert about["from"] == "restore"
+    assert about["frames"] == [["a", 0]]
+    assert about["learned"]["steps"] == 2
+    network = network_of(model).eval()
+    counts = np.random.default_rng(0).poisson(9, (32, 48)).astype(np.float32)
+    frames = torch.zeros(1, 5, 32, 48)
+    frames[0, 0] = torch.from_numpy(counts)
+    mask = (torch.arange(5) == 0).float()[None, :, None, None].expand_as(frames)
+    with torch.no_grad():
+        expected = network(frames, mask)[0, 0].numpy()
+    with RestorerSession(model, "cpu", 1) as session:
+        np.testing.assert_allclose(session.restore(counts[None]), expected, atol=2e-3)
+
+
+@pytest.mark.slow
+def test_the_commands(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "f.tif", noisy_frame((150, 160), 2, dose=5).astype(np.uint16))
+    common = ("--sampling", "0.1", "--threads", "1")
+    quick = (
+        *common,
+        "--restarts",
+        "8",
+        "--no-score",
+        "--no-cache",
+        "--model",
+        "pt-ceo2-64,restore",
+    )
+    learned = gdn("adapt", tmp_path / "f.tif", *common, "--steps", "2", "-o", tmp_path / "mine")
+    assert learned.returncode == 0, learned.stderr
+    assert "learning from f.tif" in learned.stderr
+    use = gdn(
+        "denoise", tmp_path / "f.tif", *quick, "--adapted", tmp_path / "mine", "-o", tmp_path / "a"
+    )
+    assert use.returncode == 0, use.stderr
+    both = gdn("denoise", tmp_path / "f.tif", *quick, "--adapt", "--adapt-steps", "2", "-o",
+               tmp_path / "b")  # fmt: skip
+    assert both.returncode == 0, both.stderr
+    records = [json.loads((tmp_path / d / "f_gdn.json").read_text()) for d in "ab"]
+    for record in records:
+        assert "adapted" in record["frames"][0]["mixture"]["shares"]
+    images = [tifffile.imread(tmp_path / d / "f_denoised.tif") for d in "ab"]
+    np.testing.assert_array_equal(*images)  # the same steps, the same bits
+    one_line(gdn("adapt", tmp_path / "f.tif", "-o", tmp_path / "a"), 2, "no model folder")
+
+
+def test_what_makes_no_sense_is_one_line(tmp_path: Path) -> None:
+    one_line(gdn("denoise", "--watch", tmp_path, "--adapt"), 2, "not together with --watch")
+    tifffile.imwrite(tmp_path / "f.tif", np.ones((64, 64), np.float32))
+    both = gdn("denoise", tmp_path / "f.tif", "--adapt", "--adapted", tmp_path)
+    one_line(both, 2, "one of them")
+    one_line(
+        gdn("denoise", tmp_path / "f.tif", "--adapt", "--method", "original"), 2, "mixes nothing"
+    )
+    one_line(
+        gdn("adapt", tmp_path / "f.tif", "--sampling", "0.1", "-o", tmp_path / "m"),
+        2,
+        "no frame that can be used",
+    )

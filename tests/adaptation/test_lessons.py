@@ -1,0 +1,77 @@
+"""What a network learns from, and by what it is told whether it gains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gdn.adaptation.lessons import KEPT, Lesson, evenly, held_out_nats, lesson_of
+from gdn.frames.noise import parse_noise
+from gdn.likelihood import POISSON, NoiseLaw
+from gdn.search.restored import bin_by, binning
+from gdn.search.thinning import split, thin
+from tests.helpers.frames import noisy_frame
+
+pytest.importorskip("torch", reason="needs the adapt extra (torch)")
+
+
+def test_the_quarter_that_judges_is_never_learned_from() -> None:
+    frame = noisy_frame((120, 150), 3, dose=5).astype(np.float32)
+    lesson = lesson_of(frame, 0.1, 0.35, parse_noise("poisson"), seed=7)
+    parts = split(frame, POISSON, 7)
+    np.testing.assert_array_equal(
+        lesson.counts + lesson.kept, bin_by(parts.first, binning(0.1, 0.35))
+    )
+    assert lesson.counts.sum() == pytest.approx((1 - KEPT) * 0.75 * frame.sum(), rel=0.02)
+    assert lesson.share == pytest.approx((1 - KEPT) * 0.75)
+    assert lesson.share + lesson.kept_share == pytest.approx(parts.share)
+
+
+@pytest.mark.parametrize("law", [POISSON, NoiseLaw(1.0, 4.0), NoiseLaw(0.0, 9.0)])
+def test_a_part_is_independent_of_the_rest(law: NoiseLaw, rng: np.random.Generator) -> None:
+    mean = np.full((300, 300), 40.0, np.float32)
+    counts = rng.poisson(mean).astype(np.float32)
+    if not law.poisson:
+        noise = law.deviation(40.0) * rng.standard_normal(mean.shape)
+        counts = (mean + noise).astype(np.float32)
+    first = thin(counts, law, 0.3, rng)
+    rest = counts - first
+    assert first.mean() == pytest.approx(12, rel=0.01)
+    assert first.var() == pytest.approx(law.of_part(0.3).variance(12.0), rel=0.03)
+    assert abs(np.corrcoef(first.ravel(), rest.ravel())[0, 1]) < 0.015
+
+
+def test_the_truth_gains_and_noise_does_not(rng: np.random.Generator) -> None:
+    y, x = np.mgrid[:96, :96]
+    truth = (20 * (1 + 0.3 * np.cos(y / 2) * np.cos(x / 2))).astype(np.float32)
+    kept = rng.poisson(0.1 * truth).astype(np.float32)
+    lesson = Lesson(
+        counts=rng.poisson(0.6 * truth).astype(np.float32),
+        share=0.6,
+        law=POISSON,
+        kept=kept,
+        kept_share=0.1,
+        kept_law=POISSON,
+    )
+    flat = np.full_like(truth, truth.mean())
+    assert held_out_nats([lesson], [truth], [flat]) > 100
+    noisy = truth + rng.standard_normal(truth.shape).astype(np.float32) * 3
+    assert held_out_nats([lesson], [noisy], [truth]) < -50
+    assert held_out_nats([lesson], [flat], [flat]) == 0
+
+
+def test_frames_are_taken_evenly() -> None:
+    assert evenly(5, 64) == [0, 1, 2, 3, 4]
+    chosen = evenly(2000, 64)
+    assert (len(chosen), chosen[0], chosen[-1]) == (64, 0, 1999)
+
+
+def test_left_out_pixels_are_no_lesson(tmp_path: Path) -> None:
+    frame = noisy_frame((120, 120), 1, dose=5).astype(np.float32)
+    frame[40:80, 40:80] = np.nan
+    lesson = lesson_of(frame, 0.1, 0.35, parse_noise("poisson"), 0)
+    assert lesson.valid is not None
+    assert lesson.valid[14:26, 14:26].max() == 0
+    assert lesson.valid[:8].min() == 1
