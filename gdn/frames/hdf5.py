@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 from gdn.frames.source import FrameError
@@ -31,6 +32,18 @@ try:
 except Exception:
     pass
 """
+
+
+def check_linked(path: Path) -> None:
+    """Check a file that another one links to, once in a process while it does not change: hundreds
+    of links may lead to one. Raises FrameError."""
+    about = path.stat()
+    _check_once(path, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _check_once(path: Path, size: int, changed: int) -> None:
+    check_hdf5(path)
 
 
 def check_hdf5(path: Path, seconds: float = SECONDS) -> None:

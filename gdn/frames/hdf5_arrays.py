@@ -11,6 +11,7 @@ from typing import Any
 from gdn.frames.arrays import of_axes
 from gdn.frames.axes import Axis
 from gdn.frames.choosing import Arrays, is_detector_array
+from gdn.frames.hdf5 import check_linked
 from gdn.frames.hdf5_axes import attribute_sizes, axes_of, is_colour
 from gdn.frames.hdf5_links import Links, Place, within_folder
 from gdn.frames.source import FrameError, FrameFile
@@ -124,6 +125,8 @@ def _missing(place: Place, depth: int) -> str:
         other, why = _source_file(place.path, source.file_name)
         if other is None:
             return f"a part of it lies in {source.file_name}, {why}"
+        if other != place.path:
+            check_linked(other)
         if "%" not in source.dset_name:
             trouble = trouble or _missing(Place(other, source.dset_name), depth + 1)
     return trouble

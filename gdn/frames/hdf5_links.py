@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gdn.frames.hdf5 import check_hdf5
-from gdn.frames.source import one_line
+from gdn.frames.hdf5 import check_linked
+from gdn.frames.source import FrameError, one_line
 
 DEEPEST = 32  # groups within groups, and links to links
 
@@ -109,7 +109,7 @@ class Links:
             return
         if depth >= DEEPEST:
             return
-        check_hdf5(other)
+        check_linked(other)
         try:
             with h5py.File(other, "r") as file:
                 yield from self._inside(
@@ -135,6 +135,16 @@ class Links:
             yield name, Place(path, one.name), one
         elif isinstance(one, h5py.Group):
             yield from self._walk(one, path, name, depth + 1)
+
+
+def check_links(path: Path) -> None:
+    """Raises FrameError for a file with a link that leaves its folder or leads nowhere: for readers
+    that leave the following of links to the library."""
+    links = Links(path)
+    for _ in links.datasets():
+        pass
+    for name, why in links.broken.items():
+        raise FrameError(f"{path}: {name}: {why}")
 
 
 def within_folder(path: Path, filename: str) -> tuple[Path | None, str]:

@@ -14,6 +14,7 @@ import numpy as np
 from gdn.frames.arrays import of_axes
 from gdn.frames.axes import Axis
 from gdn.frames.choosing import Arrays
+from gdn.frames.hdf5_links import check_links
 from gdn.frames.source import FrameFile
 
 Signals = list[dict[str, Any]]
@@ -23,6 +24,8 @@ def reader(module: str) -> Callable[[Path, str | None], FrameFile]:
     """The reader by a module of RosettaSciIO, imported when a file needs it."""
 
     def read(path: Path, dataset: str | None = None) -> FrameFile:
+        if path.is_file() and module in ("hspy", "emd"):
+            check_links(path)
         library = importlib.import_module(f"rsciio.{module}")
         return _one(path, library.file_reader(str(path), lazy=True), module, dataset)
 

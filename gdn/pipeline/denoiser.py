@@ -165,7 +165,8 @@ class Denoiser:
         `image`: integers or real numbers, in any linear units, the detector's counts at best; NaN
         and infinity are missing pixels, as are those where `mask` (bool, of the image's shape, or
         of one frame's) is True; at most 5 % of a frame may be missing. `sampling_angstrom`: Å per
-        pixel, 0.01 to 5. `progress` hears of the share that is done, 0 to 1.
+        pixel, from 0.01 to 2.5 times the generator's (of the shipped ones 1 Å). `progress` hears of
+        the share that is done, 0 to 1.
 
         For a stack the result's arrays are stacked, and what has one value for an image is a list
         (`Result.frames` takes it apart). The generator is chosen by the first frame. A frame of a

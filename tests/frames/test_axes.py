@@ -159,6 +159,12 @@ def test_links_are_followed_within_the_folder(tmp_path: Path) -> None:
         file["data"] = h5py.ExternalLink("gone.h5", "entry/data/data")
     refused(outside, "gone.h5", "not there")
     refused(outside, "gone.h5", "not there", dataset="data")
+    write_hyperspy(outside.with_suffix(".hspy"), FRAME, [("y", "nm", 0.01, False)] * 2)
+    with h5py.File(outside.with_suffix(".hspy"), "a") as file:
+        del file["Experiments/one/data"]
+        target = str(tmp_path / "elsewhere" / "data.h5")
+        file["Experiments/one/data"] = h5py.ExternalLink(target, "entry/data/data")
+    refused(outside.with_suffix(".hspy"), "outside of the folder")
 
 
 @needs_formats
