@@ -203,13 +203,19 @@ def write_hyperspy(
     writer(str(path.with_suffix(".hspy")), signal)
     root = zarr.create_group(store=path, zarr_format=2)
 
-    def copy(name: str, one: Any) -> None:
-        if isinstance(one, h5py.Dataset):
-            made: Any = root.create_array(name, data=np.atleast_1d(one[()]))
-        else:
-            made = root.require_group(name)
-        made.attrs.update({k: v.item() if hasattr(v, "item") else v for k, v in one.attrs.items()})
+    found: list[tuple[str, Any, dict[str, Any]]] = []
+
+    def collect(name: str, one: Any) -> None:
+        content = np.atleast_1d(one[()]) if isinstance(one, h5py.Dataset) else None
+        about = {k: v.item() if hasattr(v, "item") else v for k, v in one.attrs.items()}
+        found.append((name, content, about))
 
     with h5py.File(path.with_suffix(".hspy"), "r") as file:
         root.attrs.update({k: str(v) for k, v in file.attrs.items()})
-        file.visititems(copy)
+        file.visititems(collect)
+    # Written when HDF5's lock is free: zarr's thread may need it to collect garbage.
+    for name, content, about in found:
+        one: Any = (
+            root.require_group(name) if content is None else root.create_array(name, data=content)
+        )
+        one.attrs.update(about)
