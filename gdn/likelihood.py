@@ -54,6 +54,14 @@ class NoiseLaw:
         found: Values = np.sqrt(self.variance(mean))
         return found
 
+    def drawn(self, mean: Array, random: np.random.Generator) -> Array:
+        """Electrons recorded where `mean` (any shape) are expected, float32; counts are whole
+        numbers."""
+        if self.poisson:
+            return random.poisson(np.clip(mean, 0, 1e15)).astype(np.float32)
+        noise = self.deviation(mean) * random.standard_normal(mean.shape)
+        return np.asarray(mean + noise, dtype=np.float32)
+
     def of_sum(self, pixels: float) -> NoiseLaw:
         """The law of the sum of `pixels` pixels of this law, of its own mean."""
         return NoiseLaw(self.alpha, self.beta * pixels)
@@ -110,10 +118,11 @@ def strips(shape: tuple[int, ...], pixels: int) -> list[slice]:
 
 
 def frame_negative_log_likelihood(
-    image: Array, ratio: float, counts: Array, law: NoiseLaw
+    image: Array, ratio: float, counts: Array, law: NoiseLaw, weights: Array | None = None
 ) -> float:
     """-log p(counts | ratio * image) of a whole frame (rows, columns), without terms that do not
-    depend on the image. In strips, so that a large frame needs little more memory."""
+    depend on the image; each pixel counts by its weight, 0 to 1 (None: all of them 1). In strips,
+    so that a large frame needs little more memory."""
     least = -np.inf if law.gaussian else FLOOR
     total = 0.0
     for rows in strips(image.shape, STRIP_PIXELS):
@@ -121,9 +130,8 @@ def frame_negative_log_likelihood(
         mean = np.asarray(
             np.maximum(image[None, rows], least) * np.float32(ratio), dtype=np.float32
         )
-        total += float(
-            negative_log_likelihood(mean, TileData(observed, np.ones_like(observed), law))[0]
-        )
+        weight = np.ones_like(observed) if weights is None else weights[None, rows]
+        total += float(negative_log_likelihood(mean, TileData(observed, weight, law))[0])
     return total
 
 

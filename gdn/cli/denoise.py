@@ -53,6 +53,13 @@ def denoise(
         help="Denoise the sum of a movie's frames instead of each frame.",
         rich_help_panel=INPUT,
     ),
+    mask: Path | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="Image of the frames' shape, not zero where a pixel is no count (beam stop, "
+        "dead part of the detector): left out of every frame.",
+        rich_help_panel=INPUT,
+    ),
     watch: Path | None = typer.Option(
         None,
         metavar="DIR",
@@ -85,6 +92,12 @@ def denoise(
     dtype: str = typer.Option(
         "float32",
         help="Number type of the results: float32, float16, uint16 or uint8 (rounded, clipped).",
+        rich_help_panel=OUTPUT,
+    ),
+    fill: str = typer.Option(
+        "model",
+        help="What the results hold where pixels were left out: model (as the search fills "
+        "them in), or nan.",
         rich_help_panel=OUTPUT,
     ),
     report: bool = typer.Option(
@@ -241,6 +254,7 @@ def denoise(
       gdn denoise night1 -o clean --cluster tcp://head:8786
     """
     from gdn.engines.base import EngineError
+    from gdn.frames.pixel_mask import read_mask
     from gdn.models import ModelError
     from gdn.pipeline.denoise_file import FileSettings
     from gdn.pipeline.open_models import models_named
@@ -252,6 +266,10 @@ def denoise(
 
     if sampling is not None and not 0 < sampling < 1000:
         raise UsageFault(f"--sampling {sampling:g}: must be positive, in Å per pixel")
+    if fill == "nan" and dtype.startswith("uint"):
+        raise UsageFault(
+            f"--fill nan: {dtype} holds no NaN; choose --dtype float32, or --fill model"
+        )
     _check_source(files, watch, cluster)
     paths = gather(files) if files else []
     try:
@@ -264,6 +282,8 @@ def denoise(
             require_gpu=require_gpu,
             cache=not no_cache,
             noise=noise,
+            mask=None if mask is None else read_mask(mask),
+            fill=fill,
             estimate=estimate,
             residual=residual,
             laplace=laplace,

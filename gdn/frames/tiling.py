@@ -66,13 +66,14 @@ def window(patch: int) -> Array:
     return np.asarray(np.outer(ramp, ramp), dtype=np.float32)
 
 
-def merge(values: Array, tiling: Tiling) -> Array:
-    """Mean of overlapping tiles (n, patch, patch), each under the smooth window, on the frame's
-    grid, float32."""
+def merge(values: Array, tiling: Tiling, weights: Array | None = None) -> Array:
+    """Mean of overlapping tiles (n, patch, patch), each under the smooth window and of its own
+    weight (n,), above zero (None: all the same), on the frame's grid, float32."""
     total = np.zeros(tiling.shape, np.float64)
     norm = np.zeros(tiling.shape, np.float64)
-    w = window(tiling.patch).astype(np.float64)
-    for value, (y, x) in zip(values, tiling.corners, strict=True):
+    smooth = window(tiling.patch).astype(np.float64)
+    for number, (value, (y, x)) in enumerate(zip(values, tiling.corners, strict=True)):
+        w = smooth if weights is None else smooth * weights[number]
         ty, fy = _inside(y, tiling.patch, tiling.shape[0])
         tx, fx = _inside(x, tiling.patch, tiling.shape[1])
         total[fy, fx] += w[ty, tx] * value[ty, tx]

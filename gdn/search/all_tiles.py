@@ -63,8 +63,8 @@ def proposed(
     engine: Engine, bank: Bank, binned: Binned, tiling: Tiling, settings: SearchSettings
 ) -> Array:
     """The blended image of unrefined starts."""
-    mixture = Mixture(tiling, settings.temperature, spread=False)
-    dose = float(binned.counts.mean())
+    mixture = Mixture(tiling, settings.temperature, spread=False, known=binned.known(tiling))
+    dose = binned.level
 
     def work(index: NDArray[np.int64]) -> Candidates:
         return propose(engine, bank, binned.tiles(tiling.take(index)), dose, settings)
@@ -86,10 +86,13 @@ def searched(
     tile's candidates, once."""
     pool = SearchedTiles(
         mixture=Mixture(
-            tiling, 1e-9 if settings.estimate == "map" else settings.temperature, watch.spread
+            tiling,
+            1e-9 if settings.estimate == "map" else settings.temperature,
+            watch.spread,
+            binned.known(tiling),
         )
     )
-    dose = float(binned.counts.mean())
+    dose = binned.level
     count, patch = len(tiling.corners), tiling.patch
 
     def one(index: NDArray[np.int64]) -> tuple[Candidates, NDArray[np.int64]]:
@@ -140,4 +143,4 @@ def within(
 
     for index, found in in_portions(len(variance), tiling.patch, work):
         variance[index] = found
-    return np.sqrt(merge(variance, tiling))
+    return np.sqrt(merge(variance, tiling, binned.known(tiling)))

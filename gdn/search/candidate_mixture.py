@@ -39,11 +39,20 @@ class Mixture:
 
     Candidates come in any portions, those of a tile also in several: the memory is that of the
     tiles, not of the candidates. Without `spread` it is half of that.
+
+    `known` (tiles,): the share of each tile that was recorded, its weight where tiles overlap
+    (None: all the same).
     """
 
-    def __init__(self, tiling: Tiling, temperature: float, spread: bool = True) -> None:
+    def __init__(
+        self,
+        tiling: Tiling,
+        temperature: float,
+        spread: bool = True,
+        known: NDArray[np.float32] | None = None,
+    ) -> None:
         n, p = len(tiling.corners), tiling.patch
-        self.tiling, self.temperature = tiling, temperature
+        self.tiling, self.temperature, self._known = tiling, temperature, known
         self._log_weight = np.full(n, -np.inf)
         self._mean = np.zeros((n, p, p), np.float32)
         self._square = np.zeros((n if spread else 0, p, p), np.float32)
@@ -69,7 +78,7 @@ class Mixture:
 
     def image(self) -> Array:
         """Posterior mean, electrons per binned pixel."""
-        return merge(self._mean, self.tiling)
+        return merge(self._mean, self.tiling, self._known)
 
     def image_and_spread(self) -> tuple[Array, Array]:
         """Posterior mean and spread over restarts and overlapping tiles.
@@ -81,7 +90,7 @@ class Mixture:
         image = self.image()
         if not len(self._square):
             return image, np.zeros_like(image)
-        spread = merge(self._square, self.tiling)
+        spread = merge(self._square, self.tiling, self._known)
         for row, level in zip(
             spread, image, strict=True
         ):  # in double precision: the difference is small

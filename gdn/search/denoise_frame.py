@@ -12,7 +12,7 @@ from gdn.engines.base import Engine
 from gdn.errors import InputError
 from gdn.frames.bad_pixels import Mask
 from gdn.frames.examined import examined
-from gdn.frames.noise import NoiseModel, noise_of
+from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, bin_sum, grids_for, unbin
 from gdn.likelihood import Array
 from gdn.search.band_mixture import OWN, Candidate, Mixing
@@ -51,10 +51,9 @@ class FrameResult:
     mixing: Mixing | None = None
 
     def on_frame(self, binned: Array) -> Array:
-        """An image in electrons per binned pixel on the frame's grid, in the frame's units without
-        the offset."""
+        """A width in electrons per binned pixel on the frame's grid, in the frame's units."""
         return np.asarray(
-            unbin(binned, self.grids) / self.grids.area * self.noise.gain, dtype=np.float32
+            unbin(binned, self.grids) / self.grids.area * abs(self.noise.gain), dtype=np.float32
         )
 
 
@@ -75,21 +74,14 @@ def denoise_frame(
     defects, whole, model = examined(frame, noise)
     electrons = model.electrons(whole)
     grids, counts = _binned(electrons, sampling_angstrom, engine)
-    valid = (
-        None
-        if defects.bad is None
-        else bin_sum((~defects.bad).astype(np.float32), grids) / np.float32(grids.area)
-    )
-    warnings = defects.notes + _warnings(
-        model, float(counts.mean()), grids, engine.model.card.patch
-    )
+    recorded = Recorded(electrons, model.law, grids, bad=defects.bad)
+    binned = Binned(counts, model.law.of_sum(grids.area), recorded.valid)
+    warnings = defects.notes + _warnings(model, binned.level, grids, engine.model.card.patch)
     watch.clock.mark("prepare")
-    recorded = Recorded(electrons, model.law, grids)
-    binned = Binned(counts, model.law.of_sum(grids.area), valid)
     found = estimate(binned, engine, bank, settings, watch, recorded, others)
     area = grids.area
     result = model.units(unbin(found.image, grids) / area)
-    doubt = np.maximum(unbin(found.raw_spread, grids), 0) / area * model.gain
+    doubt = np.maximum(unbin(found.raw_spread, grids), 0) / area * abs(model.gain)
     watch.clock.mark("assemble")
     progress(1.0)
     fit, share = found.fit, found.residual_share
@@ -116,10 +108,10 @@ def denoise_frame(
 def binned_frame(
     frame: Array, sampling_angstrom: float, engine: Engine, noise: NoiseModel | None
 ) -> tuple[NoiseModel, Grids, Array]:
-    """Noise model, grids, and the frame in electrons on the generator's grid. Raises ValueError
-    where the noise model contradicts the frame."""
-    model = noise_of(frame, noise)
-    return model, *_binned(model.electrons(frame), sampling_angstrom, engine)
+    """Noise model, grids, and the frame in electrons on the generator's grid, bad pixels filled in.
+    Raises ValueError where the noise model contradicts the frame."""
+    _, whole, model = examined(frame, noise)
+    return model, *_binned(model.electrons(whole), sampling_angstrom, engine)
 
 
 def _binned(electrons: Array, sampling_angstrom: float, engine: Engine) -> tuple[Grids, Array]:

@@ -19,7 +19,15 @@ from gdn.search.all_tiles import SearchedTiles, proposed, searched, within
 from gdn.search.band_mixture import OWN, Candidate, Mixing, choose_mixing, mixed
 from gdn.search.bank import Bank
 from gdn.search.binned import Binned
-from gdn.search.held_out_shares import Choice, Recorded, Split, choose, plain_filter, split
+from gdn.search.held_out_shares import (
+    Choice,
+    Recorded,
+    Split,
+    choose,
+    filled_by,
+    plain_filter,
+    split,
+)
 from gdn.search.progress import Watch
 from gdn.search.residual import shrunk_residual
 from gdn.search.tile_search import SearchSettings
@@ -163,8 +171,9 @@ def estimate(
     watch.clock.mark("beyond")
     result = None
     if mixing is not None and used and recorded is not None:
+        whole = recorded.refilled(image)
         theirs = theirs or [
-            other(recorded) if its else image
+            other(whole) if its else image
             for other, its in zip(others, used[len(OWN) :], strict=True)
         ]
         images = [image + residual, filtered, *theirs]
@@ -213,7 +222,8 @@ def _choose(
     """Amounts of residual and plain filter, and the weights of other candidates, chosen with the
     encoder's image of thinned counts."""
     if recorded is None:
-        parts, first = split(binned.counts, binned.law, bank.seed), None
+        parts = replace(split(binned.counts, binned.law, bank.seed), valid=binned.valid)
+        first = None
     else:
         parts, first = recorded.split(bank.seed)
     quick = replace(settings, symmetries=min(4, settings.symmetries), brief_candidates=0)
@@ -221,23 +231,29 @@ def _choose(
     choice, *own = choose(parts, guess)
     if first is None:
         return choice, None, None
-    theirs = [other(first) for other in others]
+    whole = first.refilled(guess)
+    theirs = [other(whole) for other in others]
     thinned = Thinned(
         seed=bank.seed, parts=parts, recorded=first, others=tuple(others), images=theirs
     )
     if not others:
         return choice, None, thinned
     names = (*OWN, *(other.name for other in others))
-    return (
-        choice,
-        choose_mixing(parts, [*own, *theirs], names, choice, first.grids.binned_sampling),
-        thinned,
-    )
+    images = [*own, *theirs]
+    if parts.valid is not None:
+        # Where nothing was recorded all candidates are alike, and as far from the counts: none.
+        first_image, valid = images[0], parts.valid
+        images = [filled_by(first_image, image, valid) for image in images]
+        unseen = np.asarray(first_image * ((1 - parts.share) / parts.share), dtype=np.float32)
+        parts = replace(parts, second=filled_by(unseen, parts.second, valid))
+    return choice, choose_mixing(parts, images, names, choice, first.grids.binned_sampling), thinned
 
 
 def _own(binned: Binned, image: Array, choice: Choice, with_filter: bool) -> tuple[Array, Array]:
     """What is left of the counts beside the generator's `image`, shrunk; and the plain filter's
     image (the generator's, where it is not asked for)."""
-    sigma = binned.law.deviation(image)
-    residual = shrunk_residual(binned.counts - image, sigma, choice.threshold)
-    return residual, plain_filter(binned.counts, sigma, choice.width) if with_filter else image
+    sigma, counts = binned.law.deviation(image), binned.counts
+    if binned.valid is not None:
+        counts = filled_by(image, counts, binned.valid)
+    residual = shrunk_residual(counts - image, sigma, choice.threshold)
+    return residual, plain_filter(counts, sigma, choice.width) if with_filter else image

@@ -36,7 +36,7 @@ def held_out_nats(parts: Split, engine: Engine, bank: Bank, settings: SearchSett
     )
     quick = replace(settings, symmetries=1, brief_candidates=0)
     return explained_nats(
-        parts, proposed(engine, bank, Binned(parts.first, parts.law), tiling, quick)
+        parts, proposed(engine, bank, Binned(parts.first, parts.law, parts.valid), tiling, quick)
     )
 
 
@@ -53,7 +53,7 @@ def best_generator(
     if not np.nanstd(frame) > 0:
         return 0, {}
     try:
-        _, whole, model = examined(frame, noise)
+        defects, whole, model = examined(frame, noise)
     except ValueError:
         return 0, {}
     electrons = model.electrons(whole)
@@ -66,7 +66,9 @@ def best_generator(
             (frame.shape[0], frame.shape[1]), sampling_angstrom, engine.model.card.sampling_angstrom
         )
         if grids not in parts:
-            parts[grids] = Recorded(electrons, model.law, grids).split(bank.seed)[0]
+            parts[grids] = Recorded(electrons, model.law, grids, bad=defects.bad).split(bank.seed)[
+                0
+            ]
         nats.append(held_out_nats(parts[grids], engine, bank, settings))
     best = max(range(len(nats)), key=lambda i: nats[i])
     names = [engine.model.card.name for engine, _ in generators]

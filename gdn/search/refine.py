@@ -94,6 +94,8 @@ def _evaluate_batch(engine: Engine, turned: TileData, part: Candidates) -> Candi
     ratio = (turned.weights * turned.counts).sum((1, 2)) / np.maximum(
         (turned.weights * mu).sum((1, 2)), FLOOR
     )
+    # Of a tile of which nothing was recorded the dose stays the frame's.
+    ratio = np.where(turned.weights.any((1, 2)), ratio, np.float32(1))
     nuisance = part.nuisance.copy()
     nuisance[:, 0] += np.log(np.clip(ratio, 0.1, 10))
     mu *= np.exp(nuisance[:, 0] - part.nuisance[:, 0])[:, None, None]

@@ -136,7 +136,9 @@ def restore_frame(
     image = restored(electrons, sampling_angstrom, session, TURNS_ALONE, mask)
     clock.mark("restore")
     progress(0.4)
-    doubt = _spread(electrons, sampling_angstrom, session, model, seed) * np.float32(model.gain)
+    doubt = _spread(electrons, sampling_angstrom, session, model, seed) * np.float32(
+        abs(model.gain)
+    )
     clock.mark("spread")
     progress(1.0)
     factor = binning(sampling_angstrom, session.model.card.sampling_angstrom)
@@ -147,7 +149,7 @@ def restore_frame(
         raw_spread=doubt,
         noise=model,
         grids=grids,
-        dose=float(electrons.mean()),
+        dose=float((electrons if defects.bad is None else electrons[~defects.bad]).mean()),
         objective=float("nan"),
         objectives=[],
         bank_share=0.0,

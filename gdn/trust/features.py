@@ -93,10 +93,13 @@ def tile_features(found: Estimate, sampling_angstrom: float) -> Values:
 def _features(found: Estimate, tiles: NDArray[np.int64], sampling_angstrom: float) -> Values:
     binned, tiling = found.binned, found.tiling.take(tiles)
     counts, inside = cut(binned.counts, tiling)
+    if binned.valid is not None:
+        inside = inside * cut(binned.valid, tiling)[0]
     mu = np.maximum(cut(found.generated, tiling)[0], 1e-3)
     size = np.maximum(inside.sum((1, 2)), 1)
     over, variance = misfit(mu, counts, binned)
-    deviance = (inside * over).sum((1, 2)) / np.sqrt((inside * variance).sum((1, 2)))
+    spread = np.maximum((inside * variance).sum((1, 2)), 1e-12)
+    deviance = (inside * over).sum((1, 2)) / np.sqrt(spread)
     sigma = binned.law.deviation(mu)
     restarts, added = (cut(image, tiling)[0] for image in (found.restarts, found.added))
     columns = [

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from gdn.engines.base import Engine
-from gdn.frames.bad_pixels import filled
-from gdn.likelihood import FLOOR, Array, strips
+from gdn.frames.examined import with_noise
+from gdn.likelihood import FLOOR, Array, NoiseLaw, strips
 from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
-from gdn.search.binned import Binned
+from gdn.search.binned import Binned, mean_of
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate, estimate
 from gdn.search.held_out_shares import Recorded, Split
@@ -86,10 +86,14 @@ class Comparison:
     def _resolved(self) -> bool:
         return self.measured > OWN_RESOLVED * self.measured_error
 
-    def other(self, counts: Array) -> Array:
-        """The other image, made of `counts`."""
+    def other(self, counts: Array, valid: Array | None = None) -> Array:
+        """The other image, made of `counts`, of each pixel as much as was recorded (`valid`)."""
         if np.isinf(self.width):
-            return np.full_like(counts, counts.mean())
+            return np.full_like(counts, mean_of(counts, valid))
+        if valid is not None:  # the blur of what was recorded alone
+            near = gaussian_filter(valid, self.width, mode="reflect")
+            blur = gaussian_filter(valid * counts, self.width, mode="reflect")
+            return np.where(near > 1e-6, blur / np.maximum(near, 1e-6), mean_of(counts, valid))
         return np.asarray(gaussian_filter(counts, self.width, mode="reflect"), dtype=np.float32)
 
     @property
@@ -176,10 +180,10 @@ def compare(
 ) -> Comparison:
     """`mine` and `other` (electrons of the whole frame) on the counts `held`, whose means are
     `share` of the frame's."""
-    level, n = float(mine.mean()) ** 2, mine.size
+    level = mean_of(mine, held.valid) ** 2
+    n = mine.size if held.valid is None else float(held.valid.sum(dtype=np.float64))
     sums = sum(
-        _sums(mine[s], other[s], held.counts[s], held, share)
-        for s in strips(mine.shape, STRIP_PIXELS)
+        _sums(mine[s], other[s], _rows(held, s), share) for s in strips(mine.shape, STRIP_PIXELS)
     )
     difference, square, nats, nats_square, measured, measured_square = (
         float(v) for v in np.asarray(sums)
@@ -199,38 +203,54 @@ def compare(
     )
 
 
-def _sums(mine: Array, other: Array, counts: Array, held: Binned, share: float) -> Values:
-    """Sums over some rows: of the difference, its variance / 4, the nats, their variance, and of
-    the unbiased squared error and its square."""
-    a, b, y = (image.astype(np.float64) for image in (mine, other, counts))
+def _rows(held: Binned, rows: slice) -> Binned:
+    """Some rows of a frame."""
+    return Binned(held.counts[rows], held.law, None if held.valid is None else held.valid[rows])
+
+
+def _sums(mine: Array, other: Array, held: Binned, share: float) -> Values:
+    """Sums over some rows, of what was recorded: of the difference, its variance / 4, the nats,
+    their variance, and of the unbiased squared error and its square."""
+    a, b, y = (image.astype(np.float64) for image in (mine, other, held.counts))
+    w = np.float64(1) if held.valid is None else held.valid.astype(np.float64)
     variance = held.law.variance(y) / share**2  # unbiased: y is its own estimate of its mean
     difference = (b**2 - a**2) - 2 * (b - a) * y / share
-    nats, nats_variance = _likelihood_gain(a * share, b * share, y, held)
+    nats, nats_variance = _likelihood_gain(a * share, b * share, y, held.law, w)
     squared = (a - y / share) ** 2 - variance  # unbiased for (a - x)^2, for the same reason
-    square = ((b - a) ** 2 * variance).sum()
+    square = (w * ((b - a) ** 2 * variance)).sum()
     return np.array(
-        [difference.sum(), square, nats, nats_variance, squared.sum(), (squared**2).sum()]
+        [
+            (w * difference).sum(),
+            square,
+            nats,
+            nats_variance,
+            (w * squared).sum(),
+            (w * squared**2).sum(),
+        ]
     )
 
 
-def _likelihood_gain(a: Values, b: Values, y: Values, held: Binned) -> tuple[float, float]:
-    """log p(y | a) - log p(y | b), nats, and its variance given a and b."""
-    beta = held.law.beta
-    if held.law.gaussian:
+def _likelihood_gain(
+    a: Values, b: Values, y: Values, law: NoiseLaw, w: Values | np.float64
+) -> tuple[float, float]:
+    """log p(y | a) - log p(y | b), nats, and its variance given a and b, each pixel by its weight
+    `w`."""
+    beta = law.beta
+    if law.gaussian:
         gain, slope = ((b - y) ** 2 - (a - y) ** 2) / (2 * beta), (a - b) / beta
     else:
         upper, lower = (np.maximum(m + beta, FLOOR) for m in (a, b))
         slope = np.log(upper / lower)
         gain = (y + beta) * slope - (upper - lower)
-    variance = held.law.variance(y)
-    return float(gain.sum()), float((slope**2 * variance).sum())
+    variance = law.variance(y)
+    return float((w * gain).sum()), float((w * (slope**2 * variance)).sum())
 
 
 def recorded_frame(frame: Array, result: FrameResult) -> Recorded:
     """The electrons of a `frame` (as recorded), by the noise model of its result."""
     noise = result.noise
-    whole = frame if result.bad is None else filled(frame, result.bad)
-    return Recorded(noise.electrons(whole), noise.law, result.grids)
+    whole = frame if result.bad is None else with_noise(frame, result.bad, noise)
+    return Recorded(noise.electrons(whole), noise.law, result.grids, bad=result.bad)
 
 
 @dataclass(frozen=True)
@@ -271,7 +291,7 @@ def held_out_scores(halves: Halves, own: Expected) -> list[Comparison]:
     held-out counts themselves, which favours the blur. `own`: expected of the whole frame's result.
     """
     parts = halves.parts
-    held = Binned(parts.second, parts.other_law)
+    held = Binned(parts.second, parts.other_law, parts.valid)
     whole = parts.first / np.float32(parts.share)
     return _against(halves.mine, whole, held, 1 - parts.share, own.with_share(parts.share))
 
@@ -279,7 +299,7 @@ def held_out_scores(halves: Halves, own: Expected) -> list[Comparison]:
 def frame_to_frame(found: Estimate, following: Binned, own: Expected) -> list[Comparison]:
     """The same scores on the counts of the next frame, if it shows the same object unmoved: nothing
     is held out."""
-    share = float(following.counts.mean() / found.binned.counts.mean())
+    share = following.level / found.binned.level
     return _against(found.image, found.binned.counts, following, share, own)
 
 
@@ -291,7 +311,7 @@ def _against(
     )
 
     def against(name: str, width: float) -> Comparison:
-        other = replace(blank, width=width).other(counts)
+        other = replace(blank, width=width).other(counts, held.valid)
         return replace(compare(name, mine, other, held, share, own), width=width)
 
     blurs = [against("best blur", width) for width in WIDTHS]

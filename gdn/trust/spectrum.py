@@ -27,15 +27,19 @@ def ring_features(binned: Binned, sampling_angstrom: float) -> Values:
     """(2 rings + 2,): of each ring the log of its strongest and of its mean power, in units of the
     noise's; the log of the noise over the level; the log of the field's side in Å.
     `sampling_angstrom` of a binned pixel."""
-    counts = binned.counts.astype(np.float64)
-    level = max(float(counts.mean()), 1e-3)
+    counts, valid = binned.counts.astype(np.float64), binned.valid
+    level = max(binned.level, 1e-3)
+    if valid is not None:
+        counts = level + valid * (counts - level)
     sigma = binned.law.deviation(level)
     rows, columns = counts.shape
     taper = np.outer(tukey(rows, 0.5), tukey(columns, 0.5))
     white = (
         (counts - gaussian_filter(counts, BACKGROUND_ANGSTROM / sampling_angstrom)) / sigma * taper
     )
-    power = np.abs(np.fft.rfft2(white)) ** 2 / (taper**2).sum()
+    # What was not recorded has no noise, and adds none to the power.
+    norm = (taper**2).sum() if valid is None else (taper**2 * valid).sum()
+    power = np.abs(np.fft.rfft2(white)) ** 2 / max(float(norm), 1e-12)
     radius = np.hypot(
         np.fft.fftfreq(rows, sampling_angstrom)[:, None],
         np.fft.rfftfreq(columns, sampling_angstrom)[None],
