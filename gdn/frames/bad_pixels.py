@@ -59,7 +59,7 @@ def find_defects(frame: Frame) -> Defects:
     if not bad.any():
         return Defects(None, notes)
     kinds = (
-        (constant & ~full, "in regions of one value, which are no counts,"),
+        (constant & ~full, "in constant regions"),
         (full, "saturated"),
         (clipped, "hot or dead"),
         (missing, MISSING),

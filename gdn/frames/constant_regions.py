@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import (
     binary_dilation,
+    binary_fill_holes,
     binary_propagation,
     find_objects,
     label,
@@ -34,7 +35,12 @@ SCREEN = 9  # px in a square or a row: what is less never counts
 MOST_VALUES, MOST_REGIONS = 16, 6
 HEIGHTS = (1, 2, 3, 5, 8, 12, 20, 32)  # px, of the blocks that are looked for; their lengths follow
 SPARSE = 0.2  # share of a value from which on its pixels hang together by chance
-GROWTH = 8  # px that a region of such a value grows from its blocks
+# px around a region of such a value that are left out whatever they hold: its edge runs where, by
+# chance, no count fell, and the counts that did would be left to stand for the rim.
+MARGIN = 3
+# A part of a detector that is dead has no counts; an empty vacuum has a few. Pixels in one of
+# those, how many of them, and as a share of the region.
+HOLE, MOST_HOLES, MOST_HOLES_SHARE = 4, 5, 1e-5
 RING = 4  # px around a region in which counts must set in again
 SETS_IN = 0.3  # of the other values' usual share, there
 _EIGHT = np.ones((3, 3), bool)
@@ -72,7 +78,8 @@ def constant_regions(frame: Frame, missing: Mask) -> list[Region]:
 
 
 def _screened(frame: Frame, missing: Mask) -> NDArray[np.float32]:
-    """The values that fill some block of SCREEN pixels, those of most pixels first."""
+    """The values that fill some block of SCREEN pixels; those first that have fewest pixels
+    elsewhere: without their regions the shares of the others are right."""
     right = (frame[:, 1:] == frame[:, :-1]) & ~missing[:, 1:]
     below = (frame[1:] == frame[:-1]) & ~missing[1:]
     if max(right.sum(), below.sum()) < SCREEN - 1:
@@ -82,8 +89,11 @@ def _screened(frame: Frame, missing: Mask) -> NDArray[np.float32]:
     flat[1:] |= _eroded(below, SCREEN - 1, 1)
     square = _eroded(right, 3, 2)[1:] & _eroded(below, 2, 3)[:, 1:]
     flat[1:, 1:] |= square
-    values, counts = np.unique(frame[flat], return_counts=True)
-    return np.asarray(values[np.argsort(-counts, kind="stable")])
+    values = np.unique(frame[flat])
+    if len(values) > MOST_VALUES:
+        return values
+    stray = [((frame == v) & ~flat).sum() / max((frame[flat] == v).sum(), 1) for v in values]
+    return np.asarray(values[np.argsort(stray, kind="stable")])
 
 
 def _eroded(same: Mask, rows: int, columns: int) -> Mask:
@@ -121,11 +131,11 @@ def _regions_of(same: Mask, masked: Mask) -> Mask:
         core |= _opened(same, rows, columns)
     if not core.any():
         return core
-    if share < SPARSE:
-        grown = binary_propagation(core, _EIGHT, mask=same)
-    else:
-        grown = binary_dilation(core, iterations=GROWTH, mask=same)
-    return _with_an_edge(grown, same, masked)
+    core = _with_an_edge(core, same, masked)
+    outside = ~core & ~masked
+    if same[outside].mean() < SPARSE if outside.any() else True:
+        return np.asarray(binary_propagation(core, _EIGHT, mask=same))
+    return np.asarray(binary_dilation(core, _EIGHT, iterations=MARGIN) & ~masked)
 
 
 def _blocks(size: float, shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
@@ -138,23 +148,32 @@ def _blocks(size: float, shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
                 yield rows, columns
 
 
-def _with_an_edge(grown: Mask, same: Mask, masked: Mask) -> Mask:
-    """Those of the `grown` regions around which other values set in at once. Where counts become
-    rare little by little, an empty vacuum of a dark field, the region is left."""
-    labels, _ = label(grown, _EIGHT)
-    outside = ~grown & ~masked
+def _with_an_edge(core: Mask, same: Mask, masked: Mask) -> Mask:
+    """Those of the regions in which there is nothing else, and around which other values set in at
+    once. Where counts become rare little by little, or there are a few, as in the empty vacuum of a
+    dark field, the region is left."""
+    labels, _ = label(core, _EIGHT)
+    outside = ~core & ~masked
     usual = 1 - float(same[outside].mean()) if outside.any() else 0.0
     for number, box in enumerate(find_objects(labels), 1):
         around = tuple(
             slice(max(0, s.start - RING), min(n, s.stop + RING))
-            for s, n in zip(box, grown.shape, strict=True)
+            for s, n in zip(box, core.shape, strict=True)
         )
         region = labels[around] == number
         ring = binary_dilation(region, _EIGHT, iterations=RING) & outside[around]
         others = 1 - float(same[around][ring].mean()) if ring.any() else 1.0
-        if others < SETS_IN * usual:
-            grown[around] &= ~region
-    return grown
+        if others < SETS_IN * usual or _is_counted_in(region):
+            core[around] &= ~region
+    return core
+
+
+def _is_counted_in(region: Mask) -> bool:
+    """Whether a region has more small holes than a dead part of a detector has hot pixels."""
+    holes, _ = label(binary_fill_holes(region) & ~region, _EIGHT)
+    sizes = np.bincount(holes.ravel())[1:]
+    small = int((sizes <= HOLE).sum())
+    return small > max(MOST_HOLES, MOST_HOLES_SHARE * int(region.sum()))
 
 
 def flat_top(frame: Frame, missing: Mask, lowest: float) -> Mask:

@@ -296,10 +296,16 @@ def _inverted(
     skewed = line.third < -5 * line.third_error and line.slope < 2 * line.slope_error
     if not (falls or skewed) or (values.min() >= 0 and _poisson(values, line) is not None):
         return None
-    negative = _affine(-values, mean_variance(-frame, good))
+    mirrored = mean_variance(-frame, good)
+    negative = _affine(-values, mirrored)
     if negative.kind == "gaussian":
         return None
+    if negative.read_noise and not negative.offset:  # zero is no top more than another value
+        offset = -mirrored.intercept / negative.gain
+        negative = replace(negative, offset=offset, read_noise=0.0)
     estimated = -negative.offset  # the value that stands for no electrons
+    if estimated + 6 * line.level**0.5 < np.quantile(values, 0.999):
+        return None  # many pixels would hold fewer electrons than none
     reach = 0.3 * abs(estimated - line.mean) + 1e-6 * abs(estimated)
     highest = float(values.max())
     for top in (*TOPS, highest):

@@ -11,8 +11,8 @@ from gdn.likelihood import Array
 from gdn.search.denoise_frame import FrameResult
 from gdn.trust.judge import Trust
 
-SIGMAS = 10.0  # standard errors of the frame's mean
-SHARE = 0.05  # of the intensity: what a generator's prior may move the mean by
+SIGMAS = 6.0  # standard errors of the frame's mean
+SHARE = 0.03  # of the intensity: what a generator's prior may move the mean by
 
 
 def check_result(frame: Array, result: FrameResult, trust: Trust) -> None:
