@@ -8,102 +8,22 @@ mean from a smoothed frame. Nobody has to know the noise level.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gdn.errors import InputError
 from gdn.frames.bad_pixels import CEILINGS
 from gdn.frames.free_level import free_level, signal_variance, zero_is_possible
 from gdn.frames.mean_variance import Mask, MeanVariance, mean_variance
-from gdn.likelihood import NoiseLaw
+from gdn.frames.noise_model import Frame, NoiseModel, parse_noise
 
-Frame = NDArray[np.float32]
-Kind = Literal["poisson", "gaussian", "poisson-gaussian"]
+__all__ = ["Frame", "NoiseModel", "noise_of", "parse_noise"]
+
 # What may stand for no electrons in a frame of inverted contrast: minus the counts, one minus them,
 # the ceiling of a converter, and (tried last) the frame's own maximum.
 TOPS = (0.0, 1.0, *CEILINGS)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoiseModel:
-    """`gain` in units per electron, `offset` in units, `read_noise` the standard deviation in
-    units.
-
-    For `gaussian` the `read_noise` is the whole noise; the gain is 1 and the offset 0 unless the
-    file's zero cannot be the zero of the intensities (`gdn.frames.free_level`): electrons are then
-    units in which the mean is 1. A negative gain is that of counts with inverted contrast; their
-    offset is the value that stands for none. `how` says where the model comes from.
-    """
-
-    kind: Kind
-    gain: float = 1.0
-    offset: float = 0.0
-    read_noise: float = 0.0
-    how: str = "given"
-
-    @property
-    def law(self) -> NoiseLaw:
-        """Variance of a recorded pixel by its mean, in electrons."""
-        return NoiseLaw(0.0 if self.kind == "gaussian" else 1.0, (self.read_noise / self.gain) ** 2)
-
-    def electrons(self, frame: Frame) -> Frame:
-        """`frame` in electrons per pixel."""
-        return np.asarray((frame - self.offset) / self.gain, dtype=np.float32)
-
-    def units(self, electrons: Frame) -> Frame:
-        """Back to the frame's own units."""
-        return np.asarray(electrons * self.gain + self.offset, dtype=np.float32)
-
-    def times(self, factor: float) -> NoiseModel:
-        """The model of the frame multiplied by `factor`."""
-        numbers = {name: getattr(self, name) * factor for name in ("gain", "offset", "read_noise")}
-        if self.kind == "gaussian" and not self.offset and self.gain == 1:
-            numbers["gain"] = factor  # so that electrons keep a usual size
-        return replace(self, **numbers)
-
-    @property
-    def notes(self) -> list[str]:
-        """What a user should know of a frame whose units are not those of counts."""
-        if self.gain < 0:
-            return [
-                "the contrast is inverted (the variance falls where the values rise): the frame is "
-                f"denoised as {self.offset:.6g} minus its values, and turned back"
-            ]
-        if self.kind == "gaussian" and self.offset:
-            return [
-                "the frame's zero is not that of the intensities (its mean or contrast says so): "
-                f"{self.offset:.4g} is taken for it, and the result has the frame's own level"
-            ]
-        return []
-
-
-def parse_noise(text: str) -> NoiseModel | None:
-    """`auto` (None), `poisson`, `poisson-gaussian`, `gaussian` or `gaussian:S`. Raises InputError.
-
-    A model without its numbers (read_noise NaN, or kind alone) is completed by `complete_noise`.
-    """
-    kind, _, value = text.partition(":")
-    if text == "auto":
-        return None
-    if kind == "gaussian" and value:
-        try:
-            sigma = float(value)
-        except ValueError:
-            sigma = -1.0
-        if not 0 < sigma < float("inf"):
-            raise InputError(
-                f"noise {text}: the standard deviation after the colon must be a positive number",
-                "noise",
-            )
-        return NoiseModel(kind="gaussian", read_noise=sigma)
-    if not value and kind in ("poisson", "gaussian", "poisson-gaussian"):
-        return NoiseModel(kind=kind, gain=float("nan"))  # type: ignore[arg-type]
-    raise InputError(
-        f"noise {text}: one of auto, poisson, gaussian, gaussian:S, poisson-gaussian", "noise"
-    )
+COUNTED = "values are multiples of one number, and so is variance over mean"
 
 
 def noise_of(frame: Frame, wanted: NoiseModel | None, good: Mask | None = None) -> NoiseModel:
@@ -273,7 +193,7 @@ def _poisson(frame: Frame, line: MeanVariance) -> NoiseModel | None:
         return NoiseModel(
             kind="poisson",
             gain=quantum,
-            how="values are multiples of one number, and so is variance over mean",
+            how=COUNTED,
         )
     proportional = frame.min() >= 0 and line.ratio > 0
     # A frame on an offset is nearly flat: any line fits it. Its skewness is not that of so many
@@ -306,14 +226,15 @@ def _inverted(
     estimated = -negative.offset  # the value that stands for no electrons
     if estimated + 6 * line.level**0.5 < np.quantile(values, 0.999):
         return None  # many pixels would hold fewer electrons than none
-    reach = 0.3 * abs(estimated - line.mean) + 1e-6 * abs(estimated)
+    distance = abs(estimated - line.mean) + 1e-6 * abs(estimated)
     highest = float(values.max())
     for top in (*TOPS, highest):
-        if top >= highest and abs(top - estimated) < reach:
+        if top >= highest and abs(top - estimated) < distance:
             upright = np.asarray(np.float32(top) - frame)
-            counts = _poisson(
-                upright[good] if good is not None else upright, mean_variance(upright, good)
-            )
-            if counts is not None:
+            upright_values = upright if good is None else upright[good]
+            counts = _poisson(upright_values, mean_variance(upright, good))
+            # Of few pixels the estimate is rough, and whole counts know their top better.
+            near = abs(top - estimated) < 0.3 * distance
+            if counts is not None and (near or counts.how == COUNTED):
                 return replace(counts, gain=-counts.gain, offset=top, how=f"inverted: {counts.how}")
     return replace(negative, gain=-negative.gain, offset=estimated, how=f"inverted: {negative.how}")
