@@ -78,13 +78,12 @@ def _flat(frame: Frame, missing: Mask) -> tuple[Mask, Mask]:
         constant |= region.where
         if region.value == top:
             full |= region.where
+    full |= flat_top(frame, missing)
     unknown = missing | constant
-    if unknown.all():
-        return constant, full & False
+    if not full.any() or unknown.all():
+        return constant, full & ~unknown
     deviation, middle = _trimmed_noise(frame.astype(np.float64), unknown)
-    if top <= middle + SIGMAS_ABOVE * deviation:
-        return constant, full & False
-    return constant, full | flat_top(frame, missing, middle + SIGMAS_ABOVE * deviation)
+    return constant, full if top > middle + SIGMAS_ABOVE * deviation else full & False
 
 
 def _rim(frame: Frame, unknown: Mask) -> Mask:

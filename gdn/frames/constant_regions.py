@@ -33,7 +33,7 @@ DARKEST = 0.4
 SCREEN = 9  # px in a square or a row: what is less never counts
 # A frame with more values in constant blocks, or in regions, is a picture next to without noise.
 MOST_VALUES, MOST_REGIONS = 16, 6
-HEIGHTS = (1, 2, 3, 5, 8, 12, 20, 32)  # px, of the blocks that are looked for; their lengths follow
+HEIGHTS = (1, 2, 4, 8, 16, 32)  # px, of the blocks that are looked for; their lengths follow
 SPARSE = 0.2  # share of a value from which on its pixels hang together by chance
 # px around a region of such a value that are left out whatever they hold: its edge runs where, by
 # chance, no count fell, and the counts that did would be left to stand for the rim.
@@ -99,8 +99,8 @@ def _screened(frame: Frame, missing: Mask) -> NDArray[np.float32]:
 def _eroded(same: Mask, rows: int, columns: int) -> Mask:
     """Where a block of rows x columns about a pixel is wholly `same`, and within the frame."""
     found = same.view(np.uint8)
-    for size, axis in ((rows, 0), (columns, 1)):
-        if size > 1:
+    for size, axis in sorted(((rows, 0), (columns, 1)), reverse=True):  # few runs are so long
+        if size > 1 and found.any():
             found = minimum_filter1d(found, size, axis=axis, mode="constant")
     return found.astype(bool)
 
@@ -176,15 +176,15 @@ def _is_counted_in(region: Mask) -> bool:
     return small > max(MOST_HOLES, MOST_HOLES_SHARE * int(region.sum()))
 
 
-def flat_top(frame: Frame, missing: Mask, lowest: float) -> Mask:
+def flat_top(frame: Frame, missing: Mask) -> Mask:
     """Patches of pixels at the frame's maximum that chance does not explain: a converter's or a
-    stretched picture's ceiling, whatever its value, where it is above `lowest`. Single ones are the
+    stretched picture's ceiling, whatever its value. Single ones are the
     clipped tail of counts: to leave them out would leave a mean too low by more than the clipping
     did."""
     top = float(frame[~missing].max())
     full = (frame == top) & ~missing
     count = int(full.sum())
-    if count < 3 or top < lowest:
+    if count < 3:
         return np.zeros(frame.shape, bool)
     # A neighbour by chance, and ten times as likely on the bright parts, where the tail lies.
     chance = 10 * 8 * count / frame.size

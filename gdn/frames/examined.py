@@ -18,6 +18,7 @@ from gdn.frames.source import MOST_MISSING
 
 FEWEST_COUNTS = 10  # in a frame: of fewer nothing can be estimated
 LEAST_NOISE = 1e-5  # of the frame's deviation: less is rounding
+_SAMPLE = 2**16  # pixels of which the middle one has the value of a blanked frame
 _SEED = 0xF111  # of the noise in pixels that are filled in
 
 
@@ -69,7 +70,8 @@ def _check_anything(frame: Frame) -> None:
     """Raises EmptyFrame where (next to) nothing was recorded."""
     recorded = frame[np.isfinite(frame)]
     _check_share(recorded.size, frame.size)
-    usual = np.partition(recorded, recorded.size // 2)[recorded.size // 2]
+    sample = np.sort(recorded[:: max(1, recorded.size // _SAMPLE)])
+    usual = float(sample[sample.size // 2])
     others = int((recorded != usual).sum())
     if others == 0:
         raise EmptyFrame(f"constant (every pixel is {usual:g}); nothing to denoise")

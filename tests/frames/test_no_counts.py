@@ -115,6 +115,17 @@ def test_a_masked_frame_is_as_good_as_a_whole_one_where_it_was_recorded() -> Non
     assert part.image[:60].mean() == pytest.approx(5, rel=0.1)
 
 
+@pytest.mark.parametrize("settings", [{"model": "restore"}, {"method": "original"}])
+def test_every_method_leaves_regions_out(settings: dict[str, str]) -> None:
+    frame = counts(5.0, side=200)
+    frame[:50] = 0
+    few = {"original_steps": "1,2,2"} if "method" in settings else {}
+    with Denoiser(restarts=8, threads=1, cache=False, fill="nan", **few, **settings) as denoiser:
+        result = denoiser.denoise(frame, SAMPLING)
+    assert np.isnan(result.image[:50]).all()
+    assert result.image[54:].mean() == pytest.approx(5, rel=0.03)
+
+
 def test_half_a_frame_of_nan_is_left_out_and_left_empty(tmp_path: Path) -> None:
     frame = noisy_frame((200, 200)).astype(np.float32)
     frame[:, :110] = np.nan
