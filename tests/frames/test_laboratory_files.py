@@ -255,7 +255,7 @@ def test_integers_of_a_run_are_what_the_record_says(frame_file: Path, tmp_path: 
     for dtype in ("float32", "uint16"):
         out = tmp_path / dtype
         assert gdn("denoise", frame_file, *fast, "--dtype", dtype, "-o", out).returncode == 0
-    stored = json.loads((tmp_path / "uint16" / "frame.json").read_text())["input"]["stored"]
+    stored = json.loads((tmp_path / "uint16" / "frame_gdn.json").read_text())["input"]["stored"]
     for name in ("frame_denoised.tif", "frame_spread.tif"):
         exact = tifffile.imread(tmp_path / "float32" / name)
         values = stored[name]

@@ -273,3 +273,21 @@ def test_a_result_whose_scale_is_wrong_is_refused() -> None:
         check_result(frame, replace(result, image=2 * result.image), trust)
     with pytest.raises(InputError, match="not finite"):
         check_result(frame, replace(result, image=result.image * np.nan), trust)
+
+
+def test_empty_frames_of_a_stack_come_back_flat_and_say_why(tmp_path: Path) -> None:
+    stack = np.stack([noisy_frame((150, 150))] * 4).astype(np.float32)
+    stack[1], stack[2], stack[3, :140] = 2, 0, np.nan
+    stack[2, 70, 70] = 9
+    tifffile.imwrite(tmp_path / "s.tif", stack, photometric="minisblack")
+    result = gdn("denoise", tmp_path / "s.tif", *FAST, "--sampling", "0.1", "--json")
+    assert result.returncode == 0, result.stderr
+    words = [" ".join(json.loads(line)["warnings"]) for line in result.stdout.splitlines()]
+    reasons = ("is constant", "all but 1 of 22500 pixels", "21000 NaN or infinite")
+    for number, reason in enumerate(reasons, 1):
+        assert reason in words[number]
+        assert words[number].count(f"frame {number}") == 1
+    image = tifffile.imread(tmp_path / "s_denoised.tif")
+    assert image[0].std() > 0
+    for flat, frame in zip(image[1:], stack[1:], strict=True):
+        np.testing.assert_allclose(flat, np.nanmean(frame), rtol=1e-6)
