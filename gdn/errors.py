@@ -34,3 +34,9 @@ class GdnError(Exception):
 class InputError(GdnError, ValueError):
     """An image, a file or a setting that cannot be used: the message shows what came and what is
     wanted."""
+
+
+class EmptyFrame(InputError):
+    """One frame in which there is nothing to denoise: it is constant, the beam was blanked, next to
+    none of its pixels are counts, or it has no noise. The message says which. Other frames of the
+    same file may be good."""

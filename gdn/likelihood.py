@@ -55,6 +55,14 @@ class NoiseLaw:
         found: Values = np.sqrt(self.variance(mean))
         return found
 
+    def drawn(self, mean: Array, random: np.random.Generator) -> Array:
+        """Electrons recorded where `mean` (any shape) are expected, float32; counts are whole
+        numbers."""
+        if self.poisson:
+            return random.poisson(np.clip(mean, 0, 1e15)).astype(np.float32)
+        noise = self.deviation(mean) * random.standard_normal(mean.shape)
+        return np.asarray(mean + noise, dtype=np.float32)
+
     def of_sum(self, pixels: float) -> NoiseLaw:
         """The law of the sum of `pixels` pixels of this law, of its own mean."""
         return NoiseLaw(self.alpha, self.beta * pixels)
@@ -111,16 +119,21 @@ def strips(shape: tuple[int, ...], pixels: int) -> list[slice]:
 
 
 def frame_negative_log_likelihoods(
-    images: Sequence[Array], ratio: float, counts: Array, law: NoiseLaw
+    images: Sequence[Array],
+    ratio: float,
+    counts: Array,
+    law: NoiseLaw,
+    weights: Array | None = None,
 ) -> list[float]:
     """-log p(counts | ratio * image) of a whole frame (rows, columns) for each of `images`, without
-    terms that do not depend on the image. In strips, so that a large frame needs little more
-    memory."""
+    terms that do not depend on the image; each pixel counts by its weight, 0 to 1 (None: all of
+    them 1). In strips, so that a large frame needs little more memory."""
     least = -np.inf if law.gaussian else FLOOR
     totals = [0.0] * len(images)
     for rows in strips(counts.shape, STRIP_PIXELS):
         observed = counts[None, rows]
-        data = TileData(observed, np.ones_like(observed), law)
+        weight = np.ones_like(observed) if weights is None else weights[None, rows]
+        data = TileData(observed, weight, law)
         for number, image in enumerate(images):
             mean = np.asarray(
                 np.maximum(image[None, rows], least) * np.float32(ratio), dtype=np.float32

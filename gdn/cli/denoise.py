@@ -88,6 +88,13 @@ def denoise(
         "fails.",
         rich_help_panel=INPUT,
     ),
+    mask: Path | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="Image of the frames' shape, not zero where a pixel is no count (beam stop, "
+        "dead part of the detector): left out of every frame.",
+        rich_help_panel=INPUT,
+    ),
     watch: Path | None = typer.Option(
         None,
         metavar="DIR",
@@ -121,6 +128,12 @@ def denoise(
         "float32",
         help="Number type of the results: float32, float16, or uint16 or uint8 with a scale; "
         "refused where it is too coarse for the spread.",
+        rich_help_panel=OUTPUT,
+    ),
+    fill: str = typer.Option(
+        "model",
+        help="What the results hold where pixels were left out: model (as the search fills "
+        "them in), or nan.",
         rich_help_panel=OUTPUT,
     ),
     report: bool = typer.Option(
@@ -297,6 +310,7 @@ def denoise(
       gdn denoise night1 -o clean --cluster tcp://head:8786
     """
     from gdn.engines.base import EngineError
+    from gdn.frames.pixel_mask import read_mask
     from gdn.models import ModelError, find_any
     from gdn.pipeline.denoise_file import FileSettings
     from gdn.pipeline.open_models import models_named
@@ -311,6 +325,7 @@ def denoise(
             f"--sampling {sampling:g}: Å per pixel, from {FINEST:g} to {COARSEST:g} (1 nm is 10 Å)"
         )
     _check_source(files, watch, cluster)
+    _check_fill(fill, dtype)
     if adapt:
         _check_adapt(watch, adapted, method)
     inputs = gather(files, recursive, null) if files else []
@@ -324,6 +339,8 @@ def denoise(
             require_gpu=require_gpu,
             cache=not no_cache,
             noise=noise,
+            mask=None if mask is None else read_mask(mask),
+            fill=fill,
             estimate=estimate,
             residual=residual,
             laplace=laplace,
@@ -410,6 +427,14 @@ def _check_source(files: list[str] | None, watch: Path | None, cluster: str | No
             raise UsageFault("--watch waits for files on this machine: not together with --cluster")
     if watch is not None and not watch.is_dir():
         raise UsageFault(f"--watch {watch}: no such folder")
+
+
+def _check_fill(fill: str, dtype: str) -> None:
+    """Raises UsageFault where the results cannot hold what is to stand for pixels left out."""
+    if fill == "nan" and dtype.startswith("uint"):
+        raise UsageFault(
+            f"--fill nan: {dtype} holds no NaN; choose --dtype float32, or --fill model"
+        )
 
 
 def _check_adapt(watch: Path | None, adapted: Path | None, method: str) -> None:

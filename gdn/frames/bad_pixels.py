@@ -1,5 +1,5 @@
-"""Pixels that say nothing (saturated, hot, dead), and warnings of what else is wrong with a
-detector's frame."""
+"""Pixels that say nothing (regions that are no counts, saturated, hot, dead), and warnings of what
+else is wrong with a detector's frame."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import rank_filter, uniform_filter
+from scipy.ndimage import binary_dilation, rank_filter, uniform_filter
+
+from gdn.frames.constant_regions import constant_regions, flat_top
 
 Frame = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
+MISSING = "missing (NaN)"  # what warnings call pixels without a number
 CEILINGS = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of 8 to 16-bit converters
 SIGMAS = 12.0  # beyond seven of eight neighbours: none in 10^9 pixels of a good detector
 ELECTRONS = 6.0  # added to it: single counts at low dose are not Gaussian
-MOST = 0.05  # of a frame; where more is bad, something else is wrong
+MOST = 0.05  # of a frame; where more stand out from their neighbours, something else is wrong
+RIM = 2  # px around regions in which interpolation may have mixed counts with what are none
+RIM_SIGMAS = 6.0  # by which the mean of such a rim differs from that of the next
 TRIMMED = 0.998
+SIGMAS_ABOVE = 4.0  # of the noise, from which on a frame's maximum may be a ceiling
+WIDTHS = (7, 31, 127)  # px, of the squares whose mean fills a bad pixel: the first that has one
 _NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool)
 
 
@@ -29,46 +36,82 @@ class Defects:
 
 
 def find_defects(frame: Frame) -> Defects:
-    """Bad pixels of a frame, NaN among them, and warnings. Where more than MOST of it is bad, only
-    NaN is masked."""
+    """Bad pixels of a frame (rows, columns) float32, NaN and regions that are no counts among them,
+    of any number; and warnings."""
     missing = ~np.isfinite(frame)
     if missing.any():
         frame = filled(frame, missing)
-    notes = correlation_note(frame)
-    full, clipped = _saturated(frame), _isolated(frame) & ~missing
-    bad = full | clipped | missing
-    share = float(bad.mean())
-    if share == 0:
-        return Defects(None, notes)
-    if share > MOST:
-        words = (
-            f"{share:.0%} of the pixels are saturated or defective: too many to leave "
-            "out; record the frame again"
+    constant, full = _flat(frame, missing)
+    unknown = missing | constant | full
+    if unknown.all():
+        return Defects(unknown)
+    known = filled(frame, unknown) if unknown.any() else frame
+    rim = _rim(known, unknown) if unknown.any() else unknown
+    clipped = _isolated(known, unknown) & ~unknown
+    notes = correlation_note(known)
+    if clipped.mean() > MOST:
+        notes.append(
+            f"{clipped.mean():.0%} of the pixels stand out from their neighbours: too many to "
+            "leave out; record the frame again"
         )
-        return Defects(missing if missing.any() else None, [*notes, words])
-    kinds = ((full, "saturated"), (clipped & ~full, "hot or dead"), (missing, "missing (NaN)"))
+        clipped = np.zeros_like(clipped)
+    bad = unknown | clipped | rim
+    if not bad.any():
+        return Defects(None, notes)
+    kinds = (
+        (constant & ~full, "in constant regions"),
+        (full, "saturated"),
+        (clipped, "hot or dead"),
+        (missing, MISSING),
+        (rim & ~clipped, "interpolated at the edge of these"),
+    )
     words = ", ".join(f"{int(m.sum())} {name}" for m, name in kinds if m.any())
-    return Defects(bad, [*notes, f"{words} pixels are left out and filled in"])
+    share = f" ({100 * bad.mean():.2g} % of the frame)" if unknown.any() else ""
+    return Defects(bad, [*notes, f"{words} pixels are left out and filled in{share}"])
 
 
-def _saturated(frame: Frame) -> Mask:
-    """Patches of pixels at a converter's ceiling. Single ones are the clipped tail of counts: to
-    leave them out would leave a mean too low by more than the clipping did."""
-    top = float(frame.max())
-    full = frame == top
-    if (
-        top not in CEILINGS
-        or full.sum() < max(3, 1e-6 * frame.size)
-        or top < frame.mean() + 4 * frame.std()
-    ):
-        return np.zeros(frame.shape, bool)
-    return np.asarray(full & (uniform_filter(full.astype(np.float64), 3, mode="mirror") > 2.5 / 9))
+def _flat(frame: Frame, missing: Mask) -> tuple[Mask, Mask]:
+    """Regions of one value, and patches of pixels at a ceiling well above the frame."""
+    constant, full = np.zeros(frame.shape, bool), np.zeros(frame.shape, bool)
+    top = float(frame[~missing].max()) if missing.any() else float(frame.max())
+    for region in constant_regions(frame, missing):
+        constant |= region.where
+        if region.value == top:
+            full |= region.where
+    full |= flat_top(frame, missing)
+    unknown = missing | constant
+    if not full.any() or unknown.all():
+        return constant, full & ~unknown
+    deviation, middle = _trimmed_noise(frame.astype(np.float64), unknown)
+    return constant, full if top > middle + SIGMAS_ABOVE * deviation else full & False
 
 
-def _isolated(frame: Frame) -> Mask:
+def _rim(frame: Frame, unknown: Mask) -> Mask:
+    """Pixels at the edge of those that are `unknown` whose mean is not that of their neighbours
+    further away, nor a slope's: counts mixed by interpolation with what are none."""
+    rim = np.zeros(frame.shape, bool)
+    inner = unknown
+    rings = []
+    for _ in range(RIM + 2):
+        outer = binary_dilation(inner, np.ones((3, 3), bool))
+        rings.append(outer & ~inner)
+        inner = outer
+    values = [frame[ring].astype(np.float64) for ring in rings]
+    if min(map(len, values)) < 16:
+        return rim
+    for ring, own, next_one, further in zip(rings, values, values[1:], values[2:], strict=False):
+        error = np.hypot(own.std() / len(own) ** 0.5, next_one.std() / len(next_one) ** 0.5)
+        slope = abs(next_one.mean() - further.mean())
+        if abs(own.mean() - next_one.mean()) <= RIM_SIGMAS * error + 3 * slope:
+            break
+        rim |= ring
+    return rim
+
+
+def _isolated(frame: Frame, unknown: Mask) -> Mask:
     """Pixels far beyond all of their neighbours but one, above or below."""
     values = frame.astype(np.float64)
-    sigma, mean = _trimmed_noise(values)
+    sigma, mean = _trimmed_noise(values, unknown)
     # One electron, were the noise Poisson; next to nothing on an offset or at high counts.
     electron = sigma**2 / mean if mean > 0 else 0.0
     reach = SIGMAS * sigma + ELECTRONS * electron
@@ -78,23 +121,38 @@ def _isolated(frame: Frame) -> Mask:
     return np.asarray((above > reach) | (below > reach))
 
 
-def _trimmed_noise(values: NDArray[np.float64]) -> tuple[float, float]:
+def _trimmed_noise(values: NDArray[np.float64], unknown: Mask) -> tuple[float, float]:
     """Standard deviation of a pixel's noise, from second differences without the largest of them,
-    and the mean likewise."""
-    difference = np.abs(values[:, :-2] - 2 * values[:, 1:-1] + values[:, 2:]).ravel() / 6**0.5
+    and the level likewise; of what is not `unknown`."""
+    difference = np.abs(values[:, :-2] - 2 * values[:, 1:-1] + values[:, 2:]) / 6**0.5
+    if unknown.any():
+        difference = difference[~(unknown[:, :-2] | unknown[:, 1:-1] | unknown[:, 2:])]
+        values = values[~unknown]
+    difference = difference.ravel()
+    if not difference.size:
+        return 0.0, float(values.mean())
     kept = difference[difference <= np.quantile(difference, TRIMMED)]
-    return float(np.sqrt((kept**2).mean())), float(
-        np.median(values) if np.median(values) > 0 else values.mean()
-    )
+    # Of a few stray counts the largest differences are all that there are.
+    kept = kept if kept.any() else difference
+    middle = float(np.median(values))
+    return float(np.sqrt((kept**2).mean())), middle if middle > 0 else float(values.mean())
 
 
 def filled(frame: Frame, bad: Mask) -> Frame:
-    """The frame with its `bad` pixels at the mean of the good ones around (7x7 px, or the whole
-    frame where none is)."""
-    good = uniform_filter((~bad).astype(np.float64), 7, mode="mirror")
-    total = uniform_filter(np.where(bad, 0, frame).astype(np.float64), 7, mode="mirror")
-    mean = np.where(good > 0.1, total / np.maximum(good, 1e-9), frame[~bad].mean())
-    return np.where(bad, mean, frame).astype(np.float32)
+    """The frame with its `bad` pixels at the mean of the good ones around (7x7 px, or as many more
+    as it takes)."""
+    known, good = np.where(bad, 0, frame).astype(np.float64), (~bad).astype(np.float64)
+    found, left = frame.astype(np.float32), bad.copy()
+    for width in WIDTHS:
+        share = uniform_filter(good, width, mode="mirror")
+        here = left & (share > 0.1)
+        total = uniform_filter(known, width, mode="mirror")
+        found[here] = total[here] / share[here]
+        left &= ~here
+        if not left.any():
+            return found
+    found[left] = frame[~bad].mean(dtype=np.float64)
+    return found
 
 
 def correlation_note(frame: Frame) -> list[str]:

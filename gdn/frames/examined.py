@@ -7,11 +7,19 @@ frame again.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 
-from gdn.frames.bad_pixels import Defects, filled, find_defects
+from gdn.errors import EmptyFrame
+from gdn.frames.bad_pixels import Defects, Mask, filled, find_defects
 from gdn.frames.noise import Frame, NoiseModel, noise_of
+from gdn.frames.source import MOST_MISSING
+
+FEWEST_COUNTS = 10  # in a frame: of fewer nothing can be estimated
+LEAST_NOISE = 1e-5  # of the frame's deviation: less is rounding
+_SAMPLE = 2**16  # pixels of which the middle one has the value of a blanked frame
+_SEED = 0xF111  # of the noise in pixels that are filled in
 
 
 class Examiner:
@@ -23,20 +31,93 @@ class Examiner:
     def __call__(
         self, frame: Frame, wanted: NoiseModel | None = None
     ) -> tuple[Defects, Frame, NoiseModel]:
-        """Defects of a `frame` (rows, columns) float32, the frame with those filled in, and its
-        noise model: `wanted` completed, or the simplest that fits. Raises InputError where the
-        wanted model contradicts the frame."""
+        """Defects of a `frame` (rows, columns) float32, the frame with those filled in
+        (`with_noise`), and its noise model: `wanted` completed, or the simplest that fits. Raises
+        EmptyFrame where there is nothing to denoise, and InputError where the wanted model
+        contradicts the frame."""
         content = hashlib.sha256(np.ascontiguousarray(frame).data)
         content.update(f"{frame.shape} {frame.dtype} {wanted}".encode())
         key, last = (
             content.hexdigest(),
             self._last,
         )  # taken once: another thread may put its own there
-        defects = last[1] if last is not None and last[0] == key else find_defects(frame)
-        whole = frame if defects.bad is None else filled(frame, defects.bad)
-        noise = last[2] if last is not None and last[0] == key else noise_of(whole, wanted)
+        if last is not None and last[0] == key:
+            defects, noise = last[1:]
+        else:
+            _check_anything(frame)
+            defects = find_defects(frame)
+            noise = _noise_of(frame, defects.bad, wanted)
+            defects = replace(defects, notes=[*defects.notes, *noise.notes])
+        whole = frame if defects.bad is None else with_noise(frame, defects.bad, noise)
         self._last = key, defects, noise
         return defects, whole, noise
 
 
 examined = Examiner()
+
+
+def with_noise(frame: Frame, bad: Mask, noise: NoiseModel) -> Frame:
+    """The frame with its `bad` pixels drawn about the mean of the good ones around, with the noise
+    of the frame: whoever takes them for recorded ones sees the flat image that they are, and no
+    edge. The same for the same frame."""
+    whole = filled(frame, bad)
+    drawn = noise.law.drawn(noise.electrons(whole)[bad], np.random.default_rng(_SEED))
+    whole[bad] = noise.units(drawn)
+    return whole
+
+
+def _check_anything(frame: Frame) -> None:
+    """Raises EmptyFrame where (next to) nothing was recorded."""
+    recorded = frame[np.isfinite(frame)]
+    _check_share(recorded.size, frame.size)
+    sample = np.sort(recorded[:: max(1, recorded.size // _SAMPLE)])
+    usual = float(sample[sample.size // 2])
+    others = int((recorded != usual).sum())
+    if others == 0:
+        raise EmptyFrame(f"constant (every pixel is {usual:g}); nothing to denoise")
+    if others < FEWEST_COUNTS:
+        raise EmptyFrame(
+            f"a blanked beam: all but {others} of {recorded.size} pixels are {usual:g}; nothing to "
+            "denoise"
+        )
+
+
+def _check_share(good: int, size: int) -> None:
+    if good < (1 - MOST_MISSING) * size:
+        raise EmptyFrame(
+            f"only {good} of {size} pixels are counts (the others are missing, masked, saturated "
+            f"or in regions of one value); at least {1 - MOST_MISSING:.0%} are needed"
+        )
+
+
+def _noise_of(frame: Frame, bad: Mask | None, wanted: NoiseModel | None) -> NoiseModel:
+    """The noise model of what is not bad. Raises EmptyFrame where that is too little, or has no
+    noise."""
+    if bad is None:
+        good, whole = None, frame
+    else:
+        good = ~bad
+        _check_share(int(good.sum()), good.size)
+        whole = filled(frame, bad)
+    values = (whole if good is None else whole[good]).astype(np.float64)
+    if values.min() == values.max():
+        raise EmptyFrame(f"constant (every good pixel is {values[0]:g}); nothing to denoise")
+    if _roughness(whole, good) < LEAST_NOISE * float(values.std()):
+        raise EmptyFrame(
+            "no noise: neighbouring pixels are equal or lie on a ramp; nothing to denoise"
+        )
+    return noise_of(whole, wanted, good)
+
+
+def _roughness(frame: Frame, good: Mask | None) -> float:
+    """Standard deviation of the second differences along rows and columns, whichever is
+    rougher, of good pixels."""
+    found = 0.0
+    for data, kept in ((frame, good), (frame.T, None if good is None else good.T)):
+        y = data.astype(np.float64)
+        difference = y[:, :-2] - 2 * y[:, 1:-1] + y[:, 2:]
+        if kept is not None:
+            difference = difference[kept[:, :-2] & kept[:, 1:-1] & kept[:, 2:]]
+        if difference.size:
+            found = max(found, float(difference.std()))
+    return found

@@ -8,186 +8,92 @@ mean from a smoothed frame. Nobody has to know the noise level.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from gdn.errors import InputError
-from gdn.likelihood import NoiseLaw
+from gdn.frames.bad_pixels import CEILINGS
+from gdn.frames.free_level import free_level, signal_variance, zero_is_possible
+from gdn.frames.mean_variance import Mask, MeanVariance, mean_variance
+from gdn.frames.noise_model import Frame, NoiseModel, parse_noise
 
-Frame = NDArray[np.float32]
-Kind = Literal["poisson", "gaussian", "poisson-gaussian"]
+__all__ = ["Frame", "NoiseModel", "noise_of", "parse_noise"]
 
-_GROUPS = 24  # classes of equal mean for the mean-variance line
-_SMOOTHING = 4.0  # px, of the rows that sort pixels into classes
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoiseModel:
-    """`gain` in units per electron, `offset` in units, `read_noise` the standard deviation in
-    units.
-
-    For `gaussian` the gain is 1 and `read_noise` is the whole noise; `how` says where it comes
-    from.
-    """
-
-    kind: Kind
-    gain: float = 1.0
-    offset: float = 0.0
-    read_noise: float = 0.0
-    how: str = "given"
-
-    @property
-    def law(self) -> NoiseLaw:
-        """Variance of a recorded pixel by its mean, in electrons."""
-        return NoiseLaw(0.0 if self.kind == "gaussian" else 1.0, (self.read_noise / self.gain) ** 2)
-
-    def electrons(self, frame: Frame) -> Frame:
-        """`frame` in electrons per pixel."""
-        return np.asarray((frame - self.offset) / self.gain, dtype=np.float32)
-
-    def units(self, electrons: Frame) -> Frame:
-        """Back to the frame's own units."""
-        return np.asarray(electrons * self.gain + self.offset, dtype=np.float32)
+# What may stand for no electrons in a frame of inverted contrast: minus the counts, one minus them,
+# the ceiling of a converter, and (tried last) the frame's own maximum.
+TOPS = (0.0, 1.0, *CEILINGS)
+COUNTED = "values are multiples of one number, and so is variance over mean"
 
 
-def parse_noise(text: str) -> NoiseModel | None:
-    """`auto` (None), `poisson`, `poisson-gaussian`, `gaussian` or `gaussian:S`. Raises InputError.
-
-    A model without its numbers (read_noise NaN, or kind alone) is completed by `complete_noise`.
-    """
-    kind, _, value = text.partition(":")
-    if text == "auto":
-        return None
-    if kind == "gaussian" and value:
-        try:
-            sigma = float(value)
-        except ValueError:
-            sigma = -1.0
-        if not 0 < sigma < float("inf"):
-            raise InputError(
-                f"noise {text}: the standard deviation after the colon must be a positive number",
-                "noise",
-            )
-        return NoiseModel(kind="gaussian", read_noise=sigma)
-    if not value and kind in ("poisson", "gaussian", "poisson-gaussian"):
-        return NoiseModel(kind=kind, gain=float("nan"))  # type: ignore[arg-type]
-    raise InputError(
-        f"noise {text}: one of auto, poisson, gaussian, gaussian:S, poisson-gaussian", "noise"
-    )
-
-
-def noise_of(frame: Frame, wanted: NoiseModel | None) -> NoiseModel:
+def noise_of(frame: Frame, wanted: NoiseModel | None, good: Mask | None = None) -> NoiseModel:
     """The model to use for `frame`: `wanted` completed by estimates, or the simplest that fits.
+    Only the pixels that are `good` say anything (None: all of them).
 
-    Raises InputError where the wanted model contradicts the data.
+    A negative gain is that of counts stored with inverted contrast, y = top - counts. Raises
+    InputError where the wanted model contradicts the data.
     """
+    values = frame if good is None else frame[good]
+    scale = _binary_scale(values)
+    if scale != 1:  # pA or millions of gray levels: the estimates have floors in the frame's units
+        known = wanted and replace(wanted, read_noise=wanted.read_noise / scale)
+        return noise_of(frame / np.float32(scale), known, good).times(scale)
     if wanted is not None and wanted.kind == "gaussian" and np.isfinite(wanted.gain):
-        return wanted
-    if wanted is not None and wanted.kind == "poisson" and frame.min() < 0:
+        return _on_free_level(wanted, frame, good, values)
+    line = mean_variance(frame, good)
+    kind = None if wanted is None else wanted.kind
+    if kind != "gaussian":
+        found = _inverted(frame, good, values, line)
+        if found is not None:
+            return found
+    if kind == "poisson" and values.min() < 0:
         raise InputError(
-            f"noise poisson, but the smallest pixel is {frame.min():g}: counts cannot be "
+            f"noise poisson, but the smallest pixel is {values.min():g}: counts cannot be "
             "negative; use noise auto"
         )
-    line = mean_variance(frame)
-    if wanted is None:
-        return _simplest(frame, line)
-    if wanted.kind == "gaussian":
-        return NoiseModel(
-            kind="gaussian", read_noise=max(line.level, 1e-12) ** 0.5, how="neighbour differences"
-        )
-    if wanted.kind == "poisson":
-        return NoiseModel(kind="poisson", gain=_gain(frame, line), how="variance over mean")
-    return _affine(frame, line)
+    if kind == "poisson":
+        return NoiseModel(kind="poisson", gain=_gain(values, line), how="variance over mean")
+    if kind is None:
+        model = _simplest(values, line)
+    elif kind == "gaussian":
+        model = _constant(line, "neighbour differences")
+    else:
+        model = _affine(values, line)
+    if model.kind == "gaussian":
+        return _on_free_level(model, frame, good, values)
+    if model.read_noise and not model.offset and not _zero_is_possible(frame, good, values, line):
+        # No detector's zero lies there: all of the noise is the counts', whose zero is elsewhere.
+        offset = -line.intercept / model.gain
+        return replace(model, offset=offset, read_noise=0.0, how="mean-variance line alone")
+    return model
 
 
-@dataclass(frozen=True, kw_only=True)
-class MeanVariance:
-    """Fits of the class variances: `slope`, `intercept` with their errors, `level` = mean variance,
-    `ratio` = variance over mean, and the reduced chi-squared of variance = ratio * mean and =
-    level; `mean` of the frame and `third`, `fourth`, the cumulants of its noise, with their
-    errors."""
-
-    slope: float
-    slope_error: float
-    intercept: float
-    level: float
-    ratio: float
-    chi2_poisson: float
-    chi2_gaussian: float
-    mean: float
-    third: float
-    third_error: float
-    fourth: float
-    fourth_error: float
+def _binary_scale(values: Frame) -> float:
+    """1 for values of usual size, else the power of two that makes them such: exact to divide
+    by."""
+    deviation = float(values.std(dtype=np.float64))
+    if 1e-4 < deviation < 1e7 or not deviation > 0:
+        return 1.0
+    return float(2.0 ** np.round(np.log2(deviation)))
 
 
-def mean_variance(frame: Frame) -> MeanVariance:
-    """Fit the variance of neighbour differences against the local mean over classes of equal mean.
+def _zero_is_possible(frame: Frame, good: Mask | None, values: Frame, line: MeanVariance) -> bool:
+    """Whether the zero of the file's units can be that of the intensities."""
+    return zero_is_possible(line.mean, *signal_variance(frame, line.level, good, values.size))
 
-    Even rows give mean and variance, odd rows (smoothed) sort them into classes: were a pixel's own
-    noise to choose its class, high counts would meet high variance and the slope come out too
-    steep.
-    """
-    y = frame.astype(np.float64)
-    odd = y[1::2]
-    even = y[0::2][: len(odd)]
-    # Second differences also cancel a linear slope of the signal: (1, -2, 1)/sqrt(6) has unit noise
-    # gain.
-    difference = ((even[:, :-2] - 2 * even[:, 1:-1] + even[:, 2:]) / 6**0.5).ravel()
-    variance = difference**2
-    # Cumulants of a difference are those of one pixel times the sum of the weights' powers: -6 /
-    # 6^1.5, 1/2.
-    independent = np.sqrt(len(difference) / 3)
-    third, third_error = (
-        -(6**0.5) * (difference**3).mean(),
-        6**0.5 * (difference**3).std() / independent,
-    )
-    fourth = 2 * ((difference**4).mean() - 3 * variance.mean() ** 2)
-    fourth_error = 2 * (difference**4 - 6 * variance.mean() * variance).std() / independent
-    mean = even[:, 1:-1].ravel()
-    key = gaussian_filter(odd, (_SMOOTHING / 2, _SMOOTHING))[:, 1:-1].ravel()
-    group = np.searchsorted(np.quantile(key, np.arange(1, _GROUPS) / _GROUPS), key)
-    size = np.bincount(group, minlength=_GROUPS)
-    group, size = (
-        (np.unique(group, return_inverse=True)[1], size[size > 0])
-        if (size == 0).any()
-        else (group, size)
-    )
-    m, v, square = (np.bincount(group, values) / size for values in (mean, variance, variance**2))
-    # Neighbouring second differences share pixels: about a third of them are independent.
-    e = np.sqrt(np.maximum(square - v**2, 0) / (size / 3))
-    e = np.maximum(
-        e, 0.3 * np.median(e) + 1e-12 * v.mean() + 1e-30
-    )  # a class without a count is not certain
-    centre = (
-        m.mean()
-    )  # on a large offset the classes' means differ by little: about it, the fit stays well posed
-    spread = max(float(np.abs(m - centre).max()), 1e-30)
-    design = np.stack([(m - centre) / spread, np.ones_like(m)], 1) / e[:, None]
-    covariance = np.linalg.pinv(design.T @ design)
-    scaled, at_centre = covariance @ design.T @ (v / e)
-    slope, intercept = scaled / spread, at_centre - scaled / spread * centre
-    ratio = float(((m * v) / e**2).sum() / ((m / e) ** 2).sum())
-    level = float((v / e**2).sum() / (1 / e**2).sum())
-    chi2 = [float((((v - model) / e) ** 2).mean()) for model in (ratio * m, np.full_like(v, level))]
-    return MeanVariance(
-        slope=float(slope),
-        slope_error=float(covariance[0, 0] ** 0.5 / spread),
-        intercept=float(intercept),
-        level=level,
-        ratio=ratio,
-        chi2_poisson=chi2[0],
-        chi2_gaussian=chi2[1],
-        mean=float(y.mean()),
-        third=float(third),
-        third_error=float(third_error),
-        fourth=float(fourth),
-        fourth_error=float(fourth_error),
-    )
+
+def _constant(line: MeanVariance, how: str) -> NoiseModel:
+    """Gaussian noise, the same everywhere."""
+    return NoiseModel(kind="gaussian", read_noise=max(line.level, 1e-12) ** 0.5, how=how)
+
+
+def _on_free_level(model: NoiseModel, frame: Frame, good: Mask | None, values: Frame) -> NoiseModel:
+    """A Gaussian model, with the offset and gain of `free_level` where the file's zero cannot be
+    the zero of the intensities: Gaussian noise is the same on every level."""
+    level = free_level(frame, model.read_noise**2, good, values)
+    if level is None:
+        return model
+    return replace(model, offset=level[0], gain=level[1])
 
 
 def _quantum(frame: Frame) -> float | None:
@@ -205,9 +111,16 @@ def _gain(frame: Frame, line: MeanVariance) -> float:
     """Units per electron: the frame's quantum where it agrees with variance over mean, else that
     ratio."""
     quantum = _quantum(frame)
-    if quantum is not None and 0.93 < line.ratio / quantum < 1.07:
+    if quantum is not None and _is_ratio(quantum, frame, line):
         return quantum
     return max(line.ratio, 1e-12)
+
+
+def _is_ratio(quantum: float, frame: Frame, line: MeanVariance) -> bool:
+    """Whether variance over mean is the quantum, to 7 %, or to what so few counts allow."""
+    counts = max(line.mean / quantum * frame.size, 1.0)
+    tolerance = max(0.07, min(0.6, 2 / counts**0.5))
+    return bool(abs(line.ratio / quantum - 1) < tolerance)
 
 
 def _affine(frame: Frame, line: MeanVariance) -> NoiseModel:
@@ -219,6 +132,9 @@ def _affine(frame: Frame, line: MeanVariance) -> NoiseModel:
     read noise.
     """
     smallest = 1e-6 * max(line.level, 1e-30) / max(float(np.abs(frame).mean()), 1e-30)
+    if (line.slope if line.third < 5 * line.third_error else _gain_of_both(line)) <= smallest:
+        # A variance that does not grow with the mean is no counts'.
+        return _constant(line, "variance does not grow with the mean")
     if line.third < 5 * line.third_error:
         gain = max(line.slope, smallest)
         how = "mean-variance line"
@@ -259,12 +175,25 @@ def _gain_of_both(line: MeanVariance) -> float:
 
 def _simplest(frame: Frame, line: MeanVariance) -> NoiseModel:
     """Poisson if variance is proportional to the mean, Gaussian if it is constant, else both."""
+    counts = _poisson(frame, line)
+    if counts is not None:
+        return counts
+    symmetric = abs(line.third) < 5 * line.third_error
+    if symmetric and (
+        abs(line.slope) < 4 * line.slope_error or line.slope <= 0 or line.chi2_gaussian < 3.0
+    ):
+        return _constant(line, "variance does not depend on the mean")
+    return _affine(frame, line)
+
+
+def _poisson(frame: Frame, line: MeanVariance) -> NoiseModel | None:
+    """Counts, where variance and skewness are theirs; None where they are not."""
     quantum = _quantum(frame)
-    if quantum is not None and 0.93 < line.ratio / quantum < 1.07:
+    if quantum is not None and _is_ratio(quantum, frame, line):
         return NoiseModel(
             kind="poisson",
             gain=quantum,
-            how="values are multiples of one number, and so is variance over mean",
+            how=COUNTED,
         )
     proportional = frame.min() >= 0 and line.ratio > 0
     # A frame on an offset is nearly flat: any line fits it. Its skewness is not that of so many
@@ -274,13 +203,38 @@ def _simplest(frame: Frame, line: MeanVariance) -> NoiseModel:
         return NoiseModel(
             kind="poisson", gain=line.ratio, how="variance is proportional to the mean"
         )
-    symmetric = abs(line.third) < 5 * line.third_error
-    if symmetric and (
-        abs(line.slope) < 4 * line.slope_error or line.slope <= 0 or line.chi2_gaussian < 3.0
-    ):
-        return NoiseModel(
-            kind="gaussian",
-            read_noise=max(line.level, 1e-12) ** 0.5,
-            how="variance does not depend on the mean",
-        )
-    return _affine(frame, line)
+    return None
+
+
+def _inverted(
+    frame: Frame, good: Mask | None, values: Frame, line: MeanVariance
+) -> NoiseModel | None:
+    """The model of counts stored with inverted contrast, top - counts (film, WhiteIsZero): their
+    variance falls with the mean, or they are skewed to the dark. None where that is not so, or not
+    clear."""
+    falls = line.slope < -4 * line.slope_error and line.third < 2 * line.third_error
+    skewed = line.third < -5 * line.third_error and line.slope < 2 * line.slope_error
+    if not (falls or skewed) or (values.min() >= 0 and _poisson(values, line) is not None):
+        return None
+    mirrored = mean_variance(-frame, good)
+    negative = _affine(-values, mirrored)
+    if negative.kind == "gaussian":
+        return None
+    if negative.read_noise and not negative.offset:  # zero is no top more than another value
+        offset = -mirrored.intercept / negative.gain
+        negative = replace(negative, offset=offset, read_noise=0.0)
+    estimated = -negative.offset  # the value that stands for no electrons
+    if estimated + 6 * line.level**0.5 < np.quantile(values, 0.999):
+        return None  # many pixels would hold fewer electrons than none
+    distance = abs(estimated - line.mean) + 1e-6 * abs(estimated)
+    highest = float(values.max())
+    for top in (*TOPS, highest):
+        if top >= highest and abs(top - estimated) < distance:
+            upright = np.asarray(np.float32(top) - frame)
+            upright_values = upright if good is None else upright[good]
+            counts = _poisson(upright_values, mean_variance(upright, good))
+            # Of few pixels the estimate is rough, and whole counts know their top better.
+            near = abs(top - estimated) < 0.3 * distance
+            if counts is not None and (near or counts.how == COUNTED):
+                return replace(counts, gain=-counts.gain, offset=top, how=f"inverted: {counts.how}")
+    return replace(negative, gain=-negative.gain, offset=estimated, how=f"inverted: {negative.how}")

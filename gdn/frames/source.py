@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gdn.errors import InputError
+from gdn.errors import EmptyFrame, InputError
 from gdn.frames.units import pixel_size
 
 Frame = NDArray[np.float32]  # (rows, columns)
@@ -24,12 +24,16 @@ MINIMUM_SIDE = 16  # px; below this there is nothing to estimate noise from
 MAXIMUM_PIXELS = (
     2**28
 )  # of a frame, 16384 x 16384: what a damaged header declares must not be allocated
-MOST_MISSING = 0.05  # of a frame's pixels
+MOST_MISSING = 0.9  # of a frame's pixels
 
 
 class FrameError(InputError):
     """A frame or file that cannot be used; the message is one line that names it and says what to
     do."""
+
+
+class EmptyFrameOfFile(FrameError, EmptyFrame):
+    """A frame of a file in which there is nothing to denoise; the message names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +86,8 @@ class FrameFile:
 
     def read(self, index: int, whole: bool = False) -> Frame:
         """Frame `index`, float32; NaN where nothing was recorded (NaN or infinity in the file).
-        Raises FrameError for more than MOST_MISSING of those, or any where the frame must be
-        `whole`, and for data that ends early."""
+        Raises FrameError for any of those where the frame must be `whole`, and for data that ends
+        early; EmptyFrame for a constant frame, and for one with more than MOST_MISSING of those."""
         try:
             raw = np.asarray(self.pixels[index])
         except FrameError:
@@ -106,14 +110,15 @@ class FrameFile:
         bad = int(missing.sum())
         if bad > (0 if whole else MOST_MISSING * frame.size):
             most = "none" if whole else f"at most {MOST_MISSING:.0%} of them"
-            raise FrameError(
+            kind = FrameError if whole else EmptyFrameOfFile
+            raise kind(
                 f"{self.path}: frame {index} has {bad} NaN or infinite pixels; {most} can be "
                 "left out"
             )
         if bad:
             frame[missing] = np.nan
         if np.nanmin(frame) == np.nanmax(frame):
-            raise FrameError(
+            raise EmptyFrameOfFile(
                 f"{self.path}: frame {index} is constant (every pixel is "
                 f"{np.nanmin(frame):g}); nothing to denoise"
             )

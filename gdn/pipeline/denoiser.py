@@ -55,6 +55,9 @@ class Denoiser:
         Keep the bank on disk (`GDN_CACHE_DIR`).
     noise
         `auto`, `poisson`, `gaussian`, `gaussian:S` (S in the image's units) or `poisson-gaussian`.
+    fill
+        What the result holds where pixels are left out (missing, saturated, in regions that are no
+        counts): `model`, as the search fills them in, or `nan`.
     estimate
         `mean` over distinct restarts, or `map`, the single best, refined longer; its spread is not
         calibrated.
@@ -92,6 +95,7 @@ class Denoiser:
         require_gpu: bool = False,
         cache: bool = True,
         noise: str = "auto",
+        fill: str = "model",
         estimate: str = "mean",
         residual: bool = True,
         laplace: str = "none",
@@ -111,6 +115,7 @@ class Denoiser:
             require_gpu=require_gpu,
             cache=cache,
             noise=noise,
+            fill=fill,
             estimate=estimate,
             residual=residual,
             laplace=laplace,
@@ -164,7 +169,7 @@ class Denoiser:
 
         `image`: integers or real numbers, in any linear units, the detector's counts at best; NaN
         and infinity are missing pixels, as are those where `mask` (bool, of the image's shape, or
-        of one frame's) is True; at most 5 % of a frame may be missing. `sampling_angstrom`: Å per
+        of one frame's) is True; a tenth of a frame must be left. `sampling_angstrom`: Å per
         pixel, from 0.01 to 2.5 times the generator's (of the shipped ones 1 Å). `progress` hears of
         the share that is done, 0 to 1.
 
@@ -250,9 +255,11 @@ class Denoiser:
         ]
         if len(generators) < 2:
             return possible[0]
-        options = self.options
+        options, frame = self.options, first_frame()
+        if options.mask is not None:
+            frame = options.mask.applied(frame)
         number, nats = best_generator(
-            first_frame(), sampling_angstrom, generators, options.search, options.noise_model
+            frame, sampling_angstrom, generators, options.search, options.noise_model
         )
         return replace(possible[number], nats=nats)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gdn.errors import InputError
+from gdn.errors import EmptyFrame, InputError
 from gdn.frames.source import MAXIMUM_PIXELS, MINIMUM_SIDE, MOST_MISSING, one_line
 from gdn.likelihood import Array
 from gdn.pipeline.pixel_sizes import COARSEST, FINEST
@@ -130,15 +130,15 @@ def _missing(mask: ArrayLike | None, raw: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _check_frame(frame: Array, name: str) -> None:
-    """Raises InputError for a frame in which there is nothing to denoise."""
+    """Raises EmptyFrame for a frame in which there is nothing to denoise."""
     missing = int(np.isnan(frame).sum())
     if missing > MOST_MISSING * frame.size:
-        raise InputError(
+        raise EmptyFrame(
             f"{name} has {missing} missing pixels of {frame.size} (masked, NaN or "
             f"infinite); wanted at most {MOST_MISSING:.0%}"
         )
     if np.nanmin(frame) == np.nanmax(frame):
-        raise InputError(
+        raise EmptyFrame(
             f"{name} is constant (every pixel is {np.nanmin(frame):g}); wanted one with "
             "something recorded in it"
         )

@@ -12,6 +12,7 @@ from gdn.engines.choose import check, open_engine
 from gdn.engines.restorer import RestorerSession, open_restorer
 from gdn.errors import InputError
 from gdn.frames.noise import NoiseModel, parse_noise
+from gdn.frames.pixel_mask import PixelMask
 from gdn.models import Model, RestorerModel
 from gdn.search.bank import Bank, bank_for
 from gdn.search.original import OriginalSettings, parse_steps
@@ -20,12 +21,13 @@ from gdn.trust.calibration import LEVELS
 from gdn.trust.judge import JudgeSettings
 
 METHODS = ("gdn", "original")
+FILLS = ("model", "nan")
 LIMITS = {
     "restarts": (1, 1_000_000),
     "seed": (0, 2**63 - 1),
     "threads": (1, 4096),
 }  # of whole numbers
-WORDS = ("engine", "device", "noise", "estimate", "laplace", "method", "original_steps")
+WORDS = ("engine", "device", "noise", "fill", "estimate", "laplace", "method", "original_steps")
 LOWEST_FDR, HIGHEST_FDR = 0.001, 0.5
 
 
@@ -45,6 +47,8 @@ class Options:
     require_gpu: bool = False
     cache: bool = True
     noise: str = "auto"
+    mask: PixelMask | None = None
+    fill: str = "model"
     estimate: str = "mean"
     residual: bool = True
     laplace: str = "none"
@@ -74,6 +78,8 @@ class Options:
                 object.__setattr__(self, name, _whole(name, value, least, most))
         if self.method not in METHODS:
             raise InputError(f"method {self.method}: {' or '.join(METHODS)}", "method")
+        if self.fill not in FILLS:
+            raise InputError(f"fill {self.fill}: {' or '.join(FILLS)}", "fill")
         if not LOWEST_FDR <= self.fdr <= HIGHEST_FDR:
             raise InputError(
                 f"fdr {self.fdr}: a rate from {LOWEST_FDR:g} to {HIGHEST_FDR:g}", "fdr"

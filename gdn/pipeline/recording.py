@@ -13,10 +13,11 @@ import numpy as np
 from gdn.engines.base import Engine
 from gdn.engines.restorer import RestorerSession
 from gdn.errors import InputError
-from gdn.frames.bad_pixels import filled
+from gdn.frames.bad_pixels import MISSING
 from gdn.frames.noise import NoiseModel
 from gdn.likelihood import Array
-from gdn.pipeline.options import Options
+from gdn.pipeline.options import FILLS, Options
+from gdn.pipeline.result_check import check_result, left_empty
 from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
 from gdn.search.denoise_frame import FrameResult, denoise_frame
@@ -67,16 +68,24 @@ class RecordingDenoiser:
 
         `progress` hears of the share that is done, 0 to 1. `notes` become warnings; `dtype` is the
         type in which the frame was recorded. Raises InputError where the noise that was asked for
-        contradicts the frame.
+        contradicts the frame, EmptyFrame where there is nothing to denoise. The result is finite,
+        but for pixels that the options want left empty, and its mean is the frame's.
         """
+        mask = self.options.mask
+        if mask is not None:
+            frame = mask.applied(frame)
         result = self.search(frame, sampling_angstrom, part_of(progress, 0, 0.5))
         trust = self.judge(frame, result)
+        check_result(frame, result, trust)
+        if self.options.fill == "nan":
+            result, trust = left_empty(result, trust)
         progress(1.0)
+        own = trust.warnings
+        if mask is not None:
+            own = [w.replace(MISSING, f"{MISSING} or masked ({mask.name})") for w in own]
         return JudgedFrame(
             result,
-            replace(
-                trust, warnings=[*notes, *warn_of_stretching(dtype, result.noise), *trust.warnings]
-            ),
+            replace(trust, warnings=[*notes, *warn_of_stretching(dtype, result.noise), *own]),
         )
 
     def search(
@@ -89,8 +98,6 @@ class RecordingDenoiser:
                 frame, sampling_angstrom, self.engine, options.seed, noise, progress
             )
         if options.original is not None:
-            missing = ~np.isfinite(frame)
-            frame = filled(frame, missing) if missing.any() else frame
             return original_frame(
                 frame, sampling_angstrom, self.engine, options.original, noise, progress
             )
@@ -133,6 +140,10 @@ class RecordingDenoiser:
         options = self.options
         method = "restorer" if self.bank is None else options.method
         common: dict[str, Any] = {"method": method, "seed": options.seed, "noise": options.noise}
+        if options.mask is not None:
+            common |= {"mask": options.mask.name, "mask_sha256": options.mask.identity}
+        if options.fill != FILLS[0]:
+            common |= {"fill": options.fill}
         if self.bank is None:
             return common | {"restarts": 0}
         common |= {"judging": asdict(options.judging)}
@@ -154,7 +165,7 @@ def check_field(shape: tuple[int, int], sampling_angstrom: float) -> None:
 
 def warn_of_stretching(dtype: np.dtype[Any] | None, noise: NoiseModel) -> list[str]:
     """A warning for 8-bit pictures whose gray levels are not counts."""
-    if dtype != np.uint8 or 0.67 < noise.gain < 1.5:
+    if dtype != np.uint8 or 0.67 < abs(noise.gain) < 1.5:
         return []
     return [
         f"the 8-bit values are not counts: taken as {noise.gain:.3g} gray levels per "

@@ -147,9 +147,9 @@ def _pictures(frame: Array, result: FrameResult, trust: Trust) -> list[tuple[str
         ("noisy", gray_picture(frame, PIXELS)),
         ("denoised", gray_picture(result.image, PIXELS)),
     ]
-    if np.isfinite(trust.spread).all():
-        top = float(np.percentile(trust.spread, 99.5))
-        level = max(float(np.mean(result.image)) - result.noise.offset, 1e-30)
+    if np.isfinite(trust.spread).any():
+        top = float(np.nanpercentile(trust.spread, 99.5))
+        level = max(abs(float(np.nanmean(result.image)) - result.noise.offset), 1e-30)
         found.append(
             (
                 f"spread, white = {100 * top / level:.2g} % of the mean",

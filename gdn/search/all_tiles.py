@@ -50,11 +50,20 @@ class Mixture:
 
     Candidates come in any portions, those of a tile also in several: the memory is that of the
     tiles, not of the candidates. Without `spread` it is half of that.
+
+    `known` (tiles,): the share of each tile that was recorded, its weight where tiles overlap
+    (None: all the same).
     """
 
-    def __init__(self, tiling: Tiling, temperature: float, spread: bool = True) -> None:
+    def __init__(
+        self,
+        tiling: Tiling,
+        temperature: float,
+        spread: bool = True,
+        known: Array | None = None,
+    ) -> None:
         n, p = len(tiling.corners), tiling.patch
-        self.tiling, self.temperature = tiling, temperature
+        self.tiling, self.temperature, self._known = tiling, temperature, known
         self._log_weight = np.full(n, -np.inf)
         self._mean = np.zeros((n, p, p), np.float32)
         self._square = np.zeros((n if spread else 0, p, p), np.float32)
@@ -80,7 +89,7 @@ class Mixture:
 
     def image(self) -> Array:
         """Posterior mean, electrons per binned pixel."""
-        return merge(self._mean, self.tiling)
+        return merge(self._mean, self.tiling, self._known)
 
     def image_and_spread(self) -> tuple[Array, Array]:
         """Posterior mean and spread over restarts and overlapping tiles.
@@ -92,7 +101,7 @@ class Mixture:
         image = self.image()
         if not len(self._square):
             return image, np.zeros_like(image)
-        spread = merge(self._square, self.tiling)
+        spread = merge(self._square, self.tiling, self._known)
         for row, level in zip(
             spread, image, strict=True
         ):  # in double precision: the difference is small
@@ -148,8 +157,8 @@ def in_portions(
 def blend_starts(searcher: Searcher, binned: Binned, tiling: Tiling) -> Array:
     """The blended image of unrefined starts."""
     engine, bank, settings = searcher.engine, searcher.bank, searcher.settings
-    mixture = Mixture(tiling, settings.temperature, spread=False)
-    dose = float(binned.counts.mean())
+    mixture = Mixture(tiling, settings.temperature, spread=False, known=binned.known(tiling))
+    dose = binned.level
 
     def propose_portion(index: NDArray[np.int64]) -> Candidates:
         return propose(engine, bank, binned.tiles(tiling, index), dose, settings)
@@ -165,10 +174,13 @@ def search_tiles(searcher: Searcher, binned: Binned, tiling: Tiling, watch: Watc
     engine, bank, settings = searcher.engine, searcher.bank, searcher.settings
     pool = SearchedTiles(
         mixture=Mixture(
-            tiling, 1e-9 if settings.estimate == "map" else settings.temperature, watch.spread
+            tiling,
+            1e-9 if settings.estimate == "map" else settings.temperature,
+            watch.spread,
+            binned.known(tiling),
         )
     )
-    dose = float(binned.counts.mean())
+    dose = binned.level
     count, patch = len(tiling.corners), tiling.patch
 
     def search_portion(index: NDArray[np.int64]) -> tuple[Candidates, NDArray[np.int64]]:
@@ -218,4 +230,4 @@ def laplace_spread(searcher: Searcher, pool: SearchedTiles, binned: Binned) -> A
 
     for index, part in in_portions(len(variance), tiling.patch, work):
         variance[index] = part
-    return np.sqrt(merge(variance, tiling))
+    return np.sqrt(merge(variance, tiling, binned.known(tiling)))

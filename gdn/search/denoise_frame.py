@@ -11,7 +11,7 @@ from gdn.engines.base import Engine
 from gdn.errors import InputError
 from gdn.frames.bad_pixels import Mask
 from gdn.frames.examined import examined
-from gdn.frames.noise import NoiseModel, noise_of
+from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, bin_sum, grids_for, unbin
 from gdn.likelihood import Array, NoiseLaw
 from gdn.search.band_mixture import OWN, Mixing
@@ -50,10 +50,9 @@ class FrameResult:
     mixing: Mixing | None = None
 
     def on_frame(self, binned: Array) -> Array:
-        """An image in electrons per binned pixel on the frame's grid, in the frame's units without
-        the offset."""
+        """A width in electrons per binned pixel on the frame's grid, in the frame's units."""
         return np.asarray(
-            unbin(binned, self.grids) / self.grids.area * self.noise.gain, dtype=np.float32
+            unbin(binned, self.grids) / self.grids.area * abs(self.noise.gain), dtype=np.float32
         )
 
 
@@ -73,20 +72,13 @@ def denoise_frame(
     electrons = model.electrons(whole)
     grids, counts = _bin_electrons(electrons, sampling_angstrom, engine)
     law, area = model.law, grids.area
-    valid = (
-        None
-        if defects.bad is None
-        else bin_sum((~defects.bad).astype(np.float32), grids) / np.float32(area)
-    )
-    warnings = defects.notes + _warn_of_sampling(
-        law, float(counts.mean()), grids, engine.model.card.patch
-    )
+    recorded = Recorded(electrons, law, grids, bad=defects.bad)
+    binned = Binned(counts, law.of_sum(area), recorded.valid)
+    warnings = defects.notes + _warn_of_sampling(law, binned.level, grids, engine.model.card.patch)
     watch.clock.mark("prepare")
-    recorded = Recorded(electrons, law, grids)
-    binned = Binned(counts, law.of_sum(area), valid)
     estimated = estimate(binned, searcher, watch, recorded)
     result = model.units(unbin(estimated.image, grids) / area)
-    doubt = np.maximum(unbin(estimated.raw_spread, grids), 0) / area * model.gain
+    doubt = np.maximum(unbin(estimated.raw_spread, grids), 0) / area * abs(model.gain)
     watch.clock.mark("assemble")
     progress(1.0)
     fit, share = estimated.fit, estimated.residual_share
@@ -113,10 +105,10 @@ def denoise_frame(
 def bin_frame(
     frame: Array, sampling_angstrom: float, engine: Engine, noise: NoiseModel | None
 ) -> tuple[NoiseModel, Grids, Array]:
-    """Noise model, grids, and the frame in electrons on the generator's grid. Raises ValueError
-    where the noise model contradicts the frame."""
-    model = noise_of(frame, noise)
-    return model, *_bin_electrons(model.electrons(frame), sampling_angstrom, engine)
+    """Noise model, grids, and the frame in electrons on the generator's grid, bad pixels filled in.
+    Raises ValueError where the noise model contradicts the frame."""
+    _, whole, model = examined(frame, noise)
+    return model, *_bin_electrons(model.electrons(whole), sampling_angstrom, engine)
 
 
 def _bin_electrons(

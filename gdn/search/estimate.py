@@ -18,7 +18,7 @@ from gdn.search.band_mixture import OWN, Candidate, Mixing, choose_mixing, mix_i
 from gdn.search.held_out_shares import Choice, choose, plain_filter, shrink_residual
 from gdn.search.progress import Watch
 from gdn.search.settings import Searcher
-from gdn.search.thinning import Recorded, Split, split
+from gdn.search.thinning import Recorded, Split, fill_with, split
 from gdn.search.tiles import Binned, Tiling, tile_frame
 
 
@@ -145,8 +145,9 @@ def estimate(
     watch.clock.mark("beyond")
     result = None
     if mixing is not None and used and recorded is not None:
+        whole = recorded.refilled(image)
         theirs = known or [
-            other(recorded) if its else image
+            other(whole) if its else image
             for other, its in zip(searcher.others, used[len(OWN) :], strict=True)
         ]
         images = [image + residual, filtered, *theirs]
@@ -192,7 +193,8 @@ def _choose(
     encoder's image of thinned counts."""
     seed, settings, others = searcher.bank.seed, searcher.settings, searcher.others
     if recorded is None:
-        parts, first = split(binned.counts, binned.law, seed), None
+        parts = replace(split(binned.counts, binned.law, seed), valid=binned.valid)
+        first = None
     else:
         parts, first = recorded.split(seed)
     quick = replace(settings, symmetries=min(4, settings.symmetries), brief_candidates=0)
@@ -202,21 +204,27 @@ def _choose(
     choice, *own = choose(parts, guess)
     if first is None:
         return choice, None, None
-    theirs = [other(first) for other in others]
+    whole = first.refilled(guess)
+    theirs = [other(whole) for other in others]
     thinned = Thinned(seed=seed, parts=parts, recorded=first, others=tuple(others), images=theirs)
     if not others:
         return choice, None, thinned
     names = (*OWN, *(other.name for other in others))
-    return (
-        choice,
-        choose_mixing(parts, [*own, *theirs], names, choice, first.grids.binned_sampling),
-        thinned,
-    )
+    images = [*own, *theirs]
+    if parts.valid is not None:
+        # Where nothing was recorded all candidates are alike, and as far from the counts: none.
+        first_image, valid = images[0], parts.valid
+        images = [fill_with(first_image, image, valid) for image in images]
+        unseen = np.asarray(first_image * ((1 - parts.share) / parts.share), dtype=np.float32)
+        parts = replace(parts, second=fill_with(unseen, parts.second, valid))
+    return choice, choose_mixing(parts, images, names, choice, first.grids.binned_sampling), thinned
 
 
 def _own(binned: Binned, image: Array, choice: Choice, with_filter: bool) -> tuple[Array, Array]:
     """What is left of the counts beside the generator's `image`, shrunk; and the plain filter's
     image (the generator's, where it is not asked for)."""
-    sigma = binned.law.deviation(image)
-    residual = shrink_residual(binned.counts - image, sigma, choice.threshold)
-    return residual, plain_filter(binned.counts, sigma, choice.width) if with_filter else image
+    sigma, counts = binned.law.deviation(image), binned.counts
+    if binned.valid is not None:
+        counts = fill_with(image, counts, binned.valid)
+    residual = shrink_residual(counts - image, sigma, choice.threshold)
+    return residual, plain_filter(counts, sigma, choice.width) if with_filter else image

@@ -36,7 +36,8 @@ def held_out_nats(parts: Split, engine: Engine, bank: Bank, settings: SearchSett
     )
     quick = replace(settings, symmetries=1, brief_candidates=0)
     searcher = Searcher(engine=engine, bank=bank, settings=quick)
-    return explained_nats(parts, blend_starts(searcher, Binned(parts.first, parts.law), tiling))
+    binned = Binned(parts.first, parts.law, parts.valid)
+    return explained_nats(parts, blend_starts(searcher, binned, tiling))
 
 
 @one_blas_thread()
@@ -52,7 +53,7 @@ def best_generator(
     if not np.nanstd(frame) > 0:
         return 0, {}
     try:
-        _, whole, model = examined(frame, noise)
+        defects, whole, model = examined(frame, noise)
     except ValueError:
         return 0, {}
     electrons = model.electrons(whole)
@@ -65,7 +66,8 @@ def best_generator(
             (frame.shape[0], frame.shape[1]), sampling_angstrom, engine.model.card.sampling_angstrom
         )
         if grids not in parts:
-            parts[grids] = Recorded(electrons, model.law, grids).split(bank.seed)[0]
+            recorded = Recorded(electrons, model.law, grids, bad=defects.bad)
+            parts[grids] = recorded.split(bank.seed)[0]
         nats.append(held_out_nats(parts[grids], engine, bank, settings))
     best = max(range(len(nats)), key=lambda i: nats[i])
     names = [engine.model.card.name for engine, _ in generators]

@@ -70,7 +70,8 @@ def choose(parts: Split, guess: Array) -> tuple[Choice, Array, Array]:
     """Threshold, share and filter of least held-out loss, and with them the image of the generator
     with its residual, and the filter's. `guess` is a generator's image of the first part."""
     noise = parts.law.deviation(guess)
-    flat = np.full_like(guess, parts.first.mean())
+    parts = parts.first_filled(guess)
+    flat = np.full_like(guess, parts.level)
     images = [guess + part for part in shrink_residuals(parts.first - guess, noise, THRESHOLDS)]
     level, *losses = _losses([flat, *images], parts)
     best, own = _first_of_best([level - loss for loss in losses], MARGIN)
@@ -89,8 +90,9 @@ def choose(parts: Split, guess: Array) -> tuple[Choice, Array, Array]:
 def explained_nats(parts: Split, guess: Array) -> float:
     """Nats by which a generator's image `guess` of the first part, with what of its residual stands
     out clearly, explains the second part better than the first's mean does."""
+    parts = parts.first_filled(guess)
     image = guess + shrink_residual(parts.first - guess, parts.law.deviation(guess))
-    flat = np.full_like(guess, parts.first.mean())
+    flat = np.full_like(guess, parts.level)
     level, loss = _losses([flat, image], parts)
     return level - loss
 
@@ -108,7 +110,7 @@ def _first_of_best(gains: Sequence[float], margin: float) -> tuple[int, float]:
 def _losses(images: Sequence[Array], parts: Split) -> list[float]:
     """Negative log-likelihoods of the second part, nats."""
     ratio = (1 - parts.share) / parts.share
-    return frame_negative_log_likelihoods(images, ratio, parts.second, parts.other_law)
+    return frame_negative_log_likelihoods(images, ratio, parts.second, parts.other_law, parts.valid)
 
 
 def shrink_residual(residual: Array, sigma: Array, threshold: float = THRESHOLD) -> Array:

@@ -162,6 +162,8 @@ def evaluate_at_best_dose(
     ratio = (data.weights * data.counts).sum((1, 2)) / np.maximum(
         (data.weights * mu).sum((1, 2)), FLOOR
     )
+    # Of a tile of which nothing was recorded the dose stays the frame's.
+    ratio = np.where(data.weights.any((1, 2)), ratio, np.float32(1))
     best = nuisance.copy()
     best[:, 0] += np.log(np.clip(ratio, 0.1, 10))
     mu *= np.exp(best[:, 0] - nuisance[:, 0])[:, None, None]

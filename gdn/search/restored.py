@@ -148,7 +148,7 @@ def restore_frame(
     clock.mark("restore")
     progress(0.4)
     doubt = _estimate_spread(electrons, sampling_angstrom, session, model, seed) * np.float32(
-        model.gain
+        abs(model.gain)
     )
     clock.mark("spread")
     progress(1.0)
@@ -160,7 +160,7 @@ def restore_frame(
         raw_spread=doubt,
         noise=model,
         grids=grids,
-        dose=float(electrons.mean()),
+        dose=float((electrons if defects.bad is None else electrons[~defects.bad]).mean()),
         objective=float("nan"),
         objectives=[],
         bank_share=0.0,

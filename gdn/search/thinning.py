@@ -9,14 +9,17 @@ neither is split approximately). What is estimated from the first is scored on t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from gdn.frames.resampling import Grids, bin_sum
+from gdn.frames.bad_pixels import Mask
+from gdn.frames.resampling import Grids, bin_sum, unbin
 from gdn.likelihood import STRIP_PIXELS, Array, NoiseLaw, strips
+from gdn.search.tiles import mean_of
 
 Electrons = Array | NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -26,19 +29,38 @@ HELD_OUT = 0.25
 @dataclass(frozen=True, kw_only=True)
 class Split:
     """A frame as two independent ones. `first` and `second` (rows, columns) in electrons; their
-    means are `share` and 1 - `share` of the frame's, their noise laws `law` and `other_law`."""
+    means are `share` and 1 - `share` of the frame's, their noise laws `law` and `other_law`.
+    `valid`: the share of each pixel that was recorded, by which it counts (None: all of all)."""
 
     first: Array
     second: Array
     share: float
     law: NoiseLaw
     other_law: NoiseLaw
+    valid: Array | None = None
+
+    @property
+    def level(self) -> float:
+        """Mean of the first part."""
+        return mean_of(self.first, self.valid)
+
+    def first_filled(self, guess: Array) -> Split:
+        """With the first part's unrecorded pixels as an image of it has them."""
+        if self.valid is None:
+            return self
+        return replace(self, first=fill_with(guess, self.first, self.valid))
+
+
+def fill_with(image: Array, counts: Array, valid: Array) -> Array:
+    """The counts, as far as they were recorded (`valid`), else the `image`."""
+    return np.asarray(image + valid * (counts - image), dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class Recorded:
     """A frame's `electrons` (rows, columns) as they were recorded, on its own grid, with the noise
-    `law` of such a pixel; `depth`, how often they were thinned already.
+    `law` of such a pixel; `depth`, how often they were thinned already; the pixels that are `bad`
+    were filled in (None: none were).
 
     Counts are thinned where they were recorded and then summed on the generator's grid: sums over
     parts of pixels have less than Poisson's variance, and thinning them would leave the two sets
@@ -50,10 +72,29 @@ class Recorded:
     law: NoiseLaw
     grids: Grids
     depth: int = 0
+    bad: Mask | None = None
 
     def __post_init__(self) -> None:
         if self.electrons.dtype == np.float32 and _are_counts(self.electrons, self.law):
             object.__setattr__(self, "electrons", _small(self.electrons))
+
+    @cached_property
+    def valid(self) -> Array | None:
+        """Share of each pixel of the generator's grid that was recorded by good pixels; None: all
+        of all."""
+        if self.bad is None:
+            return None
+        return bin_sum((~self.bad).astype(np.float32), self.grids) / np.float32(self.grids.area)
+
+    def refilled(self, image: Array) -> Recorded:
+        """With the bad pixels drawn from an `image` of these counts, electrons per pixel of the
+        generator's grid: a filter then sees in them what lies around."""
+        if self.bad is None:
+            return self
+        mean = unbin(image, self.grids)[self.bad] / np.float32(self.grids.area)
+        electrons = self.electrons.astype(np.float32)
+        electrons[self.bad] = self.law.drawn(mean, np.random.default_rng([0x4E11, self.depth]))
+        return replace(self, electrons=electrons)
 
     def split(self, seed: int) -> tuple[Split, Recorded]:
         """The two sets on the generator's grid, and the first as recorded, to be thinned again."""
@@ -65,8 +106,9 @@ class Recorded:
             second=bin_sum(parts.second.astype(np.float32, copy=False), self.grids),
             law=parts.law.of_sum(area),
             other_law=parts.other_law.of_sum(area),
+            valid=self.valid,
         )
-        return binned, Recorded(parts.first, parts.law, self.grids, self.depth + 1)
+        return binned, Recorded(parts.first, parts.law, self.grids, self.depth + 1, self.bad)
 
 
 def split(binned: Any, law: NoiseLaw, seed: int, depth: int = 0) -> Split:

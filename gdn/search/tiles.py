@@ -10,6 +10,15 @@ from numpy.typing import NDArray
 
 from gdn.likelihood import Array, NoiseLaw, TileData
 
+LEAST_KNOWN = 1e-4  # weight of a tile of which nothing was recorded: somebody must fill it in
+
+
+def mean_of(image: Array, valid: Array | None) -> float:
+    """Mean of an image (rows, columns), each pixel weighted by its share that was recorded."""
+    if valid is None:
+        return float(image.mean())
+    return float(np.average(image.astype(np.float64), weights=valid))
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -34,6 +43,11 @@ class Binned:
     law: NoiseLaw
     valid: Array | None = None
 
+    @property
+    def level(self) -> float:
+        """Mean of what was recorded, electrons per binned pixel."""
+        return mean_of(self.counts, self.valid)
+
     def tiles(self, tiling: Tiling, index: NDArray[np.int64]) -> TileData:
         """The observed tiles numbered `index`. Bad pixels count as not exposed: of Poisson counts y
         scaled up by 1 / f for the share f that was recorded, f times the log-likelihood is that of
@@ -43,6 +57,14 @@ class Binned:
         if self.valid is not None:
             weights *= cut(self.valid, part)[0]
         return TileData(counts, weights, self.law)
+
+    def known(self, tiling: Tiling) -> Array | None:
+        """Share (tiles,) of each tile that was recorded, where parts of the frame were not: by it
+        overlapping tiles are weighted. None for a whole frame."""
+        if self.valid is None:
+            return None
+        shares = cut(self.valid, tiling)[0].mean((1, 2))
+        return np.asarray(np.maximum(shares, LEAST_KNOWN), dtype=np.float32)
 
 
 def _starts(length: int, patch: int, stride: int) -> NDArray[np.int64]:
@@ -92,13 +114,14 @@ def window(patch: int) -> Array:
     return np.asarray(np.outer(ramp, ramp), dtype=np.float32)
 
 
-def merge(values: Array, tiling: Tiling) -> Array:
-    """Mean of overlapping tiles (n, patch, patch), each under the smooth window, on the frame's
-    grid, float32."""
+def merge(values: Array, tiling: Tiling, weights: Array | None = None) -> Array:
+    """Mean of overlapping tiles (n, patch, patch), each under the smooth window and of its own
+    weight (n,), above zero (None: all the same), on the frame's grid, float32."""
     total = np.zeros(tiling.shape, np.float64)
     norm = np.zeros(tiling.shape, np.float64)
-    w = window(tiling.patch).astype(np.float64)
-    for value, (y, x) in zip(values, tiling.corners, strict=True):
+    smooth = window(tiling.patch).astype(np.float64)
+    for number, (value, (y, x)) in enumerate(zip(values, tiling.corners, strict=True)):
+        w = smooth if weights is None else smooth * weights[number]
         ty, fy = _inside(y, tiling.patch, tiling.shape[0])
         tx, fx = _inside(x, tiling.patch, tiling.shape[1])
         total[fy, fx] += w[ty, tx] * value[ty, tx]

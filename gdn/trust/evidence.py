@@ -63,11 +63,12 @@ def weigh(
         here = image[where].astype(np.float64)
         bare, full = (here - bump, here) if columns.drawn[k] else (here, here + bump)
         counts = binned.counts[where]
-        nats[k] = _log_likelihood(full * dose, counts, binned) - _log_likelihood(
-            bare * dose, counts, binned
+        valid = np.ones_like(counts) if binned.valid is None else binned.valid[where]
+        nats[k] = _log_likelihood(full * dose, counts, valid, binned) - _log_likelihood(
+            bare * dose, counts, valid, binned
         )
         variance = binned.law.variance(dose * 0.5 * (bare + full))
-        information[k] = ((dose * bump) ** 2 / variance).sum()
+        information[k] = (valid * ((dose * bump) ** 2 / variance)).sum()
         nearby[k] = np.sqrt(np.average(doubt[where] ** 2, weights=np.abs(bump) + 1e-12))
     drawn = np.abs(columns.amplitude[columns.drawn])
     strong = float(np.percentile(drawn, 80)) if len(drawn) else 1.0
@@ -80,8 +81,8 @@ def weigh(
     )
 
 
-def _log_likelihood(mean: Values, counts: Array, binned: Binned) -> float:
-    data = TileData(counts[None], np.ones_like(counts)[None], binned.law)
+def _log_likelihood(mean: Values, counts: Array, valid: Array, binned: Binned) -> float:
+    data = TileData(counts[None], valid[None], binned.law)
     found: NDArray[np.float64] = negative_log_likelihood(
         np.maximum(mean, 1e-3)[None].astype(np.float32), data
     )

@@ -161,13 +161,16 @@ def tile_features(estimate: Estimate, sampling_angstrom: float) -> Values:
 def _features(estimate: Estimate, tiles: NDArray[np.int64], sampling_angstrom: float) -> Values:
     binned, tiling = estimate.binned, estimate.tiling.take(tiles)
     counts, inside = cut(binned.counts, tiling)
+    if binned.valid is not None:
+        inside = inside * cut(binned.valid, tiling)[0]
     generated, restarts, added = cut_each(
         (estimate.generated, estimate.restarts, estimate.added), tiling
     )
     mu = np.maximum(generated, 1e-3)
     size = np.maximum(inside.sum((1, 2)), 1)
     over, variance = measure_misfit(mu, counts, binned)
-    deviance = (inside * over).sum((1, 2)) / np.sqrt((inside * variance).sum((1, 2)))
+    spread = np.maximum((inside * variance).sum((1, 2)), 1e-12)
+    deviance = (inside * over).sum((1, 2)) / np.sqrt(spread)
     sigma = binned.law.deviation(mu)
     columns = [
         np.arcsinh(deviance),
@@ -219,15 +222,19 @@ def measure_rings(binned: Binned, sampling_angstrom: float) -> Values:
     """(2 rings + 2,): of each ring the log of its strongest and of its mean power, in units of the
     noise's; the log of the noise over the level; the log of the field's side in Å.
     `sampling_angstrom` of a binned pixel."""
-    counts = binned.counts.astype(np.float64)
-    level = max(float(counts.mean()), 1e-3)
+    counts, valid = binned.counts.astype(np.float64), binned.valid
+    level = max(binned.level, 1e-3)
+    if valid is not None:
+        counts = level + valid * (counts - level)
     sigma = binned.law.deviation(level)
     rows, columns = counts.shape
     taper = np.outer(tukey(rows, 0.5), tukey(columns, 0.5))
     white = (
         (counts - gaussian_filter(counts, BACKGROUND_ANGSTROM / sampling_angstrom)) / sigma * taper
     )
-    power = np.abs(np.fft.rfft2(white)) ** 2 / (taper**2).sum()
+    # What was not recorded has no noise, and adds none to the power.
+    norm = (taper**2).sum() if valid is None else (taper**2 * valid).sum()
+    power = np.abs(np.fft.rfft2(white)) ** 2 / max(float(norm), 1e-12)
     radius = np.hypot(
         np.fft.fftfreq(rows, sampling_angstrom)[:, None],
         np.fft.rfftfreq(columns, sampling_angstrom)[None],

@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from gdn.frames.bad_pixels import filled
+from gdn.frames.examined import with_noise
 from gdn.likelihood import FLOOR, Array, strips
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate, estimate
 from gdn.search.progress import Watch
 from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded, Split
-from gdn.search.tiles import Binned
+from gdn.search.tiles import Binned, mean_of
 
 Values = NDArray[np.float64]
 
@@ -84,9 +84,9 @@ class Comparison:
     def _resolved(self) -> bool:
         return self.measured > OWN_RESOLVED * self.measured_error
 
-    def other(self, counts: Array) -> Array:
-        """The other image, made of `counts`."""
-        return blur_counts(counts, self.width)
+    def other(self, counts: Array, valid: Array | None = None) -> Array:
+        """The other image, made of `counts`, of each pixel as much as was recorded (`valid`)."""
+        return blur_counts(counts, self.width, valid)
 
     @property
     def verdict(self) -> str:
@@ -128,10 +128,15 @@ class Comparison:
         }
 
 
-def blur_counts(counts: Array, width: float) -> Array:
-    """`counts` (rows, columns) under a Gaussian of `width` px; infinite: their mean everywhere."""
+def blur_counts(counts: Array, width: float, valid: Array | None = None) -> Array:
+    """`counts` (rows, columns) under a Gaussian of `width` px; infinite: their mean everywhere.
+    `valid`: the share of each pixel that was recorded, by which it counts (None: all of all)."""
     if np.isinf(width):
-        return np.full_like(counts, counts.mean())
+        return np.full_like(counts, mean_of(counts, valid))
+    if valid is not None:
+        near = gaussian_filter(valid, width, mode="reflect")
+        blur = gaussian_filter(valid * counts, width, mode="reflect")
+        return np.where(near > 1e-6, blur / np.maximum(near, 1e-6), mean_of(counts, valid))
     return np.asarray(gaussian_filter(counts, width, mode="reflect"), dtype=np.float32)
 
 
@@ -197,6 +202,7 @@ class HeldOut:
 
     def __init__(self, held: Binned, share: float, own: Expected) -> None:
         self._counts, self._share, self._own = held.counts, share, own
+        self.valid = held.valid
         self._gaussian, self._beta = held.law.gaussian, held.law.beta
         # Unbiased: a pixel is its own estimate of its mean.
         self._variance = held.law.variance(held.counts.astype(np.float64))
@@ -204,7 +210,9 @@ class HeldOut:
 
     def compare(self, name: str, mine: Array, other: Array) -> Comparison:
         """gdn's image and the other, called `name`, both in electrons of the whole frame."""
-        level, n = float(mine.mean()) ** 2, mine.size
+        valid = self.valid
+        level = mean_of(mine, valid) ** 2
+        n = mine.size if valid is None else float(valid.sum(dtype=np.float64))
         sums = sum(self._sums(mine[rows], other[rows], rows) for rows in self._strips)
         difference, square, nats, nats_square, measured, measured_square = (
             float(v) for v in np.asarray(sums)
@@ -224,9 +232,10 @@ class HeldOut:
         )
 
     def _sums(self, mine: Array, other: Array, rows: slice) -> Values:
-        """Sums over some rows: of the difference, its variance / 4, the nats, their variance, and
-        of the unbiased squared error and its square."""
-        share = self._share
+        """Sums over some rows, of what was recorded: of the difference, its variance / 4, the nats,
+        their variance, and of the unbiased squared error and its square."""
+        share, valid = self._share, self.valid
+        w = np.float64(1) if valid is None else valid[rows].astype(np.float64)
         a, b, y = (image.astype(np.float64) for image in (mine, other, self._counts[rows]))
         variance = self._variance[rows] / share**2
         difference = (b**2 - a**2) - 2 * (b - a) * y / share
@@ -234,12 +243,12 @@ class HeldOut:
         squared = (a - y / share) ** 2 - variance  # unbiased for (a - x)^2, for the same reason
         return np.array(
             [
-                difference.sum(),
-                ((b - a) ** 2 * variance).sum(),
-                gain.sum(),
-                (slope**2 * self._variance[rows]).sum(),
-                squared.sum(),
-                (squared**2).sum(),
+                (w * difference).sum(),
+                (w * ((b - a) ** 2 * variance)).sum(),
+                (w * gain).sum(),
+                (w * (slope**2 * self._variance[rows])).sum(),
+                (w * squared).sum(),
+                (w * squared**2).sum(),
             ]
         )
 
@@ -256,8 +265,8 @@ class HeldOut:
 def recover_recorded(frame: Array, result: FrameResult) -> Recorded:
     """The electrons of a `frame` (as recorded), by the noise model of its result."""
     noise = result.noise
-    whole = frame if result.bad is None else filled(frame, result.bad)
-    return Recorded(noise.electrons(whole), noise.law, result.grids)
+    whole = frame if result.bad is None else with_noise(frame, result.bad, noise)
+    return Recorded(noise.electrons(whole), noise.law, result.grids, bad=result.bad)
 
 
 @dataclass(frozen=True)
@@ -297,7 +306,9 @@ def score_held_out(halves: Halves, own: Expected) -> list[Comparison]:
     """
     parts = halves.parts
     held = HeldOut(
-        Binned(parts.second, parts.other_law), 1 - parts.share, own.with_share(parts.share)
+        Binned(parts.second, parts.other_law, parts.valid),
+        1 - parts.share,
+        own.with_share(parts.share),
     )
     return _against(halves.mine, parts.first / np.float32(parts.share), held)
 
@@ -305,7 +316,7 @@ def score_held_out(halves: Halves, own: Expected) -> list[Comparison]:
 def score_on_following(estimate: Estimate, following: Binned, own: Expected) -> list[Comparison]:
     """The same scores on the counts of the next frame, if it shows the same object unmoved: nothing
     is held out."""
-    share = float(following.counts.mean() / estimate.binned.counts.mean())
+    share = following.level / estimate.binned.level
     return _against(estimate.image, estimate.binned.counts, HeldOut(following, share, own))
 
 
@@ -313,7 +324,8 @@ def _against(mine: Array, counts: Array, held: HeldOut) -> list[Comparison]:
     """`mine` against the best blur of `counts`, and against their mean."""
 
     def compare(name: str, width: float) -> Comparison:
-        return replace(held.compare(name, mine, blur_counts(counts, width)), width=width)
+        other = blur_counts(counts, width, held.valid)
+        return replace(held.compare(name, mine, other), width=width)
 
     blurs = [compare("best blur", width) for width in WIDTHS]
     return [min(blurs, key=lambda c: c.difference), compare("constant", np.inf)]

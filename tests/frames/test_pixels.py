@@ -13,6 +13,7 @@ import tifffile
 from scipy.ndimage import gaussian_filter, zoom
 
 from gdn.engines.choose import open_engine
+from gdn.errors import EmptyFrame
 from gdn.evaluation.demo import demo_frames
 from gdn.evaluation.noise_suite import SUITE, Noise, parse_suite
 from gdn.frames import examined
@@ -87,7 +88,7 @@ def test_missing_pixels_are_left_out_and_filled(tmp_path: Path) -> None:
     assert np.abs(image - other)[80:].mean() < 0.02 * other.mean()
 
 
-def test_saturated_pixels_are_found_and_too_many_are_not_masked() -> None:
+def test_saturated_pixels_are_found_and_too_many_are_refused() -> None:
     frame = np.random.default_rng(0).poisson(100, (200, 200)).astype(np.float32)
     frame[50:60, 50:60] = 255
     found = find_defects(np.minimum(frame, 255))
@@ -95,7 +96,8 @@ def test_saturated_pixels_are_found_and_too_many_are_not_masked() -> None:
     assert found.bad.sum() == 100
     frame[:100] = 255
     frame[100:] = 3
-    assert find_defects(frame).bad is None
+    with pytest.raises(EmptyFrame, match="nothing to denoise"):
+        examined.examined(frame)
 
 
 def test_a_clipped_tail_of_counts_is_kept() -> None:

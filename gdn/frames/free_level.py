@@ -1,0 +1,65 @@
+"""The level of a frame with Gaussian noise, which is free: noise that is the same on every level
+says nothing of where the intensities' zero lies.
+
+Most frames have it at the zero of their file, and keep it. A normalised frame (mean 0, deviation
+1), a differential signal or one on a large offset has not: there the generator, which draws
+contrasts around a vacuum of 1, is given an offset and a gain by which the frame has a usual
+contrast. They are chosen from the data, so that an affine map of the data is one of the result.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+Frame = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+CONTRAST = 0.07  # standard deviation over mean of clean frames; the median of the generators'
+LOWEST, HIGHEST = 0.005, 0.4  # of a frame whose zero is believed; images of specimens lie between
+SMALLEST_LEVEL = 0.01  # below this mean the likelihood's floors, in electrons, would be felt
+SMOOTHING = 1.0  # px
+_NOISE_LEFT = 1 / (4 * np.pi * SMOOTHING**2)  # share of white noise's variance after smoothing
+
+
+def signal_variance(
+    frame: Frame, noise_variance: float, good: Mask | None, count: int
+) -> tuple[float, float]:
+    """Variance of what a `frame` (rows, columns) shows beside its noise, and the standard error of
+    that, in squared units: the covariance of smoothed even and odd rows, whose noise is
+    independent. `count` pixels are `good`."""
+    odd, even = frame[1::2], frame[0::2][: len(frame[1::2])]
+    a, b = (gaussian_filter(rows.astype(np.float64), SMOOTHING) for rows in (even, odd))
+    if good is not None:
+        kept = good[1::2] & good[0::2][: len(odd)]
+        a, b = a[kept], b[kept]
+    variance = float(((a - a.mean()) * (b - b.mean())).mean()) if a.size else 0.0
+    # Products of smoothed noise are alike over about 8 pi SMOOTHING^2 pixels of the half frame.
+    independent = max(count / 2 / (8 * np.pi * SMOOTHING**2), 1.0)
+    return variance, noise_variance * _NOISE_LEFT / independent**0.5
+
+
+def zero_is_possible(mean: float, variance: float, error: float) -> bool:
+    """Whether 0 can be the zero of a frame's intensities, by its `mean` and the `variance` of its
+    signal with its standard `error`."""
+    if mean <= 0:
+        return False
+    if max(variance, 0.0) + 2 * error > (HIGHEST * mean) ** 2:
+        return False
+    # A frame of vacuum has no contrast to speak of; one of a specimen on a pedestal has a small
+    # one, and it is not noise.
+    return not bool(variance > 10 * error and variance < (LOWEST * mean) ** 2)
+
+
+def free_level(
+    frame: Frame, noise_variance: float, good: Mask | None, values: Frame
+) -> tuple[float, float] | None:
+    """Offset and gain, in units, for a `frame` (rows, columns) with Gaussian noise whose file's
+    zero is not that of its intensities; None where it can be. `values` are its `good` pixels."""
+    mean = float(values.mean(dtype=np.float64))
+    variance, error = signal_variance(frame, noise_variance, good, values.size)
+    if zero_is_possible(mean, variance, error):
+        return None if mean > SMALLEST_LEVEL else (0.0, mean)
+    gain = max(variance, 2 * error, 1e-30) ** 0.5 / CONTRAST
+    return mean - gain, gain

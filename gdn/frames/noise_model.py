@@ -1,0 +1,95 @@
+"""The model of a frame's noise: y = gain * Poisson(electrons) + N(offset, read_noise^2), and how a
+user names one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdn.errors import InputError
+from gdn.likelihood import NoiseLaw
+
+Frame = NDArray[np.float32]
+Kind = Literal["poisson", "gaussian", "poisson-gaussian"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseModel:
+    """`gain` in units per electron, `offset` in units, `read_noise` the standard deviation in
+    units.
+
+    For `gaussian` the `read_noise` is the whole noise; the gain is 1 and the offset 0 unless the
+    file's zero cannot be the zero of the intensities (`gdn.frames.free_level`): electrons are then
+    units in which the mean is 1. A negative gain is that of counts with inverted contrast; their
+    offset is the value that stands for none. `how` says where the model comes from.
+    """
+
+    kind: Kind
+    gain: float = 1.0
+    offset: float = 0.0
+    read_noise: float = 0.0
+    how: str = "given"
+
+    @property
+    def law(self) -> NoiseLaw:
+        """Variance of a recorded pixel by its mean, in electrons."""
+        return NoiseLaw(0.0 if self.kind == "gaussian" else 1.0, (self.read_noise / self.gain) ** 2)
+
+    def electrons(self, frame: Frame) -> Frame:
+        """`frame` in electrons per pixel."""
+        return np.asarray((frame - self.offset) / self.gain, dtype=np.float32)
+
+    def units(self, electrons: Frame) -> Frame:
+        """Back to the frame's own units."""
+        return np.asarray(electrons * self.gain + self.offset, dtype=np.float32)
+
+    def times(self, factor: float) -> NoiseModel:
+        """The model of the frame multiplied by `factor`."""
+        numbers = {name: getattr(self, name) * factor for name in ("gain", "offset", "read_noise")}
+        if self.kind == "gaussian" and not self.offset and self.gain == 1:
+            numbers["gain"] = factor  # so that electrons keep a usual size
+        return replace(self, **numbers)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of a frame whose units are not those of counts."""
+        if self.gain < 0:
+            return [
+                "the contrast is inverted (the variance falls where the values rise): the frame is "
+                f"denoised as {self.offset:.6g} minus its values, and turned back"
+            ]
+        if self.kind == "gaussian" and self.offset:
+            return [
+                "the frame's zero is not that of the intensities (its mean or contrast says so): "
+                f"{self.offset:.4g} is taken for it, and the result has the frame's own level"
+            ]
+        return []
+
+
+def parse_noise(text: str) -> NoiseModel | None:
+    """`auto` (None), `poisson`, `poisson-gaussian`, `gaussian` or `gaussian:S`. Raises InputError.
+
+    A model without its numbers (read_noise NaN, or kind alone) is completed by `complete_noise`.
+    """
+    kind, _, value = text.partition(":")
+    if text == "auto":
+        return None
+    if kind == "gaussian" and value:
+        try:
+            sigma = float(value)
+        except ValueError:
+            sigma = -1.0
+        if not 0 < sigma < float("inf"):
+            raise InputError(
+                f"noise {text}: the standard deviation after the colon must be a positive number",
+                "noise",
+            )
+        return NoiseModel(kind="gaussian", read_noise=sigma)
+    if not value and kind in ("poisson", "gaussian", "poisson-gaussian"):
+        return NoiseModel(kind=kind, gain=float("nan"))  # type: ignore[arg-type]
+    raise InputError(
+        f"noise {text}: one of auto, poisson, gaussian, gaussian:S, poisson-gaussian", "noise"
+    )
