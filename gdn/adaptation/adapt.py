@@ -15,6 +15,7 @@ from gdn.adaptation.model_folder import network_of, write_adapted
 from gdn.errors import InputError
 from gdn.frames.examined import examined
 from gdn.frames.noise import NoiseModel
+from gdn.frames.pixel_mask import PixelMask
 from gdn.frames.source import FrameFile
 from gdn.models import RestorerModel
 
@@ -25,11 +26,13 @@ GAIN_ALIKE = 0.2  # and of the gains of its detector
 
 @dataclass(frozen=True)
 class Recording:
-    """Files of one pixel size and noise law, which teach one network."""
+    """Files of one pixel size and noise law, which teach one network; where `mask` says that pixels
+    are no counts, nothing is learned."""
 
     files: tuple[FrameFile, ...]
     sampling_angstrom: float
     noise: NoiseModel
+    mask: PixelMask | None = None
 
     def words(self) -> str:
         """As the line says it that is printed first."""
@@ -40,13 +43,16 @@ class Recording:
 
 
 def recordings_of(
-    files: Sequence[tuple[FrameFile, float]], noise: NoiseModel | None
+    files: Sequence[tuple[FrameFile, float]],
+    noise: NoiseModel | None,
+    mask: PixelMask | None = None,
 ) -> list[Recording]:
     """Group files with their pixel sizes in Å: each stack is a recording, single frames of the
-    same pixel size and noise are one. A file of which no frame can be used is in none."""
+    same pixel size and noise are one. A file of which no frame can be used is in none. Pixels of
+    the `mask` are no counts."""
     found: list[Recording] = []
     for file, sampling in files:
-        model = _noise_of(file, noise)
+        model = _noise_of(file, noise, mask)
         if model is None:
             continue
         for index, there in enumerate(found):
@@ -54,14 +60,17 @@ def recordings_of(
                 found[index] = replace(there, files=(*there.files, file))
                 break
         else:
-            found.append(Recording((file,), sampling, model))
+            found.append(Recording((file,), sampling, model, mask))
     return found
 
 
-def _noise_of(file: FrameFile, noise: NoiseModel | None) -> NoiseModel | None:
+def _noise_of(
+    file: FrameFile, noise: NoiseModel | None, mask: PixelMask | None
+) -> NoiseModel | None:
     for index in range(file.count):
         try:
-            return examined(file.read(index), noise)[2]
+            frame = file.read(index)
+            return examined(frame if mask is None else mask.applied(frame), noise)[2]
         except ValueError:
             continue
     return None
@@ -115,6 +124,8 @@ def _lessons(
         file, index = places[number]
         try:
             frame = file.read(index)
+            if recording.mask is not None:
+                frame = recording.mask.applied(frame)
             lessons.append(lesson_of(frame, recording.sampling_angstrom, target, noise, seed))
         except ValueError:
             continue  # its denoising says what is wrong with it

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be 
     from gdn.frames.source import FrameFile
     from gdn.models import RestorerModel
     from gdn.pipeline.denoise_file import FileSettings
+    from gdn.pipeline.options import Options
 
 SECONDS = 60.0
 
@@ -149,7 +150,7 @@ def _teller(update: Callable[..., None]) -> Callable[[float, float], None]:
 def adapted_groups(
     planned: list[Planned],
     reading: FileSettings,
-    noise: NoiseModel | None,
+    options: Options,
     learning: tuple[float, int | None, int, int | None],
 ) -> Iterator[list[tuple[list[Planned], RestorerModel | None]]]:
     """The files of each recording with the restorer tuned to it, those from which nothing can be
@@ -158,7 +159,9 @@ def adapted_groups(
     from gdn.adaptation.adapt import recordings_of
 
     settings = _settings(*learning)
-    recordings = recordings_of(list(_opened([one.path for one in planned], reading)), noise)
+    noise = options.noise_model
+    opened = list(_opened([one.path for one in planned], reading))
+    recordings = recordings_of(opened, noise, options.mask)
     with TemporaryDirectory(prefix="gdn-adapted-") as folder:
         groups: list[tuple[list[Planned], RestorerModel | None]] = []
         taught: set[Path] = set()

@@ -397,7 +397,7 @@ def denoise(
             _process(found, None, cluster, run, ledger, tally)
         elif adapt:
             learning = adapt_seconds, adapt_steps, seed, threads
-            with adapted_groups(planned, reading, options.noise_model, learning) as groups:
+            with adapted_groups(planned, reading, options, learning) as groups:
                 for files_of_group, tuned in groups:
                     its = replace(run, models=[*models, tuned]) if tuned is not None else run
                     _process(iter(files_of_group), files_of_group, cluster, its, ledger, tally)

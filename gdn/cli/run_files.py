@@ -5,7 +5,7 @@ new one is called NAME-2, NAME-3 and so on."""
 from __future__ import annotations
 
 import csv
-import json
+import hashlib
 import platform
 import re
 import shlex
@@ -54,6 +54,8 @@ class RunFiles:
 
         self._settings, self._replacing = settings, replacing
         self._inputs = {str(path.resolve()) for path in inputs}
+        # A page is for showing around: it holds no paths.
+        self._marks = {hashlib.sha256(name.encode()).hexdigest()[:16] for name in self._inputs}
         self.settings = free_name(folder / NAME, self._same_settings)
         self.summary = free_name(folder / SUMMARY, self._own_summary)
         self.report = free_name(folder / REPORT, self._own_report) if report else None
@@ -88,7 +90,7 @@ class RunFiles:
         if self.report is None or not ledger.frames:
             return
         title = f"gdn: {ledger.frames} frames"
-        page = html.ReportedRun(title, _facts(run, skipped), sorted(self._inputs))
+        page = html.ReportedRun(title, _facts(run, skipped), sorted(self._marks))
         html.write_report(self.report, page, ledger)
         print(f"gdn: report: {self.report}", file=sys.stderr)
 
@@ -123,8 +125,8 @@ class RunFiles:
             text = path.read_text(encoding="utf-8")
         except (OSError, ValueError):
             return False
-        found = re.search(INPUTS.format(r"(\[.*?\])"), text)
-        return self._replacing and found is not None and self._covers(set(json.loads(found[1])))
+        marks = re.search(INPUTS.format("([0-9a-f ]*)"), text)
+        return self._replacing and marks is not None and set(marks[1].split()) <= self._marks
 
     def _covers(self, files: set[str]) -> bool:
         """Whether they are all inputs of this run, or in the folder that it watches."""

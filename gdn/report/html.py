@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from html import escape
@@ -34,12 +33,12 @@ the error is one standard error. Columns: present, cannot tell or absent by the 
 stated false-discovery rate. None of this replaces a second recording of the same object.</p>"""
 
 
-INPUTS = '<script type="application/json" id="gdn-inputs">{}</script>'
+INPUTS = '<meta name="gdn-inputs" content="{}">'
 
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """What the page says of the whole run: lines of (name, value), all of it as text; and the paths
+    """What the page says of the whole run: lines of (name, value), all of it as text; and marks
     of its inputs, by which the next run knows whose page this is."""
 
     title: str
@@ -60,7 +59,7 @@ def page(run: ReportedRun, ledger: Ledger) -> str:
     frames = "".join(_section(number, e) for number, e in enumerate(ledger.entries) if e.pictures)
     hidden = sum(not e.pictures for e in ledger.entries)
     note = f"<p>{hidden} further frames are in the table only.</p>" if hidden else ""
-    inputs = INPUTS.format(json.dumps(run.inputs).replace("<", "\\u003c"))
+    inputs = INPUTS.format(" ".join(run.inputs))
     return (
         '<!DOCTYPE html><html lang="en"><head><meta '
         f'charset="utf-8"><title>{escape(run.title)}</title><style>{STYLE}</style>'
