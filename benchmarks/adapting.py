@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import far
-import numpy as np
+from learning_tables import adapting_table
 
 from gdn import Denoiser
 from gdn.adaptation.adapt import adapt, recordings_of
@@ -69,20 +69,6 @@ def measure(path: Path, seconds: list[float], noise: str, options: Options) -> d
     return row
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: a line for each frame, and the mean."""
-    budgets = [name for name in rows[0] if name.endswith(" s")]
-    head = "| frame | noise | gdn | " + " | ".join(f"{b} | share" for b in budgets) + " |"
-    lines = [head, "|---|---|--:|" + "--:|--:|" * len(budgets)]
-    for row in rows:
-        cells = [f"{row[b]['db']:.2f} | {row[b]['share']:.0%}" for b in budgets]
-        start = f"| {row['name']} | {row['noise']} | {row['alone']:.2f} | "
-        lines.append(start + " | ".join(cells) + " |")
-    means = [f"{np.mean([r[b]['db'] for r in rows]):.2f} | " for b in budgets]
-    alone = np.mean([r["alone"] for r in rows])
-    return "\n".join([*lines, f"| mean | | {alone:.2f} | " + " | ".join(means) + " |"])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -109,7 +95,7 @@ def main() -> None:
         rows = [*same, row]
         if given.rows:
             given.rows.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    print(table(rows))
+    print(adapting_table(rows))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import far
 import numpy as np
 import torch
 from generators import decibels, nearest, open_networks, starts, to_network
+from learning_tables import curve_table
 from near import crystal_spectra, cut
 from numpy.typing import NDArray
 
@@ -194,27 +195,6 @@ def _denoised(noisy: NDArray[np.float32], frame: ValidationFrame, engine: Any, b
     return denoise_frame(noisy, frame.sampling_angstrom, Searcher(engine=engine, bank=bank)).image
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: for each measure and class one line, a column for each point of the curve."""
-    lines = ["| | class | n | " + " | ".join(_title(r) for r in rows) + " |"]
-    lines.append("|---|---|--:|" + "--:|" * len(rows))
-    for measured, groups in rows[0]["db"].items():
-        for group in sorted(groups):
-            cells = [
-                f"{np.mean(r['db'][measured][group]):.2f}"
-                if group in r["db"].get(measured, {})
-                else "-"
-                for r in rows
-            ]
-            head = f"| {measured} | {group} | {len(groups[group])} | "
-            lines.append(head + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _title(row: dict[str, Any]) -> str:
-    return f"{row['name']}, {row['patches'] or 0:,}"
-
-
 def pairs(values: list[str]) -> dict[str, str]:
     """SOURCE=TEXT words as a table."""
     return dict(value.rsplit("=", 1) for value in values)
@@ -247,7 +227,7 @@ def main() -> None:
         kept = [r for r in kept if r["name"] != row["name"]] + [row]
         if options.rows:
             options.rows.write_text("".join(json.dumps(r) + "\n" for r in kept))
-    print(table(kept))
+    print(curve_table(kept))
 
 
 if __name__ == "__main__":

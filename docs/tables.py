@@ -19,6 +19,7 @@ RESULTS = HERE / "results"
 sys.path.insert(0, str(HERE.parent / "benchmarks"))
 
 import generator_table  # noqa: E402 - benchmarks are no package
+import learning_tables  # noqa: E402
 import numpy as np  # noqa: E402
 import rivals_tables  # noqa: E402
 import suite  # noqa: E402
@@ -163,6 +164,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "contrast-spread": class_spread,
     "original": original,
     "far-short": far_short,
+    "learning-curve": lambda: learning_tables.curve_table(rows("learning_curve")),
+    "adapting": lambda: learning_tables.adapting_table(rows("adapting")),
     "far-halves": lambda: far("halves"),
     "far-leads": lambda: far("leads"),
     "far-classes": lambda: far("classes"),

@@ -70,6 +70,7 @@ class Tally:
     refused: int = 0
     failures: list[str] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    _failed: dict[Path, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> int:
@@ -81,12 +82,22 @@ class Tally:
         self.files += files
         self.refused += files
 
-    def add(self, outcome: Outcome, as_json: bool) -> None:
+    def withdraw(self, path: Path) -> None:
+        """Forget what became of a file that is denoised again: it has changed."""
+        self.files -= 1
+        self.rows = [row for row in self.rows if row["input"] != str(path)]
+        failure = self._failed.pop(path, None)
+        if failure is not None:
+            self.failures.remove(failure)
+
+    def add(self, outcome: Outcome, as_json: bool, path: Path | None = None) -> None:
         """Count a file, keep its rows and print those of its frames that were denoised now."""
         self.files += 1
         self.skipped += outcome.skipped
         if outcome.failure is not None:
             self.failures.append(outcome.failure)
+            if path is not None:
+                self._failed[path] = outcome.failure
         self.rows += outcome.rows
         for row in () if outcome.skipped else outcome.rows:
             print(json.dumps(row) if as_json else _line(row), flush=True)
@@ -121,17 +132,11 @@ def process(files: Iterator[Planned], total: int | None, run: BatchRun, tally: T
             this = replace(run, overwrite=True, resume=False) if again else run
             count = f"{tally.files + 1}" + ("" if total is None else f"/{total}")
             update(tally.files, text=f"{path.name} ({count})")
+            if again:
+                tally.withdraw(path)
+            say = partial(_say, update, tally.files, f"{path.name} ({count})")
             try:
-                tally.add(
-                    attempt(
-                        path,
-                        outputs,
-                        this,
-                        denoiser,
-                        partial(_say, update, tally.files, f"{path.name} ({count})"),
-                    ),
-                    run.as_json,
-                )
+                tally.add(attempt(path, outputs, this, denoiser, say), run.as_json, path)
             except KeyboardInterrupt:
                 rest = "" if total is None else f" of {total}"
                 print(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gdn.batch.inputs import Planned, gather, plan, watch
+from gdn.batch.run import Outcome, Tally
 from gdn.batch.terminal import UsageFault
 from gdn.pipeline.output_files import OutputStyle
 
@@ -79,3 +80,15 @@ def test_a_watched_file_that_changes_is_taken_again(tmp_path: Path) -> None:
         ("store.zarr", False),
         ("store.zarr", True),
     ]
+
+
+def test_a_file_that_is_denoised_again_counts_once(capsys: pytest.CaptureFixture[str]) -> None:
+    tally, path = Tally(), Path("m.tif")
+    row = {"input": "m.tif", "frame": 0}
+    tally.add(Outcome(failure="m.tif: cut off"), True, path)
+    assert (tally.files, tally.failed) == (1, 1)
+    for _ in range(2):
+        tally.withdraw(path)
+        tally.add(Outcome([row]), True, path)
+        assert (tally.files, tally.failed, tally.rows) == (1, 0, [row])
+    assert capsys.readouterr().out.count("m.tif") == 2

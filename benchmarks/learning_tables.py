@@ -1,0 +1,42 @@
+"""The tables of learning_curve.py and adapting.py from their rows; needs no torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def curve_table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: for each measure and class one line, a column for each point of the curve."""
+    lines = ["| | class | n | " + " | ".join(_title(r) for r in rows) + " |"]
+    lines.append("|---|---|--:|" + "--:|" * len(rows))
+    for measured, groups in rows[0]["db"].items():
+        for group in sorted(groups):
+            cells = [
+                f"{np.mean(r['db'][measured][group]):.2f}"
+                if group in r["db"].get(measured, {})
+                else "-"
+                for r in rows
+            ]
+            head = f"| {measured} | {group} | {len(groups[group])} | "
+            lines.append(head + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _title(row: dict[str, Any]) -> str:
+    return f"{row['name']}, {row['patches'] or 0:,}"
+
+
+def adapting_table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a line for each frame, and the mean."""
+    budgets = [name for name in rows[0] if name.endswith(" s")]
+    head = "| frame | noise | gdn | " + " | ".join(f"{b} | share" for b in budgets) + " |"
+    lines = [head, "|---|---|--:|" + "--:|--:|" * len(budgets)]
+    for row in rows:
+        cells = [f"{row[b]['db']:.2f} | {row[b]['share']:.0%}" for b in budgets]
+        start = f"| {row['name']} | {row['noise']} | {row['alone']:.2f} | "
+        lines.append(start + " | ".join(cells) + " |")
+    means = [f"{np.mean([r[b]['db'] for r in rows]):.2f} | " for b in budgets]
+    alone = np.mean([r["alone"] for r in rows])
+    return "\n".join([*lines, f"| mean | | {alone:.2f} | " + " | ".join(means) + " |"])
