@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gdn.frames.axes import (
     Axis,
@@ -17,6 +19,7 @@ from gdn.frames.axes import (
     plain_axes,
 )
 from gdn.frames.choosing import Arrays
+from gdn.frames.cut_off import mrc_frames_within, npy_frames_within
 from gdn.frames.source import (
     FrameCalibration,
     FrameError,
@@ -37,6 +40,8 @@ def read_mrc(path: Path, dataset: str | None = None) -> FrameFile:
     import mrcfile
 
     packed = path.suffix.lower() in (".gz", ".bz2")
+    if not packed and (found := mrc_frames_within(path)):
+        return _cut_mrc(path, *found)
     with (mrcfile.open if packed else mrcfile.mmap)(path, mode="r") as file:
         data, voxel = file.data, file.voxel_size
         if data is None:
@@ -59,6 +64,25 @@ def read_mrc(path: Path, dataset: str | None = None) -> FrameFile:
     )
     image = (data.ndim - 2, data.ndim - 1)
     return rescaled(of_planes(path, data, image, calibration, "mrc"), values_in(" ".join(labels)))
+
+
+def _cut_mrc(path: Path, data: NDArray[Any], words: str) -> FrameFile:
+    """The frames that are there of an MRC file that is cut off."""
+    import mrcfile
+
+    with mrcfile.open(path, mode="r", header_only=True) as file:
+        header, voxel = file.header, file.voxel_size
+        if int(header.mode) == 0 and _unsigned(header):
+            data = data.view(np.uint8)
+        labels = [label.decode("latin-1") for label in header.label]
+        sampling, trouble = pixel_size([(float(voxel.x), "Å"), (float(voxel.y), "Å")])
+    calibration = FrameCalibration(
+        sampling_angstrom=sampling, axes=leading_axes(3), shape=tuple(data.shape), trouble=trouble
+    )
+    frames = rescaled(
+        of_planes(path, data, (1, 2), calibration, "mrc"), values_in(" ".join(labels))
+    )
+    return replace(frames, cut_off=words)
 
 
 def _unsigned(header: Any) -> bool:
@@ -86,6 +110,8 @@ def read_png(path: Path, dataset: str | None = None) -> FrameFile:
 
 def read_npy(path: Path, dataset: str | None = None) -> FrameFile:
     """A NumPy array, mapped; pickled objects are refused."""
+    if found := npy_frames_within(path):
+        return replace(_undescribed(path, found[0]), cut_off=found[1])
     data = np.load(path, mmap_mode="r", allow_pickle=False)
     return _undescribed(path, data)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import tifffile
 
 from gdn.frames.source import FrameError, FrameFile
 from gdn.pipeline.denoise_file import FileSettings
+from tests.helpers.frames import write_mrc
 
 STACK = (np.arange(10 * 48 * 64) * 7919 % 997).astype(np.uint16).reshape(10, 48, 64)
 
@@ -36,16 +38,24 @@ def big_endian(path: Path) -> None:
     tifffile.imwrite(path, STACK, imagej=True, byteorder=">", metadata={"axes": "TYX"})
 
 
+def npy(path: Path) -> None:
+    np.save(path, STACK)
+
+
+def mrc(path: Path) -> None:
+    write_mrc(path, STACK, 0.1)
+
+
 def half(path: Path) -> FrameFile:
     content = path.read_bytes()
     path.write_bytes(content[: int(0.55 * len(content))])
     return FileSettings(partial=True).read(path)
 
 
-@pytest.mark.parametrize("write", [imagej, pages, shaped, big_endian])
-def test_half_a_movie_fails_or_is_said(tmp_path: Path, write: object) -> None:
-    path = tmp_path / "m.tif"
-    write(path)  # type: ignore[operator]
+@pytest.mark.parametrize("write", [imagej, pages, shaped, big_endian, npy, mrc])
+def test_half_a_movie_fails_or_is_said(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    path = tmp_path / f"m.{write.__name__ if write in (npy, mrc) else 'tif'}"
+    write(path)
     whole = FileSettings().read(path)
     assert (whole.count, whole.cut_off) == (10, "")
     there = half(path)
