@@ -19,7 +19,9 @@ from gdn.likelihood import Array
 from gdn.models import SLOTS
 
 JUDGED = 4  # frames at most by which it is told whether learning gains
-PATIENCE = 6  # looks at them without a gain, after which it ends
+# Looks at them without a gain, after which it ends, unless the last gain is younger than half of
+# the steps: the kept counts are few, and what they say of each look is noisy.
+PATIENCE = 10
 GAIN = 0.5  # nats: less is no gain
 
 
@@ -77,7 +79,7 @@ def learn(
     with torch_threads(settings.threads):
         start = images(network, chosen)
         try:
-            while without < PATIENCE and not _over(best.steps, begun, settings):
+            while not _idle(best, without) and not _over(best.steps, begun, settings):
                 _step(network, optimiser, lessons, settings, best.steps, rng)
                 best.steps += 1
                 _average(average, network, min(settings.average, best.steps / (best.steps + 9)))
@@ -101,6 +103,11 @@ def has_bfloat16() -> bool:
     elsewhere they would be emulated, slowly."""
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in probes)
+
+
+def _idle(learned: Learned, without: int) -> bool:
+    """Whether it has long gained nothing."""
+    return without >= PATIENCE and learned.steps >= 2 * learned.best
 
 
 def _over(steps: int, begun: float, settings: LearningSettings) -> bool:
