@@ -33,7 +33,7 @@ def test_a_client_that_closes_between_two_looks_is_a_lost_scheduler() -> None:
         processes=False,
         n_workers=1,
         threads_per_worker=1,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         set_as_default=False,
     ) as client:
 
