@@ -14,12 +14,12 @@ from gdn.batch.inputs import Named, Planned, gather, plan
 from gdn.batch.inputs import watch as watch_folder
 from gdn.batch.run import BatchRun, Tally, process, refusals
 from gdn.batch.terminal import UsageFault, usage_fault
+from gdn.cli import denoise_options as option
 from gdn.cli.adapting import SECONDS, adapted_groups
 from gdn.cli.common import need, writable_folder
-from gdn.cli.config import load, text_of, typed_or_loaded
-from gdn.cli.help import INPUT, MACHINE, OUTPUT, SEARCH, TRUST, Grouped
+from gdn.cli.config import text_of
+from gdn.cli.help import Grouped
 from gdn.cli.run_files import RunFiles
-from gdn.engines.table import ENGINE_HELP
 from gdn.models import AUTO
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
@@ -33,265 +33,50 @@ def register(app: typer.Typer) -> None:
 
 def denoise(
     context: typer.Context,
-    files: list[str] | None = typer.Argument(
-        None,
-        metavar="FILES",
-        callback=typed_or_loaded,
-        help="Files of frames, or folders of such files. Wildcards are expanded; - reads "
-        "names from standard input.",
-        rich_help_panel=INPUT,
-    ),
-    sampling: float | None = typer.Option(
-        None,
-        metavar="Å/px",
-        help="Pixel size: needed where the file has none, used instead where it has one.",
-        rich_help_panel=INPUT,
-    ),
-    dataset: str | None = typer.Option(
-        None,
-        metavar="NAME",
-        help="Name of the image to read, where a file holds several; in a TIFF, the "
-        "number of the series.",
-        rich_help_panel=INPUT,
-    ),
-    channel: int | None = typer.Option(
-        None,
-        min=0,
-        metavar="N",
-        help="Channel to denoise, from 0, where a file has several (TIFF, OME, Zarr, HDF5).",
-        rich_help_panel=INPUT,
-    ),
-    summed: bool = typer.Option(
-        False,
-        "--sum",
-        help="Denoise the sum of a movie's frames instead of each frame.",
-        rich_help_panel=INPUT,
-    ),
-    recursive: bool = typer.Option(
-        False,
-        "--recursive",
-        help="Look for files in the subfolders of a folder too; results go into subfolders of the "
-        "same names.",
-        rich_help_panel=INPUT,
-    ),
-    null: bool = typer.Option(
-        False,
-        "-0",
-        "--null",
-        help="Names on standard input end with a zero byte, as 'find -print0' writes them.",
-        rich_help_panel=INPUT,
-    ),
-    partial: bool = typer.Option(
-        False,
-        "--partial",
-        help="Take the frames that are there of a file that is cut off; without it such a file "
-        "fails.",
-        rich_help_panel=INPUT,
-    ),
-    mask: Path | None = typer.Option(
-        None,
-        metavar="FILE",
-        help="Image of the frames' shape, not zero where a pixel is no count (beam stop, "
-        "dead part of the detector): left out of every frame.",
-        rich_help_panel=INPUT,
-    ),
-    watch: Path | None = typer.Option(
-        None,
-        metavar="DIR",
-        help="Denoise the files that are written into a folder, each once it is complete, "
-        "until Ctrl-C.",
-        rich_help_panel=INPUT,
-    ),
-    idle: float | None = typer.Option(
-        None,
-        "--watch-idle",
-        min=0,
-        metavar="SECONDS",
-        help="End --watch when no new file has come for so long.",
-        rich_help_panel=INPUT,
-    ),
-    output: Path | None = typer.Option(
-        None,
-        "-o",
-        "--output",
-        metavar="DIR",
-        help="Folder for results [default: beside each input].",
-        rich_help_panel=OUTPUT,
-    ),
-    kind: str = typer.Option(
-        "tif",
-        "--format",
-        help="File format of the results: tif, mrc, zarr, or same (as the input).",
-        rich_help_panel=OUTPUT,
-    ),
-    dtype: str = typer.Option(
-        "float32",
-        help="Number type of the results: float32, float16, or uint16 or uint8 with a scale; "
-        "refused where it is too coarse for the spread.",
-        rich_help_panel=OUTPUT,
-    ),
-    fill: str = typer.Option(
-        "model",
-        help="What the results hold where pixels were left out: model (as the search fills "
-        "them in), or nan.",
-        rich_help_panel=OUTPUT,
-    ),
-    report: bool = typer.Option(
-        False,
-        "--report",
-        help="Write report.html, one file for the run, into the output folder.",
-        rich_help_panel=OUTPUT,
-    ),
-    as_json: bool = typer.Option(
-        False,
-        "--json",
-        help="Print one JSON object per frame on standard output, and nothing else.",
-        rich_help_panel=OUTPUT,
-    ),
-    overwrite: bool = typer.Option(
-        False,
-        "--overwrite",
-        help="Replace existing results; without it they are kept.",
-        rich_help_panel=OUTPUT,
-    ),
-    resume: bool = typer.Option(
-        False,
-        help="Skip files that have complete results of the same settings.",
-        rich_help_panel=OUTPUT,
-    ),
-    restarts: int = typer.Option(
-        256,
-        min=1,
-        max=1_000_000,
-        help="Random starting points of the search, compared with every part of the frame.",
-        rich_help_panel=SEARCH,
-    ),
-    model: str = typer.Option(
-        AUTO,
-        metavar="NAME|DIR",
-        help="Shipped model or model folder, or several with commas between. auto: the "
-        "shipped generator that explains the frame "
-        "best, mixed with filters and the shipped restorer as far as they help on "
-        "electrons held out.",
-        rich_help_panel=SEARCH,
-    ),
-    noise: str = typer.Option(
-        "auto",
-        help="auto, poisson, gaussian, gaussian:S or poisson-gaussian; S is the standard "
-        "deviation in the file's units.",
-        rich_help_panel=SEARCH,
-    ),
-    estimate: str = typer.Option(
-        "mean",
-        help="mean: the average over what the search finds, the better image. map: the "
-        "single best find, refined longer.",
-        rich_help_panel=SEARCH,
-    ),
-    adapt: bool = typer.Option(
-        False,
-        "--adapt",
-        help="First learn from the frames themselves: a network tuned on them joins the "
-        "candidates. Files of one pixel size and noise are one recording, each stack is one.",
-        rich_help_panel=SEARCH,
-    ),
-    adapt_seconds: float = typer.Option(
-        SECONDS, min=1, help="Learn from a recording for so long.", rich_help_panel=SEARCH
-    ),
-    adapt_steps: int | None = typer.Option(
-        None, min=1, help="Learn exactly so many steps instead.", rich_help_panel=SEARCH
-    ),
-    adapted: Path | None = typer.Option(
-        None,
-        metavar="DIR",
-        help="Use what 'gdn adapt' left, in place of --adapt; needs no torch.",
-        rich_help_panel=SEARCH,
-    ),
-    seed: int = typer.Option(0, min=0, help="Seed of the restarts.", rich_help_panel=SEARCH),
-    residual: bool = typer.Option(
-        True,
-        help="Add what the counts clearly show and the generator cannot draw.",
-        rich_help_panel=SEARCH,
-    ),
-    laplace: str = typer.Option(
-        "none",
-        help="Add the Laplace variance to the spread before calibration: none, sampled or "
-        "exact (slow).",
-        rich_help_panel=SEARCH,
-    ),
-    method: str = typer.Option(
-        "gdn",
-        help="gdn, or original: the search of the study that gdn began with, to compare "
-        "with (hours a frame).",
-        rich_help_panel=SEARCH,
-    ),
-    original_steps: str = typer.Option(
-        "10,1500,10000",
-        help="For --method original: restarts, steps of each, steps of the best.",
-        rich_help_panel=SEARCH,
-    ),
-    score: bool = typer.Option(
-        True,
-        help="Score the result against a blur and a flat image on counts held out; takes "
-        "half as long again.",
-        rich_help_panel=TRUST,
-    ),
-    atoms: bool = typer.Option(
-        False,
-        "--atoms",
-        help="Find atom columns and test each: NAME_atoms.csv and a picture.",
-        rich_help_panel=TRUST,
-    ),
-    fdr: float = typer.Option(
-        0.05,
-        min=0.001,
-        max=0.5,
-        help="False-discovery rate of the columns called present.",
-        rich_help_panel=TRUST,
-    ),
-    intervals: str = typer.Option(
-        "",
-        metavar="LEVELS",
-        help="Also write the half-widths of these intervals, in per cent: any of 50,68,90,99.",
-        rich_help_panel=TRUST,
-    ),
-    strict: bool = typer.Option(
-        False,
-        "--strict",
-        help="Exit code 1 if the generator cannot explain a frame (p < 0.01).",
-        rich_help_panel=TRUST,
-    ),
-    engine: str = typer.Option("auto", help=ENGINE_HELP, rich_help_panel=MACHINE),
-    device: str = typer.Option(
-        "auto",
-        help="auto, cpu, cuda or tensorrt. One that you ask for is used, or it is an error.",
-        rich_help_panel=MACHINE,
-    ),
-    require_gpu: bool = typer.Option(
-        False, "--require-gpu", help="Fail rather than run on the CPU.", rich_help_panel=MACHINE
-    ),
-    threads: int | None = typer.Option(
-        None, min=1, help="CPU threads [default: all cores].", rich_help_panel=MACHINE
-    ),
-    cluster: str | None = typer.Option(
-        None,
-        metavar="ADDRESS|local:N",
-        help="Share the files out among Dask workers (docs/scaling.md).",
-        rich_help_panel=MACHINE,
-    ),
-    no_cache: bool = typer.Option(
-        False,
-        "--no-cache",
-        help="Do not keep the bank of restarts on disk, nor use one kept there.",
-        rich_help_panel=MACHINE,
-    ),
-    config: Path | None = typer.Option(
-        None,
-        metavar="FILE",
-        is_eager=True,
-        callback=load,
-        help="Read settings from a TOML file, such as the gdn-run.toml that every run writes.",
-        rich_help_panel=MACHINE,
-    ),
+    files: option.Files = None,
+    sampling: option.Sampling = None,
+    dataset: option.Dataset = None,
+    channel: option.Channel = None,
+    summed: option.Summed = False,
+    recursive: option.Recursive = False,
+    null: option.Null = False,
+    partial: option.Partial = False,
+    mask: option.Mask = None,
+    watch: option.Watch = None,
+    idle: option.Idle = None,
+    output: option.Output = None,
+    kind: option.Kind = "tif",
+    dtype: option.Dtype = "float32",
+    fill: option.Fill = "model",
+    report: option.Report = False,
+    as_json: option.AsJson = False,
+    overwrite: option.Overwrite = False,
+    resume: option.Resume = False,
+    restarts: option.Restarts = 256,
+    model: option.Model = AUTO,
+    noise: option.Noise = "auto",
+    estimate: option.Estimate = "mean",
+    adapt: option.Adapt = False,
+    adapt_seconds: option.AdaptSeconds = SECONDS,
+    adapt_steps: option.AdaptSteps = None,
+    adapted: option.Adapted = None,
+    seed: option.Seed = 0,
+    residual: option.Residual = True,
+    laplace: option.Laplace = "none",
+    method: option.Method = "gdn",
+    original_steps: option.OriginalSteps = "10,1500,10000",
+    score: option.Score = True,
+    atoms: option.Atoms = False,
+    fdr: option.Fdr = 0.05,
+    intervals: option.Intervals = "",
+    strict: option.Strict = False,
+    engine: option.Engine = "auto",
+    device: option.Device = "auto",
+    require_gpu: option.RequireGpu = False,
+    threads: option.Threads = None,
+    cluster: option.Cluster = None,
+    no_cache: option.NoCache = False,
+    config: option.Config = None,
 ) -> int:
     """Denoise frames: writes NAME_denoised.tif, NAME_spread.tif and NAME_gdn.json for NAME.tif.
 
