@@ -33,7 +33,7 @@ CASES: dict[str, tuple[tuple[int, ...], int, float, list[str]]] = {  # shape, fi
     "stack": ((2000, 128, 128), 1, 0.2, ["--no-score"]),
     "stack-stub": ((2000, 1024, 1024), 1, 0.06, ["--no-score", "--dtype", "float16"]),
     "batch": ((64, 64), 1000, 0.4, ["--no-score"]),
-    "batch-stub": ((64, 64), 2000, 0.4, ["--no-score", "--model", "pt-ceo2-64"]),
+    "batch-restore": ((64, 64), 2000, 0.4, ["--no-score", "--model", "restore"]),
 }
 
 
