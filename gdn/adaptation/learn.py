@@ -3,6 +3,7 @@ gain."""
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gdn.adaptation.lessons import Lesson, held_out_nats
+from gdn.engines.restorer import turned
 from gdn.generator.restorer_network import Restorer
 from gdn.generator.torch_globals import torch_threads
 from gdn.likelihood import Array
@@ -72,8 +74,8 @@ def learn(
     with the best so far."""
     rng = np.random.default_rng([settings.seed, 0xADA])
     chosen = [lessons[int(i)] for i in np.linspace(0, len(lessons) - 1, min(JUDGED, len(lessons)))]
-    best = Learned({name: value.clone() for name, value in network.state_dict().items()})
-    average = {name: value.clone() for name, value in network.state_dict().items()}
+    average = copy.deepcopy(network)
+    best = Learned(_weights(average))
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.rate, betas=(0.9, 0.99))
     begun, without = time.monotonic(), 0
     with torch_threads(settings.threads):
@@ -84,14 +86,14 @@ def learn(
                 best.steps += 1
                 _average(average, network, min(settings.average, best.steps / (best.steps + 9)))
                 if best.steps % settings.look_every == 0:
-                    nats = held_out_nats(chosen, _of(network, average, chosen), start)
+                    nats = held_out_nats(chosen, images(average, chosen), start)
                     spent = time.monotonic() - begun
                     gained = nats > max((n for *_, n in best.curve), default=0.0) + GAIN
                     best.curve.append((best.steps, spent, nats))
                     without = 0 if gained else without + 1
                     if gained:
                         best.best = best.steps
-                        best.weights = {name: value.clone() for name, value in average.items()}
+                        best.weights = _weights(average)
                     progress(_done(best.steps, spent, settings), max(nats, 0.0))
         except KeyboardInterrupt:  # the best so far is a result
             pass
@@ -170,15 +172,20 @@ def _window(
     beyond = [(0, max(side - n, 0)) for n in first.shape]
     pieces = []
     for array in (first, rest, valid):
-        turned = np.rot90(np.pad(array, beyond, mode="symmetric"), turn % 4)
-        pieces.append(np.ascontiguousarray(turned[:, ::-1] if turn >= 4 else turned, np.float32))
+        whole = turned(np.pad(array, beyond, mode="symmetric"), turn)
+        pieces.append(np.ascontiguousarray(whole, np.float32))
     return pieces[0], pieces[1], share, pieces[2]
 
 
 @torch.no_grad()
-def _average(average: dict[str, Tensor], network: Restorer, keep: float) -> None:
-    for name, value in network.state_dict().items():
-        average[name].lerp_(value, 1 - keep)
+def _average(average: Restorer, network: Restorer, keep: float) -> None:
+    for mean, value in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(value, 1 - keep)
+
+
+def _weights(network: Restorer) -> dict[str, Tensor]:
+    """A copy of its weights."""
+    return {name: value.clone() for name, value in network.state_dict().items()}
 
 
 @torch.no_grad()
@@ -195,13 +202,4 @@ def images(network: Restorer, lessons: Sequence[Lesson]) -> list[Array]:
             frames[i, 0, 0] = torch.from_numpy(np.pad(array, beyond, mode="symmetric"))
         image = network(frames[0] * frames[1], frames[1])[0, 0, :rows, :columns].numpy()
         found.append(np.asarray(image / lesson.share, dtype=np.float32))
-    return found
-
-
-def _of(network: Restorer, weights: dict[str, Tensor], lessons: Sequence[Lesson]) -> list[Array]:
-    """Images by other weights."""
-    own = {name: value.clone() for name, value in network.state_dict().items()}
-    network.load_state_dict(weights)
-    found = images(network, lessons)
-    network.load_state_dict(own)
     return found

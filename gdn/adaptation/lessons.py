@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gdn.frames.examined import examined
 from gdn.frames.noise import NoiseModel
 from gdn.likelihood import Array, NoiseLaw
-from gdn.search.restored import bin_by, binning
+from gdn.search.restored import bin_by, bin_mask, binning
 from gdn.search.thinning import split, thin
 
 KEPT = 0.15  # of the three quarters, for telling when to stop
@@ -62,10 +62,7 @@ def lesson_of(
     counts, law = bin_by(parts.first, factor), parts.law.of_sum(factor**2)
     rng = np.random.default_rng([seed, 0xAD])
     learned = thin(counts, law, 1 - KEPT, rng)
-    valid = None
-    if defects.bad is not None:
-        good = bin_by((~defects.bad).astype(np.float32), factor)
-        valid = (good > factor**2 / 2).astype(np.float32)
+    bad = defects.bad
     return Lesson(
         counts=learned,
         share=parts.share * (1 - KEPT),
@@ -73,7 +70,7 @@ def lesson_of(
         kept=counts - learned,
         kept_share=parts.share * KEPT,
         kept_law=law.of_part(KEPT),
-        valid=valid,
+        valid=None if bad is None else bin_mask((~bad).astype(np.float32), factor),
     )
 
 

@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from gdn import __version__
-from gdn.generator.restorer_network import Restorer, RestorerShape
+from gdn.generator.loading import read_restorer, write_restorer
+from gdn.generator.restorer_network import Restorer
 from gdn.models import MODEL_SCHEMA, RestorerCard, RestorerModel, load_any, sha256_of
 from gdn.storage import writing
 
@@ -21,17 +22,8 @@ NAME = "adapted"
 def network_of(model: RestorerModel) -> Restorer:
     """The network of a restorer's folder, in single precision. Raises ValueError where its weights
     are of another shape."""
-    from safetensors.torch import load_file
-
-    shape = RestorerShape(**{name: tuple(value) for name, value in model.card.shape.items()})
-    network = Restorer(shape)
-    weights = load_file(str(model.folder / "weights.safetensors"))
-    try:
-        network.load_state_dict({name: value.float() for name, value in weights.items()})
-    except RuntimeError as error:
-        words = " ".join(str(error).split())[:160]
-        raise ValueError(f"{model.folder}: not the weights of its shape ({words})") from None
-    return network
+    weights = model.folder / "weights.safetensors"
+    return read_restorer(weights, {"shape": model.card.shape}, "model.json")
 
 
 def write_adapted(
@@ -39,12 +31,9 @@ def write_adapted(
 ) -> RestorerModel:
     """The folder `out` with the graph of `base`, `weights` in half precision, and in its model.json
     what was `learned` from what. Raises OSError."""
-    from safetensors.torch import save
-
     with writing(out) as work:
         work.mkdir(parents=True)
-        half = {name: value.detach().half().contiguous() for name, value in weights.items()}
-        (work / "weights.safetensors").write_bytes(save(half))
+        write_restorer(work / "weights.safetensors", weights)
         shutil.copyfile(base.folder / "restorer.onnx", work / "restorer.onnx")
         about = base.card.model_dump() | {
             "schema_version": MODEL_SCHEMA,

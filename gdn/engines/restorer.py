@@ -97,7 +97,7 @@ class RestorerSession:
         stack = np.stack([(np.asarray(frames - mean, dtype=np.float32) / deviation) * valid, valid])
         total = np.zeros(frames.shape[1:], np.float64)
         for turn in range(turns):
-            total += _turned_back(self._padded(_turned(stack, turn)), turn)
+            total += turned_back(self._padded(turned(stack, turn)), turn)
         return np.asarray(mean + deviation * (total / turns), dtype=np.float32)
 
     def _padded(self, stack: Array) -> Array:
@@ -230,13 +230,13 @@ def windows(
     return windows
 
 
-def _turned(stack: Array, turn: int) -> Array:
+def turned(stack: Array, turn: int) -> Array:
     """`stack` (..., rows, columns) under one of the square's symmetries, 0 to 7."""
     turned = np.rot90(stack, turn % 4, (-2, -1))
     return turned[..., ::-1] if turn >= 4 else turned
 
 
-def _turned_back(image: Array, turn: int) -> Array:
-    """The inverse of `_turned`."""
+def turned_back(image: Array, turn: int) -> Array:
+    """The inverse of `turned`."""
     straight = image[..., ::-1] if turn >= 4 else image
     return np.rot90(straight, -(turn % 4), (-2, -1))

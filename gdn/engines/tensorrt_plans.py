@@ -10,22 +10,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from gdn.engines.base import EngineError, Graph, kind_of
 from gdn.models import Model
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
-GRAPHS: tuple[Graph, ...] = (
-    "generator",
-    "gradient",
-    "tangent",
-    "step",
-    "encoder",
-    "exact-generator",
-    "exact-gradient",
-    "exact-tangent",
-)
+GRAPHS: tuple[Graph, ...] = get_args(Graph)
 BATCH: dict[str, tuple[int, int]] = {
     "generator": (256, 64),
     "gradient": (64, 64),

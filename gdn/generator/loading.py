@@ -1,9 +1,9 @@
-"""A generator and its encoder from stored weights, and their weights stored."""
+"""A generator and its encoder, or a restorer, from stored weights, and their weights stored."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gdn.generator.networks import Encoder, Generator
+from gdn.generator.restorer_network import Restorer, RestorerShape
 from gdn.generator.torch_globals import own_random_numbers
 from gdn.models import ModelError, SpecimenCard, load_model
 from gdn.recipes import Recipe
@@ -103,3 +104,30 @@ def _specimen_of(known: SpecimenCard) -> dict[str, Any]:
     """What a recipe from before it had a section for it would say of a model's specimen."""
     voltage = {} if known.voltage_kv is None else {"energies_kv": (known.voltage_kv,)}
     return {"description": known.material} | voltage
+
+
+def read_restorer(weights: Path, about: Mapping[str, Any], where: str) -> Restorer:
+    """The network of a restorer, of the `shape` that `about` names, with its `weights` in single
+    precision. Raises ValueError where they are not those of such a network; the message says
+    `where` the shape stands."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        shape = RestorerShape(**{name: tuple(value) for name, value in about["shape"].items()})
+        network = Restorer(shape)
+        network.load_state_dict(load_file(str(weights)))
+    except (KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        words = " ".join(str(error).split())[:160]
+        raise ValueError(
+            f"{weights}: not the weights of a restorer of the shape in {where} ({words})"
+        ) from None
+    return network
+
+
+def write_restorer(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write a restorer's weights as a model folder has them: float16."""
+    from safetensors.torch import save
+
+    half = {name: value.detach().half().contiguous() for name, value in weights.items()}
+    path.write_bytes(save(half))

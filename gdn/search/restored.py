@@ -87,7 +87,7 @@ def restore_counts(
     factor = binning(sampling_angstrom, session.model.card.sampling_angstrom)
     whole, valid = bin_by(electrons, factor), None
     if mask is not None:
-        valid = (bin_by(mask, factor) > factor**2 / 2).astype(np.float32)[None]
+        valid = bin_mask(mask, factor)[None]
     shape = (electrons.shape[0], electrons.shape[1])
     return unbin_by(session.restore(whole[None], valid, turns), factor, shape, sampling_angstrom)
 
@@ -98,6 +98,11 @@ def bin_by(image: Electrons, factor: int) -> Array:
     padded = np.pad(image, ((0, -rows % factor), (0, -columns % factor)), mode="symmetric")
     blocks = padded.reshape(padded.shape[0] // factor, factor, padded.shape[1] // factor, factor)
     return np.asarray(blocks.sum((1, 3), dtype=np.float32))
+
+
+def bin_mask(mask: Array, factor: int) -> Array:
+    """1 where most of a square of `factor` px is good (1 in `mask`), 0 elsewhere."""
+    return (bin_by(mask, factor) > factor**2 / 2).astype(np.float32)
 
 
 def unbin_by(image: Array, factor: int, shape: tuple[int, int], sampling_angstrom: float) -> Array:

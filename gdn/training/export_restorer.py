@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gdn import __version__
+from gdn.generator.loading import read_restorer, write_restorer
 from gdn.generator.onnx_files import OPSET, quiet_onnx_export, replace_folder, round_to_half
 from gdn.generator.restorer_network import Restorer, RestorerShape, moments
 from gdn.models import MODEL_SCHEMA, SLOTS, RestorerCard, SpecimenCard, load_any, sha256_of
@@ -47,13 +48,13 @@ def export_restorer(weights: Path, about: dict[str, Any], out: Path) -> float:
     `RestorerShape.record`), `sampling_angstrom`, and what the record is to say: `recipe`, `seeds`,
     counts. Raises ValueError where they do not belong together or the graph disagrees with torch.
     """
-    network = _network(weights, about)
+    network = read_restorer(weights, about, ABOUT)
     round_to_half(network.eval())
     work = out.with_name(f".{out.name}.part")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        _write_weights(network, work / "weights.safetensors")
+        write_restorer(work / "weights.safetensors", network.state_dict())
         _write_graph(network, work / "restorer.onnx")
         error = _compare(network, work)
         if not error < TOLERANCE:
@@ -66,33 +67,6 @@ def export_restorer(weights: Path, about: dict[str, Any], out: Path) -> float:
         return error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def _network(weights: Path, about: dict[str, Any]) -> Restorer:
-    """The network with its weights. Raises ValueError."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        shape = RestorerShape(**{name: tuple(value) for name, value in about["shape"].items()})
-        network = Restorer(shape)
-        network.load_state_dict(load_file(str(weights)))
-    except (KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-        words = " ".join(str(error).split())[:160]
-        raise ValueError(
-            f"{weights}: not the weights of a restorer of the shape in {ABOUT} ({words})"
-        ) from None
-    return network
-
-
-def _write_weights(network: Restorer, path: Path) -> None:
-    """All weights as float16."""
-    from safetensors.torch import save
-
-    tensors = {
-        name: value.detach().half().contiguous() for name, value in network.state_dict().items()
-    }
-    path.write_bytes(save(tensors))
 
 
 def _write_graph(network: Restorer, path: Path) -> None:
