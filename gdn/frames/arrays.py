@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gdn.frames.axes import (
     Axis,
@@ -40,17 +39,18 @@ def read_mrc(path: Path, dataset: str | None = None) -> FrameFile:
     import mrcfile
 
     packed = path.suffix.lower() in (".gz", ".bz2")
-    if not packed and (found := mrc_frames_within(path)):
-        return _cut_mrc(path, *found)
-    with (mrcfile.open if packed else mrcfile.mmap)(path, mode="r") as file:
-        data, voxel = file.data, file.voxel_size
+    there, words = (None if packed else mrc_frames_within(path)) or (None, "")
+    header_only = {"header_only": True} if words else {}
+    opener = mrcfile.open if packed or words else mrcfile.mmap
+    with opener(path, mode="r", **header_only) as file:
+        data, voxel = file.data if there is None else there, file.voxel_size
         if data is None:
             raise FrameError(f"{path}: an MRC file without data")
         header = file.header
         if int(header.mode) == 0 and _unsigned(header):
             data = data.view(np.uint8)
         space_group, depth = int(header.ispg), int(header.mz)
-        volume = file.is_volume() and data.ndim == 3
+        volume = not words and file.is_volume() and data.ndim == 3
         labels = [label.decode("latin-1") for label in header.label]
     steps = {"Z": (float(voxel.z), "Å")} if volume else {}
     sampling, trouble = pixel_size([(float(voxel.x), "Å"), (float(voxel.y), "Å")])
@@ -60,29 +60,11 @@ def read_mrc(path: Path, dataset: str | None = None) -> FrameFile:
         shape=tuple(data.shape),
         trouble=trouble,
         steps=steps,
-        mrc=(space_group, depth, float(voxel.z)),
+        mrc=None if words else (space_group, depth, float(voxel.z)),
     )
     image = (data.ndim - 2, data.ndim - 1)
-    return rescaled(of_planes(path, data, image, calibration, "mrc"), values_in(" ".join(labels)))
-
-
-def _cut_mrc(path: Path, data: NDArray[Any], words: str) -> FrameFile:
-    """The frames that are there of an MRC file that is cut off."""
-    import mrcfile
-
-    with mrcfile.open(path, mode="r", header_only=True) as file:
-        header, voxel = file.header, file.voxel_size
-        if int(header.mode) == 0 and _unsigned(header):
-            data = data.view(np.uint8)
-        labels = [label.decode("latin-1") for label in header.label]
-        sampling, trouble = pixel_size([(float(voxel.x), "Å"), (float(voxel.y), "Å")])
-    calibration = FrameCalibration(
-        sampling_angstrom=sampling, axes=leading_axes(3), shape=tuple(data.shape), trouble=trouble
-    )
-    frames = rescaled(
-        of_planes(path, data, (1, 2), calibration, "mrc"), values_in(" ".join(labels))
-    )
-    return replace(frames, cut_off=words)
+    frames = of_planes(path, data, image, calibration, "mrc")
+    return replace(rescaled(frames, values_in(" ".join(labels))), cut_off=words)
 
 
 def _unsigned(header: Any) -> bool:

@@ -11,22 +11,33 @@ from numpy.typing import NDArray
 
 
 def frames_within(
+    path: Path, offset: int, count: int, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> NDArray[Any] | None:
+    """Of `count` frames of `shape` (rows, columns) that should begin at `offset`, those that are
+    whole in the file (n, rows, columns), mapped; None where there is not one."""
+    frame = int(np.prod(shape, dtype=int)) * dtype.itemsize
+    there = min(count, (path.stat().st_size - offset) // max(frame, 1))
+    return np.memmap(path, dtype, "r", offset, (there, *shape)) if there > 0 else None
+
+
+def words_for(there: int, promised: int) -> str:
+    """How many of a file's frames are there; empty where all are."""
+    return f"{there} of {promised} frames are there" if there < promised else ""
+
+
+def _of_stack(
     path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> tuple[NDArray[Any], str] | None:
-    """Of a stack of `shape` (..., rows, columns) that should begin at `offset`, the whole frames
-    that are in the file (n, rows, columns), mapped, and words for how many are; None where it is
-    complete, or not one frame is."""
-    frame = int(np.prod(shape[-2:], dtype=int)) * dtype.itemsize
-    promised = int(np.prod(shape[:-2], dtype=int))
-    there = min(promised, (path.stat().st_size - offset) // max(frame, 1))
-    if len(shape) < 3 or there >= promised or there < 1:
-        return None
-    data = np.memmap(path, dtype, "r", offset, (there, *shape[-2:]))
-    return data, f"{there} of {promised} frames are there"
+    """The frames that are there of a stack of `shape` (..., rows, columns), and words for how many;
+    None for a single image, and where the stack is complete, or not one frame is there."""
+    count = int(np.prod(shape[:-2], dtype=int))
+    data = frames_within(path, offset, count, shape[-2:], dtype) if len(shape) > 2 else None
+    return None if data is None or len(data) == count else (data, words_for(len(data), count))
 
 
 def npy_frames_within(path: Path) -> tuple[NDArray[Any], str] | None:
-    """`frames_within` of a NumPy file; None for what is no such file."""
+    """The frames that are there of a NumPy file that is cut off, and words for how many; None for
+    any other."""
     try:
         with path.open("rb") as stream:
             version = np.lib.format.read_magic(stream)
@@ -37,11 +48,12 @@ def npy_frames_within(path: Path) -> tuple[NDArray[Any], str] | None:
             offset = stream.tell()
     except ValueError:
         return None
-    return None if by_columns else frames_within(path, offset, tuple(shape), np.dtype(dtype))
+    return None if by_columns else _of_stack(path, offset, tuple(shape), np.dtype(dtype))
 
 
 def mrc_frames_within(path: Path) -> tuple[NDArray[Any], str] | None:
-    """`frames_within` of an MRC file that is not packed; None for what is no such file."""
+    """The frames that are there of an MRC file, not packed, that is cut off, and words for how
+    many; None for any other."""
     import mrcfile
 
     try:
@@ -52,4 +64,4 @@ def mrc_frames_within(path: Path) -> tuple[NDArray[Any], str] | None:
             offset = int(header.nbytes + header.nsymbt)
     except ValueError:
         return None
-    return frames_within(path, offset, tuple(map(int, shape)), np.dtype(dtype))
+    return _of_stack(path, offset, tuple(map(int, shape)), np.dtype(dtype))

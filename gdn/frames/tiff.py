@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gdn.frames.choosing import Arrays
 from gdn.frames.source import FrameError, FrameFile, check_layout, one_line
 from gdn.frames.tiff_calibration import stated
-from gdn.frames.tiff_pages import ContiguousFrames, check_pages, frames_there
+from gdn.frames.tiff_pages import check_pages, frames_there
 from gdn.frames.unread import check_read
 from gdn.frames.values import rescaled
 
@@ -57,16 +57,14 @@ def read_tiff(path: Path, dataset: str | None = None) -> FrameFile:
                 axes = axes.replace("S", "") + "S"
                 shape = (*shape[:colour], *shape[colour + 1 :], shape[colour])
             check_layout(path, shape, axes, dtype)
-            there = frames_there(tif, series, path.stat().st_size, chain_cut)
+            there = frames_there(path, tif, series, chain_cut)
             cut_off = bool(there.words and there.there) and colour < 0
             whole = (len(series.pages) == 1 and len(shape) == 2 and not cut_off) or colour >= 0
             data: Any = series.asarray() if whole else _Pages(path, number, shape, len(shape) - 2)
             if colour >= 0:
                 data = np.moveaxis(data, colour, -1)
             if cut_off:
-                if there.offset is not None:
-                    kind = np.dtype(dtype).newbyteorder(tif.byteorder)
-                    data = ContiguousFrames(path, there.offset, kind, shape[-2:], there.there)
+                data = data if there.mapped is None else there.mapped
                 axes, shape = "TYX", (there.there, *shape[-2:])
     except FrameError:
         raise

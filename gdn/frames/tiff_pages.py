@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from gdn.frames.cut_off import frames_within, words_for
 from gdn.frames.source import FrameError
 
 MOST_TAGS = 1000  # of a directory; real ones have a few dozen
@@ -73,39 +74,38 @@ def _next(stream: BinaryIO, path: Path, offset: int, order: str, big: bool) -> i
 
 @dataclass(frozen=True)
 class FramesThere:
-    """How many frames of a series are `there` of those `promised` by the file; what is known of
-    the difference in words (empty: nothing is missing); the offset of the pixels where all frames
-    lie behind one page."""
+    """How many frames of a series are `there`; what is known of those that are missing, in words
+    (empty: none is); and, where all lie behind one page, the frames themselves, `mapped` (n, rows,
+    columns)."""
 
     there: int
-    promised: int
     words: str = ""
-    offset: int | None = None
+    mapped: NDArray[Any] | None = None
 
 
-def frames_there(tif: Any, series: Any, size: int, chain_cut: bool) -> FramesThere:
-    """Count the complete frames of `series` of an open TiffFile of `size` bytes. Of a stack behind
-    one page the bytes say how many there are; of others, every page must lie within the file."""
+def frames_there(path: Path, tif: Any, series: Any, chain_cut: bool) -> FramesThere:
+    """Count the complete frames of `series` of an open TiffFile. Of a stack behind one page the
+    bytes say how many there are; of others, every page must lie within the file."""
     leading = series.shape[: -3 if series.axes.endswith("S") else -2]
     count = int(np.prod(leading, dtype=int))
     described = (tif.imagej_metadata or {}).get("images", 1) if tif.is_imagej else 1
     promised = max(count, int(described) if str(described).isdecimal() else 1)
     pages = list(series.pages)
-    first = pages[0]
-    offset = None
+    first, mapped = pages[0], None
     if len(pages) == 1 and promised > 1 and first is not None and first.compression == 1:
+        dtype = np.dtype(series.dtype).newbyteorder(tif.byteorder)
         offset = int(first.dataoffsets[0])
-        there = min(promised, (size - offset) // max(first.nbytes, 1))
+        mapped = frames_within(path, offset, promised, tuple(first.shape), dtype)
+        there = 0 if mapped is None else len(mapped)
     else:
+        size = path.stat().st_size
         whole = [page is not None and _within(page, size) for page in pages]
         there = whole.index(False) if False in whole else len(pages)
         there = count if len(pages) != count and there == len(pages) else there
-    if there < promised:
-        return FramesThere(there, promised, f"{there} of {promised} frames are there", offset)
-    if chain_cut:
+    words = words_for(there, promised)
+    if not words and chain_cut:
         words = f"{there} frames are there, and the chain of its pages goes on behind its end"
-        return FramesThere(there, promised, words, offset)
-    return FramesThere(there, promised)
+    return FramesThere(there, words, mapped)
 
 
 def _within(page: Any, size: int) -> bool:
@@ -114,17 +114,3 @@ def _within(page: Any, size: int) -> bool:
         offset + count <= size
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
     )
-
-
-class ContiguousFrames:
-    """Frames that lie one behind the other from `offset` on, mapped."""
-
-    def __init__(
-        self, path: Path, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...], count: int
-    ) -> None:
-        self._where = path, offset, dtype, (count, *shape)
-
-    def __getitem__(self, index: int) -> NDArray[Any]:
-        path, offset, dtype, shape = self._where
-        mapped = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
-        return np.array(mapped[index])
