@@ -55,7 +55,7 @@ def measure(path: Path, seconds: list[float], noise: str, options: Options) -> d
         settings = LearningSettings(seconds=budget, threads=options.threads)
         begun = time.process_time()
         with tempfile.TemporaryDirectory() as folder:
-            recording = recordings_of([(source, sampling)], None)[0]
+            recording = recordings_of([(source, sampling)], lambda _: source, None)[0]
             tuned = adapt(recording, base, None, settings, Path(folder) / "adapted")
             spent = time.process_time() - begun
             image, shares = result_of([*models, tuned], noisy, sampling, options)

@@ -3,8 +3,10 @@ from each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +27,23 @@ GAIN_ALIKE = 0.2  # and of the gains of its detector
 
 
 @dataclass(frozen=True)
-class Recording:
-    """Files of one pixel size and noise law, which teach one network; where `mask` says that pixels
-    are no counts, nothing is learned."""
+class RecordedFile:
+    """A file of a recording, and how many frames it has. It is opened when it is learned from: a
+    night's files together may be larger than the memory."""
 
-    files: tuple[FrameFile, ...]
+    path: Path
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """Files of one pixel size and noise law, which teach one network, opened by `read`; where
+    `mask` says that pixels are no counts, nothing is learned."""
+
+    files: tuple[RecordedFile, ...]
     sampling_angstrom: float
     noise: NoiseModel
+    read: Callable[[Path], FrameFile]
     mask: PixelMask | None = None
 
     def words(self) -> str:
@@ -43,24 +55,30 @@ class Recording:
 
 
 def recordings_of(
-    files: Sequence[tuple[FrameFile, float]],
+    files: Iterable[tuple[FrameFile, float]],
+    read: Callable[[Path], FrameFile],
     noise: NoiseModel | None,
     mask: PixelMask | None = None,
 ) -> list[Recording]:
-    """Group files with their pixel sizes in Å: each stack is a recording, single frames of the
-    same pixel size and noise are one. A file of which no frame can be used is in none. Pixels of
-    the `mask` are no counts."""
+    """Group files with their pixel sizes in Å, which are looked at one at a time and opened again
+    by `read`: each stack is a recording, single frames of the same pixel size and noise are one. A
+    file of which no frame can be used is in none. Pixels of the `mask` are no counts."""
     found: list[Recording] = []
     for file, sampling in files:
         model = _noise_of(file, noise, mask)
         if model is None:
             continue
+        one = RecordedFile(file.path, file.count)
         for index, there in enumerate(found):
             if file.count == 1 and _alike(there, sampling, model):
-                found[index] = replace(there, files=(*there.files, file))
+                found[index] = replace(there, files=(*there.files, one))
                 break
         else:
-            found.append(Recording((file,), sampling, model, mask))
+            found.append(
+                Recording(
+                    files=(one,), sampling_angstrom=sampling, noise=model, read=read, mask=mask
+                )
+            )
     return found
 
 
@@ -117,17 +135,19 @@ def _lessons(
     recording: Recording, target: float, noise: NoiseModel | None, seed: int
 ) -> tuple[list[Lesson], list[list[str | int]]]:
     """Lessons of at most FRAMES frames, and which those are: (file, frame)."""
-    places = [(file, index) for file in recording.files for index in range(file.count)]
+    places = [(file.path, index) for file in recording.files for index in range(file.count)]
+    chosen = [places[number] for number in evenly(len(places), FRAMES)]
     lessons: list[Lesson] = []
     used: list[list[str | int]] = []
-    for number in evenly(len(places), FRAMES):
-        file, index = places[number]
-        try:
-            frame = file.read(index)
-            if recording.mask is not None:
-                frame = recording.mask.applied(frame)
-            lessons.append(lesson_of(frame, recording.sampling_angstrom, target, noise, seed))
-        except ValueError:
-            continue  # its denoising says what is wrong with it
-        used.append([file.path.name, index])
+    for path, of_file in groupby(chosen, key=itemgetter(0)):
+        file = recording.read(path)
+        for _, index in of_file:
+            try:
+                frame = file.read(index)
+                if recording.mask is not None:
+                    frame = recording.mask.applied(frame)
+                lessons.append(lesson_of(frame, recording.sampling_angstrom, target, noise, seed))
+            except ValueError:
+                continue  # its denoising says what is wrong with it
+            used.append([path.name, index])
     return lessons, used

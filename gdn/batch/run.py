@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -114,10 +114,13 @@ def refusals(planned: list[Planned], run: BatchRun) -> dict[Path, str]:
     return refused
 
 
-def process(files: Iterator[Planned], total: int | None, run: BatchRun, tally: Tally) -> None:
-    """Denoise every file, and tally. Raises EngineError or CacheError where no file could be done,
-    and KeyboardInterrupt after saying where it stopped."""
+def process(files: Iterable[Planned], run: BatchRun, tally: Tally) -> None:
+    """Denoise every file, and tally; of a list it is known how many are to come. Raises EngineError
+    or CacheError where no file could be done, and KeyboardInterrupt after saying where it
+    stopped."""
     from gdn.pipeline.denoiser import Denoiser
+
+    total = tally.files + len(files) if isinstance(files, list) else None
 
     def say_bank(made: int, of: int) -> None:
         update(tally.files, text=f"bank of restarts: {made} of {of}")

@@ -90,10 +90,10 @@ def adapt(
     if output.exists() and not (output / "model.json").is_file():
         raise UsageFault(f"{output}: exists already and is no model folder; choose another (-o)")
     reading = FileSettings(sampling_angstrom=sampling, dataset=dataset)
-    opened = list(_opened([path for path, _ in gather(files)], reading))
     from gdn.adaptation.adapt import recordings_of
 
-    recordings = recordings_of(opened, model)
+    opened = _opened([path for path, _ in gather(files)], reading)
+    recordings = recordings_of(opened, reading.read, model)
     if len(recordings) != 1:
         words = "; ".join(one.words() for one in recordings) or "no frame that can be used"
         raise UsageFault(f"one recording is wanted, these are {len(recordings)}: {words}")
@@ -160,8 +160,8 @@ def adapted_groups(
 
     settings = _settings(*learning)
     noise = options.noise_model
-    opened = list(_opened([one.path for one in planned], reading))
-    recordings = recordings_of(opened, noise, options.mask)
+    opened = _opened([one.path for one in planned], reading)
+    recordings = recordings_of(opened, reading.read, noise, options.mask)
     with TemporaryDirectory(prefix="gdn-adapted-") as folder:
         groups: list[tuple[list[Planned], RestorerModel | None]] = []
         taught: set[Path] = set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -178,16 +178,15 @@ def denoise(
     own.write_settings()
     try:
         if watch is not None:
-            found = watch_folder(watch, output, reading.style, idle)
-            _process(found, None, cluster, run, ledger, tally)
+            _process(watch_folder(watch, output, reading.style, idle), None, run, ledger, tally)
         elif adapt:
             learning = adapt_seconds, adapt_steps, seed, threads
             with adapted_groups(planned, reading, options, learning) as groups:
                 for files_of_group, tuned in groups:
                     its = replace(run, models=[*models, tuned]) if tuned is not None else run
-                    _process(iter(files_of_group), files_of_group, cluster, its, ledger, tally)
+                    _process(files_of_group, cluster, its, ledger, tally)
         else:
-            _process(iter(planned), planned, cluster, run, ledger, tally)
+            _process(planned, cluster, run, ledger, tally)
     finally:  # also of what was done before Ctrl-C
         own.write_summary(tally.rows)
     _say(tally, ledger)
@@ -245,26 +244,24 @@ def _planned(inputs: list[Named], run: BatchRun, tally: Tally) -> list[Planned]:
 
 
 def _process(
-    found: Iterator[Planned],
-    planned: list[Planned] | None,
+    found: Iterable[Planned],
     cluster: str | None,
     run: BatchRun,
     ledger: Ledger,
     tally: Tally,
 ) -> None:
-    """Denoise every file: those of a folder as they come (`planned` is None), on a cluster, or
-    here. Raises UsageFault."""
+    """Denoise every file, on a cluster or here; of a folder that is watched they come one by one.
+    Raises UsageFault."""
     from gdn.engines.base import EngineError
     from gdn.storage import CacheError
 
     try:
-        if cluster is not None and planned is not None:
+        if cluster is not None:
             from gdn.cluster.denoise_files import process_on
 
-            process_on(cluster, planned, run, ledger, tally)
-            return
-        total = None if planned is None else tally.files + len(planned)
-        process(found, total, run, tally)
+            process_on(cluster, list(found), run, ledger, tally)
+        else:
+            process(found, run, tally)
     except (EngineError, CacheError) as error:
         raise usage_fault(error) from None
 

@@ -107,9 +107,9 @@ def process_on(
 ) -> None:
     """Denoise every file on the workers of `address`. Raises UsageFault where there are none, or
     none can do any."""
-    begun = False
+    begun, total = False, tally.files + len(files)
     try:
-        with connected(address) as client, progress_bar("denoising", len(files)) as update:
+        with connected(address) as client, progress_bar("denoising", total) as update:
             name = f"gdn-{uuid.uuid4().hex}"
             client.register_plugin(_parcel(name, run), name)
             try:
@@ -125,10 +125,10 @@ def process_on(
     except ClusterError as error:
         if not begun:
             raise UsageFault(str(error)) from None
-        tally.failures.append(f"{error}; {tally.files} of {len(files)} files are done")
+        tally.failures.append(f"{error}; {tally.files} of {total} files are done")
     except KeyboardInterrupt:
         say(
-            f"interrupted; {tally.files} of {len(files)} files are done. The same command "
+            f"interrupted; {tally.files} of {total} files are done. The same command "
             "with --resume goes on from there"
         )
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +84,10 @@ def source(path: Path, frames: np.ndarray) -> FrameFile:
     return of_array(path, frames, axes, [(0.1, "Å")] * 2, "array")
 
 
+def opener(files: list[tuple[FrameFile, float]]) -> Callable[[Path], FrameFile]:
+    return lambda path: next(file for file, _ in files if file.path == path)
+
+
 def test_files_alike_are_one_recording_and_stacks_their_own(tmp_path: Path) -> None:
     one, two = (noisy_frame((64, 64), n, dose=5).astype(np.float32) for n in range(2))
     stack, blank = np.stack([one, two]), np.zeros((64, 64), np.float32)
@@ -93,7 +98,7 @@ def test_files_alike_are_one_recording_and_stacks_their_own(tmp_path: Path) -> N
         (source(tmp_path / "c", one), 0.2),
         (source(tmp_path / "empty", blank), 0.1),
     ]
-    found = recordings_of(files, parse_noise("poisson"))
+    found = recordings_of(files, opener(files), parse_noise("poisson"))
     assert [[file.path.name for file in one.files] for one in found] == [["a", "b"], ["s"], ["c"]]
     assert found[0].words() == "2 files, 0.1 Å/px, poisson"
     assert found[1].words() == "s of 2 frames, 0.1 Å/px, poisson"
@@ -104,7 +109,8 @@ def test_what_was_learned_is_a_model_without_torch(tmp_path: Path) -> None:
     base = find_any("restore")
     assert isinstance(base, RestorerModel)
     frame = noisy_frame((200, 200), 5, dose=5).astype(np.float32)
-    recording = recordings_of([(source(tmp_path / "a", frame), 0.1)], None)[0]
+    files = [(source(tmp_path / "a", frame), 0.1)]
+    recording = recordings_of(files, opener(files), None)[0]
     settings = LearningSettings(steps=2, look_every=2, rate=1e-4, threads=1)
     model = adapt(recording, base, None, settings, tmp_path / "mine")
     about = model.card.training
