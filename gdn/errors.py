@@ -40,3 +40,8 @@ class EmptyFrame(InputError):
     """One frame in which there is nothing to denoise: it is constant, the beam was blanked, next to
     none of its pixels are counts, or it has no noise. The message says which. Other frames of the
     same file may be good."""
+
+
+class CandidateError(GdnError):
+    """A candidate from outside gdn (`gdn.search.outside_candidates`) that does not run here, or
+    whose image cannot be used: the fault of no frame."""

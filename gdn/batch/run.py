@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gdn.batch.inputs import Planned
 from gdn.batch.terminal import in_options, progress_bar
-from gdn.errors import debugging
+from gdn.errors import CandidateError, debugging
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
     from gdn.frames.source import FrameFile
@@ -189,7 +189,7 @@ def attempt(
             run.witness,
         )
         return Outcome(rows)
-    except (ValueError, OSError, MemoryError, EngineError) as error:
+    except (ValueError, OSError, MemoryError, EngineError, CandidateError) as error:
         if isinstance(error, EngineError | CacheError) and not denoiser.opened:
             raise  # bad usage: no file could be done
         return Outcome(failure=failure_words(path, error), errno=getattr(error, "errno", None))

@@ -60,6 +60,7 @@ def denoise(
     adapt_seconds: option.AdaptSeconds = SECONDS,
     adapt_steps: option.AdaptSteps = None,
     adapted: option.Adapted = None,
+    candidate: option.Candidate = None,
     seed: option.Seed = 0,
     residual: option.Residual = True,
     laplace: option.Laplace = "none",
@@ -135,6 +136,7 @@ def denoise(
             atoms=atoms,
             fdr=fdr,
             intervals=levels_of(intervals),
+            candidates=tuple(candidate or ()),
         )
         reading = FileSettings(
             sampling_angstrom=sampling,

@@ -244,6 +244,17 @@ Adapted = Annotated[
         rich_help_panel=SEARCH,
     ),
 ]
+Candidate = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--candidate",
+        metavar="NAME|COMMAND",
+        help="Mix in a denoiser of your own as far as it helps on electrons held out: "
+        "[NAME[@Å]=]COMMAND with {input} and {output}, which become .npy files, or the NAME of an "
+        "installed one. May be given several times (docs/howto/own-denoiser.md).",
+        rich_help_panel=SEARCH,
+    ),
+]
 Seed = Annotated[
     int,
     typer.Option(

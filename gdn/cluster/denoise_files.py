@@ -22,6 +22,7 @@ from gdn.cluster.connect import ClusterError, connected
 from gdn.cluster.shipment import LARGEST, PackedBank, PackedModel, Parcel, own_card
 from gdn.cluster.work_sharing import WorkSharing, deaths_noted, say
 from gdn.engines.base import EngineError
+from gdn.errors import CandidateError
 from gdn.models import Model, ModelError
 from gdn.pipeline.denoiser import Denoiser
 from gdn.pipeline.output_files import Outputs
@@ -59,7 +60,7 @@ def denoise_task(name: str, task: FileTask) -> Answer:
     try:
         with parcel.at_work():
             return _denoised(parcel, task)
-    except (OSError, ModelError, EngineError, CacheError, ImportError) as error:
+    except (OSError, ModelError, EngineError, CacheError, CandidateError, ImportError) as error:
         raise Unfit(f"{' '.join(str(error).split())[:200]}") from None
 
 
@@ -82,6 +83,8 @@ def _opened(parcel: Parcel) -> tuple[BatchRun, Denoiser]:
         run: BatchRun = parcel.content
         threads = parcel.worker.state.nthreads
         given = run.options
+        for candidate in given.outside:
+            candidate.check()
         options = replace(
             given,
             device=own_card(given.device, parcel.worker.name),

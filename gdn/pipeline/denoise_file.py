@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gdn.engines.base import EngineError
-from gdn.errors import debugging
+from gdn.errors import CandidateError, debugging
 from gdn.frames.formats import files_beside, read_frames
 from gdn.frames.selection import with_warnings
 from gdn.frames.source import FrameError, FrameFile
@@ -122,7 +122,7 @@ def denoise_file(
             try:
                 frame = frames.read(index)
                 judged = recording.denoise(frame, sampling, part, frames.notes, frames.dtype)
-            except (EngineError, CacheError, ImportError, MemoryError, OSError):
+            except (EngineError, CacheError, CandidateError, ImportError, MemoryError, OSError):
                 raise  # no fault of this frame's
             except Exception as error:
                 reason = _words(error, source, index)

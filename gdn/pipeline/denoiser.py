@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
@@ -74,6 +74,11 @@ class Denoiser:
         Find atom columns and test each, at the false-discovery rate `fdr`, 0.001 to 0.5.
     intervals
         Levels in per cent, of 50, 68, 90 and 99, whose half-widths are wanted.
+    candidates
+        Denoisers of your own, mixed in as far as held-out counts say that they help: functions of
+        the counts (float32, rows and columns, in electrons) and their Å per pixel, which return the
+        expected image in the same units; or words as `gdn denoise --candidate` takes them
+        (docs/howto/own-denoiser.md).
 
     Raises
     ------
@@ -105,6 +110,7 @@ class Denoiser:
         atoms: bool = False,
         fdr: float = 0.05,
         intervals: Sequence[int] = (),
+        candidates: Sequence[str | Callable[..., Any]] = (),
     ) -> None:
         options = Options(
             restarts=restarts,
@@ -125,6 +131,7 @@ class Denoiser:
             atoms=atoms,
             fdr=float(fdr),
             intervals=tuple(map(int, intervals)),
+            candidates=(candidates,) if isinstance(candidates, str) else tuple(candidates),
         )
         self._start(models_named(str(model)), options)
 
@@ -179,7 +186,8 @@ class Denoiser:
         says why. The input is not changed.
 
         Raises InputError for an image that cannot be denoised, EngineError where no engine runs,
-        and CacheError (a GdnError) where the bank fits neither memory nor the disk cache.
+        CacheError (a GdnError) where the bank fits neither memory nor the disk cache, and
+        CandidateError (a GdnError) where one of the `candidates` fails.
         """
         given = check_input(image, sampling_angstrom, mask)
         count = len(given.frames)
@@ -231,6 +239,7 @@ class Denoiser:
         others: list[Candidate] = [
             CollaborativeCandidate(),
             *(RestorerCandidate(session) for session in restorers),
+            *self.options.outside,
         ]
         rivals = tuple(engine.model.hash for engine, _ in generators)
         return [

@@ -14,8 +14,10 @@ from gdn.errors import InputError
 from gdn.frames.noise import NoiseModel, parse_noise
 from gdn.frames.pixel_mask import PixelMask
 from gdn.models import Model, RestorerModel
+from gdn.pipeline.candidates_named import Wanted, candidates_named
 from gdn.search.bank import Bank, bank_for
 from gdn.search.original import OriginalSettings, parse_steps
+from gdn.search.outside_candidates import OutsideCandidate
 from gdn.search.settings import SearchSettings, settings_for
 from gdn.trust.calibration import LEVELS
 from gdn.trust.judge import JudgeSettings
@@ -58,11 +60,13 @@ class Options:
     atoms: bool = False
     fdr: float = 0.05
     intervals: tuple[int, ...] = ()
+    candidates: tuple[Wanted, ...] = ()
     # What the words above stand for. No noise model: it is to be found out from each frame.
     noise_model: NoiseModel | None = field(init=False, repr=False, compare=False)
     search: SearchSettings = field(init=False, repr=False, compare=False)
     original: OriginalSettings | None = field(init=False, repr=False, compare=False)
     judging: JudgeSettings = field(init=False, repr=False, compare=False)
+    outside: tuple[OutsideCandidate, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in WORDS:
@@ -102,10 +106,25 @@ class Options:
                 seed=self.seed,
                 intervals=self.intervals,
             ),
+            "outside": self._outside(),
         }
         for name, value in parsed.items():
             object.__setattr__(self, name, value)
         check(self.engine, self.device)
+
+    def _outside(self) -> tuple[OutsideCandidate, ...]:
+        """The candidates from outside gdn. Raises InputError where nothing would be mixed."""
+        without = (
+            ("method original", self.method == "original"),
+            ("residual off", not self.residual),
+        )
+        for words, on in without:
+            if on and self.candidates:
+                raise InputError(
+                    f"candidate: with {words} gdn mixes no candidates; leave one of the two out",
+                    "candidate",
+                )
+        return candidates_named(self.candidates)
 
     @property
     def bank_size(self) -> int:
@@ -128,13 +147,22 @@ class Options:
         return bank_for(engine, self.seed, self.bank_size, self.cache, progress)
 
     def check_models(self, models: list[Model | RestorerModel]) -> None:
-        """Raises InputError where restorers alone are asked for what only a generator can do."""
+        """Raises InputError where restorers alone are asked for what only a generator can do, or a
+        candidate has the name of a model."""
+        own = {model.card.name for model in models}
+        for one in self.outside:
+            if one.name in own:
+                raise InputError(
+                    f"candidate {one.name}: a model has that name; choose another (NAME=COMMAND)",
+                    "candidate",
+                )
         if any(isinstance(model, Model) for model in models):
             return
         wanted = (
             ("method original", self.method == "original"),
             ("atoms", self.atoms),
             ("intervals", bool(self.intervals)),
+            ("candidate", bool(self.outside)),
         )
         asked = [name for name, on in wanted if on]
         if asked or len(models) > 1:

@@ -142,6 +142,8 @@ class RecordingDenoiser:
         common: dict[str, Any] = {"method": method, "seed": options.seed, "noise": options.noise}
         if options.mask is not None:
             common |= {"mask": options.mask.name, "mask_sha256": options.mask.identity}
+        if options.outside:
+            common |= {"candidates": [one.record() for one in options.outside]}
         if options.fill != FILLS[0]:
             common |= {"fill": options.fill}
         if self.bank is None:
