@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gdn.engines.base import EngineError
-    from gdn.errors import GdnError, InputError
+    from gdn.errors import CandidateError, GdnError, InputError
     from gdn.models import ModelError
     from gdn.pipeline.denoiser import Denoiser
     from gdn.pipeline.result import Result
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
+    "CandidateError",
     "Denoiser",
     "EngineError",
     "GdnError",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 _PLACES = {
+    "CandidateError": "gdn.errors",
     "Denoiser": "gdn.pipeline.denoiser",
     "EngineError": "gdn.engines.base",
     "GdnError": "gdn.errors",

@@ -3,7 +3,6 @@ they fail."""
 
 from __future__ import annotations
 
-import os
 import pickle
 import time
 from pathlib import Path
@@ -180,8 +179,8 @@ def test_a_file_that_is_no_program_two_of_a_name_and_too_many(tmp_path: Path) ->
     path.write_text(f"#!/bin/sh\n{path.read_text()}")
     (one,) = candidates_named([f"{path} {{input}} {{output}}"])
     assert one.name == "own.py"
-    os.unlink(path)
-    with pytest.raises(CandidateError, match="candidate own.py: no program"):
+    path.unlink()
+    with pytest.raises(CandidateError, match=r"candidate own\.py: no program"):
         one.check()
 
 
