@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.helpers.candidates import command, script
 from tests.helpers.cluster import COUNT, OPTIONS, same
 from tests.helpers.commands import gdn, one_line
 from tests.helpers.needs import needs_cluster, needs_training
@@ -48,6 +49,22 @@ def test_results_are_those_of_one_machine(frames: Path, workers: int) -> None:
     pages = [(frames / name / "report.html").read_text() for name in ("alone", out)]
     assert [page.count("<img") for page in pages] == [pages[0].count("<img")] * 2
     assert pages[1].index("f0.tif [0]") < pages[1].index("f5.tif [0]")
+
+
+def test_a_candidate_runs_on_the_workers(frames: Path, tmp_path: Path) -> None:
+    path = script(
+        tmp_path,
+        "from scipy.ndimage import gaussian_filter\nnp.save(target, gaussian_filter(counts, 3))",
+    )
+    shutil.copytree(frames / "in", tmp_path / "in")
+    own = ("--candidate", command(path), *OPTIONS)
+    for out, more in (("alone", ()), ("local1", ("--cluster", "local:1"))):
+        done = gdn("denoise", "in", "-o", out, *more, *own, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        (tmp_path / out / "gdn-summary.csv").unlink()  # it has times
+    same(tmp_path, "alone", "local1")
+    record = json.loads((tmp_path / "local1" / "f0_gdn.json").read_text())
+    assert "own" in record["frames"][0]["mixture"]["shares"]
 
 
 def test_resume_goes_on_in_either_mode_and_failures_are_said(frames: Path) -> None:
