@@ -11,7 +11,6 @@ NETWORK in the command becomes tk_r_em's network for the frame's mode, as in `ri
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from typing import Any
 
@@ -34,35 +33,30 @@ def alone(candidate: OutsideCandidate, noisy: Image, result: FrameResult) -> Ima
     return np.asarray(result.noise.units(image / np.float32(result.grids.area)))
 
 
-def denoised(noisy: Image, sampling: float, **options: Any) -> tuple[FrameResult, float]:
-    """The result, and the seconds that it took."""
+def denoised(noisy: Image, sampling: float, **options: Any) -> FrameResult:
+    """What `gdn denoise --no-score` makes of a frame."""
     with Denoiser(score=False, threads=1, **options) as denoiser:
-        recording = denoiser.for_recording(noisy, sampling)
-        begun = time.perf_counter()
-        return recording.search(noisy, sampling), time.perf_counter() - begun
+        return denoiser.for_recording(noisy, sampling).search(noisy, sampling)
 
 
 def row(frame: dict[str, Any], noise: Any, options: argparse.Namespace) -> list[float]:
-    """PSNR without, with and by the candidate alone, its share, seconds without and with."""
+    """PSNR without, with and by the candidate alone, and its share."""
     clean, sampling = frame["image"], frame["sampling_angstrom"]
     noisy = noise.apply(clean, int(frame["record"]["number"]))
     command = options.candidate.replace("NETWORK", TK_NETWORKS[frame["record"]["mode"]])
-    before, seconds = denoised(noisy, sampling, model=options.model)
-    after, longer = denoised(noisy, sampling, model=options.model, candidates=[command])
+    before = denoised(noisy, sampling, model=options.model)
+    after = denoised(noisy, sampling, model=options.model, candidates=[command])
     assert after.mixing is not None
     (candidate,) = Denoiser(model=options.model, candidates=[command]).options.outside
     scores = [psnr(clean, image) for image in (before.image, after.image)]
     own = psnr(clean, alone(candidate, noisy, after))
-    return [*scores, own, after.mixing.share(candidate.name), seconds, longer]
+    return [*scores, own, after.mixing.share(candidate.name)]
 
 
 def line(name: str, values: list[float]) -> str:
     """A line of the table."""
-    without, beside, own, share, seconds, longer = values
-    return (
-        f"| {name} | {without:.2f} | {beside:.2f} | {own:.2f} | {share:.0%} | "
-        f"{seconds:.0f} | {longer:.0f} |"
-    )
+    without, beside, own, share = values
+    return f"| {name} | {without:.2f} | {beside:.2f} | {own:.2f} | {share:.0%} |"
 
 
 def main() -> int:
@@ -76,8 +70,8 @@ def main() -> int:
     parser.add_argument("--model", default=AUTO)
     options = parser.parse_args()
     (noise,) = parse_suite(options.noise)
-    print("| frame | gdn | with it | it alone | its share | s | s with it |")
-    print("|---|--:|--:|--:|--:|--:|--:|")
+    print("| frame | gdn | with it | it alone | its share |")
+    print("|---|--:|--:|--:|--:|")
     rows = []
     for frame in frames_of(options.near, options.names):
         rows.append(row(frame, noise, options))

@@ -15,12 +15,14 @@ from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, bin_sum, grids_for, unbin
 from gdn.likelihood import Array, NoiseLaw
 from gdn.search.band_mixture import OWN, Mixing
-from gdn.search.estimate import Estimate, estimate
+from gdn.search.estimate import Estimate, Thinned, estimate
 from gdn.search.held_out_shares import Choice
 from gdn.search.progress import Clock, Progress, Watch
 from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded
-from gdn.search.tiles import Binned
+from gdn.search.tiles import Binned, mean_of
+
+MOST_OFF = 2.0  # times the mean of the counts: an image beyond is in other units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +98,11 @@ def denoise_frame(
         tiles=len(fit.objective),
         estimate=estimated,
         seconds=watch.clock.seconds,
-        warnings=warnings + _warn_of_misfit(estimated.choice, share, estimated.mixing),
+        warnings=[
+            *warnings,
+            *_warn_of_misfit(estimated.choice, share, estimated.mixing),
+            *_warn_of_units(estimated.thinned),
+        ],
         bad=defects.bad,
         mixing=estimated.mixing,
     )
@@ -151,6 +157,21 @@ def _warn_of_misfit(choice: Choice, residual_share: float, mixing: Mixing | None
             "the generator explains little of this frame: most of the result is a filtered residual"
         )
     return warnings
+
+
+def _warn_of_units(thinned: Thinned | None) -> list[str]:
+    """Warnings that a candidate's images are not in electrons: their mean is far from the
+    counts'."""
+    if thinned is None:
+        return []
+    parts = thinned.parts
+    means = [mean_of(image, parts.valid) / parts.level for image in thinned.images]
+    return [
+        f"candidate {other.name}: the mean of its image is {mean:.3g} times that of the counts; it "
+        "must return electrons, as it is given them"
+        for other, mean in zip(thinned.others, means, strict=True)
+        if not 1 / MOST_OFF < mean < MOST_OFF
+    ]
 
 
 def _warn_of_sampling(law: NoiseLaw, dose: float, grids: Grids, patch: int) -> list[str]:

@@ -70,6 +70,15 @@ def test_nonsense_changes_nothing(frame_file: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(beside, without, rtol=1e-5)
 
 
+def test_an_image_in_other_units_is_warned_of(frame_file: Path, tmp_path: Path) -> None:
+    own = command(script(tmp_path, "np.save(target, 100 * counts)"))
+    arguments = (*QUICK, "--no-score", "--candidate", own, "-o", tmp_path / "out")
+    assert gdn("denoise", frame_file, *arguments).returncode == 0
+    frame = record_of(tmp_path / "out")["frames"][0]
+    assert any("own: the mean of its image is 100 times" in said for said in frame["warnings"])
+    assert frame["mixture"]["shares"]["own"] < 0.01
+
+
 def test_a_candidate_that_fails_costs_its_file_alone(frame_file: Path, tmp_path: Path) -> None:
     other = frame_file.with_name("other.tif")
     tifffile.imwrite(other, noisy_frame((200, 240), 1))
