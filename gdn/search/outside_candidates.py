@@ -1,7 +1,7 @@
 """Candidates from outside gdn: a laboratory's own denoiser as a command or as a Python function.
 
 A denoiser is given a frame's counts and returns the image that it expects of as many electrons. It
-is asked two or three times a frame: for three quarters of the counts, for all of them if counts
+is asked up to three times a frame: for three quarters of the counts, for all of them if counts
 held out give it a weight, and for three quarters of three quarters if the result is scored.
 """
 
