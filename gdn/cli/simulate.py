@@ -81,7 +81,8 @@ def simulate(
     except InputError as error:
         raise usage_fault(error) from None
     _check_device(device)
-    from gdn.simulation.simulate import ABTEM, TORCH, SimulationPlan
+    from gdn.simulation.exit_waves import ABTEM, TORCH
+    from gdn.simulation.simulate import SimulationPlan
     from gdn.simulation.simulate import simulate as run
 
     writable_folder(out)

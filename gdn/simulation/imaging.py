@@ -25,6 +25,7 @@ from gdn.simulation.scattering import wavelength_angstrom
 ComplexArray = NDArray[np.complex64]
 FloatArray = NDArray[np.float32]
 
+FRAME_SHAPE, FRAME_SAMPLING = (850, 850), 0.0612  # the study's frame
 ENERGY_KV = 300.0  # of waves stored before their record said it
 WAVE_BAND = 1.6  # 1/Å kept of the exit wave; the focal spread damps what lies beyond to below 1e-3
 IMAGE_BAND = 1.45  # 1/Å kept of the intensity; the blur leaves less than 2 % there
