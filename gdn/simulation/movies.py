@@ -78,8 +78,8 @@ class MovieScript:
 
     def corner(self, frame: int) -> tuple[float, float]:
         """The outer corner (y, x) Å of pixel [0, 0] of `frame` in the cell."""
-        y, x = (CELL_ANGSTROM - self.side * FRAME_SAMPLING) / 2 - self.path[frame]
-        return float(y), float(x)
+        down, right = (CELL_ANGSTROM - self.side * FRAME_SAMPLING) / 2 - self.path[frame]
+        return float(down), float(right)
 
     def pixels(self, places: NDArray[np.float64], frame: int) -> NDArray[np.float64]:
         """Places (n, 2) Å in the cell, y and x, as rows and columns of `frame`; the centre of pixel

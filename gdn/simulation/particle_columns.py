@@ -13,6 +13,7 @@ from gdn.simulation.structures import Structure, Vectors, rotation, unit
 
 PARTICLE_NUMBER = 78  # atomic number of the particle's atoms
 JOINED_ANGSTROM = 0.7  # atoms nearer than this along the column axis' projection are one column
+EMPTY_ANGSTROM = 1.2  # from an empty site to any column
 NEIGHBOUR_ANGSTROM = 3.1  # from one column to those next to it
 SURFACE_DEGREES = 150.0  # without a neighbour: a flat facet leaves 180, a vacancy within 120
 SUPPORT_ANGSTROM = 4.5  # from a heavy atom that is no particle's: nearer, the column is at the foot
@@ -58,7 +59,7 @@ class ParticleColumns:
         inside = (np.abs(self.places - middle) < reach).all(1)
         found = [
             i
-            for i in np.flatnonzero(inside)
+            for i in map(int, np.flatnonzero(inside))
             if len(self.atoms[i]) >= LEAST_ATOMS
             and self.outward(i)[0] >= SURFACE_DEGREES
             and self.free(self.places[i])
@@ -89,9 +90,9 @@ class ParticleColumns:
             distance = np.hypot(*(others - self.sites[index] - step).T)
             inside = (moved > 0.3).all() and (moved < self.structure.cell - 0.3).all()
             touching = int((distance < NEIGHBOUR_ANGSTROM).sum())
-            if inside and distance.min() > 1.2 and touching >= 2:
-                if self.free(moved[:, 1::-1].mean(0)):
-                    found.append(np.asarray(vector))
+            empty = distance.min() > EMPTY_ANGSTROM and self.free(moved[:, 1::-1].mean(0))
+            if inside and touching >= 2 and empty:
+                found.append(np.asarray(vector))
         return found
 
 

@@ -1,6 +1,7 @@
 """Exit waves of random structures by multislice, in parallel and resumable.
 
-A dataset is a folder: `dataset.json`, `waves/<seed>.npz` and, when asked for, `frames/*.tif`.
+A dataset is a folder: `dataset.json`, `waves/<seed>.npz` and, when asked for, `frames/*.tif` and
+`movies/*`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from gdn.simulation.imaging import (
     render,
     write_wave,
 )
+from gdn.simulation.movie_files import MovieMaker, movie_path
+from gdn.simulation.movies import MovieSettings
 from gdn.simulation.scenes import DEFAULT, scene_maker
 from gdn.simulation.structures import split_of
 
@@ -40,8 +43,9 @@ Runner = Callable[[list[Callable[[], None]]], Iterable[None]]  # once for each t
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationPlan:
-    """What a dataset holds: `count` structures and `frames` rendered frames, all from `seed`, of a
-    beam of `energy_kv`; and how its waves are made. `scenes`: a name of `gdn.simulation.scenes`."""
+    """What a dataset holds: `count` structures, `frames` rendered frames and `movies`, all from
+    `seed`, of a beam of `energy_kv`; and how its waves are made. `scenes`: a name of
+    `gdn.simulation.scenes`."""
 
     out: Path
     count: int
@@ -52,6 +56,7 @@ class SimulationPlan:
     multislice: Multislice = TORCH
     device: str = "cpu"
     scenes: str = DEFAULT
+    movies: MovieSettings = field(default_factory=MovieSettings)
 
 
 def wave_path(out: Path, index: int, seed: int) -> Path:
@@ -95,6 +100,28 @@ def frame_path(out: Path, index: int, seed: int, view: int) -> Path:
     return out / "frames" / f"{split_of(seed)}_{index:06d}_{view:03d}.tif"
 
 
+def _movie_tasks(plan: SimulationPlan, seeds: list[int]) -> list[Callable[[], None]]:
+    """The movies of `plan` that are not there yet, each a task."""
+    maker = MovieMaker(
+        out=plan.out,
+        settings=plan.movies,
+        scenes=plan.scenes,
+        energy_kv=plan.energy_kv,
+        multislice=plan.multislice,
+        device=plan.device,
+    )
+    views = ((m % plan.count, m // plan.count) for m in range(plan.movies.count))
+    return [
+        partial(_make_movie, maker, i, seeds[i], view)
+        for i, view in views
+        if not movie_path(plan.out, i, seeds[i], view).exists()
+    ]
+
+
+def _make_movie(maker: MovieMaker, index: int, seed: int, view: int) -> None:
+    maker.make(index, seed, view)
+
+
 def _worker_setup() -> None:
     """One thread per process; Ctrl-C is the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -129,9 +156,11 @@ def simulate(
         for i, v in views
         if not frame_path(plan.out, i, seeds[i], v).exists()
     ]
-    total, done = plan.count + plan.frames, plan.count + plan.frames - len(tasks) - len(renders)
+    movies = _movie_tasks(plan, seeds)
+    total = plan.count + plan.frames + plan.movies.count
+    done = total - len(tasks) - len(renders) - len(movies)
     progress(done, total)
-    for group in (tasks, renders):  # frames are rendered from waves, so the waves come first
+    for group in (tasks, renders, movies):  # frames are rendered from waves: the waves come first
         for _ in runner(group) if runner is not None else _run(group, plan.workers):
             done += 1
             progress(done, total)
