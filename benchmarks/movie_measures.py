@@ -7,7 +7,8 @@ the signal over frames t to t + 2 less that over t - 3 to t - 1. A detection is 
 within three frames and 2 Å that is larger than 0.5 times the local contrast, which is the standard
 deviation of the clean first frame within 3 Å of the site. An event is found by the nearest
 detection of its sign within 1.5 Å and three frames; its lag is the detection's frame less its own.
-A detection farther than 3 Å or three frames from every event is invented.
+A detection farther than 3 Å or three frames from every event is invented. Events with fewer than
+three frames before or after them are not counted.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ DISC_ANGSTROM = 0.8
 THRESHOLD = 0.5  # of the local contrast
 APART_ANGSTROM = 2.0  # two detections
 MATCH_ANGSTROM = 1.5
-HEAVY = 200.0  # summed atomic number of the columns that are watched
+HEAVY = 0.35  # of the 75th percentile of summed atomic numbers: columns that are watched
 LOCAL = ("vanish", "appear", "hop", "layer")
 WATCHED = ("static", *LOCAL)  # movies whose columns change by events alone
 
@@ -63,7 +64,7 @@ class Clip:
 
     def pixels(self, places: NDArray[np.float64], frame: int) -> NDArray[np.float64]:
         """Places (n, 2) Å on `frame`, in px from the centre of pixel [0, 0]."""
-        return (places - self.corners[frame]) / self.sampling - 0.5
+        return np.asarray((places - self.corners[frame]) / self.sampling - 0.5)
 
 
 def frame_psnr(clip: Clip, images: Stack) -> list[float]:
@@ -102,7 +103,7 @@ def _near(clip: Clip, images: Stack, change: Change, frame: int) -> NDArray[np.f
 def disc_offsets(radius_px: float) -> NDArray[np.int64]:
     """Rows and columns (n, 2) of the pixels within a radius of the origin."""
     reach = int(radius_px)
-    grid = np.stack(np.mgrid[-reach : reach + 1, -reach : reach + 1], -1).reshape(-1, 2)
+    grid = np.indices((2 * reach + 1, 2 * reach + 1)).reshape(2, -1).T - reach
     return np.asarray(grid[np.hypot(*grid.T) <= radius_px])
 
 
@@ -181,7 +182,9 @@ def score_events(clip: Clip, images: Stack) -> Row:
     detections = [change for change, _ in detect(clip, images)]
     sign = column_sign(clip)
     lags, free = [], list(detections)
-    for event in clip.changes:
+    last = len(images) - AROUND
+    scored = [event for event in clip.changes if AROUND <= event.frame <= last]
+    for event in scored:
         alike = [
             d for d in free if d.sign == sign * event.sign and _together(d, event, MATCH_ANGSTROM)
         ]
@@ -191,7 +194,7 @@ def score_events(clip: Clip, images: Stack) -> Row:
             free.remove(best)
     invented = [d for d in free if not any(_together(d, e, NEAR_ANGSTROM) for e in clip.changes)]
     return {
-        "events": len(clip.changes),
+        "events": len(scored),
         "found": len(lags),
         "lags": lags,
         "invented": len(invented),

@@ -6,7 +6,8 @@
 
 Each movie of the folder is restored by each method at each dose; a line of JSON for each is
 appended to `--rows`, what is there is not done again, and the table is printed from it. Settings
-are chosen on the validation split; `--split test` is for the final table.
+are chosen on the validation split; `--split test` is for the final table, and `--split far` is for
+the movies of `far_movies.py`, for reporting only.
 
 The methods are in `movie_methods.py`, and how events are found in `movie_measures.py`. Movies in
 which the particle turns or the focus creeps count for the PSNR alone.
@@ -54,10 +55,11 @@ def clip_of(movie: Movie, dose: float, frames: int, side: int) -> Clip:
     middle = local[0]["frame"] if local else len(clean) // 2
     count = min(frames or len(clean), len(clean))
     first = int(np.clip(middle - count // 2, 0, len(clean) - count))
-    size = min(side or clean.shape[1], clean.shape[1])
-    centre = np.array(local[0]["place_px"]) if local else np.array(clean.shape[1:]) / 2
-    low = np.clip(np.rint(centre).astype(int) - size // 2, 0, clean.shape[1] - size)
-    part = slice(first, first + count), *(slice(int(v), int(v) + size) for v in low)
+    shape = np.array(clean.shape[1:])
+    size = np.minimum(side or shape, shape)
+    centre = np.array(local[0]["place_px"]) if local else shape / 2
+    low = np.clip(np.rint(centre).astype(int) - size // 2, 0, shape - size)
+    part = slice(first, first + count), *map(slice, low.tolist(), (low + size).tolist())
     changes = [
         Change(frame=e["frame"] - first, place=tuple(e["place_angstrom"]), sign=e["change"])
         for e in local
@@ -78,7 +80,9 @@ def clip_of(movie: Movie, dose: float, frames: int, side: int) -> Clip:
 def sites_of(record: Row) -> NDArray[np.float64]:
     """Places (n, 2) of heavy columns of any state, y and x in Å, those of events first."""
     events = [e["place_angstrom"] for e in record["events"] if e["kind"] in LOCAL]
-    columns = [c[:2] for state in record["columns_of_state"] for c in state if c[2] > HEAVY]
+    states = record["columns_of_state"]
+    least = HEAVY * np.percentile([c[2] for state in states for c in state] or [0], 75)
+    columns = [c[:2] for state in states for c in state if c[2] > least]
     found = np.zeros((0, 2))
     for place in np.array(events + columns).reshape(-1, 2):
         if not len(found) or np.hypot(*(found - place).T).min() > SITE_ANGSTROM:
@@ -129,7 +133,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="of movies, as 'gdn simulate --movies' makes it")
-    parser.add_argument("--split", choices=["train", "validation", "test"], required=True)
+    parser.add_argument("--split", choices=["train", "validation", "test", "far"], required=True)
     parser.add_argument("--doses", default=",".join(map(str, DOSES)), help="electrons a pixel")
     parser.add_argument("--methods", default=",".join([*METHODS, *OPENED]))
     parser.add_argument("--model", default="auto", help="of gdn")

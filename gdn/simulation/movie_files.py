@@ -20,7 +20,7 @@ from gdn.frames.formats import read_frames
 from gdn.frames.source import FrameCalibration
 from gdn.frames.writing import write_stack
 from gdn.simulation.exit_waves import TORCH, Multislice, exit_wave, plain
-from gdn.simulation.imaging import ENERGY_KV, FRAME_SAMPLING, FloatArray, Wave
+from gdn.simulation.imaging import ENERGY_KV, FloatArray, Wave
 from gdn.simulation.movies import (
     MovieScript,
     MovieSettings,
@@ -60,25 +60,28 @@ class MovieMaker:
     def write(self, script: MovieScript, waves: list[Wave], index: int) -> Path:
         """Render and store a movie whose exit waves are there."""
         path = movie_path(self.out, index, script.seed, script.view)
-        path.parent.mkdir(parents=True, exist_ok=True)
         record = movie_record(script, [_columns(wave) for wave in waves])
         record |= {"energy_kv": self.energy_kv, "scenes": self.scenes}
         record |= {"structure": plain(script.course.states[0].parameters)}
         clean = np.stack([clean_frame(script, waves, f) for f in range(script.frames)])
-        _write_stack(path, "truth", clean.dtype, clean, record)
-        for dose in self.settings.doses:
-            counts = np.stack(
-                [
-                    counts_of(image, dose, script.seed, script.view, f)
-                    for f, image in enumerate(clean)
-                ]
-            )
-            kind = np.dtype(np.uint8 if counts.max() < 256 else np.uint16)
-            _write_stack(path, f"poisson{dose:g}", kind, counts, record | {"dose": dose})
-        record["doses"] = list(self.settings.doses)
-        with writing(path) as temporary:
-            temporary.write_text(json.dumps(record) + "\n", encoding="utf-8")
+        write_movie(path, clean, record, self.settings.doses)
         return path
+
+
+def write_movie(
+    path: Path, clean: FloatArray, record: dict[str, Any], doses: tuple[float, ...]
+) -> None:
+    """The files of a movie of `clean` frames (frames, rows, columns), vacuum 1.0, whose `record`
+    goes to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_stack(path, "truth", clean, record)
+    seeds = record["structure_seed"], record["view"]
+    for dose in doses:
+        counts = np.stack([counts_of(image, dose, *seeds, f) for f, image in enumerate(clean)])
+        kind = np.uint8 if counts.max() < 256 else np.uint16
+        _write_stack(path, f"poisson{dose:g}", counts.astype(kind), record | {"dose": dose})
+    with writing(path) as temporary:
+        temporary.write_text(json.dumps(record | {"doses": doses}) + "\n", encoding="utf-8")
 
 
 def movie_path(out: Path, index: int, seed: int, view: int) -> Path:
@@ -92,14 +95,14 @@ def _columns(wave: Wave) -> NDArray[np.float64]:
     return np.column_stack([wave.columns[:, ::-1], wave.weights]).astype(np.float64)
 
 
-def _write_stack(
-    path: Path, name: str, dtype: np.dtype[Any], stack: FloatArray, record: dict[str, Any]
-) -> None:
+def _write_stack(path: Path, name: str, stack: NDArray[Any], record: dict[str, Any]) -> None:
     """One TIFF of a movie beside its record."""
     told = ("structure_seed", "view", "split", "kind", "dose")
-    calibration = FrameCalibration(sampling_angstrom=FRAME_SAMPLING, axes="TYX", shape=stack.shape)
+    calibration = FrameCalibration(
+        sampling_angstrom=record["sampling_angstrom"], axes="TYX", shape=stack.shape
+    )
     about = {key: record[key] for key in told if key in record}
-    write_stack(path.with_name(f"{path.stem}_{name}.tif"), stack.astype(dtype), calibration, about)
+    write_stack(path.with_name(f"{path.stem}_{name}.tif"), stack, calibration, about)
 
 
 @dataclass(frozen=True)

@@ -119,10 +119,10 @@ def drift_path(
         length = rms_angstrom * np.sqrt((frames - 1) / len(at))
         steps[at] = length * np.stack([np.sin(angle), np.cos(angle)], 1)
     elif drift == "linear":
-        angle = rng.uniform(0, 2 * np.pi)
+        heading = rng.uniform(0, 2 * np.pi)
         rate = min(rms_angstrom, 2 * room / max(1, frames - 1))
-        line = (np.arange(frames) - (frames - 1) / 2)[:, None]
-        return np.asarray(line * rate * np.array([np.sin(angle), np.cos(angle)]))
+        times = np.arange(frames) - (frames - 1) / 2
+        return np.outer(times, rate * np.array([np.sin(heading), np.cos(heading)]))
     return reflected(steps.cumsum(0), room)
 
 

@@ -110,12 +110,38 @@ def test_the_script_prints_its_table_and_does_nothing_twice(
     settings = MovieSettings(frames=4, side=96, kinds=("static",), drift_angstrom=0.2)
     script = draw_script(random_structure(11), 11, 0, settings)
     MovieMaker(out=tmp_path, settings=settings).write(script, [read_wave(demo_wave)], 0)
-    asked = (tmp_path / "movies", "--split", "validation", "--doses", "0.45")
-    asked = (*asked, "--methods", "truth,mean,blur", "--rows", tmp_path / "rows")
-    asked = (*asked, "--frames", "3", "--side", "64")
+    asked: list[str | Path] = [tmp_path / "movies", "--rows", tmp_path / "rows"]
+    asked += ["--split", "validation", "--doses", "0.45", "--methods", "truth,mean,blur"]
+    asked += ["--frames", "3", "--side", "64"]
     said = run_script("movies", *asked)
     assert "| 0.45 | blur | 1 | 3 |" in said
     before = (tmp_path / "rows").read_text()
     assert len(before.splitlines()) == 3
     assert said.splitlines()[-4:] == run_script("movies", *asked).splitlines()[-4:]
     assert (tmp_path / "rows").read_text() == before
+
+
+def test_a_far_movie_loses_one_column_and_drifts_with_its_record() -> None:
+    pytest.importorskip("ase")
+    pytest.importorskip("abtem")
+    from far import FRAMES as FAR
+    from far_movies import make
+    from movie_measures import Change, Clip, score_events
+    from movies import sites_of
+
+    frame = next(f for f in FAR if f.name == "ti-hcp")
+    clean, record = make(replace(frame, sampling_angstrom=0.2, shape=(150, 140)), 3, 9)
+    assert clean.shape == (9, 150, 140)
+    (event,) = record["events"]
+    clip = Clip(
+        clean=clean,
+        counts=clean,
+        dose=1.0,
+        sampling=0.2,
+        corners=np.array(record["corner_angstrom"]),
+        changes=[Change(frame=event["frame"], place=tuple(event["place_angstrom"]), sign=-1)],
+        sites=sites_of(record),
+        kind="vanish",
+    )
+    score = score_events(clip, clean)
+    assert (score["found"], score["lags"], score["invented"]) == (1, [0], 0)
