@@ -1,9 +1,10 @@
 """Simulated movies, restored: PSNR of frames and near events, and events found and invented.
 
-    gdn simulate data --count 300 --seed 1 --movies 300
-    python benchmarks/movies.py data/movies --split test --doses 0.45 --rows rows.jsonl
+    python benchmarks/movies.py data/movies --split test --make 14 --rows rows.jsonl
     python benchmarks/movies.py data/movies --split validation --frames 9 --side 400 --methods mean
 
+`--make N` first makes what is missing of N movies of the split, their kinds in turn, each of the
+next scene that has a place for it; or take those of `gdn simulate --movies`.
 Each movie of the folder is restored by each method at each dose; a line of JSON for each is
 appended to `--rows`, what is there is not done again, and the table is printed from it. Settings
 are chosen on the validation split; `--split test` is for the final table, and `--split far` is for
@@ -40,10 +41,28 @@ from movie_measures import (
 from movie_methods import METHODS, OPENED, Method
 from numpy.typing import NDArray
 
-from gdn.simulation.movie_files import Movie, movies_in
-from gdn.simulation.movies import DOSES
+from gdn.simulation.movie_events import KINDS
+from gdn.simulation.movie_files import FOLDER, Movie, MovieMaker, movie_path, movies_in
+from gdn.simulation.movies import DOSES, MovieSettings, draw_script
+from gdn.simulation.structures import Split, random_structure, seeds_of
 
+SEED = 0x30F1
 SITE_ANGSTROM = 0.5  # columns of two states nearer than this are one site
+
+
+def make_missing(folder: Path, split: Split, count: int) -> None:
+    """Make what is missing of `count` movies of a split, kinds in turn."""
+    seeds = seeds_of(split, np.random.default_rng([SEED, *split.encode()]))
+    for index in range(count):
+        kind = KINDS[index % len(KINDS)]
+        maker = MovieMaker(out=folder.parent, settings=MovieSettings(kinds=(kind,)))
+        for seed in seeds:
+            structure = random_structure(seed)
+            script = draw_script(structure, seed, 0, maker.settings)
+            if len(structure.numbers) and script.course.kind == kind:
+                break
+        if not movie_path(folder.parent, index, seed, 0).exists():
+            print(maker.make(index, seed), kind, flush=True)
 
 
 def clip_of(movie: Movie, dose: float, frames: int, side: int) -> Clip:
@@ -128,12 +147,14 @@ def measured(
                 yield row | measure(clip, methods[method])
 
 
-def main() -> int:
+def asked() -> argparse.Namespace:
+    """The options, checked; `methods` is a list."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="of movies, as 'gdn simulate --movies' makes it")
     parser.add_argument("--split", choices=["train", "validation", "test", "far"], required=True)
+    parser.add_argument("--make", type=int, default=0, metavar="N", help="movies, where missing")
     parser.add_argument("--doses", default=",".join(map(str, DOSES)), help="electrons a pixel")
     parser.add_argument("--methods", default=",".join([*METHODS, *OPENED]))
     parser.add_argument("--model", default="auto", help="of gdn")
@@ -143,16 +164,25 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=10_000, help="movies")
     parser.add_argument("--rows", type=Path, metavar="JSONL")
     options = parser.parse_args()
-    names = options.methods.split(",")
-    unknown = sorted(set(names) - set(METHODS) - set(OPENED))
+    options.methods = options.methods.split(",")
+    unknown = sorted(set(options.methods) - set(METHODS) - set(OPENED))
     if unknown:
         parser.error(f"--methods {','.join(unknown)}: choose from {', '.join([*METHODS, *OPENED])}")
+    if options.make and (options.split == "far" or options.folder.name != FOLDER):
+        parser.error(f"--make: a folder that is called {FOLDER}, and no far movies")
+    return options
+
+
+def main() -> int:
+    options = asked()
+    if options.make:
+        make_missing(options.folder, options.split, options.make)
     movies = [m for m in movies_in(options.folder) if m.record["split"] == options.split]
     rows = rows_of(options.rows)
     with ExitStack() as stack:
         methods = {
             n: METHODS[n] if n in METHODS else OPENED[n](stack, options.model, options.restarts)
-            for n in names
+            for n in options.methods
         }
         for row in measured(movies[: options.most], methods, options):
             rows.append(row)
