@@ -232,7 +232,7 @@ def efficiency(count: int) -> None:
 WAVE = """
 import time
 from gdn.simulation.dataset import structure_seed
-from gdn.simulation.simulate import exit_wave
+from gdn.simulation.exit_waves import exit_wave
 from gdn.simulation.structures import random_structure
 some = [random_structure(structure_seed(3, i)) for i in range({count})]
 exit_wave(some[0])

@@ -26,8 +26,8 @@ from suite import contrast_of
 from gdn.evaluation.noise_suite import STUDY_VACUUM
 from gdn.recipes import load_recipe
 from gdn.simulation.breadth import any_structure
-from gdn.simulation.imaging import read_wave, render
-from gdn.simulation.simulate import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
+from gdn.simulation.imaging import FRAME_SAMPLING, FRAME_SHAPE, read_wave, render
+from gdn.simulation.simulate import frame_optics, seed_of_path
 from gdn.simulation.structures import split_of
 from gdn.training.restoring import RestorerRecipe, RestorerRun
 from gdn.training.shared_randomness import Shards, StepDraws

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gdn.simulation import simulate as simulation
+from gdn.simulation import exit_waves as simulation
 from gdn.simulation.imaging import WAVE_BAND, Optics, Wave, oversampled
 from gdn.simulation.multislice import Beam, exit_wave
 from gdn.simulation.specimens import random_specimen

@@ -26,11 +26,10 @@ import torch
 from gdn.recipes import load_recipe
 from gdn.simulation.breadth import ENERGIES_EV, AnyCrystal, WavePool
 from gdn.simulation.conditions import Draws, any_lens, random_cuts
-from gdn.simulation.imaging import Optics
+from gdn.simulation.imaging import FRAME_SAMPLING, FRAME_SHAPE, Optics
 from gdn.simulation.lattices import CELL
 from gdn.simulation.renderer import Lens, cell_images, intensity_spectra, patches, pixel_averaged
 from gdn.simulation.scattering import wavelength_angstrom
-from gdn.simulation.simulate import FRAME_SAMPLING, FRAME_SHAPE
 from gdn.simulation.specimens import random_specimen
 from gdn.simulation.structures import Structure, random_structure
 

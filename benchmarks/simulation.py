@@ -11,15 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gdn.simulation.imaging import Optics, read_wave, render
-from gdn.simulation.simulate import (
-    ABTEM,
-    FRAME_SAMPLING,
-    FRAME_SHAPE,
-    TORCH,
-    exit_wave,
-    seed_of_path,
-)
+from gdn.simulation.exit_waves import ABTEM, TORCH, exit_wave
+from gdn.simulation.imaging import FRAME_SAMPLING, FRAME_SHAPE, Optics, read_wave, render
+from gdn.simulation.simulate import seed_of_path
 from gdn.simulation.structures import random_structure, split_of
 from gdn.training.patch_stream import wave_patches
 

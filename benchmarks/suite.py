@@ -32,16 +32,9 @@ from gdn.models import AUTO, find_model
 from gdn.pipeline.denoiser import Denoiser
 from gdn.search.original import OriginalSettings, parse_steps
 from gdn.simulation.dataset import structure_seed
-from gdn.simulation.imaging import Wave, read_wave, render, write_wave
-from gdn.simulation.simulate import (
-    ABTEM,
-    FRAME_SAMPLING,
-    FRAME_SHAPE,
-    exit_wave,
-    frame_optics,
-    seed_of_path,
-    wave_path,
-)
+from gdn.simulation.exit_waves import ABTEM, exit_wave
+from gdn.simulation.imaging import FRAME_SAMPLING, FRAME_SHAPE, Wave, read_wave, render, write_wave
+from gdn.simulation.simulate import frame_optics, seed_of_path, wave_path
 from gdn.simulation.structures import random_structure, split_of
 
 Row = dict[str, Any]

@@ -39,8 +39,8 @@ from gdn.models import AUTO
 from gdn.pipeline.recording import RecordingDenoiser
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.settings import Searcher
-from gdn.simulation.imaging import read_wave, render
-from gdn.simulation.simulate import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
+from gdn.simulation.imaging import FRAME_SAMPLING, FRAME_SHAPE, read_wave, render
+from gdn.simulation.simulate import frame_optics, seed_of_path
 from gdn.simulation.structures import random_structure
 from gdn.trust.atoms import RATE
 from gdn.trust.calibration import LEVELS, Calibration, frame_score

@@ -28,6 +28,13 @@ def simulate(
     frames: int = typer.Option(
         0, min=0, help="Also render this many 850x850 px frames at 0.0612 Å/px as TIFF."
     ),
+    movies: int = typer.Option(
+        0, min=0, help="Also make this many movies with drift and events (about 70 MB each)."
+    ),
+    movie_frames: int = typer.Option(
+        0, min=0, help="Frames of each movie; 0: 20 to 40, by the seed."
+    ),
+    movie_side: int = typer.Option(850, min=64, help="Side of a movie's frames, px of 0.0612 Å."),
     energy_kv: float = typer.Option(
         300.0, "--energy-kv", min=1, max=3000, help="Accelerating voltage of the microscope, kV."
     ),
@@ -47,17 +54,22 @@ def simulate(
         help="Share the structures out among Dask workers (docs/scaling.md).",
     ),
 ) -> int:
-    """Simulate Pt on CeO2: random structures, multislice exit waves, and rendered frames.
+    """Simulate Pt on CeO2: random structures, multislice exit waves, frames and movies.
 
     Training renders its images from the exit waves on the fly, so --frames is only for looking and
     for evaluation. One structure in ten belongs to the test split and one to validation, by its
     seed. dataset.json records seed, voltage, scenes and multislice; 'gdn train' refuses a data set
     whose voltage or scenes are not its recipe's.
 
+    A movie is a stack of clean frames, stacks of counts at 0.045, 0.45 and 4.5 electrons a pixel,
+    and a record of its drift and of what happens in it (docs/simulation.md). Movies that are there
+    are kept.
+
     \b
     Examples:
       gdn simulate data --count 1000 --seed 1 --workers 2
       gdn simulate data --count 1000 --seed 1 --frames 40      (adds frames to it)
+      gdn simulate data --count 1000 --seed 1 --movies 20      (adds movies to it)
       gdn simulate data200 --count 1000 --seed 1 --energy-kv 200
       gdn simulate wide --count 3000 --seed 2 --scenes pt-ceo2-wide
       gdn simulate data --count 20000 --seed 1 --device cuda
@@ -74,6 +86,7 @@ def simulate(
             )
     need("torch", "train")
     from gdn.errors import InputError
+    from gdn.simulation.movies import MovieSettings, room_of
     from gdn.simulation.scenes import scene_maker
 
     try:
@@ -81,7 +94,14 @@ def simulate(
     except InputError as error:
         raise usage_fault(error) from None
     _check_device(device)
-    from gdn.simulation.simulate import ABTEM, TORCH, SimulationPlan
+    if movie_frames == 1:
+        raise UsageFault("--movie-frames 1: at least 2, or 0 for 20 to 40")
+    try:
+        room_of(movie_side)
+    except ValueError as error:
+        raise UsageFault(f"--movie-side {movie_side}: {error}") from None
+    from gdn.simulation.exit_waves import ABTEM, TORCH
+    from gdn.simulation.simulate import SimulationPlan
     from gdn.simulation.simulate import simulate as run
 
     writable_folder(out)
@@ -93,7 +113,7 @@ def simulate(
             from gdn.cluster.simulate_waves import runner_on
 
             runner = stack.enter_context(runner_on(cluster))
-        update = stack.enter_context(progress_bar("simulating", count + frames))
+        update = stack.enter_context(progress_bar("simulating", count + frames + movies))
         way = ABTEM if multislice == "abtem" else TORCH
         plan = SimulationPlan(
             out=out.resolve(),
@@ -105,9 +125,11 @@ def simulate(
             multislice=way,
             device=device,
             scenes=scenes,
+            movies=MovieSettings(count=movies, frames=movie_frames, side=movie_side),
         )
         paths = run(plan, update, runner)
-    print(f"{out}: {len(paths)} exit waves, {frames} frames")
+    made = f", {movies} movies" if movies else ""
+    print(f"{out}: {len(paths)} exit waves, {frames} frames{made}")
     return 0
 
 

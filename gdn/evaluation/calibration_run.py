@@ -29,8 +29,8 @@ from gdn.pipeline.options import Options
 from gdn.recipes import Imaging, Specimen
 from gdn.search.denoise_frame import FrameResult
 from gdn.simulation.dataset import check_specimen
-from gdn.simulation.imaging import read_wave, render
-from gdn.simulation.simulate import FRAME_SAMPLING, FRAME_SHAPE, frame_optics, seed_of_path
+from gdn.simulation.imaging import FRAME_SAMPLING, FRAME_SHAPE, read_wave, render
+from gdn.simulation.simulate import frame_optics, seed_of_path
 from gdn.simulation.structures import split_of
 from gdn.storage import writing
 from gdn.trust.calibration import FILE, Calibration

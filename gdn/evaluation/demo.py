@@ -11,8 +11,8 @@ import numpy as np
 
 from gdn.evaluation.evaluate import CleanFrame
 from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
-from gdn.simulation.imaging import read_wave, render
-from gdn.simulation.simulate import FRAME_SAMPLING, FRAME_SHAPE, frame_optics
+from gdn.simulation.imaging import FRAME_SAMPLING, FRAME_SHAPE, read_wave, render
+from gdn.simulation.simulate import frame_optics
 
 # Columns of the first two are dark. These are given another focus, nm, under which columns are
 # bright: the third, and the fourth, a twinned particle of cobalt, a specimen that no generator has

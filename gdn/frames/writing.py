@@ -40,6 +40,19 @@ def write_tiff(
         )
 
 
+def write_stack(
+    path: Path,
+    stack: NDArray[Any],
+    calibration: FrameCalibration,
+    description: dict[str, Any] | None = None,
+) -> None:
+    """Write frames of any number type (axes of `calibration`), each compressed without loss; the
+    name appears only when the file is complete."""
+    options = write_options(calibration, description or {})
+    with writing(path) as temporary, quiet_tifffile():
+        tifffile.imwrite(temporary, stack, compression="zlib", **options)
+
+
 def _allocate(path: Path) -> None:
     """Take a file's space on the disk now: where it is written through a map, a full disk would end
     the process."""

@@ -25,11 +25,12 @@ from gdn.simulation.scattering import wavelength_angstrom
 ComplexArray = NDArray[np.complex64]
 FloatArray = NDArray[np.float32]
 
+FRAME_SHAPE, FRAME_SAMPLING = (850, 850), 0.0612  # the study's frame
 ENERGY_KV = 300.0  # of waves stored before their record said it
 WAVE_BAND = 1.6  # 1/Å kept of the exit wave; the focal spread damps what lies beyond to below 1e-3
 IMAGE_BAND = 1.45  # 1/Å kept of the intensity; the blur leaves less than 2 % there
 _GRID = 300  # px on which the intensity is formed: products alias only beyond IMAGE_BAND
-_MARGIN_ANGSTROM = 2.0  # next to the cell's edge the periodic neighbour shows
+MARGIN_ANGSTROM = 2.0  # next to the cell's edge the periodic neighbour shows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,10 +202,10 @@ def render(
     """
     cell = wave.cell_angstrom
     field = np.array(shape) * sampling_angstrom
-    if (field > cell - 2 * _MARGIN_ANGSTROM).any():
+    if (field > cell - 2 * MARGIN_ANGSTROM).any():
         raise ValueError(
             f"a field of {field[0]:.1f} x {field[1]:.1f} Å is larger than the simulated"
-            f" {cell - 2 * _MARGIN_ANGSTROM:.0f} Å; ask for fewer pixels or a finer sampling"
+            f" {cell - 2 * MARGIN_ANGSTROM:.0f} Å; ask for fewer pixels or a finer sampling"
         )
     corner = np.array(origin_angstrom) if origin_angstrom is not None else (cell - field) / 2
     spectrum = intensity_spectrum(wave, optics)

@@ -1,6 +1,7 @@
 """Exit waves of random structures by multislice, in parallel and resumable.
 
-A dataset is a folder: `dataset.json`, `waves/<seed>.npz` and, when asked for, `frames/*.tif`.
+A dataset is a folder: `dataset.json`, `waves/<seed>.npz` and, when asked for, `frames/*.tif` and
+`movies/*`.
 """
 
 from __future__ import annotations
@@ -9,40 +10,32 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from gdn import __version__
 from gdn.frames.source import FrameCalibration
 from gdn.frames.writing import write_tiff
 from gdn.recipes import Imaging
 from gdn.simulation.dataset import open_dataset, structure_seed
+from gdn.simulation.exit_waves import TORCH, Multislice, exit_wave
 from gdn.simulation.imaging import (
     ENERGY_KV,
-    WAVE_BAND,
-    FloatArray,
+    FRAME_SAMPLING,
+    FRAME_SHAPE,
     Optics,
-    Wave,
     as_record,
     read_wave,
     render,
     write_wave,
 )
+from gdn.simulation.movie_files import MovieMaker, movie_path
+from gdn.simulation.movies import MovieSettings
 from gdn.simulation.scenes import DEFAULT, scene_maker
-from gdn.simulation.structures import Structure, split_of
-
-GRID = 768  # px of the multislice grid on the 64 Å cell
-SLICE_ANGSTROM = 2.0
-THERMAL_ANGSTROM = 0.08  # rms displacement, one value for Pt, Ce and O
-FRAME_SHAPE, FRAME_SAMPLING = (850, 850), 0.0612  # the study's frame
-
-Multislice = Literal["torch", "abtem"]
-TORCH: Multislice = "torch"
-ABTEM: Multislice = "abtem"
+from gdn.simulation.structures import split_of
 
 Progress = Callable[[int, int], None]
 Runner = Callable[[list[Callable[[], None]]], Iterable[None]]  # once for each task that has ended
@@ -50,8 +43,9 @@ Runner = Callable[[list[Callable[[], None]]], Iterable[None]]  # once for each t
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationPlan:
-    """What a dataset holds: `count` structures and `frames` rendered frames, all from `seed`, of a
-    beam of `energy_kv`; and how its waves are made. `scenes`: a name of `gdn.simulation.scenes`."""
+    """What a dataset holds: `count` structures, `frames` rendered frames and `movies`, all from
+    `seed`, of a beam of `energy_kv`; and how its waves are made. `scenes`: a name of
+    `gdn.simulation.scenes`."""
 
     out: Path
     count: int
@@ -62,73 +56,7 @@ class SimulationPlan:
     multislice: Multislice = TORCH
     device: str = "cpu"
     scenes: str = DEFAULT
-
-
-def _projected_columns(structure: Structure) -> tuple[FloatArray, FloatArray]:
-    """Columns (m, 2) Å and their summed atomic number (m,): atoms joined when within 0.7 Å in
-    projection."""
-    from scipy.sparse.csgraph import connected_components
-    from scipy.spatial import cKDTree
-
-    xy = structure.positions[:, :2]
-    if not len(xy):
-        return np.zeros((0, 2), np.float32), np.zeros(0, np.float32)
-    graph = cKDTree(xy).sparse_distance_matrix(cKDTree(xy), 0.7)
-    _, label = connected_components(graph, directed=False)
-    weight = np.bincount(label, structure.numbers)
-    centre = np.stack(
-        [np.bincount(label, structure.numbers * xy[:, a]) / weight for a in (0, 1)], 1
-    )
-    return centre.astype(np.float32), weight.astype(np.float32)
-
-
-def exit_wave(
-    structure: Structure,
-    energy_kv: float = ENERGY_KV,
-    multislice: Multislice = TORCH,
-    device: str = "cpu",
-) -> Wave:
-    """Multislice a plane wave of `energy_kv` through `structure`, on `device`, or by abTEM, which
-    stays on the CPU. Lobato's potentials, 2 Å slices, as wide as WAVE_BAND."""
-    record: dict[str, Any] = {
-        "grid": GRID,
-        "slice_angstrom": SLICE_ANGSTROM,
-        "thermal_angstrom": THERMAL_ANGSTROM,
-    }
-    record |= {
-        "simulation": "abTEM" if multislice == ABTEM else "gdn",
-        "structure": _plain(structure.parameters),
-    }
-    record |= {"atoms": len(structure.numbers), "gdn": __version__, "energy_kv": energy_kv}
-    columns, weights = _projected_columns(structure)
-    if multislice == ABTEM and len(structure.numbers):
-        import abtem
-
-        from gdn.simulation.abtem_reference import abtem_spectrum
-
-        record["abtem"] = abtem.__version__
-        spectrum = abtem_spectrum(structure, energy_kv, GRID, SLICE_ANGSTROM, THERMAL_ANGSTROM)
-    else:
-        from gdn.simulation.multislice import Beam
-        from gdn.simulation.multislice import exit_wave as by_torch
-
-        beam = Beam(
-            energy_ev=1e3 * energy_kv,
-            grid=GRID,
-            slice_angstrom=SLICE_ANGSTROM,
-            thermal_angstrom=THERMAL_ANGSTROM,
-        )
-        spectrum = by_torch(structure, beam, WAVE_BAND, device).cpu().numpy()
-    return Wave(spectrum.astype(np.complex64), float(structure.cell[0]), columns, weights, record)
-
-
-def _plain(value: Any) -> Any:
-    """NumPy scalars and tuples as what JSON knows."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value.item() if isinstance(value, np.generic) else value
+    movies: MovieSettings = field(default_factory=MovieSettings)
 
 
 def wave_path(out: Path, index: int, seed: int) -> Path:
@@ -172,6 +100,28 @@ def frame_path(out: Path, index: int, seed: int, view: int) -> Path:
     return out / "frames" / f"{split_of(seed)}_{index:06d}_{view:03d}.tif"
 
 
+def _movie_tasks(plan: SimulationPlan, seeds: list[int]) -> list[Callable[[], None]]:
+    """The movies of `plan` that are not there yet, each a task."""
+    maker = MovieMaker(
+        out=plan.out,
+        settings=plan.movies,
+        scenes=plan.scenes,
+        energy_kv=plan.energy_kv,
+        multislice=plan.multislice,
+        device=plan.device,
+    )
+    views = ((m % plan.count, m // plan.count) for m in range(plan.movies.count))
+    return [
+        partial(_make_movie, maker, i, seeds[i], view)
+        for i, view in views
+        if not movie_path(plan.out, i, seeds[i], view).exists()
+    ]
+
+
+def _make_movie(maker: MovieMaker, index: int, seed: int, view: int) -> None:
+    maker.make(index, seed, view)
+
+
 def _worker_setup() -> None:
     """One thread per process; Ctrl-C is the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -206,9 +156,11 @@ def simulate(
         for i, v in views
         if not frame_path(plan.out, i, seeds[i], v).exists()
     ]
-    total, done = plan.count + plan.frames, plan.count + plan.frames - len(tasks) - len(renders)
+    movies = _movie_tasks(plan, seeds)
+    total = plan.count + plan.frames + plan.movies.count
+    done = total - len(tasks) - len(renders) - len(movies)
     progress(done, total)
-    for group in (tasks, renders):  # frames are rendered from waves, so the waves come first
+    for group in (tasks, renders, movies):  # frames are rendered from waves: the waves come first
         for _ in runner(group) if runner is not None else _run(group, plan.workers):
             done += 1
             progress(done, total)

@@ -14,8 +14,8 @@ from gdn.evaluation import comparators
 from gdn.evaluation.comparators import COMPARATORS, Case, binnings, bm3d_binned
 from gdn.evaluation.metrics import column_score, psnr
 from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
-from gdn.simulation.imaging import read_wave, render
-from gdn.simulation.simulate import FRAME_SAMPLING, frame_optics
+from gdn.simulation.imaging import FRAME_SAMPLING, read_wave, render
+from gdn.simulation.simulate import frame_optics
 from tests.helpers.commands import gdn, one_line
 from tests.helpers.places import BENCHMARKS
 
