@@ -22,6 +22,7 @@ FLOORS = (
     "engines",
     "search",
     "trust",
+    "movies",
     "adaptation",
     "pipeline",
     "training",
@@ -35,7 +36,8 @@ FLOORS = (
 APART = {
     "search": {"simulation", "generator"},  # gdn denoise needs neither, nor torch
     "trust": {"simulation", "generator"},
-    "adaptation": {"simulation", "trust"},
+    "movies": {"simulation", "generator", "trust"},
+    "adaptation": {"simulation", "trust", "movies"},
     "pipeline": {"simulation", "generator", "recipes"},
     "training": {"search", "trust", "pipeline"},
     "report": {"training", "evaluation", "simulation"},

@@ -38,6 +38,7 @@ def denoise(
     dataset: option.Dataset = None,
     channel: option.Channel = None,
     summed: option.Summed = False,
+    movie: option.Movie = "off",
     recursive: option.Recursive = False,
     null: option.Null = False,
     partial: option.Partial = False,
@@ -90,7 +91,7 @@ def denoise(
     Examples:
       gdn denoise night1/*.tif --restarts 4096 -o clean
       gdn denoise frame.dm4 --atoms --report -o clean
-      gdn denoise movie.tif --sum --sampling 0.061
+      gdn denoise movie.tif --movie on --sampling 0.061
       gdn denoise --watch /data/today -o clean
       gdn denoise night1 -o clean --resume          (goes on where it stopped)
       gdn denoise night1 -o clean --cluster tcp://head:8786
@@ -130,6 +131,7 @@ def denoise(
             estimate=estimate,
             residual=residual,
             laplace=laplace,
+            movie=movie,
             method=method,
             original_steps=original_steps,
             score=score,

@@ -55,6 +55,16 @@ Summed = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+Movie = Annotated[
+    str,
+    typer.Option(
+        metavar="on|auto|off",
+        help="The frames of a stack show one object, which may drift: align them, and denoise each "
+        "with what the others say of it, as far as held-out electrons bear that out. auto: see "
+        "whether it helps.",
+        rich_help_panel=INPUT,
+    ),
+]
 Recursive = Annotated[
     bool,
     typer.Option(

@@ -10,6 +10,7 @@ import numpy as np
 from gdn.frames.axes import leading_axes
 from gdn.likelihood import Array
 from gdn.pipeline.inputs import Input
+from gdn.pipeline.movie import Movie
 from gdn.pipeline.record import (
     FrameLeftOut,
     FrameSummary,
@@ -26,8 +27,11 @@ class ResultBuilder:
     """Takes frames in order. Their images go into arrays that are there from the start: a stack is
     in memory once."""
 
-    def __init__(self, given: Input, recording: RecordingDenoiser) -> None:
+    def __init__(
+        self, given: Input, recording: RecordingDenoiser, movie: Movie | None = None
+    ) -> None:
         self._given, self._recording, self._keeper = given, recording, RecordKeeper()
+        self._movie = movie
         shape = given.frames.shape
         self._image, self._spread = np.empty(shape, np.float32), np.empty(shape, np.float32)
         self._widths = {
@@ -98,7 +102,8 @@ class ResultBuilder:
             str(image.shape).encode() + np.ascontiguousarray(image).tobytes()
         ).hexdigest()
         key = key_of(content, self._recording, {"sampling": given.sampling_angstrom})
-        return document(key, input_record, given.sampling_angstrom, self._recording, [])
+        header = document(key, input_record, given.sampling_angstrom, self._recording, [])
+        return header | ({} if self._movie is None else {"movie": self._movie.record()})
 
 
 def _values(judged: FrameSummary | FrameLeftOut, record: dict[str, Any]) -> FrameValues:

@@ -21,6 +21,7 @@ from gdn.frames.source import FrameError, FrameFile
 from gdn.frames.writing import result_writer
 from gdn.likelihood import Array
 from gdn.pipeline.column_picture import save_atoms
+from gdn.pipeline.movie import ALIGNING, open_movie
 from gdn.pipeline.output_files import Outputs, OutputStyle, content_hash
 from gdn.pipeline.previous_results import is_complete, own_files
 from gdn.pipeline.record import FrameLeftOut, RecordKeeper, document, key_of, signature
@@ -108,6 +109,8 @@ def denoise_file(
         raise FrameError(f"{source}: {error}") from None
     keeper = RecordKeeper()
     levels = recording.options.intervals
+    movie = open_movie(recording, frames.read, count, sampling, part_of(progress, 0, ALIGNING))
+    begun = 0.0 if movie is None else ALIGNING
     with ResultFiles(
         outputs,
         frames,
@@ -118,10 +121,11 @@ def denoise_file(
         own_files(outputs, source),
     ) as written:
         for index in range(count):
-            part = part_of(progress, index / count, 1 / count)
+            part = part_of(progress, begun + index * (1 - begun) / count, (1 - begun) / count)
+            its = recording if movie is None else movie.for_frame(index)
             try:
                 frame = frames.read(index)
-                judged = recording.denoise(frame, sampling, part, frames.notes, frames.dtype)
+                judged = its.denoise(frame, sampling, part, frames.notes, frames.dtype)
             except (EngineError, CacheError, CandidateError, ImportError, MemoryError, OSError):
                 raise  # no fault of this frame's
             except Exception as error:
@@ -156,11 +160,10 @@ def denoise_file(
             "stored": written.stored(),
         }
         merged = [row | detail for row, detail in zip(rows, keeper.details(), strict=True)]
-        written.finish(
-            document(
-                settings.key(source, content, recording), input_record, sampling, recording, merged
-            )
+        record = document(
+            settings.key(source, content, recording), input_record, sampling, recording, merged
         )
+        written.finish(record | ({} if movie is None else {"movie": movie.record()}))
     return rows
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from gdn.engines.base import Engine
@@ -16,7 +18,8 @@ from gdn.errors import GdnError, InputError
 from gdn.likelihood import Array
 from gdn.models import AUTO, Model, RestorerModel
 from gdn.pipeline.collecting import ResultBuilder
-from gdn.pipeline.inputs import check_input
+from gdn.pipeline.inputs import Input, check_input
+from gdn.pipeline.movie import ALIGNING, open_movie
 from gdn.pipeline.open_models import OpenModels, models_named
 from gdn.pipeline.options import Options
 from gdn.pipeline.recording import RecordingDenoiser
@@ -65,6 +68,10 @@ class Denoiser:
         Add what the data significantly say beyond the generator.
     laplace
         Laplace variance in the raw spread: `none`, `sampled` or `exact` (slow).
+    movie
+        `on`: the frames of a stack of three and more show one object, perhaps drifting; each is
+        denoised with what the others say of it, as far as held-out counts bear that out. `auto`:
+        if they help. `off`: each alone.
     method
         `gdn`, or `original`, the study's search, for comparison (hours a frame), with
         `original_steps`.
@@ -104,6 +111,7 @@ class Denoiser:
         estimate: str = "mean",
         residual: bool = True,
         laplace: str = "none",
+        movie: str = "off",
         method: str = "gdn",
         original_steps: str = "10,1500,10000",
         score: bool = True,
@@ -125,6 +133,7 @@ class Denoiser:
             estimate=estimate,
             residual=residual,
             laplace=laplace,
+            movie=movie,
             method=method,
             original_steps=original_steps,
             score=score,
@@ -193,14 +202,23 @@ class Denoiser:
         count = len(given.frames)
         first = next(index for index in range(count) if index not in given.unusable)
         recording = self.for_recording(given.frames[first], given.sampling_angstrom)
-        builder = ResultBuilder(given, recording)
+        movie = open_movie(
+            recording,
+            partial(_usable, given),
+            count,
+            given.sampling_angstrom,
+            part_of(progress, 0, ALIGNING),
+        )
+        begun = 0.0 if movie is None else ALIGNING
+        builder = ResultBuilder(given, recording, movie)
         left_out = dict(given.unusable)
         for index, frame in enumerate(given.frames):
-            share = part_of(progress, index / count, 1 / count)
+            share = part_of(progress, begun + index * (1 - begun) / count, (1 - begun) / count)
+            its = recording if movie is None else movie.for_frame(index)
             if index not in left_out:
                 try:
                     builder.add(
-                        recording.denoise(frame, given.sampling_angstrom, share, dtype=given.dtype)
+                        its.denoise(frame, given.sampling_angstrom, share, dtype=given.dtype)
                     )
                     continue
                 except InputError as error:
@@ -287,3 +305,10 @@ class Denoiser:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _usable(given: Input, index: int) -> Array:
+    """Frame `index` of an input. Raises InputError where it cannot be used."""
+    if index in given.unusable:
+        raise InputError(given.unusable[index])
+    return np.asarray(given.frames[index], dtype=np.float32)

@@ -24,12 +24,24 @@ from gdn.trust.judge import JudgeSettings
 
 METHODS = ("gdn", "original")
 FILLS = ("model", "nan")
+MOVIES = ("off", "auto", "on")
+CHOICES = {"method": METHODS, "fill": FILLS, "movie": MOVIES}
 LIMITS = {
     "restarts": (1, 1_000_000),
     "seed": (0, 2**63 - 1),
     "threads": (1, 4096),
 }  # of whole numbers
-WORDS = ("engine", "device", "noise", "fill", "estimate", "laplace", "method", "original_steps")
+WORDS = (
+    "engine",
+    "device",
+    "noise",
+    "fill",
+    "estimate",
+    "laplace",
+    "movie",
+    "method",
+    "original_steps",
+)
 LOWEST_FDR, HIGHEST_FDR = 0.001, 0.5
 
 
@@ -54,6 +66,7 @@ class Options:
     estimate: str = "mean"
     residual: bool = True
     laplace: str = "none"
+    movie: str = "off"
     method: str = "gdn"
     original_steps: str = "10,1500,10000"
     score: bool = True
@@ -80,10 +93,13 @@ class Options:
             value = getattr(self, name)
             if value is not None or name != "threads":
                 object.__setattr__(self, name, _whole(name, value, least, most))
-        if self.method not in METHODS:
-            raise InputError(f"method {self.method}: {' or '.join(METHODS)}", "method")
-        if self.fill not in FILLS:
-            raise InputError(f"fill {self.fill}: {' or '.join(FILLS)}", "fill")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} {getattr(self, name)}: {' or '.join(known)}", name)
+        if self.movie == "on" and self.method != "gdn":
+            raise InputError(
+                f"movie on: not with method {self.method}, which mixes nothing", "movie"
+            )
         if not LOWEST_FDR <= self.fdr <= HIGHEST_FDR:
             raise InputError(
                 f"fdr {self.fdr}: a rate from {LOWEST_FDR:g} to {HIGHEST_FDR:g}", "fdr"
@@ -161,6 +177,7 @@ class Options:
         wanted = (
             ("method original", self.method == "original"),
             ("atoms", self.atoms),
+            ("movie on", self.movie == "on"),
             ("intervals", bool(self.intervals)),
             ("candidate", bool(self.outside)),
         )

@@ -45,8 +45,8 @@ class RecordingDenoiser:
 
     `engine` and `bank` are a generator's; or `engine` is a restorer alone, without a bank. `others`
     are the candidates mixed with the generator's image. `rivals`: hashes of the generators among
-    which the first frame decided; `nats`: by how much each of them, by name, explains counts held
-    out of that frame.
+    which the first frame decided; `stream`: of the draws that thin a frame of a movie; `nats`: by
+    how much each of them, by name, explains counts held out of that frame.
     """
 
     engine: Engine | RestorerSession
@@ -54,6 +54,7 @@ class RecordingDenoiser:
     options: Options
     others: Sequence[Candidate] = ()
     rivals: Sequence[str] = ()
+    stream: int = 0
     nats: Mapping[str, float] = field(default_factory=dict)
 
     def denoise(
@@ -101,14 +102,14 @@ class RecordingDenoiser:
             return original_frame(
                 frame, sampling_angstrom, self.engine, options.original, noise, progress
             )
-        return denoise_frame(frame, sampling_angstrom, self._searcher, noise, progress)
+        return denoise_frame(frame, sampling_angstrom, self.searcher, noise, progress)
 
     def judge(self, frame: Array, result: FrameResult) -> Trust:
         """How far to trust the `result` of a `frame`, by what the options ask for."""
         begun = time.perf_counter()
         if isinstance(self.engine, RestorerSession):
             return leave_unjudged(result)
-        trust = judge(frame, result, self._searcher, self.calibration, self.options.judging)
+        trust = judge(frame, result, self.searcher, self.calibration, self.options.judging)
         result.seconds["judge"] = round(time.perf_counter() - begun, 4)
         return trust
 
@@ -120,7 +121,7 @@ class RecordingDenoiser:
         )
 
     @cached_property
-    def _searcher(self) -> Searcher:
+    def searcher(self) -> Searcher:
         """Of a generator: what its search works with."""
         assert not isinstance(self.engine, RestorerSession)
         assert self.bank is not None
@@ -129,6 +130,7 @@ class RecordingDenoiser:
             bank=self.bank,
             settings=self.options.search,
             others=self.others,
+            stream=self.stream,
         )
 
     def search_record(self) -> dict[str, Any]:
@@ -146,6 +148,8 @@ class RecordingDenoiser:
             common |= {"candidates": [one.record() for one in options.outside]}
         if options.fill != FILLS[0]:
             common |= {"fill": options.fill}
+        if options.movie != "off":
+            common |= {"movie": options.movie}
         if self.bank is None:
             return common | {"restarts": 0}
         common |= {"judging": asdict(options.judging)}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 
 from gdn.likelihood import Array
 from gdn.search.all_tiles import SearchedTiles, blend_starts, laplace_spread, search_tiles
@@ -20,6 +21,8 @@ from gdn.search.progress import Watch
 from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded, Split, fill_with, split
 from gdn.search.tiles import Binned, Tiling, tile_frame
+
+FADED = 4.0  # px from where a candidate knows nothing to where it is itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +153,7 @@ def estimate(
             other(whole) if its else image
             for other, its in zip(searcher.others, used[len(OWN) :], strict=True)
         ]
-        images = [image + residual, filtered, *theirs]
+        images = _completed([image + residual, filtered, *theirs])
         result = Mixed(*mix_images(images, mixing, recorded.grids.binned_sampling), mixing)
         watch.clock.mark("mixture")
     return Estimate(
@@ -210,7 +213,7 @@ def _choose(
     if not others:
         return choice, None, thinned
     names = (*OWN, *(other.name for other in others))
-    images = [*own, *theirs]
+    images = _completed([*own, *theirs])
     if parts.valid is not None:
         # Where nothing was recorded all candidates are alike, and as far from the counts: none.
         first_image, valid = images[0], parts.valid
@@ -218,6 +221,20 @@ def _choose(
         unseen = np.asarray(first_image * ((1 - parts.share) / parts.share), dtype=np.float32)
         parts = replace(parts, second=fill_with(unseen, parts.second, valid))
     return choice, choose_mixing(parts, images, names, choice, first.grids.binned_sampling), thinned
+
+
+def _completed(images: list[Array]) -> list[Array]:
+    """Candidates' images without gaps: where one knows nothing (NaN) it says what the first says,
+    and is faded into it."""
+    found = []
+    for image in images:
+        known = np.isfinite(image)
+        if not known.all():
+            inside = distance_transform_edt(np.pad(known, 1, mode="edge"))[1:-1, 1:-1]
+            weight = np.clip(inside / FADED, 0, 1).astype(np.float32)
+            image = images[0] + weight * (np.where(known, image, images[0]) - images[0])
+        found.append(image)
+    return found
 
 
 def _own(binned: Binned, image: Array, choice: Choice, with_filter: bool) -> tuple[Array, Array]:

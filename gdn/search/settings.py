@@ -48,6 +48,7 @@ class Searcher:
     bank: Bank
     settings: SearchSettings = field(default_factory=SearchSettings)
     others: Sequence[Candidate] = ()
+    stream: int = 0  # of the draws that thin a frame: another for each frame of a movie
 
 
 def settings_for(estimate: str, residual: bool = True, laplace: str = "none") -> SearchSettings:

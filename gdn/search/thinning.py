@@ -60,7 +60,8 @@ def fill_with(image: Array, counts: Array, valid: Array) -> Array:
 class Recorded:
     """A frame's `electrons` (rows, columns) as they were recorded, on its own grid, with the noise
     `law` of such a pixel; `depth`, how often they were thinned already; the pixels that are `bad`
-    were filled in (None: none were).
+    were filled in (None: none were). Frames of one movie are of different `stream`s: thinned by the
+    same draws, what is held out of one would show in what is left of another.
 
     Counts are thinned where they were recorded and then summed on the generator's grid: sums over
     parts of pixels have less than Poisson's variance, and thinning them would leave the two sets
@@ -73,6 +74,7 @@ class Recorded:
     grids: Grids
     depth: int = 0
     bad: Mask | None = None
+    stream: int = 0
 
     def __post_init__(self) -> None:
         if self.electrons.dtype == np.float32 and _are_counts(self.electrons, self.law):
@@ -91,14 +93,15 @@ class Recorded:
         generator's grid: a filter then sees in them what lies around."""
         if self.bad is None:
             return self
+        place = [0x4E11, self.depth, *([self.stream] if self.stream else [])]
         mean = unbin(image, self.grids)[self.bad] / np.float32(self.grids.area)
         electrons = self.electrons.astype(np.float32)
-        electrons[self.bad] = self.law.drawn(mean, np.random.default_rng([0x4E11, self.depth]))
+        electrons[self.bad] = self.law.drawn(mean, np.random.default_rng(place))
         return replace(self, electrons=electrons)
 
     def split(self, seed: int) -> tuple[Split, Recorded]:
         """The two sets on the generator's grid, and the first as recorded, to be thinned again."""
-        parts = split(self.electrons, self.law, seed, self.depth)
+        parts = split(self.electrons, self.law, seed, self.depth, self.stream)
         area = self.grids.area
         binned = replace(
             parts,
@@ -108,14 +111,15 @@ class Recorded:
             other_law=parts.other_law.of_sum(area),
             valid=self.valid,
         )
-        return binned, Recorded(parts.first, parts.law, self.grids, self.depth + 1, self.bad)
+        return binned, replace(self, electrons=parts.first, law=parts.law, depth=self.depth + 1)
 
 
-def split(binned: Any, law: NoiseLaw, seed: int, depth: int = 0) -> Split:
+def split(binned: Any, law: NoiseLaw, seed: int, depth: int = 0, stream: int = 0) -> Split:
     """Thin a frame (rows, columns) in electrons, float32, or whole numbers, of which the parts have
     the type. The same seed gives the same split; what was thinned before needs another `depth`, or
-    the draws would be those that made it."""
-    rng = np.random.default_rng([seed, 0x7E1D, *([depth] if depth else [])])
+    the draws would be those that made it, and another frame of a movie another `stream`."""
+    place = [depth, stream] if stream else [depth] if depth else []
+    rng = np.random.default_rng([seed, 0x7E1D, *place])
     keep = 1 - HELD_OUT
     if _are_counts(binned, law):
         first = np.empty_like(binned)

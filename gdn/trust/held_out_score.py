@@ -262,11 +262,11 @@ class HeldOut:
         return (y + beta) * slope - (upper - lower), slope
 
 
-def recover_recorded(frame: Array, result: FrameResult) -> Recorded:
+def recover_recorded(frame: Array, result: FrameResult, stream: int = 0) -> Recorded:
     """The electrons of a `frame` (as recorded), by the noise model of its result."""
     noise = result.noise
     whole = frame if result.bad is None else with_noise(frame, result.bad, noise)
-    return Recorded(noise.electrons(whole), noise.law, result.grids, bad=result.bad)
+    return Recorded(noise.electrons(whole), noise.law, result.grids, bad=result.bad, stream=stream)
 
 
 @dataclass(frozen=True)

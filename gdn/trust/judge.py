@@ -140,7 +140,10 @@ def judge(
     scores = []
     if settings.score:
         halves = denoise_part(
-            estimate, lambda: recover_recorded(frame, result), settings.seed, searcher
+            estimate,
+            lambda: recover_recorded(frame, result, searcher.stream),
+            settings.seed,
+            searcher,
         )
         scores = score_held_out(halves, own)
     atoms = (

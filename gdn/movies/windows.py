@@ -1,0 +1,57 @@
+"""Candidates for a frame of a movie that see its neighbours too, aligned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gdn.likelihood import Array
+from gdn.movies.drift import Shifts
+from gdn.movies.frames import MovieFrames, sum_moved
+from gdn.search.band_mixture import Candidate
+from gdn.search.thinning import Recorded
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowCandidate:
+    """What `inner` makes of a frame's counts added to those of the frames at most `reach` before
+    and after it. `shifts` (frames, 2) in recorded px."""
+
+    inner: Candidate
+    frames: MovieFrames
+    shifts: Shifts
+    index: int
+    reach: int
+
+    @property
+    def name(self) -> str:
+        """How many frames it sees, at most."""
+        return f"{2 * self.reach + 1} frames"
+
+    @property
+    def identity(self) -> str:
+        """That of the inner candidate, and its reach."""
+        return f"{self.inner.identity}+-{self.reach}"
+
+    def __call__(self, recorded: Recorded) -> Array:
+        """Its image of a frame's recorded counts, in electrons per pixel of the generator's
+        grid."""
+        first, last = max(0, self.index - self.reach), self.index + self.reach
+        near = [i for i in range(first, min(last + 1, self.frames.count)) if i != self.index]
+        others = sum_moved(self.frames, self.shifts, near, self.index)
+        if others is None:
+            return self.inner(recorded)
+        own = recorded.electrons.astype(np.float32)
+        seen = others.exposure > 0
+        each = others.recorded.electrons[seen] / others.exposure[seen]
+        # Of a frame's counts that are given here, where others saw the same.
+        share = np.float32(
+            own[seen].mean(dtype=np.float64) / max(each.mean(dtype=np.float64), 1e-30)
+        )
+        exposure = others.exposure + share
+        most = np.float32(exposure.max())
+        total = (own + others.recorded.electrons) * (most / exposure)
+        law = others.recorded.law.of_sum(1 + float(share) / max(len(near), 1))
+        image = self.inner(replace(recorded, electrons=total.astype(np.float32), law=law))
+        return np.asarray(image * (share / most), dtype=np.float32)
