@@ -34,6 +34,11 @@ class WindowCandidate:
         """That of the inner candidate, and its reach."""
         return f"{self.inner.identity}+-{self.reach}"
 
+    @property
+    def frames_seen(self) -> int:
+        """How many, at most."""
+        return 2 * self.reach + 1
+
     def __call__(self, recorded: Recorded) -> Array:
         """Its image of a frame's recorded counts, in electrons per pixel of the generator's
         grid."""
