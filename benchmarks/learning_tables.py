@@ -1,4 +1,5 @@
-"""The tables of learning_curve.py and adapting.py from their rows; needs no torch."""
+"""The tables of learning_curve.py, adapting.py and learning_starts.py from their rows; without
+torch."""
 
 from __future__ import annotations
 
@@ -40,3 +41,24 @@ def adapting_table(rows: list[dict[str, Any]]) -> str:
     means = [f"{np.mean([r[b]['db'] for r in rows]):.2f} | " for b in budgets]
     alone = np.mean([r["alone"] for r in rows])
     return "\n".join([*lines, f"| mean | | {alone:.2f} | " + " | ".join(means) + " |"])
+
+
+def starts_table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a line for each start and time: PSNR alone less gdn's, that of the mixture less
+    gdn's, the mean and the least of the frames."""
+    lines = [
+        "| start | s of a core | steps | n | alone, dB over gdn: mean (least) "
+        "| mixed: mean (least) |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for start, seconds in dict.fromkeys((r["start"], r["seconds"]) for r in rows):
+        same = [r for r in rows if (r["start"], r["seconds"]) == (start, seconds)]
+        steps = round(float(np.mean([r["steps"] for r in same])))
+        cells = []
+        for key in ("alone", "mixed"):
+            gain = [r[key] - r["gdn"] for r in same]
+            cells.append(f"{np.mean(gain):+.2f} ({min(gain):+.2f})")
+        lines.append(
+            f"| {start} | {seconds:g} | {steps} | {len(same)} | " + " | ".join(cells) + " |"
+        )
+    return "\n".join(lines)

@@ -58,8 +58,8 @@ SEED = 0x9E1D
 
 @dataclass(frozen=True)
 class Parts:
-    """`seen` and `held` electrons of each frame, of the shares `share` and 1 - `share`; the noise of
-    coarse detail in all of them is `fano` times Poisson's."""
+    """`seen` and `held` electrons of each frame, of the shares `share` and 1 - `share`; coarse noise
+    is `fano` times Poisson's."""
 
     seen: Stack
     held: Stack
@@ -81,7 +81,7 @@ def cosines(image: Any) -> Values:
 def noise_spectrum(electrons: Stack, sampling: float) -> tuple[Values, Values]:
     """Frequencies, and the noise's power there as a share of Poisson's: from the frames themselves
     above the signal, where it is constant below."""
-    k = frequencies(electrons.shape[1:], sampling)  # type: ignore[arg-type]
+    k = frequencies(electrons.shape[1:], sampling)
     power = np.mean([cosines(x) ** 2 for x in electrons], 0) / electrons.mean()
     edges = np.linspace(BAND[0], k.max() + 1e-9, 24)
     sums, _ = np.histogram(k, edges, weights=power)
@@ -102,7 +102,7 @@ def divide(electrons: Stack, sampling: float, how: str) -> Parts:
         seen = rng.binomial(electrons.astype(np.int64), SHARE).astype(np.float32)
         return Parts(seen, electrons - seen, SHARE, float(share[0]))
     shape = electrons.shape[1:]
-    colour = np.sqrt(np.interp(frequencies(shape, sampling), at, share))  # type: ignore[arg-type]
+    colour = np.sqrt(np.interp(frequencies(shape, sampling), at, share))
     parts = []
     for frame in electrons:
         white = rng.standard_normal(shape)
@@ -118,7 +118,7 @@ class Score:
 
     def __init__(self, electrons: Stack, parts: Parts, sampling: float) -> None:
         self.parts, self.electrons = parts, electrons
-        k = frequencies(electrons.shape[1:], sampling)  # type: ignore[arg-type]
+        k = frequencies(electrons.shape[1:], sampling)
         self._low = k < BAND[0]
         self._target = [cosines(x) / (1 - parts.share) for x in parts.held]
         noise = (k >= BAND[0]) & (k < BAND[1])
@@ -152,19 +152,34 @@ class Score:
         return total / len(images), square**0.5 / len(images)
 
     def by_others(self, images: Stack, others: Stack) -> tuple[float, float]:
-        """The same on the other frames, aligned. What changed between frames is in neither's
-        favour, but not in the standard error."""
-        inside = slice(EDGE, -EDGE)
-        total, square, n = 0.0, 0.0, len(images)
-        for t, (mine, other) in enumerate(zip(images, others, strict=True)):
-            rest = [s for s in range(n) if s != t]
-            moved = [shifted(self.electrons[s], self._shifts[t] - self._shifts[s]) for s in rest]
-            target = np.mean(moved, 0)[inside, inside]
-            a, b = (x[inside, inside].astype(np.float64) for x in (mine, other))
-            total += float(((b - a) * (a + b - 2 * target)).mean())
-            variance = self.parts.fano * float(target.mean()) / len(rest)
-            square += 4 * variance * float(((b - a) ** 2).mean()) / a.size
-        return total / n, square**0.5 / n
+        """The same on all the other frames (`by_frames`)."""
+        n = len(images)
+        found = [
+            by_frames(self.electrons, self._shifts, t, [s for s in range(n) if s != t], pair)
+            for t, pair in enumerate(zip(images, others, strict=True))
+        ]
+        return pooled([(gain, error * self.parts.fano**0.5) for gain, error in found])
+
+
+def pooled(found: list[tuple[float, float]]) -> tuple[float, float]:
+    """Mean of gains, and its standard error."""
+    gains, errors = np.array(found).T
+    return float(gains.mean()), float(np.linalg.norm(errors)) / len(found)
+
+
+def by_frames(
+    electrons: Stack, shifts: Values, t: int, others: list[int], pair: tuple[Any, Any]
+) -> tuple[float, float]:
+    """Error of the second of a `pair` of images of frame `t` less that of the first, by `others` of
+    the frames, aligned; and its standard error, of Poisson's noise. What changed between frames is
+    in neither's favour, but not in that error."""
+    inside = slice(EDGE, -EDGE)
+    moved = [shifted(electrons[s], shifts[t] - shifts[s]) for s in others]
+    target = np.mean(moved, 0)[inside, inside]
+    a, b = (image[inside, inside].astype(np.float64) for image in pair)
+    gain = float(((b - a) * (a + b - 2 * target)).mean())
+    square = 4 * float(target.mean()) / len(others) * float(((b - a) ** 2).mean()) / a.size
+    return gain, square**0.5
 
 
 def shifted(frame: Any, by: Values) -> Values:
@@ -192,9 +207,7 @@ def shifts_of(electrons: Stack, sampling: float) -> Values:
         return -float(turned.real.sum())
 
     for _ in range(4):
-        placed = spectra * np.exp(
-            2j * np.pi * (found[:, :1] * y[None] + found[:, 1:] * x[None])
-        )
+        placed = spectra * np.exp(2j * np.pi * (found[:, :1] * y[None] + found[:, 1:] * x[None]))
         for t, spectrum in enumerate(spectra):
             product = spectrum * (placed.sum(0) - placed[t]).conj()
             found[t] = minimize(overlap, found[t], (product,), method="Nelder-Mead").x
@@ -205,16 +218,16 @@ def shifts_of(electrons: Stack, sampling: float) -> Values:
 def methods(score: Score, sampling: float, names: list[str]) -> Iterator[tuple[str, Stack]]:
     """Images of every method that sees one frame, in electrons of the whole frame."""
     seen, share = score.parts.seen, score.parts.share
-    yield "constant", np.broadcast_to(seen.mean((1, 2), keepdims=True), seen.shape) / share
-    tried = [np.stack([gaussian_filter(x, s) for x in seen]) / share for s in BLURS]
-    yield "best blur", min(tried, key=lambda images: score.errors(images)[0].mean())
+    mean = seen.mean((1, 2), keepdims=True) / np.float32(share)
+    yield "constant", np.broadcast_to(mean, seen.shape).astype(np.float32)
+    tried = [np.stack([gaussian_filter(x, s) / np.float32(share) for x in seen]) for s in BLURS]
+    yield "best blur", min(tried, key=lambda images: float(score.errors(images)[0].mean()))
     if "bm3d" in names and available("bm3d-binned"):
         level = float(seen.mean()) / STUDY_VACUUM
         cases = [Case(x, x, Noise("poisson", level), sampling) for x in seen / np.float32(level)]
         sums = {n: partial(bm3d_at, binning=n) for n in binnings(sampling)}
         made = [
-            np.stack([f(case) for case in cases]) * np.float32(level / share)
-            for f in sums.values()
+            np.stack([f(case) for case in cases]) * np.float32(level / share) for f in sums.values()
         ]
         yield "BM3D at its best binning", min(made, key=lambda x: score.errors(x)[0].mean())
     if "restore" in names:
@@ -287,9 +300,9 @@ def main() -> int:
     options = parser.parse_args()
     source = read_frames(options.stack)
     frames = np.stack([source.read(number, whole=True) for number in range(source.count)])
-    electrons = (
-        np.round(frames / options.electron) if options.electron else frames
-    ).astype(np.float32)
+    electrons = (np.round(frames / options.electron) if options.electron else frames).astype(
+        np.float32
+    )
     parts = divide(electrons, options.sampling, options.split)
     if options.write:
         np.savez(options.write, seen=parts.seen, held=parts.held, fano=parts.fano)
