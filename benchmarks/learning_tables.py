@@ -62,3 +62,29 @@ def starts_table(rows: list[dict[str, Any]]) -> str:
             f"| {start} | {seconds:g} | {steps} | {len(same)} | " + " | ".join(cells) + " |"
         )
     return "\n".join(lines)
+
+
+def held_out_table(rows: list[dict[str, Any]]) -> str:
+    """Markdown of recording_held_out.py: squared errors in per cent of the contrast's, each with
+    its standard error."""
+
+    def db(share: float) -> str:
+        return f"{-10 * np.log10(share):.1f}" if share > 0 else "∞"
+
+    against = rows[0]["against"]
+    lines = [
+        "| parts divided by | method | squared error, % of the contrast's | dB over constant "
+        f"(one s.e.) | better than {against} by, % | by the other frames, % |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        error, spread = row["error"], row["error_se"]
+        gains = [
+            "{:+.2f} ± {:.2f}".format(*(100 * v for v in row[key])) if key in row else ""
+            for key in ("gain", "gain_by_others")
+        ]
+        lines.append(
+            f"| {row['split']} | {row['method']} | {100 * error:.2f} ± {100 * spread:.2f} | "
+            f"{db(error)} ({db(error + spread)} to {db(error - spread)}) | {' | '.join(gains)} |"
+        )
+    return "\n".join(lines)

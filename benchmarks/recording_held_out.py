@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import scipy.fft
+from learning_tables import held_out_table
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import minimize
@@ -58,8 +59,8 @@ SEED = 0x9E1D
 
 @dataclass(frozen=True)
 class Parts:
-    """`seen` and `held` electrons of each frame, of the shares `share` and 1 - `share`; coarse noise
-    is `fano` times Poisson's."""
+    """`seen` and `held` electrons of each frame, the shares `share` and 1 - `share` of all; coarse
+    noise is `fano` times Poisson's."""
 
     seen: Stack
     held: Stack
@@ -261,23 +262,6 @@ def row_of(
     return row
 
 
-def line(row: dict[str, Any]) -> str:
-    """A line of the table: shares of the contrast's mean square in per cent."""
-    error, spread = row["error"], row["error_se"]
-
-    def db(share: float) -> str:
-        return f"{-10 * np.log10(share):.1f}" if share > 0 else "∞"
-
-    gains = [
-        "{:+.2f} ± {:.2f}".format(*(100 * v for v in row[key])) if key in row else ""
-        for key in ("gain", "gain_by_others")
-    ]
-    return (
-        f"| {row['method']} | {100 * error:.2f} ± {100 * spread:.2f} | "
-        f"{db(error)} ({db(error + spread)} to {db(error - spread)}) | {' | '.join(gains)} |"
-    )
-
-
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(
@@ -318,12 +302,8 @@ def main() -> int:
         for name, images in found.items()
     ]
     print(f"coarse noise is {parts.fano:.3f} of Poisson's; places, px: {score._shifts.round(2)}")
-    print(
-        f"| {options.stack.name}, n = {len(frames)} | squared error, % of the contrast's | dB over "
-        f"constant (one s.e.) | better than {options.against} by, % | by the other frames, % |"
-        "\n|---|--:|--:|--:|--:|"
-    )
-    print(*map(line, rows), sep="\n")
+    rows = [{"split": options.split, "against": options.against} | row for row in rows]
+    print(held_out_table(rows))
     if options.rows:
         options.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return 0

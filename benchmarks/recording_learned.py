@@ -59,7 +59,7 @@ def learned(
 
     with ExitStack() as patches:
         if "noise" in way:
-            patches.enter_context(mock.patch.object(lessons, "coarse_noise", lambda *_: 1.0))
+            patches.enter_context(mock.patch.object(lessons, "coarse_noise", return_value=1.0))
         if "alone" in way:
             patches.enter_context(mock.patch.object(adaptation, "race", alone))
         return adaptation.adapt(recording, base, None, settings, folder / "adapted")
@@ -95,7 +95,10 @@ def main() -> None:
 
     contrast = pooled(gains(plain, flat))[0]
     print(f"without learning: {shares}")
-    print("| learned | from | frames | better than without, % of the contrast's square | share |")
+    print(
+        "| learned | from | frames | better than without, % of what gdn gains over a constant | "
+        "share |"
+    )
     print("|---|---|---|--:|--:|")
     settings = LearningSettings(seconds=given.seconds, threads=given.threads)
     for way in WAYS:
