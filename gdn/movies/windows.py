@@ -40,7 +40,7 @@ class WindowCandidate:
         first, last = max(0, self.index - self.reach), self.index + self.reach
         near = [i for i in range(first, min(last + 1, self.frames.count)) if i != self.index]
         others = sum_moved(self.frames, self.shifts, near, self.index)
-        if others is None:
+        if others is None or not others.exposure.any():
             return self.inner(recorded)
         own = recorded.electrons.astype(np.float32)
         seen = others.exposure > 0
