@@ -1,4 +1,5 @@
-"""The tables of learning_curve.py and adapting.py from their rows; needs no torch."""
+"""The tables of learning_curve.py, adapting.py and learning_starts.py from their rows; without
+torch."""
 
 from __future__ import annotations
 
@@ -40,3 +41,50 @@ def adapting_table(rows: list[dict[str, Any]]) -> str:
     means = [f"{np.mean([r[b]['db'] for r in rows]):.2f} | " for b in budgets]
     alone = np.mean([r["alone"] for r in rows])
     return "\n".join([*lines, f"| mean | | {alone:.2f} | " + " | ".join(means) + " |"])
+
+
+def starts_table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a line for each start and time: PSNR alone less gdn's, that of the mixture less
+    gdn's, the mean and the least of the frames."""
+    lines = [
+        "| start | s of a core | steps | n | alone, dB over gdn: mean (least) "
+        "| mixed: mean (least) |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for start, seconds in dict.fromkeys((r["start"], r["seconds"]) for r in rows):
+        same = [r for r in rows if (r["start"], r["seconds"]) == (start, seconds)]
+        steps = round(float(np.mean([r["steps"] for r in same])))
+        cells = []
+        for key in ("alone", "mixed"):
+            gain = [r[key] - r["gdn"] for r in same]
+            cells.append(f"{np.mean(gain):+.2f} ({min(gain):+.2f})")
+        lines.append(
+            f"| {start} | {seconds:g} | {steps} | {len(same)} | " + " | ".join(cells) + " |"
+        )
+    return "\n".join(lines)
+
+
+def held_out_table(rows: list[dict[str, Any]]) -> str:
+    """Markdown of recording_held_out.py: squared errors in per cent of the contrast's, each with
+    its standard error."""
+
+    def db(share: float) -> str:
+        return f"{-10 * np.log10(share):.1f}" if share > 0 else "∞"
+
+    against = rows[0]["against"]
+    lines = [
+        "| parts divided by | method | squared error, % of the contrast's | dB over constant "
+        f"(one s.e.) | better than {against} by, % | by the other frames, % |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        error, spread = row["error"], row["error_se"]
+        gains = [
+            "{:+.2f} ± {:.2f}".format(*(100 * v for v in row[key])) if key in row else ""
+            for key in ("gain", "gain_by_others")
+        ]
+        lines.append(
+            f"| {row['split']} | {row['method']} | {100 * error:.2f} ± {100 * spread:.2f} | "
+            f"{db(error)} ({db(error + spread)} to {db(error - spread)}) | {' | '.join(gains)} |"
+        )
+    return "\n".join(lines)

@@ -20,9 +20,11 @@ from movie_measures import Clip, Stack
 from scipy.ndimage import gaussian_filter
 from suite import denoiser_of
 
+from gdn import Denoiser
 from gdn.evaluation.comparators import Case, binnings, bm3d_at
 from gdn.evaluation.metrics import Image, psnr
 from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
+from gdn.pipeline.result import Result
 
 WINDOWS = (1, 3, 5, 9, 15)  # frames
 BLURS = 2.0 ** np.arange(0, 4.1, 0.5)  # px
@@ -125,6 +127,26 @@ def gdn_frames(stack: ExitStack, model: str, restarts: int) -> Method:
     return run
 
 
+def gdn_movie(stack: ExitStack, model: str, restarts: int) -> Method:
+    """gdn, each frame with what the others say of it (`--movie on`)."""
+    denoiser = stack.enter_context(
+        Denoiser(model, restarts, threads=1, movie="on", score=False, intervals=(68, 90))
+    )
+
+    def run(clip: Clip) -> tuple[Stack, str]:
+        result = denoiser.denoise(clip.counts, clip.sampling)
+        return result.image / np.float32(clip.dose), coverage(clip, result)
+
+    return run
+
+
+def coverage(clip: Clip, result: Result) -> str:
+    """Shares of pixels within the intervals, as words."""
+    error = np.abs(result.image - clip.clean * np.float32(clip.dose))
+    shares = (f"{level} %: {(error < w).mean():.3f}" for level, w in result.intervals.items())
+    return ", ".join(shares)
+
+
 METHODS: dict[str, Method] = {
     "truth": truth,
     "constant": constant,
@@ -132,4 +154,7 @@ METHODS: dict[str, Method] = {
     "blur": blur,
     "bm3d": bm3d,
 }
-OPENED: dict[str, Callable[[ExitStack, str, int], Method]] = {"gdn": gdn_frames}  # with a model
+OPENED: dict[str, Callable[[ExitStack, str, int], Method]] = {  # with a model
+    "gdn": gdn_frames,
+    "gdn-movie": gdn_movie,
+}

@@ -67,6 +67,10 @@ class NoiseLaw:
         """The law of the sum of `pixels` pixels of this law, of its own mean."""
         return NoiseLaw(self.alpha, self.beta * pixels)
 
+    def times(self, factor: float) -> NoiseLaw:
+        """The law of noise of `factor` times the variance."""
+        return NoiseLaw(self.alpha * factor, self.beta * factor)
+
     def of_part(self, share: float) -> NoiseLaw:
         """The law of the part of the counts that thinning with the probability `share` leaves, of
         its own mean."""

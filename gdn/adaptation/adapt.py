@@ -3,7 +3,7 @@ from each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from operator import itemgetter
@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gdn.adaptation.learn import LearningSettings, learn
+from gdn.adaptation.learn import LearningSettings
 from gdn.adaptation.lessons import Lesson, evenly, lesson_of
-from gdn.adaptation.model_folder import network_of, write_adapted
+from gdn.adaptation.model_folder import NOTHING, SMALL_ANGSTROM, network_of, write_adapted
+from gdn.adaptation.race import race, small_network, small_settings
 from gdn.errors import InputError
 from gdn.frames.examined import examined
 from gdn.frames.noise import NoiseModel
@@ -22,6 +23,7 @@ from gdn.frames.source import FrameFile
 from gdn.models import RestorerModel
 
 FRAMES = 64  # of a recording that are learned from, evenly over it
+PIXELS = 2**26  # of all lessons, from which on no frame is added: half a GiB
 ALIKE = 0.01  # relative difference of pixel sizes of one recording
 GAIN_ALIKE = 0.2  # and of the gains of its detector
 
@@ -112,42 +114,63 @@ def adapt(
     out: Path,
     progress: Callable[[float, float], None] = lambda share, nats: None,
 ) -> RestorerModel:
-    """Tune `base` on a recording's counts and write the model folder `out`.
+    """Learn from a recording's counts, beginning from `base` or from nothing (`race`), and write
+    the model folder `out`.
 
     `settings.seed` is that of the denoising, so that the counts held out there stay unseen here.
     `progress` hears of the share done and the nats gained. Raises InputError where no frame can be
     learned from.
     """
-    lessons, used = _lessons(recording, base.card.sampling_angstrom, noise, settings.seed)
-    if not lessons:
+    quick = small_settings(settings)
+    sizes = (base.card.sampling_angstrom, SMALL_ANGSTROM)
+    (tuned, fine), used = _lessons(recording, sizes, noise, settings.seed)
+    if not tuned:
         raise InputError(f"{recording.words()}: no frame that can be learned from")
-    learned = learn(network_of(base), lessons, settings, progress)
+    won = race(
+        {
+            base.card.name: (network_of(base), tuned, settings),
+            NOTHING: (small_network(settings.seed), fine, quick),
+        },
+        settings,
+        progress,
+    )
     about = {
+        "from": won.name,
         "frames": used,
         "sampling_angstrom": recording.sampling_angstrom,
-        "settings": asdict(settings),
-        "learned": learned.record(),
+        "settings": asdict(quick if won.name == NOTHING else settings),
+        "learned": won.record(),
     }
-    return write_adapted(base, learned.weights, about, out)
+    return write_adapted(base, won.learned.weights, about, out)
 
 
 def _lessons(
-    recording: Recording, target: float, noise: NoiseModel | None, seed: int
-) -> tuple[list[Lesson], list[list[str | int]]]:
-    """Lessons of at most FRAMES frames, and which those are: (file, frame)."""
+    recording: Recording, targets: Sequence[float], noise: NoiseModel | None, seed: int
+) -> tuple[list[list[Lesson]], list[list[str | int]]]:
+    """For each of the `targets`, Å a pixel, lessons of at most FRAMES frames, fewer of large ones;
+    and which those are: (file, frame)."""
     places = [(file.path, index) for file in recording.files for index in range(file.count)]
     chosen = [places[number] for number in evenly(len(places), FRAMES)]
-    lessons: list[Lesson] = []
+    lessons: list[list[Lesson]] = [[] for _ in targets]
     used: list[list[str | int]] = []
+    pixels = 0
     for path, of_file in groupby(chosen, key=itemgetter(0)):
         file = recording.read(path)
         for _, index in of_file:
+            if pixels > PIXELS:
+                break
             try:
                 frame = file.read(index)
                 if recording.mask is not None:
                     frame = recording.mask.applied(frame)
-                lessons.append(lesson_of(frame, recording.sampling_angstrom, target, noise, seed))
+                made = [
+                    lesson_of(frame, recording.sampling_angstrom, target, noise, seed)
+                    for target in targets
+                ]
             except ValueError:
                 continue  # its denoising says what is wrong with it
+            for known, one in zip(lessons, made, strict=True):
+                known.append(one)
+            pixels += sum(one.counts.size for one in made)
             used.append([path.name, index])
     return lessons, used

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +64,75 @@ class Learned:
         }
 
 
+class Learning:
+    """A `network` while it learns from `lessons`; what is best so far is in `learned`."""
+
+    def __init__(
+        self, network: Restorer, lessons: Sequence[Lesson], settings: LearningSettings
+    ) -> None:
+        self._network, self._lessons, self._settings = network, lessons, settings
+        self._rng = np.random.default_rng([settings.seed, 0xADA])
+        numbers = np.linspace(0, len(lessons) - 1, min(JUDGED, len(lessons)))
+        self._judged = [lessons[int(number)] for number in numbers]
+        self._average = copy.deepcopy(network)
+        self._optimiser = torch.optim.Adam(
+            network.parameters(), lr=settings.rate, betas=(0.9, 0.99)
+        )
+        self._start = images(network, self._judged)
+        flat = [np.full_like(one.counts, one.counts.mean() / one.share) for one in self._judged]
+        self._ahead = held_out_nats(self._judged, self._start, flat)
+        self._without = 0  # looks without a gain
+        self.learned, self.seconds = Learned(_weights(network)), 0.0
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has long gained nothing."""
+        return self._without >= PATIENCE and self.learned.steps >= 2 * self.learned.best
+
+    @property
+    def nats(self) -> float:
+        """Gained over the start on the kept counts."""
+        return max((nats for *_, nats in self.learned.curve), default=0.0)
+
+    @property
+    def lead(self) -> float:
+        """Nats by which it explains the kept counts better than a flat image does: networks of
+        other pixel sizes compare by it."""
+        return self._ahead + max(self.nats, 0.0)
+
+    def until(
+        self, seconds: float, steps: int | None, told: Callable[[], None] = lambda: None
+    ) -> None:
+        """Learn until it is idle, or has taken so many seconds of the clock in all; or so many
+        `steps`, whatever the clock. `told` hears of every look at the kept counts."""
+        begun, learned = time.monotonic() - self.seconds, self.learned
+        while not self.idle and (
+            self.seconds < seconds if steps is None else learned.steps < steps
+        ):
+            self._advance()
+            self.seconds = time.monotonic() - begun
+            if learned.steps % self._settings.look_every == 0:
+                self._look()
+                self.seconds = time.monotonic() - begun
+                told()
+
+    def _advance(self) -> None:
+        learned, settings = self.learned, self._settings
+        _step(self._network, self._optimiser, self._lessons, settings, learned.steps, self._rng)
+        learned.steps += 1
+        keep = min(settings.average, learned.steps / (learned.steps + 9))
+        _average(self._average, self._network, keep)
+
+    def _look(self) -> None:
+        learned = self.learned
+        nats = held_out_nats(self._judged, images(self._average, self._judged), self._start)
+        gained = nats > max(self.nats, 0.0) + GAIN
+        learned.curve.append((learned.steps, self.seconds, nats))
+        self._without = 0 if gained else self._without + 1
+        if gained:
+            learned.best, learned.weights = learned.steps, _weights(self._average)
+
+
 def learn(
     network: Restorer,
     lessons: Sequence[Lesson],
@@ -72,32 +142,22 @@ def learn(
     """Tune `network` on `lessons` and return the best weights met, those at the start where nothing
     gained. `progress` hears of the share that is done and the nats gained so far. Ctrl-C ends it
     with the best so far."""
-    rng = np.random.default_rng([settings.seed, 0xADA])
-    chosen = [lessons[int(i)] for i in np.linspace(0, len(lessons) - 1, min(JUDGED, len(lessons)))]
-    average = copy.deepcopy(network)
-    best = Learned(_weights(average))
-    optimiser = torch.optim.Adam(network.parameters(), lr=settings.rate, betas=(0.9, 0.99))
-    begun, without = time.monotonic(), 0
     with torch_threads(settings.threads):
-        start = images(network, chosen)
-        try:
-            while not _idle(best, without) and not _over(best.steps, begun, settings):
-                _step(network, optimiser, lessons, settings, best.steps, rng)
-                best.steps += 1
-                _average(average, network, min(settings.average, best.steps / (best.steps + 9)))
-                if best.steps % settings.look_every == 0:
-                    nats = held_out_nats(chosen, images(average, chosen), start)
-                    spent = time.monotonic() - begun
-                    gained = nats > max((n for *_, n in best.curve), default=0.0) + GAIN
-                    best.curve.append((best.steps, spent, nats))
-                    without = 0 if gained else without + 1
-                    if gained:
-                        best.best = best.steps
-                        best.weights = _weights(average)
-                    progress(_done(best.steps, spent, settings), max(nats, 0.0))
-        except KeyboardInterrupt:  # the best so far is a result
-            pass
-    return best
+        learning = Learning(network, lessons, settings)
+
+        def tell() -> None:
+            done = done_share(learning.learned.steps, learning.seconds, settings)
+            progress(done, max(learning.nats, 0.0))
+
+        with suppress(KeyboardInterrupt):  # the best so far is a result
+            learning.until(settings.seconds, settings.steps, tell)
+    return learning.learned
+
+
+def done_share(steps: int, seconds: float, settings: LearningSettings) -> float:
+    """How much of the learning is done after so many steps and seconds."""
+    done = seconds / settings.seconds if settings.steps is None else steps / settings.steps
+    return min(1.0, done)
 
 
 def has_bfloat16() -> bool:
@@ -105,21 +165,6 @@ def has_bfloat16() -> bool:
     elsewhere they would be emulated, slowly."""
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in probes)
-
-
-def _idle(learned: Learned, without: int) -> bool:
-    """Whether it has long gained nothing."""
-    return without >= PATIENCE and learned.steps >= 2 * learned.best
-
-
-def _over(steps: int, begun: float, settings: LearningSettings) -> bool:
-    if settings.steps is not None:
-        return steps >= settings.steps
-    return time.monotonic() - begun >= settings.seconds
-
-
-def _done(steps: int, spent: float, settings: LearningSettings) -> float:
-    return min(1.0, spent / settings.seconds if settings.steps is None else steps / settings.steps)
 
 
 def _step(

@@ -1,5 +1,5 @@
-"""An adapted restorer as a model folder: the graph of the one that it began from, weights of its
-own."""
+"""An adapted network as a model folder: the graph of the restorer that it began from, or that of
+the small network, and weights of its own."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from torch import Tensor
 
 from gdn import __version__
 from gdn.generator.loading import read_restorer, write_restorer
-from gdn.generator.restorer_network import Restorer
+from gdn.generator.restorer_network import Restorer, RestorerShape
 from gdn.models import MODEL_SCHEMA, RestorerCard, RestorerModel, load_any, sha256_of
 from gdn.storage import writing
 
 NAME = "adapted"
+NOTHING = "nothing"  # what a network came from that was not tuned but began anew
+SMALL = RestorerShape((48, 64), (1, 1))  # begins from nothing
+SMALL_ANGSTROM = 0.18  # a pixel of it
+SMALL_GRAPH = Path(__file__).with_name("small.onnx")  # of SMALL, without weights
 
 
 def network_of(model: RestorerModel) -> Restorer:
@@ -27,22 +31,34 @@ def network_of(model: RestorerModel) -> Restorer:
 
 
 def write_adapted(
-    base: RestorerModel, weights: dict[str, Tensor], learned: dict[str, Any], out: Path
+    base: RestorerModel, weights: dict[str, Tensor], about: dict[str, Any], out: Path
 ) -> RestorerModel:
-    """The folder `out` with the graph of `base`, `weights` in half precision, and in its model.json
-    what was `learned` from what. Raises OSError."""
+    """The folder `out` with `weights` in half precision and the graph that they belong to, that of
+    `base`, or the small network's where `about` says that it came "from" NOTHING; in its model.json
+    what was learned from what (`about`). Raises OSError."""
+    small = about["from"] == NOTHING
     with writing(out) as work:
         work.mkdir(parents=True)
         write_restorer(work / "weights.safetensors", weights)
-        shutil.copyfile(base.folder / "restorer.onnx", work / "restorer.onnx")
-        about = base.card.model_dump() | {
+        shutil.copyfile(
+            SMALL_GRAPH if small else base.folder / "restorer.onnx", work / "restorer.onnx"
+        )
+        origin = {} if small else {"sha256": base.hash}
+        changed = {
             "schema_version": MODEL_SCHEMA,
             "name": NAME,
-            "training": {"from": base.card.name, "sha256": base.hash, "gdn": __version__} | learned,
+            "training": origin | {"gdn": __version__} | about,
             "metrics": {},
             "files": {path.name: sha256_of(path) for path in sorted(work.iterdir())},
         }
-        card = RestorerCard.model_validate(about)
+        if small:
+            changed |= {
+                "shape": SMALL.record(),
+                "multiple": SMALL.multiple,
+                "sampling_angstrom": SMALL_ANGSTROM,
+                "recipe": {},
+            }
+        card = RestorerCard.model_validate(base.card.model_dump() | changed)
         (work / "model.json").write_text(json.dumps(card.model_dump(mode="json"), indent=1) + "\n")
     model = load_any(out)
     assert isinstance(model, RestorerModel)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gdn.batch.inputs import Planned
 from gdn.batch.terminal import in_options, progress_bar
-from gdn.errors import CandidateError, debugging
+from gdn.errors import CandidateError, InputError, debugging
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
     from gdn.frames.source import FrameFile
@@ -179,6 +179,8 @@ def attempt(
         if run.resume and any_done(path, outputs, run, possible):
             return Outcome(rows_of_record(outputs), skipped=True)
         run.check_free(path, outputs, frames.count)
+        if run.files.summed and run.options.movie != "off":
+            frames = summed_aligned(path, run, sampling, possible[0])
         recording = chosen_recording(denoiser, possible, frames, sampling)
         rows = denoise_file(
             frames,
@@ -202,6 +204,24 @@ def attempt(
         return Outcome(
             failure=f"{path}: internal error, please report it: {words} (gdn --debug shows where)"
         )
+
+
+def summed_aligned(
+    path: Path, run: BatchRun, sampling: float, recording: RecordingDenoiser
+) -> FrameFile:
+    """The sum of a movie's frames, aligned. Raises FrameError; InputError where the models have no
+    restorer, which aligning needs."""
+    from gdn.pipeline.align import aligned_sum, file_drift
+    from gdn.search.restored import RestorerCandidate
+
+    sessions = [one.session for one in recording.others if isinstance(one, RestorerCandidate)]
+    if not sessions:
+        raise InputError("movie: aligning needs a restorer; add 'restore' to the models", "movie")
+    frames = replace(run.files, summed=False).read(path)
+    if frames.count < 2:
+        return frames
+    drift = file_drift(frames, sampling, sessions[-1], run.options.noise_model)
+    return aligned_sum(frames, drift, sampling)
 
 
 def chosen_recording(

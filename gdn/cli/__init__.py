@@ -12,7 +12,18 @@ from typing import Any
 import typer
 
 from gdn import __version__
-from gdn.cli import adapting, demo, denoise, doctor, engines, evaluate, export, simulate, train
+from gdn.cli import (
+    adapting,
+    align,
+    demo,
+    denoise,
+    doctor,
+    engines,
+    evaluate,
+    export,
+    simulate,
+    train,
+)
 from gdn.errors import DEBUG, debugging
 
 app = typer.Typer(
@@ -23,7 +34,18 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (denoise, adapting, simulate, train, export, evaluate, demo, doctor, engines):
+for _command in (
+    denoise,
+    adapting,
+    align,
+    simulate,
+    train,
+    export,
+    evaluate,
+    demo,
+    doctor,
+    engines,
+):
     _command.register(app)
 
 

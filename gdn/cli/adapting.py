@@ -132,9 +132,10 @@ def _learn(
     print(f"gdn: learning from {recording.words()}", file=sys.stderr)
     with progress_bar("learning", 1.0) as update:
         model = adapt(recording, base, noise, settings, out, _teller(update))  # type: ignore[arg-type]
-    learned = model.card.training["learned"]
+    learned, start = model.card.training["learned"], model.card.training["from"]
     print(
-        f"gdn: learned in {learned['steps']} steps: {learned['gain_nats']:g} nats gained on "
+        f"gdn: learned from {start} in {learned['steps']} steps: {learned['gain_nats']:g} nats "
+        "gained on "
         "electrons kept aside"
         + ("" if learned["best_step"] else "; nothing gained, the restorer stays as it was"),
         file=sys.stderr,

@@ -23,7 +23,10 @@ from gdn.cli.run_files import RunFiles
 from gdn.models import AUTO
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
+    from gdn.pipeline.options import Options
     from gdn.report.ledger import Ledger
+
+FEWEST = 3  # frames of what may be a movie
 
 
 def register(app: typer.Typer) -> None:
@@ -194,6 +197,7 @@ def denoise(
     finally:  # also of what was done before Ctrl-C
         own.write_summary(tally.rows)
     _say(tally, ledger)
+    _suggest(tally, ledger, options, adapt or adapted is not None)
     own.write_report(ledger, run, tally.skipped)
     if strict and ledger.unlike:
         print(
@@ -268,6 +272,27 @@ def _process(
             process(found, run, tally)
     except (EngineError, CacheError) as error:
         raise usage_fault(error) from None
+
+
+def _suggest(tally: Tally, ledger: Ledger, options: Options, learned: bool) -> None:
+    """What might help, on stderr: where frames may be a movie, and where no generator explains
+    them."""
+    inputs = [row["input"] for row in tally.rows]
+    stacks = [name for name in dict.fromkeys(inputs) if inputs.count(name) >= FEWEST]
+    if stacks and options.movie == "off" and options.method == "gdn":
+        print(
+            f"gdn: {stacks[0]} has {inputs.count(stacks[0])} frames: if they show one object, "
+            "--movie on denoises each with what the others say of it, in two to three times the "
+            "time",
+            file=sys.stderr,
+        )
+    if ledger.unlike and not learned and options.method == "gdn":
+        print(
+            f"gdn: {ledger.unlike} of {ledger.frames} frames are unlike anything that the "
+            "generator has seen: --adapt also learns from the frames themselves, in a minute for "
+            "each recording",
+            file=sys.stderr,
+        )
 
 
 def _say(tally: Tally, ledger: Ledger) -> None:

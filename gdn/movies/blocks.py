@@ -161,6 +161,11 @@ class BlockCandidate:
         """Which frames it sees."""
         return f"frames {self.block.chosen[0]}-{self.block.chosen[-1]}"
 
+    @property
+    def frames_seen(self) -> int:
+        """How many."""
+        return len(self.block.chosen)
+
     def __call__(self, recorded: Recorded) -> Array:
         """In electrons per pixel of the generator's grid; NaN where it knows nothing."""
         block, grids = self.block, recorded.grids

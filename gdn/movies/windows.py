@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gdn.engines.restorer import RestorerSession
 from gdn.likelihood import Array
 from gdn.movies.drift import Shifts
 from gdn.movies.frames import MovieFrames, sum_moved
 from gdn.search.band_mixture import Candidate
+from gdn.search.restored import TURNS, bin_by, bin_mask, binning, rebin_sums
 from gdn.search.thinning import Recorded
 
 
@@ -34,6 +36,11 @@ class WindowCandidate:
         """That of the inner candidate, and its reach."""
         return f"{self.inner.identity}+-{self.reach}"
 
+    @property
+    def frames_seen(self) -> int:
+        """How many, at most."""
+        return 2 * self.reach + 1
+
     def __call__(self, recorded: Recorded) -> Array:
         """Its image of a frame's recorded counts, in electrons per pixel of the generator's
         grid."""
@@ -55,3 +62,55 @@ class WindowCandidate:
         law = others.recorded.law.of_sum(1 + float(share) / max(len(near), 1))
         image = self.inner(replace(recorded, electrons=total.astype(np.float32), law=law))
         return np.asarray(image * (share / most), dtype=np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeighboursCandidate:
+    """What a restorer makes of a frame beside its nearest neighbours, aligned, each a frame of its
+    own: it has learned to take from them what is true of the frame, too. `shifts` (frames, 2) in
+    recorded px."""
+
+    session: RestorerSession
+    frames: MovieFrames
+    shifts: Shifts
+    index: int
+
+    @property
+    def name(self) -> str:
+        """How many frames it sees, at most."""
+        return f"{self.frames_seen} neighbours"
+
+    @property
+    def identity(self) -> str:
+        """That of its model."""
+        return f"{self.session.model.hash}, {self.name}"
+
+    @property
+    def frames_seen(self) -> int:
+        """How many, at most."""
+        return self.session.model.card.slots
+
+    def __call__(self, recorded: Recorded) -> Array:
+        """Its image of a frame's recorded counts, in electrons per pixel of the generator's
+        grid."""
+        grids = recorded.grids
+        factor = binning(grids.sampling_angstrom, self.session.model.card.sampling_angstrom)
+        own = recorded.electrons.astype(np.float32)
+        images, masks = [bin_by(own, factor)], [np.ones_like(bin_by(own, factor))]
+        for other in self._nearest():
+            one = sum_moved(self.frames, self.shifts, [other], self.index)
+            if one is None:
+                continue
+            seen = one.exposure > 0
+            counts = one.recorded.electrons.astype(np.float32)
+            level = own[seen].mean(dtype=np.float64) / max(float(counts[seen].mean()), 1e-30)
+            images.append(bin_by(counts * np.float32(level), factor))
+            masks.append(bin_mask(one.exposure, factor))
+        image = self.session.restore(np.stack(images), np.stack(masks), turns=TURNS)
+        return rebin_sums(image, factor, grids)
+
+    def _nearest(self) -> list[int]:
+        """The frames nearest in time, as many as the restorer takes beside the frame itself."""
+        others = [i for i in range(self.frames.count) if i != self.index]
+        others.sort(key=lambda i: (abs(i - self.index), i))
+        return sorted(others[: self.frames_seen - 1])

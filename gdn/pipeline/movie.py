@@ -15,7 +15,7 @@ from gdn.likelihood import POISSON, Array, NoiseLaw
 from gdn.movies.blocks import Block, BlockCandidate, blocks_of
 from gdn.movies.drift import FINE_ANGSTROM, Shifts, estimate_drift
 from gdn.movies.frames import MovieFrames, stream_of
-from gdn.movies.windows import WindowCandidate
+from gdn.movies.windows import NeighboursCandidate, WindowCandidate
 from gdn.pipeline.recording import RecordingDenoiser
 from gdn.search.band_mixture import Candidate
 from gdn.search.collaborative import CollaborativeCandidate
@@ -54,7 +54,7 @@ class Movie:
         own = replace(self.recording, stream=stream_of(index))
         if self.frames.recorded(index) is None:
             return own
-        more: list[Candidate] = [self._window(index)]
+        more: list[Candidate] = [self._window(index), *self._neighbours(index)]
         more += [BlockCandidate(block, index) for block in self.blocks if index in block.chosen]
         return replace(own, others=[*own.others, *more])
 
@@ -76,14 +76,26 @@ class Movie:
         }
 
     def _window(self, index: int) -> WindowCandidate:
-        shifts = self.drift_angstrom / self.frames.grids.sampling_angstrom
         return WindowCandidate(
             inner=inner_of(self.recording),
             frames=self.frames,
-            shifts=shifts,
+            shifts=self._shifts_px(),
             index=index,
             reach=REACH,
         )
+
+    def _neighbours(self, index: int) -> list[Candidate]:
+        inner = inner_of(self.recording)
+        if not isinstance(inner, RestorerCandidate) or inner.session.model.card.slots < 2:
+            return []
+        return [
+            NeighboursCandidate(
+                session=inner.session, frames=self.frames, shifts=self._shifts_px(), index=index
+            )
+        ]
+
+    def _shifts_px(self) -> Shifts:
+        return self.drift_angstrom / self.frames.grids.sampling_angstrom
 
     def gain(self) -> float:
         """Nats, per frame, by which a window's image explains counts held out of its frame better

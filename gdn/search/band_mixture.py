@@ -10,8 +10,10 @@ on thinned counts: Leiner et al. 2023). The same weights then mix the images of 
 Bands are smooth windows of the mirrored frame's cosine transform that sum to one. The error of a
 mixture is at most the sum of the bands' (Jensen), so that bands may be decided one by one. Counts
 held out say less of each band than of all: weights that are the same in all bands are found first,
-then those of each band from there. Weights move by the share 1 - MARGIN / gain: free ones gain a
-nat or two on noise alone.
+then those of each band from there. They begin at the mean of a few mixtures, by how likely each is
+(Bayesian model averaging: Hoeting et al. 1999), so that where few electrons say little no candidate
+alone is taken for the best. Then they move by the share 1 - MARGIN / gain: free ones gain a nat
+or two on noise alone.
 """
 
 from __future__ import annotations
@@ -42,6 +44,9 @@ CENTRES = (
 )  # 1/Å: from the particle's outline over lattice spacings to where images end
 DISAGREEMENT = 2.0  # px, over which squared differences of candidates are averaged
 OWN = ("generator", "filter")  # candidates that are always there
+PLAIN = (*OWN, "collaborative")  # where the weights of the others do not begin
+DOUBT = 2.0  # nats by which the prior weights are likelier than the other starts
+LEAST = 1e-3  # weight to begin with: a candidate of less need make no image
 
 
 class Candidate(Protocol):
@@ -144,9 +149,8 @@ def choose_mixing(
         weighted = (offsets * window).reshape(len(images), -1) / (2 * variance)
         forms.append((weighted @ offsets.reshape(len(images), -1).T, weighted @ target.ravel()))
         contrast.append(float((window * before**2).sum() - window[0, 0] * before[0, 0] ** 2))
-    everywhere = _move_weights(
-        prior, np.sum([gram for gram, _ in forms], 0), np.sum([linear for _, linear in forms], 0)
-    )
+    whole = np.sum([gram for gram, _ in forms], 0), np.sum([linear for _, linear in forms], 0)
+    everywhere = _move_weights(_start(prior, names, *whole), *whole)
     weights = [_move_weights(everywhere, gram, linear) for gram, linear in forms]
     gain = [_gain(one, *form) for one, form in zip(weights, forms, strict=True)]
     alone = [[_gain(one, *form) for one in np.eye(len(images))] for form in forms]
@@ -159,6 +163,20 @@ def choose_mixing(
         alone=np.array(alone),
         contrast=np.array(contrast) / total,
     )
+
+
+def _start(prior: Values, names: tuple[str, ...], gram: Values, linear: Values) -> Values:
+    """Where the weights begin: the mean of the prior ones, of each other candidate alone (but
+    filters, which are the best of no frame), and of half of either, each as likely as held-out
+    counts make it."""
+    alone = [one for one, name in zip(np.eye(len(prior)), names, strict=True) if name not in PLAIN]
+    starts = np.array([prior, *alone, *((prior + one) / 2 for one in alone)])
+    gains = np.array([_gain(one, gram, linear) for one in starts])
+    gains[1:] -= DOUBT
+    likely = np.exp(gains - gains.max())
+    start = likely @ starts / likely.sum()
+    start[start < LEAST] = 0
+    return np.asarray(start / start.sum())
 
 
 def _move_weights(start: Values, gram: Values, linear: Values) -> Values:

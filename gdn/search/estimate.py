@@ -22,6 +22,9 @@ from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded, Split, fill_with, split
 from gdn.search.tiles import Binned, Tiling, tile_frame
 
+# The errors of a result of n frames by those of one: not 1 / sqrt(n), as what generator and
+# alignment get wrong is the same in all (docs/measurements/movies.md).
+SHARED = -1 / 3
 FADED = 4.0  # px from where a candidate knows nothing to where it is itself
 
 
@@ -42,11 +45,13 @@ class TileFit:
 @dataclass(frozen=True)
 class Mixed:
     """The `image` of the mixture of all candidates, how far those are apart (`disagreement`), and
-    the weights."""
+    the weights. `noise`: what the noise of the frame's own counts is in it, as a share of what it
+    is in the image of the frame alone: candidates that see n frames have n ** SHARED of it."""
 
     image: Array
     disagreement: Array
     mixing: Mixing
+    noise: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,16 +94,24 @@ class Estimate:
         some rows."""
         if self.mixed is None:
             return self.restarts[rows]
-        return np.asarray(
-            np.hypot(self.restarts[rows], self.mixed.disagreement[rows]), dtype=np.float32
-        )
+        own = self.restarts[rows] * np.float32(self.mixed.noise)
+        return np.asarray(np.hypot(own, self.mixed.disagreement[rows]), dtype=np.float32)
+
+    @property
+    def noise_left(self) -> float:
+        """What the frame's noise is in the image, as a share of what it is without other frames."""
+        return 1.0 if self.mixed is None else self.mixed.noise
 
     @property
     def raw_spread(self) -> Array:
         """Standard deviation, not calibrated. What the residual added has no backing by the
         generator: its size is doubt."""
         return np.asarray(
-            np.sqrt(self.disagreement() ** 2 + self.laplace**2 + self.added**2), dtype=np.float32
+            np.sqrt(
+                self.disagreement() ** 2
+                + (self.laplace**2 + self.added**2) * np.float32(self.noise_left) ** 2
+            ),
+            dtype=np.float32,
         )
 
     @property
@@ -154,7 +167,8 @@ def estimate(
             for other, its in zip(searcher.others, used[len(OWN) :], strict=True)
         ]
         images = _completed([image + residual, filtered, *theirs])
-        result = Mixed(*mix_images(images, mixing, recorded.grids.binned_sampling), mixing)
+        mixed = mix_images(images, mixing, recorded.grids.binned_sampling)
+        result = Mixed(*mixed, mixing, _noise_left(mixing, searcher.others))
         watch.clock.mark("mixture")
     return Estimate(
         binned=binned,
@@ -221,6 +235,14 @@ def _choose(
         unseen = np.asarray(first_image * ((1 - parts.share) / parts.share), dtype=np.float32)
         parts = replace(parts, second=fill_with(unseen, parts.second, valid))
     return choice, choose_mixing(parts, images, names, choice, first.grids.binned_sampling), thinned
+
+
+def _noise_left(mixing: Mixing, others: Sequence[Candidate]) -> float:
+    """See `Mixed`. Shares of the contrast stand for what each candidate has in the image."""
+    seen = {other.name: float(getattr(other, "frames_seen", 1)) for other in others}
+    shares = {name: mixing.share(name) for name in mixing.names}
+    total = max(sum(shares.values()), 1e-30)
+    return float(sum(s * seen.get(name, 1.0) ** SHARED for name, s in shares.items()) / total)
 
 
 def _completed(images: list[Array]) -> list[Array]:

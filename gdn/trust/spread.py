@@ -49,10 +49,12 @@ def pixel_features(
     low, high = max(0, first - HALO), min(total, last + HALO)
     whole = estimate.image[low:high]
     image = whole.astype(np.float64) / dose
-    noise = estimate.binned.law.deviation(whole) / dose
+    left = np.float32(estimate.noise_left)
+    noise = estimate.binned.law.deviation(whole) * left / dose
     apart = estimate.disagreement(slice(low, high))
     restarts, added = (
-        np.asarray(part / dose, dtype=np.float64) for part in (apart, estimate.added[low:high])
+        np.asarray(part / dose, dtype=np.float64)
+        for part in (apart, estimate.added[low:high] * left)
     )
     contrast = contrast_of(estimate) if contrast is None else contrast
     busy = [_deviation(image, s) for s in SURROUNDINGS]

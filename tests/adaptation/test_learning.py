@@ -114,7 +114,8 @@ def test_what_was_learned_is_a_model_without_torch(tmp_path: Path) -> None:
     settings = LearningSettings(steps=2, look_every=2, rate=1e-4, threads=1)
     model = adapt(recording, base, None, settings, tmp_path / "mine")
     about = model.card.training
-    assert about["from"] == "restore"
+    assert about["from"] == "restore"  # two steps teach the other nothing
+    assert set(about["learned"]["leads_nats"]) == {"restore", "nothing"}
     assert about["frames"] == [["a", 0]]
     assert about["learned"]["steps"] == 2
     network = network_of(model).eval()

@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gdn.adaptation.lessons import KEPT, Lesson, evenly, held_out_nats, lesson_of
+from gdn.adaptation.lessons import (
+    KEPT,
+    Lesson,
+    coarse_noise,
+    evenly,
+    held_out_nats,
+    lesson_of,
+)
 from gdn.frames.noise import parse_noise
 from gdn.likelihood import POISSON, NoiseLaw
 from gdn.search.restored import bin_by, binning
@@ -60,6 +67,34 @@ def test_the_truth_gains_and_noise_does_not(rng: np.random.Generator) -> None:
     noisy = truth + rng.standard_normal(truth.shape).astype(np.float32) * 3
     assert held_out_nats([lesson], [noisy], [truth]) < -50
     assert held_out_nats([lesson], [flat], [flat]) == 0
+
+
+def test_networks_of_any_pixel_size_have_the_same_counts_kept_from_them() -> None:
+    frame = noisy_frame((120, 120), 3, dose=5).astype(np.float32)
+    fine, coarse = (lesson_of(frame, 0.1, size, parse_noise("poisson"), 7) for size in (0.2, 0.4))
+    np.testing.assert_array_equal(bin_by(fine.kept, 2), coarse.kept)
+    np.testing.assert_array_equal(bin_by(fine.counts, 2), coarse.counts)
+
+
+def test_coarse_noise_that_is_not_that_of_a_pixel_is_seen(rng: np.random.Generator) -> None:
+    white = rng.poisson(3, (300, 300)).astype(np.float32)
+    assert coarse_noise(white, POISSON, 0.05) == 1
+    assert coarse_noise(white[:20, :20], POISSON, 0.05) == 1  # too few to tell
+    assert coarse_noise(white, POISSON, 0.4) == 1  # no band without signal
+    # Electrons that come close together are missed: neighbours are anticorrelated.
+    around = sum(np.roll(white - 3, move, (0, 1)) for move in ((0, 1), (1, 0), (0, -1), (-1, 0)))
+    missed = (white - 0.03 * around).astype(np.float32)
+    expected = (1 - 0.12) ** 2
+    assert coarse_noise(missed, POISSON, 0.05) == pytest.approx(expected, rel=0.05)
+
+
+def test_what_is_learned_is_divided_by_the_noise_of_sums(rng: np.random.Generator) -> None:
+    white = rng.poisson(3, (400, 400)).astype(np.float32)
+    around = sum(np.roll(white - 3, move, (0, 1)) for move in ((0, 1), (1, 0), (0, -1), (-1, 0)))
+    lesson = lesson_of(white - 0.03 * around, 0.05, 0.2, None, 0)
+    first, rest, _ = lesson.pair((slice(0, 100), slice(0, 100)), rng)
+    assert not lesson.law.poisson
+    assert abs(np.corrcoef(first.ravel(), rest.ravel())[0, 1]) < 0.04
 
 
 def test_frames_are_taken_evenly() -> None:

@@ -20,7 +20,7 @@ from gdn.search.denoise_frame import denoise_frame
 from gdn.search.held_out_shares import Choice
 from gdn.search.restored import RestorerCandidate
 from gdn.search.settings import Searcher
-from gdn.search.thinning import Recorded, Split
+from gdn.search.thinning import HELD_OUT, Recorded, Split
 from gdn.trust.held_out_score import denoise_part, recover_recorded
 from tests.helpers.needs import needs_training
 
@@ -191,4 +191,6 @@ def test_a_restorer_of_random_weights_costs_nothing(restorer_session: RestorerSe
         for others in ([], [RestorerCandidate(restorer_session)])
     ]
     before, after = (float(np.square(image - cut).mean()) for image in images)
-    assert 10 * np.log10(after / before) < 0.05
+    # In an image that is nearly empty: a tenth of what one nat of its held-out electrons is.
+    nat = 2 * 0.45 / HELD_OUT / cut.size
+    assert after - before < 0.1 * nat

@@ -1,0 +1,133 @@
+"""`gdn align`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import typer
+
+from gdn.batch.inputs import gather
+from gdn.batch.terminal import UsageFault, progress_bar, usage_fault
+from gdn.cli.common import writable_folder
+from gdn.cli.help import INPUT, MACHINE, OUTPUT, Grouped
+from gdn.models import RESTORER
+
+if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
+    from gdn.engines.restorer import RestorerSession
+    from gdn.frames.noise import NoiseModel
+    from gdn.pipeline.denoise_file import FileSettings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("align", cls=Grouped)(align)
+
+
+def align(
+    files: list[str] = typer.Argument(
+        ..., metavar="FILES", help="Movies, or folders of them.", rich_help_panel=INPUT
+    ),
+    output: Path = typer.Option(
+        Path(), "-o", "--output", metavar="DIR", help="Folder to write.", rich_help_panel=OUTPUT
+    ),
+    overwrite: bool = typer.Option(
+        False, help="Replace files of these names.", rich_help_panel=OUTPUT
+    ),
+    sampling: float | None = typer.Option(
+        None,
+        metavar="Å/px",
+        help="Pixel size: needed where the files have none.",
+        rich_help_panel=INPUT,
+    ),
+    dataset: str | None = typer.Option(
+        None,
+        metavar="NAME",
+        help="Name of the image to read, where a file holds several.",
+        rich_help_panel=INPUT,
+    ),
+    channel: int | None = typer.Option(
+        None, min=0, help="Which of several channels, from 0.", rich_help_panel=INPUT
+    ),
+    noise: str = typer.Option(
+        "auto",
+        help="auto, poisson, gaussian, gaussian:S or poisson-gaussian, as of gdn denoise.",
+        rich_help_panel=INPUT,
+    ),
+    threads: int | None = typer.Option(
+        None, min=1, help="CPU threads [default: all cores].", rich_help_panel=MACHINE
+    ),
+) -> int:
+    """Find how far the specimen drifted between the frames of a movie, and add the frames up.
+
+    Writes NAME_drift.csv, Å and pixels of each frame against the first, and NAME_aligned.tif, the
+    sum of the frames moved by whole pixels: counts stay counts, and gdn denoise takes it. It is NaN
+    along the edges that not all frames have seen.
+    """
+    from gdn.engines.base import EngineError
+    from gdn.engines.restorer import open_restorer
+    from gdn.frames.noise import parse_noise
+    from gdn.models import ModelError, RestorerModel, find_any
+    from gdn.pipeline.denoise_file import FileSettings
+
+    try:
+        model = parse_noise(noise)
+        base = find_any(RESTORER)
+        assert isinstance(base, RestorerModel)
+        session = open_restorer(base, threads=threads)
+    except (ModelError, EngineError, ValueError) as error:
+        raise usage_fault(error) from None
+    writable_folder(output)
+    reading = FileSettings(sampling_angstrom=sampling, dataset=dataset, channel=channel)
+    planned = [(path, *_names(path, output)) for path, _ in gather(files)]
+    taken = [name for _, *names in planned for name in names if name.exists()]
+    if taken and not overwrite:
+        raise UsageFault(f"{taken[0]}: exists already; choose another folder (-o), or --overwrite")
+    failed = 0
+    for path, table, picture in planned:
+        try:
+            _align(path, table, picture, reading, model, session)
+        except (ValueError, OSError, MemoryError) as error:
+            failed += 1
+            print(f"gdn: {' '.join(str(error).split())}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _names(path: Path, folder: Path) -> tuple[Path, Path]:
+    from gdn.pipeline.output_files import outputs_for
+
+    stem = outputs_for(path, folder).stem
+    return folder / f"{stem}_drift.csv", folder / f"{stem}_aligned.tif"
+
+
+def _align(
+    path: Path,
+    table: Path,
+    picture: Path,
+    reading: FileSettings,
+    noise: NoiseModel | None,
+    session: RestorerSession,
+) -> None:
+    """One file. Raises ValueError, OSError."""
+    from dataclasses import replace
+
+    from gdn.frames.writing import write_tiff
+    from gdn.pipeline.align import aligned_sum, file_drift, write_drift
+
+    frames = reading.read(path)
+    sampling = frames.sampling(reading.sampling_angstrom)
+    with progress_bar("aligning", 1.0) as update:
+        drift = file_drift(
+            frames, sampling, session, noise, lambda share: update(share, text=path.name)
+        )
+    summed = aligned_sum(frames, drift, sampling)
+    calibration = replace(summed.calibration, sampling_angstrom=sampling)
+    write_tiff(picture, summed.read(0), calibration)
+    write_drift(table, drift, sampling)
+    steps = np.sqrt(np.square(np.diff(drift, axis=0)).sum(1).mean())
+    print(
+        f"{path} -> {picture} ({frames.count} frames, {steps:.2f} Å rms from frame to frame, "
+        f"{np.ptp(drift, axis=0).max():.2f} Å at most)"
+    )

@@ -1,0 +1,81 @@
+"""A movie's frames moved to where one of them is, and added up."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from gdn.blas import one_blas_thread
+from gdn.engines.restorer import RestorerSession
+from gdn.errors import InputError
+from gdn.frames.noise import NoiseModel
+from gdn.frames.resampling import grids_for
+from gdn.frames.source import FrameFile
+from gdn.likelihood import Array
+from gdn.movies.drift import Shifts, add_moved
+from gdn.movies.frames import MovieFrames
+from gdn.pipeline.movie import drift_of
+from gdn.search.restored import RestorerCandidate
+from gdn.storage import writing
+
+
+@one_blas_thread()
+def file_drift(
+    frames: FrameFile,
+    sampling_angstrom: float,
+    session: RestorerSession,
+    noise: NoiseModel | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Shifts:
+    """The drift (frames, 2) Å of a file's frames, pixels of `sampling_angstrom`; `session` restores
+    what they are compared with. Raises InputError for a file of one frame."""
+    if frames.count < 2:
+        raise InputError(f"{frames.path}: one frame; there is nothing to align")
+    movie = MovieFrames(
+        read=frames.read,
+        count=frames.count,
+        grids=grids_for(frames.frame_shape, sampling_angstrom, sampling_angstrom),
+        seed=0,
+        noise=noise,
+    )
+    return drift_of(movie, RestorerCandidate(session), progress)
+
+
+def aligned_sum(frames: FrameFile, drift: Shifts, sampling_angstrom: float) -> FrameFile:
+    """The sum of a file's frames as a file of one frame, moved by whole pixels, so that counts stay
+    counts, to where the frame in the middle of the `drift` (frames, 2) Å is. NaN where not all
+    frames have recorded something: their sum would have another dose there."""
+    shifts = drift / sampling_angstrom
+    middle = (shifts.max(0) + shifts.min(0)) / 2
+    at = int(np.square(shifts - middle).sum(1).argmin())
+    summed = frames.summed()
+    return replace(summed, pixels=_AlignedSum(frames, shifts - shifts[at]))
+
+
+@dataclass(frozen=True)
+class _AlignedSum:
+    """The sum, made when it is asked for, one frame of it in memory at a time."""
+
+    source: FrameFile
+    shifts: Shifts
+
+    def __getitem__(self, index: int) -> Array:
+        total, exposure = (np.zeros(self.source.frame_shape, np.float32) for _ in range(2))
+        for number, shift in enumerate(self.shifts):
+            frame = np.asarray(self.source.pixels[number]).astype(np.float32)
+            add_moved(total, exposure, frame, shift)
+        return np.where(exposure == len(self.shifts), total, np.float32(np.nan))
+
+
+def write_drift(path: Path, drift: Shifts, sampling_angstrom: float) -> None:
+    """A table of the drift, a line for each frame: Å and px along rows and columns."""
+    with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream)
+        table.writerow(["frame", "row_angstrom", "column_angstrom", "row_px", "column_px"])
+        for index, (row, column) in enumerate(drift.tolist()):
+            px = row / sampling_angstrom, column / sampling_angstrom
+            table.writerow([index, *(f"{value:.4f}" for value in (row, column, *px))])
