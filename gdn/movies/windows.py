@@ -99,7 +99,7 @@ class NeighboursCandidate:
         images, masks = [bin_by(own, factor)], [np.ones_like(bin_by(own, factor))]
         for other in self._nearest():
             one = sum_moved(self.frames, self.shifts, [other], self.index)
-            if one is None:
+            if one is None or not one.exposure.any():
                 continue
             seen = one.exposure > 0
             counts = one.recorded.electrons.astype(np.float32)

@@ -153,9 +153,8 @@ def test_frames_of_one_object_help_each_other(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "m_gdn.json").read_text())
     assert written["movie"] == record
     assert {"9 frames", "movie"} <= set(written["frames"][2]["mixture"]["shares"])
-    assert np.mean(cast(Any, results["on"].held_out_gain_db)) > np.mean(
-        [g for g in cast(Any, results["off"].held_out_gain_db)]
-    )
+    gains = [np.mean(cast(Any, results[movie].held_out_gain_db)) for movie in ("off", "on")]
+    assert gains[1] > gains[0]
 
 
 @pytest.mark.slow
