@@ -9,6 +9,7 @@ from pathlib import Path
 
 COMMANDS = (
     "denoise",
+    "align",
     "demo",
     "simulate",
     "train",

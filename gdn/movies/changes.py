@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter, gaussian_filter1d
 
 from gdn.likelihood import Array, NoiseLaw
 
@@ -60,10 +60,19 @@ def find_changes(frames: Array, seen: Array, law: NoiseLaw, pixel_angstrom: floa
         [gaussian_filter(frame * scale, width) for frame, scale in zip(frames, even, strict=True)]
     )
     step, when = _largest_step(smooth, weight)
-    # Of white noise under a Gaussian of `width` px.
-    variance = law.variance(gaussian_filter(mean, width)) / (4 * np.pi * width**2)
+    variance = law.variance(gaussian_filter(mean, width)) * _left_of_noise(mean.shape, width)
     deviations = step / np.sqrt(variance)
     return _grouped(deviations, when, len(frames), pixel_angstrom)
+
+
+def _left_of_noise(shape: tuple[int, ...], width: float) -> NDArray[np.float64]:
+    """Variance (rows, columns) of white noise of variance 1 under a Gaussian of `width` px: at the
+    edges, where the filter mirrors, it is twice that of the middle, and in the corners four
+    times."""
+    rows, columns = (
+        np.square(gaussian_filter1d(np.eye(length), width, axis=0)).sum(1) for length in shape
+    )
+    return np.outer(rows, columns)
 
 
 def _largest_step(

@@ -142,6 +142,8 @@ def _each_half(stack: Stack, shifts: Shifts, known: int, fine_angstrom: float) -
             for index in mine:
                 counts = stack.whole(index)
                 assert counts is not None
+                if _overlap(shifts[index] - at, counts.shape, stack.coarse) < LEAST_OVERLAP**2:
+                    continue  # too far from the others' middle: where it was put in order
                 near = (_neighbours(shifts, index) - at) / stack.coarse
                 found = shift_between(counts, reference, fine_angstrom * stack.coarse, near)
                 shifts[index] = at + found * stack.coarse
@@ -159,6 +161,11 @@ def _tie(stack: Stack, shifts: Shifts, known: int, fine_angstrom: float) -> None
             counts, reference * np.float32(len(later)), fine_angstrom * stack.coarse
         )
         shifts[known:] += moved * stack.coarse
+
+
+def _overlap(shift: Shifts, shape: tuple[int, ...], coarse: int) -> float:
+    """Share of a field of `shape` coarse px that lies on itself moved by `shift` fine px."""
+    return float(np.prod(np.clip(1 - np.abs(shift) / np.multiply(shape, coarse), 0, 1)))
 
 
 def _neighbours(shifts: Shifts, index: int) -> Shifts:

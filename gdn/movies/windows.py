@@ -47,7 +47,7 @@ class WindowCandidate:
         first, last = max(0, self.index - self.reach), self.index + self.reach
         near = [i for i in range(first, min(last + 1, self.frames.count)) if i != self.index]
         others = sum_moved(self.frames, self.shifts, near, self.index)
-        if others is None:
+        if others is None or not others.exposure.any():
             return self.inner(recorded)
         own = recorded.electrons.astype(np.float32)
         seen = others.exposure > 0
@@ -99,7 +99,7 @@ class NeighboursCandidate:
         images, masks = [bin_by(own, factor)], [np.ones_like(bin_by(own, factor))]
         for other in self._nearest():
             one = sum_moved(self.frames, self.shifts, [other], self.index)
-            if one is None:
+            if one is None or not one.exposure.any():
                 continue
             seen = one.exposure > 0
             counts = one.recorded.electrons.astype(np.float32)

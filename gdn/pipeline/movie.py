@@ -47,9 +47,12 @@ class Movie:
     gain_nats: float
 
     def for_frame(self, index: int) -> RecordingDenoiser:
-        """What denoises frame `index`."""
+        """What denoises frame `index`: where the frames say nothing of each other, what denoises it
+        without a movie, to the bit."""
+        if not self.used:
+            return self.recording
         own = replace(self.recording, stream=stream_of(index))
-        if not self.used or self.frames.recorded(index) is None:
+        if self.frames.recorded(index) is None:
             return own
         more: list[Candidate] = [self._window(index), *self._neighbours(index)]
         more += [BlockCandidate(block, index) for block in self.blocks if index in block.chosen]
