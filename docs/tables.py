@@ -20,6 +20,7 @@ sys.path.insert(0, str(HERE.parent / "benchmarks"))
 
 import generator_table  # noqa: E402 - benchmarks are no package
 import learning_tables  # noqa: E402
+import movie_measures  # noqa: E402
 import numpy as np  # noqa: E402
 import rivals_tables  # noqa: E402
 import suite  # noqa: E402
@@ -168,6 +169,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "recording-held-out": lambda: learning_tables.held_out_table(rows("recording-held-out")),
     "learning-starts": lambda: learning_tables.starts_table(rows("learning-starts")),
     "adapting-near": lambda: learning_tables.adapting_table(rows("adapting-near")),
+    "movies": lambda: movie_measures.movie_table(rows("movies")),
     "adapting": lambda: learning_tables.adapting_table(rows("adapting")),
     "far-halves": lambda: far("halves"),
     "far-leads": lambda: far("leads"),

@@ -24,7 +24,7 @@ from gdn.search.tiles import Binned, Tiling, tile_frame
 
 # The errors of a result of n frames by those of one: not 1 / sqrt(n), as what generator and
 # alignment get wrong is the same in all (docs/measurements/movies.md).
-SHARED = -1 / 3
+SHARED = -0.2
 FADED = 4.0  # px from where a candidate knows nothing to where it is itself
 
 
