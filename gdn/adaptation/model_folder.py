@@ -13,10 +13,9 @@ from torch import Tensor
 from gdn import __version__
 from gdn.generator.loading import read_restorer, write_restorer
 from gdn.generator.restorer_network import Restorer, RestorerShape
-from gdn.models import MODEL_SCHEMA, RestorerCard, RestorerModel, load_any, sha256_of
+from gdn.models import ADAPTED, MODEL_SCHEMA, RestorerCard, RestorerModel, load_any, sha256_of
 from gdn.storage import writing
 
-NAME = "adapted"
 NOTHING = "nothing"  # what a network came from that was not tuned but began anew
 SMALL = RestorerShape((48, 64), (1, 1))  # begins from nothing
 SMALL_ANGSTROM = 0.18  # a pixel of it
@@ -46,7 +45,7 @@ def write_adapted(
         origin = {} if small else {"sha256": base.hash}
         changed = {
             "schema_version": MODEL_SCHEMA,
-            "name": NAME,
+            "name": ADAPTED,
             "training": origin | {"gdn": __version__} | about,
             "metrics": {},
             "files": {path.name: sha256_of(path) for path in sorted(work.iterdir())},

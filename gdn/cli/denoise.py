@@ -117,7 +117,7 @@ def denoise(
     _check_source(files, watch, cluster)
     _check_fill(fill, dtype)
     if adapt:
-        _check_adapt(watch, adapted, method)
+        _check_adapt(watch, adapted, method, movie)
     inputs = gather(files, recursive, null) if files else []
     try:
         options = Options(
@@ -229,7 +229,7 @@ def _check_fill(fill: str, dtype: str) -> None:
         )
 
 
-def _check_adapt(watch: Path | None, adapted: Path | None, method: str) -> None:
+def _check_adapt(watch: Path | None, adapted: Path | None, method: str, movie: str) -> None:
     """Raises UsageFault where there is nothing to learn from yet, or no use for it."""
     need("torch", "adapt")
     if watch is not None:
@@ -238,6 +238,11 @@ def _check_adapt(watch: Path | None, adapted: Path | None, method: str) -> None:
         raise UsageFault("--adapt learns, --adapted takes what was learned: one of them")
     if method != "gdn":
         raise UsageFault(f"--adapt: not with --method {method}, which mixes nothing")
+    if movie != "off":
+        raise UsageFault(
+            f"--adapt: not yet with --movie {movie}; it would learn from counts that are held out "
+            "of a movie's frames. Take one of the two"
+        )
 
 
 def _planned(inputs: list[Named], run: BatchRun, tally: Tally) -> list[Planned]:

@@ -31,6 +31,7 @@ FAMILY = (
     "pt-ceo2-64",
 )  # what AUTO chooses from, by the size of the frame
 RESTORER = "restore"  # the shipped restorer, if there is one
+ADAPTED = "adapted"  # a restorer that was tuned to a recording
 AUTO = "auto"
 _LARGEST_FILE = 64 * 2**20  # bytes; a generator of this program has at most 16 MiB
 

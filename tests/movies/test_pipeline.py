@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ import tifffile
 import gdn
 from gdn.frames.resampling import Grids
 from gdn.likelihood import Array
+from gdn.models import ADAPTED
 from gdn.movies.frames import stream_of
 from gdn.pipeline.denoise_file import FileSettings
 from gdn.pipeline.movie import Movie, drift_of, open_movie
@@ -120,6 +122,16 @@ def test_an_unknown_word_is_bad_usage(tmp_path: Path) -> None:
 def test_what_mixes_nothing_makes_no_use_of_a_movie(more: dict[str, str]) -> None:
     with pytest.raises(gdn.InputError, match="movie on"):
         gdn.Denoiser(movie="on", **cast(Any, more))
+
+
+def test_a_movie_takes_no_restorer_that_may_have_seen_its_held_out_counts(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "m.tif", film().astype(np.uint8))
+    result = command("denoise", tmp_path / "m.tif", "--movie", "on", "--adapt")
+    one_line(result, 2, "--adapt", "--movie on")
+    adapted = SimpleNamespace(card=SimpleNamespace(name=ADAPTED))
+    for movie in ("on", "auto"):
+        with pytest.raises(gdn.InputError, match="adapted"):
+            Options(movie=movie).check_models([cast(Any, adapted)])
 
 
 @pytest.mark.slow
