@@ -231,7 +231,6 @@ def _check_fill(fill: str, dtype: str) -> None:
 
 def _check_adapt(watch: Path | None, adapted: Path | None, method: str, movie: str) -> None:
     """Raises UsageFault where there is nothing to learn from yet, or no use for it."""
-    need("torch", "adapt")
     if watch is not None:
         raise UsageFault("--adapt learns from all frames first: not together with --watch")
     if adapted is not None:
@@ -243,6 +242,7 @@ def _check_adapt(watch: Path | None, adapted: Path | None, method: str, movie: s
             f"--adapt: not yet with --movie {movie}; it would learn from counts that are held out "
             "of a movie's frames. Take one of the two"
         )
+    need("torch", "adapt")
 
 
 def _planned(inputs: list[Named], run: BatchRun, tally: Tally) -> list[Planned]:
