@@ -165,7 +165,11 @@ def _warn_of_units(thinned: Thinned | None) -> list[str]:
     if thinned is None:
         return []
     parts = thinned.parts
-    means = [mean_of(image, parts.valid) / parts.level for image in thinned.images]
+    flat = np.float32(parts.level)  # where a candidate knows nothing
+    means = [
+        mean_of(np.where(np.isfinite(image), image, flat), parts.valid) / parts.level
+        for image in thinned.images
+    ]
     return [
         f"candidate {other.name}: the mean of its image is {mean:.3g} times that of the counts; it "
         "must return electrons, as it is given them"
