@@ -24,6 +24,7 @@ from gdn import Denoiser
 from gdn.evaluation.comparators import Case, binnings, bm3d_at
 from gdn.evaluation.metrics import Image, psnr
 from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
+from gdn.movies.drift import add_moved
 from gdn.pipeline.result import Result
 
 WINDOWS = (1, 3, 5, 9, 15)  # frames
@@ -36,26 +37,12 @@ def window_mean(clip: Clip, frame: int, window: int) -> tuple[Image, float]:
     """Mean of the `window` frames about `frame`, moved by the true drift, in units of the vacuum;
     and the mean number of frames in it."""
     half = window // 2
-    total = np.zeros(clip.counts.shape[1:])
-    seen = np.zeros_like(total)
+    total, seen = (np.zeros(clip.counts.shape[1:], np.float32) for _ in range(2))
     for other in range(max(0, frame - half), min(len(clip.counts), frame + half + 1)):
-        moved = (clip.corners[other] - clip.corners[frame]) / clip.sampling
-        down, right = (int(v) for v in np.rint(moved))
-        here, there = _overlap(total.shape, down, right)
-        total[here] += clip.counts[other][there]
-        seen[here] += 1
-    return np.asarray(total / seen / clip.dose, dtype=np.float32), float(np.median(seen))
-
-
-def _overlap(
-    shape: tuple[int, ...], down: int, right: int
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where frames displaced by whole pixels show the same place: on this one, on the other."""
-    here, there = [], []
-    for size, step in zip(shape, (down, right), strict=True):
-        here.append(slice(max(0, step), size + min(0, step)))
-        there.append(slice(max(0, -step), size + min(0, -step)))
-    return tuple(here), tuple(there)
+        moved = (clip.corners[frame] - clip.corners[other]) / clip.sampling
+        add_moved(total, seen, clip.counts[other], moved)
+    mean = total.astype(np.float64) / seen / clip.dose
+    return np.asarray(mean, dtype=np.float32), float(np.median(seen))
 
 
 def best_setting(

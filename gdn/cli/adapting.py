@@ -14,7 +14,9 @@ import typer
 from gdn.batch.inputs import Planned, gather
 from gdn.batch.terminal import UsageFault, progress_bar, usage_fault
 from gdn.cli.common import need, writable_folder
-from gdn.cli.help import INPUT, MACHINE, OUTPUT, SEARCH, Grouped
+from gdn.cli.denoise_options import Threads
+from gdn.cli.file_options import NOISE, Dataset, Sampling
+from gdn.cli.help import INPUT, OUTPUT, SEARCH, Grouped
 from gdn.models import RESTORER
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
@@ -44,23 +46,9 @@ def adapt(
     output: Path = typer.Option(
         ..., "-o", "--output", metavar="DIR", help="Folder to write.", rich_help_panel=OUTPUT
     ),
-    sampling: float | None = typer.Option(
-        None,
-        metavar="Å/px",
-        help="Pixel size: needed where the files have none.",
-        rich_help_panel=INPUT,
-    ),
-    dataset: str | None = typer.Option(
-        None,
-        metavar="NAME",
-        help="Name of the image to read, where a file holds several.",
-        rich_help_panel=INPUT,
-    ),
-    noise: str = typer.Option(
-        "auto",
-        help="auto, poisson, gaussian, gaussian:S or poisson-gaussian, as of gdn denoise.",
-        rich_help_panel=SEARCH,
-    ),
+    sampling: Sampling = None,
+    dataset: Dataset = None,
+    noise: str = typer.Option("auto", help=NOISE, rich_help_panel=SEARCH),
     seed: int = typer.Option(
         0, min=0, help="Seed; give the one that gdn denoise will have.", rich_help_panel=SEARCH
     ),
@@ -70,9 +58,7 @@ def adapt(
     steps: int | None = typer.Option(
         None, min=1, help="Learn exactly so many steps at most.", rich_help_panel=SEARCH
     ),
-    threads: int | None = typer.Option(
-        None, min=1, help="CPU threads [default: all cores].", rich_help_panel=MACHINE
-    ),
+    threads: Threads = None,
 ) -> int:
     """Tune the shipped restorer to a recording, from the noisy frames alone.
 
@@ -135,8 +121,7 @@ def _learn(
     learned, start = model.card.training["learned"], model.card.training["from"]
     print(
         f"gdn: learned from {start} in {learned['steps']} steps: {learned['gain_nats']:g} nats "
-        "gained on "
-        "electrons kept aside"
+        "gained on electrons kept aside"
         + ("" if learned["best_step"] else "; nothing gained, the restorer stays as it was"),
         file=sys.stderr,
     )

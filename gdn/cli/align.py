@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import typer
 
 from gdn.batch.inputs import gather
 from gdn.batch.terminal import UsageFault, progress_bar, usage_fault
 from gdn.cli.common import writable_folder
-from gdn.cli.help import INPUT, MACHINE, OUTPUT, Grouped
+from gdn.cli.denoise_options import Threads
+from gdn.cli.file_options import NOISE, Dataset, Sampling
+from gdn.cli.help import INPUT, OUTPUT, Grouped
 from gdn.models import RESTORER
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
@@ -36,29 +38,13 @@ def align(
     overwrite: bool = typer.Option(
         False, help="Replace files of these names.", rich_help_panel=OUTPUT
     ),
-    sampling: float | None = typer.Option(
-        None,
-        metavar="Å/px",
-        help="Pixel size: needed where the files have none.",
-        rich_help_panel=INPUT,
-    ),
-    dataset: str | None = typer.Option(
-        None,
-        metavar="NAME",
-        help="Name of the image to read, where a file holds several.",
-        rich_help_panel=INPUT,
-    ),
+    sampling: Sampling = None,
+    dataset: Dataset = None,
     channel: int | None = typer.Option(
         None, min=0, help="Which of several channels, from 0.", rich_help_panel=INPUT
     ),
-    noise: str = typer.Option(
-        "auto",
-        help="auto, poisson, gaussian, gaussian:S or poisson-gaussian, as of gdn denoise.",
-        rich_help_panel=INPUT,
-    ),
-    threads: int | None = typer.Option(
-        None, min=1, help="CPU threads [default: all cores].", rich_help_panel=MACHINE
-    ),
+    noise: str = typer.Option("auto", help=NOISE, rich_help_panel=INPUT),
+    threads: Threads = None,
 ) -> int:
     """Find how far the specimen drifted between the frames of a movie, and add the frames up.
 
@@ -111,10 +97,8 @@ def _align(
     session: RestorerSession,
 ) -> None:
     """One file. Raises ValueError, OSError."""
-    from dataclasses import replace
-
     from gdn.frames.writing import write_tiff
-    from gdn.pipeline.align import aligned_sum, file_drift, write_drift
+    from gdn.pipeline.align import aligned_sum, drift_in_words, file_drift, write_drift
 
     frames = reading.read(path)
     sampling = frames.sampling(reading.sampling_angstrom)
@@ -126,8 +110,4 @@ def _align(
     calibration = replace(summed.calibration, sampling_angstrom=sampling)
     write_tiff(picture, summed.read(0), calibration)
     write_drift(table, drift, sampling)
-    steps = np.sqrt(np.square(np.diff(drift, axis=0)).sum(1).mean())
-    print(
-        f"{path} -> {picture} ({frames.count} frames, {steps:.2f} Å rms from frame to frame, "
-        f"{np.ptp(drift, axis=0).max():.2f} Å at most)"
-    )
+    print(f"{path} -> {picture} ({frames.count} frames, {drift_in_words(drift)})")

@@ -26,8 +26,6 @@ if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be 
     from gdn.pipeline.options import Options
     from gdn.report.ledger import Ledger
 
-FEWEST = 3  # frames of what may be a movie
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -282,6 +280,8 @@ def _process(
 def _suggest(tally: Tally, ledger: Ledger, options: Options, learned: bool) -> None:
     """What might help, on stderr: where frames may be a movie, and where no generator explains
     them."""
+    from gdn.pipeline.movie import FEWEST
+
     inputs = [row["input"] for row in tally.rows]
     stacks = [name for name in dict.fromkeys(inputs) if inputs.count(name) >= FEWEST]
     if stacks and options.movie == "off" and options.method == "gdn":

@@ -40,9 +40,9 @@ class MovieFrames:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(index)
         found = self._kept[index]
-        for _ in range(depth if found is not None else 0):
-            assert found is not None
-            found = found.split(self.seed)[1]
+        if found is not None:
+            for _ in range(depth):
+                found = found.split(self.seed)[1]
         return found
 
     def _read(self, index: int) -> Recorded | None:
@@ -73,8 +73,7 @@ def sum_moved(
     frames: MovieFrames, shifts: Shifts, chosen: list[int], at: int, depth: int = 0
 ) -> Sum | None:
     """The `chosen` frames, moved by whole pixels to where frame `at` is; `shifts` (frames, 2) in
-    recorded px. None where none of them can be used. Where fewer frames reach, what there is counts
-    for more, so that the level is even."""
+    recorded px, `depth` as in `MovieFrames.recorded`. None where none of them can be used."""
     shape = frames.grids.frame_shape
     total, exposure = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     laws = []

@@ -29,7 +29,7 @@ class WindowCandidate:
     @property
     def name(self) -> str:
         """How many frames it sees, at most."""
-        return f"{2 * self.reach + 1} frames"
+        return f"{self.frames_seen} frames"
 
     @property
     def identity(self) -> str:

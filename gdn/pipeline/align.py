@@ -79,3 +79,9 @@ def write_drift(path: Path, drift: Shifts, sampling_angstrom: float) -> None:
         for index, (row, column) in enumerate(drift.tolist()):
             px = row / sampling_angstrom, column / sampling_angstrom
             table.writerow([index, *(f"{value:.4f}" for value in (row, column, *px))])
+
+
+def drift_in_words(drift: Shifts) -> str:
+    """How far the specimen moved, for a line about a movie; `drift` (frames, 2) Å."""
+    steps = np.sqrt(np.square(np.diff(drift, axis=0)).sum(1).mean())
+    return f"{steps:.2f} Å rms from frame to frame, {np.ptp(drift, axis=0).max():.2f} Å at most"

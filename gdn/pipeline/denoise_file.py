@@ -21,12 +21,12 @@ from gdn.frames.source import FrameError, FrameFile
 from gdn.frames.writing import result_writer
 from gdn.likelihood import Array
 from gdn.pipeline.column_picture import save_atoms
-from gdn.pipeline.movie import ALIGNING, open_movie
+from gdn.pipeline.movie import for_frame, open_movie
 from gdn.pipeline.output_files import Outputs, OutputStyle, content_hash
 from gdn.pipeline.previous_results import is_complete, own_files
 from gdn.pipeline.record import FrameLeftOut, RecordKeeper, document, key_of, signature
 from gdn.pipeline.recording import JudgedFrame, RecordingDenoiser, check_field
-from gdn.search.progress import Progress, part_of
+from gdn.search.progress import Progress
 from gdn.storage import CacheError, writing
 from gdn.trust.atoms import Atoms
 
@@ -109,8 +109,7 @@ def denoise_file(
         raise FrameError(f"{source}: {error}") from None
     keeper = RecordKeeper()
     levels = recording.options.intervals
-    movie = open_movie(recording, frames.read, count, sampling, part_of(progress, 0, ALIGNING))
-    begun = 0.0 if movie is None else ALIGNING
+    movie = open_movie(recording, frames.read, count, sampling, progress)
     with ResultFiles(
         outputs,
         frames,
@@ -121,8 +120,7 @@ def denoise_file(
         own_files(outputs, source),
     ) as written:
         for index in range(count):
-            part = part_of(progress, begun + index * (1 - begun) / count, (1 - begun) / count)
-            its = recording if movie is None else movie.for_frame(index)
+            its, part = for_frame(recording, movie, index, count, progress)
             try:
                 frame = frames.read(index)
                 judged = its.denoise(frame, sampling, part, frames.notes, frames.dtype)

@@ -19,7 +19,7 @@ from gdn.likelihood import Array
 from gdn.models import AUTO, Model, RestorerModel
 from gdn.pipeline.collecting import ResultBuilder
 from gdn.pipeline.inputs import Input, check_input
-from gdn.pipeline.movie import ALIGNING, open_movie
+from gdn.pipeline.movie import for_frame, open_movie
 from gdn.pipeline.open_models import OpenModels, models_named
 from gdn.pipeline.options import Options
 from gdn.pipeline.recording import RecordingDenoiser
@@ -28,7 +28,7 @@ from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
 from gdn.search.collaborative import CollaborativeCandidate
 from gdn.search.generator_choice import best_generator
-from gdn.search.progress import Progress, part_of
+from gdn.search.progress import Progress
 from gdn.search.restored import RestorerCandidate
 
 
@@ -207,14 +207,12 @@ class Denoiser:
             partial(_usable, given),
             count,
             given.sampling_angstrom,
-            part_of(progress, 0, ALIGNING),
+            progress,
         )
-        begun = 0.0 if movie is None else ALIGNING
         builder = ResultBuilder(given, recording, movie)
         left_out = dict(given.unusable)
         for index, frame in enumerate(given.frames):
-            share = part_of(progress, begun + index * (1 - begun) / count, (1 - begun) / count)
-            its = recording if movie is None else movie.for_frame(index)
+            its, share = for_frame(recording, movie, index, count, progress)
             if index not in left_out:
                 try:
                     builder.add(

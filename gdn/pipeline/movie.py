@@ -20,7 +20,7 @@ from gdn.pipeline.recording import RecordingDenoiser
 from gdn.search.band_mixture import Candidate
 from gdn.search.collaborative import CollaborativeCandidate
 from gdn.search.estimate import estimate
-from gdn.search.progress import Watch
+from gdn.search.progress import Progress, Watch, part_of
 from gdn.search.restored import RestorerCandidate, bin_by
 from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded
@@ -64,7 +64,7 @@ class Movie:
             "used": self.used,
             "gain_nats": round(self.gain_nats, 2),
             "drift_angstrom": np.round(self.drift_angstrom, 3).tolist(),
-            "window_frames": 2 * REACH + 1,
+            "window_frames": self._window(0).frames_seen,
             "blocks": [
                 {
                     "first": block.chosen[0],
@@ -123,11 +123,12 @@ def open_movie(
     read: Callable[[int], Array],
     count: int,
     sampling_angstrom: float,
-    progress: Callable[[float], None] = lambda share: None,
+    progress: Progress = lambda share: None,
 ) -> Movie | None:
     """Align a movie's `count` frames, and see whether they help each other; `read` gives one as
     recorded, float32 (rows, columns), the same size for all. None where the options want no movie,
-    for a stack of fewer than FEWEST frames, and where no generator is there to mix with."""
+    for a stack of fewer than FEWEST frames, and where no generator is there to mix with.
+    `progress` is that of the whole stack."""
     options, engine = recording.options, recording.engine
     if options.movie == "off" or count < FEWEST or options.original is not None:
         return None
@@ -149,7 +150,7 @@ def open_movie(
         seed=options.seed,
         noise=options.noise_model,
     )
-    drift = drift_of(frames, inner_of(recording), progress)
+    drift = drift_of(frames, inner_of(recording), part_of(progress, 0, ALIGNING))
     movie = Movie(
         recording=recording, frames=frames, drift_angstrom=drift, blocks=[], used=True, gain_nats=0
     )
@@ -158,6 +159,16 @@ def open_movie(
         return replace(movie, used=False, gain_nats=gain)
     blocks = blocks_of(frames, drift / sampling_angstrom, _Sums(recording.searcher))
     return replace(movie, blocks=blocks, gain_nats=gain)
+
+
+def for_frame(
+    recording: RecordingDenoiser, movie: Movie | None, index: int, count: int, progress: Progress
+) -> tuple[RecordingDenoiser, Progress]:
+    """What denoises frame `index` of a stack of `count`, and its part of the stack's progress."""
+    begun = 0.0 if movie is None else ALIGNING
+    each = (1 - begun) / count
+    its = recording if movie is None else movie.for_frame(index)
+    return its, part_of(progress, begun + index * each, each)
 
 
 def _shape_of_first(read: Callable[[int], Array], count: int) -> tuple[int, int] | None:
@@ -179,7 +190,7 @@ def inner_of(recording: RecordingDenoiser) -> Candidate:
 
 
 def drift_of(
-    frames: MovieFrames, inner: Candidate, progress: Callable[[float], None] = lambda share: None
+    frames: MovieFrames, inner: Candidate, progress: Progress = lambda share: None
 ) -> Shifts:
     """The drift of a movie's frames, (frames, 2) Å; `inner` restores the references."""
     sampling = frames.grids.sampling_angstrom
