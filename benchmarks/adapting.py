@@ -26,7 +26,8 @@ from gdn.adaptation.learn import LearningSettings
 from gdn.evaluation.metrics import psnr
 from gdn.evaluation.noise_suite import parse_suite
 from gdn.frames.source import of_array
-from gdn.models import RESTORER, RestorerModel, find_any
+from gdn.models import LEARNED, RESTORER, RestorerModel, find_any
+from gdn.pipeline.learning import Budget
 from gdn.pipeline.open_models import models_named
 from gdn.pipeline.options import Options
 
@@ -40,8 +41,15 @@ def result_of(models: Any, noisy: Any, sampling: float, options: Options) -> tup
     return result.image, (record.get("mixture") or {}).get("shares", {})
 
 
-def measure(path: Path, seconds: list[float], noise: str, options: Options) -> dict[str, Any]:
-    """One frame: without learning, and after so many seconds of it."""
+def words(budget: Budget) -> str:
+    """As the rows have it."""
+    if budget.steps is None:
+        return f"{budget.seconds:g} s"
+    return f"{budget.steps},{budget.anew} steps"
+
+
+def measure(path: Path, budgets: list[Budget], noise: str, options: Options) -> dict[str, Any]:
+    """One frame: without learning, and after so many seconds or steps of it."""
     content = far.read(path)
     clean, sampling = content["image"], float(content["sampling_angstrom"])
     noisy = parse_suite(noise)[0].apply(clean, 0)
@@ -51,21 +59,27 @@ def measure(path: Path, seconds: list[float], noise: str, options: Options) -> d
     row: dict[str, Any] = {"name": path.stem, "noise": noise, "group": content["record"]["group"]}
     row["alone"] = round(float(psnr(clean, image)), 3)
     source = of_array(path, noisy, "YX", [(sampling, "Å")] * 2, "array")
-    for budget in seconds:
-        settings = LearningSettings(seconds=budget, threads=options.threads)
+    for budget in budgets:
+        settings = LearningSettings(
+            seconds=budget.seconds,
+            steps=budget.steps,
+            anew_steps=budget.anew,
+            threads=options.threads,
+        )
         begun = time.process_time()
         with tempfile.TemporaryDirectory() as folder:
             recording = recordings_of([(source, sampling)], lambda _: source, None)[0]
-            tuned = adapt(recording, base, None, settings, Path(folder) / "adapted")
+            learned = adapt(recording, base, None, settings, Path(folder) / "adapted")
             spent = time.process_time() - begun
-            image, shares = result_of([*models, tuned], noisy, sampling, options)
-        row[f"{budget:g} s"] = {
+            image, shares = result_of([*models, *learned], noisy, sampling, options)
+        row[words(budget)] = {
             "db": round(float(psnr(clean, image)), 3),
-            "share": shares.get("adapted", 0.0),
+            "share": sum(shares.get(name, 0.0) for name in LEARNED),
+            "shares": {name: shares.get(name, 0.0) for name in LEARNED},
             "cpu_seconds": round(spent, 1),
-            "learned": tuned.card.training["learned"],
+            "learned": {one.card.name: one.card.training["learned"] for one in learned},
         }
-        print(row["name"], row["alone"], f"{budget:g} s", row[f"{budget:g} s"]["db"], flush=True)
+        print(row["name"], row["alone"], words(budget), row[words(budget)]["db"], flush=True)
     return row
 
 
@@ -76,6 +90,9 @@ def main() -> None:
     parser.add_argument("--frames", type=Path, required=True, help="folder of far.py or near.py")
     parser.add_argument("--names", default="", help="of frames, with commas between; all")
     parser.add_argument("--seconds", default="60", help="of learning, with commas between")
+    parser.add_argument(
+        "--steps", help="instead: of the tuned restorer, and of the network from nothing: 75,300"
+    )
     parser.add_argument("--noise", default="poisson:1")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rows", type=Path, help="JSON lines; rows of the same names are replaced")
@@ -85,12 +102,16 @@ def main() -> None:
     if chosen:
         paths = [path for path in paths if path.stem in chosen]
     options = Options(threads=given.threads, score=False)
+    if given.steps:
+        tuned, anew = map(int, given.steps.split(","))
+        budgets = [Budget(steps=tuned, anew=anew)]
+    else:
+        budgets = [Budget(float(value)) for value in given.seconds.split(",")]
     rows: list[dict[str, Any]] = []
     if given.rows and given.rows.exists():
         rows = [json.loads(line) for line in given.rows.read_text().splitlines()]
     for path in paths:
-        seconds = [float(value) for value in given.seconds.split(",")]
-        row = measure(path, seconds, given.noise, options)
+        row = measure(path, budgets, given.noise, options)
         same = [r for r in rows if (r["name"], r["noise"]) != (row["name"], row["noise"])]
         rows = [*same, row]
         if given.rows:

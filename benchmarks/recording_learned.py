@@ -24,11 +24,11 @@ from recording_held_out import Stack, by_frames, pooled, shifts_of
 
 from gdn import Denoiser
 from gdn.adaptation import adapt as adaptation
-from gdn.adaptation import lessons, race
-from gdn.adaptation.learn import LearningSettings
+from gdn.adaptation import lessons, two_starts
+from gdn.adaptation.learn import Learning, LearningSettings
 from gdn.frames.formats import read_frames
 from gdn.frames.source import of_array
-from gdn.models import RESTORER, RestorerModel, find_any
+from gdn.models import LEARNED, RESTORER, RestorerModel, find_any
 from gdn.pipeline.open_models import models_named
 from gdn.pipeline.options import Options
 
@@ -38,30 +38,28 @@ WAYS = ("as it is", "noise of a pixel", "restorer alone, noise of a pixel")
 def denoised(frames: Stack, sampling: float, models: Any, threads: int) -> tuple[Stack, Any]:
     """Images of the frames, and the candidates' shares in the last."""
     with Denoiser.of(models, Options(score=False, threads=threads)) as denoiser:
-        results = [denoiser.denoise(frame, sampling) for frame in frames]
-    record = results[-1].record
-    assert isinstance(record, dict)
-    images = np.stack([np.asarray(result.image) for result in results])
-    return images, (record.get("mixture") or {}).get("shares", {})
+        result = denoiser.denoise(frames, sampling)
+    record: Any = result.record
+    return result.image, (record[-1].get("mixture") or {}).get("shares", {})
 
 
 def learned(
     frames: Stack, sampling: float, settings: LearningSettings, way: str, folder: Path
-) -> RestorerModel:
-    """The model that is learned from the frames in one of WAYS."""
+) -> list[RestorerModel]:
+    """The models that are learned from the frames in one of WAYS."""
     base = find_any(RESTORER)
     assert isinstance(base, RestorerModel)
     source = of_array(Path("frames"), frames, "TYX", [(sampling, "Å")] * 2, "array")
     recording = adaptation.recordings_of([(source, sampling)], lambda _: source, None)[0]
 
-    def alone(starts: Any, settings: LearningSettings, progress: Any) -> race.Won:
-        return race.race({RESTORER: starts[RESTORER]}, settings, progress)
+    def alone(starts: Any, *more: Any) -> dict[str, Learning]:
+        return two_starts.learn_from({RESTORER: starts[RESTORER]}, *more)
 
     with ExitStack() as patches:
         if "noise" in way:
             patches.enter_context(mock.patch.object(lessons, "coarse_noise", return_value=1.0))
         if "alone" in way:
-            patches.enter_context(mock.patch.object(adaptation, "race", alone))
+            patches.enter_context(mock.patch.object(adaptation, "learn_from", alone))
         return adaptation.adapt(recording, base, None, settings, folder / "adapted")
 
 
@@ -96,23 +94,25 @@ def main() -> None:
     contrast = pooled(gains(plain, flat))[0]
     print(f"without learning: {shares}")
     print(
-        "| learned | from | frames | better than without, % of what gdn gains over a constant | "
-        "share |"
+        "| learned | frames | better than without, % of what gdn gains over a constant | "
+        "shares of the last frame |"
     )
-    print("|---|---|---|--:|--:|")
+    print("|---|---|--:|---|")
     settings = LearningSettings(seconds=given.seconds, threads=given.threads)
     for way in WAYS:
         with tempfile.TemporaryDirectory() as folder:
-            model = learned(frames[chosen], given.sampling, settings, way, Path(folder))
+            more = learned(frames[chosen], given.sampling, settings, way, Path(folder))
             images, shares = denoised(
-                frames[chosen], given.sampling, [*models, model], given.threads
+                frames[chosen], given.sampling, [*models, *more], given.threads
             )
         each = gains(images, plain)
         gain, error = pooled(each)
         words = ", ".join(f"{100 * value / contrast:+.2f}" for value, _ in each)
         print(
-            f"| {way} | {model.card.training['from']} | {words} | {100 * gain / contrast:+.2f} ± "
-            f"{100 * error / contrast:.2f} | {shares.get('adapted', 0):.0%} |",
+            f"| {way} | {words} | {100 * gain / contrast:+.2f} ± "
+            f"{100 * error / contrast:.2f} | "
+            + ", ".join(f"{name} {shares.get(name, 0):.0%}" for name in LEARNED)
+            + " |",
             flush=True,
         )
 

@@ -1,5 +1,4 @@
-"""Adapting the shipped restorer to recordings: which files are one recording, and what is learned
-from each."""
+"""Learning from recordings: which files are one recording, and what is learned from each."""
 
 from __future__ import annotations
 
@@ -14,13 +13,15 @@ import numpy as np
 from gdn.adaptation.learn import LearningSettings
 from gdn.adaptation.lessons import Lesson, evenly, lesson_of
 from gdn.adaptation.model_folder import NOTHING, SMALL_ANGSTROM, network_of, write_adapted
-from gdn.adaptation.race import race, small_network, small_settings
+from gdn.adaptation.two_starts import Progress, learn_from, small_network, small_settings
 from gdn.errors import InputError
 from gdn.frames.examined import examined
 from gdn.frames.noise import NoiseModel
 from gdn.frames.pixel_mask import PixelMask
 from gdn.frames.source import FrameFile
-from gdn.models import RestorerModel
+from gdn.models import ADAPTED, ANEW, RestorerModel, learned_models
+from gdn.search.thinning import stream_of
+from gdn.storage import writing
 
 FRAMES = 64  # of a recording that are learned from, evenly over it
 PIXELS = 2**26  # of all lessons, from which on no frame is added: half a GiB
@@ -112,36 +113,40 @@ def adapt(
     noise: NoiseModel | None,
     settings: LearningSettings,
     out: Path,
-    progress: Callable[[float, float], None] = lambda share, nats: None,
-) -> RestorerModel:
-    """Learn from a recording's counts, beginning from `base` or from nothing (`race`), and write
-    the model folder `out`.
+    progress: Progress = lambda share, best: None,
+) -> list[RestorerModel]:
+    """Learn from a recording's counts, beginning from `base` and from nothing, and write a model
+    for each that gained into the folder `out`; where none did, the first as it was.
 
     `settings.seed` is that of the denoising, so that the counts held out there stay unseen here.
-    `progress` hears of the share done and the nats gained. Raises InputError where no frame can be
-    learned from.
+    `progress` hears of the share done and of what explains kept electrons best so far. Raises
+    InputError where no frame can be learned from.
     """
     quick = small_settings(settings)
     sizes = (base.card.sampling_angstrom, SMALL_ANGSTROM)
     (tuned, fine), used = _lessons(recording, sizes, noise, settings.seed)
     if not tuned:
         raise InputError(f"{recording.words()}: no frame that can be learned from")
-    won = race(
-        {
-            base.card.name: (network_of(base), tuned, settings),
-            NOTHING: (small_network(settings.seed), fine, quick),
-        },
-        settings,
-        progress,
-    )
-    about = {
-        "from": won.name,
-        "frames": used,
-        "sampling_angstrom": recording.sampling_angstrom,
-        "settings": asdict(quick if won.name == NOTHING else settings),
-        "learned": won.record(),
+    starts = {
+        base.card.name: (network_of(base), tuned, settings),
+        NOTHING: (small_network(settings.seed), fine, quick),
     }
-    return write_adapted(base, won.learned.weights, about, out)
+    runs = learn_from(starts, settings, progress)
+    gained = [name for name, run in runs.items() if run.learned.best and run.lead > 0]
+    with writing(out) as work:
+        for name in gained or [base.card.name]:
+            run = runs[name]
+            about = {
+                "from": name,
+                "frames": used,
+                "sampling_angstrom": recording.sampling_angstrom,
+                "settings": asdict(starts[name][2]),
+                "learned": run.record(),
+                "steps": [one.learned.steps for one in runs.values()],
+            }
+            place = work / (ANEW if name == NOTHING else ADAPTED)
+            write_adapted(place, base, run.learned.weights, about)
+    return learned_models(out)
 
 
 def _lessons(
@@ -164,7 +169,9 @@ def _lessons(
                 if recording.mask is not None:
                     frame = recording.mask.applied(frame)
                 made = [
-                    lesson_of(frame, recording.sampling_angstrom, target, noise, seed)
+                    lesson_of(
+                        frame, recording.sampling_angstrom, target, noise, seed, stream_of(index)
+                    )
                     for target in targets
                 ]
             except ValueError:

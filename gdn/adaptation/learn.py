@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gdn.adaptation.lessons import Lesson, held_out_nats
+from gdn.adaptation.lessons import Lesson, error_nats, held_out_nats
 from gdn.engines.restorer import turned
 from gdn.generator.restorer_network import Restorer
 from gdn.generator.torch_globals import torch_threads
@@ -26,15 +26,18 @@ JUDGED = 4  # frames at most by which it is told whether learning gains
 # the steps: the kept counts are few, and what they say of each look is noisy.
 PATIENCE = 10
 GAIN = 0.5  # nats: less is no gain
+RESOLVED = 4.0  # standard errors from which on the error that is left is known
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningSettings:
     """For how long and how fast. `seconds` of the clock, or exactly so many `steps`, which repeats
-    a run to the bit on the same machine with the same `threads`."""
+    a run to the bit on the same machine with the same `threads`; `anew_steps` of a network that
+    begins from nothing (None: ten times as many)."""
 
     seconds: float = 60.0
     steps: int | None = None
+    anew_steps: int | None = None
     rate: float = 1e-4
     window: int = 128  # px of the network, of what is learned from at a time
     batch: int = 2
@@ -81,6 +84,7 @@ class Learning:
         self._start = images(network, self._judged)
         flat = [np.full_like(one.counts, one.counts.mean() / one.share) for one in self._judged]
         self._ahead = held_out_nats(self._judged, self._start, flat)
+        self._error = error_nats(self._judged, self._start)
         self._without = 0  # looks without a gain
         self.learned, self.seconds = Learned(_weights(network)), 0.0
 
@@ -99,6 +103,29 @@ class Learning:
         """Nats by which it explains the kept counts better than a flat image does: networks of
         other pixel sizes compare by it."""
         return self._ahead + max(self.nats, 0.0)
+
+    @property
+    def gain_db(self) -> float | None:
+        """Gained over the start, dB of the squared error; None where the kept counts do not tell
+        how large that was."""
+        error, doubt = self._error
+        left = error - max(self.nats, 0.0)
+        if left < RESOLVED * doubt:
+            return None
+        return float(10 * np.log10(error / left))
+
+    def record(self) -> dict[str, Any]:
+        """JSON-ready."""
+        decibels = self.gain_db
+        return self.learned.record() | {
+            "lead_nats": round(self.lead, 2),
+            "gain_db": None if decibels is None else round(decibels, 2),
+        }
+
+    @property
+    def wanted(self) -> int | None:
+        """How many steps it shall take, if it is said."""
+        return self._settings.steps
 
     def until(
         self, seconds: float, steps: int | None, told: Callable[[], None] = lambda: None
@@ -146,18 +173,13 @@ def learn(
         learning = Learning(network, lessons, settings)
 
         def tell() -> None:
-            done = done_share(learning.learned.steps, learning.seconds, settings)
-            progress(done, max(learning.nats, 0.0))
+            steps, seconds = learning.learned.steps, learning.seconds
+            done = seconds / settings.seconds if settings.steps is None else steps / settings.steps
+            progress(min(1.0, done), max(learning.nats, 0.0))
 
         with suppress(KeyboardInterrupt):  # the best so far is a result
             learning.until(settings.seconds, settings.steps, tell)
     return learning.learned
-
-
-def done_share(steps: int, seconds: float, settings: LearningSettings) -> float:
-    """How much of the learning is done after so many steps and seconds."""
-    done = seconds / settings.seconds if settings.steps is None else steps / settings.steps
-    return min(1.0, done)
 
 
 def has_bfloat16() -> bool:

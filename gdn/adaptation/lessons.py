@@ -56,15 +56,16 @@ def lesson_of(
     target_angstrom: float,
     noise: NoiseModel | None,
     seed: int,
+    stream: int = 0,
 ) -> Lesson:
     """What the recorded `frame` (rows, columns) teaches a network of `target_angstrom` a pixel;
-    `seed` is that of its denoising. Raises ValueError where the noise model contradicts the
-    frame."""
+    `seed` and `stream` are those of its denoising. Raises ValueError where the noise model
+    contradicts the frame."""
     defects, whole, model = examined(frame, noise)
     factor = binning(sampling_angstrom, target_angstrom)
-    parts = split(model.electrons(whole), model.law, seed)
+    parts = split(model.electrons(whole), model.law, seed, stream=stream)
     # On the recorded pixels: networks of any pixel size have the same counts kept from them.
-    learned = thin(parts.first, parts.law, 1 - KEPT, np.random.default_rng([seed, 0xAD]))
+    learned = thin(parts.first, parts.law, 1 - KEPT, np.random.default_rng([seed, 0xAD, stream]))
     kept, bad = parts.first - learned, defects.bad
     law = parts.law.of_sum(factor**2)
     if factor > 1:
@@ -125,3 +126,19 @@ def held_out_nats(
             gain = gain * lesson.valid
         total += float(gain.sum(dtype=np.float64)) / (2 * float(variance))
     return total
+
+
+def error_nats(lessons: Sequence[Lesson], images: Sequence[Array]) -> tuple[float, float]:
+    """The squared error of `images` in the nats of `held_out_nats`, beyond what noise alone gives,
+    and its standard error."""
+    total, square = 0.0, 0.0
+    for lesson, image in zip(lessons, images, strict=True):
+        target = lesson.kept / lesson.kept_share
+        variance = lesson.kept_law.variance(float(lesson.kept.mean())) / lesson.kept_share**2
+        error = (image - target) ** 2
+        if lesson.valid is not None:
+            error = error[lesson.valid > 0]
+        beyond = error.sum(dtype=np.float64) - error.size * float(variance)
+        total += float(beyond) / (2 * float(variance))
+        square += error.size * float(error.var(dtype=np.float64)) / (2 * float(variance)) ** 2
+    return total, square**0.5

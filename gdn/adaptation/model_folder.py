@@ -1,5 +1,5 @@
-"""An adapted network as a model folder: the graph of the restorer that it began from, or that of
-the small network, and weights of its own."""
+"""What was learned as model folders: the graph of the restorer that it began from, or that of the
+small network, and weights of their own."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from torch import Tensor
 from gdn import __version__
 from gdn.generator.loading import read_restorer, write_restorer
 from gdn.generator.restorer_network import Restorer, RestorerShape
-from gdn.models import ADAPTED, MODEL_SCHEMA, RestorerCard, RestorerModel, load_any, sha256_of
-from gdn.storage import writing
+from gdn.models import ADAPTED, ANEW, MODEL_SCHEMA, RestorerCard, RestorerModel, sha256_of
 
 NOTHING = "nothing"  # what a network came from that was not tuned but began anew
 SMALL = RestorerShape((48, 64), (1, 1))  # begins from nothing
@@ -30,35 +29,30 @@ def network_of(model: RestorerModel) -> Restorer:
 
 
 def write_adapted(
-    base: RestorerModel, weights: dict[str, Tensor], about: dict[str, Any], out: Path
-) -> RestorerModel:
-    """The folder `out` with `weights` in half precision and the graph that they belong to, that of
+    folder: Path, base: RestorerModel, weights: dict[str, Tensor], about: dict[str, Any]
+) -> None:
+    """A new `folder` with `weights` in half precision and the graph that they belong to, that of
     `base`, or the small network's where `about` says that it came "from" NOTHING; in its model.json
     what was learned from what (`about`). Raises OSError."""
     small = about["from"] == NOTHING
-    with writing(out) as work:
-        work.mkdir(parents=True)
-        write_restorer(work / "weights.safetensors", weights)
-        shutil.copyfile(
-            SMALL_GRAPH if small else base.folder / "restorer.onnx", work / "restorer.onnx"
-        )
-        origin = {} if small else {"sha256": base.hash}
-        changed = {
-            "schema_version": MODEL_SCHEMA,
-            "name": ADAPTED,
-            "training": origin | {"gdn": __version__} | about,
-            "metrics": {},
-            "files": {path.name: sha256_of(path) for path in sorted(work.iterdir())},
+    folder.mkdir(parents=True)
+    write_restorer(folder / "weights.safetensors", weights)
+    graph = SMALL_GRAPH if small else base.folder / "restorer.onnx"
+    shutil.copyfile(graph, folder / "restorer.onnx")
+    origin = {} if small else {"sha256": base.hash}
+    changed = {
+        "schema_version": MODEL_SCHEMA,
+        "name": ANEW if small else ADAPTED,
+        "training": origin | {"gdn": __version__} | about,
+        "metrics": {},
+        "files": {path.name: sha256_of(path) for path in sorted(folder.iterdir())},
+    }
+    if small:
+        changed |= {
+            "shape": SMALL.record(),
+            "multiple": SMALL.multiple,
+            "sampling_angstrom": SMALL_ANGSTROM,
+            "recipe": {},
         }
-        if small:
-            changed |= {
-                "shape": SMALL.record(),
-                "multiple": SMALL.multiple,
-                "sampling_angstrom": SMALL_ANGSTROM,
-                "recipe": {},
-            }
-        card = RestorerCard.model_validate(base.card.model_dump() | changed)
-        (work / "model.json").write_text(json.dumps(card.model_dump(mode="json"), indent=1) + "\n")
-    model = load_any(out)
-    assert isinstance(model, RestorerModel)
-    return model
+    card = RestorerCard.model_validate(base.card.model_dump() | changed)
+    (folder / "model.json").write_text(json.dumps(card.model_dump(mode="json"), indent=1) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,18 +15,19 @@ import typer
 from gdn.batch.inputs import Planned, gather
 from gdn.batch.terminal import UsageFault, progress_bar, usage_fault
 from gdn.cli.common import need, writable_folder
-from gdn.cli.denoise_options import Threads
+from gdn.cli.denoise_options import STEPS, Threads
 from gdn.cli.file_options import NOISE, Dataset, Sampling
 from gdn.cli.help import INPUT, OUTPUT, SEARCH, Grouped
-from gdn.models import RESTORER
+from gdn.models import LEARNED, RESTORER
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
     from gdn.adaptation.adapt import Recording
-    from gdn.adaptation.learn import LearningSettings
+    from gdn.adaptation.learn import Learning, LearningSettings
     from gdn.frames.noise import NoiseModel
     from gdn.frames.source import FrameFile
     from gdn.models import RestorerModel
     from gdn.pipeline.denoise_file import FileSettings
+    from gdn.pipeline.learning import Budget
     from gdn.pipeline.options import Options
 
 SECONDS = 60.0
@@ -55,15 +57,15 @@ def adapt(
     seconds: float = typer.Option(
         SECONDS, min=1, help="Learn for so long at most.", rich_help_panel=SEARCH
     ),
-    steps: int | None = typer.Option(
-        None, min=1, help="Learn exactly so many steps at most.", rich_help_panel=SEARCH
-    ),
+    steps: str | None = typer.Option(None, metavar="N[,M]", help=STEPS, rich_help_panel=SEARCH),
     threads: Threads = None,
 ) -> int:
-    """Tune the shipped restorer to a recording, from the noisy frames alone.
+    """Teach two networks a recording, from the noisy frames alone: the shipped restorer, which is
+    tuned, and a small one that begins from nothing.
 
-    DIR then is a model: gdn denoise FILES --adapted DIR mixes it with the other candidates.
+    gdn denoise FILES --adapted DIR mixes them with the other candidates.
     """
+    budget = parse_budget(seconds, steps, "--steps")
     need("torch", "adapt")
     from gdn.frames.noise import parse_noise
     from gdn.pipeline.denoise_file import FileSettings
@@ -73,8 +75,10 @@ def adapt(
     except ValueError as error:
         raise usage_fault(error) from None
     writable_folder(output.parent)
-    if output.exists() and not (output / "model.json").is_file():
-        raise UsageFault(f"{output}: exists already and is no model folder; choose another (-o)")
+    if output.exists() and not _is_learned(output):
+        raise UsageFault(
+            f"{output}: exists already, and 'gdn adapt' did not write it; choose another (-o)"
+        )
     reading = FileSettings(sampling_angstrom=sampling, dataset=dataset)
     from gdn.adaptation.adapt import recordings_of
 
@@ -83,18 +87,45 @@ def adapt(
     if len(recordings) != 1:
         words = "; ".join(one.words() for one in recordings) or "no frame that can be used"
         raise UsageFault(f"one recording is wanted, these are {len(recordings)}: {words}")
-    settings = _settings(seconds, steps, seed, threads)
+    settings = _settings(budget, seed, threads)
     _learn(recordings[0], model, settings, output)
     print(output)
     return 0
 
 
-def _settings(
-    seconds: float, steps: int | None, seed: int, threads: int | None
-) -> LearningSettings:
+def parse_budget(seconds: float, steps: str | None, option: str) -> Budget:
+    """What the options say. Raises UsageFault."""
+    from gdn.pipeline.learning import Budget
+
+    if steps is None:
+        return Budget(seconds)
+    found = re.fullmatch(r"(\d{1,9})(?:,(\d{1,9}))?", steps.replace(" ", ""))
+    if found is None or not any(int(n) for n in found.groups() if n):
+        raise UsageFault(
+            f"{option} {steps}: wanted a number of steps, or two: of the tuned restorer, and of "
+            "the network that begins from nothing, as 96,840"
+        )
+    first, second = found.groups()
+    return Budget(seconds, int(first), None if second is None else int(second))
+
+
+def _is_learned(folder: Path) -> bool:
+    """Whether `gdn adapt` wrote it."""
+    return any(
+        (place / "model.json").is_file() for place in (folder, *map(folder.joinpath, LEARNED))
+    )
+
+
+def _settings(budget: Budget, seed: int, threads: int | None) -> LearningSettings:
     from gdn.adaptation.learn import LearningSettings
 
-    return LearningSettings(seconds=seconds, steps=steps, seed=seed, threads=threads)
+    return LearningSettings(
+        seconds=budget.seconds,
+        steps=budget.steps,
+        anew_steps=budget.anew,
+        seed=seed,
+        threads=threads,
+    )
 
 
 def _opened(paths: list[Path], reading: FileSettings) -> Iterator[tuple[FrameFile, float]]:
@@ -110,26 +141,39 @@ def _opened(paths: list[Path], reading: FileSettings) -> Iterator[tuple[FrameFil
 
 def _learn(
     recording: Recording, noise: NoiseModel | None, settings: LearningSettings, out: Path
-) -> RestorerModel:
+) -> list[RestorerModel]:
     from gdn.adaptation.adapt import adapt
     from gdn.models import find_any
 
     base = find_any(RESTORER)
     print(f"gdn: learning from {recording.words()}", file=sys.stderr)
     with progress_bar("learning", 1.0) as update:
-        model = adapt(recording, base, noise, settings, out, _teller(update))  # type: ignore[arg-type]
-    learned, start = model.card.training["learned"], model.card.training["from"]
-    print(
-        f"gdn: learned from {start} in {learned['steps']} steps: {learned['gain_nats']:g} nats "
-        "gained on electrons kept aside"
-        + ("" if learned["best_step"] else "; nothing gained, the restorer stays as it was"),
-        file=sys.stderr,
-    )
-    return model
+        models = adapt(recording, base, noise, settings, out, _teller(update))  # type: ignore[arg-type]
+    steps = ",".join(str(n) for n in models[0].card.training["steps"])
+    gained = "; ".join(map(_gained, models))
+    print(f"gdn: learned in {steps} steps: {gained}", file=sys.stderr)
+    return models
 
 
-def _teller(update: Callable[..., None]) -> Callable[[float, float], None]:
-    return lambda share, nats: update(share, text=f"learning: {nats:.0f} nats gained")
+def _gained(model: RestorerModel) -> str:
+    """What a network gained on electrons kept aside, in words."""
+    about = model.card.training
+    learned, start = about["learned"], about["from"]
+    if not learned["best_step"]:
+        return "nothing gained, the restorer stays as it was"
+    name = start if start == RESTORER else "a network from nothing"
+    decibels = learned["gain_db"]
+    much = f"{learned['gain_nats']:g} nats" + ("" if decibels is None else f", {decibels:g} dB")
+    return f"{name} gained {much}"
+
+
+def _teller(update: Callable[..., None]) -> Callable[[float, Learning], None]:
+    def tell(share: float, best: Learning) -> None:
+        decibels = best.gain_db
+        much = f"{max(best.nats, 0):.0f} nats" if decibels is None else f"{decibels:.1f} dB"
+        update(share, text=f"learning: {much} gained")
+
+    return tell
 
 
 @contextmanager
@@ -137,24 +181,23 @@ def adapted_groups(
     planned: list[Planned],
     reading: FileSettings,
     options: Options,
-    learning: tuple[float, int | None, int, int | None],
-) -> Iterator[list[tuple[list[Planned], RestorerModel | None]]]:
-    """The files of each recording with the restorer tuned to it, those from which nothing can be
-    learned with None. The models' folders vanish with the block. `learning`: seconds, steps, seed,
-    threads."""
+    budget: Budget,
+) -> Iterator[list[tuple[list[Planned], list[RestorerModel]]]]:
+    """The files of each recording with what was learned from it, nothing for those from which
+    nothing can be learned. The models' folders vanish with the block."""
     from gdn.adaptation.adapt import recordings_of
 
-    settings = _settings(*learning)
+    settings = _settings(budget, options.seed, options.threads)
     noise = options.noise_model
     opened = _opened([one.path for one in planned], reading)
     recordings = recordings_of(opened, reading.read, noise, options.mask)
     with TemporaryDirectory(prefix="gdn-adapted-") as folder:
-        groups: list[tuple[list[Planned], RestorerModel | None]] = []
+        groups: list[tuple[list[Planned], list[RestorerModel]]] = []
         taught: set[Path] = set()
         for number, recording in enumerate(recordings):
-            model = _learn(recording, noise, settings, Path(folder) / f"{number}" / "adapted")
+            models = _learn(recording, noise, settings, Path(folder) / f"{number}")
             paths = {file.path for file in recording.files}
             taught |= paths
-            groups.append(([one for one in planned if one.path in paths], model))
+            groups.append(([one for one in planned if one.path in paths], models))
         rest = [one for one in planned if one.path not in taught]
-        yield [*groups, (rest, None)] if rest else groups
+        yield [*groups, (rest, [])] if rest else groups

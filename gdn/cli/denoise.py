@@ -15,7 +15,7 @@ from gdn.batch.inputs import watch as watch_folder
 from gdn.batch.run import BatchRun, Tally, process, refusals
 from gdn.batch.terminal import UsageFault, usage_fault
 from gdn.cli import denoise_options as option
-from gdn.cli.adapting import SECONDS, adapted_groups
+from gdn.cli.adapting import SECONDS, adapted_groups, parse_budget
 from gdn.cli.common import need, writable_folder
 from gdn.cli.config import text_of
 from gdn.cli.help import Grouped
@@ -99,7 +99,7 @@ def denoise(
     """
     from gdn.engines.base import EngineError
     from gdn.frames.pixel_mask import read_mask
-    from gdn.models import ModelError, find_any
+    from gdn.models import ModelError, learned_models
     from gdn.pipeline.denoise_file import FileSettings
     from gdn.pipeline.open_models import models_named
     from gdn.pipeline.options import Options
@@ -115,7 +115,8 @@ def denoise(
     _check_source(files, watch, cluster)
     _check_fill(fill, dtype)
     if adapt:
-        _check_adapt(watch, adapted, method, movie)
+        budget = parse_budget(adapt_seconds, adapt_steps, "--adapt-steps")
+        _check_adapt(watch, adapted, method)
     inputs = gather(files, recursive, null) if files else []
     try:
         options = Options(
@@ -151,7 +152,7 @@ def denoise(
         )
         models = models_named(model)
         if adapted is not None:
-            models.append(find_any(str(adapted)))
+            models += learned_models(adapted)
         options.check_models(models)
     except (ModelError, EngineError, ValueError) as error:
         raise usage_fault(error) from None
@@ -185,10 +186,9 @@ def denoise(
         if watch is not None:
             _process(watch_folder(watch, output, reading.style, idle), None, run, ledger, tally)
         elif adapt:
-            learning = adapt_seconds, adapt_steps, seed, threads
-            with adapted_groups(planned, reading, options, learning) as groups:
-                for files_of_group, tuned in groups:
-                    its = replace(run, models=[*models, tuned]) if tuned is not None else run
+            with adapted_groups(planned, reading, options, budget) as groups:
+                for files_of_group, learned in groups:
+                    its = replace(run, models=[*models, *learned])
                     _process(files_of_group, cluster, its, ledger, tally)
         else:
             _process(planned, cluster, run, ledger, tally)
@@ -227,7 +227,7 @@ def _check_fill(fill: str, dtype: str) -> None:
         )
 
 
-def _check_adapt(watch: Path | None, adapted: Path | None, method: str, movie: str) -> None:
+def _check_adapt(watch: Path | None, adapted: Path | None, method: str) -> None:
     """Raises UsageFault where there is nothing to learn from yet, or no use for it."""
     if watch is not None:
         raise UsageFault("--adapt learns from all frames first: not together with --watch")
@@ -235,11 +235,6 @@ def _check_adapt(watch: Path | None, adapted: Path | None, method: str, movie: s
         raise UsageFault("--adapt learns, --adapted takes what was learned: one of them")
     if method != "gdn":
         raise UsageFault(f"--adapt: not with --method {method}, which mixes nothing")
-    if movie != "off":
-        raise UsageFault(
-            f"--adapt: not yet with --movie {movie}; it would learn from counts that are held out "
-            "of a movie's frames. Take one of the two"
-        )
     need("torch", "adapt")
 
 

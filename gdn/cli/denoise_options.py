@@ -238,11 +238,15 @@ AdaptSeconds = Annotated[
         rich_help_panel=SEARCH,
     ),
 ]
+STEPS = (
+    "Learn exactly so many steps instead: N of the tuned restorer, M of the network that begins "
+    "from nothing (10 N where it is not given). What a run took is in its record."
+)
 AdaptSteps = Annotated[
-    int | None,
+    str | None,
     typer.Option(
-        min=1,
-        help="Learn exactly so many steps instead.",
+        metavar="N[,M]",
+        help=STEPS,
         rich_help_panel=SEARCH,
     ),
 ]

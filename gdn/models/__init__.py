@@ -32,6 +32,8 @@ FAMILY = (
 )  # what AUTO chooses from, by the size of the frame
 RESTORER = "restore"  # the shipped restorer, if there is one
 ADAPTED = "adapted"  # a restorer that was tuned to a recording
+ANEW = "anew"  # a small one that learned from the recording alone
+LEARNED = (ADAPTED, ANEW)  # what `gdn adapt` leaves, each in a folder of its name
 AUTO = "auto"
 _LARGEST_FILE = 64 * 2**20  # bytes; a generator of this program has at most 16 MiB
 
@@ -156,6 +158,16 @@ def find_any(name_or_folder: str) -> Model | RestorerModel:
             "or give a model folder"
         )
     return load_any(folder)
+
+
+def learned_models(folder: Path) -> list[RestorerModel]:
+    """What `gdn adapt` left in a folder: one model or several. Raises ModelError."""
+    folders = [folder / name for name in LEARNED if (folder / name).is_dir()]
+    models = [load_any(each) for each in folders or [folder]]
+    restorers = [model for model in models if isinstance(model, RestorerModel)]
+    if len(restorers) < len(models):
+        raise ModelError(f"{folder}: a generator; a folder that 'gdn adapt' wrote is wanted here")
+    return restorers
 
 
 def load_model(folder: Path) -> Model:

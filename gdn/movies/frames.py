@@ -13,7 +13,7 @@ from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids
 from gdn.likelihood import Array
 from gdn.movies.drift import Shifts, add_moved
-from gdn.search.thinning import Recorded
+from gdn.search.thinning import Recorded, stream_of
 
 KEPT = 48  # frames in memory: a block and what lies beside it
 
@@ -53,11 +53,6 @@ class MovieFrames:
         return Recorded(
             model.electrons(whole), model.law, self.grids, bad=defects.bad, stream=stream_of(index)
         )
-
-
-def stream_of(index: int) -> int:
-    """The stream of the draws that thin frame `index` of a movie; 0 is that of a frame alone."""
-    return index + 1
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gdn.errors import CandidateError, InputError
-from gdn.models import ADAPTED, RESTORER
+from gdn.models import LEARNED, RESTORER
 from gdn.pipeline.pixel_sizes import COARSEST, FINEST
 from gdn.search.band_mixture import OWN
 from gdn.search.collaborative import CollaborativeCandidate
@@ -26,7 +26,7 @@ Wanted = str | Callable[..., Any]
 
 PARAMETER = "candidate"
 MOST = 8  # every set of candidates is tried: each one more takes twice as long
-TAKEN = (*OWN, CollaborativeCandidate().name, RESTORER, ADAPTED)
+TAKEN = (*OWN, CollaborativeCandidate().name, RESTORER, *LEARNED)
 NAME = r"[A-Za-z][\w.-]*"
 PREFIX = re.compile(rf"({NAME})(?:@([^\s=]*))?=(?=\S)")  # of a command
 INSTALLED = re.compile(rf"({NAME})(?:@(\S*))?")

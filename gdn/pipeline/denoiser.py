@@ -19,6 +19,7 @@ from gdn.likelihood import Array
 from gdn.models import AUTO, Model, RestorerModel
 from gdn.pipeline.collecting import ResultBuilder
 from gdn.pipeline.inputs import Input, check_input
+from gdn.pipeline.learning import Budget, budget_of, learned_candidates
 from gdn.pipeline.movie import for_frame, open_movie
 from gdn.pipeline.open_models import OpenModels, models_named
 from gdn.pipeline.options import Options
@@ -28,7 +29,7 @@ from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
 from gdn.search.collaborative import CollaborativeCandidate
 from gdn.search.generator_choice import best_generator
-from gdn.search.progress import Progress
+from gdn.search.progress import Progress, part_of
 from gdn.search.restored import RestorerCandidate
 
 
@@ -72,6 +73,12 @@ class Denoiser:
         `on`: the frames of a stack of three and more show one object, perhaps drifting; each is
         denoised with what the others say of it, as far as held-out counts bear that out. `auto`:
         if they help. `off`: each alone.
+    adapt
+        Seconds for which networks learn from the image or stack itself before it is denoised; they
+        join the candidates. True: 60. Needs torch (docs/howto/adapt.md).
+    adapt_steps
+        Exactly so many steps instead, of the tuned restorer, or of it and of the network that
+        begins from nothing: repeats a result to the bit.
     method
         `gdn`, or `original`, the study's search, for comparison (hours a frame), with
         `original_steps`.
@@ -112,6 +119,8 @@ class Denoiser:
         residual: bool = True,
         laplace: str = "none",
         movie: str = "off",
+        adapt: float | bool = False,
+        adapt_steps: int | tuple[int, int] | None = None,
         method: str = "gdn",
         original_steps: str = "10,1500,10000",
         score: bool = True,
@@ -142,7 +151,7 @@ class Denoiser:
             intervals=tuple(map(int, intervals)),
             candidates=(candidates,) if isinstance(candidates, str) else tuple(candidates),
         )
-        self._start(models_named(str(model)), options)
+        self._start(models_named(str(model)), options, budget=budget_of(adapt, adapt_steps))
 
     @classmethod
     def of(
@@ -162,11 +171,16 @@ class Denoiser:
         models: list[Model | RestorerModel],
         options: Options,
         open_bank: Callable[[Engine], Bank] | None = None,
+        budget: Budget | None = None,
     ) -> None:
         options.check_models(models)
+        if budget is not None and options.method != "gdn":
+            method = options.method
+            raise InputError(f"adapt: not with method {method}, which mixes nothing", "adapt")
         self.options = options
         self._models = OpenModels(models, options, open_bank)
         self._closed = False
+        self._budget = budget
 
     @property
     def opened(self) -> bool:
@@ -199,32 +213,14 @@ class Denoiser:
         CandidateError (a GdnError) where one of the `candidates` fails.
         """
         given = check_input(image, sampling_angstrom, mask)
-        count = len(given.frames)
-        first = next(index for index in range(count) if index not in given.unusable)
+        first = next(index for index in range(len(given.frames)) if index not in given.unusable)
         recording = self.for_recording(given.frames[first], given.sampling_angstrom)
-        movie = open_movie(
-            recording,
-            partial(_usable, given),
-            count,
-            given.sampling_angstrom,
-            progress,
-        )
-        builder = ResultBuilder(given, recording, movie)
-        left_out = dict(given.unusable)
-        for index, frame in enumerate(given.frames):
-            its, share = for_frame(recording, movie, index, count, progress)
-            if index not in left_out:
-                try:
-                    builder.add(
-                        its.denoise(frame, given.sampling_angstrom, share, dtype=given.dtype)
-                    )
-                    continue
-                except InputError as error:
-                    left_out[index] = f"{given.name(index)}: {error}"
-            if len(left_out) == count:
-                raise InputError(left_out[0])
-            builder.leave_out(left_out[index])
-        return builder.result()
+        if self._budget is None or recording.bank is None:
+            return _denoise_all(given, recording, progress)
+        half, rest = part_of(progress, 0, 0.5), part_of(progress, 0.5, 0.5)
+        with learned_candidates(given, self.options, self._budget, half) as learned:
+            others = [*recording.others, *learned]
+            return _denoise_all(given, replace(recording, others=others), rest)
 
     def for_recording(self, first_frame: Array, sampling_angstrom: float) -> RecordingDenoiser:
         """What denoises a recording: of the generators that fit its frames the one that explains
@@ -303,6 +299,26 @@ class Denoiser:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _denoise_all(given: Input, recording: RecordingDenoiser, progress: Progress) -> Result:
+    """Every frame of an input. Raises InputError where none can be denoised."""
+    count = len(given.frames)
+    movie = open_movie(recording, partial(_usable, given), count, given.sampling_angstrom, progress)
+    builder = ResultBuilder(given, recording, movie)
+    left_out = dict(given.unusable)
+    for index, frame in enumerate(given.frames):
+        its, share = for_frame(recording, movie, index, count, progress)
+        if index not in left_out:
+            try:
+                builder.add(its.denoise(frame, given.sampling_angstrom, share, dtype=given.dtype))
+                continue
+            except InputError as error:
+                left_out[index] = f"{given.name(index)}: {error}"
+        if len(left_out) == count:
+            raise InputError(left_out[0])
+        builder.leave_out(left_out[index])
+    return builder.result()
 
 
 def _usable(given: Input, index: int) -> Array:

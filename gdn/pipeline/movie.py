@@ -12,9 +12,10 @@ from gdn.blas import one_blas_thread
 from gdn.engines.restorer import RestorerSession
 from gdn.frames.resampling import bin_sum, grids_for
 from gdn.likelihood import POISSON, Array, NoiseLaw
+from gdn.models import ANEW
 from gdn.movies.blocks import Block, BlockCandidate, blocks_of
 from gdn.movies.drift import FINE_ANGSTROM, Shifts, estimate_drift
-from gdn.movies.frames import MovieFrames, stream_of
+from gdn.movies.frames import MovieFrames
 from gdn.movies.windows import NeighboursCandidate, WindowCandidate
 from gdn.pipeline.recording import RecordingDenoiser
 from gdn.search.band_mixture import Candidate
@@ -23,7 +24,7 @@ from gdn.search.estimate import estimate
 from gdn.search.progress import Progress, Watch, part_of
 from gdn.search.restored import RestorerCandidate, bin_by
 from gdn.search.settings import Searcher
-from gdn.search.thinning import Recorded
+from gdn.search.thinning import Recorded, stream_of
 from gdn.search.tiles import Binned
 
 FEWEST = 3  # frames of a movie
@@ -164,10 +165,15 @@ def open_movie(
 def for_frame(
     recording: RecordingDenoiser, movie: Movie | None, index: int, count: int, progress: Progress
 ) -> tuple[RecordingDenoiser, Progress]:
-    """What denoises frame `index` of a stack of `count`, and its part of the stack's progress."""
+    """What denoises frame `index` of a stack of `count`, and its part of the stack's progress.
+
+    Where a network learned from the stack, the counts held out of a frame are those of its stream,
+    as they were in the learning (`gdn.adaptation.adapt`), movie or not."""
     begun = 0.0 if movie is None else ALIGNING
     each = (1 - begun) / count
     its = recording if movie is None else movie.for_frame(index)
+    if recording.learned:
+        its = replace(its, stream=stream_of(index))
     return its, part_of(progress, begun + index * each, each)
 
 
@@ -183,9 +189,13 @@ def _shape_of_first(read: Callable[[int], Array], count: int) -> tuple[int, int]
 
 
 def inner_of(recording: RecordingDenoiser) -> Candidate:
-    """The candidate that is quick enough to be run on every window: the last of the restorers,
-    which is the adapted one where there is one, or the collaborative filter."""
-    restorers = [one for one in recording.others if isinstance(one, RestorerCandidate)]
+    """The candidate that is quick enough to be run on every window: the last of the restorers that
+    know sums of frames, which is the tuned one where there is one, or the collaborative filter."""
+    restorers = [
+        one
+        for one in recording.others
+        if isinstance(one, RestorerCandidate) and one.session.model.card.name != ANEW
+    ]
     return restorers[-1] if restorers else CollaborativeCandidate()
 
 

@@ -13,7 +13,7 @@ from gdn.engines.restorer import RestorerSession, open_restorer
 from gdn.errors import InputError
 from gdn.frames.noise import NoiseModel, parse_noise
 from gdn.frames.pixel_mask import PixelMask
-from gdn.models import ADAPTED, Model, RestorerModel
+from gdn.models import Model, RestorerModel
 from gdn.pipeline.candidates_named import Wanted, candidates_named
 from gdn.search.bank import Bank, bank_for
 from gdn.search.original import OriginalSettings, parse_steps
@@ -164,14 +164,7 @@ class Options:
 
     def check_models(self, models: list[Model | RestorerModel]) -> None:
         """Raises InputError where restorers alone are asked for what only a generator can do, or a
-        candidate has the name of a model; and for a movie with a restorer that was adapted. A
-        movie's frames are thinned by draws of their own: it has seen counts that would weigh it."""
-        if self.movie != "off" and any(model.card.name == ADAPTED for model in models):
-            raise InputError(
-                f"movie {self.movie}: not with an adapted restorer, which may have seen the counts "
-                "that are held out of a movie's frames; leave one of the two out",
-                "movie",
-            )
+        candidate has the name of a model."""
         own = {model.card.name for model in models}
         for one in self.outside:
             if one.name in own:

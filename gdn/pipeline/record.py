@@ -14,10 +14,13 @@ import numpy as np
 
 from gdn import __version__
 from gdn.likelihood import Array
+from gdn.models import LEARNED
 from gdn.pipeline.output_files import Outputs
 from gdn.pipeline.recording import JudgedFrame, RecordingDenoiser
+from gdn.search.band_mixture import Candidate
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate
+from gdn.search.restored import RestorerCandidate
 from gdn.trust.held_out_score import Comparison
 from gdn.trust.judge import Trust, next_frame
 
@@ -184,7 +187,7 @@ def document(
             "sampling_angstrom": engine.model.card.sampling_angstrom,
         },
         "generators_nats": dict(recording.nats),
-        "others": [{"name": other.name, "identity": other.identity} for other in recording.others],
+        "others": [_candidate(other) for other in recording.others],
         "engine": {"name": engine.name, "device": engine.device, "reason": engine.reason},
         "search": recording.search_record(),
         "versions": {
@@ -195,6 +198,17 @@ def document(
         },
         "frames": list(frames),
     }
+
+
+def _candidate(other: Candidate) -> dict[str, Any]:
+    """One of the candidates beside the generator; of a network that learned from the recording also
+    for how many steps, those that `--adapt-steps` takes, and from what."""
+    record: dict[str, Any] = {"name": other.name, "identity": other.identity}
+    if isinstance(other, RestorerCandidate) and other.name in LEARNED:
+        training = other.session.model.card.training
+        kept = ("from", "frames", "settings", "learned", "steps")
+        record["training"] = {name: training[name] for name in kept if name in training}
+    return record
 
 
 def signature(recording: RecordingDenoiser) -> str:

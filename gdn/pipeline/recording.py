@@ -16,6 +16,7 @@ from gdn.errors import InputError
 from gdn.frames.bad_pixels import MISSING
 from gdn.frames.noise import NoiseModel
 from gdn.likelihood import Array
+from gdn.models import LEARNED
 from gdn.pipeline.options import FILLS, Options
 from gdn.pipeline.result_check import check_result, left_empty
 from gdn.search.band_mixture import Candidate
@@ -23,7 +24,7 @@ from gdn.search.bank import Bank
 from gdn.search.denoise_frame import FrameResult, denoise_frame
 from gdn.search.original import original_frame
 from gdn.search.progress import Progress, part_of
-from gdn.search.restored import restore_frame
+from gdn.search.restored import RestorerCandidate, restore_frame
 from gdn.search.settings import Searcher
 from gdn.trust.calibration import Calibration, calibration_of
 from gdn.trust.judge import Trust, judge, leave_unjudged
@@ -56,6 +57,14 @@ class RecordingDenoiser:
     rivals: Sequence[str] = ()
     stream: int = 0
     nats: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def learned(self) -> bool:
+        """Whether a network that learned from the recording is among the candidates."""
+        return any(
+            isinstance(other, RestorerCandidate) and other.session.model.card.name in LEARNED
+            for other in self.others
+        )
 
     def denoise(
         self,

@@ -114,6 +114,12 @@ class Recorded:
         return binned, replace(self, electrons=parts.first, law=parts.law, depth=self.depth + 1)
 
 
+def stream_of(index: int) -> int:
+    """The stream of the draws that thin frame `index` of a movie, or of a recording from which
+    something learned; 0 is that of a frame alone."""
+    return index + 1
+
+
 def split(binned: Any, law: NoiseLaw, seed: int, depth: int = 0, stream: int = 0) -> Split:
     """Thin a frame (rows, columns) in electrons, float32, or whole numbers, of which the parts have
     the type. The same seed gives the same split; what was thinned before needs another `depth`, or

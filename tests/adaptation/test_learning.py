@@ -112,10 +112,12 @@ def test_what_was_learned_is_a_model_without_torch(tmp_path: Path) -> None:
     files = [(source(tmp_path / "a", frame), 0.1)]
     recording = recordings_of(files, opener(files), None)[0]
     settings = LearningSettings(steps=2, look_every=2, rate=1e-4, threads=1)
-    model = adapt(recording, base, None, settings, tmp_path / "mine")
+    settings = replace(settings, anew_steps=0)
+    (model,) = adapt(recording, base, None, settings, tmp_path / "mine")
+    assert model.folder == tmp_path / "mine" / "adapted"
     about = model.card.training
-    assert about["from"] == "restore"  # two steps teach the other nothing
-    assert set(about["learned"]["leads_nats"]) == {"restore", "nothing"}
+    assert about["from"] == "restore"
+    assert about["steps"] == [2, 0]
     assert about["frames"] == [["a", 0]]
     assert about["learned"]["steps"] == 2
     network = network_of(model).eval()
@@ -142,22 +144,26 @@ def test_the_commands(tmp_path: Path) -> None:
         "--model",
         "pt-ceo2-64,restore",
     )
-    learned = gdn("adapt", tmp_path / "f.tif", *common, "--steps", "2", "-o", tmp_path / "mine")
+    learned = gdn("adapt", tmp_path / "f.tif", *common, "--steps", "2,60", "-o", tmp_path / "mine")
     assert learned.returncode == 0, learned.stderr
     assert "learning from f.tif" in learned.stderr
     use = gdn(
         "denoise", tmp_path / "f.tif", *quick, "--adapted", tmp_path / "mine", "-o", tmp_path / "a"
     )
     assert use.returncode == 0, use.stderr
-    both = gdn("denoise", tmp_path / "f.tif", *quick, "--adapt", "--adapt-steps", "2", "-o",
+    both = gdn("denoise", tmp_path / "f.tif", *quick, "--adapt", "--adapt-steps", "2,60", "-o",
                tmp_path / "b")  # fmt: skip
     assert both.returncode == 0, both.stderr
     records = [json.loads((tmp_path / d / "f_gdn.json").read_text()) for d in "ab"]
     for record in records:
-        assert "adapted" in record["frames"][0]["mixture"]["shares"]
+        shares = record["frames"][0]["mixture"]["shares"]
+        taught = {one["name"]: one["training"] for one in record["others"] if "training" in one}
+        assert taught
+        assert set(taught) <= set(shares)
+        assert all(one["steps"] == [2, 60] for one in taught.values())
     images = [tifffile.imread(tmp_path / d / "f_denoised.tif") for d in "ab"]
     np.testing.assert_array_equal(*images)  # the same steps, the same bits
-    one_line(gdn("adapt", tmp_path / "f.tif", "-o", tmp_path / "a"), 2, "no model folder")
+    one_line(gdn("adapt", tmp_path / "f.tif", "-o", tmp_path / "a"), 2, "did not write it")
 
 
 def test_what_makes_no_sense_is_one_line(tmp_path: Path) -> None:
@@ -168,6 +174,8 @@ def test_what_makes_no_sense_is_one_line(tmp_path: Path) -> None:
     one_line(
         gdn("denoise", tmp_path / "f.tif", "--adapt", "--method", "original"), 2, "mixes nothing"
     )
+    for wrong in ("x", "0", "1,2,3", "-4"):
+        one_line(gdn("denoise", tmp_path / "f.tif", "--adapt", "--adapt-steps", wrong), 2, "steps")
     one_line(
         gdn("adapt", tmp_path / "f.tif", "--sampling", "0.1", "-o", tmp_path / "m"),
         2,

@@ -16,9 +16,11 @@ from gdn.adaptation.lessons import (
     lesson_of,
 )
 from gdn.frames.noise import parse_noise
+from gdn.frames.resampling import grids_for
 from gdn.likelihood import POISSON, NoiseLaw
+from gdn.movies.frames import MovieFrames
 from gdn.search.restored import bin_by, binning
-from gdn.search.thinning import split, thin
+from gdn.search.thinning import split, stream_of, thin
 from tests.helpers.frames import noisy_frame
 
 pytest.importorskip("torch", reason="needs the adapt extra (torch)")
@@ -34,6 +36,19 @@ def test_the_quarter_that_judges_is_never_learned_from() -> None:
     assert lesson.counts.sum() == pytest.approx((1 - KEPT) * 0.75 * frame.sum(), rel=0.02)
     assert lesson.share == pytest.approx((1 - KEPT) * 0.75)
     assert lesson.share + lesson.kept_share == pytest.approx(parts.share)
+
+
+def test_of_a_movie_the_counts_held_out_of_a_frame_are_never_learned_from() -> None:
+    stack = [noisy_frame((120, 150), n, dose=5).astype(np.float32) for n in range(3)]
+    grids = grids_for((120, 150), 0.1, 0.4)
+    frames = MovieFrames(
+        read=lambda index: stack[index], count=3, grids=grids, seed=7, noise=parse_noise("poisson")
+    )
+    for index in range(3):
+        lesson = lesson_of(stack[index], 0.1, 0.1, parse_noise("poisson"), 7, stream_of(index))
+        weighed_by = frames.recorded(index, depth=1)
+        assert weighed_by is not None
+        np.testing.assert_array_equal(lesson.counts + lesson.kept, weighed_by.electrons)
 
 
 @pytest.mark.parametrize("law", [POISSON, NoiseLaw(1.0, 4.0), NoiseLaw(0.0, 9.0)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -14,13 +13,12 @@ import tifffile
 import gdn
 from gdn.frames.resampling import Grids
 from gdn.likelihood import Array
-from gdn.models import ADAPTED
-from gdn.movies.frames import stream_of
 from gdn.pipeline.denoise_file import FileSettings
 from gdn.pipeline.movie import Movie, drift_of, open_movie
 from gdn.pipeline.options import Options
 from gdn.pipeline.recording import RecordingDenoiser
 from gdn.search.collaborative import CollaborativeCandidate
+from gdn.search.thinning import stream_of
 from tests.helpers.commands import FAST, one_line
 from tests.helpers.commands import gdn as command
 from tests.helpers.movies import counted, crystal, expected, movie_of
@@ -122,16 +120,6 @@ def test_an_unknown_word_is_bad_usage(tmp_path: Path) -> None:
 def test_what_mixes_nothing_makes_no_use_of_a_movie(more: dict[str, str]) -> None:
     with pytest.raises(gdn.InputError, match="movie on"):
         gdn.Denoiser(movie="on", **cast(Any, more))
-
-
-def test_a_movie_takes_no_restorer_that_may_have_seen_its_held_out_counts(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "m.tif", film().astype(np.uint8))
-    result = command("denoise", tmp_path / "m.tif", "--movie", "on", "--adapt")
-    one_line(result, 2, "--adapt", "--movie on")
-    adapted = SimpleNamespace(card=SimpleNamespace(name=ADAPTED))
-    for movie in ("on", "auto"):
-        with pytest.raises(gdn.InputError, match="adapted"):
-            Options(movie=movie).check_models([cast(Any, adapted)])
 
 
 @pytest.mark.slow

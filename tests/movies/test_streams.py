@@ -7,8 +7,7 @@ import pytest
 
 from gdn.frames.resampling import Grids
 from gdn.likelihood import POISSON, NoiseLaw
-from gdn.movies.frames import stream_of
-from gdn.search.thinning import HELD_OUT, Recorded, split
+from gdn.search.thinning import HELD_OUT, Recorded, split, stream_of
 from tests.helpers.movies import counted, movie_of
 
 SIDE = 100

@@ -1,0 +1,92 @@
+"""Learning from an image or a stack before it is denoised (`gdn.Denoiser(adapt=...)`)."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from gdn.errors import InputError
+from gdn.frames.source import of_array
+from gdn.models import RESTORER, RestorerModel, find_any
+from gdn.pipeline.inputs import Input
+from gdn.pipeline.options import Options
+from gdn.search.band_mixture import Candidate
+from gdn.search.progress import Progress
+from gdn.search.restored import RestorerCandidate
+
+SECONDS = 60.0  # of learning, where it is not said
+
+
+@dataclass(frozen=True)
+class Budget:
+    """For how long networks learn from a recording: `seconds` of the clock; or exactly so many
+    `steps` of the tuned restorer, and `anew` of the network that begins from nothing."""
+
+    seconds: float = SECONDS
+    steps: int | None = None
+    anew: int | None = None
+
+
+def budget_of(adapt: float | bool, steps: int | tuple[int, int] | None) -> Budget | None:
+    """What `gdn.Denoiser` was given, None where nothing is to be learned. Raises InputError."""
+    if not isinstance(adapt, Real) or not 0 <= float(adapt) < 1e6:
+        raise InputError(f"adapt {adapt!r}: wanted seconds, or True for {SECONDS:g}", "adapt")
+    if not adapt:
+        return None
+    if importlib.util.find_spec("torch") is None:
+        raise InputError("adapt: torch is not installed; pip install 'gdn[adapt]'", "adapt")
+    seconds = SECONDS if adapt is True else float(adapt)
+    if steps is None:
+        return Budget(seconds)
+    both = tuple(steps) if isinstance(steps, tuple | list) else (steps,)
+    whole = all(isinstance(n, Integral) and not isinstance(n, bool) and n >= 0 for n in both)
+    if not 1 <= len(both) <= 2 or not whole or not any(both):
+        raise InputError(
+            f"adapt_steps {steps!r}: wanted a whole number, or those of both networks",
+            "adapt_steps",
+        )
+    return Budget(seconds, both[0], both[1] if len(both) == 2 else None)
+
+
+@contextmanager
+def learned_candidates(
+    given: Input, options: Options, budget: Budget, progress: Progress
+) -> Iterator[list[Candidate]]:
+    """What networks learned from the frames `given`, as candidates for them; none where nothing
+    can be learned. They are closed, and their files gone, after the block. Raises EngineError."""
+    from gdn.adaptation.adapt import adapt, recordings_of
+    from gdn.adaptation.learn import LearningSettings
+
+    base = find_any(RESTORER)
+    assert isinstance(base, RestorerModel)
+    name, sizes = Path("the image"), [(given.sampling_angstrom, "Å")] * 2
+    frames = given.frames if given.stacked else given.frames[0]
+    source = of_array(name, frames, "TYX"[-frames.ndim :], sizes, "array")
+    found = recordings_of(
+        [(source, given.sampling_angstrom)], lambda _: source, options.noise_model, options.mask
+    )
+    settings = LearningSettings(
+        seconds=budget.seconds,
+        steps=budget.steps,
+        anew_steps=budget.anew,
+        seed=options.seed,
+        threads=options.threads,
+    )
+    with TemporaryDirectory(prefix="gdn-adapted-") as folder, ExitStack() as sessions:
+        models = []
+        for recording in found:
+            models = adapt(
+                recording,
+                base,
+                options.noise_model,
+                settings,
+                Path(folder) / "learned",
+                lambda share, _: progress(share),
+            )
+        opened = [sessions.enter_context(options.open_restorer(model)) for model in models]
+        yield [RestorerCandidate(session) for session in opened]
