@@ -15,9 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,12 +31,16 @@ from scipy.spatial import cKDTree
 from suite import denoiser_of, stored_waves
 from trust_tables import show
 
+from gdn import Denoiser
 from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.error_samples import observe_columns, reference_columns
 from gdn.evaluation.metrics import MATCH_ANGSTROM
 from gdn.evaluation.noise_suite import STUDY_VACUUM, SUITE, Noise, parse_suite
 from gdn.frames.resampling import bin_sum
 from gdn.models import AUTO
+from gdn.pipeline.inputs import check_input
+from gdn.pipeline.learning import Budget, learned_candidates
+from gdn.pipeline.movie import for_frame
 from gdn.pipeline.recording import RecordingDenoiser
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.settings import Searcher
@@ -65,6 +70,7 @@ class Setting:
     wrong: int
     side: int
     far: bool
+    budget: Budget | None = None  # of learning from each frame
 
 
 @dataclass(frozen=True)
@@ -118,8 +124,11 @@ def one_structure(setting: Setting, job: tuple[int, Path]) -> list[Row]:
             recording = denoiser.for_recording(noisy, case.sampling)
             law = recording.calibration
             assert law is not None, "not calibrated"
-            result = recording.search(noisy, case.sampling)
+            with learning(denoiser, recording, noisy, case.sampling, setting.budget) as taught:
+                result = taught.search(noisy, case.sampling)
             row: Row = {"structure": case.name, "noise": str(noise), "side": case.clean.shape[0]}
+            if result.mixing is not None:
+                row["shares"] = {name: result.mixing.share(name) for name in result.mixing.names}
             row |= (
                 _coverage(case, result, law) | _fit(result, law, "p") | _columns(case, result, law)
             )
@@ -132,6 +141,24 @@ def one_structure(setting: Setting, job: tuple[int, Path]) -> list[Row]:
             rows.append(row)
     print(f"{case.name} done", file=sys.stderr, flush=True)
     return rows
+
+
+@contextmanager
+def learning(
+    denoiser: Denoiser,
+    recording: RecordingDenoiser,
+    noisy: np.ndarray,
+    sampling: float,
+    budget: Budget | None,
+) -> Iterator[RecordingDenoiser]:
+    """What denoises a frame after learning from it, as `gdn denoise --adapt` does."""
+    if budget is None:
+        yield recording
+        return
+    given = check_input(noisy, sampling)
+    with learned_candidates(given, denoiser.options, budget, lambda share: None) as more:
+        taught = replace(recording, others=[*recording.others, *more])
+        yield for_frame(taught, None, 0, 1, lambda share: None)[0]
 
 
 def _truth(case: Case, result: FrameResult) -> np.ndarray:
@@ -326,6 +353,12 @@ def main() -> None:
         type=Path,
         help="folder of far.py: its frames instead of test structures, for reporting only",
     )
+    parser.add_argument(
+        "--every", type=int, default=1, help="only every so many frames: 3 is every third"
+    )
+    parser.add_argument(
+        "--adapt-steps", metavar="N,M", help="learn from each frame first, as gdn denoise does"
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rows", type=Path, help="also write every row as a JSON line")
     parser.add_argument(
@@ -336,6 +369,7 @@ def main() -> None:
     if options.table:
         rows = [json.loads(line) for line in options.table.read_text().splitlines()]
     else:
+        tuned, anew = map(int, (options.adapt_steps or "0,0").split(","))
         setting = Setting(
             options.model,
             tuple(parse_suite(options.noise)),
@@ -344,13 +378,14 @@ def main() -> None:
             options.wrong,
             options.side,
             options.far is not None,
+            None if options.adapt_steps is None else Budget(steps=tuned, anew=anew),
         )
         paths = (
             stored_waves(options.data, options.split, options.frames)
             if options.far is None
             else sorted(options.far.glob("*.npz"))
         )
-        jobs = list(enumerate(paths))
+        jobs = list(enumerate(paths[:: options.every]))
         with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
             rows = [
                 row for found in pool.map(partial(one_structure, setting), jobs) for row in found
