@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 from movie_measures import Clip, Stack
@@ -114,10 +115,23 @@ def gdn_frames(stack: ExitStack, model: str, restarts: int) -> Method:
     return run
 
 
-def gdn_movie(stack: ExitStack, model: str, restarts: int) -> Method:
-    """gdn, each frame with what the others say of it (`--movie on`)."""
+ADAPTED_STEPS = (75, 600)  # about a minute and a half of a core
+
+
+def gdn_movie(stack: ExitStack, model: str, restarts: int, adapt: bool = False) -> Method:
+    """gdn, each frame with what the others say of it (`--movie on`), also after learning from them
+    (`--adapt`)."""
     denoiser = stack.enter_context(
-        Denoiser(model, restarts, threads=1, movie="on", score=False, intervals=(68, 90))
+        Denoiser(
+            model,
+            restarts,
+            threads=1,
+            movie="on",
+            score=False,
+            intervals=(68, 90),
+            adapt=adapt,
+            adapt_steps=ADAPTED_STEPS if adapt else None,
+        )
     )
 
     def run(clip: Clip) -> tuple[Stack, str]:
@@ -144,4 +158,5 @@ METHODS: dict[str, Method] = {
 OPENED: dict[str, Callable[[ExitStack, str, int], Method]] = {  # with a model
     "gdn": gdn_frames,
     "gdn-movie": gdn_movie,
+    "gdn-movie-adapt": partial(gdn_movie, adapt=True),
 }

@@ -156,7 +156,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--split", choices=["train", "validation", "test", "far"], required=True)
     parser.add_argument("--make", type=int, default=0, metavar="N", help="movies, where missing")
     parser.add_argument("--doses", default=",".join(map(str, DOSES)), help="electrons a pixel")
-    parser.add_argument("--methods", default=",".join([*METHODS, *OPENED]))
+    parser.add_argument("--methods", default=",".join([*METHODS, "gdn", "gdn-movie"]))
     parser.add_argument("--model", default="auto", help="of gdn")
     parser.add_argument("--restarts", type=int, default=256, help="of gdn")
     parser.add_argument("--frames", type=int, default=0, help="of each movie; 0: all")
