@@ -20,7 +20,6 @@ from gdn.frames.noise import NoiseModel
 from gdn.frames.pixel_mask import PixelMask
 from gdn.frames.source import FrameFile
 from gdn.models import ADAPTED, ANEW, RestorerModel, learned_models
-from gdn.search.thinning import stream_of
 from gdn.storage import writing
 
 FRAMES = 64  # of a recording that are learned from, evenly over it
@@ -169,9 +168,7 @@ def _lessons(
                 if recording.mask is not None:
                     frame = recording.mask.applied(frame)
                 made = [
-                    lesson_of(
-                        frame, recording.sampling_angstrom, target, noise, seed, stream_of(index)
-                    )
+                    lesson_of(frame, recording.sampling_angstrom, target, noise, seed, index)
                     for target in targets
                 ]
             except ValueError:

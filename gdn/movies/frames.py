@@ -13,7 +13,7 @@ from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids
 from gdn.likelihood import Array
 from gdn.movies.drift import Shifts, add_moved
-from gdn.search.thinning import Recorded, stream_of
+from gdn.search.thinning import Recorded
 
 KEPT = 48  # frames in memory: a block and what lies beside it
 
@@ -51,7 +51,7 @@ class MovieFrames:
         except ValueError:  # its own denoising says what is wrong with it
             return None
         return Recorded(
-            model.electrons(whole), model.law, self.grids, bad=defects.bad, stream=stream_of(index)
+            model.electrons(whole), model.law, self.grids, bad=defects.bad, stream=index
         )
 
 

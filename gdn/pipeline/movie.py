@@ -24,7 +24,7 @@ from gdn.search.estimate import estimate
 from gdn.search.progress import Progress, Watch, part_of
 from gdn.search.restored import RestorerCandidate, bin_by
 from gdn.search.settings import Searcher
-from gdn.search.thinning import Recorded, stream_of
+from gdn.search.thinning import Recorded
 from gdn.search.tiles import Binned
 
 FEWEST = 3  # frames of a movie
@@ -52,7 +52,7 @@ class Movie:
         without a movie, to the bit."""
         if not self.used:
             return self.recording
-        own = replace(self.recording, stream=stream_of(index))
+        own = replace(self.recording, stream=index)
         if self.frames.recorded(index) is None:
             return own
         more: list[Candidate] = [self._window(index), *self._neighbours(index)]
@@ -173,7 +173,7 @@ def for_frame(
     each = (1 - begun) / count
     its = recording if movie is None else movie.for_frame(index)
     if recording.learned:
-        its = replace(its, stream=stream_of(index))
+        its = replace(its, stream=index)
     return its, part_of(progress, begun + index * each, each)
 
 

@@ -60,8 +60,9 @@ def fill_with(image: Array, counts: Array, valid: Array) -> Array:
 class Recorded:
     """A frame's `electrons` (rows, columns) as they were recorded, on its own grid, with the noise
     `law` of such a pixel; `depth`, how often they were thinned already; the pixels that are `bad`
-    were filled in (None: none were). Frames of one movie are of different `stream`s: thinned by the
-    same draws, what is held out of one would show in what is left of another.
+    were filled in (None: none were). Frames of one movie are of different `stream`s, each of its
+    number, a frame alone of 0: thinned by the same draws, what is held out of one would show in
+    what is left of another.
 
     Counts are thinned where they were recorded and then summed on the generator's grid: sums over
     parts of pixels have less than Poisson's variance, and thinning them would leave the two sets
@@ -112,12 +113,6 @@ class Recorded:
             valid=self.valid,
         )
         return binned, replace(self, electrons=parts.first, law=parts.law, depth=self.depth + 1)
-
-
-def stream_of(index: int) -> int:
-    """The stream of the draws that thin frame `index` of a movie, or of a recording from which
-    something learned; 0 is that of a frame alone."""
-    return index + 1
 
 
 def split(binned: Any, law: NoiseLaw, seed: int, depth: int = 0, stream: int = 0) -> Split:

@@ -11,7 +11,6 @@ import gdn
 from gdn.pipeline.learning import Budget, budget_of
 from gdn.pipeline.movie import for_frame
 from gdn.pipeline.recording import RecordingDenoiser
-from gdn.search.thinning import stream_of
 from tests.helpers.frames import noisy_frame
 
 pytest.importorskip("torch", reason="needs the adapt extra (torch)")
@@ -48,7 +47,7 @@ def test_what_was_learned_has_not_seen_what_weighs_it() -> None:
 
     one = Learned(engine=None, bank=None, options=None)
     streams = [for_frame(one, None, i, 3, lambda share: None)[0].stream for i in range(3)]
-    assert streams == [stream_of(i) for i in range(3)]
+    assert streams == [0, 1, 2]
 
 
 @pytest.mark.parametrize("wrong", ["x", -1, float("nan"), None])

@@ -20,7 +20,7 @@ from gdn.frames.resampling import grids_for
 from gdn.likelihood import POISSON, NoiseLaw
 from gdn.movies.frames import MovieFrames
 from gdn.search.restored import bin_by, binning
-from gdn.search.thinning import split, stream_of, thin
+from gdn.search.thinning import split, thin
 from tests.helpers.frames import noisy_frame
 
 pytest.importorskip("torch", reason="needs the adapt extra (torch)")
@@ -45,7 +45,7 @@ def test_of_a_movie_the_counts_held_out_of_a_frame_are_never_learned_from() -> N
         read=lambda index: stack[index], count=3, grids=grids, seed=7, noise=parse_noise("poisson")
     )
     for index in range(3):
-        lesson = lesson_of(stack[index], 0.1, 0.1, parse_noise("poisson"), 7, stream_of(index))
+        lesson = lesson_of(stack[index], 0.1, 0.1, parse_noise("poisson"), 7, index)
         weighed_by = frames.recorded(index, depth=1)
         assert weighed_by is not None
         np.testing.assert_array_equal(lesson.counts + lesson.kept, weighed_by.electrons)

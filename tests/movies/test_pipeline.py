@@ -18,7 +18,6 @@ from gdn.pipeline.movie import Movie, drift_of, open_movie
 from gdn.pipeline.options import Options
 from gdn.pipeline.recording import RecordingDenoiser
 from gdn.search.collaborative import CollaborativeCandidate
-from gdn.search.thinning import stream_of
 from tests.helpers.commands import FAST, one_line
 from tests.helpers.commands import gdn as command
 from tests.helpers.movies import counted, crystal, expected, movie_of
@@ -91,7 +90,7 @@ def test_a_frame_of_a_movie_has_more_candidates_and_draws_of_its_own() -> None:
         gain_nats=9,
     )
     own = movie.for_frame(2)
-    assert own.stream == stream_of(2)
+    assert own.stream == 2
     assert [other.name for other in own.others] == ["9 frames"]
     assert movie.for_frame(1).others == ()  # of a blanked frame there is nothing to say
 
