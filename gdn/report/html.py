@@ -133,10 +133,26 @@ def _section(number: int, entry: Entry) -> str:
     )
     return (
         f'<section id="f{number}"><h2>{escape(entry.name)}</h2>{warnings}<div '
-        f'class="p">{figures}</div>'
+        f'class="p">{figures}</div>{_candidates(entry)}'
         f'<div class="p">{"".join(entry.charts)}</div><p>Noise: '
         f"{escape(entry.noise)}. {calibrated} "
         f"Objective: {_nats(entry.row['objective'])}.</p><ul>{scores}</ul></section>"
+    )
+
+
+def _candidates(entry: Entry) -> str:
+    """The legend of the picture of shares."""
+    if not entry.candidates:
+        return ""
+    names = "".join(
+        f'<span><i style="background:rgb{line.colour};border-color:rgb{line.colour}"></i>'
+        f"{escape(line.name)} {line.share:.0%}</span>"
+        for line in entry.candidates
+    )
+    return (
+        f'<p class="key">Contrast of the image, by candidate: {names} (gray: places with hardly '
+        "any contrast). Electrons held out of this frame chose the shares, for each band of "
+        "detail. The picture says which candidate drew a place, not whether it is right.</p>"
     )
 
 

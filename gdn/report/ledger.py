@@ -16,8 +16,10 @@ from gdn.likelihood import Array
 from gdn.pipeline.column_picture import gray_picture, overlay
 from gdn.pipeline.recording import JudgedFrame
 from gdn.report.charts import histogram, ranked
+from gdn.report.shares import CAPTION, LegendLine, legend, share_picture
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate
+from gdn.search.share_map import ShareMap
 from gdn.trust.fit import REFUSED
 from gdn.trust.held_out_score import Comparison, Pool
 from gdn.trust.judge import Trust
@@ -30,7 +32,7 @@ QUALITY = 82
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """One frame: what the table shows, and its pictures as (caption, data URI or SVG) where it has
-    any."""
+    any; `candidates`: the legend of the picture of their shares."""
 
     name: str
     row: dict[str, Any]
@@ -41,6 +43,7 @@ class Entry:
     calibrated: bool
     pictures: list[tuple[str, str]] = field(default_factory=list)
     charts: list[str] = field(default_factory=list)
+    candidates: list[LegendLine] = field(default_factory=list)
 
 
 @dataclass(kw_only=True)
@@ -81,6 +84,7 @@ class Ledger:
                 calibrated=trust.calibrated,
                 pictures=_pictures(frame, result, trust) if show else [],
                 charts=_charts(result.estimate) if show and result.estimate else [],
+                candidates=legend(shares) if show and (shares := share_map(result)) else [],
             )
         )
 
@@ -135,11 +139,17 @@ def whitened_residual(found: Estimate) -> Array:
     return np.asarray((found.binned.counts - found.image) / sigma, dtype=np.float32)
 
 
-def data_uri(picture: Image.Image) -> str:
-    """The picture inside a page: JPEG in base64."""
+def share_map(result: FrameResult) -> ShareMap | None:
+    """Where a frame's contrast is whose, if it is a mixture."""
+    mixed = None if result.estimate is None else result.estimate.mixed
+    return None if mixed is None else mixed.map
+
+
+def data_uri(picture: Image.Image, kind: str = "JPEG") -> str:
+    """The picture inside a page: in base64, JPEG, or PNG where areas have few colours."""
     stream = io.BytesIO()
-    picture.save(stream, format="JPEG", quality=QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    picture.save(stream, format=kind, quality=QUALITY)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def _pictures(frame: Array, result: FrameResult, trust: Trust) -> list[tuple[str, str]]:
@@ -171,7 +181,11 @@ def _pictures(frame: Array, result: FrameResult, trust: Trust) -> list[tuple[str
             found[0][1].size, Image.Resampling.NEAREST
         )
         found.append(("misfit of the generator, -5 to 5 standard deviations", spots))
-    return [(caption, data_uri(picture)) for caption, picture in found]
+    uris = [(caption, data_uri(picture)) for caption, picture in found]
+    if shares := share_map(result):
+        picture = share_picture(shares, found[0][1].size)
+        uris.insert(2, (CAPTION, data_uri(picture, "PNG")))
+    return uris
 
 
 def _charts(found: Estimate) -> list[str]:

@@ -19,6 +19,7 @@ from gdn.search.band_mixture import OWN, Candidate, Mixing, choose_mixing, mix_i
 from gdn.search.held_out_shares import Choice, choose, plain_filter, shrink_residual
 from gdn.search.progress import Watch
 from gdn.search.settings import Searcher
+from gdn.search.share_map import ShareMap, map_shares
 from gdn.search.thinning import Recorded, Split, fill_with, split
 from gdn.search.tiles import Binned, Tiling, tile_frame
 
@@ -46,12 +47,14 @@ class TileFit:
 class Mixed:
     """The `image` of the mixture of all candidates, how far those are apart (`disagreement`), and
     the weights. `noise`: what the noise of the frame's own counts is in it, as a share of what it
-    is in the image of the frame alone: candidates that see n frames have n ** SHARED of it."""
+    is in the image of the frame alone: candidates that see n frames have n ** SHARED of it. `map`:
+    where the image is whose; None for a single candidate, and where nobody will look."""
 
     image: Array
     disagreement: Array
     mixing: Mixing
     noise: float = 1.0
+    map: ShareMap | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,8 +170,10 @@ def estimate(
             for other, its in zip(searcher.others, used[len(OWN) :], strict=True)
         ]
         images = _completed([image + residual, filtered, *theirs])
-        mixed = mix_images(images, mixing, recorded.grids.binned_sampling)
-        result = Mixed(*mixed, mixing, _noise_left(mixing, searcher.others))
+        sampling = recorded.grids.binned_sampling
+        mixed = mix_images(images, mixing, sampling)
+        shares = map_shares(images, mixing, sampling) if watch.spread else None
+        result = Mixed(*mixed, mixing, _noise_left(mixing, searcher.others), shares)
         watch.clock.mark("mixture")
     return Estimate(
         binned=binned,

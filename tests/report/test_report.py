@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import pickle
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +22,12 @@ from gdn.pipeline.recording import JudgedFrame
 from gdn.report.charts import histogram, ranked
 from gdn.report.html import ReportedRun, page, write_report
 from gdn.report.ledger import PICTURES, Ledger
+from gdn.report.shares import FLAT, PALETTE, legend, share_picture
+from gdn.search.band_mixture import Mixing
 from gdn.search.denoise_frame import FrameResult
-from gdn.search.estimate import Estimate, TileFit
+from gdn.search.estimate import Estimate, Mixed, TileFit
 from gdn.search.held_out_shares import Choice
+from gdn.search.share_map import ShareMap
 from gdn.search.tiles import Binned, tile_frame
 from gdn.trust.atoms import Atoms
 from gdn.trust.columns import find_columns
@@ -216,8 +221,6 @@ def test_more_frames_than_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_result_without_an_estimate_has_its_place() -> None:
     frame, result, _ = judged_frame(300)
-    from dataclasses import replace
-
     words = ["the original method has no spread"]
     bare = Trust(
         spread=np.full_like(frame, np.nan),
@@ -239,3 +242,56 @@ def test_charts_of_nothing() -> None:
     assert "<svg" in histogram(np.zeros(0), "title <", "x")
     assert "&lt;" in histogram(np.zeros(0), "title <", "x")
     assert "<svg" in ranked(np.zeros(1), "t", "x")
+
+
+def shares_of(names: tuple[str, ...], overall: tuple[float, ...]) -> ShareMap:
+    """A map of 40 x 60 px with the same shares everywhere, the last rows without contrast."""
+    shares = np.broadcast_to(np.array(overall)[:, None, None] * 255, (len(names), 40, 60))
+    contrast = np.full((40, 60), 255, np.uint8)
+    contrast[30:] = 0
+    return ShareMap(names=names, overall=overall, shares=shares.astype(np.uint8), contrast=contrast)
+
+
+def test_squares_are_as_many_as_the_shares() -> None:
+    picture = share_picture(shares_of(("restore", "generator"), (0.7, 0.3)), (290, 193))
+    assert picture.size == (290, 193)
+    pixels = np.asarray(picture)
+    assert (pixels[160:] == FLAT).all()
+    for name, share in (("restore", 0.7), ("generator", 0.3)):
+        found = (pixels[:140] == PALETTE[name]).all(-1).mean()
+        assert abs(found - share) < 0.02
+
+
+def test_colours_stay_with_their_candidates() -> None:
+    first = legend(shares_of(("restore", "5 neighbours", "mine"), (0.5, 0.3, 0.2)))
+    other = legend(shares_of(("3 neighbours", "9 frames", "restore"), (0.5, 0.3, 0.2)))
+    assert first[0].colour == other[2].colour
+    assert first[1].colour == other[0].colour
+    assert len({line.colour for line in first}) == 3
+
+
+def test_the_map_of_shares_has_its_place_and_legend() -> None:
+    frame, result, trust = judged_frame(300)
+    estimate = result.estimate
+    assert estimate is not None
+    weights = np.full((1, 2), 0.5)
+    mixing = Mixing(
+        names=("generator", "<mine>"),
+        weights=weights,
+        prior=weights[0],
+        gain=np.zeros(1),
+        alone=weights,
+        contrast=np.ones(1),
+    )
+    shares = shares_of(("generator", "<mine>"), (0.62, 0.38))
+    mixed = Mixed(estimate.image, 0 * estimate.image, mixing, map=shares)
+    ledger = Ledger(keep=True)
+    its = replace(result, estimate=replace(estimate, mixed=mixed))
+    ledger(Path("a.tif"), 0, frame, JudgedFrame(its, trust))
+    travelled = pickle.loads(pickle.dumps(ledger.entries))  # as from a cluster's worker
+    text = page(ReportedRun("t", []), Ledger(keep=True, entries=travelled))
+    assert "generator 62%" in text
+    assert "&lt;mine&gt; 38%" in text
+    assert text.count("data:image/png") == 1
+    ledger(Path("b.tif"), 0, frame, JudgedFrame(result, trust))  # one candidate alone: no map
+    assert page(ReportedRun("t", []), ledger).count("data:image/png") == 1

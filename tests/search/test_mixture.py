@@ -161,6 +161,10 @@ def test_a_result_is_mixed_and_scored_with_all_its_candidates() -> None:
     # What the p-value is made of is the generator's own.
     np.testing.assert_array_equal(result.estimate.generated, alone.estimate.generated)
     np.testing.assert_array_equal(result.estimate.added, alone.estimate.added)
+    assert alone.estimate.mixed is None
+    assert result.estimate.mixed is not None
+    shares = result.estimate.mixed.map  # small, and for the report
+    assert shares is None or shares.overall[0] == result.mixing.share("truth")
     assert (result.estimate.raw_spread >= alone.estimate.raw_spread).all()
     truth.asked.clear()
     halves = denoise_part(

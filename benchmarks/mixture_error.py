@@ -1,0 +1,93 @@
+"""Whether the mixture is worse than the best of its candidates, by more than held-out counts can
+tell.
+
+Of each validation frame (`near.py`) at each dose: the squared error of the mixture and of the
+candidate that is best by the truth, both of all counts and against the clean frame, and the
+standard error with which the frame's held-out quarter knows the difference between the two. The
+candidate is chosen by the truth, the mixture without it. The held-out estimate itself is in the
+rows too; the mixture's weights were found on the same counts, so that it favours the mixture.
+
+All errors are shares of the squared mean level. Frames are denoised once, and kept (`mixing.py`).
+
+    python benchmarks/near.py -o near
+    python benchmarks/mixture_error.py --frames near --kept near/kept --rows rows.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mixing import Image, Kept, keep
+from mixture_tables import against_best_table
+
+from gdn.evaluation.noise_suite import parse_suite
+from gdn.search.band_mixture import Mixing, choose_mixing, mix_images
+from gdn.search.tiles import Binned
+from gdn.trust.held_out_score import Expected, HeldOut
+
+DOSES = "poisson:0.1,poisson:1,poisson:10"
+
+
+def weights_of(one: Kept) -> Mixing:
+    """What the present code chooses."""
+    return choose_mixing(one.parts, one.first, one.names, one.choice, one.sampling)
+
+
+def squared(one: Kept, image: Image) -> float:
+    """Error of an image of all counts, as a share of the squared mean level."""
+    level = float(one.truth.mean(dtype=np.float64))
+    return float(((image.astype(np.float64) - one.truth) ** 2).mean()) / level**2
+
+
+def row_of(one: Kept) -> dict[str, Any]:
+    """Errors of mixture and candidates, and what held-out counts say of the difference."""
+    weights, parts = weights_of(one), one.parts
+    mixed = mix_images(one.whole, weights, one.sampling)[0]
+    errors = [squared(one, image) for image in one.whole]
+    best = int(np.argmin(errors))
+    share = np.float32(parts.share)
+    held = HeldOut(
+        Binned(parts.second, parts.other_law, parts.valid), 1 - parts.share, Expected(np.nan)
+    )
+    of_part = mix_images(one.first, weights, one.sampling)[0]
+    rival = np.asarray(one.first[best] / share, dtype=np.float32)
+    score = held.compare("best candidate", of_part / share, rival)
+    return {
+        "group": one.group,
+        "mixture": squared(one, mixed),
+        "candidates": dict(zip(one.names, errors, strict=True)),
+        "best": one.names[best],
+        "weights": {name: round(weights.share(name), 4) for name in one.names},
+        "estimated_lead": score.difference,
+        "standard_error": score.error,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--frames", type=Path, required=True, help="folder that near.py wrote")
+    parser.add_argument(
+        "--kept", type=Path, required=True, help="folder for the candidates' images"
+    )
+    parser.add_argument("--noise", default=DOSES)
+    parser.add_argument("--rows", type=Path, metavar="JSONL", help="written anew")
+    options = parser.parse_args()
+    names, rows = sorted(path.stem for path in options.frames.glob("*.npz")), []
+    for noise in parse_suite(options.noise):
+        frames = zip(names, keep(options.frames, options.kept, noise), strict=True)
+        rows += [{"frame": name, "noise": str(noise)} | row_of(one) for name, one in frames]
+    if options.rows:
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        options.rows.write_text(text, encoding="utf-8")
+    print(against_best_table(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,80 @@
+"""The tables of `mixture_error.py` and `planted.py`, from their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+Row = dict[str, Any]
+
+
+def against_best_table(rows: Iterable[Row]) -> str:
+    """The mixture against the candidate that is best by the truth: how much better in the mean, and
+    how many frames are behind it, at all and by more than one and two standard errors."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        for group in (row["group"], "all"):
+            groups.setdefault((row["noise"], group), []).append(row)
+    lines = [
+        "| noise | frames | n | dB over the best: mean (worst) | behind | by one s.e. | by two |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for (noise, group), found in sorted(
+        groups.items(), key=lambda item: (float(item[0][0].partition(":")[2]), item[0][1] == "all")
+    ):
+        best = np.array([min(row["candidates"].values()) for row in found])
+        mine = np.array([row["mixture"] for row in found])
+        behind = (mine - best) / np.array([max(row["standard_error"], 1e-30) for row in found])
+        gain = 10 * np.log10(best / mine)
+        counts = " | ".join(str(int((behind > limit).sum())) for limit in (0, 1, 2))
+        lines.append(
+            f"| {noise} | {group} | {len(found)} | {gain.mean():+.2f} ({gain.min():+.2f})"
+            f" | {counts} |"
+        )
+    return "\n".join(lines)
+
+
+PLANTED = ("vacancy", "adatom", "dopant")
+SEEN = 3.0  # standard deviations of the noise: what is less, nobody can see
+
+
+def planted_table(rows: Iterable[Row]) -> str:
+    """Of defects that the counts can show: the part that is kept in the mean, and how many are
+    lost; and how many are invented, of all peers of all kinds."""
+    groups: dict[tuple[float, str], list[Row]] = {}
+    for row in rows:
+        key = float(row["noise"].partition(":")[2]), row["mode"]
+        groups.setdefault(key, []).append(row)
+    lines = [
+        "| e/px | mode | image | vacancies: kept | filled | adatoms: kept | lost"
+        " | dopants: kept | lost | invented |",
+        "|--:|---|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for (level, mode), found in sorted(groups.items()):
+        for method in ("generator", "filter", "collaborative", "restore", "mixture"):
+            cells = [f"{0.45 * level:g}", mode, method]
+            for kind in PLANTED:
+                cells += _kept_cells(found, method, kind)
+            its = [one for row in found for one in row["methods"][method].values()]
+            invented, peers = (sum(one[name] for one in its) for name in ("invented", "peers"))
+            lines.append(f"| {' | '.join(cells)} | {invented} of {peers} |")
+    return "\n".join(lines)
+
+
+def _kept_cells(rows: list[Row], method: str, kind: str) -> tuple[str, str]:
+    """The mean part kept, and how many are below a half."""
+    kept = np.array(
+        [
+            part
+            for row in rows
+            for part, snr in zip(
+                row["methods"][method].get(kind, {}).get("kept", []), row["snr"][kind], strict=True
+            )
+            if snr >= SEEN
+        ]
+    )
+    if not len(kept):
+        return "-", "-"
+    return f"{kept.mean():.2f}", f"{(kept < 0.5).sum()} of {len(kept)}"
