@@ -39,7 +39,7 @@ class Split:
     other_law: NoiseLaw
     valid: Array | None = None
 
-    @property
+    @cached_property
     def level(self) -> float:
         """Mean of the first part."""
         return mean_of(self.first, self.valid)
