@@ -30,7 +30,7 @@ from gdn.evaluation.metrics import Image, psnr
 from gdn.evaluation.noise_suite import STUDY_VACUUM, SUITE, Noise, parse_suite
 from gdn.models import AUTO, find_model
 from gdn.pipeline.denoiser import Denoiser
-from gdn.search.original import OriginalSettings, parse_steps
+from gdn.search.settings import OriginalSettings, parse_steps
 from gdn.simulation.dataset import structure_seed
 from gdn.simulation.exit_waves import ABTEM, exit_wave
 from gdn.simulation.imaging import FRAME_SAMPLING, FRAME_SHAPE, Wave, read_wave, render, write_wave

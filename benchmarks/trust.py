@@ -42,12 +42,11 @@ from gdn.search.settings import Searcher
 from gdn.simulation.imaging import FRAME_SAMPLING, FRAME_SHAPE, read_wave, render
 from gdn.simulation.simulate import frame_optics, seed_of_path
 from gdn.simulation.structures import random_structure
-from gdn.trust.atoms import RATE
 from gdn.trust.calibration import LEVELS, Calibration, frame_score
 from gdn.trust.evidence import decide_verdicts
 from gdn.trust.fit import explain_counts, measure_rings, noise_level, tile_features
 from gdn.trust.held_out_score import denoise_part, recover_recorded, score_held_out
-from gdn.trust.judge import expect_error
+from gdn.trust.judge import RATE, expect_error
 from gdn.trust.spread import spread_of
 
 Row = dict[str, Any]

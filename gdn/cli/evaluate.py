@@ -97,7 +97,7 @@ def evaluate(
     from gdn.evaluation.noise_suite import SUITE, parse_suite
     from gdn.models import ModelError
     from gdn.pipeline.denoiser import Denoiser
-    from gdn.search.original import parse_steps
+    from gdn.search.settings import parse_steps
     from gdn.storage import CacheError
 
     try:

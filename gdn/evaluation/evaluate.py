@@ -16,7 +16,8 @@ from gdn.evaluation.metrics import Image, column_score, psnr, ssim
 from gdn.evaluation.noise_suite import Noise
 from gdn.pipeline.recording import RecordingDenoiser
 from gdn.search.denoise_frame import FrameResult
-from gdn.search.original import OriginalSettings, original_frame
+from gdn.search.original import original_frame
+from gdn.search.settings import OriginalSettings
 
 DEFAULT_AGAINST = ("noisy", "constant", "blur", "bm3d-binned")
 

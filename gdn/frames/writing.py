@@ -20,7 +20,6 @@ from gdn.frames.source import Frame, FrameCalibration, FrameFile
 from gdn.frames.tiff import quiet_tifffile
 from gdn.frames.tiff_options import length_of, write_options
 from gdn.frames.values import Values
-from gdn.frames.zarr_results import zarr_result
 from gdn.storage import writing
 
 DTYPES = ("float32", "float16", "uint16", "uint8")
@@ -178,4 +177,14 @@ def _mrc_statistics(file: Any) -> None:
     file.header.rms = max(square / frames.size - mean**2, 0) ** 0.5
 
 
-_MAKERS = {"tif": _tiff, "mrc": _mrc, "zarr": zarr_result}
+@contextmanager
+def _zarr(
+    path: Path, calibration: FrameCalibration, dtype: str, provenance: str, values: Values
+) -> Iterator[Any]:
+    from gdn.frames.zarr_results import zarr_result
+
+    with zarr_result(path, calibration, dtype, provenance, values) as array:
+        yield array
+
+
+_MAKERS = {"tif": _tiff, "mrc": _mrc, "zarr": _zarr}

@@ -15,7 +15,6 @@ from gdn.frames.formats import files_beside, read_frames
 from gdn.frames.selection import with_warnings
 from gdn.frames.source import FrameError, FrameFile
 from gdn.likelihood import Array
-from gdn.pipeline.movie import for_frame, open_movie
 from gdn.pipeline.output_files import Outputs, OutputStyle, content_hash
 from gdn.pipeline.previous_results import is_complete, own_files
 from gdn.pipeline.record import FrameLeftOut, RecordKeeper, document, key_of, signature
@@ -103,12 +102,12 @@ def denoise_file(
         raise FrameError(f"{source}: {error}") from None
     keeper = RecordKeeper()
     levels = recording.options.intervals
-    movie = open_movie(recording, frames.read, count, sampling, progress)
+    movie = recording.open_movie(frames.read, count, sampling, progress)
     opener = image_opener(outputs, frames, sampling, settings.style.dtype, signature(recording))
     former = own_files(outputs, source)
     with ResultFiles(outputs, levels, opener, several=count > 1, former=former) as written:
         for index in range(count):
-            its, part = for_frame(recording, movie, index, count, progress)
+            its, part = recording.for_frame(movie, index, count, progress)
             try:
                 frame = frames.read(index)
                 judged = its.denoise(frame, sampling, part, frames.notes, frames.dtype)

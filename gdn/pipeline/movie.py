@@ -16,7 +16,8 @@ from gdn.movies.blocks import Block, BlockCandidate, blocks_of
 from gdn.movies.drift import FINE_ANGSTROM, Shifts, estimate_drift
 from gdn.movies.frames import MovieFrames, stream_of
 from gdn.movies.windows import NeighboursCandidate, WindowCandidate
-from gdn.pipeline.recording import RecordingDenoiser
+from gdn.pipeline.options import FEWEST
+from gdn.pipeline.recording import ALIGNING, RecordingDenoiser
 from gdn.search.band_mixture import Candidate
 from gdn.search.collaborative import CollaborativeCandidate
 from gdn.search.estimate import estimate
@@ -26,10 +27,8 @@ from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded
 from gdn.search.tiles import Binned
 
-FEWEST = 3  # frames of a movie
 REACH = 4  # frames before and after in a window
 TRIED = 5  # frames by which it is decided whether others help
-ALIGNING = 0.1  # of the time of a movie, about
 COARSE_ANGSTROM = 0.35  # of the pixels in which frames are compared
 
 
@@ -159,16 +158,6 @@ def open_movie(
         return replace(movie, used=False, gain_nats=gain)
     blocks = blocks_of(frames, drift / sampling_angstrom, _Sums(recording.searcher))
     return replace(movie, blocks=blocks, gain_nats=gain)
-
-
-def for_frame(
-    recording: RecordingDenoiser, movie: Movie | None, index: int, count: int, progress: Progress
-) -> tuple[RecordingDenoiser, Progress]:
-    """What denoises frame `index` of a stack of `count`, and its part of the stack's progress."""
-    begun = 0.0 if movie is None else ALIGNING
-    each = (1 - begun) / count
-    its = recording if movie is None else movie.for_frame(index)
-    return its, part_of(progress, begun + index * each, each)
 
 
 def _shape_of_first(read: Callable[[int], Array], count: int) -> tuple[int, int] | None:

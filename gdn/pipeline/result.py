@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gdn.errors import InputError
 from gdn.frames.axes import leading_axes
@@ -16,7 +16,9 @@ from gdn.likelihood import Array
 from gdn.pipeline.output_files import outputs_for
 from gdn.pipeline.previous_results import own_files
 from gdn.pipeline.result_files import ResultFiles, image_opener
-from gdn.trust.atoms import Atoms
+
+if TYPE_CHECKING:
+    from gdn.trust.atoms import Atoms
 
 Value = TypeVar("Value")
 
