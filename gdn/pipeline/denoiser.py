@@ -95,7 +95,7 @@ class Denoiser:
         image: an engine that does not start is an error then.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # one keyword a setting: what a user types
         self,
         model: str | Path = AUTO,
         restarts: int = 256,

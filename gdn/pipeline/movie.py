@@ -196,7 +196,7 @@ def drift_of(
             return inner.session.restore(counts[None], turns=1)
         pixel = factor * coarse * sampling
         shape = (counts.shape[0], counts.shape[1])
-        return inner(Recorded(counts, POISSON, grids_for(shape, pixel, pixel)))
+        return inner(Recorded(electrons=counts, law=POISSON, grids=grids_for(shape, pixel, pixel)))
 
     return estimate_drift(read, frames.count, factor * sampling, coarse, smooth)
 

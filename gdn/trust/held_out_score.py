@@ -266,7 +266,13 @@ def recover_recorded(frame: Array, result: FrameResult, stream: int = 0) -> Reco
     """The electrons of a `frame` (as recorded), by the noise model of its result."""
     noise = result.noise
     whole = frame if result.bad is None else with_noise(frame, result.bad, noise)
-    return Recorded(noise.electrons(whole), noise.law, result.grids, bad=result.bad, stream=stream)
+    return Recorded(
+        electrons=noise.electrons(whole),
+        law=noise.law,
+        grids=result.grids,
+        bad=result.bad,
+        stream=stream,
+    )
 
 
 @dataclass(frozen=True)
