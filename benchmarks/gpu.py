@@ -37,8 +37,7 @@ from gdn.restarts import restart_latents
 from gdn.search.bank import BankPart, bank_for, bank_scores
 from gdn.search.denoise_frame import denoise_frame
 from gdn.search.objective import PRECISION
-from gdn.search.original import OriginalSettings
-from gdn.search.settings import Searcher, SearchSettings
+from gdn.search.settings import OriginalSettings, Searcher, SearchSettings
 
 CHECKED = 8  # latents compared with double precision
 STEPS = 64  # tiles refined at once, as in the search

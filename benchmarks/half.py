@@ -32,7 +32,7 @@ from gdn.search.bank import BankPart, bank_for, bank_scores
 from gdn.search.denoise_frame import bin_frame, denoise_frame
 from gdn.search.settings import Searcher
 from gdn.search.tiles import Binned, tile_frame
-from gdn.training.export import export_model
+from gdn.training.export import Trained, export_model
 
 TOP = 10
 
@@ -90,7 +90,9 @@ def main() -> int:
     worst = np.inf
     with tempfile.TemporaryDirectory() as folder:
         generator, encoder, recipe = networks_of_model(model.folder)
-        export_model(generator, encoder, recipe, {}, Path(folder, model.card.name), fp16=True)
+        export_model(
+            generator, encoder, Trained(recipe, {}), Path(folder, model.card.name), fp16=True
+        )
         half = load_model(Path(folder, model.card.name))
         with (
             open_engine(model, "onnxruntime", "cpu") as full,

@@ -177,7 +177,9 @@ def measure(
     _, whole, model = examined(noisy, None)
     rows, columns = kept.truth.shape
     recorded = Recorded(
-        model.electrons(whole), model.law, Grids(noisy.shape, (rows, columns), sampling)
+        electrons=model.electrons(whole),
+        law=model.law,
+        grids=Grids(noisy.shape, (rows, columns), sampling),
     )
     parts, first = recorded.split(0)
     assert np.array_equal(parts.first, kept.parts.first)  # the split that the mixture has

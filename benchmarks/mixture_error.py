@@ -50,12 +50,15 @@ def row_of(one: Kept) -> dict[str, Any]:
     errors = [squared(one, image) for image in one.whole]
     best = int(np.argmin(errors))
     share = np.float32(parts.share)
-    held = HeldOut(
-        Binned(parts.second, parts.other_law, parts.valid), 1 - parts.share, Expected(np.nan)
-    )
     of_part = mix_images(one.first, weights, one.sampling)[0]
+    held = HeldOut(
+        of_part / share,
+        Binned(parts.second, parts.other_law, parts.valid),
+        1 - parts.share,
+        Expected(np.nan),
+    )
     rival = np.asarray(one.first[best] / share, dtype=np.float32)
-    score = held.compare("best candidate", of_part / share, rival)
+    score = held.compare("best candidate", rival)
     return {
         "group": one.group,
         "mixture": squared(one, mixed),

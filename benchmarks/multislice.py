@@ -47,8 +47,14 @@ def cut_to(structure: Structure, thickness_angstrom: float) -> Structure:
 
 def image_of(spectrum: NDArray[np.complex64], cell_angstrom: float) -> Image:
     """The whole cell (160, 160) at `OPTICS`."""
-    nothing = np.zeros((0, 2), np.float32), np.zeros(0, np.float32)
-    return oversampled(Wave(spectrum, cell_angstrom, *nothing, {}), OPTICS, PIXELS, PIXEL_ANGSTROM)
+    wave = Wave(
+        spectrum=spectrum,
+        cell_angstrom=cell_angstrom,
+        columns=np.zeros((0, 2), np.float32),
+        weights=np.zeros(0, np.float32),
+        record={},
+    )
+    return oversampled(wave, OPTICS, PIXELS, PIXEL_ANGSTROM)
 
 
 def torch_image(structure: Structure, grid: int = 768) -> Image:

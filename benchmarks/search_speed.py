@@ -39,9 +39,9 @@ from gdn.restarts import restart_latents
 from gdn.search.bank import Bank, bank_for
 from gdn.search.candidates import best_of_each, evaluate, propose, start
 from gdn.search.objective import PRECISION, Objective, conjugate_gradients
-from gdn.search.original import OriginalSettings, search_original
+from gdn.search.original import search_original
 from gdn.search.refine import search
-from gdn.search.settings import SearchSettings, settings_for
+from gdn.search.settings import OriginalSettings, SearchSettings, settings_for
 
 FRAME = 1200
 

@@ -15,7 +15,7 @@ from gdn.simulation.exit_waves import ABTEM, TORCH, exit_wave
 from gdn.simulation.imaging import FRAME_SAMPLING, FRAME_SHAPE, Optics, read_wave, render
 from gdn.simulation.simulate import seed_of_path
 from gdn.simulation.structures import random_structure, split_of
-from gdn.training.patch_stream import wave_patches
+from gdn.training.patch_stream import Cut, wave_patches
 
 
 def rates(paths: list[Path]) -> None:
@@ -36,7 +36,7 @@ def rates(paths: list[Path]) -> None:
     started = time.perf_counter()
     for i, path in enumerate(paths[:10]):
         rng = np.random.default_rng(i)
-        wave_patches(path, Optics.random(rng), rng, 16, 64, 0.4)
+        wave_patches(path, Optics.random(rng), rng, 16, Cut(64, 0.4))
     patch_s = (time.perf_counter() - started) / 160
     total = (950 * wave_s[TORCH] + 20_000 * frame_s) / 2 / 60
     print(f"exit wave {wave_s[TORCH]:.2f} s, by abTEM {wave_s[ABTEM]:.2f} s")

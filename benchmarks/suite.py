@@ -25,12 +25,19 @@ from typing import Any
 import numpy as np
 
 from gdn.evaluation.comparators import COMPARATORS, available, unet_comparators
-from gdn.evaluation.evaluate import DEFAULT_AGAINST, CleanFrame, evaluate_frame, summary, table
+from gdn.evaluation.evaluate import (
+    DEFAULT_AGAINST,
+    CleanFrame,
+    Rivals,
+    evaluate_frame,
+    summary,
+    table,
+)
 from gdn.evaluation.metrics import Image, psnr
 from gdn.evaluation.noise_suite import STUDY_VACUUM, SUITE, Noise, parse_suite
 from gdn.models import AUTO, find_model
 from gdn.pipeline.denoiser import Denoiser
-from gdn.search.original import OriginalSettings, parse_steps
+from gdn.search.settings import OriginalSettings, parse_steps
 from gdn.simulation.dataset import structure_seed
 from gdn.simulation.exit_waves import ABTEM, exit_wave
 from gdn.simulation.imaging import FRAME_SAMPLING, FRAME_SHAPE, Wave, read_wave, render, write_wave
@@ -115,10 +122,8 @@ def one_frame(job: Job) -> tuple[list[Row], list[Row]]:
         for noise in job.noises:
             noisy = noise.apply(job.frame.image, job.number)
             recording = denoiser.for_recording(noisy, job.frame.sampling_angstrom)
-            known = COMPARATORS | UNETS
-            done = evaluate_frame(
-                job.frame, noise, recording, job.number, job.methods, job.original, known
-            )
+            rivals = Rivals(job.methods, COMPARATORS | UNETS, job.original or OriginalSettings())
+            done = evaluate_frame(job.frame, noise, recording, job.number, rivals)
             rows += [row | {"contrast": job.contrast} for row in done.rows]
             if noise.kind == "poisson":
                 for method in (m for m in (*job.methods, "gdn") if m != "noisy"):

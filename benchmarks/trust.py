@@ -40,19 +40,17 @@ from gdn.frames.resampling import bin_sum
 from gdn.models import AUTO
 from gdn.pipeline.inputs import check_input
 from gdn.pipeline.learning import Budget, learned_candidates
-from gdn.pipeline.movie import for_frame
 from gdn.pipeline.recording import RecordingDenoiser
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.settings import Searcher
 from gdn.simulation.imaging import FRAME_SAMPLING, FRAME_SHAPE, read_wave, render
 from gdn.simulation.simulate import frame_optics, seed_of_path
 from gdn.simulation.structures import random_structure
-from gdn.trust.atoms import RATE
 from gdn.trust.calibration import LEVELS, Calibration, frame_score
 from gdn.trust.evidence import decide_verdicts
 from gdn.trust.fit import explain_counts, measure_rings, noise_level, tile_features
 from gdn.trust.held_out_score import denoise_part, recover_recorded, score_held_out
-from gdn.trust.judge import expect_error
+from gdn.trust.judge import RATE, expect_error
 from gdn.trust.spread import spread_of
 
 Row = dict[str, Any]
@@ -158,7 +156,7 @@ def learning(
     given = check_input(noisy, sampling)
     with learned_candidates(given, denoiser.options, budget, lambda share: None) as more:
         taught = replace(recording, others=[*recording.others, *more])
-        yield for_frame(taught, None, 0, 1, lambda share: None)[0]
+        yield taught.for_frame(None, 0, 1, lambda share: None)[0]
 
 
 def _truth(case: Case, result: FrameResult) -> np.ndarray:

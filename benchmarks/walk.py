@@ -20,6 +20,7 @@ from types import FrameType
 ABOVE = ("cli", "cluster", "batch", "report", "evaluation", "training", "pipeline", "adaptation")
 ORDER = (
     *ABOVE,
+    "movies",
     "trust",
     "search",
     "engines",

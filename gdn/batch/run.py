@@ -61,7 +61,7 @@ class Outcome:
     errno: int | None = None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Tally:
     """What became of a batch."""
 

@@ -55,7 +55,7 @@ def demo(
     """
     from gdn.evaluation.comparators import available
     from gdn.evaluation.demo import DEMO_NOISE, demo_frames
-    from gdn.evaluation.evaluate import DEFAULT_AGAINST, evaluate_frame, table
+    from gdn.evaluation.evaluate import DEFAULT_AGAINST, Rivals, evaluate_frame, table
     from gdn.models import ModelError
     from gdn.pipeline.denoiser import Denoiser
     from gdn.pipeline.open_models import models_named
@@ -92,7 +92,7 @@ def demo(
             recording = denoiser.for_recording(
                 DEMO_NOISE.apply(frame.image, seed + number), frame.sampling_angstrom
             )
-            found = evaluate_frame(frame, DEMO_NOISE, recording, seed + number, methods)
+            found = evaluate_frame(frame, DEMO_NOISE, recording, seed + number, Rivals(methods))
             rows += found.rows
             assert found.result is not None
             trust = recording.judge(found.images["noisy"], found.result)

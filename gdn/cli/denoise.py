@@ -275,7 +275,7 @@ def _process(
 def _suggest(tally: Tally, ledger: Ledger, options: Options, learned: bool) -> None:
     """What might help, on stderr: where frames may be a movie, and where no generator explains
     them."""
-    from gdn.pipeline.movie import FEWEST
+    from gdn.pipeline.options import FEWEST
 
     inputs = [row["input"] for row in tally.rows]
     stacks = [name for name in dict.fromkeys(inputs) if inputs.count(name) >= FEWEST]

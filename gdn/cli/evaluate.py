@@ -93,18 +93,19 @@ def evaluate(
     """
     from gdn.engines.base import EngineError
     from gdn.evaluation.comparators import COMPARATORS
-    from gdn.evaluation.evaluate import evaluate_frame, table
+    from gdn.evaluation.evaluate import Rivals, evaluate_frame, table
     from gdn.evaluation.noise_suite import SUITE, parse_suite
     from gdn.models import ModelError
     from gdn.pipeline.denoiser import Denoiser
-    from gdn.search.original import parse_steps
+    from gdn.search.settings import parse_steps
     from gdn.storage import CacheError
 
     try:
         noises = parse_suite(SUITE if noise == "suite" else noise)
         unets = unets_in(unet)
-        methods = methods_named(against, unets)
-        original = parse_steps(original_steps)
+        rivals = Rivals(
+            methods_named(against, unets), COMPARATORS | unets, parse_steps(original_steps)
+        )
         denoiser = Denoiser(model, restarts, seed, engine, device=device)
     except (ModelError, EngineError, ValueError) as error:
         raise usage_fault(error) from None
@@ -125,21 +126,19 @@ def evaluate(
                 failures += 1
                 continue
             for frame in frames:
-                for n, one in enumerate(noises):
+                for n, frame_noise in enumerate(noises):
                     try:
                         recording = denoiser.for_recording(
-                            one.apply(frame.image, seed + frame.frame), frame.sampling_angstrom
+                            frame_noise.apply(frame.image, seed + frame.frame),
+                            frame.sampling_angstrom,
                         )
                     except (EngineError, CacheError) as error:
                         raise usage_fault(error) from None
-                    known = COMPARATORS | unets
-                    found = evaluate_frame(
-                        frame, one, recording, seed + frame.frame, methods, original, known
-                    )
-                    rows += found.rows
-                    update(number * len(noises) + n + 1, text=f"{path.name} {one}")
+                    done = evaluate_frame(frame, frame_noise, recording, seed + frame.frame, rivals)
+                    rows += done.rows
+                    update(number * len(noises) + n + 1, text=f"{path.name} {frame_noise}")
                     if as_json:
-                        for row in found.rows:
+                        for row in done.rows:
                             print(json.dumps(row), flush=True)
     if not as_json and rows:
         print(table(rows))

@@ -118,7 +118,7 @@ def _generator(source: Path, output: Path, fp16: bool) -> None:
     """Make a generator's folder of a run's, or of a model's. Raises UsageFault for another
     folder."""
     from gdn.generator.loading import networks_of_model
-    from gdn.training.export import export_model
+    from gdn.training.export import Trained, export_model
     from gdn.training.state import networks_of_run
 
     if (source / "model.json").exists():
@@ -132,7 +132,7 @@ def _generator(source: Path, output: Path, fp16: bool) -> None:
         raise UsageFault(
             f"{source}: neither a run folder (recipe.json) nor a model folder (model.json)"
         )
-    report = export_model(generator, encoder, recipe, training, output, fp16, source)
+    report = export_model(generator, encoder, Trained(recipe, training, source), output, fp16)
     print(
         f"{report.folder}: {report.size_bytes / 2**20:.1f} MiB; onnxruntime against "
         "torch on random latents:"

@@ -85,10 +85,10 @@ class RunFiles:
     def write_report(self, ledger: Ledger, run: BatchRun, skipped: int) -> None:
         """Write the page, and say where; not where no frame was denoised, as after --resume with
         nothing left to do: a former page stays."""
-        from gdn.report import html
-
         if self.report is None or not ledger.frames:
             return
+        from gdn.report import html
+
         title = f"gdn: {ledger.frames} frames"
         page = html.ReportedRun(title, _facts(run, skipped), sorted(self._marks))
         html.write_report(self.report, page, ledger)

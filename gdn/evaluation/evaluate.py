@@ -16,7 +16,8 @@ from gdn.evaluation.metrics import Image, column_score, psnr, ssim
 from gdn.evaluation.noise_suite import Noise
 from gdn.pipeline.recording import RecordingDenoiser
 from gdn.search.denoise_frame import FrameResult
-from gdn.search.original import OriginalSettings, original_frame
+from gdn.search.original import original_frame
+from gdn.search.settings import OriginalSettings
 
 DEFAULT_AGAINST = ("noisy", "constant", "blur", "bm3d-binned")
 
@@ -40,18 +41,26 @@ class FrameEvaluation:
     result: FrameResult | None = None
 
 
+@dataclass(frozen=True)
+class Rivals:
+    """What gdn is compared with: `names` of `comparators`, or `original`, the study's own search by
+    these settings."""
+
+    names: tuple[str, ...] = DEFAULT_AGAINST
+    comparators: Mapping[str, Comparator] = field(default_factory=lambda: COMPARATORS)
+    original: OriginalSettings = field(default_factory=OriginalSettings)
+
+
 @one_blas_thread()
 def evaluate_frame(
     clean: CleanFrame,
     noise: Noise,
     recording: RecordingDenoiser,
     seed: int,
-    against: tuple[str, ...] = DEFAULT_AGAINST,
-    original: OriginalSettings | None = None,
-    comparators: Mapping[str, Comparator] = COMPARATORS,
+    rivals: Rivals,
 ) -> FrameEvaluation:
-    """One frame at one noise of `seed`: a row for every method of `against`, names of `comparators`
-    or `original`, and for gdn, by `recording`."""
+    """One frame at one noise of `seed`: a row for each of the `rivals`, and for gdn, by
+    `recording`."""
     case = Case(clean.image, noise.apply(clean.image, seed), noise, clean.sampling_angstrom)
     done = FrameEvaluation()
 
@@ -64,14 +73,14 @@ def evaluate_frame(
 
     def run_original() -> Image:
         assert not isinstance(recording.engine, RestorerSession)
-        steps = replace(original or OriginalSettings(), seed=seed)
+        steps = replace(rivals.original, seed=seed)
         return original_frame(case.noisy, case.sampling_angstrom, recording.engine, steps).image
 
-    for method in against:
+    for method in rivals.names:
         if method == "original":
             add(method, run_original)
         else:
-            add(method, lambda name=method: comparators[name](case))  # type: ignore[misc]
+            add(method, lambda name=method: rivals.comparators[name](case))  # type: ignore[misc]
 
     def run() -> Image:
         done.result = recording.search(case.noisy, case.sampling_angstrom)

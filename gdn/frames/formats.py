@@ -1,4 +1,7 @@
-"""Which reader opens which file. A further format is one function and one line in FORMATS."""
+"""Which reader opens which file. A further format is one function and one line in FORMATS.
+
+A reader's module is imported when one of its files is opened: a TIFF needs nothing of HDF5.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,11 @@ import glob
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
-from gdn.frames import arrays, microscopes, nion, zarr_arrays
-from gdn.frames.hdf5 import check_hdf5
-from gdn.frames.hdf5_arrays import library_of, linked_files, read_hdf5
 from gdn.frames.selection import select_channel
 from gdn.frames.source import FrameError, FrameFile, one_line
-from gdn.frames.tiff import read_tiff
 from gdn.frames.unread import check_read
 
 EXTRA = "formats"
@@ -23,27 +23,32 @@ HEAD = 4096  # bytes looked at
 @dataclass(frozen=True, kw_only=True)
 class Format:
     """A family of files: `suffixes` in small letters, `reads` whether a file's first bytes are of
-    it, the reader (path, dataset) -> FrameFile, and the `package` it needs beyond gdn's own."""
+    it, the `reader` (path, dataset) -> FrameFile as 'module.function' of `gdn.frames`, and the
+    `package` it needs beyond gdn's own. `rsciio`: the module of RosettaSciIO that reads it instead.
+    """
 
     name: str
     suffixes: tuple[str, ...]
     reads: Callable[[bytes], bool]
-    reader: Callable[[Path, str | None], FrameFile]
+    reader: str = ""
+    rsciio: str = ""
     package: str | None = None
     folder: bool = False
     hdf5: bool = False
 
+    def read(self, path: Path, dataset: str | None) -> FrameFile:
+        """The frames of a file of this family, by `dataset` of several images."""
+        if self.rsciio:
+            from gdn.frames.microscopes import read_signal
+
+            return read_signal(self.rsciio, path, dataset)
+        module, _, function = self.reader.partition(".")
+        frames: FrameFile = getattr(import_module(f"gdn.frames.{module}"), function)(path, dataset)
+        return frames
+
 
 def _starts(*magic: bytes) -> Callable[[bytes], bool]:
     return lambda head: head.startswith(magic)
-
-
-def _read_hdf5(path: Path, dataset: str | None) -> FrameFile:
-    """An HDF5 file by its content: HyperSpy's and EMD files may have any suffix."""
-    module = library_of(path)
-    if module and importlib.util.find_spec("rsciio") is not None:
-        return microscopes.reader(module)(path, dataset)
-    return read_hdf5(path, dataset)
 
 
 def _never(head: bytes) -> bool:
@@ -56,34 +61,34 @@ FORMATS = (
         name="TIFF",
         suffixes=(".tif", ".tiff"),
         reads=_starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-        reader=read_tiff,
+        reader="tiff.read_tiff",
     ),
-    Format(name="PNG", suffixes=(".png",), reads=_starts(b"\x89PNG"), reader=arrays.read_png),
-    Format(name="NumPy", suffixes=(".npy",), reads=_starts(b"\x93NUMPY"), reader=arrays.read_npy),
+    Format(name="PNG", suffixes=(".png",), reads=_starts(b"\x89PNG"), reader="arrays.read_png"),
+    Format(name="NumPy", suffixes=(".npy",), reads=_starts(b"\x93NUMPY"), reader="arrays.read_npy"),
     Format(
         name="NumPy",
         suffixes=(".npz",),
         reads=_never,
-        reader=arrays.read_npz,
+        reader="arrays.read_npz",
     ),
-    Format(name="Nion Swift", suffixes=(".ndata",), reads=_never, reader=nion.read_ndata),
+    Format(name="Nion Swift", suffixes=(".ndata",), reads=_never, reader="nion.read_ndata"),
     Format(
         name="MRC",
         suffixes=(".mrc", ".mrcs", ".map", ".ali", ".st"),
         reads=lambda head: head[208:212] == b"MAP ",
-        reader=arrays.read_mrc,
+        reader="arrays.read_mrc",
     ),
     Format(
         name="MRC",
         suffixes=(".mrc.gz", ".mrcs.gz", ".mrc.bz2"),
         reads=_never,
-        reader=arrays.read_mrc,
+        reader="arrays.read_mrc",
     ),
     Format(
         name="EMD",
         suffixes=(".emd",),
         reads=_never,
-        reader=microscopes.reader("emd"),
+        rsciio="emd",
         package="rsciio",
         hdf5=True,
     ),
@@ -91,7 +96,7 @@ FORMATS = (
         name="HyperSpy",
         suffixes=(".hspy",),
         reads=_never,
-        reader=microscopes.reader("hspy"),
+        rsciio="hspy",
         package="rsciio",
         hdf5=True,
     ),
@@ -99,7 +104,7 @@ FORMATS = (
         name="HyperSpy",
         suffixes=(".zspy",),
         reads=_never,
-        reader=microscopes.reader("zspy"),
+        rsciio="zspy",
         package="rsciio",
         folder=True,
     ),
@@ -107,7 +112,7 @@ FORMATS = (
         name="HDF5",
         suffixes=(".h5", ".hdf5", ".hdf", ".nxs", ".nhdf"),
         reads=_starts(HDF5),
-        reader=_read_hdf5,
+        reader="hdf5_arrays.read_hdf5_by_content",
         package="h5py",
         hdf5=True,
     ),
@@ -115,7 +120,7 @@ FORMATS = (
         name="Zarr",
         suffixes=(".zarr",),
         reads=_never,
-        reader=zarr_arrays.read_zarr,
+        reader="zarr_arrays.read_zarr",
         package="zarr",
         folder=True,
     ),
@@ -123,14 +128,14 @@ FORMATS = (
         name="DigitalMicrograph",
         suffixes=(".dm3", ".dm4"),
         reads=_never,
-        reader=microscopes.reader("digitalmicrograph"),
+        rsciio="digitalmicrograph",
         package="rsciio",
     ),
     Format(
         name="TIA",
         suffixes=(".ser", ".emi"),
         reads=_starts(b"II\x97\x01"),
-        reader=microscopes.reader("tia"),
+        rsciio="tia",
         package="rsciio",
     ),
 )
@@ -169,13 +174,13 @@ def format_of(path: Path) -> Format:
     by_content = [f for f in FORMATS if f.reads(head)]
     # A file with another's suffix is what its first bytes say, unless they say nothing, or HDF5 of
     # a special kind.
-    for found in (
+    for family in (
         *(f for f in by_content if f in by_name),
         *(f for f in by_name if f.reads is _never),
         *by_content,
         *by_name,
     ):
-        return found
+        return family
     known = ", ".join(dict.fromkeys(f.name for f in FORMATS))
     raise FrameError(f"{path}: not a readable file of frames; gdn reads {known}")
 
@@ -185,7 +190,11 @@ def files_beside(path: Path) -> list[Path]:
     an HDF5 file links to."""
     if path.suffix.lower() == ".emi":
         return sorted(path.parent.glob(f"{glob.escape(path.stem)}_*.ser"))
-    return linked_files(path) if path.is_file() and format_of(path).name == "HDF5" else []
+    if not path.is_file() or format_of(path).name != "HDF5":
+        return []
+    from gdn.frames.hdf5_arrays import linked_files
+
+    return linked_files(path)
 
 
 def read_frames(path: Path, dataset: str | None = None, channel: int | None = None) -> FrameFile:
@@ -196,15 +205,17 @@ def read_frames(path: Path, dataset: str | None = None, channel: int | None = No
         raise FrameError(f"{path}: no such file")
     check_read(path)
     try:
-        found = format_of(path)
-        if found.package and importlib.util.find_spec(found.package) is None:
+        family = format_of(path)
+        if family.package and importlib.util.find_spec(family.package) is None:
             raise FrameError(
-                f"{path}: {found.name} files need {found.package}; pip install 'gdn[{EXTRA}]'"
+                f"{path}: {family.name} files need {family.package}; pip install 'gdn[{EXTRA}]'"
             )
-        if found.hdf5:
+        if family.hdf5:
+            from gdn.frames.hdf5 import check_hdf5
+
             check_hdf5(path)
-        return select_channel(found.reader(path, dataset), channel)
+        return select_channel(family.read(path, dataset), channel)
     except (FrameError, PermissionError):
         raise
     except Exception as error:  # the libraries raise many kinds on broken files
-        raise FrameError(f"{path}: not a readable {found.name} file ({one_line(error)})") from None
+        raise FrameError(f"{path}: not a readable {family.name} file ({one_line(error)})") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from gdn.frames.choosing import Arrays, is_detector_array
 from gdn.frames.hdf5 import check_linked
 from gdn.frames.hdf5_axes import attribute_sizes, axes_of, is_colour
 from gdn.frames.hdf5_links import Links, Place, within_folder
+from gdn.frames.microscopes import read_signal
 from gdn.frames.source import FrameError, FrameFile
 
 _COLOUR = "a colour picture; save it as one gray channel"
@@ -25,6 +27,15 @@ _FILTERS = {
     32015: "Zstandard",
     32026: "Blosc2",
 }
+
+
+def read_hdf5_by_content(path: Path, dataset: str | None = None) -> FrameFile:
+    """An HDF5 file by its content: HyperSpy's and EMD files, which RosettaSciIO reads, may have any
+    suffix."""
+    module = library_of(path)
+    if module and importlib.util.find_spec("rsciio") is not None:
+        return read_signal(module, path, dataset)
+    return read_hdf5(path, dataset)
 
 
 def read_hdf5(path: Path, dataset: str | None = None) -> FrameFile:

@@ -4,7 +4,6 @@ HyperSpy."""
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,13 @@ from gdn.frames.source import FrameFile
 Signals = list[dict[str, Any]]
 
 
-def reader(module: str) -> Callable[[Path, str | None], FrameFile]:
-    """The reader by a module of RosettaSciIO, imported when a file needs it."""
-
-    def read(path: Path, dataset: str | None = None) -> FrameFile:
-        if path.is_file() and module in ("hspy", "emd"):
-            check_links(path)
-        library = importlib.import_module(f"rsciio.{module}")
-        return _one(path, library.file_reader(str(path), lazy=True), module, dataset)
-
-    return read
+def read_signal(module: str, path: Path, dataset: str | None = None) -> FrameFile:
+    """The one image of a file, or `dataset`, by a module of RosettaSciIO."""
+    if path.is_file() and module in ("hspy", "emd"):
+        check_links(path)
+    library = importlib.import_module(f"rsciio.{module}")
+    signals = library.file_reader(str(path), lazy=True)
+    return _choose_signal(path, signals, module, dataset)
 
 
 class _Computed:
@@ -59,19 +55,19 @@ class _Signal:
         return self.data.dtype
 
 
-def _one(path: Path, signals: Signals, name: str, dataset: str | None) -> FrameFile:
+def _choose_signal(path: Path, signals: Signals, name: str, dataset: str | None) -> FrameFile:
     """The one image among the signals of a file, or the one called `dataset`."""
     arrays = Arrays(path=path, titles=True)
     seen: set[str] = set()
     for number, signal in enumerate(signals):
         data = _Computed(signal["data"])
-        one = _Signal(data, _axes(signal["axes"], data.shape))
-        about = signal.get("metadata") or {}
-        title = str(about.get("General", {}).get("title") or number)
-        kind = str(about.get("Signal", {}).get("signal_type") or "")
+        image_signal = _Signal(data, _axes(signal["axes"], data.shape))
+        metadata = signal.get("metadata") or {}
+        title = str(metadata.get("General", {}).get("title") or number)
+        kind = str(metadata.get("Signal", {}).get("signal_type") or "")
         title = title if title not in seen else f"{title} {number}"
         seen.add(title)
-        arrays.add(title, one, one.axes, kind)
+        arrays.add(title, image_signal, image_signal.axes, kind)
     image: _Signal = arrays.chosen(dataset)
     return of_axes(path, image.data, image.axes, name, None)
 

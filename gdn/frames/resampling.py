@@ -7,7 +7,7 @@ wraps around.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import scipy.fft
@@ -25,13 +25,13 @@ class Grids:
     binned_shape: tuple[int, int]
     sampling_angstrom: float
 
-    @property
+    @cached_property
     def binned_sampling(self) -> tuple[float, float]:
         """Å per binned pixel along rows and columns."""
         f, b = self.frame_shape, self.binned_shape
         return self.sampling_angstrom * f[0] / b[0], self.sampling_angstrom * f[1] / b[1]
 
-    @property
+    @cached_property
     def area(self) -> float:
         """Recorded pixels in one binned pixel."""
         return (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import tempfile
 from collections.abc import Iterator
@@ -16,11 +15,11 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from gdn.frames.sink import Sink, release
 from gdn.frames.source import Frame, FrameCalibration, FrameFile
 from gdn.frames.tiff import quiet_tifffile
 from gdn.frames.tiff_options import length_of, write_options
-from gdn.frames.values import Extent, Values
-from gdn.frames.zarr_results import zarr_result
+from gdn.frames.values import Values
 from gdn.storage import writing
 
 DTYPES = ("float32", "float16", "uint16", "uint8")
@@ -59,34 +58,6 @@ def _allocate(path: Path) -> None:
     if hasattr(os, "posix_fallocate"):
         with path.open("rb+") as stream:
             os.posix_fallocate(stream.fileno(), 0, max(path.stat().st_size, 1))
-
-
-class Sink:
-    """Frames of a result, set by their number, in any order; each leaves memory once it is set.
-
-    Raises FrameError where the number type cannot hold a frame.
-    """
-
-    def __init__(self, array: Any, path: Path, dtype: np.dtype[Any]) -> None:
-        self.array, self.extent = array, Extent(path, dtype)
-
-    def __setitem__(self, index: int, frame: Frame) -> None:
-        self.extent.add(frame)
-        if self.array.dtype == np.float16:
-            self.extent.values()  # what it cannot hold must not become infinite
-        self.array[index] = frame.astype(self.array.dtype)
-        if isinstance(self.array, np.ndarray):
-            release(self.array)
-
-    def resolve(self, spread: Frame) -> None:
-        """Raise FrameError where one step of the number type is more than a tenth of the median
-        of the `spread` of the frame that was set."""
-        self.extent.add_spread(spread)
-
-    @property
-    def values(self) -> Values:
-        """How the frames that were set so far are stored."""
-        return self.extent.values()
 
 
 @contextmanager
@@ -206,14 +177,14 @@ def _mrc_statistics(file: Any) -> None:
     file.header.rms = max(square / frames.size - mean**2, 0) ** 0.5
 
 
-_MAKERS = {"tif": _tiff, "mrc": _mrc, "zarr": zarr_result}
+@contextmanager
+def _zarr(
+    path: Path, calibration: FrameCalibration, dtype: str, provenance: str, values: Values
+) -> Iterator[Any]:
+    from gdn.frames.zarr_results import zarr_result
+
+    with zarr_result(path, calibration, dtype, provenance, values) as array:
+        yield array
 
 
-def release(array: NDArray[Any]) -> None:
-    """Let the pages of an array that is mapped on a file leave memory; what was written to them is
-    kept."""
-    base: Any = array
-    while base is not None and not isinstance(base, mmap.mmap):
-        base = getattr(base, "base", None)
-    if base is not None and hasattr(mmap, "MADV_DONTNEED"):  # Windows has none; it trims by itself
-        base.madvise(mmap.MADV_DONTNEED)
+_MAKERS = {"tif": _tiff, "mrc": _mrc, "zarr": _zarr}

@@ -42,7 +42,7 @@ class PullBack(nn.Module):
         super().__init__()
         self.generator = generator
 
-    def forward(
+    def forward(  # noqa: PLR0913  # the ONNX graph's inputs
         self,
         z: Tensor,
         y: Tensor,

@@ -41,7 +41,7 @@ class GaussNewton(nn.Module):
             "plane", torch.stack(torch.meshgrid(axis, axis, indexing="ij")), persistent=False
         )
 
-    def forward(
+    def forward(  # noqa: PLR0913  # the ONNX graph's inputs
         self,
         z: Tensor,
         nuisance: Tensor,

@@ -67,10 +67,10 @@ class Block:
             # Counts stay whole numbers: they will be thinned.
             even = found.recorded.electrons * (most / np.maximum(found.exposure, 1))
             counts = Recorded(
-                np.rint(even).astype(np.float32) if found.recorded.law.poisson else even,
-                found.recorded.law,
-                self.frames.grids,
-                depth,
+                electrons=np.rint(even).astype(np.float32) if found.recorded.law.poisson else even,
+                law=found.recorded.law,
+                grids=self.frames.grids,
+                depth=depth,
                 bad=unseen if unseen.any() else None,
                 stream=STREAM,
             )

@@ -51,7 +51,11 @@ class MovieFrames:
         except ValueError:  # its own denoising says what is wrong with it
             return None
         return Recorded(
-            model.electrons(whole), model.law, self.grids, bad=defects.bad, stream=index
+            electrons=model.electrons(whole),
+            law=model.law,
+            grids=self.grids,
+            bad=defects.bad,
+            stream=index,
         )
 
 
@@ -82,4 +86,4 @@ def sum_moved(
     if not laws:
         return None
     law = laws[0].of_sum(len(laws))
-    return Sum(Recorded(total, law, frames.grids, depth), exposure)
+    return Sum(Recorded(electrons=total, law=law, grids=frames.grids, depth=depth), exposure)

@@ -3,32 +3,25 @@ table of its columns."""
 
 from __future__ import annotations
 
-import json
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from gdn.engines.base import EngineError
 from gdn.errors import CandidateError, debugging
 from gdn.frames.formats import files_beside, read_frames
 from gdn.frames.selection import with_warnings
 from gdn.frames.source import FrameError, FrameFile
-from gdn.frames.writing import result_writer
 from gdn.likelihood import Array
-from gdn.pipeline.column_picture import save_atoms
-from gdn.pipeline.movie import for_frame, open_movie
 from gdn.pipeline.output_files import Outputs, OutputStyle, content_hash
 from gdn.pipeline.previous_results import is_complete, own_files
 from gdn.pipeline.record import FrameLeftOut, RecordKeeper, document, key_of, signature
 from gdn.pipeline.recording import JudgedFrame, RecordingDenoiser, check_field
+from gdn.pipeline.result_files import ResultFiles, image_opener
 from gdn.search.progress import Progress
-from gdn.storage import CacheError, writing
-from gdn.trust.atoms import Atoms
+from gdn.storage import CacheError
 
 Witness = Callable[
     [Path, int, Array, JudgedFrame], None
@@ -109,18 +102,12 @@ def denoise_file(
         raise FrameError(f"{source}: {error}") from None
     keeper = RecordKeeper()
     levels = recording.options.intervals
-    movie = open_movie(recording, frames.read, count, sampling, progress)
-    with ResultFiles(
-        outputs,
-        frames,
-        sampling,
-        settings.style.dtype,
-        levels,
-        signature(recording),
-        own_files(outputs, source),
-    ) as written:
+    movie = recording.open_movie(frames.read, count, sampling, progress)
+    opener = image_opener(outputs, frames, sampling, settings.style.dtype, signature(recording))
+    former = own_files(outputs, source)
+    with ResultFiles(outputs, levels, opener, several=count > 1, former=former) as written:
         for index in range(count):
-            its, part = for_frame(recording, movie, index, count, progress)
+            its, part = recording.for_frame(movie, index, count, progress)
             try:
                 frame = frames.read(index)
                 judged = its.denoise(frame, sampling, part, frames.notes, frames.dtype)
@@ -134,7 +121,7 @@ def denoise_file(
                     raise
                 # The beam was blanked, a page does not decode: the other frames are good.
                 keeper.leave_out(reason)
-                written.leave_out(index, frames)
+                written.leave_out(index, frames.frame_shape, frames.mean(index))
                 continue
             trust = judged.trust
             written.set(index, judged.result.image, trust.spread, trust.intervals, trust.atoms)
@@ -175,106 +162,3 @@ def _words(error: Exception, source: Path, index: int) -> str:
             traceback.print_exc()
         words = f"internal error, please report it: {type(error).__name__}: {words}"
     return f"{source}: frame {index}: {words}"
-
-
-class ResultFiles:
-    """The files of one result, written frame by frame; a context manager. All of them get their
-    names when the block ends well, none does if it does not.
-
-    The record gets its name twice: before the others it claims them (`complete` is false), after
-    them it says that they are there. `former`: files of an earlier result of the same input, which
-    the new record owns from then on as far as they stay.
-    """
-
-    def __init__(
-        self,
-        outputs: Outputs,
-        frames: FrameFile,
-        sampling_angstrom: float,
-        dtype: str,
-        levels: tuple[int, ...],
-        signature: str,
-        former: set[Path] | frozenset[Path] = frozenset(),
-    ) -> None:
-        self._outputs, self._former, self._levels = outputs, former, levels
-        self._count = frames.count
-        provenance = f"{signature}; details: {outputs.record.name}"
-        self._opened = [
-            (path, result_writer(path, frames, sampling_angstrom, dtype, outputs.kind, provenance))
-            for path in outputs.images(levels)
-        ]
-        self._stack, self._record = ExitStack(), dict[str, Any]()
-        self._names: list[str] = []
-
-    def __enter__(self) -> ResultFiles:
-        with ExitStack() as stack:
-            self._images = [stack.enter_context(writer) for _, writer in self._opened]
-            self._names = [path.name for path, _ in self._opened]
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *raised: Any) -> None:
-        if raised[0] is not None:
-            self._stack.__exit__(*raised)
-            return
-        try:
-            with self._stack:
-                self._save(complete=False)
-        except BaseException:
-            if not any((self._outputs.folder / name).exists() for name in self._names):
-                self._outputs.record.unlink(missing_ok=True)  # it claims what is not there
-            raise
-        self._save(complete=True)
-        if self._outputs.former_record in self._former:
-            self._outputs.former_record.unlink(missing_ok=True)
-
-    def set(
-        self,
-        index: int,
-        image: Array,
-        spread: Array,
-        intervals: dict[int, Array],
-        atoms: Atoms | None,
-    ) -> None:
-        """Write frame `index`; half-widths that are not there become NaN."""
-        denoised, doubt, *widths = self._images
-        denoised[index], doubt[index] = image, spread
-        for width, level in zip(widths, self._levels, strict=True):
-            width[index] = intervals.get(level, np.full_like(image, np.nan))
-        for written in self._images:
-            written.resolve(spread)
-        if atoms is not None:
-            paths = self._outputs.atoms(index if self._count > 1 else None)
-            table, picture = (self._stack.enter_context(writing(path)) for path in paths)
-            self._names += [path.name for path in paths]
-            save_atoms(table, picture, image, atoms)
-
-    def leave_out(self, index: int, frames: FrameFile) -> None:
-        """Frame `index` could not be denoised: it becomes flat, at its own mean, without a spread
-        (NaN)."""
-        denoised, *others = self._images
-        denoised[index] = np.full(frames.frame_shape, frames.mean(index), np.float32)
-        for image in others:
-            image[index] = np.full(frames.frame_shape, np.nan, np.float32)
-
-    def stored(self) -> dict[str, dict[str, float]]:
-        """Of images of integers, by name: value = offset + scale * what is stored."""
-        names = [path.name for path in self._outputs.images(self._levels)]
-        values = {name: sink.values for name, sink in zip(names, self._images, strict=True)}
-        return {name: asdict(one) for name, one in values.items() if not one.plain}
-
-    def finish(self, record: dict[str, Any]) -> None:
-        """What the record says."""
-        self._record = record
-
-    def _save(self, complete: bool) -> None:
-        """Write the record under its name."""
-        mine = {*self._names, self._outputs.record.name, self._outputs.former_record.name}
-        former = {path.name for path in self._former if path.exists()} - mine
-        content = self._record | {
-            "complete": complete,
-            "outputs": sorted(self._names),
-            "former_outputs": sorted(former),
-        }
-        with writing(self._outputs.record) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,20 +17,20 @@ from gdn.engines.restorer import RestorerSession
 from gdn.errors import GdnError, InputError
 from gdn.likelihood import Array
 from gdn.models import AUTO, Model, RestorerModel
-from gdn.pipeline.collecting import ResultBuilder
-from gdn.pipeline.inputs import Input, check_input
 from gdn.pipeline.learning import Budget, budget_of, learned_candidates
-from gdn.pipeline.movie import for_frame, open_movie
 from gdn.pipeline.open_models import OpenModels, models_named
 from gdn.pipeline.options import Options
 from gdn.pipeline.recording import RecordingDenoiser
-from gdn.pipeline.result import Result
 from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
 from gdn.search.collaborative import CollaborativeCandidate
 from gdn.search.generator_choice import best_generator
 from gdn.search.progress import Progress, part_of
 from gdn.search.restored import RestorerCandidate
+
+if TYPE_CHECKING:  # what becomes of arrays is imported when one is given: files do not need it
+    from gdn.pipeline.inputs import Input
+    from gdn.pipeline.result import Result
 
 
 class Denoiser:
@@ -102,7 +102,7 @@ class Denoiser:
         image: an engine that does not start is an error then.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # one keyword a setting: what a user types
         self,
         model: str | Path = AUTO,
         restarts: int = 256,
@@ -212,6 +212,8 @@ class Denoiser:
         CacheError (a GdnError) where the bank fits neither memory nor the disk cache, and
         CandidateError (a GdnError) where one of the `candidates` fails.
         """
+        from gdn.pipeline.inputs import check_input
+
         given = check_input(image, sampling_angstrom, mask)
         first = next(index for index in range(len(given.frames)) if index not in given.unusable)
         recording = self.for_recording(given.frames[first], given.sampling_angstrom)
@@ -303,12 +305,14 @@ class Denoiser:
 
 def _denoise_all(given: Input, recording: RecordingDenoiser, progress: Progress) -> Result:
     """Every frame of an input. Raises InputError where none can be denoised."""
+    from gdn.pipeline.collecting import ResultBuilder
+
     count = len(given.frames)
-    movie = open_movie(recording, partial(_usable, given), count, given.sampling_angstrom, progress)
+    movie = recording.open_movie(partial(_usable, given), count, given.sampling_angstrom, progress)
     builder = ResultBuilder(given, recording, movie)
     left_out = dict(given.unusable)
     for index, frame in enumerate(given.frames):
-        its, share = for_frame(recording, movie, index, count, progress)
+        its, share = recording.for_frame(movie, index, count, progress)
         if index not in left_out:
             try:
                 builder.add(its.denoise(frame, given.sampling_angstrom, share, dtype=given.dtype))

@@ -12,12 +12,13 @@ from gdn.blas import one_blas_thread
 from gdn.engines.restorer import RestorerSession
 from gdn.frames.resampling import bin_sum, grids_for
 from gdn.likelihood import POISSON, Array, NoiseLaw
-from gdn.models import ANEW
+from gdn.models import LEARNED
 from gdn.movies.blocks import Block, BlockCandidate, blocks_of
 from gdn.movies.drift import FINE_ANGSTROM, Shifts, estimate_drift
 from gdn.movies.frames import MovieFrames
 from gdn.movies.windows import NeighboursCandidate, WindowCandidate
-from gdn.pipeline.recording import RecordingDenoiser
+from gdn.pipeline.options import FEWEST
+from gdn.pipeline.recording import ALIGNING, RecordingDenoiser
 from gdn.search.band_mixture import Candidate
 from gdn.search.collaborative import CollaborativeCandidate
 from gdn.search.estimate import estimate
@@ -27,10 +28,8 @@ from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded
 from gdn.search.tiles import Binned
 
-FEWEST = 3  # frames of a movie
 REACH = 4  # frames before and after in a window
 TRIED = 5  # frames by which it is decided whether others help
-ALIGNING = 0.1  # of the time of a movie, about
 COARSE_ANGSTROM = 0.35  # of the pixels in which frames are compared
 
 
@@ -162,21 +161,6 @@ def open_movie(
     return replace(movie, blocks=blocks, gain_nats=gain)
 
 
-def for_frame(
-    recording: RecordingDenoiser, movie: Movie | None, index: int, count: int, progress: Progress
-) -> tuple[RecordingDenoiser, Progress]:
-    """What denoises frame `index` of a stack of `count`, and its part of the stack's progress.
-
-    Where a network learned from the stack, the counts held out of a frame are those of its stream,
-    as they were in the learning (`gdn.adaptation.adapt`), movie or not."""
-    begun = 0.0 if movie is None else ALIGNING
-    each = (1 - begun) / count
-    its = recording if movie is None else movie.for_frame(index)
-    if recording.learned:
-        its = replace(its, stream=index)
-    return its, part_of(progress, begun + index * each, each)
-
-
 def _shape_of_first(read: Callable[[int], Array], count: int) -> tuple[int, int] | None:
     """Of the first frame that can be read."""
     for index in range(count):
@@ -190,11 +174,11 @@ def _shape_of_first(read: Callable[[int], Array], count: int) -> tuple[int, int]
 
 def inner_of(recording: RecordingDenoiser) -> Candidate:
     """The candidate that is quick enough to be run on every window: the last of the restorers that
-    know sums of frames, which is the tuned one where there is one, or the collaborative filter."""
+    did not learn from single frames of this recording alone, or the collaborative filter."""
     restorers = [
         one
         for one in recording.others
-        if isinstance(one, RestorerCandidate) and one.session.model.card.name != ANEW
+        if isinstance(one, RestorerCandidate) and one.session.model.card.name not in LEARNED
     ]
     return restorers[-1] if restorers else CollaborativeCandidate()
 
@@ -217,7 +201,7 @@ def drift_of(
             return inner.session.restore(counts[None], turns=1)
         pixel = factor * coarse * sampling
         shape = (counts.shape[0], counts.shape[1])
-        return inner(Recorded(counts, POISSON, grids_for(shape, pixel, pixel)))
+        return inner(Recorded(electrons=counts, law=POISSON, grids=grids_for(shape, pixel, pixel)))
 
     return estimate_drift(read, frames.count, factor * sampling, coarse, smooth)
 

@@ -6,25 +6,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 from gdn.engines.base import Engine
 from gdn.engines.choose import check, open_engine
 from gdn.engines.restorer import RestorerSession, open_restorer
 from gdn.errors import InputError
 from gdn.frames.noise import NoiseModel, parse_noise
-from gdn.frames.pixel_mask import PixelMask
 from gdn.models import Model, RestorerModel
 from gdn.pipeline.candidates_named import Wanted, candidates_named
 from gdn.search.bank import Bank, bank_for
-from gdn.search.original import OriginalSettings, parse_steps
 from gdn.search.outside_candidates import OutsideCandidate
-from gdn.search.settings import SearchSettings, settings_for
+from gdn.search.settings import OriginalSettings, SearchSettings, parse_steps, settings_for
 from gdn.trust.calibration import LEVELS
 from gdn.trust.judge import JudgeSettings
+
+if TYPE_CHECKING:
+    from gdn.frames.pixel_mask import PixelMask
 
 METHODS = ("gdn", "original")
 FILLS = ("model", "nan")
 MOVIES = ("off", "auto", "on")
+FEWEST = 3  # frames of a movie
 CHOICES = {"method": METHODS, "fill": FILLS, "movie": MOVIES}
 LIMITS = {
     "restarts": (1, 1_000_000),

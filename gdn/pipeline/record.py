@@ -110,7 +110,7 @@ def _row(
     made_by = {
         "model": recording.engine.model.card.name,
         "engine": recording.engine.name,
-        "restarts": recording.search_record()["restarts"],
+        "restarts": recording.search_record["restarts"],
         "seed": recording.options.seed,
     }
     row = {"input": of_file["input"], "frame": index, **of_file, **made_by}
@@ -156,7 +156,7 @@ def key_of(content: str, recording: RecordingDenoiser, about: dict[str, Any]) ->
     """Hash of all that determines a result: the input's `content` hash, the models, the engine, the
     settings, the version, and what else there is to say `about` how the input is read."""
     settings = (
-        recording.search_record()
+        recording.search_record
         | {
             "others": [other.identity for other in recording.others],
             "rivals": list(recording.rivals),
@@ -189,7 +189,7 @@ def document(
         "generators_nats": dict(recording.nats),
         "others": [_candidate(other) for other in recording.others],
         "engine": {"name": engine.name, "device": engine.device, "reason": engine.reason},
-        "search": recording.search_record(),
+        "search": recording.search_record,
         "versions": {
             "gdn": __version__,
             "python": platform.python_version(),

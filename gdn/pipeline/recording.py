@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,13 +22,16 @@ from gdn.pipeline.result_check import check_result, left_empty
 from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
 from gdn.search.denoise_frame import FrameResult, denoise_frame
-from gdn.search.original import original_frame
 from gdn.search.progress import Progress, part_of
 from gdn.search.restored import RestorerCandidate, restore_frame
 from gdn.search.settings import Searcher
 from gdn.trust.calibration import Calibration, calibration_of
 from gdn.trust.judge import Trust, judge, leave_unjudged
 
+if TYPE_CHECKING:
+    from gdn.pipeline.movie import Movie
+
+ALIGNING = 0.1  # of the time of a movie, about
 SMALLEST_FIELD = 4.0  # Å: less holds no two columns
 
 
@@ -108,10 +111,41 @@ class RecordingDenoiser:
                 frame, sampling_angstrom, self.engine, options.seed, noise, progress
             )
         if options.original is not None:
+            from gdn.search.original import original_frame
+
             return original_frame(
                 frame, sampling_angstrom, self.engine, options.original, noise, progress
             )
         return denoise_frame(frame, sampling_angstrom, self.searcher, noise, progress)
+
+    def open_movie(
+        self,
+        read: Callable[[int], Array],
+        count: int,
+        sampling_angstrom: float,
+        progress: Progress = lambda share: None,
+    ) -> Movie | None:
+        """See `gdn.pipeline.movie.open_movie`; None where the options want no movie."""
+        if self.options.movie == "off":
+            return None
+        from gdn.pipeline.movie import open_movie
+
+        return open_movie(self, read, count, sampling_angstrom, progress)
+
+    def for_frame(
+        self, movie: Movie | None, index: int, count: int, progress: Progress
+    ) -> tuple[RecordingDenoiser, Progress]:
+        """What denoises frame `index` of a stack of `count`, which may be a `movie`, and its part
+        of the stack's progress.
+
+        Where a network learned from the stack, the counts held out of a frame are those of its
+        stream, as they were in the learning (`gdn.adaptation.adapt`), movie or not."""
+        begun = 0.0 if movie is None else ALIGNING
+        each = (1 - begun) / count
+        its = self if movie is None else movie.for_frame(index)
+        if self.learned:
+            its = replace(its, stream=index)
+        return its, part_of(progress, begun + index * each, each)
 
     def judge(self, frame: Array, result: FrameResult) -> Trust:
         """How far to trust the `result` of a `frame`, by what the options ask for."""
@@ -142,12 +176,9 @@ class RecordingDenoiser:
             stream=self.stream,
         )
 
+    @cached_property
     def search_record(self) -> dict[str, Any]:
         """Method, seed and settings, for the JSON record and the key."""
-        return self._search_record
-
-    @cached_property
-    def _search_record(self) -> dict[str, Any]:
         options = self.options
         method = "restorer" if self.bank is None else options.method
         common: dict[str, Any] = {"method": method, "seed": options.seed, "noise": options.noise}

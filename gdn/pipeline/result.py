@@ -6,17 +6,19 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gdn.errors import InputError
 from gdn.frames.axes import leading_axes
 from gdn.frames.noise import NoiseModel
 from gdn.frames.source import of_array
 from gdn.likelihood import Array
-from gdn.pipeline.denoise_file import ResultFiles
 from gdn.pipeline.output_files import outputs_for
 from gdn.pipeline.previous_results import own_files
-from gdn.trust.atoms import Atoms
+from gdn.pipeline.result_files import ResultFiles, image_opener
+
+if TYPE_CHECKING:
+    from gdn.trust.atoms import Atoms
 
 Value = TypeVar("Value")
 
@@ -166,9 +168,9 @@ class Result:
         outputs.folder.mkdir(parents=True, exist_ok=True)
         sizes = [(self.sampling_angstrom, "Å")] * 2
         source = of_array(Path(path), self.image, leading_axes(self.image.ndim), sizes, "array")
-        with ResultFiles(
-            outputs, source, self.sampling_angstrom, "float32", levels, self.signature, own
-        ) as files:
+        opener = image_opener(outputs, source, self.sampling_angstrom, "float32", self.signature)
+        several = len(self.values) > 1
+        with ResultFiles(outputs, levels, opener, several=several, former=own) as files:
             for index, (result, frame) in enumerate(zip(self, self.values, strict=True)):
                 spread = result.raw_spread if result.spread is None else result.spread
                 assert spread is not None

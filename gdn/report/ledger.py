@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gdn.likelihood import Array
-from gdn.pipeline.column_picture import gray_picture, overlay
 from gdn.pipeline.recording import JudgedFrame
-from gdn.report.charts import histogram, ranked
 from gdn.report.shares import CAPTION, LegendLine, legend, share_picture
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate
@@ -153,6 +151,8 @@ def data_uri(picture: Image.Image, kind: str = "JPEG") -> str:
 
 
 def _pictures(frame: Array, result: FrameResult, trust: Trust) -> list[tuple[str, str]]:
+    from gdn.pipeline.column_picture import gray_picture, overlay
+
     found = [
         ("noisy", gray_picture(frame, PIXELS)),
         ("denoised", gray_picture(result.image, PIXELS)),
@@ -189,6 +189,8 @@ def _pictures(frame: Array, result: FrameResult, trust: Trust) -> list[tuple[str
 
 
 def _charts(found: Estimate) -> list[str]:
+    from gdn.report.charts import histogram, ranked
+
     residual: NDArray[np.float64] = whitened_residual(found).ravel().astype(np.float64)
     charts = [
         histogram(residual, "residual; dashed: pure noise", "standard deviations of the noise")

@@ -74,7 +74,9 @@ def denoise_frame(
     electrons = model.electrons(whole)
     grids, counts = _bin_electrons(electrons, sampling_angstrom, engine)
     law, area = model.law, grids.area
-    recorded = Recorded(electrons, law, grids, bad=defects.bad, stream=searcher.stream)
+    recorded = Recorded(
+        electrons=electrons, law=law, grids=grids, bad=defects.bad, stream=searcher.stream
+    )
     binned = Binned(counts, law.of_sum(area), recorded.valid)
     warnings = defects.notes + _warn_of_sampling(law, binned.level, grids, engine.model.card.patch)
     watch.clock.mark("prepare")

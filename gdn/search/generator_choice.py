@@ -66,7 +66,7 @@ def best_generator(
             (frame.shape[0], frame.shape[1]), sampling_angstrom, engine.model.card.sampling_angstrom
         )
         if grids not in parts:
-            recorded = Recorded(electrons, model.law, grids, bad=defects.bad)
+            recorded = Recorded(electrons=electrons, law=model.law, grids=grids, bad=defects.bad)
             parts[grids] = recorded.split(bank.seed)[0]
         nats.append(held_out_nats(parts[grids], engine, bank, settings))
     best = max(range(len(nats)), key=lambda i: nats[i])

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gdn.blas import one_blas_thread
 from gdn.engines.base import Engine
-from gdn.errors import InputError
 from gdn.frames.examined import examined
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import unbin
@@ -23,32 +21,8 @@ from gdn.likelihood import Array, NoiseLaw, TileData
 from gdn.restarts import restart_latents
 from gdn.search.denoise_frame import FrameResult, bin_frame
 from gdn.search.held_out_shares import Choice
+from gdn.search.settings import OriginalSettings
 from gdn.search.tiles import cut, merge, tile_frame
-
-
-@dataclass(frozen=True, kw_only=True)
-class OriginalSettings:
-    """The study's numbers, smaller ones only for tests; `seed` of the restarts."""
-
-    seed: int = 0
-    restarts: int = 10
-    restart_steps: int = 1_500
-    final_steps: int = 10_000
-    rate: float = 1e-2
-    clamp: float = 5.0
-
-
-def parse_steps(text: str, seed: int = 0) -> OriginalSettings:
-    """'RESTARTS,STEPS,FINAL' -> settings. Raises InputError."""
-    counts = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
-    if len(counts) != 3 or min(counts) < 1:
-        raise InputError(
-            f"original_steps {text}: wants three positive numbers (restarts, steps of "
-            "each, final steps)",
-            "original_steps",
-        )
-    restarts, steps, final = counts
-    return OriginalSettings(seed=seed, restarts=restarts, restart_steps=steps, final_steps=final)
 
 
 @one_blas_thread()

@@ -72,3 +72,29 @@ def settings_for(estimate: str, residual: bool = True, laplace: str = "none") ->
         brief_steps=8,
         rate=0.1,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OriginalSettings:
+    """The original study's numbers (`gdn.search.original`), smaller ones only for tests; `seed` of
+    the restarts."""
+
+    seed: int = 0
+    restarts: int = 10
+    restart_steps: int = 1_500
+    final_steps: int = 10_000
+    rate: float = 1e-2
+    clamp: float = 5.0
+
+
+def parse_steps(text: str, seed: int = 0) -> OriginalSettings:
+    """'RESTARTS,STEPS,FINAL' -> settings. Raises InputError."""
+    counts = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
+    if len(counts) != 3 or min(counts) < 1:
+        raise InputError(
+            f"original_steps {text}: wants three positive numbers (restarts, steps of "
+            "each, final steps)",
+            "original_steps",
+        )
+    restarts, steps, final = counts
+    return OriginalSettings(seed=seed, restarts=restarts, restart_steps=steps, final_steps=final)

@@ -39,7 +39,7 @@ class Split:
     other_law: NoiseLaw
     valid: Array | None = None
 
-    @property
+    @cached_property
     def level(self) -> float:
         """Mean of the first part."""
         return mean_of(self.first, self.valid)
@@ -56,7 +56,7 @@ def fill_with(image: Array, counts: Array, valid: Array) -> Array:
     return np.asarray(image + valid * (counts - image), dtype=np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recorded:
     """A frame's `electrons` (rows, columns) as they were recorded, on its own grid, with the noise
     `law` of such a pixel; `depth`, how often they were thinned already; the pixels that are `bad`

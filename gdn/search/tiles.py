@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ class Binned:
     law: NoiseLaw
     valid: Array | None = None
 
-    @property
+    @cached_property
     def level(self) -> float:
         """Mean of what was recorded, electrons per binned pixel."""
         return mean_of(self.counts, self.valid)

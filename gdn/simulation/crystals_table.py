@@ -237,7 +237,7 @@ ZONE_SHARES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Crystal:
     """A unit cell: `cell` (3, 3) Å with one lattice vector a row, atoms as `fractions` (n, 3) and
     `numbers` (n,)."""
@@ -271,4 +271,10 @@ def build_crystal(family: str, elements: tuple[str, ...], a: float, c: float) ->
     numbers = [
         np.full(len(s), ATOMIC_NUMBERS[e]) for s, e in zip(kind.sites, elements, strict=True)
     ]
-    return Crystal(family, elements, cell, np.concatenate(kind.sites), np.concatenate(numbers))
+    return Crystal(
+        family=family,
+        elements=elements,
+        cell=cell,
+        fractions=np.concatenate(kind.sites),
+        numbers=np.concatenate(numbers),
+    )

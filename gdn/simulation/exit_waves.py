@@ -75,7 +75,13 @@ def exit_wave(
             thermal_angstrom=THERMAL_ANGSTROM,
         )
         spectrum = by_torch(structure, beam, WAVE_BAND, device).cpu().numpy()
-    return Wave(spectrum.astype(np.complex64), float(structure.cell[0]), columns, weights, record)
+    return Wave(
+        spectrum=spectrum.astype(np.complex64),
+        cell_angstrom=float(structure.cell[0]),
+        columns=columns,
+        weights=weights,
+        record=record,
+    )
 
 
 def plain(value: Any) -> Any:

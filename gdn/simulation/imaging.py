@@ -76,7 +76,7 @@ class Optics:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Wave:
     """Band-limited exit wave: `spectrum` (n, n) complex64 in FFT order of a unit-amplitude wave.
 
@@ -117,11 +117,11 @@ def read_wave(path: Path) -> Wave:
         # Opened here: NumPy leaves the file open when it finds that it is no archive.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
             return Wave(
-                data["spectrum"],
-                float(data["cell_angstrom"]),
-                data["columns"],
-                data["weights"],
-                json.loads(str(data["record"])),
+                spectrum=data["spectrum"],
+                cell_angstrom=float(data["cell_angstrom"]),
+                columns=data["columns"],
+                weights=data["weights"],
+                record=json.loads(str(data["record"])),
             )
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a stored exit wave ({error}); simulate it again") from None

@@ -22,7 +22,7 @@ LEAST_ATOMS = 4  # in a column that is to be seen
 RESOLVED_ANGSTROM = 1.8  # from a column that is to be seen to the next, and of a hop at least
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ParticleColumns:
     """Columns of a particle: `atoms`, indices into the structure; `sites` (m, 2) Å in the plane
     across the columns; `places` (m, 2) as y, x Å in the cell, where the beam sees them."""
@@ -118,7 +118,7 @@ def particle_columns(structure: Structure, axis: Vectors | None = None) -> Parti
         return None
     along = column_axis(structure.parameters) if axis is None else axis
     empty = np.zeros((0, 2))
-    frame = ParticleColumns(structure, along, [], empty, empty)
+    frame = ParticleColumns(structure=structure, axis=along, atoms=[], sites=empty, places=empty)
     sites = frame.across(structure.positions[atoms])
     tree = cKDTree(sites)
     count, label = connected_components(
@@ -126,9 +126,9 @@ def particle_columns(structure: Structure, axis: Vectors | None = None) -> Parti
     )
     members = [atoms[label == i] for i in range(count)]
     return ParticleColumns(
-        structure,
-        along,
-        members,
-        np.stack([sites[label == i].mean(0) for i in range(count)]),
-        np.stack([structure.positions[m, 1::-1].mean(0) for m in members]),
+        structure=structure,
+        axis=along,
+        atoms=members,
+        sites=np.stack([sites[label == i].mean(0) for i in range(count)]),
+        places=np.stack([structure.positions[m, 1::-1].mean(0) for m in members]),
     )

@@ -47,20 +47,22 @@ class ExportReport:
     size_bytes: int
 
 
+@dataclass(frozen=True)
+class Trained:
+    """How a model was trained: by `recipe`, `training` as its card has it, and the `history`, the
+    run's (or model's) folder whose statistics and last sample grid go along."""
+
+    recipe: Recipe
+    training: dict[str, Any]
+    history: Path | None = None
+
+
 def export_model(
-    generator: Generator,
-    encoder: Encoder | None,
-    recipe: Recipe,
-    training: dict[str, Any],
-    out: Path,
-    fp16: bool = False,
-    history: Path | None = None,
+    generator: Generator, encoder: Encoder | None, trained: Trained, out: Path, fp16: bool = False
 ) -> ExportReport:
     """Write, check and only then keep a model folder. Raises ValueError if a graph disagrees with
-    torch.
-
-    `history` is the run (or model) folder whose statistics and last sample grid go along.
-    """
+    torch."""
+    recipe = trained.recipe
     n = recipe.network
     about: dict[str, Any] = {"latent": n.latent, "patch": n.patch, "channels": n.channels}
     work = out.with_name(f".{out.name}.part")
@@ -104,8 +106,8 @@ def export_model(
                 f"exact {k}": v
                 for k, v in compare(work, reference, None, about, "fp32", "exact-").items()
             }
-        _copy_history(history, work)
-        _write_card(work, out.name, recipe, training, "fp16" if fp16 else "fp32", errors)
+        _copy_history(trained.history, work)
+        _write_card(work, out.name, trained, "fp16" if fp16 else "fp32", errors)
         load_model(work)
         replace_folder(work, out)
         size = sum(p.stat().st_size for p in out.iterdir())
@@ -146,14 +148,10 @@ def _copy_history(history: Path | None, work: Path) -> None:
 
 @torch.no_grad()
 def _write_card(
-    work: Path,
-    name: str,
-    recipe: Recipe,
-    training: dict[str, Any],
-    precision: str,
-    errors: dict[str, float],
+    work: Path, name: str, trained: Trained, precision: str, errors: dict[str, float]
 ) -> None:
     files = {p.name: sha256_of(p) for p in sorted(work.iterdir())}
+    recipe = trained.recipe
     n = recipe.network
     card = ModelCard(
         schema_version=MODEL_SCHEMA,
@@ -165,7 +163,7 @@ def _write_card(
         specimen=recipe.specimen.card(),
         precision="fp16" if precision == "fp16" else "fp32",
         recipe=recipe.model_dump(mode="json"),
-        training=training
+        training=trained.training
         | {"gdn": __version__, "torch": torch.__version__, "export_error": errors},
         files=files,
     )

@@ -75,11 +75,21 @@ def train(recipe: Recipe, options: RunOptions) -> State:
                 state.start_from(options.start_from)
             distributed.same_weights(*state.modules().values())
             distributed.synchronise_norms(state.generator, state.discriminator, state.encoder)
-            _run(state, recipe, options, stream, device, rank, world)
+            _run(state, recipe, options, stream, Place(device, rank, world))
             return state
     finally:
         stream.close()
         distributed.stop()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process of a run computes: its `device`, and that it is number `rank` of
+    `world`."""
+
+    device: str
+    rank: int
+    world: int
 
 
 def _run(
@@ -87,11 +97,10 @@ def _run(
     recipe: Recipe,
     options: RunOptions,
     stream: WaveStream | ArrayStream,
-    device: str,
-    rank: int,
-    world: int,
+    place: Place,
 ) -> None:
-    per_process = recipe.optimiser.batch // world
+    device, rank = place.device, place.rank
+    per_process = recipe.optimiser.batch // place.world
     held_out = torch.from_numpy(stream.validation(VALIDATION)).to(
         device, memory_format=torch.channels_last
     )
@@ -115,7 +124,7 @@ def _run(
         batch = stream.draw(per_process)
         real = torch.from_numpy(batch.images).to(device, memory_format=torch.channels_last)
         row = step(state, recipe, real, torch.from_numpy(batch.labels).to(device), device, draws)
-        state.images += per_process * world
+        state.images += per_process * place.world
         state.seconds = before + time.monotonic() - started
         steps += 1
         sums = {name: sums.get(name, 0.0) + value for name, value in row.items()}
@@ -126,7 +135,8 @@ def _run(
             means = distributed.mean_of({name: value / steps for name, value in sums.items()})
             _check_finite(means, state.images)
             if rank == 0:
-                _report(state, recipe, options, means, held_out, fixed, device)
+                quality, samples = status(state, recipe, held_out, fixed, device)
+                _report(state, options, means | quality, held_out, samples)
             next_status, sums, steps = state.images + options.status_every, {}, 0
         if rank == 0 and time.monotonic() - last_save > 60 * options.checkpoint_minutes:
             state.save(options.run / "checkpoint.pt")
@@ -146,16 +156,10 @@ def _check_finite(sums: dict[str, float], images: int) -> None:
 
 
 def _report(
-    state: State,
-    recipe: Recipe,
-    options: RunOptions,
-    means: dict[str, float],
-    held_out: Tensor,
-    fixed: Tensor,
-    device: str,
+    state: State, options: RunOptions, numbers: dict[str, Any], held_out: Tensor, samples: Tensor
 ) -> None:
-    row, samples = status(state, recipe, held_out, fixed, device)
-    row = {"images": state.images, "seconds": round(state.seconds, 1)} | means | row
+    """Keep the `numbers` of a status, and a grid of `held_out` and generated `samples`."""
+    row = {"images": state.images, "seconds": round(state.seconds, 1)} | numbers
     row["warnings"] = monitor.collapse_warnings(row)
     row = {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}
     monitor.append_stats(options.run, row)

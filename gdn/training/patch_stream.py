@@ -36,19 +36,22 @@ class Batch:
     labels: Patches
 
 
-def wave_patches(
-    path: Path,
-    optics: Optics,
-    rng: np.random.Generator,
-    n: int,
-    patch: int,
-    sampling: float,
-    augment: bool = True,
-) -> tuple[Patches, Patches]:
-    """`n` patches (n, patch, patch), vacuum 1, of one wave at one setting, and their labels (n, 2).
+@dataclass(frozen=True)
+class Cut:
+    """How patches are cut from an image: `patch` px of `sampling_angstrom` on a side, at a random
+    place; with `augment`, turned and mirrored at random."""
 
-    Random place; with `augment`, random rotation and reflection.
-    """
+    patch: int
+    sampling_angstrom: float
+    augment: bool = True
+
+
+def wave_patches(
+    path: Path, optics: Optics, rng: np.random.Generator, n: int, cut: Cut
+) -> tuple[Patches, Patches]:
+    """`n` patches (n, patch, patch), vacuum 1, of one wave at one setting, and their labels (n,
+    2)."""
+    patch, sampling, augment = cut.patch, cut.sampling_angstrom, cut.augment
     wave = read_wave(path)
     image = oversampled(wave, optics, _OVERSAMPLED, sampling)
     coefficients = spline_filter(image, order=3, mode="grid-wrap", output=np.float32)
@@ -99,7 +102,7 @@ def _task(arguments: Task) -> tuple[Patches, Patches]:
     optics, (least, most) = Optics.random(rng, imaging), imaging.magnification
     if least < most:
         sampling /= rng.uniform(least, most)
-    images, labels = wave_patches(path, optics, rng, n, patch, sampling, augment)
+    images, labels = wave_patches(path, optics, rng, n, Cut(patch, sampling, augment))
     if imaging.most_contrast:
         # The search leaves contrast free, so that a generator need not make all of it.
         largest = np.maximum(np.abs(images - 1).max((1, 2), keepdims=True), imaging.most_contrast)

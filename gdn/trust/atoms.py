@@ -19,7 +19,6 @@ from gdn.trust.spread import doubt
 
 Values = NDArray[np.float64]
 
-RATE = 0.05  # stated false-discovery rate
 VERDICTS = ("present", "cannot tell", "absent")
 COLUMNS = (
     "id",
@@ -94,7 +93,7 @@ class Atoms:
         return lines
 
 
-def find_atoms(estimate: Estimate, grids: Grids, law: ColumnLaw, rate: float = RATE) -> Atoms:
+def find_atoms(estimate: Estimate, grids: Grids, law: ColumnLaw, rate: float) -> Atoms:
     """Columns of the result and of its lattice, judged at the false-discovery `rate`."""
     sampling = float(np.mean(grids.binned_sampling))
     image = np.asarray(estimate.image / estimate.dose, dtype=np.float32)

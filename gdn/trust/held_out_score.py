@@ -197,23 +197,23 @@ class Expected:
 
 
 class HeldOut:
-    """Counts that no image has seen, whose means are `share` of the frame's. `own`: expected of
-    gdn's image."""
+    """gdn's image `mine`, in electrons of the whole frame, on counts that it has not seen: their
+    means are `share` of the frame's. `own`: its expected error."""
 
-    def __init__(self, held: Binned, share: float, own: Expected) -> None:
-        self._counts, self._share, self._own = held.counts, share, own
+    def __init__(self, mine: Array, held: Binned, share: float, own: Expected) -> None:
+        self._mine, self._counts, self._share, self._own = mine, held.counts, share, own
         self.valid = held.valid
         self._gaussian, self._beta = held.law.gaussian, held.law.beta
         # Unbiased: a pixel is its own estimate of its mean.
         self._variance = held.law.variance(held.counts.astype(np.float64))
         self._strips = strips(held.counts.shape, STRIP_PIXELS)
+        self._level = mean_of(mine, held.valid) ** 2
+        self._pixels = mine.size if held.valid is None else float(held.valid.sum(dtype=np.float64))
 
-    def compare(self, name: str, mine: Array, other: Array) -> Comparison:
-        """gdn's image and the other, called `name`, both in electrons of the whole frame."""
-        valid = self.valid
-        level = mean_of(mine, valid) ** 2
-        n = mine.size if valid is None else float(valid.sum(dtype=np.float64))
-        sums = sum(self._sums(mine[rows], other[rows], rows) for rows in self._strips)
+    def compare(self, name: str, other: Array) -> Comparison:
+        """gdn's image and the `other`, called `name`, in electrons of the whole frame too."""
+        level, n = self._level, self._pixels
+        sums = sum(self._sums(self._mine[rows], other[rows], rows) for rows in self._strips)
         difference, square, nats, nats_square, measured, measured_square = (
             float(v) for v in np.asarray(sums)
         )
@@ -266,7 +266,13 @@ def recover_recorded(frame: Array, result: FrameResult, stream: int = 0) -> Reco
     """The electrons of a `frame` (as recorded), by the noise model of its result."""
     noise = result.noise
     whole = frame if result.bad is None else with_noise(frame, result.bad, noise)
-    return Recorded(noise.electrons(whole), noise.law, result.grids, bad=result.bad, stream=stream)
+    return Recorded(
+        electrons=noise.electrons(whole),
+        law=noise.law,
+        grids=result.grids,
+        bad=result.bad,
+        stream=stream,
+    )
 
 
 @dataclass(frozen=True)
@@ -306,26 +312,27 @@ def score_held_out(halves: Halves, own: Expected) -> list[Comparison]:
     """
     parts = halves.parts
     held = HeldOut(
+        halves.mine,
         Binned(parts.second, parts.other_law, parts.valid),
         1 - parts.share,
         own.with_share(parts.share),
     )
-    return _against(halves.mine, parts.first / np.float32(parts.share), held)
+    return _against(held, parts.first / np.float32(parts.share))
 
 
 def score_on_following(estimate: Estimate, following: Binned, own: Expected) -> list[Comparison]:
     """The same scores on the counts of the next frame, if it shows the same object unmoved: nothing
     is held out."""
     share = following.level / estimate.binned.level
-    return _against(estimate.image, estimate.binned.counts, HeldOut(following, share, own))
+    return _against(HeldOut(estimate.image, following, share, own), estimate.binned.counts)
 
 
-def _against(mine: Array, counts: Array, held: HeldOut) -> list[Comparison]:
-    """`mine` against the best blur of `counts`, and against their mean."""
+def _against(held: HeldOut, counts: Array) -> list[Comparison]:
+    """gdn's image against the best blur of `counts`, and against their mean."""
 
     def compare(name: str, width: float) -> Comparison:
         other = blur_counts(counts, width, held.valid)
-        return replace(held.compare(name, mine, other), width=width)
+        return replace(held.compare(name, other), width=width)
 
     blurs = [compare("best blur", width) for width in WIDTHS]
     return [min(blurs, key=lambda c: c.difference), compare("constant", np.inf)]

@@ -4,7 +4,7 @@ warnings in words."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from gdn.likelihood import Array
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate
 from gdn.search.settings import Searcher, SearchSettings
-from gdn.trust.atoms import RATE, Atoms, find_atoms
 from gdn.trust.calibration import LEVELS, Calibration
 from gdn.trust.fit import REFUSED, Explained, explain_counts
 from gdn.trust.held_out_score import (
@@ -26,6 +25,11 @@ from gdn.trust.held_out_score import (
     score_on_following,
 )
 from gdn.trust.spread import spread_of
+
+if TYPE_CHECKING:
+    from gdn.trust.atoms import Atoms
+
+RATE = 0.05  # stated false-discovery rate of columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,11 +150,11 @@ def judge(
             searcher,
         )
         scores = score_held_out(halves, own)
-    atoms = (
-        find_atoms(estimate, result.grids, law.columns, settings.rate)
-        if settings.atoms and law
-        else None
-    )
+    atoms = None
+    if settings.atoms and law:
+        from gdn.trust.atoms import find_atoms
+
+        atoms = find_atoms(estimate, result.grids, law.columns, settings.rate)
     warnings = [*result.warnings, *_warn_of_trust(law, searcher.settings, fit, scores, settings)]
     return Trust(
         spread=half_width,

@@ -9,7 +9,6 @@ import pytest
 
 import gdn
 from gdn.pipeline.learning import Budget, budget_of
-from gdn.pipeline.movie import for_frame
 from gdn.pipeline.recording import RecordingDenoiser
 from tests.helpers.frames import noisy_frame
 
@@ -46,7 +45,7 @@ def test_what_was_learned_has_not_seen_what_weighs_it() -> None:
         learned = True
 
     one = Learned(engine=None, bank=None, options=None)
-    streams = [for_frame(one, None, i, 3, lambda share: None)[0].stream for i in range(3)]
+    streams = [one.for_frame(None, i, 3, lambda share: None)[0].stream for i in range(3)]
     assert streams == [0, 1, 2]
 
 

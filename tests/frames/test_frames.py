@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from gdn.frames.formats import read_frames
 from gdn.frames.resampling import Grids, bin_sum, grids_for, rebin, unbin
+from gdn.frames.sink import release
 from gdn.frames.source import FrameCalibration, FrameError
 from gdn.frames.tiff import quiet_tifffile
-from gdn.frames.writing import release, result_writer, write_tiff
+from gdn.frames.writing import result_writer, write_tiff
 from gdn.search.tiles import cut, merge, tile_frame
 from gdn.storage import HOST
 from tests.helpers.frames import noisy_frame

@@ -67,7 +67,9 @@ def test_bad_pixels_of_different_frames_are_filled_by_different_draws() -> None:
     bad[:20] = True
     counts, grids = counted(FLAT, 5.0, 5), Grids((SIDE, SIDE), (SIDE, SIDE), 0.4)
     filled = [
-        Recorded(counts, POISSON, grids, bad=bad, stream=stream).refilled(5 * FLAT).electrons
+        Recorded(electrons=counts, law=POISSON, grids=grids, bad=bad, stream=stream)
+        .refilled(5 * FLAT)
+        .electrons
         for stream in (0, 1, 2)
     ]
     assert not np.array_equal(filled[0], filled[1])

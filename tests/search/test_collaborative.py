@@ -106,6 +106,6 @@ def test_the_candidate_works_on_any_shape(shape: tuple[int, int]) -> None:
     clean = np.ascontiguousarray(frame.image[: shape[0], : shape[1]])
     counts = DEMO_NOISE.apply(clean, 3)
     grids = grids_for(shape, frame.sampling_angstrom, 0.4)
-    image = CollaborativeCandidate()(Recorded(counts, POISSON, grids))
+    image = CollaborativeCandidate()(Recorded(electrons=counts, law=POISSON, grids=grids))
     assert image.shape == grids.binned_shape
     assert image.mean() / grids.area == pytest.approx(counts.mean(), rel=0.01)

@@ -45,7 +45,9 @@ def synthetic(seed: int = 0, size: int = 160) -> tuple[np.ndarray, np.ndarray, n
 
 def split_of(clean: np.ndarray, seed: int) -> tuple[Split, Recorded]:
     counts = np.random.default_rng(seed).poisson(clean).astype(np.float32)
-    return Recorded(counts, POISSON, Grids(clean.shape, clean.shape, 0.4)).split(seed)
+    return Recorded(
+        electrons=counts, law=POISSON, grids=Grids(clean.shape, clean.shape, 0.4)
+    ).split(seed)
 
 
 def test_bands_sum_to_one() -> None:

@@ -24,7 +24,7 @@ SAMPLING = 0.1
 
 def recorded(rng: np.random.Generator, shape: tuple[int, int] = (60, 81)) -> Recorded:
     counts = rng.poisson(3.0, shape).astype(np.float32)
-    return Recorded(counts, POISSON, grids_for(shape, SAMPLING, 0.4))
+    return Recorded(electrons=counts, law=POISSON, grids=grids_for(shape, SAMPLING, 0.4))
 
 
 def failure(candidate: OutsideCandidate, counts: Recorded) -> str:

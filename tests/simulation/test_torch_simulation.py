@@ -104,7 +104,11 @@ def one_atom(number: int) -> Structure:
 
 def test_images_are_those_of_the_numpy_renderer():
     wave = Wave(
-        small_wave().numpy(), CELL, np.zeros((0, 2), np.float32), np.zeros(0, np.float32), {}
+        spectrum=small_wave().numpy(),
+        cell_angstrom=CELL,
+        columns=np.zeros((0, 2), np.float32),
+        weights=np.zeros(0, np.float32),
+        record={},
     )
     pixels = [0.2, 0.4, 0.35, 0.1]
     spectra = intensity_spectra(
@@ -253,7 +257,16 @@ def test_a_stored_wave_is_imaged_at_its_own_voltage():
     columns, weights = np.zeros((0, 2), np.float32), np.zeros(0, np.float32)
     for record, kilovolts in (({}, 300), ({"energy_kv": 80.0}, 80)):
         image = oversampled(
-            Wave(spectrum.numpy(), CELL, columns, weights, record), Optics(), 256, 0.4
+            Wave(
+                spectrum=spectrum.numpy(),
+                cell_angstrom=CELL,
+                columns=columns,
+                weights=weights,
+                record=record,
+            ),
+            Optics(),
+            256,
+            0.4,
         )
         lens = Lens.of([Optics()], wavelength_angstrom(1e3 * kilovolts))
         other = cell_images(

@@ -53,11 +53,11 @@ def test_recipes_run_and_leave_finite_statistics(
 def test_flow_and_rungs_export_and_agree_with_torch(tmp_path: Path, full_run: Path) -> None:
     from gdn.engines.choose import open_engine
     from gdn.models import load_model
-    from gdn.training.export import export_model
+    from gdn.training.export import Trained, export_model
     from gdn.training.state import networks_of_run
 
     generator, encoder, recipe, training = networks_of_run(full_run)
-    report = export_model(generator, encoder, recipe, training, tmp_path / "m")
+    report = export_model(generator, encoder, Trained(recipe, training), tmp_path / "m")
     assert report.generator_error < 1e-4
     model = load_model(tmp_path / "m")
     image, sigma = (

@@ -165,11 +165,11 @@ def test_a_batch_does_not_depend_on_how_many_share_it(dataset: Path, tiny_recipe
 
 
 def test_labels_follow_defocus_and_thickness(dataset: Path) -> None:
-    from gdn.training.patch_stream import wave_patches
+    from gdn.training.patch_stream import Cut, wave_patches
 
     path = sorted((dataset / "waves").glob("*.npz"))[0]
     near, far = (
-        wave_patches(path, Optics(defocus_nm=d), np.random.default_rng(0), 3, 32, 0.4)[1]
+        wave_patches(path, Optics(defocus_nm=d), np.random.default_rng(0), 3, Cut(32, 0.4))[1]
         for d in (4, 16)
     )
     np.testing.assert_allclose(far[:, 0] - near[:, 0], 2)

@@ -31,7 +31,7 @@ def test_held_out_difference_is_unbiased_and_its_error_right(rng: np.random.Gene
     z, gains, own = [], [], []
     for _ in range(200):
         held = Binned(rng.poisson(0.25 * x).astype(np.float32), POISSON)
-        c = HeldOut(held, 0.25, Expected(1e-3)).compare("constant", mine, other)
+        c = HeldOut(mine, held, 0.25, Expected(1e-3)).compare("constant", other)
         z.append((c.difference - true) / c.error)
         gains.append((c.nats, c.nats_error))
         own.append(
@@ -53,7 +53,7 @@ def test_held_out_difference_of_gaussian_noise(rng: np.random.Generator) -> None
         held = Binned(
             (0.25 * x + rng.standard_normal(x.shape)).astype(np.float32), NoiseLaw(0.0, 1.0)
         )
-        c = HeldOut(held, 0.25, Expected(1e-3)).compare("constant", x, np.full_like(x, x.mean()))
+        c = HeldOut(x, held, 0.25, Expected(1e-3)).compare("constant", np.full_like(x, x.mean()))
         z.append((c.difference * float(x.mean()) ** 2 - x.var()) / (c.error * float(x.mean()) ** 2))
     assert abs(np.mean(z)) < 0.3
     assert np.std(z) == pytest.approx(1, abs=0.2)
