@@ -40,29 +40,30 @@ def adapt(
     files: list[str] = typer.Argument(
         ...,
         metavar="FILES",
-        help="Files of frames of one recording, or folders of such files.",
+        help="Files of frames of one recording, or folders of them.",
         rich_help_panel=INPUT,
     ),
     output: Path = typer.Option(
-        ..., "-o", "--output", metavar="DIR", help="Folder to write.", rich_help_panel=OUTPUT
+        ..., "-o", "--output", metavar="DIR", help="Model folder to write.", rich_help_panel=OUTPUT
     ),
     sampling: Sampling = None,
     dataset: Dataset = None,
     noise: str = typer.Option("auto", help=NOISE, rich_help_panel=SEARCH),
     seed: int = typer.Option(
-        0, min=0, help="Seed; give the one that gdn denoise will have.", rich_help_panel=SEARCH
+        0, min=0, help="Seed. Use the same one for 'gdn denoise'.", rich_help_panel=SEARCH
     ),
     seconds: float = typer.Option(
-        SECONDS, min=1, help="Learn for so long at most.", rich_help_panel=SEARCH
+        SECONDS, min=1, help="Longest training time, in seconds.", rich_help_panel=SEARCH
     ),
     steps: int | None = typer.Option(
-        None, min=1, help="Learn exactly so many steps at most.", rich_help_panel=SEARCH
+        None, min=1, help="Train for exactly this number of steps instead.", rich_help_panel=SEARCH
     ),
     threads: Threads = None,
 ) -> int:
     """Tune the shipped restorer to a recording, from the noisy frames alone.
 
-    DIR then is a model: gdn denoise FILES --adapted DIR mixes it with the other candidates.
+    DIR is then a model folder: 'gdn denoise FILES --adapted DIR' mixes it with the other
+    candidates.
     """
     need("torch", "adapt")
     from gdn.frames.noise import parse_noise
@@ -74,7 +75,7 @@ def adapt(
         raise usage_fault(error) from None
     writable_folder(output.parent)
     if output.exists() and not (output / "model.json").is_file():
-        raise UsageFault(f"{output}: exists already and is no model folder; choose another (-o)")
+        raise UsageFault(f"{output}: exists already and is not a model folder; choose another (-o)")
     reading = FileSettings(sampling_angstrom=sampling, dataset=dataset)
     from gdn.adaptation.adapt import recordings_of
 
@@ -82,7 +83,10 @@ def adapt(
     recordings = recordings_of(opened, reading.read, model)
     if len(recordings) != 1:
         words = "; ".join(one.words() for one in recordings) or "no frame that can be used"
-        raise UsageFault(f"one recording is wanted, these are {len(recordings)}: {words}")
+        raise UsageFault(
+            "the files must be one recording, with one pixel size and one noise; these "
+            f"are {len(recordings)}: {words}"
+        )
     settings = _settings(seconds, steps, seed, threads)
     _learn(recordings[0], model, settings, output)
     print(output)
@@ -122,7 +126,11 @@ def _learn(
     print(
         f"gdn: learned from {start} in {learned['steps']} steps: {learned['gain_nats']:g} nats "
         "gained on electrons kept aside"
-        + ("" if learned["best_step"] else "; nothing gained, the restorer stays as it was"),
+        + (
+            ""
+            if learned["best_step"]
+            else "; nothing was gained, so the restorer is kept unchanged"
+        ),
         file=sys.stderr,
     )
     return model

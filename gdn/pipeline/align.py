@@ -34,7 +34,7 @@ def file_drift(
     """The drift (frames, 2) Å of a file's frames, pixels of `sampling_angstrom`; `session` restores
     what they are compared with. Raises InputError for a file of one frame."""
     if frames.count < 2:
-        raise InputError(f"{frames.path}: one frame; there is nothing to align")
+        raise InputError(f"{frames.path}: has only one frame; there is nothing to align")
     movie = MovieFrames(
         read=frames.read,
         count=frames.count,

@@ -41,16 +41,20 @@ def candidates_named(wanted: Sequence[Wanted]) -> tuple[OutsideCandidate, ...]:
     for name in names:
         if name in TAKEN:
             raise InputError(
-                f"candidate {name}: gdn has a candidate of that name; choose another "
+                f"candidate {name}: gdn has a candidate of this name; choose another name "
                 "(NAME=COMMAND)",
                 PARAMETER,
             )
         if names.count(name) > 1:
             raise InputError(
-                f"candidate {name}: two have that name; tell them apart (NAME=COMMAND)", PARAMETER
+                f"candidate {name}: two candidates have this name; give them different names "
+                "(NAME=COMMAND)",
+                PARAMETER,
             )
     if len(found) > MOST:
-        raise InputError(f"candidate {names[MOST]}: {MOST} at most", PARAMETER)
+        raise InputError(
+            f"candidate {names[MOST]}: too many; at most {MOST} can be given", PARAMETER
+        )
     return found
 
 
@@ -86,8 +90,8 @@ def _installed(name: str, angstrom: str | None) -> OutsideCandidate:
     if not offered:
         there = ", ".join(sorted(known)) or "none"
         raise CandidateError(
-            f"no installed package offers it (entry points of {GROUP}: {there}); a command holds "
-            f"{INPUT} and {OUTPUT}"
+            f"no installed package offers it (entry points of {GROUP}: {there}); a "
+            f"command must contain {INPUT} and {OUTPUT}"
         )
     if len(offered) > 1:
         packages = ", ".join(one.package for one in offered)

@@ -54,8 +54,8 @@ class FileSettings:
         frames = read_frames(path, self.dataset, self.channel)
         if frames.cut_off and not self.partial:
             raise FrameError(
-                f"{path}: {frames.cut_off}; the file is cut off: copy it again, or take what is "
-                "there",
+                f"{path}: {frames.cut_off}; the file is cut off: copy it again, or denoise "
+                "the frames that are there",
                 "partial",
             )
         if frames.cut_off:

@@ -98,16 +98,18 @@ class Options:
                 raise InputError(f"{name} {getattr(self, name)}: {' or '.join(known)}", name)
         if self.movie == "on" and self.method != "gdn":
             raise InputError(
-                f"movie on: not with method {self.method}, which mixes nothing", "movie"
+                f"movie on cannot be used with method {self.method}, which mixes no candidates",
+                "movie",
             )
         if not LOWEST_FDR <= self.fdr <= HIGHEST_FDR:
             raise InputError(
-                f"fdr {self.fdr}: a rate from {LOWEST_FDR:g} to {HIGHEST_FDR:g}", "fdr"
+                f"fdr {self.fdr}: must be from {LOWEST_FDR:g} to {HIGHEST_FDR:g}", "fdr"
             )
         wrong = [level for level in self.intervals if level not in LEVELS]
         if wrong:
             raise InputError(
-                f"intervals {wrong[0]}: levels in per cent, any of {', '.join(map(str, LEVELS))}",
+                f"intervals {wrong[0]}: choose levels in per cent from "
+                f"{', '.join(map(str, LEVELS))}",
                 "intervals",
             )
         original = self.method == "original"
@@ -137,7 +139,8 @@ class Options:
         for words, on in without:
             if on and self.candidates:
                 raise InputError(
-                    f"candidate: with {words} gdn mixes no candidates; leave one of the two out",
+                    f"candidate cannot be used with {words}, which mixes no candidates; leave "
+                    "one of the two out",
                     "candidate",
                 )
         return candidates_named(self.candidates)
@@ -168,15 +171,17 @@ class Options:
         movie's frames are thinned by draws of their own: it has seen counts that would weigh it."""
         if self.movie != "off" and any(model.card.name == ADAPTED for model in models):
             raise InputError(
-                f"movie {self.movie}: not with an adapted restorer, which may have seen the counts "
-                "that are held out of a movie's frames; leave one of the two out",
+                f"movie {self.movie} cannot be used with an adapted restorer, which may have "
+                "seen the electrons that are held out of the movie's frames; leave one of "
+                "the two out",
                 "movie",
             )
         own = {model.card.name for model in models}
         for one in self.outside:
             if one.name in own:
                 raise InputError(
-                    f"candidate {one.name}: a model has that name; choose another (NAME=COMMAND)",
+                    f"candidate {one.name}: a model has this name; choose another name "
+                    "(NAME=COMMAND)",
                     "candidate",
                 )
         if any(isinstance(model, Model) for model in models):
@@ -204,5 +209,5 @@ def _whole(name: str, value: object, least: int, most: int) -> int:
         or isinstance(value, bool)
         or not least <= int(value) <= most
     ):
-        raise InputError(f"{name} {value!r}: a whole number from {least} to {most}", name)
+        raise InputError(f"{name} {value!r}: must be a whole number from {least} to {most}", name)
     return int(value)

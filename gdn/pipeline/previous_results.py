@@ -82,8 +82,8 @@ def check_free(
         other = described.get("path") or "an array"
         raise FrameError(f"{foreign}: is the result of another input ({other}); {CHOOSE}")
     raise FrameError(
-        f"{foreign}: is there already, and no record of gdn's says that it is a result of "
-        f"{source or 'this array'}; {CHOOSE}"
+        f"{foreign}: exists already, and none of gdn's records says that it is a "
+        f"result of {source or 'this array'}; {CHOOSE}"
     )
 
 

@@ -165,7 +165,7 @@ def check_field(shape: tuple[int, int], sampling_angstrom: float) -> None:
     if side < SMALLEST_FIELD:
         raise InputError(
             f"the field is {side:.2g} Å wide ({min(shape)} px of {sampling_angstrom:.4g} "
-            "Å); check the sampling"
+            "Å); check the pixel size"
         )
 
 
@@ -174,7 +174,6 @@ def warn_of_stretching(dtype: np.dtype[Any] | None, noise: NoiseModel) -> list[s
     if dtype != np.uint8 or 0.67 < abs(noise.gain) < 1.5:
         return []
     return [
-        f"the 8-bit values are not counts: taken as {noise.gain:.3g} gray levels per "
-        f"electron above {noise.offset:.3g}, both "
-        "estimated; what was clipped is lost"
+        f"the 8-bit values are not counts: gdn estimates {noise.gain:.3g} gray levels "
+        f"per electron above {noise.offset:.3g}; values that were clipped are lost"
     ]

@@ -159,10 +159,12 @@ class Result:
         there = [one for one in written if one.exists()]
         own = own_files(outputs, None)
         if there and not overwrite:
-            raise InputError(f"{there[0]}: exists already; wanted a new name, or overwrite=True")
+            raise InputError(f"{there[0]}: exists already; choose another name, or overwrite=True")
         foreign = next((one for one in there if one not in own), None)
         if foreign is not None:
-            raise InputError(f"{foreign}: was not written by gdn, and stays; wanted a new name")
+            raise InputError(
+                f"{foreign}: was not written by gdn, so it is not replaced; choose another name"
+            )
         outputs.folder.mkdir(parents=True, exist_ok=True)
         sizes = [(self.sampling_angstrom, "Å")] * 2
         source = of_array(Path(path), self.image, leading_axes(self.image.ndim), sizes, "array")

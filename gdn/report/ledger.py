@@ -160,7 +160,7 @@ def _pictures(frame: Array, result: FrameResult, trust: Trust) -> list[tuple[str
         residual = gray_picture(whitened_residual(result.estimate), PIXELS, -4, 4)
         found.append(
             (
-                "residual over its noise, -4 to 4",
+                "residual divided by its noise, -4 to 4",
                 residual.resize(found[0][1].size, Image.Resampling.NEAREST),
             )
         )

@@ -43,7 +43,7 @@ def parse_steps(text: str, seed: int = 0) -> OriginalSettings:
     counts = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
     if len(counts) != 3 or min(counts) < 1:
         raise InputError(
-            f"original_steps {text}: wants three positive numbers (restarts, steps of "
+            f"original_steps {text}: must be three positive numbers (restarts, steps of "
             "each, final steps)",
             "original_steps",
         )

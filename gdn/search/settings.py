@@ -56,12 +56,12 @@ def settings_for(estimate: str, residual: bool = True, laplace: str = "none") ->
     `map` seeks the least objective, two candidates refined until it hardly falls. Raises InputError
     for another word, and for a `laplace` that is not none, sampled or exact."""
     if laplace not in get_args(Laplace):
-        raise InputError(f"laplace {laplace}: none, sampled or exact", "laplace")
+        raise InputError(f"laplace {laplace}: choose none, sampled or exact", "laplace")
     within = cast(Laplace, laplace)
     if estimate == "mean":
         return SearchSettings(residual=residual, laplace=within)
     if estimate != "map":
-        raise InputError(f"estimate {estimate}: mean or map", "estimate")
+        raise InputError(f"estimate {estimate}: choose mean or map", "estimate")
     return SearchSettings(
         residual=residual,
         laplace=within,

@@ -157,16 +157,18 @@ def test_the_commands(tmp_path: Path) -> None:
         assert "adapted" in record["frames"][0]["mixture"]["shares"]
     images = [tifffile.imread(tmp_path / d / "f_denoised.tif") for d in "ab"]
     np.testing.assert_array_equal(*images)  # the same steps, the same bits
-    one_line(gdn("adapt", tmp_path / "f.tif", "-o", tmp_path / "a"), 2, "no model folder")
+    one_line(gdn("adapt", tmp_path / "f.tif", "-o", tmp_path / "a"), 2, "not a model folder")
 
 
 def test_what_makes_no_sense_is_one_line(tmp_path: Path) -> None:
-    one_line(gdn("denoise", "--watch", tmp_path, "--adapt"), 2, "not together with --watch")
+    one_line(gdn("denoise", "--watch", tmp_path, "--adapt"), 2, "cannot be used with --watch")
     tifffile.imwrite(tmp_path / "f.tif", np.ones((64, 64), np.float32))
     both = gdn("denoise", tmp_path / "f.tif", "--adapt", "--adapted", tmp_path)
     one_line(both, 2, "one of them")
     one_line(
-        gdn("denoise", tmp_path / "f.tif", "--adapt", "--method", "original"), 2, "mixes nothing"
+        gdn("denoise", tmp_path / "f.tif", "--adapt", "--method", "original"),
+        2,
+        "mixes no candidates",
     )
     one_line(
         gdn("adapt", tmp_path / "f.tif", "--sampling", "0.1", "-o", tmp_path / "m"),
