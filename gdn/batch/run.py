@@ -1,4 +1,4 @@
-"""A batch of files denoised one after the other, failures kept for the end."""
+"""Denoises the files of a batch one after the other, and reports failures at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an engine is: it evaluates a generator, its derivatives in both directions, and its
+"""The Engine protocol: an engine evaluates a generator, its derivatives in both directions, and its
 encoder."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which engine and device to use, and why.
+"""Chooses the engine and the device, and says why.
 
 `auto` tries TensorRT, ONNX Runtime on CUDA, torch on CUDA, and takes the first that is installed,
 starts, and gives the CPU's images; else ONNX Runtime, or torch, on the CPU. What was tried and why

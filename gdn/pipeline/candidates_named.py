@@ -1,5 +1,4 @@
-"""Candidates from outside gdn as they are asked for: in words on the command line, or as functions
-in Python."""
+"""Candidates from outside gdn, from words on the command line or from functions in Python."""
 
 from __future__ import annotations
 
@@ -34,8 +33,8 @@ FORMS = f"NAME of an installed one, or '[NAME[@Å]=]COMMAND {INPUT} {OUTPUT}'"
 
 
 def candidates_named(wanted: Sequence[Wanted]) -> tuple[OutsideCandidate, ...]:
-    """What is asked for: `[NAME[@Å]=]COMMAND`, `NAME[@Å]` of an installed function, or a Python
-    function. Raises InputError."""
+    """The candidates that were asked for: each is `[NAME[@Å]=]COMMAND`, `NAME[@Å]` of an installed
+    function, or a Python function. Raises InputError."""
     found = tuple(_candidate(one) for one in wanted)
     names = [one.name for one in found]
     for name in names:

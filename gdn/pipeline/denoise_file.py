@@ -1,5 +1,5 @@
-"""Files in, files out: one input becomes a denoised image, a spread image, a JSON record, and the
-table of its columns."""
+"""Denoises one file and writes its results: a denoised image, a spread image, a JSON record, and
+the table of its columns."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class FileSettings:
         return with_warnings(frames, self.sampling_angstrom)
 
     def key(self, source: Path, content: str, recording: RecordingDenoiser) -> str:
-        """Hash of all that determines the results of a file of this content hash."""
+        """Hash of everything that determines the results of a file with this content hash."""
         reading = {
             "sampling": self.sampling_angstrom,
             "style": asdict(self.style),
@@ -250,8 +250,7 @@ class ResultFiles:
             save_atoms(table, picture, image, atoms)
 
     def leave_out(self, index: int, frames: FrameFile) -> None:
-        """Frame `index` could not be denoised: it becomes flat, at its own mean, without a spread
-        (NaN)."""
+        """Write a frame that could not be denoised: flat, at its own mean, with a spread of NaN."""
         denoised, *others = self._images
         denoised[index] = np.full(frames.frame_shape, frames.mean(index), np.float32)
         for image in others:

@@ -1,4 +1,4 @@
-"""The door for images from Python: checked once, and made what every stage behind it expects."""
+"""Checks images from Python once, and converts them to the form that every later stage expects."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The settings of a denoising as plain values: checked once, pickled for a cluster, and turned into
-what each stage needs."""
+"""The settings of a denoising as plain values. They are checked once, can be sent to a cluster, and
+are converted to what each stage needs."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class Options:
 
     @property
     def bank_size(self) -> int:
-        """Restarts in the bank: the original method draws its own few."""
+        """Number of restarts in the bank; 1 for the original method, which draws its own."""
         return self.restarts if self.method == "gdn" else 1
 
     def open_engine(self, model: Model) -> Engine:

@@ -1,4 +1,4 @@
-"""Pixel sizes that can be denoised: said before any work is done."""
+"""Checks before any work whether gdn can denoise frames of a pixel size."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _REMEDY = "if this is wrong, give the right pixel size in Å per pixel"
 
 
 def check_pixel_size(sampling_angstrom: float, model_angstrom: float) -> None:
-    """Raises InputError for recorded pixels far coarser than the model's (both in Å), or absurdly
-    fine ones."""
+    """Raises InputError if the recorded pixels are much larger than the model's (both in Å), or
+    impossibly small."""
     coarsest = ENLARGEMENT * model_angstrom
     size = f"its pixel size is {sampling_angstrom:.4g} Å"
     if sampling_angstrom > coarsest:

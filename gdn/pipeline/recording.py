@@ -1,4 +1,4 @@
-"""One recording's frames, denoised and judged by the generator that was chosen for it."""
+"""Denoises and tests the frames of one recording with the generator that was chosen for it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class JudgedFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingDenoiser:
-    """What denoises the frames of one recording, made by `gdn.Denoiser.for_recording`.
+    """Denoises the frames of one recording; made by `gdn.Denoiser.for_recording`.
 
     `engine` and `bank` are a generator's; or `engine` is a restorer alone, without a bank. `others`
     are the candidates mixed with the generator's image. `rivals`: hashes of the generators among

@@ -1,4 +1,4 @@
-"""What a denoising gives back to Python."""
+"""`Result`: the images and numbers that a denoising returns in Python."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, kw_only=True)
 class FrameValues:
-    """What is known of one frame besides its images; of one that could not be denoised only why."""
+    """The values of one frame besides its images. For a frame that could not be denoised, only the
+    reason."""
 
     explained_p: float | None = None
     held_out_gain_db: float | None = None
@@ -72,13 +73,14 @@ class Result:
 
     @property
     def explained_p(self) -> float | list[float | None] | None:
-        """p-value: how often simulated frames fit the generator as badly. Below 0.01 the generator
-        cannot explain the frame; None where nobody can say."""
+        """p-value: the share of simulated frames that fit the generator as badly as this frame or
+        worse. Below 0.01 the generator cannot explain the frame. None if there is no
+        calibration."""
         return self._each([frame.explained_p for frame in self.values])
 
     @property
     def held_out_gain_db(self) -> float | list[float | None] | None:
-        """PSNR gained over the best Gaussian blur on counts that the result has not seen, dB; None
+        """Gain in PSNR over the best Gaussian blur, measured on held-out electrons, dB; None
         without a score."""
         return self._each([frame.held_out_gain_db for frame in self.values])
 
@@ -102,7 +104,7 @@ class Result:
 
     @property
     def warnings(self) -> list[str] | list[list[str]]:
-        """What to know before the image is believed, in words."""
+        """Sentences that say what is wrong with the frame or the result."""
         warnings = [frame.warnings for frame in self.values]
         return warnings if self.stacked else warnings[0]
 

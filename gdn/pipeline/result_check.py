@@ -1,4 +1,4 @@
-"""The last look at a result before anybody gets it: it is finite, and its mean is the frame's."""
+"""The last check of a result: it must be finite, and its mean must be that of the frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run remembers of its frames: scores to pool, pictures for the report."""
+"""Collects the scores and pictures of a run's frames for the pooled score and the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run reports of itself: statistics, sample grids, warnings of collapse."""
+"""Writes the reports of a run: statistics, sample grids, warnings of collapse."""
 
 from __future__ import annotations
 
