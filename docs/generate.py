@@ -9,6 +9,7 @@ from pathlib import Path
 
 COMMANDS = (
     "denoise",
+    "adapt",
     "align",
     "demo",
     "simulate",

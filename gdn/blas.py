@@ -1,5 +1,5 @@
-"""BLAS on one thread: it divides a sum among its threads, so that the last bits of a product depend
-on their number."""
+"""Runs BLAS on one thread. With several threads BLAS divides a sum among them, and then the last
+bits of a product depend on the number of threads."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What gdn raises when something asked of it cannot be done: one base class, and one kind for each
-sort of fault."""
+"""The errors that gdn raises: one base class, and one class for each kind of fault."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ DEBUG = "GDN_DEBUG"  # environment variable: unless it is 0 or empty, tracebacks
 
 
 def debugging() -> bool:
-    """Whether tracebacks are to be shown."""
+    """Whether tracebacks are shown (GDN_DEBUG=1 or --debug)."""
     return os.environ.get(DEBUG, "0") not in ("", "0")
 
 
@@ -32,12 +31,12 @@ class GdnError(Exception):
 
 
 class InputError(GdnError, ValueError):
-    """An image, a file or a setting that cannot be used: the message shows what came and what is
-    wanted."""
+    """An image, a file or a setting that cannot be used. The message says what gdn got and what it
+    needs."""
 
 
 class EmptyFrame(InputError):
-    """One frame in which there is nothing to denoise: it is constant, the beam was blanked, next to
+    """A frame in which there is nothing to denoise: it is constant, the beam was blanked, almost
     none of its pixels are counts, or it has no noise. The message says which. Other frames of the
     same file may be good."""
 

@@ -1,5 +1,5 @@
-"""What was observed: the tiles' counts and their noise law, Poisson, shifted Poisson and Gaussian
-in one.
+"""The likelihood of observed tiles: their counts and their noise law (Poisson, shifted Poisson or
+Gaussian).
 
 The mean of a binned pixel is mu = scale * x + shift with x = G(z), vacuum 1; its variance is alpha
 * mu + beta (`NoiseLaw`). That covers Poisson (alpha 1, beta 0), Poisson-Gaussian (alpha 1, beta >
@@ -26,7 +26,7 @@ Values = TypeVar("Values", bound=Any)  # an array, or a number
 
 @dataclass(frozen=True)
 class NoiseLaw:
-    """How noisy a pixel is: with a mean of m electrons its variance is alpha m + beta, electrons^2.
+    """The variance of a pixel: alpha m + beta, electrons^2, for a mean of m electrons.
 
     alpha is 1 for counts and 0 for Gaussian noise; beta is the variance of the read noise. Every
     other kind of noise is outside the method by design (docs/method.md).

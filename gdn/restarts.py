@@ -1,4 +1,4 @@
-"""The latents of random restarts: each restart has a seed of its own.
+"""Draws the latents of random restarts; each restart has a seed of its own.
 
 So restart i of seed s is the same latent whatever the number of restarts, the batch or the engine.
 """

@@ -1,4 +1,4 @@
-"""Files put in place whole, and the user's cache.
+"""Writes files so that none is ever half-written, and knows the user's cache folder.
 
 Whatever gdn writes is written under a temporary name and renamed once it is complete, so that
 nothing half-written ever has a final name, whenever a process is killed.

@@ -1,2 +1,2 @@
-"""Learning from the recording itself: the shipped restorer tuned on the very counts it will
+"""Learning from the recording itself: the shipped restorer is tuned on the counts that it will
 restore."""

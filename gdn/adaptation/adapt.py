@@ -125,7 +125,7 @@ def adapt(
     sizes = (base.card.sampling_angstrom, SMALL_ANGSTROM)
     (tuned, fine), used = _lessons(recording, sizes, noise, settings.seed)
     if not tuned:
-        raise InputError(f"{recording.words()}: no frame that can be learned from")
+        raise InputError(f"{recording.words()}: no frame that a network can learn from")
     starts = {
         base.card.name: (network_of(base), tuned, settings),
         NOTHING: (small_network(settings.seed), fine, quick),

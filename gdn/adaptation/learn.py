@@ -1,5 +1,5 @@
-"""The restorer's weights moved on a recording's own counts, for as long as counts kept aside
-gain."""
+"""Trains the restorer's weights on a recording's own counts, as long as counts that are kept aside
+are predicted better."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network learns from: counts of a recording, without those that judge the result.
+"""The counts that a network learns from: those of a recording, without the held-out ones.
 
 A frame's counts are split as for its result (`gdn.search.thinning`): the quarter that weights the
 candidates and scores the image is never seen here. Of the other three quarters a part is kept for

@@ -1,5 +1,5 @@
-"""The inputs of a batch: named, gathered from folders or watched for, each with the names of its
-results."""
+"""Finds the input files of a batch (by name, in folders, or in a watched folder) and the names of
+their results."""
 
 from __future__ import annotations
 

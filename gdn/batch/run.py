@@ -1,4 +1,4 @@
-"""A batch of files denoised one after the other, failures kept for the end."""
+"""Denoises the files of a batch one after the other, and reports failures at the end."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class BatchRun:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file: a row for each frame, also where it was complete already; or what was
+    """What became of a file: a row for each frame, also where it was already complete; or what was
     wrong with it, with the number of the system's error if it was one."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -143,10 +143,8 @@ def process(files: Iterable[Planned], run: BatchRun, tally: Tally) -> None:
             except KeyboardInterrupt:
                 rest = "" if total is None else f" of {total}"
                 print(
-                    f"gdn: interrupted in {path}, which is discarded; {tally.files}{rest} "
-                    "files are done. "
-                    "The same command with --resume goes on from "
-                    "there",
+                    f"gdn: interrupted in {path}, whose results are discarded; "
+                    f"{tally.files}{rest} files are done. The same command with --resume continues",
                     file=sys.stderr,
                 )
                 raise
@@ -216,7 +214,9 @@ def summed_aligned(
 
     sessions = [one.session for one in recording.others if isinstance(one, RestorerCandidate)]
     if not sessions:
-        raise InputError("movie: aligning needs a restorer; add 'restore' to the models", "movie")
+        raise InputError(
+            "movie: to align the frames gdn needs a restorer; add 'restore' to the models", "movie"
+        )
     frames = replace(run.files, summed=False).read(path)
     if frames.count < 2:
         return frames

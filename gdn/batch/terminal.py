@@ -48,7 +48,7 @@ def expand(patterns: list[str]) -> list[Path]:
             continue
         matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - patterns may be absolute
         if not matches:
-            raise UsageFault(f"{pattern}: no file matches")
+            raise UsageFault(f"{pattern}: no file has such a name")
         found.update((Path(m), None) for m in matches)
     return list(found)
 

@@ -42,28 +42,28 @@ def adapt(
     files: list[str] = typer.Argument(
         ...,
         metavar="FILES",
-        help="Files of frames of one recording, or folders of such files.",
+        help="Files of frames of one recording, or folders of them.",
         rich_help_panel=INPUT,
     ),
     output: Path = typer.Option(
-        ..., "-o", "--output", metavar="DIR", help="Folder to write.", rich_help_panel=OUTPUT
+        ..., "-o", "--output", metavar="DIR", help="Model folder to write.", rich_help_panel=OUTPUT
     ),
     sampling: Sampling = None,
     dataset: Dataset = None,
     noise: str = typer.Option("auto", help=NOISE, rich_help_panel=SEARCH),
     seed: int = typer.Option(
-        0, min=0, help="Seed; give the one that gdn denoise will have.", rich_help_panel=SEARCH
+        0, min=0, help="Seed. Use the same one for 'gdn denoise'.", rich_help_panel=SEARCH
     ),
     seconds: float = typer.Option(
-        SECONDS, min=1, help="Learn for so long at most.", rich_help_panel=SEARCH
+        SECONDS, min=1, help="Longest training time, in seconds.", rich_help_panel=SEARCH
     ),
     steps: str | None = typer.Option(None, metavar="N[,M]", help=STEPS, rich_help_panel=SEARCH),
     threads: Threads = None,
 ) -> int:
-    """Teach two networks a recording, from the noisy frames alone: the shipped restorer, which is
-    tuned, and a small one that begins from nothing.
+    """Train two networks on the noisy frames of a recording: the shipped restorer, and a small
+    network that starts from nothing.
 
-    gdn denoise FILES --adapted DIR mixes them with the other candidates.
+    'gdn denoise FILES --adapted DIR' mixes them with the other candidates.
     """
     budget = parse_budget(seconds, steps, "--steps")
     need("torch", "adapt")
@@ -86,7 +86,10 @@ def adapt(
     recordings = recordings_of(opened, reading.read, model)
     if len(recordings) != 1:
         words = "; ".join(one.words() for one in recordings) or "no frame that can be used"
-        raise UsageFault(f"one recording is wanted, these are {len(recordings)}: {words}")
+        raise UsageFault(
+            "the files must be one recording, with one pixel size and one noise; these "
+            f"are {len(recordings)}: {words}"
+        )
     settings = _settings(budget, seed, threads)
     _learn(recordings[0], model, settings, output)
     print(output)
@@ -160,7 +163,7 @@ def _gained(model: RestorerModel) -> str:
     about = model.card.training
     learned, start = about["learned"], about["from"]
     if not learned["best_step"]:
-        return "nothing gained, the restorer stays as it was"
+        return "nothing was gained, so the restorer is kept unchanged"
     name = start if start == RESTORER else "a network from nothing"
     decibels = learned["gain_db"]
     much = f"{learned['gain_nats']:g} nats" + ("" if decibels is None else f", {decibels:g} dB")

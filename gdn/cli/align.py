@@ -36,21 +36,25 @@ def align(
         Path(), "-o", "--output", metavar="DIR", help="Folder to write.", rich_help_panel=OUTPUT
     ),
     overwrite: bool = typer.Option(
-        False, help="Replace files of these names.", rich_help_panel=OUTPUT
+        False, help="Replace existing files of these names.", rich_help_panel=OUTPUT
     ),
     sampling: Sampling = None,
     dataset: Dataset = None,
     channel: int | None = typer.Option(
-        None, min=0, help="Which of several channels, from 0.", rich_help_panel=INPUT
+        None,
+        min=0,
+        help="Channel to read if a file has several. The first is 0.",
+        rich_help_panel=INPUT,
     ),
     noise: str = typer.Option("auto", help=NOISE, rich_help_panel=INPUT),
     threads: Threads = None,
 ) -> int:
     """Find how far the specimen drifted between the frames of a movie, and add the frames up.
 
-    Writes NAME_drift.csv, Å and pixels of each frame against the first, and NAME_aligned.tif, the
-    sum of the frames moved by whole pixels: counts stay counts, and gdn denoise takes it. It is NaN
-    along the edges that not all frames have seen.
+    Writes NAME_drift.csv, the drift of each frame against the first in Å and in pixels, and
+    NAME_aligned.tif, the sum of the aligned frames. Frames are moved by whole pixels, so counts
+    stay counts and 'gdn denoise' can read the sum. Pixels along the edges that some frames have not
+    recorded are NaN.
     """
     from gdn.engines.base import EngineError
     from gdn.engines.restorer import open_restorer
@@ -70,7 +74,9 @@ def align(
     planned = [(path, *_names(path, output)) for path, _ in gather(files)]
     taken = [name for _, *names in planned for name in names if name.exists()]
     if taken and not overwrite:
-        raise UsageFault(f"{taken[0]}: exists already; choose another folder (-o), or --overwrite")
+        raise UsageFault(
+            f"{taken[0]}: exists already; choose another folder (-o), or give --overwrite"
+        )
     failed = 0
     for path, table, picture in planned:
         try:

@@ -30,12 +30,14 @@ def demo(
         help="Folder for frames, results and the picture.",
     ),
     model: str = typer.Option(
-        AUTO, metavar="NAME|DIR", help="Shipped model or model folder; auto as in 'gdn denoise'."
+        AUTO,
+        metavar="NAME|DIR",
+        help="Name of a shipped model, or a model folder; auto as in 'gdn denoise'.",
     ),
     restarts: int = typer.Option(
-        256, min=1, max=1_000_000, help="Random starting points of the search."
+        256, min=1, max=1_000_000, help="Number of random starting points of the search."
     ),
-    seed: int = typer.Option(0, min=0, help="Seed of noise and restarts."),
+    seed: int = typer.Option(0, min=0, help="Seed of the noise and of the random starting points."),
     engine: str = typer.Option("auto", help=ENGINE_HELP),
     as_json: bool = typer.Option(
         False,
@@ -69,8 +71,8 @@ def demo(
         raise UsageFault(str(error)) from None
     if all(one.card.kind == "restorer" for one in models):
         raise UsageFault(
-            f"--model {model}: the demonstration shows a generator; 'gdn denoise' takes a "
-            "restorer alone"
+            f"--model {model}: the demonstration needs a generator; only 'gdn denoise' "
+            "can use a restorer alone"
         )
     writable_folder(output)
     frames = demo_frames()

@@ -84,9 +84,9 @@ def denoise(
     """Denoise frames: writes NAME_denoised.tif, NAME_spread.tif and NAME_gdn.json for NAME.tif.
 
     The spread is the half-width of the interval that holds the truth in 68 of 100 pixels. The JSON
-    says whether the generator explains the frame, and whether the result beats a plain filter on
-    counts that it has not seen. gdn-summary.csv has a line for every frame. Only results of gdn's
-    own of the same input are ever replaced.
+    says whether the generator explains the frame, and whether the result is better than a plain
+    filter on electrons that were held out. gdn-summary.csv has one line for every frame. gdn
+    replaces only its own results of the same input.
 
     \b
     Examples:
@@ -94,7 +94,7 @@ def denoise(
       gdn denoise frame.dm4 --atoms --report -o clean
       gdn denoise movie.tif --movie on --sampling 0.061
       gdn denoise --watch /data/today -o clean
-      gdn denoise night1 -o clean --resume          (goes on where it stopped)
+      gdn denoise night1 -o clean --resume          (continues after an interruption)
       gdn denoise night1 -o clean --cluster tcp://head:8786
     """
     from gdn.engines.base import EngineError
@@ -210,11 +210,13 @@ def _check_source(files: list[str] | None, watch: Path | None, cluster: str | No
     """Raises UsageFault where it is not clear what is to be denoised, or it cannot be done
     there."""
     if bool(files) == (watch is not None):
-        raise UsageFault("nothing to denoise: give FILES, or --watch DIR, and not both")
+        raise UsageFault("nothing to denoise: give either FILES or --watch DIR")
     if cluster is not None:
         need("distributed", "cluster")
         if watch is not None:
-            raise UsageFault("--watch waits for files on this machine: not together with --cluster")
+            raise UsageFault(
+                "--watch cannot be used with --cluster: it waits for files on this machine"
+            )
     if watch is not None and not watch.is_dir():
         raise UsageFault(f"--watch {watch}: no such folder")
 
@@ -223,18 +225,25 @@ def _check_fill(fill: str, dtype: str) -> None:
     """Raises UsageFault where the results cannot hold what is to stand for pixels left out."""
     if fill == "nan" and dtype.startswith("uint"):
         raise UsageFault(
-            f"--fill nan: {dtype} holds no NaN; choose --dtype float32, or --fill model"
+            f"--fill nan: {dtype} cannot hold NaN; choose --dtype float32, or --fill model"
         )
 
 
 def _check_adapt(watch: Path | None, adapted: Path | None, method: str) -> None:
     """Raises UsageFault where there is nothing to learn from yet, or no use for it."""
     if watch is not None:
-        raise UsageFault("--adapt learns from all frames first: not together with --watch")
+        raise UsageFault(
+            "--adapt cannot be used with --watch: it learns from all frames before it denoises"
+        )
     if adapted is not None:
-        raise UsageFault("--adapt learns, --adapted takes what was learned: one of them")
+        raise UsageFault(
+            "give either --adapt (learn now) or --adapted DIR (use a model that was "
+            "learned before), not both"
+        )
     if method != "gdn":
-        raise UsageFault(f"--adapt: not with --method {method}, which mixes nothing")
+        raise UsageFault(
+            f"--adapt cannot be used with --method {method}, which mixes no candidates"
+        )
     need("torch", "adapt")
 
 
@@ -281,16 +290,16 @@ def _suggest(tally: Tally, ledger: Ledger, options: Options, learned: bool) -> N
     stacks = [name for name in dict.fromkeys(inputs) if inputs.count(name) >= FEWEST]
     if stacks and options.movie == "off" and options.method == "gdn":
         print(
-            f"gdn: {stacks[0]} has {inputs.count(stacks[0])} frames: if they show one object, "
-            "--movie on denoises each with what the others say of it, in two to three times the "
-            "time",
+            f"gdn: {stacks[0]} has {inputs.count(stacks[0])} frames. If they show one "
+            "object, try --movie on: it uses the neighbouring frames to denoise each "
+            "one, and takes two to three times as long",
             file=sys.stderr,
         )
     if ledger.unlike and not learned and options.method == "gdn":
         print(
             f"gdn: {ledger.unlike} of {ledger.frames} frames are unlike anything that the "
-            "generator has seen: --adapt also learns from the frames themselves, in a minute for "
-            "each recording",
+            "generator was trained on. Try --adapt: it also learns from the frames "
+            "themselves, in a minute for each recording",
             file=sys.stderr,
         )
 
@@ -305,7 +314,7 @@ def _say(tally: Tally, ledger: Ledger) -> None:
             file=sys.stderr,
         )
     if tally.skipped:
-        print(f"gdn: {tally.skipped} of {tally.files} files were complete already", file=sys.stderr)
+        print(f"gdn: {tally.skipped} of {tally.files} files were already complete", file=sys.stderr)
     left_out = sum(row["noise"] is None for row in tally.rows)
     if left_out:
         print(

@@ -16,8 +16,8 @@ Files = Annotated[
     typer.Argument(
         metavar="FILES",
         callback=typed_or_loaded,
-        help="Files of frames, or folders of such files. Wildcards are expanded; - reads "
-        "names from standard input.",
+        help="Files of frames, or folders of them. Wildcards are expanded; - reads names "
+        "from standard input.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -25,7 +25,8 @@ Sampling = Annotated[
     float | None,
     typer.Option(
         metavar="Å/px",
-        help="Pixel size: needed where the file has none, used instead where it has one.",
+        help="Pixel size in Å. Needed if the file does not say it; replaces the file's "
+        "value if it does.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -33,7 +34,7 @@ Dataset = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Name of the image to read, where a file holds several; in a TIFF, the "
+        help="Which image to read if a file holds several: its name, or in a TIFF the "
         "number of the series.",
         rich_help_panel=INPUT,
     ),
@@ -43,7 +44,7 @@ Channel = Annotated[
     typer.Option(
         min=0,
         metavar="N",
-        help="Channel to denoise, from 0, where a file has several (TIFF, OME, Zarr, HDF5).",
+        help="Channel to denoise if a file has several (TIFF, OME, Zarr, HDF5). The first is 0.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -51,7 +52,7 @@ Summed = Annotated[
     bool,
     typer.Option(
         "--sum",
-        help="Denoise the sum of a movie's frames instead of each frame.",
+        help="Denoise the sum of a movie's frames, not each frame.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -59,9 +60,9 @@ Movie = Annotated[
     str,
     typer.Option(
         metavar="on|auto|off",
-        help="The frames of a stack show one object, which may drift: align them, and denoise each "
-        "with what the others say of it, as far as held-out electrons bear that out. auto: see "
-        "whether it helps.",
+        help="For a stack that shows one object, which may drift. on: align the frames, "
+        "and use the neighbouring frames to denoise each one. Held-out electrons "
+        "decide how much the neighbours contribute. auto: first test whether this helps.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -69,8 +70,7 @@ Recursive = Annotated[
     bool,
     typer.Option(
         "--recursive",
-        help="Look for files in the subfolders of a folder too; results go into subfolders of the "
-        "same names.",
+        help="Also look for files in subfolders. Results go into subfolders of the same names.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -79,7 +79,7 @@ Null = Annotated[
     typer.Option(
         "-0",
         "--null",
-        help="Names on standard input end with a zero byte, as 'find -print0' writes them.",
+        help="Names on standard input end with a zero byte, as from 'find -print0'.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -87,8 +87,8 @@ Partial = Annotated[
     bool,
     typer.Option(
         "--partial",
-        help="Take the frames that are there of a file that is cut off; without it such a file "
-        "fails.",
+        help="If a file is cut off, denoise the frames that are there. Without this "
+        "option such a file fails.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -96,8 +96,8 @@ Mask = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Image of the frames' shape, not zero where a pixel is no count (beam stop, "
-        "dead part of the detector): left out of every frame.",
+        help="Image of the same shape as the frames. Pixels that are not zero in it are "
+        "left out of every frame (beam stop, dead part of the detector).",
         rich_help_panel=INPUT,
     ),
 ]
@@ -105,8 +105,7 @@ Watch = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Denoise the files that are written into a folder, each once it is complete, "
-        "until Ctrl-C.",
+        help="Watch a folder until Ctrl-C, and denoise each new file when it is complete.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -116,7 +115,7 @@ Idle = Annotated[
         "--watch-idle",
         min=0,
         metavar="SECONDS",
-        help="End --watch when no new file has come for so long.",
+        help="End --watch after this time without a new file.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -141,16 +140,15 @@ Kind = Annotated[
 Dtype = Annotated[
     str,
     typer.Option(
-        help="Number type of the results: float32, float16, or uint16 or uint8 with a scale; "
-        "refused where it is too coarse for the spread.",
+        help="Number type of the results: float32, float16, uint16 or uint8 (integers "
+        "carry a scale). Refused if its steps are too large for the spread.",
         rich_help_panel=OUTPUT,
     ),
 ]
 Fill = Annotated[
     str,
     typer.Option(
-        help="What the results hold where pixels were left out: model (as the search fills "
-        "them in), or nan.",
+        help="Value of pixels that were left out: model (the search fills them in), or nan.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -174,14 +172,14 @@ Overwrite = Annotated[
     bool,
     typer.Option(
         "--overwrite",
-        help="Replace existing results; without it they are kept.",
+        help="Replace existing results. Without this option they are kept.",
         rich_help_panel=OUTPUT,
     ),
 ]
 Resume = Annotated[
     bool,
     typer.Option(
-        help="Skip files that have complete results of the same settings.",
+        help="Skip files that have complete results with the same settings.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -190,7 +188,7 @@ Restarts = Annotated[
     typer.Option(
         min=1,
         max=1_000_000,
-        help="Random starting points of the search, compared with every part of the frame.",
+        help="Number of random starting points of the search.",
         rich_help_panel=SEARCH,
     ),
 ]
@@ -198,10 +196,10 @@ Model = Annotated[
     str,
     typer.Option(
         metavar="NAME|DIR",
-        help="Shipped model or model folder, or several with commas between. auto: the "
-        "shipped generator that explains the frame "
-        "best, mixed with filters and the shipped restorer as far as they help on "
-        "electrons held out.",
+        help="Name of a shipped model, or a model folder; or several, separated by "
+        "commas. auto: the shipped generator that explains the frame best, mixed "
+        "with filters and the shipped restorer. Held-out electrons decide how much "
+        "of each is used.",
         rich_help_panel=SEARCH,
     ),
 ]
@@ -216,8 +214,8 @@ Noise = Annotated[
 Estimate = Annotated[
     str,
     typer.Option(
-        help="mean: the average over what the search finds, the better image. map: the "
-        "single best find, refined longer.",
+        help="mean: the average of the candidates, the better image. map: the single best "
+        "candidate, refined longer.",
         rich_help_panel=SEARCH,
     ),
 ]
@@ -225,8 +223,9 @@ Adapt = Annotated[
     bool,
     typer.Option(
         "--adapt",
-        help="First learn from the frames themselves: a network tuned on them joins the "
-        "candidates. Files of one pixel size and noise are one recording, each stack is one.",
+        help="First train a network on the noisy frames, and mix in its image as far as "
+        "it helps. Files of the same pixel size and noise count as one recording; "
+        "each stack is one.",
         rich_help_panel=SEARCH,
     ),
 ]
@@ -234,13 +233,13 @@ AdaptSeconds = Annotated[
     float,
     typer.Option(
         min=1,
-        help="Learn from a recording for so long.",
+        help="Training time for each recording, in seconds.",
         rich_help_panel=SEARCH,
     ),
 ]
 STEPS = (
-    "Learn exactly so many steps instead: N of the tuned restorer, M of the network that begins "
-    "from nothing (10 N where it is not given). What a run took is in its record."
+    "Train for exactly this number of steps instead: N for the restorer, M for the small network "
+    "(default: 10 N). The record of a run says how many steps it took."
 )
 AdaptSteps = Annotated[
     str | None,
@@ -254,7 +253,7 @@ Adapted = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Use what 'gdn adapt' left, in place of --adapt; needs no torch.",
+        help="Model folder that 'gdn adapt' wrote: use it instead of --adapt. Needs no torch.",
         rich_help_panel=SEARCH,
     ),
 ]
@@ -263,9 +262,10 @@ Candidate = Annotated[
     typer.Option(
         "--candidate",
         metavar="NAME|COMMAND",
-        help="Mix in a denoiser of your own as far as it helps on electrons held out: "
-        "[NAME[@Å]=]COMMAND with {input} and {output}, which become .npy files, or the NAME of an "
-        "installed one. May be given several times (docs/howto/own-denoiser.md).",
+        help="Mix in the image of your own denoiser; held-out electrons decide how much. "
+        "Give [NAME[@Å]=]COMMAND, in which {input} and {output} become names of .npy "
+        "files, or the NAME of an installed denoiser. May be repeated "
+        "(docs/howto/own-denoiser.md).",
         rich_help_panel=SEARCH,
     ),
 ]
@@ -273,7 +273,7 @@ Seed = Annotated[
     int,
     typer.Option(
         min=0,
-        help="Seed of the restarts.",
+        help="Seed of the random starting points.",
         rich_help_panel=SEARCH,
     ),
 ]
@@ -287,31 +287,32 @@ Residual = Annotated[
 Laplace = Annotated[
     str,
     typer.Option(
-        help="Add the Laplace variance to the spread before calibration: none, sampled or "
-        "exact (slow).",
+        help="Add the Laplace variance of each tile to the spread before calibration: "
+        "none, sampled or exact (slow).",
         rich_help_panel=SEARCH,
     ),
 ]
 Method = Annotated[
     str,
     typer.Option(
-        help="gdn, or original: the search of the study that gdn began with, to compare "
-        "with (hours a frame).",
+        help="gdn, or original: the search of the study from which gdn started, for "
+        "comparison (hours per frame).",
         rich_help_panel=SEARCH,
     ),
 ]
 OriginalSteps = Annotated[
     str,
     typer.Option(
-        help="For --method original: restarts, steps of each, steps of the best.",
+        help="For --method original: number of restarts, steps of each restart, further "
+        "steps of the best.",
         rich_help_panel=SEARCH,
     ),
 ]
 Score = Annotated[
     bool,
     typer.Option(
-        help="Score the result against a blur and a flat image on counts held out; takes "
-        "half as long again.",
+        help="Compare the result with a blur and a flat image on held-out electrons. The "
+        "run takes half as long again.",
         rich_help_panel=TRUST,
     ),
 ]
@@ -319,7 +320,8 @@ Atoms = Annotated[
     bool,
     typer.Option(
         "--atoms",
-        help="Find atom columns and test each: NAME_atoms.csv and a picture.",
+        help="Find atom columns and test each against the counts. Writes NAME_atoms.csv "
+        "and a picture.",
         rich_help_panel=TRUST,
     ),
 ]
@@ -328,7 +330,7 @@ Fdr = Annotated[
     typer.Option(
         min=0.001,
         max=0.5,
-        help="False-discovery rate of the columns called present.",
+        help="Largest average share of false columns among those called present.",
         rich_help_panel=TRUST,
     ),
 ]
@@ -358,7 +360,7 @@ Engine = Annotated[
 Device = Annotated[
     str,
     typer.Option(
-        help="auto, cpu, cuda or tensorrt. One that you ask for is used, or it is an error.",
+        help="auto, cpu, cuda or tensorrt. If the device that you name cannot be used, gdn stops.",
         rich_help_panel=MACHINE,
     ),
 ]
@@ -366,7 +368,7 @@ RequireGpu = Annotated[
     bool,
     typer.Option(
         "--require-gpu",
-        help="Fail rather than run on the CPU.",
+        help="Stop if there is no usable GPU; do not run on the CPU.",
         rich_help_panel=MACHINE,
     ),
 ]
@@ -382,7 +384,7 @@ Cluster = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS|local:N",
-        help="Share the files out among Dask workers (docs/scaling.md).",
+        help="Distribute the files to Dask workers (docs/scaling.md).",
         rich_help_panel=MACHINE,
     ),
 ]
@@ -390,7 +392,8 @@ NoCache = Annotated[
     bool,
     typer.Option(
         "--no-cache",
-        help="Do not keep the bank of restarts on disk, nor use one kept there.",
+        help="Do not write the bank of restarts to the cache on disk, and do not read it "
+        "from there.",
         rich_help_panel=MACHINE,
     ),
 ]

@@ -39,12 +39,12 @@ def doctor(
     engine: str = typer.Option("auto", help="Engine to check."),
     device: str = typer.Option("auto", help="Device to check."),
     require_gpu: bool = typer.Option(
-        False, "--require-gpu", help="Report 'not ready' without a GPU."
+        False, "--require-gpu", help="Report 'not ready' if there is no usable GPU."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> int:
-    """What this machine has: devices, runtimes, versions, the model, and which engine `auto` takes
-    and why.
+    """Show what this machine has: devices, libraries, versions, the model, and the engine that gdn
+    uses.
 
     Exit code 1 if nothing can run.
 
@@ -157,5 +157,5 @@ def _card() -> str:
     try:
         card = open_device()
     except EngineError as error:
-        return f"a CUDA driver, but no card ({error})"
+        return f"there is a CUDA driver, but no card ({error})"
     return f"{card.name}, compute capability {card.capability}, driver {card.driver}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gdn.engines.tensorrt_plans import Library
 
 group = typer.Typer(
-    help="TensorRT plans in this user's cache: list, build, clear.",
+    help="List, build or remove the TensorRT plans in your cache.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 @group.command("list", cls=Grouped)
 def list_() -> int:
-    """What is in the cache, one plan a line.
+    """List the plans in the cache, one per line.
 
     \b
     Example:
@@ -54,17 +54,19 @@ def list_() -> int:
 @group.command("build", cls=Grouped)
 def build(
     model: str = typer.Argument(
-        DEFAULT_MODEL, metavar="NAME|DIR", help="Shipped model or model folder."
+        DEFAULT_MODEL, metavar="NAME|DIR", help="Name of a shipped model, or a model folder."
     ),
     library: str | None = typer.Option(
         None, metavar="NAME", help="tensorrt or tensorrt_rtx [default: the first installed]."
     ),
     device: int = typer.Option(0, min=0, metavar="N", help="CUDA device."),
     dry_run: bool = typer.Option(
-        False, "--dry-run", help="Build, but keep nothing. With tensorrt_rtx this needs no GPU."
+        False,
+        "--dry-run",
+        help="Build the plans but do not keep them. With tensorrt_rtx this needs no GPU.",
     ),
 ) -> int:
-    """Build the plans of a model's graphs for the card here, so that the first denoising need not.
+    """Build the plans of a model's graphs for this machine's card now, not at the first denoising.
 
     A model exported with --fp16 gives plans of half precision.
 
@@ -106,7 +108,7 @@ def build_all(model: Model, library: Library, card: Device | None) -> None:
 
 @group.command("clear", cls=Grouped)
 def clear() -> int:
-    """Remove every plan.
+    """Remove all plans from the cache.
 
     \b
     Example:

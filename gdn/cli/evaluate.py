@@ -32,19 +32,20 @@ def evaluate(
     ),
     noise: str = typer.Option(
         "poisson:1",
-        help="poisson:S and gaussian:S with commas between, or 'suite' for the six of the "
-        "original study.",
+        help="poisson:S and gaussian:S, separated by commas, or 'suite' for the six noise "
+        "levels of the original study.",
         rich_help_panel=INPUT,
     ),
     against: str = typer.Option(
         "noisy,constant,blur,bm3d-binned",
-        help="What to compare with; also unet (those of --unet) and original (slow: hours).",
+        help="Methods to compare with. Also possible: unet (those of --unet) and original "
+        "(takes hours).",
         rich_help_panel=COMPARED,
     ),
     unet: list[Path] = typer.Option(
         [],
         metavar="DIR",
-        help="A U-Net made by 'gdn export', or a folder of several, such as the "
+        help="Folder of a U-Net that 'gdn export' made, or of several U-Nets, such as the "
         "repository's benchmarks/unets. May be repeated.",
         rich_help_panel=COMPARED,
     ),
@@ -54,37 +55,47 @@ def evaluate(
     model: str = typer.Option(
         AUTO,
         metavar="NAME|DIR",
-        help="Shipped model or model folder; auto as in 'gdn denoise'.",
+        help="Name of a shipped model, or a model folder; auto as in 'gdn denoise'.",
         rich_help_panel=SEARCH,
     ),
     restarts: int = typer.Option(
         256,
         min=1,
         max=1_000_000,
-        help="Random starting points of the search.",
+        help="Number of random starting points of the search.",
         rich_help_panel=SEARCH,
     ),
     sampling: float | None = typer.Option(
-        None, metavar="Å/px", help="Pixel size, where the files have none.", rich_help_panel=INPUT
+        None,
+        metavar="Å/px",
+        help="Pixel size in Å. Needed if the files do not say it.",
+        rich_help_panel=INPUT,
     ),
     engine: str = typer.Option("auto", help=ENGINE_HELP, rich_help_panel=MACHINE),
     device: str = typer.Option("auto", help="auto, cpu, cuda.", rich_help_panel=MACHINE),
-    seed: int = typer.Option(0, min=0, help="Seed of noise and restarts.", rich_help_panel=SEARCH),
+    seed: int = typer.Option(
+        0,
+        min=0,
+        help="Seed of the noise and of the random starting points.",
+        rich_help_panel=SEARCH,
+    ),
     original_steps: str = typer.Option(
         "10,1500,10000",
-        help="For --against original: restarts, steps of each, steps of the best.",
+        help="For --against original: number of restarts, steps of each restart, further "
+        "steps of the best.",
         rich_help_panel=COMPARED,
     ),
     as_json: bool = typer.Option(
         False,
         "--json",
-        help="One JSON row per frame, noise and method on stdout.",
+        help="Print one JSON object per frame, noise and method on standard output.",
         rich_help_panel=OUTPUT,
     ),
 ) -> int:
-    """Add noise to clean frames, denoise, and print the table against the comparators.
+    """Add noise to clean frames, denoise them, and print a table that compares gdn with other
+    methods.
 
-    Values are put on the original study's scale (vacuum 0.45, range 1).
+    Values are given on the original study's scale (vacuum 0.45, range 1).
 
     \b
     Examples:
@@ -154,8 +165,8 @@ def methods_named(text: str, unets: dict[str, Comparator]) -> tuple[str, ...]:
     wanted = [name for name in names if name == "unet" or name.startswith("unet-")]
     if wanted and not unets:
         raise UsageFault(
-            f"--against {wanted[0]}: give --unet DIR, the folder of one U-Net or of several;"
-            " two lie in gdn's repository, in benchmarks/unets"
+            f"--against {wanted[0]}: give --unet DIR, the folder of one U-Net or of "
+            "several; gdn's repository has two, in benchmarks/unets"
         )
     chosen = []
     for name in (
@@ -188,7 +199,7 @@ def unets_in(folders: list[Path]) -> dict[str, Comparator]:
         raise UsageFault(f"--unet {error}") from None
     if len(dict(found)) < len(found):
         raise UsageFault(
-            f"--unet: two of these have one name: {', '.join(name for name, _ in found)}; "
+            f"--unet: two of these have the same name: {', '.join(name for name, _ in found)}; "
             "rename a folder"
         )
     return dict(found)

@@ -25,46 +25,50 @@ def export(
     source: Path = typer.Argument(
         ...,
         metavar="RUN|MODEL",
-        help="Run folder of 'gdn train', a model folder, or a folder of "
+        help="Run folder of 'gdn train', a model folder, or a folder with "
         "restore.safetensors and restore.json.",
     ),
     output: Path = typer.Option(
-        ..., "-o", "--output", metavar="DIR", help="Model folder to write; its name is the model's."
+        ...,
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="Model folder to write. Its name becomes the name of the model.",
     ),
     fp16: bool = typer.Option(
         False,
         "--fp16",
-        help="Make graphs of half precision for the search. Objectives and final images "
-        "stay in single precision.",
+        help="Make graphs of half precision for the search. The objective and the final "
+        "images stay in single precision.",
     ),
     engine: str = typer.Option(
         "onnx",
-        help="onnx, or tensorrt: also build plans for this machine's card; without a "
-        "card, only check that they build.",
+        help="onnx; or tensorrt: also build plans for this machine's card, or, without a "
+        "card, check that they can be built.",
     ),
     calibrate: Path | None = typer.Option(
         None,
         metavar="DATA",
-        help="Data set of 'gdn simulate': calibrate spread, p-values and columns on its "
-        "validation split (about 5 s a frame and "
-        "core). With -o the model itself, nothing else is done to it.",
+        help="Data set of 'gdn simulate'. Spread, p-values and columns are calibrated on "
+        "its validation split (about 5 s of one core per frame). If -o is the model "
+        "itself, only its calibration changes.",
     ),
-    frames: int = typer.Option(450, min=20, help="Frames to calibrate on."),
+    frames: int = typer.Option(450, min=20, help="Number of frames for --calibrate."),
     workers: int = typer.Option(
         1, min=1, max=1024, help="Processes of one thread each, for --calibrate."
     ),
     whole: bool = typer.Option(
         False,
         "--whole",
-        help="Write only a model's graphs, each with its weights, for use in other "
+        help="Write only the graphs of a model, each with its weights, for other "
         "programs. Needs no torch.",
     ),
 ) -> int:
-    """Make a model folder: folded ONNX graphs, compared with torch before anything is kept.
+    """Make a model folder from a training run.
 
-    Of a run of the recipe unet it makes a comparator's folder for 'gdn evaluate --unet'; of
-    restore.safetensors and restore.json, which a training of a restorer leaves, a restorer's
-    folder.
+    The networks are written as ONNX graphs. Nothing is kept unless they agree with torch. A run of
+    the recipe unet gives a U-Net's folder for 'gdn evaluate --unet'. The files restore.safetensors
+    and restore.json, which the training of a restorer writes, give a restorer's folder.
 
     \b
     Examples:
@@ -79,8 +83,8 @@ def export(
     if whole:
         if fp16 or calibrate is not None or engine != "onnx":
             raise UsageFault(
-                "--whole writes a model's graphs as they are: not with --fp16, --calibrate "
-                "or --engine"
+                "--whole writes a model's graphs unchanged; it cannot be used with --fp16, "
+                "--calibrate or --engine"
             )
         _whole(str(source), output)
         return 0
@@ -151,7 +155,7 @@ def _whole(source: str, output: Path) -> None:
     from gdn.storage import writing
 
     if (output / "model.json").exists():
-        raise UsageFault(f"{output}: a model folder; --whole wants a folder of its own")
+        raise UsageFault(f"{output}: is a model folder; --whole needs another folder (-o)")
     try:
         model = find_any(source)
         for name in sorted(n for n in model.card.files if n.endswith(".onnx")):
@@ -212,7 +216,7 @@ def _plans(folder: Path, library: Library) -> None:
         card = open_device()
     except EngineError as error:
         card = None
-        print(f"gdn: {error}: plans are built and not kept", file=sys.stderr)
+        print(f"gdn: {error}: the plans are built but not kept", file=sys.stderr)
     build_all(load_model(folder), library, card)
 
 

@@ -12,7 +12,7 @@ Sampling = Annotated[
     float | None,
     typer.Option(
         metavar="Å/px",
-        help="Pixel size: needed where the files have none.",
+        help="Pixel size in Å. Needed if the files do not say it.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -20,8 +20,9 @@ Dataset = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Name of the image to read, where a file holds several.",
+        help="Which image to read if a file holds several: its name, or in a TIFF the "
+        "number of the series.",
         rich_help_panel=INPUT,
     ),
 ]
-NOISE = "auto, poisson, gaussian, gaussian:S or poisson-gaussian, as of gdn denoise."
+NOISE = "auto, poisson, gaussian, gaussian:S or poisson-gaussian, as in 'gdn denoise'."

@@ -167,5 +167,5 @@ def _facts(run: BatchRun, skipped: int) -> list[tuple[str, str]]:
             f"gdn {__version__}, Python {platform.python_version()}, {platform.platform()}",
         ),
     ]
-    complete = f"{skipped} files whose results were complete before this run (--resume)"
+    complete = f"{skipped} files whose results were already complete before this run (--resume)"
     return [("not on this page", complete), *facts] if skipped else facts

@@ -19,51 +19,56 @@ def register(app: typer.Typer) -> None:
 
 def simulate(
     out: Path = typer.Argument(
-        ..., metavar="OUT", help="Folder of the data set; an unfinished one is continued."
+        ..., metavar="OUT", help="Folder of the data set. An unfinished data set is continued."
     ),
     count: int = typer.Option(
         ..., min=1, help="Number of structures (one exit wave each, about 0.35 MB)."
     ),
     seed: int = typer.Option(..., min=0, help="Seed of the whole data set."),
     frames: int = typer.Option(
-        0, min=0, help="Also render this many 850x850 px frames at 0.0612 Å/px as TIFF."
+        0, min=0, help="Also make this number of frames, 850x850 px at 0.0612 Å/px, as TIFF."
     ),
     movies: int = typer.Option(
-        0, min=0, help="Also make this many movies with drift and events (about 70 MB each)."
+        0, min=0, help="Also make this number of movies with drift and events (about 70 MB each)."
     ),
     movie_frames: int = typer.Option(
-        0, min=0, help="Frames of each movie; 0: 20 to 40, by the seed."
+        0, min=0, help="Number of frames of each movie. 0: 20 to 40, by the seed."
     ),
-    movie_side: int = typer.Option(850, min=64, help="Side of a movie's frames, px of 0.0612 Å."),
+    movie_side: int = typer.Option(
+        850, min=64, help="Width and height of a movie's frames, in pixels of 0.0612 Å."
+    ),
     energy_kv: float = typer.Option(
         300.0, "--energy-kv", min=1, max=3000, help="Accelerating voltage of the microscope, kV."
     ),
     scenes: str = typer.Option(
         "pt-ceo2",
-        help="What is simulated: pt-ceo2, or pt-ceo2-wide (thicker, more tilted, some "
+        help="Kind of structures: pt-ceo2, or pt-ceo2-wide (thicker, more tilted, some "
         "with an amorphous film).",
     ),
     multislice: str = typer.Option(
-        "torch", help="What computes the waves: torch, or abtem (extra 'abtem', GPL)."
+        "torch",
+        help="Library that computes the waves: torch, or abtem (needs the extra 'abtem', GPL).",
     ),
-    device: str = typer.Option("cpu", help="Where torch computes them: cpu, cuda or cuda:N."),
+    device: str = typer.Option(
+        "cpu", help="Device on which torch computes the waves: cpu, cuda or cuda:N."
+    ),
     workers: int = typer.Option(1, min=1, max=1024, help="Processes of one thread each."),
     cluster: str | None = typer.Option(
         None,
         metavar="ADDRESS|local:N",
-        help="Share the structures out among Dask workers (docs/scaling.md).",
+        help="Distribute the structures to Dask workers (docs/scaling.md).",
     ),
 ) -> int:
     """Simulate Pt on CeO2: random structures, multislice exit waves, frames and movies.
 
-    Training renders its images from the exit waves on the fly, so --frames is only for looking and
-    for evaluation. One structure in ten belongs to the test split and one to validation, by its
+    Training makes its images from the exit waves, so --frames is needed only to look at frames and
+    for 'gdn evaluate'. One structure in ten belongs to the test split and one to validation, by its
     seed. dataset.json records seed, voltage, scenes and multislice; 'gdn train' refuses a data set
-    whose voltage or scenes are not its recipe's.
+    if its voltage or scenes are not those of the recipe.
 
     A movie is a stack of clean frames, stacks of counts at 0.045, 0.45 and 4.5 electrons a pixel,
-    and a record of its drift and of what happens in it (docs/simulation.md). Movies that are there
-    are kept.
+    and a record of its drift and of what happens in it (docs/simulation.md). Existing movies are
+    kept.
 
     \b
     Examples:
@@ -81,8 +86,8 @@ def simulate(
         need("abtem", "abtem")
         if device != "cpu":
             raise UsageFault(
-                f"--device {device}: abTEM's waves are made on the CPU here; leave --device "
-                "or --multislice out"
+                f"--device {device}: gdn runs abTEM on the CPU only; leave out --device or "
+                "--multislice"
             )
     need("torch", "train")
     from gdn.errors import InputError
@@ -95,7 +100,7 @@ def simulate(
         raise usage_fault(error) from None
     _check_device(device)
     if movie_frames == 1:
-        raise UsageFault("--movie-frames 1: at least 2, or 0 for 20 to 40")
+        raise UsageFault("--movie-frames 1: a movie needs at least 2 frames (0 makes 20 to 40)")
     try:
         room_of(movie_side)
     except ValueError as error:

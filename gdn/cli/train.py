@@ -21,12 +21,13 @@ def train(
     recipe: str = typer.Option(
         "range",
         metavar="NAME|FILE",
-        help="Shipped recipe (range, range-128, dcgan, unet, unet-poisson1) or a TOML file.",
+        help="Name of a shipped recipe, such as range, range-128, dcgan, unet or "
+        "unet-poisson1, or a TOML file.",
         rich_help_panel=NETWORK,
     ),
     data: Path = typer.Option(
         Path("data"),
-        help="Folder of 'gdn simulate', or an .npz with 'train' and 'test' images.",
+        help="Data set of 'gdn simulate', or an .npz file with the arrays 'train' and 'test'.",
         rich_help_panel=INPUT,
     ),
     run: Path | None = typer.Option(
@@ -34,65 +35,68 @@ def train(
         "-o",
         "--output",
         metavar="DIR",
-        help="Run folder [default: runs/RECIPE]; the same command resumes.",
+        help="Run folder [default: runs/RECIPE]. The same command continues a run.",
         rich_help_panel=OUTPUT,
     ),
     resume: bool = typer.Option(
-        False, "--resume", help="Fail if there is no run to go on with.", rich_help_panel=OUTPUT
+        False, "--resume", help="Stop if there is no run to continue.", rich_help_panel=OUTPUT
     ),
     start: str | None = typer.Option(
         None,
         "--from",
         metavar="MODEL|RUN",
-        help="Start from the weights of a model, a run, or a folder that "
+        help="Start from the weights of a model, of a run, or of a folder that "
         "benchmarks/sitting.py wrote.",
         rich_help_panel=NETWORK,
     ),
     latent: int | None = typer.Option(
-        None, min=1, help="Override the recipe's latent size.", rich_help_panel=NETWORK
+        None, min=1, help="Override the number of latents.", rich_help_panel=NETWORK
     ),
     patch: int | None = typer.Option(
-        None, help="Override the patch: 32, 64, 128, 256 or 512 px.", rich_help_panel=NETWORK
+        None, help="Override the patch size: 32, 64, 128, 256 or 512 px.", rich_help_panel=NETWORK
     ),
     channels: int | None = typer.Option(
-        None, help="Override the channels: 1 or 3.", rich_help_panel=NETWORK
+        None, help="Override the number of channels: 1 or 3.", rich_help_panel=NETWORK
     ),
     images: int | None = typer.Option(
         None,
         min=1,
-        help="Override the length of the run, counted in images.",
+        help="Override the length of the run, in images.",
         rich_help_panel=NETWORK,
     ),
     batch: int | None = typer.Option(
-        None, min=2, help="Override the batch, counted over all processes.", rich_help_panel=NETWORK
+        None,
+        min=2,
+        help="Override the batch size, summed over all processes.",
+        rich_help_panel=NETWORK,
     ),
     minutes: float | None = typer.Option(
-        None, min=0, help="Stop and checkpoint after this wall time.", rich_help_panel=MACHINE
+        None, min=0, help="Save a checkpoint and stop after this time.", rich_help_panel=MACHINE
     ),
     device: str = typer.Option("auto", help="auto, cpu, cuda.", rich_help_panel=MACHINE),
     workers: int = typer.Option(
         0,
         min=0,
-        help="Extra processes that render patches; 0: this one renders them.",
+        help="Number of further processes that make patches. 0: this process makes them.",
         rich_help_panel=MACHINE,
     ),
     threads: int | None = typer.Option(
-        None, min=1, help="CPU threads of the networks.", rich_help_panel=MACHINE
+        None, min=1, help="CPU threads for the networks.", rich_help_panel=MACHINE
     ),
     status_every: int = typer.Option(
         20_000,
         min=1,
-        help="Images between lines of stats.jsonl and sample grids.",
+        help="Number of images between two lines of stats.jsonl and between two sample grids.",
         rich_help_panel=OUTPUT,
     ),
     dry_run: bool = typer.Option(
         False,
         "--dry-run",
-        help="Print the settings that would be used, as JSON.",
+        help="Print the settings of the run as JSON, and stop.",
         rich_help_panel=OUTPUT,
     ),
 ) -> int:
-    """Train a generator. The run folder keeps recipe.json, stats.jsonl, grids/ and checkpoint.pt.
+    """Train a generator. The run folder has recipe.json, stats.jsonl, grids/ and checkpoint.pt.
 
     \b
     Examples:

@@ -46,7 +46,7 @@ def connected(address: str) -> Iterator[Client]:
             client.wait_for_workers(1, timeout=WAIT_SECONDS)
         except TimeoutError:
             raise ClusterError(
-                f"--cluster {address}: no worker came in {WAIT_SECONDS:.0f} s; start some "
+                f"--cluster {address}: no worker joined in {WAIT_SECONDS:.0f} s; start some "
                 "with 'dask worker'"
             ) from None
         yield client
@@ -87,7 +87,7 @@ def _local(address: str) -> LocalCluster:
     count = address.removeprefix("local").removeprefix(":") or str(os.cpu_count() or 1)
     if not count.isdecimal() or not 1 <= int(count) <= 1024:
         raise ClusterError(
-            f"--cluster {address}: local:N with N from 1 to 1024, or a scheduler's address"
+            f"--cluster {address}: give local:N with N from 1 to 1024, or a scheduler's address"
         )
     threads = max(1, (os.cpu_count() or 1) // int(count))
     # No memory limit: gdn looks at what the machine has free, and a nanny that kills a worker only

@@ -55,7 +55,8 @@ def denoise_task(name: str, task: FileTask) -> Answer:
     parcel = get_worker().plugins.get(name)
     if not isinstance(parcel, Parcel):
         raise Unfit(
-            "the run did not arrive there, or the scheduler is another one; --resume goes on"
+            "the worker did not get the settings of the run, or the scheduler was "
+            "restarted; --resume continues"
         )
     try:
         with parcel.at_work():
@@ -131,8 +132,8 @@ def process_on(
         tally.failures.append(f"{error}; {tally.files} of {total} files are done")
     except KeyboardInterrupt:
         say(
-            f"interrupted; {tally.files} of {total} files are done. The same command "
-            "with --resume goes on from there"
+            f"interrupted; {tally.files} of {total} files are done. The same command with "
+            "--resume continues"
         )
         raise
 

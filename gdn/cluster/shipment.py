@@ -73,7 +73,7 @@ class PackedModel:
             (place / name).write_bytes(content)
         found = load_any(place)
         if found.hash != self.hash:
-            raise ModelError(f"{place}: not the model that was sent")
+            raise ModelError(f"{place}: is not the model that was sent")
         return found
 
 

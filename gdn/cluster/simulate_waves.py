@@ -54,5 +54,5 @@ def _run(client: Client, tasks: list[Task]) -> Iterator[None]:
     if lost:
         raise ClusterError(
             f"{len(lost)} of {len(tasks)} tasks were not done ({lost[0]}); the same "
-            "command goes on from there"
+            "command continues"
         )

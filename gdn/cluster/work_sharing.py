@@ -32,7 +32,9 @@ ATTEMPTS = 3  # of an item
 LOST_SECONDS = float(os.environ.get("GDN_CLUSTER_LOST_SECONDS", "60"))  # without a scheduler
 LOOK_SECONDS = 1.0  # between looks at which workers there are
 DIED = "the workers that had it died"
-GONE = "the scheduler is gone; the same command with --resume goes on once it is back"
+GONE = (
+    "the scheduler no longer answers; when it runs again, the same command with --resume continues"
+)
 
 
 def say(words: str) -> None:
@@ -148,7 +150,7 @@ class WorkSharing(Generic[Item, Value]):
                     del self._running[future]
                     self._again.extend(chunk.items)
         if not here and not self._deserted:
-            say("there is no worker just now: waiting for one")
+            say("no worker is connected: waiting for one")
         self._deserted = not here
 
     def _workers(self) -> list[str]:
@@ -210,8 +212,8 @@ class WorkSharing(Generic[Item, Value]):
             else:
                 if not self._suspects:
                     say(
-                        "workers keep dying: what they had in hand is done one item at a time, "
-                        "to find out which item is at fault"
+                        "workers keep dying: their items are now done one at a time, to find the "
+                        "item that causes it"
                     )
                 self._suspects.extend(chunk.items)
             return
@@ -249,7 +251,7 @@ class WorkSharing(Generic[Item, Value]):
             return
         if worker not in self.unfit:
             self.unfit[worker] = str(unfit)
-            say(f"worker {worker} is left out ({unfit})")
+            say(f"worker {worker} is not used ({unfit})")
         self._again.append((item, attempts + unfit.perhaps_item))
         self._again.extend(rest[1:])
 
@@ -276,8 +278,8 @@ def deaths_noted(client: Client) -> Iterator[None]:
         ):
             count = len(about.get("processing-tasks") or ())
             say(
-                f"worker {about.get('worker')} died; what it had in hand is done again "
-                f"({count} chunk{'s' * (count != 1)})"
+                f"worker {about.get('worker')} died; its work is done again ({count} "
+                f"chunk{'s' * (count != 1)})"
             )
 
     client.subscribe_topic("all", seen)

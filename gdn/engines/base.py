@@ -1,4 +1,4 @@
-"""What an engine is: it evaluates a generator, its derivatives in both directions, and its
+"""The Engine protocol: an engine evaluates a generator, its derivatives in both directions, and its
 encoder."""
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def onnx_bytes(model: Model, graph: Graph) -> bytes:
     none, or its files do not belong together."""
     path = model.file(f"{graph}.onnx")
     if path is None:
-        raise EngineError(f"{model.folder}: has no {graph}.onnx; export the model again")
+        raise EngineError(f"{model.folder}: {graph}.onnx is missing; export the model again")
     if model.card.schema_version < 3:  # its graphs are whole
         return path.read_bytes()
     try:

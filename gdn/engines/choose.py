@@ -1,4 +1,4 @@
-"""Which engine and device to use, and why.
+"""Chooses the engine and the device, and says why.
 
 `auto` tries TensorRT, ONNX Runtime on CUDA, torch on CUDA, and takes the first that is installed,
 starts, and gives the CPU's images; else ONNX Runtime, or torch, on the CPU. What was tried and why
@@ -52,7 +52,8 @@ def check(engine: str = "auto", device: str = "auto") -> None:
     if kind not in ("auto", "cpu", "cuda") and engine not in able:
         names = " or ".join(able)
         raise EngineError(
-            f"device {device} is {names}'s: ask for engine {names} too, or for engine {kind} alone",
+            f"device {device} belongs to {names}: choose engine {names} too, or engine "
+            f"{kind} without a device",
             "device",
         )
     if engine == "auto":
@@ -120,14 +121,16 @@ def open_engine(
     check(engine, device)
     if model.card.channels != 1:
         raise EngineError(
-            f"{model.folder}: a generator of {model.card.channels} channels; frames have one"
+            f"{model.folder}: this generator makes images of {model.card.channels} "
+            "channels; frames have one"
         )
     if engine != "auto":
         taken = runtime_named(engine).own_device if device == "auto" else device
         opened = _open(model, EngineChoice(engine, taken, "asked for"), threads)
         if require_gpu and opened.device == "cpu":
             raise EngineError(
-                f"require_gpu: {engine} runs on the CPU here; device cuda says what is missing",
+                f"require_gpu: {engine} runs on the CPU here; choose device cuda to see what "
+                "is missing",
                 "require_gpu",
             )
         return opened
@@ -179,5 +182,5 @@ def _prove(opened: Engine, model: Model) -> None:
         with _open(model, EngineChoice("onnxruntime", "cpu", "the self-test"), 1) as reference:
             off = float(np.abs(opened.generate(z) - reference.generate(z)).max())
         if not off <= AGREES[model.card.precision]:
-            raise EngineError(f"its images are off by {off:.2g} of the vacuum level")
+            raise EngineError(f"its images are wrong by {off:.2g} of the vacuum level")
         unproved.pop_all()

@@ -70,7 +70,7 @@ class GraphEngine(ABC):
                 raise
             self._most = size // 2
             log.warning(
-                "%s on %s: memory ran out: going on with batches of %d",
+                "%s on %s: memory ran out; continuing with batches of %d",
                 self.name,
                 self.device,
                 self._most,

@@ -78,16 +78,16 @@ class RestorerSession:
         slots = self.model.card.slots
         if frames.ndim != 3 or not 1 <= len(frames) <= slots or min(frames.shape) < 1:
             raise ValueError(
-                f"frames of shape {frames.shape}: expected (n, rows, columns) with n from 1 "
-                f"to {slots}"
+                f"the frames have the shape {frames.shape}; wanted (n, rows, columns) with n "
+                f"from 1 to {slots}"
             )
         if mask is not None and mask.shape != frames.shape:
             raise ValueError(
-                f"a mask of shape {mask.shape} for frames of shape {frames.shape}: they must "
-                "be the same"
+                f"the mask has the shape {mask.shape}, the frames have {frames.shape}; they "
+                "must be the same"
             )
         if turns not in TURNS:
-            raise ValueError(f"turns {turns}: 1, 2, 4 or 8")
+            raise ValueError(f"turns {turns}: must be 1, 2, 4 or 8")
         valid = (
             np.ones(frames.shape, np.float32)
             if mask is None

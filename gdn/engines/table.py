@@ -66,7 +66,7 @@ RUNTIMES = (
 )
 ENGINES = tuple(runtime.name for runtime in RUNTIMES)
 DEVICES = ("auto", *dict.fromkeys(device for runtime in RUNTIMES for device in runtime.devices))
-ENGINE_HELP = f"What evaluates the networks: {', '.join(('auto', *ENGINES))}."
+ENGINE_HELP = f"Library that runs the networks: {', '.join(('auto', *ENGINES))}."
 ON_CPU = tuple(runtime for runtime in RUNTIMES if "cpu" in runtime.devices)  # need no card
 
 

@@ -80,7 +80,7 @@ def plan_for(key: PlanKey, build: Callable[[], bytes]) -> bytes:
         plan = _read(path, key)
         if plan is not None:
             return plan
-        log.warning("%s: a damaged or foreign plan is built again", path)
+        log.warning("%s: the plan is damaged, or was not built by you; it is built again", path)
     plan = build()
     if path is not None:
         with contextlib.suppress(OSError), writing(path) as temporary:

@@ -65,8 +65,8 @@ def load_library(name: str | None = None) -> Library:
     names = [name] if name else installed_libraries()
     if not names:
         raise EngineError(
-            "no TensorRT here; pip install 'gdn[tensorrt-rtx]' (RTX cards) or "
-            "'gdn[tensorrt]', or another engine"
+            "TensorRT is not installed; pip install 'gdn[tensorrt-rtx]' (RTX cards) or "
+            "'gdn[tensorrt]', or choose another engine"
         )
     try:
         module = importlib.import_module(names[0])

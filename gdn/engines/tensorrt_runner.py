@@ -94,7 +94,7 @@ class _Place:
             try:
                 self.captured = self.runner.device.capture(self._enqueue)
             except EngineError as error:
-                log.warning("tensorrt: goes on without a CUDA graph (%s)", error)
+                log.warning("tensorrt: continuing without a CUDA graph (%s)", error)
 
     def _enqueue(self) -> None:
         self.runner.must(self.context.execute_async_v3(self.runner.device.stream), "to run")
@@ -118,7 +118,8 @@ class Runner:
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise EngineError(
-                f"{library.name}: does not take the plan of {graph} (another version or card?)"
+                f"{library.name}: refuses the plan of {graph} (was it built for another "
+                "version or card?)"
             )
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         self.outputs = [

@@ -64,8 +64,8 @@ def calibrate(
     structures = sorted({o.structure for o in observations})
     if len(structures) < FOLDS * 4:
         raise ValueError(
-            f"{len(structures)} structures of the {split} split; at least {FOLDS * 4} are "
-            "needed to calibrate"
+            f"only {len(structures)} structures of the {split} split; calibration needs "
+            f"at least {FOLDS * 4}"
         )
     fold = {s: n % FOLDS for n, s in enumerate(structures)}
     return Calibration(
@@ -203,7 +203,7 @@ def _samples(
             )
     kept = [row for row in rows if len(row[1])]
     if not kept:
-        raise ValueError("not one atom column in the calibration frames")
+        raise ValueError("the calibration frames have no atom column")
     return Samples(*(np.concatenate(part) for part in zip(*kept, strict=True)))
 
 

@@ -1,4 +1,5 @@
-"""What gdn is measured against. Each takes a noisy frame in the study's units and returns an image.
+"""The methods with which gdn is compared. Each takes a noisy frame in the study's units and returns
+an image.
 
 `blur` and `bm3d-binned` choose their sigma and their binning with the truth at hand: a comparator
 is shown at its best.

@@ -1,4 +1,4 @@
-"""What one simulated frame of known structure teaches about a model's errors."""
+"""Measures a model's errors on one simulated frame of known structure."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _SPECTRUM = "make an image of it, such as the sum over an energy window, and den
 _DIFFRACTION = (
     "gdn denoises images of real space only (if the unit is wrong, correct it in the file)"
 )
-_UNCLEAR = "say in the file what it is, by its unit (s, eV, nm), or move it to the front"
+_UNCLEAR = "give the axis its unit in the file (s, eV, nm), or move it to the front"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ def objection(axes: Sequence[Axis], signal_type: str = "") -> str:
     if len(unclear) > 1:
         return f"a scan of patterns (4D-STEM) (axes {listed}); {_DIFFRACTION}"
     if unclear:
-        return f"an axis of no known kind behind those of the image (axes {listed}); {_UNCLEAR}"
+        return f"an axis of unknown kind after those of the image (axes {listed}); {_UNCLEAR}"
     return ""
 
 

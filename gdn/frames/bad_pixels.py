@@ -51,8 +51,8 @@ def find_defects(frame: Frame) -> Defects:
     notes = correlation_note(known)
     if clipped.mean() > MOST:
         notes.append(
-            f"{clipped.mean():.0%} of the pixels stand out from their neighbours: too many to "
-            "leave out; record the frame again"
+            f"{clipped.mean():.0%} of the pixels differ strongly from their neighbours: "
+            "too many to leave out; record the frame again"
         )
         clipped = np.zeros_like(clipped)
     bad = unknown | clipped | rim
@@ -173,8 +173,7 @@ def correlation_note(frame: Frame) -> list[str]:
     if all(near > 1.25 and far < 1.25 for near, far in ratios):
         return [
             "the noise of neighbouring pixels is correlated (the frame was interpolated, "
-            "binned or compressed): "
-            "give the counts as recorded; without them, the intervals are too narrow and "
-            "the verdicts too certain"
+            "binned or compressed). Give gdn the counts as recorded; from this frame the "
+            "intervals are too narrow and the verdicts too certain"
         ]
     return []

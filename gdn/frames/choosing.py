@@ -71,13 +71,14 @@ class Arrays:
             return next(iter(self.images.values()))
         if self.images:
             raise FrameError(
-                f"{self.path}: holds {len(self.images)} images; say which: {_listed(self.images)}",
+                f"{self.path}: holds {len(self.images)} images; name one of them: "
+                f"{_listed(self.images)}",
                 "dataset",
             )
         if self.named_only:
             raise FrameError(
-                f"{self.path}: holds no image, only arrays of a detector or beside an image: "
-                f"{_listed(self.named_only)}; name one if it is meant",
+                f"{self.path}: holds no image, only data of a detector or additions to an "
+                f"image: {_listed(self.named_only)}; to denoise one of them, name it",
                 "dataset",
             )
         if self.refused:

@@ -104,7 +104,7 @@ def _noise_of(frame: Frame, bad: Mask | None, wanted: NoiseModel | None) -> Nois
         raise EmptyFrame(f"constant (every good pixel is {values[0]:g}); nothing to denoise")
     if _roughness(whole, good) < LEAST_NOISE * float(values.std()):
         raise EmptyFrame(
-            "no noise: neighbouring pixels are equal or lie on a ramp; nothing to denoise"
+            "no noise: neighbouring pixels are equal or change evenly; nothing to denoise"
         )
     return noise_of(whole, wanted, good)
 

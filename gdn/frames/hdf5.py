@@ -58,7 +58,7 @@ def check_hdf5(path: Path, seconds: float = SECONDS) -> None:
         )
     except subprocess.TimeoutExpired:
         raise FrameError(
-            f"{path}: a damaged HDF5 file (looking at what is in it does not end)"
+            f"{path}: a damaged HDF5 file (the HDF5 library does not finish reading it)"
         ) from None
     if done.returncode < 0:  # ended by a signal
-        raise FrameError(f"{path}: a damaged HDF5 file (the HDF5 library crashes in it)")
+        raise FrameError(f"{path}: a damaged HDF5 file (the HDF5 library crashes when it reads it)")

@@ -58,13 +58,14 @@ class NoiseModel:
         """What a user should know of a frame whose units are not those of counts."""
         if self.gain < 0:
             return [
-                "the contrast is inverted (the variance falls where the values rise): the frame is "
-                f"denoised as {self.offset:.6g} minus its values, and turned back"
+                "the contrast is inverted (the variance falls where the values rise): gdn "
+                f"denoises {self.offset:.6g} minus the values, and inverts the result again"
             ]
         if self.kind == "gaussian" and self.offset:
             return [
-                "the frame's zero is not that of the intensities (its mean or contrast says so): "
-                f"{self.offset:.4g} is taken for it, and the result has the frame's own level"
+                "the value 0 in this frame is not zero intensity (its mean or contrast shows "
+                f"that): gdn takes {self.offset:.4g} as zero; the result keeps the frame's "
+                "own level"
             ]
         return []
 
@@ -91,5 +92,5 @@ def parse_noise(text: str) -> NoiseModel | None:
     if not value and kind in ("poisson", "gaussian", "poisson-gaussian"):
         return NoiseModel(kind=kind, gain=float("nan"))  # type: ignore[arg-type]
     raise InputError(
-        f"noise {text}: one of auto, poisson, gaussian, gaussian:S, poisson-gaussian", "noise"
+        f"noise {text}: choose auto, poisson, gaussian, gaussian:S or poisson-gaussian", "noise"
     )

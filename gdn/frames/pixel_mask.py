@@ -64,7 +64,7 @@ def read_mask(path: Path) -> PixelMask:
     read."""
     frames = read_frames(path)
     if frames.count != 1:
-        raise InputError(f"{path}: {frames.count} images; a mask is one", "mask")
+        raise InputError(f"{path}: holds {frames.count} images; a mask must be one image", "mask")
     try:
         raw = np.asarray(frames.pixels[0])
     except Exception as error:  # codecs raise many kinds

@@ -12,8 +12,8 @@ from gdn.frames.units import angstrom_per
 
 CONTRADICTION = 0.01  # between a pixel size that is given and that of the file
 _VOLUME = (
-    "a volume (tomogram): its slices are denoised one by one as if each were a micrograph, which "
-    "they are not; denoise the micrographs that it was made of"
+    "this is a volume (tomogram). gdn denoises its slices one by one as if they "
+    "were micrographs, which they are not; denoise the micrographs from which the volume was made"
 )
 
 
@@ -36,11 +36,11 @@ def select_channel(frames: FrameFile, channel: int | None) -> FrameFile:
     if channel is None and channels <= 1:
         return frames
     if at < 0:
-        raise FrameError(f"{frames.path}: has no axis of channels (axes {axes})", "channel")
+        raise FrameError(f"{frames.path}: has no channels (axes {axes})", "channel")
     if channel is None or not 0 <= channel < channels:
         raise FrameError(
-            f"{frames.path}: {channels} channels (axes {axes}, {'x'.join(map(str, shape))}); say "
-            f"which one is to be denoised, from 0 to {channels - 1}",
+            f"{frames.path}: {channels} channels (axes {axes}, "
+            f"{'x'.join(map(str, shape))}); choose the one to denoise, from 0 to {channels - 1}",
             "channel",
         )
     leading = shape[: len(axes) - 2]
@@ -70,7 +70,6 @@ def with_warnings(frames: FrameFile, sampling_angstrom: float | None) -> FrameFi
         notes.append(_VOLUME)
     if sampling_angstrom and own and abs(sampling_angstrom / own - 1) > CONTRADICTION:
         notes.append(
-            f"{sampling_angstrom:.4g} Å per pixel was given, and the file says {own:.4g}; the "
-            "given one is used"
+            f"you gave {sampling_angstrom:.4g} Å per pixel, the file says {own:.4g}; gdn uses yours"
         )
     return replace(frames, notes=notes)

@@ -58,8 +58,8 @@ class Extent:
             return
         if self.dtype.kind == "u" and not np.isfinite(frame).all():
             raise FrameError(
-                f"{self.path}: pixels without a value (NaN), which {self.dtype} cannot hold; "
-                "take float32",
+                f"{self.path}: has pixels without a value (NaN), which {self.dtype} cannot "
+                "hold; choose float32",
                 "dtype",
             )
         finite = frame[np.isfinite(frame)]
@@ -98,9 +98,9 @@ class Extent:
         largest = max(abs(self.low), abs(self.high))
         if largest > float(np.finfo(self.dtype).max):
             raise FrameError(
-                f"{self.path}: values up to {largest:.4g}, and {self.dtype} ends at "
-                f"{float(np.finfo(self.dtype).max):.0f}; take float32, or uint16, which carries a "
-                "scale",
+                f"{self.path}: has values up to {largest:.4g}, but {self.dtype} ends at "
+                f"{float(np.finfo(self.dtype).max):.0f}; choose float32, or uint16, which "
+                "carries a scale",
                 "dtype",
             )
         step = float(np.spacing(np.asarray(largest, self.dtype)))
@@ -112,8 +112,8 @@ class Extent:
             "float32" if self.dtype == np.uint16 else "uint16, which carries a scale, or float32"
         )
         raise FrameError(
-            f"{self.path}: one step of {self.dtype} would be {step:.3g}, more than a tenth of the "
-            f"spread ({self.spread:.3g}); take {other}",
+            f"{self.path}: one step of {self.dtype} would be {step:.3g}, more than a "
+            f"tenth of the spread ({self.spread:.3g}); choose {other}",
             "dtype",
         )
 

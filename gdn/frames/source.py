@@ -281,7 +281,7 @@ def check_precision(path: Path, index: int, raw: NDArray[Any], frame: Frame) -> 
     if np.spacing(np.float32(np.abs(values).max())) > 0.1 * values.std() > 0:
         raise FrameError(
             f"{path}: frame {index}: values near {values.mean():.6g} that differ by only "
-            f"{values.std():.3g}, too little for the 24 bits that gdn keeps; subtract the offset"
+            f"{values.std():.3g}, which is lost in gdn's 32-bit numbers; subtract the offset"
         )
 
 

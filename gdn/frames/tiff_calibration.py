@@ -95,9 +95,9 @@ def _imagej_values(about: Any, dtype: Any, path: Path) -> tuple[Values, list[str
         return Values(), []
     if function != _STRAIGHT_LINE:
         raise FrameError(
-            f"{path}: its gray levels are calibrated by a curve (ImageJ function {function}), and "
-            "noise would no longer be that of counts; remove the calibration (Fiji: Analyze, "
-            "Calibrate, None)"
+            f"{path}: its gray levels are calibrated by a curve (ImageJ function "
+            f"{function}), which changes the noise of the counts; remove the calibration "
+            "(Fiji: Analyze, Calibrate, None)"
         )
     values = Values(float(about.get("c1", 1.0)), float(about.get("c0", 0.0)))
     if values.plain:

@@ -104,7 +104,7 @@ def frames_there(path: Path, tif: Any, series: Any, chain_cut: bool) -> FramesTh
         there = count if len(pages) != count and there == len(pages) else there
     words = words_for(there, promised)
     if not words and chain_cut:
-        words = f"{there} frames are there, and the chain of its pages goes on behind its end"
+        words = f"{there} frames are there, and further pages would lie after the end of the file"
     return FramesThere(there, words, mapped)
 
 

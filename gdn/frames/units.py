@@ -97,8 +97,8 @@ def pixel_size(sizes: list[tuple[float, str]]) -> tuple[float | None, str]:
         if scale is None:
             return (
                 None,
-                f"carries a pixel size of {size:.4g} in {unit or 'no unit'}, which is no "
-                "length that gdn knows",
+                f"has a pixel size of {size:.4g} in {unit or 'no unit'}, which is not a unit "
+                "of length that gdn knows",
             )
         found.append(float(size) * scale)
     if not found:

@@ -27,8 +27,8 @@ _UNREAD = {
     ".dm5": ("a DigitalMicrograph 5 file", "save it as .dm4"),
     ".bcf": ("a Bruker spectrum image", "export its image as TIFF"),
     ".rpl": ("a Ripple description of raw data", "load and save it by HyperSpy as .hspy"),
-    ".jpg": ("a JPEG picture, whose noise is compressed away", "export the image as TIFF"),
-    ".jpeg": ("a JPEG picture, whose noise is compressed away", "export the image as TIFF"),
+    ".jpg": ("a JPEG picture; its compression has changed the noise", "export the image as TIFF"),
+    ".jpeg": ("a JPEG picture; its compression has changed the noise", "export the image as TIFF"),
     ".bmp": ("a bitmap picture", "save it as TIFF or PNG"),
 }
 

@@ -80,7 +80,7 @@ def networks_of_weights(
     try:
         recipe = Recipe.model_validate(settings)
         if recipe.loss.kind == "unet":
-            raise ValueError("a U-Net's recipe, not a generator's")
+            raise ValueError("the recipe is for a U-Net, not for a generator")
         with own_random_numbers():  # torch fills new weights, though none of them stays
             generator = Generator(recipe.network)
             encoder = Encoder(recipe.network) if recipe.loss.kind == "range" else None

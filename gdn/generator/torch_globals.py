@@ -1,5 +1,5 @@
-"""What torch keeps for the whole process, its random numbers and its number of threads: used, and
-left as it was."""
+"""Sets torch's random numbers and number of threads, which hold for the whole process, and restores
+them afterwards."""
 
 from __future__ import annotations
 

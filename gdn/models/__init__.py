@@ -154,8 +154,8 @@ def find_any(name_or_folder: str) -> Model | RestorerModel:
     folder = Path(name_or_folder)
     if not folder.exists():
         raise ModelError(
-            f"{name_or_folder}: no such model; shipped: {', '.join(shipped) or 'none'}; "
-            "or give a model folder"
+            f"{name_or_folder}: no such model; choose a shipped one "
+            f"({', '.join(shipped) or 'none'}) or give a model folder"
         )
     return load_any(folder)
 
@@ -179,7 +179,7 @@ def load_model(folder: Path) -> Model:
 def _generator(model: Model | RestorerModel) -> Model:
     if isinstance(model, RestorerModel):
         raise ModelError(
-            f"{model.folder}: a restorer; a generator is wanted here "
+            f"{model.folder}: is a restorer; a generator is needed here "
             f"({', '.join(FAMILY)}, or a folder)"
         )
     return model
@@ -206,7 +206,7 @@ def _read_card(path: Path) -> ModelCard | RestorerCard:
     try:
         text = path.read_text(encoding="utf-8")
         if len(text) > 2**20:
-            raise ModelError(f"{path}: larger than 1 MiB; not a model.json of this program")
+            raise ModelError(f"{path}: larger than 1 MiB, so it is not a model.json of gdn")
         content = json.loads(text)
         if isinstance(content, dict) and content.get("schema_version") not in READ:
             raise ModelError(
@@ -238,7 +238,8 @@ def _verify(folder: Path, name: str, expected: str) -> None:
     path = folder / name
     if path.suffix not in (".onnx", ".safetensors", ".json", ".jsonl", ".png"):
         raise ModelError(
-            f"{folder}: model.json lists '{name}', a kind of file that no model has; refused"
+            f"{folder}: model.json lists '{name}', a kind of file that does not belong in "
+            "a model; refused"
         )
     if not path.is_file() or (
         path.is_symlink() and not path.resolve().is_relative_to(folder.resolve())
@@ -248,7 +249,7 @@ def _verify(folder: Path, name: str, expected: str) -> None:
         )
     if path.stat().st_size > _LARGEST_FILE:
         raise ModelError(
-            f"{path}: larger than {_LARGEST_FILE >> 20} MiB; not a model of this program"
+            f"{path}: larger than {_LARGEST_FILE >> 20} MiB, so it is not part of a model of gdn"
         )
     if sha256_of(path) != expected:
         raise ModelError(

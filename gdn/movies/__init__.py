@@ -1,1 +1,2 @@
-"""Movies: how the specimen drifted from frame to frame, and what the other frames say of each."""
+"""Movies: the drift of the specimen between frames, and images of a frame made with its
+neighbours."""

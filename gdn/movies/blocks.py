@@ -1,5 +1,5 @@
-"""The whole of a movie, or a long piece of it, as a candidate for each of its frames: the aligned
-sum, denoised once, moved to where the frame is.
+"""A candidate for each frame of a movie: the aligned sum of the movie, or of a long part of it, is
+denoised once and moved to the place of the frame.
 
 Where something changed within the piece (`gdn.movies.changes`) the sum shows a state that never
 was. There a frame gets the sum of those frames alone between which and itself nothing changed.

@@ -1,4 +1,4 @@
-"""Where and when the specimen changed within a block of frames that are otherwise one image.
+"""Finds where and when the specimen changed within a block of frames that otherwise show one image.
 
 In a block aligned to one of its frames every place of the size of a column has a series of counts
 in time. A column that comes, goes or moves is a step in it: of all times the one is sought at which
@@ -38,8 +38,8 @@ class Changes:
     too_many: bool = False
 
     def segment(self, index: int) -> tuple[int, int]:
-        """The piece of time without a change around frame `index`: its first frame, and the first
-        after it."""
+        """The range of frames without a change around frame `index`: its first frame, and the first
+        frame after it."""
         before = [time for time in self.times if time <= index]
         after = [time for time in self.times if time > index]
         return before[-1] if before else 0, after[0] if after else self.count

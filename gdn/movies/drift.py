@@ -1,4 +1,4 @@
-"""How far a specimen drifted between the frames of a movie.
+"""Estimates how far a specimen drifted between the frames of a movie.
 
 At low dose a frame says too little of another frame for the two to be compared: their correlation
 peaks where noise and the lattice will have it. So each frame's counts are compared with a reference
@@ -97,7 +97,7 @@ def estimate_drift(
     coarse: int,
     smooth: Smooth,
 ) -> Shifts:
-    """Where the specimen is in each of `count` frames against the first, (frames, 2) Å along rows
+    """The drift of the specimen in each of `count` frames since the first, (frames, 2) Å along rows
     and columns; positive: towards higher rows and columns.
 
     `read` gives a frame's counts in pixels of `fine_angstrom`, None for one that cannot be used,

@@ -1,4 +1,5 @@
-"""The frames of a movie in electrons, read when they are wanted; a few of them are kept."""
+"""The frames of a movie in electrons. They are read when they are needed; a few of them are kept in
+memory."""
 
 from __future__ import annotations
 

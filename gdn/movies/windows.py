@@ -1,4 +1,4 @@
-"""Candidates for a frame of a movie that see its neighbours too, aligned."""
+"""Candidates for a frame of a movie that also use its aligned neighbours."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ class WindowCandidate:
 
 @dataclass(frozen=True, kw_only=True)
 class NeighboursCandidate:
-    """What a restorer makes of a frame beside its nearest neighbours, aligned, each a frame of its
-    own: it has learned to take from them what is true of the frame, too. `shifts` (frames, 2) in
-    recorded px."""
+    """The restorer's image of a frame and its nearest neighbours, aligned, each given as an input
+    of its own. The restorer has learned which parts of the neighbours are true for the frame.
+    `shifts` (frames, 2) in recorded px."""
 
     session: RestorerSession
     frames: MovieFrames

@@ -1,2 +1,2 @@
-"""What a denoising is, from a frame to its judged and written result: `Denoiser`, and what the
+"""Denoising from a frame or file to a tested and written result: `Denoiser`, and the code that the
 command line shares with it."""

@@ -1,4 +1,4 @@
-"""A movie's frames moved to where one of them is, and added up."""
+"""Aligns the frames of a movie, and adds them up."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ def file_drift(
     noise: NoiseModel | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Shifts:
-    """The drift (frames, 2) Å of a file's frames, pixels of `sampling_angstrom`; `session` restores
-    what they are compared with. Raises InputError for a file of one frame."""
+    """The drift (frames, 2) Å of a file's frames, with pixels of `sampling_angstrom`. `session`
+    restores the reference with which they are compared. Raises InputError for a file of one
+    frame."""
     if frames.count < 2:
-        raise InputError(f"{frames.path}: one frame; there is nothing to align")
+        raise InputError(f"{frames.path}: has only one frame; there is nothing to align")
     movie = MovieFrames(
         read=frames.read,
         count=frames.count,
@@ -82,6 +83,6 @@ def write_drift(path: Path, drift: Shifts, sampling_angstrom: float) -> None:
 
 
 def drift_in_words(drift: Shifts) -> str:
-    """How far the specimen moved, for a line about a movie; `drift` (frames, 2) Å."""
+    """The motion of the specimen as words for a line about a movie; `drift` (frames, 2) Å."""
     steps = np.sqrt(np.square(np.diff(drift, axis=0)).sum(1).mean())
     return f"{steps:.2f} Å rms from frame to frame, {np.ptp(drift, axis=0).max():.2f} Å at most"

@@ -1,5 +1,4 @@
-"""Candidates from outside gdn as they are asked for: in words on the command line, or as functions
-in Python."""
+"""Candidates from outside gdn, from words on the command line or from functions in Python."""
 
 from __future__ import annotations
 
@@ -34,23 +33,27 @@ FORMS = f"NAME of an installed one, or '[NAME[@Å]=]COMMAND {INPUT} {OUTPUT}'"
 
 
 def candidates_named(wanted: Sequence[Wanted]) -> tuple[OutsideCandidate, ...]:
-    """What is asked for: `[NAME[@Å]=]COMMAND`, `NAME[@Å]` of an installed function, or a Python
-    function. Raises InputError."""
+    """The candidates that were asked for: each is `[NAME[@Å]=]COMMAND`, `NAME[@Å]` of an installed
+    function, or a Python function. Raises InputError."""
     found = tuple(_candidate(one) for one in wanted)
     names = [one.name for one in found]
     for name in names:
         if name in TAKEN:
             raise InputError(
-                f"candidate {name}: gdn has a candidate of that name; choose another "
+                f"candidate {name}: gdn has a candidate of this name; choose another name "
                 "(NAME=COMMAND)",
                 PARAMETER,
             )
         if names.count(name) > 1:
             raise InputError(
-                f"candidate {name}: two have that name; tell them apart (NAME=COMMAND)", PARAMETER
+                f"candidate {name}: two candidates have this name; give them different names "
+                "(NAME=COMMAND)",
+                PARAMETER,
             )
     if len(found) > MOST:
-        raise InputError(f"candidate {names[MOST]}: {MOST} at most", PARAMETER)
+        raise InputError(
+            f"candidate {names[MOST]}: too many; at most {MOST} can be given", PARAMETER
+        )
     return found
 
 
@@ -86,8 +89,8 @@ def _installed(name: str, angstrom: str | None) -> OutsideCandidate:
     if not offered:
         there = ", ".join(sorted(known)) or "none"
         raise CandidateError(
-            f"no installed package offers it (entry points of {GROUP}: {there}); a command holds "
-            f"{INPUT} and {OUTPUT}"
+            f"no installed package offers it (entry points of {GROUP}: {there}); a "
+            f"command must contain {INPUT} and {OUTPUT}"
         )
     if len(offered) > 1:
         packages = ", ".join(one.package for one in offered)

@@ -1,4 +1,4 @@
-"""Gathers the judged frames of an image or a stack into a `Result`."""
+"""Collects the denoised and tested frames of an image or a stack into a `Result`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ResultBuilder:
         self._keeper.add(judged)
 
     def leave_out(self, reason: str) -> None:
-        """The next frame could not be denoised: it becomes flat, without a spread."""
+        """Add a frame that could not be denoised: flat, without a spread."""
         index = len(self._keeper.frames)
         frame = self._given.frames[index]
         recorded = frame[np.isfinite(frame)]

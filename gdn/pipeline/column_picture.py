@@ -51,8 +51,8 @@ def gray_picture(
 
 def overlay(image: Gray, atoms: Atoms, longest: int = OVERLAY) -> Image.Image:
     """The result with a ring around every column, coloured by its verdict (Okabe & Ito's palette,
-    told apart by the colour-blind); squares where the lattice and the counts want a column that the
-    image does not show."""
+    which colour-blind people can distinguish). A square marks a place where lattice and counts show
+    a column that the image does not have."""
     picture = gray_picture(image, longest).convert("RGB")
     factor = picture.width / image.shape[1]
     draw = ImageDraw.Draw(picture)

@@ -1,5 +1,5 @@
-"""Files in, files out: one input becomes a denoised image, a spread image, a JSON record, and the
-table of its columns."""
+"""Denoises one file and writes its results: a denoised image, a spread image, a JSON record, and
+the table of its columns."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class FileSettings:
         frames = read_frames(path, self.dataset, self.channel)
         if frames.cut_off and not self.partial:
             raise FrameError(
-                f"{path}: {frames.cut_off}; the file is cut off: copy it again, or take what is "
-                "there",
+                f"{path}: {frames.cut_off}; the file is cut off: copy it again, or denoise "
+                "the frames that are there",
                 "partial",
             )
         if frames.cut_off:
@@ -58,7 +58,7 @@ class FileSettings:
         return with_warnings(frames, self.sampling_angstrom)
 
     def key(self, source: Path, content: str, recording: RecordingDenoiser) -> str:
-        """Hash of all that determines the results of a file of this content hash."""
+        """Hash of everything that determines the results of a file with this content hash."""
         reading = {
             "sampling": self.sampling_angstrom,
             "style": asdict(self.style),

@@ -1,4 +1,4 @@
-"""The object that denoises: models, engines and banks opened once, then frame after frame."""
+"""`Denoiser`: opens models, engines and banks once, and then denoises any number of images."""
 
 from __future__ import annotations
 
@@ -34,72 +34,74 @@ if TYPE_CHECKING:  # what becomes of arrays is imported when one is given: files
 
 
 class Denoiser:
-    """Denoises electron micrographs. A context manager: what it opens for the first image serves
-    all the later ones.
+    """Denoises electron micrographs. A context manager: it opens models and engines at the first
+    image and uses them for all later ones.
 
     Parameters
     ----------
     model
-        `auto`: of the shipped generators whose field the image covers the one that explains it
-        best, with a restorer and filters mixed in as held-out counts decide; or the name of a
-        shipped model, a model folder, or several of either separated by commas.
+        `auto`: the shipped generator that explains the image best, among those whose patch fits
+        into the image, mixed with the shipped restorer and filters; held-out counts decide how much
+        of each. Or the name of a shipped model, a model folder, or several of these separated by
+        commas.
     restarts
-        Random latents of the bank, 1 to 1 000 000.
+        Number of random latents in the bank, 1 to 1 000 000.
     seed
-        Of every random number; the same seed gives the same image.
+        Seed of every random number; the same seed gives the same image.
     engine, device
-        What evaluates the networks: `auto`, `onnxruntime`, `torch`, `tensorrt`; `auto`, `cpu`,
-        `cuda`, `cuda:N`, `tensorrt`.
+        The library that runs the networks: `auto`, `onnxruntime`, `torch` or `tensorrt`; and its
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `tensorrt`.
     threads
-        CPU threads; None: all cores. The image is the same for any number. While it works BLAS is
-        held to one thread in the whole process; afterwards it has as many as before.
+        CPU threads; None: all cores. The image is the same for any number of threads. During the
+        work BLAS has one thread in the whole process; afterwards it has as many as before.
     require_gpu
-        Raise EngineError instead of taking the CPU.
+        Raise EngineError instead of using the CPU.
     cache
         Keep the bank on disk (`GDN_CACHE_DIR`).
     noise
         `auto`, `poisson`, `gaussian`, `gaussian:S` (S in the image's units) or `poisson-gaussian`.
     fill
-        What the result holds where pixels are left out (missing, saturated, in regions that are no
-        counts): `model`, as the search fills them in, or `nan`.
+        Value of pixels that are left out (missing, saturated, or in a constant region): `model`
+        (the search fills them in), or `nan`.
     estimate
-        `mean` over distinct restarts, or `map`, the single best, refined longer; its spread is not
-        calibrated.
+        `mean`: the average of the candidates. `map`: the single best candidate, refined longer; its
+        spread is not calibrated.
     residual
-        Add what the data significantly say beyond the generator.
+        Add what the counts clearly show and the generator cannot draw.
     laplace
-        Laplace variance in the raw spread: `none`, `sampled` or `exact` (slow).
+        Add the Laplace variance to the raw spread: `none`, `sampled` or `exact` (slow).
     movie
-        `on`: the frames of a stack of three and more show one object, perhaps drifting; each is
-        denoised with what the others say of it, as far as held-out counts bear that out. `auto`:
-        if they help. `off`: each alone.
+        For a stack of at least three frames that show one object, which may drift. `on`: align the
+        frames, and use the neighbouring frames to denoise each one; held-out counts decide how much
+        they contribute. `auto`: first test whether this helps. `off`: denoise each frame alone.
     adapt
-        Seconds for which networks learn from the image or stack itself before it is denoised; they
+        Seconds of training on the image or stack itself before it is denoised; the trained networks
         join the candidates. True: 60. Needs torch (docs/howto/adapt.md).
     adapt_steps
-        Exactly so many steps instead, of the tuned restorer, or of it and of the network that
-        begins from nothing: repeats a result to the bit.
+        Exactly this number of steps instead, for the restorer, or (N, M) for it and the small
+        network: the result is then the same, bit for bit.
     method
-        `gdn`, or `original`, the study's search, for comparison (hours a frame), with
-        `original_steps`.
+        `gdn`, or `original`: the search of the original study, for comparison (hours per frame),
+        with `original_steps`.
     score
-        Score the result on counts held out; takes as long again as the search.
+        Compare the result with a blur and a flat image on held-out counts; this takes half as long
+        again.
     atoms
-        Find atom columns and test each, at the false-discovery rate `fdr`, 0.001 to 0.5.
+        Find atom columns and test each against the counts, at the false-discovery rate `fdr`, 0.001
+        to 0.5.
     intervals
-        Levels in per cent, of 50, 68, 90 and 99, whose half-widths are wanted.
+        Levels of further intervals, in per cent: any of 50, 68, 90 and 99.
     candidates
-        Denoisers of your own, mixed in as far as held-out counts say that they help: functions of
-        the counts (float32, rows and columns, in electrons) and their Å per pixel, which return the
-        expected image in the same units; or words as `gdn denoise --candidate` takes them
-        (docs/howto/own-denoiser.md).
+        Denoisers of your own, whose images are mixed in; held-out counts decide how much. Each is a
+        function of the counts (float32, rows and columns, in electrons) and of their Å per pixel,
+        which returns the denoised image in the same units; or a text as for `gdn denoise
+        --candidate` (docs/howto/own-denoiser.md).
 
     Raises
     ------
     InputError, ModelError, EngineError
         For a setting, a model or an engine that cannot be used; all are kinds of GdnError. Engines
-        are opened with the first
-        image: an engine that does not start is an error then.
+        are opened at the first image, so an engine that does not start raises its error then.
     """
 
     def __init__(  # noqa: PLR0913  # one keyword a setting: what a user types
@@ -225,8 +227,8 @@ class Denoiser:
             return _denoise_all(given, replace(recording, others=others), rest)
 
     def for_recording(self, first_frame: Array, sampling_angstrom: float) -> RecordingDenoiser:
-        """What denoises a recording: of the generators that fit its frames the one that explains
-        `first_frame` (rows, columns) float32 best. Raises EngineError, CacheError."""
+        """The denoiser of one recording. Among the generators that fit its frames it uses the one
+        that explains `first_frame` (rows, columns) float32 best. Raises EngineError, CacheError."""
         shape = (first_frame.shape[0], first_frame.shape[1])
         return self.best(
             self.possible(shape, sampling_angstrom), lambda: first_frame, sampling_angstrom
@@ -287,7 +289,7 @@ class Denoiser:
         return replace(possible[number], nats=nats)
 
     def close(self) -> None:
-        """Close what was opened; it cannot denoise after that."""
+        """Close models and engines. The Denoiser cannot be used after that."""
         self._models.close()
         self._closed = True
 

@@ -1,4 +1,4 @@
-"""The door for images from Python: checked once, and made what every stage behind it expects."""
+"""Checks images from Python once, and converts them to the form that every later stage expects."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ def _array(image: ArrayLike) -> NDArray[Any]:
         raw = np.asarray(image)
     except (ValueError, TypeError) as error:
         raise InputError(
-            f"image of type {type(image).__name__}: no array ({one_line(error)}); wanted {WANTED}"
+            f"image of type {type(image).__name__}: not an array ({one_line(error)}); "
+            f"wanted {WANTED}"
         ) from None
     if raw.dtype.kind not in "uif":
         raise InputError(f"image of type {raw.dtype}; wanted integers or real numbers")

@@ -1,4 +1,4 @@
-"""A stack whose frames show one object: each is denoised with what the others say of it."""
+"""Denoises a stack whose frames show one object: each frame with the help of its neighbours."""
 
 from __future__ import annotations
 
@@ -125,9 +125,9 @@ def open_movie(
     sampling_angstrom: float,
     progress: Progress = lambda share: None,
 ) -> Movie | None:
-    """Align a movie's `count` frames, and see whether they help each other; `read` gives one as
-    recorded, float32 (rows, columns), the same size for all. None where the options want no movie,
-    for a stack of fewer than FEWEST frames, and where no generator is there to mix with.
+    """Align a movie's `count` frames, and test whether neighbouring frames help. `read` gives one
+    frame as recorded, float32 (rows, columns), the same size for all. None where the options want
+    no movie, for a stack of fewer than FEWEST frames, and where no generator is there to mix with.
     `progress` is that of the whole stack."""
     options, engine = recording.options, recording.engine
     if options.movie == "off" or count < FEWEST or options.original is not None:

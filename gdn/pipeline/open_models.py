@@ -1,5 +1,5 @@
-"""Which models denoise a frame: those that were named, and of the generators those with the largest
-patch that it covers.
+"""Chooses the models for a frame: those that were named, and among the generators those with the
+largest patch that fits into the frame.
 
 A large patch sees more of the crystal and gives the better image (docs/measurements/comparison.md),
 but a tile that lies partly beyond the frame is foreign to the encoder and costs more than that
@@ -23,7 +23,7 @@ OpenBank = Callable[[Engine], Bank]
 
 
 def models_named(names_or_folders: str) -> list[Model | RestorerModel]:
-    """The models that `--model` stands for, those of the largest field first, restorers last: the
+    """The models that `--model` names, those of the largest field first, restorers last: the
     shipped generators and the shipped restorer for 'auto', else those named, separated by commas.
     Raises ModelError."""
     names = [name.strip() for name in names_or_folders.split(",")]

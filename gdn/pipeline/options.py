@@ -1,5 +1,5 @@
-"""The settings of a denoising as plain values: checked once, pickled for a cluster, and turned into
-what each stage needs."""
+"""The settings of a denoising as plain values. They are checked once, can be sent to a cluster, and
+are converted to what each stage needs."""
 
 from __future__ import annotations
 
@@ -101,16 +101,18 @@ class Options:
                 raise InputError(f"{name} {getattr(self, name)}: {' or '.join(known)}", name)
         if self.movie == "on" and self.method != "gdn":
             raise InputError(
-                f"movie on: not with method {self.method}, which mixes nothing", "movie"
+                f"movie on cannot be used with method {self.method}, which mixes no candidates",
+                "movie",
             )
         if not LOWEST_FDR <= self.fdr <= HIGHEST_FDR:
             raise InputError(
-                f"fdr {self.fdr}: a rate from {LOWEST_FDR:g} to {HIGHEST_FDR:g}", "fdr"
+                f"fdr {self.fdr}: must be from {LOWEST_FDR:g} to {HIGHEST_FDR:g}", "fdr"
             )
         wrong = [level for level in self.intervals if level not in LEVELS]
         if wrong:
             raise InputError(
-                f"intervals {wrong[0]}: levels in per cent, any of {', '.join(map(str, LEVELS))}",
+                f"intervals {wrong[0]}: choose levels in per cent from "
+                f"{', '.join(map(str, LEVELS))}",
                 "intervals",
             )
         original = self.method == "original"
@@ -140,14 +142,15 @@ class Options:
         for words, on in without:
             if on and self.candidates:
                 raise InputError(
-                    f"candidate: with {words} gdn mixes no candidates; leave one of the two out",
+                    f"candidate cannot be used with {words}, which mixes no candidates; leave "
+                    "one of the two out",
                     "candidate",
                 )
         return candidates_named(self.candidates)
 
     @property
     def bank_size(self) -> int:
-        """Restarts in the bank: the original method draws its own few."""
+        """Number of restarts in the bank; 1 for the original method, which draws its own."""
         return self.restarts if self.method == "gdn" else 1
 
     def open_engine(self, model: Model) -> Engine:
@@ -172,7 +175,8 @@ class Options:
         for one in self.outside:
             if one.name in own:
                 raise InputError(
-                    f"candidate {one.name}: a model has that name; choose another (NAME=COMMAND)",
+                    f"candidate {one.name}: a model has this name; choose another name "
+                    "(NAME=COMMAND)",
                     "candidate",
                 )
         if any(isinstance(model, Model) for model in models):
@@ -200,5 +204,5 @@ def _whole(name: str, value: object, least: int, most: int) -> int:
         or isinstance(value, bool)
         or not least <= int(value) <= most
     ):
-        raise InputError(f"{name} {value!r}: a whole number from {least} to {most}", name)
+        raise InputError(f"{name} {value!r}: must be a whole number from {least} to {most}", name)
     return int(value)

@@ -1,4 +1,4 @@
-"""Where the results of a file go, and whether they are already there."""
+"""The names of a file's results, and which of them exist."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ ENDINGS = ("_denoised", "_spread", *(f"_interval{level}" for level in LEVELS))
 
 
 def is_own_result(path: Path) -> bool:
-    """Whether a name is that of a result: a folder that is denoised twice must not denoise its
-    results."""
+    """Whether a name is that of a result of gdn. If a folder is denoised twice, its results must
+    not be denoised."""
     stem = path.name.removesuffix(suffix_of(path))
     return stem.endswith(ENDINGS) or ("_atoms" in stem and path.suffix == ".png")
 

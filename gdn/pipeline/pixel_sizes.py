@@ -1,4 +1,4 @@
-"""Pixel sizes that can be denoised: said before any work is done."""
+"""Checks before any work whether gdn can denoise frames of a pixel size."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ FINEST, COARSEST = 0.01, 5.0  # Å per pixel: beyond these it is another unit, w
 # is 1 Å, where two pixels make the spacing of atomic columns (about 2 Å, Nyquist): a coarser frame
 # shows no columns, and enlarging it costs time that grows with the square of the pixel size.
 ENLARGEMENT = 2.5
-_REMEDY = "if the pixel size is wrong, give the right one in Å per pixel"
+_REMEDY = "if this is wrong, give the right pixel size in Å per pixel"
 
 
 def check_pixel_size(sampling_angstrom: float, model_angstrom: float) -> None:
-    """Raises InputError for recorded pixels far coarser than the model's (both in Å), or absurdly
-    fine ones."""
+    """Raises InputError if the recorded pixels are much larger than the model's (both in Å), or
+    impossibly small."""
     coarsest = ENLARGEMENT * model_angstrom
     size = f"its pixel size is {sampling_angstrom:.4g} Å"
     if sampling_angstrom > coarsest:
         raise InputError(
-            f"{size}, and no atomic columns show in pixels above {coarsest:.3g} Å ({ENLARGEMENT:g} "
-            f"times the model's {model_angstrom:g} Å); {_REMEDY}",
+            f"{size}, and pixels above {coarsest:.3g} Å ({ENLARGEMENT:g} times the "
+            f"model's {model_angstrom:g} Å) show no atomic columns; {_REMEDY}",
             "sampling",
         )
     if sampling_angstrom < FINEST:
         raise InputError(
-            f"{size}, finer than any microscope records (below {FINEST:g} Å); {_REMEDY}", "sampling"
+            f"{size}, smaller than any microscope records (below {FINEST:g} Å); {_REMEDY}",
+            "sampling",
         )

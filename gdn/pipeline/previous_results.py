@@ -1,4 +1,4 @@
-"""What lies already where results are to be written, and whose it is.
+"""Files that already exist under the names of results, and whether gdn wrote them.
 
 Nothing is replaced but what a record of gdn's own says that it wrote for the very same input. The
 record is a claim first (`complete` is false, `outputs` names the files that are about to get their
@@ -21,7 +21,7 @@ CHOOSE = "choose another folder for the results (-o)"
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """A record of gdn's own; None for a file that is not there or is anything else."""
+    """Read a record of gdn; None if the file does not exist or is something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -82,13 +82,13 @@ def check_free(
         other = described.get("path") or "an array"
         raise FrameError(f"{foreign}: is the result of another input ({other}); {CHOOSE}")
     raise FrameError(
-        f"{foreign}: is there already, and no record of gdn's says that it is a result of "
-        f"{source or 'this array'}; {CHOOSE}"
+        f"{foreign}: exists already, and none of gdn's records says that it is a "
+        f"result of {source or 'this array'}; {CHOOSE}"
     )
 
 
 def free_name(path: Path, may_replace: Callable[[Path], bool]) -> Path:
-    """`path`, or NAME-2, NAME-3, ... beside it where another file has that name already."""
+    """`path`, or NAME-2, NAME-3, ... beside it if another file already has this name."""
     for number in count(1):
         name = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
         if not (name.exists() or name.is_symlink()) or may_replace(name):

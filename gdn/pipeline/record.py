@@ -1,4 +1,5 @@
-"""The JSON record of a denoising: what repeats it, and what was found of every frame."""
+"""The JSON record of a denoising: everything that is needed to repeat it, and the results of every
+frame."""
 
 from __future__ import annotations
 
@@ -153,8 +154,8 @@ def _detail(frame: FrameSummary | FrameLeftOut) -> dict[str, Any]:
 
 
 def key_of(content: str, recording: RecordingDenoiser, about: dict[str, Any]) -> str:
-    """Hash of all that determines a result: the input's `content` hash, the models, the engine, the
-    settings, the version, and what else there is to say `about` how the input is read."""
+    """Hash of everything that determines a result: the input's `content` hash, the models, the
+    engine, the settings, the version, and in `about` how the input is read."""
     settings = (
         recording.search_record
         | {

@@ -1,4 +1,4 @@
-"""One recording's frames, denoised and judged by the generator that was chosen for it."""
+"""Denoises and tests the frames of one recording with the generator that was chosen for it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class JudgedFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingDenoiser:
-    """What denoises the frames of one recording, made by `gdn.Denoiser.for_recording`.
+    """Denoises the frames of one recording; made by `gdn.Denoiser.for_recording`.
 
     `engine` and `bank` are a generator's; or `engine` is a restorer alone, without a bank. `others`
     are the candidates mixed with the generator's image. `rivals`: hashes of the generators among
@@ -205,7 +205,7 @@ def check_field(shape: tuple[int, int], sampling_angstrom: float) -> None:
     if side < SMALLEST_FIELD:
         raise InputError(
             f"the field is {side:.2g} Å wide ({min(shape)} px of {sampling_angstrom:.4g} "
-            "Å); check the sampling"
+            "Å); check the pixel size"
         )
 
 
@@ -214,7 +214,6 @@ def warn_of_stretching(dtype: np.dtype[Any] | None, noise: NoiseModel) -> list[s
     if dtype != np.uint8 or 0.67 < abs(noise.gain) < 1.5:
         return []
     return [
-        f"the 8-bit values are not counts: taken as {noise.gain:.3g} gray levels per "
-        f"electron above {noise.offset:.3g}, both "
-        "estimated; what was clipped is lost"
+        f"the 8-bit values are not counts: gdn estimates {noise.gain:.3g} gray levels "
+        f"per electron above {noise.offset:.3g}; values that were clipped are lost"
     ]

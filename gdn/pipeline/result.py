@@ -1,4 +1,4 @@
-"""What a denoising gives back to Python."""
+"""`Result`: the images and numbers that a denoising returns in Python."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, kw_only=True)
 class FrameValues:
-    """What is known of one frame besides its images; of one that could not be denoised only why."""
+    """The values of one frame besides its images. For a frame that could not be denoised, only the
+    reason."""
 
     explained_p: float | None = None
     held_out_gain_db: float | None = None
@@ -74,13 +75,14 @@ class Result:
 
     @property
     def explained_p(self) -> float | list[float | None] | None:
-        """p-value: how often simulated frames fit the generator as badly. Below 0.01 the generator
-        cannot explain the frame; None where nobody can say."""
+        """p-value: the share of simulated frames that fit the generator as badly as this frame or
+        worse. Below 0.01 the generator cannot explain the frame. None if there is no
+        calibration."""
         return self._each([frame.explained_p for frame in self.values])
 
     @property
     def held_out_gain_db(self) -> float | list[float | None] | None:
-        """PSNR gained over the best Gaussian blur on counts that the result has not seen, dB; None
+        """Gain in PSNR over the best Gaussian blur, measured on held-out electrons, dB; None
         without a score."""
         return self._each([frame.held_out_gain_db for frame in self.values])
 
@@ -104,7 +106,7 @@ class Result:
 
     @property
     def warnings(self) -> list[str] | list[list[str]]:
-        """What to know before the image is believed, in words."""
+        """Sentences that say what is wrong with the frame or the result."""
         warnings = [frame.warnings for frame in self.values]
         return warnings if self.stacked else warnings[0]
 
@@ -161,10 +163,12 @@ class Result:
         there = [one for one in written if one.exists()]
         own = own_files(outputs, None)
         if there and not overwrite:
-            raise InputError(f"{there[0]}: exists already; wanted a new name, or overwrite=True")
+            raise InputError(f"{there[0]}: exists already; choose another name, or overwrite=True")
         foreign = next((one for one in there if one not in own), None)
         if foreign is not None:
-            raise InputError(f"{foreign}: was not written by gdn, and stays; wanted a new name")
+            raise InputError(
+                f"{foreign}: was not written by gdn, so it is not replaced; choose another name"
+            )
         outputs.folder.mkdir(parents=True, exist_ok=True)
         sizes = [(self.sampling_angstrom, "Å")] * 2
         source = of_array(Path(path), self.image, leading_axes(self.image.ndim), sizes, "array")

@@ -1,4 +1,4 @@
-"""The last look at a result before anybody gets it: it is finite, and its mean is the frame's."""
+"""The last check of a result: it must be finite, and its mean must be that of the frame."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def check_result(frame: Array, result: FrameResult, trust: Trust) -> None:
     allowed = (SIGMAS * error + SHARE * electrons) * abs(noise.gain)
     if abs(after - before) > allowed:
         raise InputError(
-            f"the result's mean is {after:.5g}, the frame's {before:.5g}: they may differ by "
-            f"{allowed:.2g}, so the noise model ({_words(result)}) does not fit; give the noise, "
-            "or the counts as recorded",
+            f"the mean of the result is {after:.5g}, that of the frame {before:.5g}; they "
+            f"may differ by at most {allowed:.2g}. So the noise model ({_words(result)}) "
+            "does not fit: give the noise, or the counts as recorded",
             "noise",
         )
 

@@ -26,11 +26,12 @@ section{border-top:1px solid #ddd;margin-top:1.5em}dt{font-weight:600}dd{margin:
 """
 GUIDE = """\
 <p>Spread: half-width of the interval that holds the truth in 68 of 100 pixels, as measured on
-simulated frames of the kind the model was trained for. p: share of such frames that fit their model
-as badly; if it is below 0.01, rely on nothing on this page. Held out: gdn ran on three quarters of
-the electrons. On the rest it was scored, beside a Gaussian blur of the best width and a flat image;
-the error is one standard error. Columns: present, cannot tell or absent by the counts, at the
-stated false-discovery rate. None of this replaces a second recording of the same object.</p>"""
+simulated frames of the kind the model was trained for. p: the share of such frames that fit as
+badly as this frame or worse; if it is below 0.01, do not rely on this page. Held out: gdn
+denoised three quarters of the electrons, and the result was compared on the other quarter with a
+Gaussian blur of the best width and with a flat image; ± is one standard error. Columns: each is
+tested against the counts and called present, cannot tell or absent, at the stated false-discovery
+rate. None of this replaces a second recording of the same object.</p>"""
 
 
 INPUTS = '<meta name="gdn-inputs" content="{}">'
@@ -58,7 +59,7 @@ def page(run: ReportedRun, ledger: Ledger) -> str:
     pooled = "".join(f"<li>{escape(line)}</li>" for line in ledger.words())
     frames = "".join(_section(number, e) for number, e in enumerate(ledger.entries) if e.pictures)
     hidden = sum(not e.pictures for e in ledger.entries)
-    note = f"<p>{hidden} further frames are in the table only.</p>" if hidden else ""
+    note = f"<p>{hidden} further frames are only in the table.</p>" if hidden else ""
     inputs = INPUTS.format(" ".join(run.inputs))
     return (
         '<!DOCTYPE html><html lang="en"><head><meta '
@@ -75,8 +76,8 @@ def _key() -> str:
         for name, colour in COLOURS.items()
     )
     return (
-        f'<p class="key">Columns: {names} (missing: the counts want one where the '
-        "image shows none)</p>"
+        f'<p class="key">Columns: {names} (missing: the counts show a column where the '
+        "image has none)</p>"
     )
 
 

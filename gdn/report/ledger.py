@@ -1,4 +1,4 @@
-"""What a run remembers of its frames: scores to pool, pictures for the report."""
+"""Collects the scores and pictures of a run's frames for the pooled score and the report."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def _pictures(frame: Array, result: FrameResult, trust: Trust) -> list[tuple[str
         residual = gray_picture(whitened_residual(result.estimate), PIXELS, -4, 4)
         found.append(
             (
-                "residual over its noise, -4 to 4",
+                "residual divided by its noise, -4 to 4",
                 residual.resize(found[0][1].size, Image.Resampling.NEAREST),
             )
         )

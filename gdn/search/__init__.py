@@ -1,2 +1,2 @@
-"""Latent search: likelihood, bank and scoring, refinement, posterior. Pure functions over an
-Engine."""
+"""The search for latents: bank, scores, refinement, and the average of candidates. Pure functions
+over an Engine."""

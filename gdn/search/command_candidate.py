@@ -110,26 +110,27 @@ def _run(words: list[str], log: Path) -> None:
             process.wait()
             if isinstance(error, subprocess.TimeoutExpired):
                 raise CandidateError(
-                    f"not done after {seconds:g} s, and ended; {SECONDS_VARIABLE} allows more"
+                    f"did not finish in {seconds:g} s and was stopped; {SECONDS_VARIABLE} allows "
+                    "more time"
                 ) from None
             raise
     text = log.read_text(encoding="utf-8", errors="replace").strip()
     if debugging() and text:
         print(text, file=sys.stderr)
     if code != 0:
-        last = shortened(text.splitlines()[-1]) if text else "it said nothing on stderr"
+        last = shortened(text.splitlines()[-1]) if text else "it wrote nothing to stderr"
         raise CandidateError(f"ended with exit code {code}: {last}; {BY_HAND}")
 
 
 def _read(path: Path) -> Any:
     """The array that a command wrote. Raises CandidateError."""
     if not path.is_file():
-        raise CandidateError(f"ended well but wrote no {OUTPUT}; {BY_HAND}")
+        raise CandidateError(f"ended without an error but did not write {OUTPUT}; {BY_HAND}")
     try:
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise CandidateError(
-            f"what it wrote is no .npy file of numbers ({shortened(str(error))}); write it with "
+            f"what it wrote is not a .npy file of numbers ({shortened(str(error))}); write it with "
             "numpy.save"
         ) from None
 
@@ -153,9 +154,10 @@ def _program(name: str) -> Path:
         return Path(found)
     if _is_file(Path(name)):
         raise CandidateError(
-            f"{name} is not executable; name what runs it before it, or use chmod +x"
+            f"{name} is not executable; put the program that runs it first (such as "
+            "python), or use chmod +x"
         )
-    raise CandidateError(f"no program {name} is found here; give its full path")
+    raise CandidateError(f"the program {name} is not found here; give its full path")
 
 
 def _is_file(path: Path) -> bool:

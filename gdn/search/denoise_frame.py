@@ -132,8 +132,8 @@ def _bin_electrons(
     binned = bin_sum(electrons, grids)
     if binned.mean() <= 0:
         raise InputError(
-            "the mean signal is not above the estimated offset of the detector; give the "
-            "noise, for example poisson"
+            "the mean of the frame is not above the estimated offset of the detector; "
+            "give the noise, for example poisson"
         )
     return grids, binned
 
@@ -144,15 +144,15 @@ def _warn_of_misfit(choice: Choice, residual_share: float, mixing: Mixing | None
         shares = ", ".join(f"{name} {mixing.share(name):.0%}" for name in mixing.names)
         if mixing.share(OWN[0]) < 0.5 or residual_share > 0.5:
             return [
-                "the generator explains little of this frame; its contrast is a mixture of "
-                f"{shares}"
+                "the generator explains little of this frame; the contrast of the result is "
+                f"a mixture of {shares}"
             ]
         return []
     warnings = []
     if choice.filter_wins:
         warnings.append(
-            "a plain filter explains held-out counts better than the generator; "
-            f"{choice.share:.0%} of the result is the filter's"
+            "a plain filter explains the held-out electrons better than the generator; "
+            f"{choice.share:.0%} of the result comes from the filter"
         )
     if residual_share > 0.5:
         warnings.append(
@@ -173,8 +173,8 @@ def _warn_of_units(thinned: Thinned | None) -> list[str]:
         for image in thinned.images
     ]
     return [
-        f"candidate {other.name}: the mean of its image is {mean:.3g} times that of the counts; it "
-        "must return electrons, as it is given them"
+        f"candidate {other.name}: the mean of its image is {mean:.3g} times that of "
+        "the counts; it must return an image in electrons, like the counts it gets"
         for other, mean in zip(thinned.others, means, strict=True)
         if not 1 / MOST_OFF < mean < MOST_OFF
     ]
@@ -189,12 +189,11 @@ def _warn_of_sampling(law: NoiseLaw, dose: float, grids: Grids, patch: int) -> l
         )
     if grids.area < 1:
         warnings.append(
-            "the frame is sampled more coarsely than the generator: its finest detail is "
-            "not in the data"
+            "the frame's pixels are larger than the generator's: the finest detail of "
+            "the result is not in the data"
         )
     if not law.gaussian and dose < 1:
         warnings.append(
-            f"only {dose:.2g} electrons per pixel of the generator: the frame holds next "
-            "to no information"
+            f"only {dose:.2g} electrons per generator pixel: the frame has almost no information"
         )
     return warnings

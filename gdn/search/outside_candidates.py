@@ -92,7 +92,7 @@ def _checked(name: str, made: Any, shape: tuple[int, ...]) -> Array:
     image = np.asarray(made)
     wrong = ""
     if image.dtype.kind not in "iuf":
-        wrong = f"holds no real numbers ({image.dtype})"
+        wrong = f"does not hold real numbers ({image.dtype})"
     elif image.shape != shape:
         wrong = f"has the shape {image.shape}, the counts have {shape}"
     else:
@@ -144,10 +144,10 @@ class InstalledFunction:
         except Exception as error:
             raise CandidateError(
                 f"{self.package} {self.version} ({self.value}) cannot be imported: "
-                f"{_named(error)}; install it anew"
+                f"{_named(error)}; install it again"
             ) from error
         if not callable(found):
-            raise CandidateError(f"{self.value} of {self.package} is no function")
+            raise CandidateError(f"{self.value} of {self.package} is not a function")
         return found  # type: ignore[no-any-return]
 
     def check(self) -> None:
@@ -158,8 +158,8 @@ class InstalledFunction:
             here = "none"
         if here != self.version:
             raise CandidateError(
-                f"{self.package} {self.version} is wanted, {here} is installed here; install "
-                "the same on all machines"
+                f"{self.package} {self.version} is needed, but {here} is installed here; "
+                "install the same version on all machines"
             )
         self.load()
 

@@ -88,7 +88,9 @@ class Portions:
         if TILE_PIXELS >> self._halvings <= LEAST_PIXELS:
             return False
         self._halvings += 1
-        log.warning("memory ran out: going on with 1/%d of the tiles at a time", 2**self._halvings)
+        log.warning(
+            "memory ran out; continuing with 1/%d of the tiles at a time", 2**self._halvings
+        )
         return True
 
 

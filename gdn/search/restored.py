@@ -176,7 +176,7 @@ def restore_frame(
         seconds=clock.seconds,
         warnings=[
             *defects.notes,
-            "the restorer alone: its spread is not calibrated, and nothing is scored",
+            "this is the restorer's image alone: its spread is not calibrated, and it has no score",
         ],
         bad=defects.bad,
     )

@@ -56,12 +56,12 @@ def settings_for(estimate: str, residual: bool = True, laplace: str = "none") ->
     `map` seeks the least objective, two candidates refined until it hardly falls. Raises InputError
     for another word, and for a `laplace` that is not none, sampled or exact."""
     if laplace not in get_args(Laplace):
-        raise InputError(f"laplace {laplace}: none, sampled or exact", "laplace")
+        raise InputError(f"laplace {laplace}: choose none, sampled or exact", "laplace")
     within = cast(Laplace, laplace)
     if estimate == "mean":
         return SearchSettings(residual=residual, laplace=within)
     if estimate != "map":
-        raise InputError(f"estimate {estimate}: mean or map", "estimate")
+        raise InputError(f"estimate {estimate}: choose mean or map", "estimate")
     return SearchSettings(
         residual=residual,
         laplace=within,
@@ -92,7 +92,7 @@ def parse_steps(text: str, seed: int = 0) -> OriginalSettings:
     counts = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
     if len(counts) != 3 or min(counts) < 1:
         raise InputError(
-            f"original_steps {text}: wants three positive numbers (restarts, steps of "
+            f"original_steps {text}: must be three positive numbers (restarts, steps of "
             "each, final steps)",
             "original_steps",
         )

@@ -38,7 +38,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         why = " ".join(str(error).split())
         raise ValueError(
-            f"{path}: not the dataset.json of a data set ({why}); simulate it again"
+            f"{path}: is not the dataset.json of a data set ({why}); simulate it again"
         ) from None
     return dict(found)
 
@@ -74,13 +74,13 @@ def open_dataset(
             )
         if found["multislice"] != multislice:
             raise ValueError(
-                f"{path}: its waves are by {found['multislice']}, asked for {multislice}; "
-                "choose another folder or"
+                f"{path}: its waves were made by {found['multislice']}, asked for "
+                f"{multislice}; choose another folder or"
                 f" --multislice {found['multislice']}"
             )
         if found["scenes"] != scenes:
             raise ValueError(
-                f"{path}: of the scenes {found['scenes']}, asked for {scenes}; choose another "
+                f"{path}: has the scenes {found['scenes']}, asked for {scenes}; choose another "
                 "folder or"
                 f" --scenes {found['scenes']}"
             )
@@ -101,15 +101,15 @@ def check_specimen(data: Path, specimen: Specimen) -> None:
     line."""
     if specimen.source not in SCENES:
         raise ValueError(
-            f"{data}: the recipe is of '{specimen.source}', which 'gdn simulate' does not "
-            f"make ({', '.join(SCENES)});"
+            f"{data}: the recipe is for '{specimen.source}', which 'gdn simulate' does "
+            f"not make ({', '.join(SCENES)});"
             " benchmarks/sitting.py trains it without a data set"
         )
     path = data / FILE
     found = _read(path) if path.exists() else {"energy_kv": ENERGY_KV, "scenes": DEFAULT}
     if found["scenes"] != specimen.source:
         raise ValueError(
-            f"{path}: of the scenes {found['scenes']}, the recipe is of "
+            f"{path}: has the scenes {found['scenes']}, but the recipe is for "
             f"{specimen.source}; simulate with"
             f" --scenes {specimen.source}, or name the source {found['scenes']} under "
             "[specimen] in the recipe"
@@ -118,7 +118,7 @@ def check_specimen(data: Path, specimen: Specimen) -> None:
     (wanted,) = specimen.energies_kv
     if energy_kv != wanted:
         raise ValueError(
-            f"{path}: made at {energy_kv:g} kV, the recipe is of {wanted:g} kV; set "
+            f"{path}: made at {energy_kv:g} kV, but the recipe is for {wanted:g} kV; set "
             f"energies_kv = [{energy_kv:g}] under"
             f" [specimen] in the recipe, or simulate with --energy-kv {wanted:g}"
         )

@@ -93,7 +93,9 @@ def room_of(side: int) -> float:
     room = (CELL_ANGSTROM - side * FRAME_SAMPLING) / 2 - MARGIN_ANGSTROM
     if room < 0:
         most = int((CELL_ANGSTROM - 2 * MARGIN_ANGSTROM) / FRAME_SAMPLING)
-        raise ValueError(f"movies of {side} px: the simulated field has {most} px a side")
+        raise ValueError(
+            f"movies of {side} px: the simulated field allows at most {most} px per side"
+        )
     return room
 
 

@@ -22,5 +22,5 @@ SCENES: dict[str, Callable[[int], Structure]] = {
 def scene_maker(name: str) -> Callable[[int], Structure]:
     """The function of the scenes `name`. Raises InputError."""
     if name not in SCENES:
-        raise InputError(f"scenes {name}: {', '.join(SCENES)}", "scenes")
+        raise InputError(f"scenes {name}: choose {' or '.join(SCENES)}", "scenes")
     return SCENES[name]

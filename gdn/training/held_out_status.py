@@ -1,5 +1,4 @@
-"""What a run knows of itself: held-out error, samples of the averaged generator, batch-norm
-statistics."""
+"""Measures a run: held-out error, samples of the averaged generator, batch-norm statistics."""
 
 from __future__ import annotations
 

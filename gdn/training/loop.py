@@ -181,7 +181,7 @@ def _prepare_folder(recipe: Recipe, run: Path, rank: int) -> None:
             one["optimiser"].pop("images", None)
         if found != mine:
             raise ValueError(
-                f"{run}: holds a run with other settings; choose another -o folder or the "
+                f"{run}: holds a run with other settings; choose another folder (-o) or the "
                 "same recipe"
             )
     if rank == 0:

@@ -1,4 +1,4 @@
-"""What a run reports of itself: statistics, sample grids, warnings of collapse."""
+"""Writes the reports of a run: statistics, sample grids, warnings of collapse."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def collapse_warnings(stats: dict[str, Any]) -> list[str]:
     found = []
     if stats["diversity"] < 0.3:
         found.append(
-            f"samples differ {stats['diversity']:.2f} times as much as the data do: mode "
-            "collapse or grey images"
+            f"random samples differ only {stats['diversity']:.2f} times as much as the "
+            "data do: mode collapse or grey images"
         )
     if stats.get("d_real") is not None and stats["d_real"] > 0.85 and stats["d_fake"] < 0.03:
         found.append(
-            f"the discriminator is sure of everything (real {stats['d_real']:.2f}, fake "
+            f"the discriminator tells every image (real {stats['d_real']:.2f}, fake "
             f"{stats['d_fake']:.2f}):"
             " the generator gets no gradient"
         )

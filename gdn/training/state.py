@@ -113,8 +113,8 @@ class State:
                 load_common(self.encoder, encoder)
         except RuntimeError:
             raise ValueError(
-                f"{folder}: its networks have another shape than the recipe's; use the recipe "
-                "in its model.json"
+                f"{folder}: its networks do not have the shape of the recipe's; use the "
+                "recipe in its model.json"
             ) from None
 
     def load(self, path: Path, device: str) -> None:

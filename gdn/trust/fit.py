@@ -63,12 +63,11 @@ class Explained:
         """The result in a sentence."""
         if self.p < REFUSED:
             return (
-                f"the generator cannot explain this frame (p = {self.p:.2g}): it is unlike "
-                "anything the "
-                "generator was trained for; do not rely on columns or intervals"
+                f"the generator cannot explain this frame (p = {self.p:.2g}): the frame is "
+                "unlike anything the generator was trained for; do not rely on columns or intervals"
             )
         if self.p < DOUBTED:
-            return f"it is doubtful that the generator explains this frame (p = {self.p:.2g})"
+            return f"it is doubtful whether the generator explains this frame (p = {self.p:.2g})"
         return f"the generator explains this frame (p = {self.p:.2g})"
 
 

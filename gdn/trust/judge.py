@@ -50,7 +50,7 @@ def levels_of(text: str) -> tuple[int, ...]:
     wrong = [entry for entry in levels if entry not in map(str, LEVELS)]
     if wrong:
         raise InputError(
-            f"intervals {text}: any of {', '.join(map(str, LEVELS))}, separated by commas",
+            f"intervals {text}: choose from {', '.join(map(str, LEVELS))}, separated by commas",
             "intervals",
         )
     return tuple(int(entry) for entry in levels)
@@ -187,16 +187,16 @@ def _warn_of_trust(
         why = (
             "the calibration is for estimate mean"
             if search.estimate != "mean"
-            else "the model carries no calibration"
+            else "the model has no calibration"
         )
         warnings.append(
             f"the spread is not calibrated ({why})"
-            + ("; atom columns cannot be judged" if settings.atoms else "")
+            + ("; atom columns cannot be tested" if settings.atoms else "")
         )
     if fit is not None and fit.p < REFUSED:
         warnings.append(fit.words)
     warnings += [
-        f"on counts it has not seen the result is worse than the {c.against}"
+        f"on held-out electrons the result is worse than the {c.against}"
         for c in scores
         if c.verdict == "worse"
     ]

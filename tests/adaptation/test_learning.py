@@ -167,12 +167,14 @@ def test_the_commands(tmp_path: Path) -> None:
 
 
 def test_what_makes_no_sense_is_one_line(tmp_path: Path) -> None:
-    one_line(gdn("denoise", "--watch", tmp_path, "--adapt"), 2, "not together with --watch")
+    one_line(gdn("denoise", "--watch", tmp_path, "--adapt"), 2, "cannot be used with --watch")
     tifffile.imwrite(tmp_path / "f.tif", np.ones((64, 64), np.float32))
     both = gdn("denoise", tmp_path / "f.tif", "--adapt", "--adapted", tmp_path)
-    one_line(both, 2, "one of them")
+    one_line(both, 2, "not both")
     one_line(
-        gdn("denoise", tmp_path / "f.tif", "--adapt", "--method", "original"), 2, "mixes nothing"
+        gdn("denoise", tmp_path / "f.tif", "--adapt", "--method", "original"),
+        2,
+        "mixes no candidates",
     )
     for wrong in ("x", "0", "1,2,3", "-4"):
         one_line(gdn("denoise", tmp_path / "f.tif", "--adapt", "--adapt-steps", wrong), 2, "steps")

@@ -52,7 +52,7 @@ def test_a_folder_is_a_batch_and_its_results_are_not(night: Path) -> None:
     assert (night / "f0_denoised.tif").stat().st_mtime_ns == before
     third = gdn("denoise", night, *QUICK, "--resume", "--json")
     assert third.stdout == ""
-    one_line(third, 1, "3 of 4 files were complete already")
+    one_line(third, 1, "3 of 4 files were already complete")
     other = gdn("denoise", night / "f0.tif", *QUICK, "--overwrite", "--seed", 4, "--json")
     assert other.returncode == 0, other.stderr
     assert json.loads((night / "f0_gdn.json").read_text())["search"]["seed"] == 4
@@ -165,8 +165,8 @@ def test_watching_a_folder(tmp_path: Path) -> None:
         "a.tif",
         "b.tif",
     ]
-    one_line(gdn("denoise", "--watch", folder, whole), 2, "FILES, or --watch DIR")
-    one_line(gdn("denoise"), 2, "nothing to denoise: give FILES")
+    one_line(gdn("denoise", "--watch", folder, whole), 2, "FILES or --watch DIR")
+    one_line(gdn("denoise"), 2, "nothing to denoise: give either FILES")
 
 
 @pytest.mark.slow

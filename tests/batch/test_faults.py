@@ -72,7 +72,7 @@ def test_a_full_disk_costs_the_file_that_does_not_fit(
         "--json",
         "--resume",
     )
-    one_line(again, 1, "3 of 4 files were complete already")
+    one_line(again, 1, "3 of 4 files were already complete")
 
 
 @posix

@@ -41,7 +41,7 @@ def test_a_sidecar_and_another_programs_result_stay(tmp_path: Path) -> None:
     (tmp_path / "b_denoised.tif").write_text("another program's")
     for how in ("--resume", "--overwrite"):
         result = gdn("denoise", source, other, *QUICK, how)
-        one_line(result, 1, "b_denoised.tif: is there already", "choose another folder")
+        one_line(result, 1, "b_denoised.tif: exists already", "choose another folder")
         assert (tmp_path / "b_denoised.tif").read_text() == "another program's"
         assert "only copy" in (tmp_path / "scan.json").read_text()
         assert (tmp_path / "scan_gdn.json").is_file()
@@ -115,7 +115,7 @@ def test_whose_a_record_is(tmp_path: Path) -> None:
     outputs.record.unlink()
     link = outputs.denoised
     link.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(FrameError, match="is there already"):
+    with pytest.raises(FrameError, match="exists already"):
         check_free(outputs, source, [link], replacing=True)
 
 

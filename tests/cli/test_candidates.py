@@ -51,11 +51,11 @@ def test_a_command_that_knows_the_truth_wins(tmp_path: Path) -> None:
     error = tifffile.imread(out / "frame_denoised.tif") / 2 - clean
     assert np.std(error) < 0.2 * np.std(clean)
     again = gdn("denoise", "--config", out / "gdn-run.toml", "--resume", "-o", out)
-    assert "complete already" in again.stderr, again.stderr
+    assert "already complete" in again.stderr, again.stderr
     path.write_text(path.read_text() + "\n")
     changed = gdn("denoise", frame, *asked, "--resume")
     assert changed.returncode == 0, changed.stderr
-    assert "complete already" not in changed.stderr  # another script is another candidate
+    assert "already complete" not in changed.stderr  # another script is another candidate
     assert record_of(out)["key"] != record["key"]
 
 
@@ -110,10 +110,13 @@ def test_a_stack_fails_with_its_candidate(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["--candidate", "no-such-denoiser"], "no installed package offers it"),
-        (["--candidate", "no-such-program {input} {output}"], "no program no-such-program"),
+        (
+            ["--candidate", "no-such-program {input} {output}"],
+            "the program no-such-program is not found",
+        ),
         (["--candidate", "sh {input} {output}", "--method", "original"], "with method original"),
         (["--candidate", "sh {input} {output}", "--no-residual"], "with residual off"),
-        (["--candidate", "pt-ceo2-64=sh {input} {output}"], "a model has that name"),
+        (["--candidate", "pt-ceo2-64=sh {input} {output}"], "a model has this name"),
     ],
 )
 def test_bad_usage_is_exit_code_2(

@@ -94,7 +94,7 @@ def test_globs_and_resume(tmp_path: Path) -> None:
     assert [json.loads(line)["input"] for line in again.stdout.splitlines()] == [
         str(tmp_path / "f1.tif")
     ]
-    one_line(gdn("denoise", tmp_path / "g*.tif", *FAST), 2, "no file matches")
+    one_line(gdn("denoise", tmp_path / "g*.tif", *FAST), 2, "no file has such a name")
 
 
 @pytest.mark.slow

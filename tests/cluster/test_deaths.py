@@ -36,7 +36,7 @@ def test_a_worker_killed_in_a_frame_loses_nothing(
     first.send_signal(signal.SIGKILL)
     output, errors = running.communicate(timeout=240)
     assert running.returncode == 0, errors
-    assert "died; what it had in hand is done again" in errors
+    assert "died; its work is done again" in errors
     assert "Traceback" not in errors
     assert output.count("->") == COPIES * COUNT
     all_there_once(many, frames, output)
@@ -53,7 +53,10 @@ def test_a_scheduler_that_goes_and_comes_back(
     scheduler.send_signal(signal.SIGKILL)
     output, errors = running.communicate(timeout=240)
     assert running.returncode == 1, errors
-    assert "the scheduler is gone; the same command with --resume goes on once it is back" in errors
+    assert (
+        "the scheduler no longer answers; when it runs again, "
+        "the same command with --resume continues" in errors
+    )
     assert "Traceback" not in errors
     done = output.count("->")
     assert 0 < done < COPIES * COUNT
@@ -89,7 +92,7 @@ def test_a_worker_without_the_runtime_is_left_out(
     running = denoising(many, cluster, "--engine", "onnxruntime")
     output, errors = running.communicate(timeout=240)
     assert running.returncode == 0, errors
-    assert errors.count("is left out") <= 1
+    assert errors.count("is not used") <= 1
     all_there_once(many, frames, output)
 
 
@@ -121,7 +124,7 @@ def test_a_full_disk_on_one_worker(many: Path, frames: Path, cluster: Cluster) -
         output, errors = running.communicate(timeout=240)
     assert running.returncode == 0, errors
     assert "No space left on device" in errors
-    assert "is left out" in errors
+    assert "is not used" in errors
     all_there_once(many, frames, output)
 
 
@@ -157,5 +160,5 @@ if __name__ == "__main__":
         "3 the workers that had it died",
         *(f"{n} {n}" for n in range(4, 8)),
     ], done
-    assert "died; what it had in hand is done again" in done.stderr
+    assert "died; its work is done again" in done.stderr
     assert "Traceback" not in done.stderr

@@ -92,13 +92,13 @@ def test_resume_goes_on_in_either_mode_and_failures_are_said(frames: Path) -> No
     assert done.returncode == 1
     assert "bad.tif" in done.stderr
     assert f"1 of {COUNT + 1} files failed" in done.stderr
-    assert f"{COUNT - 2} of {COUNT + 1} files were complete already" in done.stderr
+    assert f"{COUNT - 2} of {COUNT + 1} files were already complete" in done.stderr
     assert "Traceback" not in done.stderr
     same(frames, "alone", "mixed")
     assert (frames / "mixed" / "f0_gdn.json").stat().st_mtime_ns == before
     shutil.rmtree(frames / "in2")
     again = gdn("denoise", "in", "-o", "mixed", "--resume", *OPTIONS, cwd=frames)
-    assert f"{COUNT} of {COUNT} files were complete already" in again.stderr
+    assert f"{COUNT} of {COUNT} files were already complete" in again.stderr
 
 
 def test_what_cannot_be_meant_is_one_line(frame_file: Path) -> None:
@@ -108,7 +108,7 @@ def test_what_cannot_be_meant_is_one_line(frame_file: Path) -> None:
     one_line(
         gdn("denoise", "--watch", frame_file.parent, "--cluster", "local:1"),
         2,
-        "not together with --cluster",
+        "cannot be used with --cluster",
     )
 
 

@@ -113,8 +113,8 @@ def test_auto_takes_the_first_that_is_proved(monkeypatch: pytest.MonkeyPatch) ->
     with open_engine(model) as engine:
         assert [one.closed for one in strangers] == [True, True, False]
         assert (engine.name, engine.device) == ("torch", "cuda")
-        assert "tensorrt cannot be used (its images are off by nan" in engine.reason
-        assert "onnxruntime cannot be used (its images are off by 0.5" in engine.reason
+        assert "tensorrt cannot be used (its images are wrong by nan" in engine.reason
+        assert "onnxruntime cannot be used (its images are wrong by 0.5" in engine.reason
     off["torch"] = np.inf
     with open_engine(model) as engine:
         assert (engine.name, engine.device) == ("onnxruntime", "cpu")
@@ -131,7 +131,7 @@ def test_auto_takes_the_first_that_is_proved(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_provider_of_onnxruntime_is_asked_for_with_it() -> None:
-    with pytest.raises(EngineError, match="ask for engine onnxruntime too"):
+    with pytest.raises(EngineError, match="choose engine onnxruntime too"):
         check("auto", "tensorrt")
     with pytest.raises(
         EngineError,

@@ -87,7 +87,7 @@ def test_a_plan_that_cannot_be_believed_is_built_again(
         path.unlink()
         path.mkdir()
     assert plan_for(KEY, lambda: b"new plan") == b"new plan"
-    assert "a damaged or foreign plan is built again" in caplog.text
+    assert "the plan is damaged, or was not built by you; it is built again" in caplog.text
     if damage != "folder":
         assert plan_for(KEY, lambda: b"newer plan") == b"new plan"
 

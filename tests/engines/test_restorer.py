@@ -59,7 +59,7 @@ def test_cards_that_are_no_restorers_are_refused(
 
 
 def test_a_restorer_is_no_generator(restorer: Path) -> None:
-    with pytest.raises(ModelError, match="a restorer; a generator is wanted here"):
+    with pytest.raises(ModelError, match="is a restorer; a generator is needed here"):
         load_model(restorer)
 
 
@@ -132,7 +132,7 @@ def test_wrong_arguments_say_what_is_expected(restorer_session: RestorerSession)
     frame = np.ones((16, 16), np.float32)
     with pytest.raises(ValueError, match="n from 1 to 5"):
         restorer_session.restore(frame)
-    with pytest.raises(ValueError, match="a mask of shape"):
+    with pytest.raises(ValueError, match="the mask has the shape"):
         restorer_session.restore(frame[None], frame)
     with pytest.raises(ValueError, match="turns 3"):
         restorer_session.restore(frame[None], turns=3)

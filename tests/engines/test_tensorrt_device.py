@@ -233,7 +233,7 @@ def test_fake_device_gives_what_onnxruntime_gives_in_any_batch(
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("plan", "does not take the plan of generator"),
+        ("plan", "refuses the plan of generator"),
         ("context", "an execution context"),
         ("profile", "profile 1"),
         ("shape", "the shape"),
@@ -295,7 +295,9 @@ def test_fake_device_the_banks_batch_runs_as_one_captured_graph(
                 np.testing.assert_allclose(engine.generate(one), theirs, atol=1e-3)
         assert fake.device.launched == 0
     assert (
-        caplog.text.count("goes on without a CUDA graph (CUDA: cudaErrorStreamCaptureUnsupported)")
+        caplog.text.count(
+            "continuing without a CUDA graph (CUDA: cudaErrorStreamCaptureUnsupported)"
+        )
         == 1
     )
 

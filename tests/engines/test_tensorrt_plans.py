@@ -142,7 +142,7 @@ def test_what_is_missing_is_named(frame_file: Path, monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as patch:
         patch.setattr("gdn.engines.tensorrt_plans.installed_libraries", list)
         with pytest.raises(
-            EngineError, match=r"no TensorRT here; pip install 'gdn\[tensorrt-rtx\]'"
+            EngineError, match=r"TensorRT is not installed; pip install 'gdn\[tensorrt-rtx\]'"
         ):
             load_library()
     if importlib.util.find_spec("tensorrt_rtx") is not None and not Path("/dev/nvidia0").exists():

@@ -106,7 +106,7 @@ def test_a_model_of_any_crystal_is_not_calibrated_on_ours(tmp_path: Path, datase
     card["recipe"]["specimen"] = {"source": "any"}
     (model / "model.json").write_text(json.dumps(card))
     with pytest.raises(
-        ValueError, match=r"the recipe is of .any., which .gdn simulate. does not make"
+        ValueError, match=r"the recipe is for .any., which .gdn simulate. does not make"
     ):
         calibrate_folder(model, dataset, 20)
 

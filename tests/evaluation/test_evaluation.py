@@ -74,7 +74,7 @@ def test_unets_are_compared_where_they_are_asked_for(tmp_path: Path) -> None:
     assert methods_named("blur", unets_in([unets / "blind"])) == ("blur", "unet-blind")
     assert methods_named("unet-poisson1,blur", unets_in([unets])) == ("unet-poisson1", "blur")
     with pytest.raises(
-        UsageFault, match="--unet: two of these have one name: unet-blind, unet-blind"
+        UsageFault, match="--unet: two of these have the same name: unet-blind, unet-blind"
     ):
         unets_in([unets / "blind", unets / "blind"])
     with pytest.raises(

@@ -48,7 +48,7 @@ def test_the_image_s_axes_are_those_of_real_space() -> None:
     patterns = [Axis(size=20, unit="mrad")] * 2
     assert "a scan of patterns (4D-STEM)" in objection([y, x, *patterns])
     assert "4D-STEM" in objection([y, x, *[Axis(size=20)] * 2])
-    assert "an axis of no known kind behind" in objection([y, x, Axis(size=20)])
+    assert "an axis of unknown kind after" in objection([y, x, Axis(size=20)])
     assert "a diffraction pattern" in objection(patterns)
     assert "diffraction" in objection([Axis(size=20)] * 2, "electron_diffraction")
 
@@ -125,11 +125,11 @@ def test_detector_arrays_are_no_images(tmp_path: Path) -> None:
     assert flat.dtype == np.float32
     with h5py.File(tmp_path / "a.h5", "a") as file:
         del file["entry/data/data"]
-    refused(tmp_path / "a.h5", "only arrays of a detector", "detector/flatfield (40x50)")
+    refused(tmp_path / "a.h5", "only data of a detector", "detector/flatfield (40x50)")
     np.savez(tmp_path / "b.npz", mask=FRAME > 3, flat=FRAME * 0.5, counts=FRAME)
     np.testing.assert_array_equal(read_frames(tmp_path / "b.npz").read(0), FRAME)
     np.savez(tmp_path / "c.npz", one=FRAME, two=STACK)
-    refused(tmp_path / "c.npz", "2 images; say which: one (40x50), two (6x40x50)")
+    refused(tmp_path / "c.npz", "2 images; name one of them: one (40x50), two (6x40x50)")
     assert read_frames(tmp_path / "c.npz", "two").count == 6
 
 
@@ -264,7 +264,7 @@ def test_nion_files(tmp_path: Path) -> None:
         for number in range(2):
             file[f"data/{number}"] = STACK[number]
             file[f"data/{number}"].attrs["properties"] = json.dumps(about["data_source"])
-    refused(tmp_path / "c.nhdf", "say which: data/0 (40x50), data/1 (40x50)")
+    refused(tmp_path / "c.nhdf", "name one of them: data/0 (40x50), data/1 (40x50)")
     assert read_frames(tmp_path / "c.nhdf", "data/1").sampling(None) == pytest.approx(0.06)
     scan = {
         "dimensional_calibrations": [{"units": ""}] * 4,

@@ -104,7 +104,7 @@ def test_channels_are_split_and_one_is_named(tmp_path: Path) -> None:
         assert (source.count, source.calibration.axes) == (3, "TYX")
         np.testing.assert_array_equal(source.read(2), STACK[5])
     tifffile.imwrite(tmp_path / "d.tif", FRAME)
-    refused(tmp_path / "d.tif", "no axis of channels", channel=0)
+    refused(tmp_path / "d.tif", "has no channels", channel=0)
     said = gdn("denoise", tmp_path / "a.tif", "--sampling", "0.1", "-o", tmp_path / "out")
     assert (said.returncode, "--channel" in said.stderr) == (1, True)
 

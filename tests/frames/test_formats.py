@@ -111,7 +111,9 @@ def test_hdf5_says_which_images_there_are(tmp_path: Path) -> None:
     assert (source.count, source.sampling(None)) == (3, 0.061)
     with h5py.File(tmp_path / "a.h5", "a") as file:
         file["sum"] = STACK[0]
-    with pytest.raises(FrameError, match=r"2 images; say which: counts/raw \(3x40x50\), sum"):
+    with pytest.raises(
+        FrameError, match=r"2 images; name one of them: counts/raw \(3x40x50\), sum"
+    ):
         read_frames(tmp_path / "a.h5")
     np.testing.assert_array_equal(read_frames(tmp_path / "a.h5", "sum").read(0), STACK[0])
     with pytest.raises(FrameError, match="no image other"):
@@ -185,7 +187,7 @@ def test_series_of_a_tiff(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
         writer.write(STACK[0], metadata={"sampling_angstrom": 0.061})
         writer.write(STACK[1:, :30, :30].astype(np.uint16), photometric="minisblack")
-    with pytest.raises(FrameError, match=r"2 images; say which: 0 \(40x50\), 1 \(2x30x30\)"):
+    with pytest.raises(FrameError, match=r"2 images; name one of them: 0 \(40x50\), 1 \(2x30x30\)"):
         read_frames(tmp_path / "a.tif")
     other = read_frames(tmp_path / "a.tif", "1")
     assert (other.count, other.frame_shape, other.notes) == (2, (30, 30), [])
@@ -298,7 +300,7 @@ REAL = [
 ]
 # Real files that hold no image that can be denoised, and words of the line that says so.
 REAL_REFUSED = [
-    ("au_haadf/Au_NP_Atom_Lattice.hdf5", ("3 images; say which", "image_data0 (479x504)")),
+    ("au_haadf/Au_NP_Atom_Lattice.hdf5", ("3 images; name one of them", "image_data0 (479x504)")),
     ("dm3_dm4/08_carbon.dm3", ("spectra", "Energy loss 2048 in eV")),
     ("velox_emd/fei_example_tem_stack.emd", ("2x3x3", "at least 16x16 px")),
     ("soot_hrtem/ExampleImage.tif", ("a colour picture", "save it as one gray channel")),

@@ -89,7 +89,7 @@ def test_number_types_keep_the_values(tmp_path: Path, style: str, kind: str, dty
         ("float16", (0.0, 1e5), "float16 ends at 65504"),
         ("float16", (40_000.0, 40_100.0), "one step of float16 would be 32"),
         ("uint8", (0.0, 1e3), "one step of uint8"),
-        ("uint16", (0.0, 1e9), "take float32"),
+        ("uint16", (0.0, 1e9), "choose float32"),
         ("uint16", (0.0, np.nan), "NaN"),
     ],
 )
@@ -195,7 +195,7 @@ def test_pixel_sizes_that_no_model_covers_are_said_at_once(tmp_path: Path) -> No
         ("cryo", "its pixel size is 1.06 Å"),
         ("overview", "its pixel size is 3.84 Å"),
         ("pattern", "its pixel size is 1e+18 Å"),
-        ("fine", "finer than any microscope records"),
+        ("fine", "smaller than any microscope records"),
     ):
         line = next(one for one in said.stderr.splitlines() if f"{name}.mrc" in one)
         assert words in line
@@ -206,7 +206,7 @@ def test_a_sampling_that_contradicts_the_file_is_noted(frame_file: Path) -> None
     source = read_frames(frame_file)
     assert with_warnings(source, 0.0612).notes == []
     (note,) = with_warnings(source, 0.07).notes
-    assert note == "0.07 Å per pixel was given, and the file says 0.061; the given one is used"
+    assert note == "you gave 0.07 Å per pixel, the file says 0.061; gdn uses yours"
 
 
 @pytest.mark.parametrize("suffix", [".eer", ".mib", ".tvips", ".gtg", ".jpg"])
@@ -237,7 +237,7 @@ def test_images_of_a_dm4_by_their_names(tmp_path: Path) -> None:
     images = [(STACK[n], [0.006] * 2, ["nm"] * 2, name) for n, name in enumerate(("BF", "ADF"))]
     spectra = (STACK, [0.5, 0.006, 0.006], ["eV", "nm", "nm"], "EELS")
     write_dm_images(tmp_path / "a.dm4", 4, [*images, spectra])
-    refused(tmp_path / "a.dm4", "2 images; say which: BF (40x50), ADF (40x50)")
+    refused(tmp_path / "a.dm4", "2 images; name one of them: BF (40x50), ADF (40x50)")
     np.testing.assert_array_equal(read_frames(tmp_path / "a.dm4", "ADF").read(0), STACK[1])
     refused(tmp_path / "a.dm4", "EELS: a spectrum image", dataset="EELS")
 
@@ -269,7 +269,7 @@ def test_axes_that_nothing_describes_are_said(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", STACK.reshape(2, 3, 40, 50))
     source = read_frames(tmp_path / "a.npy")
     assert (source.count, source.calibration.axes) == (6, "TZYX")
-    assert "taken for 6 frames" in source.notes[0]
+    assert "takes them for 6 frames" in source.notes[0]
     np.save(tmp_path / "b.npy", STACK)
     assert read_frames(tmp_path / "b.npy").notes == []
     focus = Axis(size=6, name="defocus", scale=2.0, unit="nm")

@@ -143,7 +143,7 @@ def test_half_a_frame_of_nan_is_left_out_and_left_empty(tmp_path: Path) -> None:
     )
     refused = gdn("denoise", tmp_path / "a.tif", *FAST, "--fill", "nan", "--dtype", "uint16")
     assert refused.returncode == 2
-    assert "--fill nan: uint16 holds no NaN" in refused.stderr
+    assert "--fill nan: uint16 cannot hold NaN" in refused.stderr
 
 
 def test_a_mask_is_left_out_of_every_frame(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_mask_is_left_out_of_every_frame(tmp_path: Path) -> None:
     assert "the mask m.tif has 149x150 px, the frame 150x150" in result.stderr
     result = gdn("denoise", *common, "--mask", tmp_path / "s.tif")
     assert result.returncode == 2
-    assert "2 images; a mask is one" in result.stderr
+    assert "2 images; a mask must be one image" in result.stderr
 
 
 def test_a_mask_is_packed_and_compared(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_a_result_whose_scale_is_wrong_is_refused() -> None:
         judged = denoiser.for_recording(frame, SAMPLING).denoise(frame, SAMPLING)
     result, trust = judged.result, judged.trust
     check_result(frame, result, trust)
-    with pytest.raises(InputError, match=r"mean is 9\.9"):
+    with pytest.raises(InputError, match=r"mean of the result is 9\.9"):
         check_result(frame, replace(result, image=2 * result.image), trust)
     with pytest.raises(InputError, match="not finite"):
         check_result(frame, replace(result, image=result.image * np.nan), trust)

@@ -156,7 +156,7 @@ def test_frames_of_one_object_help_each_other(tmp_path: Path) -> None:
     assert gains[1] > gains[0]
     # Where the sum of all knows nothing, at the edges, its image has no value: no fault of its own.
     warnings = [words for one in results["on"].frames for words in one.warnings]
-    assert not any("must return electrons" in words for words in warnings)
+    assert not any("must return an image in electrons" in words for words in warnings)
 
 
 @pytest.mark.slow

@@ -191,7 +191,7 @@ def test_masked_nan_and_masked_arrays_are_the_same_and_the_input_is_not_changed(
             "image of type complex128; wanted integers or real numbers",
         ),
         ("frame.tif", 0.1, None, "image of type <U9; wanted integers or real numbers"),
-        ([[1, 2], [3]], 0.1, None, "image of type list: no array"),
+        ([[1, 2], [3]], 0.1, None, "image of type list: not an array"),
         (
             np.full((50, 50), 7.0),
             0.1,
@@ -228,7 +228,7 @@ def test_masked_nan_and_masked_arrays_are_the_same_and_the_input_is_not_changed(
             None,
             "sampling_angstrom 61.2; wanted Å per pixel, from 0.01 to 5 (1 nm is 10 Å)",
         ),
-        (np.eye(50), 0.02, None, "the field is 1 Å wide (50 px of 0.02 Å); check the sampling"),
+        (np.eye(50), 0.02, None, "the field is 1 Å wide (50 px of 0.02 Å); check the pixel size"),
     ],
 )
 def test_the_door_says_what_came_and_what_is_wanted(
@@ -243,28 +243,28 @@ def test_the_door_says_what_came_and_what_is_wanted(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"noise": "salt"}, "noise salt: one of auto"),
+        ({"noise": "salt"}, "noise salt: choose auto"),
         ({"noise": "gaussian:-1"}, "noise gaussian:-1: the standard deviation"),
-        ({"restarts": 0}, "restarts 0: a whole number from 1 to 1000000"),
-        ({"restarts": 2.5}, "restarts 2.5: a whole number"),
+        ({"restarts": 0}, "restarts 0: must be a whole number from 1 to 1000000"),
+        ({"restarts": 2.5}, "restarts 2.5: must be a whole number"),
         ({"noise": 0.1}, "noise 0.1: wanted a word, such as auto"),
-        ({"seed": None}, "seed None: a whole number"),
-        ({"seed": -1}, "seed -1: a whole number from 0"),
-        ({"threads": 0}, "threads 0: a whole number from 1"),
-        ({"intervals": (50, 95)}, "intervals 95: levels in per cent, any of 50, 68, 90, 99"),
-        ({"fdr": 1.0}, "fdr 1.0: a rate from 0.001 to 0.5"),
-        ({"estimate": "median"}, "estimate median: mean or map"),
-        ({"laplace": "yes"}, "laplace yes: none, sampled or exact"),
+        ({"seed": None}, "seed None: must be a whole number"),
+        ({"seed": -1}, "seed -1: must be a whole number from 0"),
+        ({"threads": 0}, "threads 0: must be a whole number from 1"),
+        ({"intervals": (50, 95)}, "intervals 95: choose levels in per cent from 50, 68, 90, 99"),
+        ({"fdr": 1.0}, "fdr 1.0: must be from 0.001 to 0.5"),
+        ({"estimate": "median"}, "estimate median: choose mean or map"),
+        ({"laplace": "yes"}, "laplace yes: choose none, sampled or exact"),
         ({"method": "bm3d"}, "method bm3d: gdn or original"),
         (
             {"method": "original", "original_steps": "3"},
-            "original_steps 3: wants three positive numbers",
+            "original_steps 3: must be three positive numbers",
         ),
         ({"engine": "jax"}, "unknown engine 'jax'; choose auto"),
         ({"device": "tpu"}, "no device 'tpu'; choose"),
         (
             {"device": "tensorrt"},
-            "device tensorrt is onnxruntime's: ask for engine onnxruntime too",
+            "device tensorrt belongs to onnxruntime: choose engine onnxruntime too",
         ),
         ({"model": "pt-ceo3"}, "pt-ceo3: no such model"),
         (
@@ -305,8 +305,8 @@ def test_the_command_line_names_its_options_and_the_library_does_not(
     np.save(tmp_path / "f.npy", frame)
     for options, words in (
         ((), "f.npy: carries no pixel size; give it in Å per pixel, for example 0.06 (--sampling)"),
-        (("--noise", "salt"), "--noise salt: one of auto"),
-        (("--method", "original", "--original-steps", "3"), "--original-steps 3: wants three"),
+        (("--noise", "salt"), "--noise salt: choose auto"),
+        (("--method", "original", "--original-steps", "3"), "--original-steps 3: must be three"),
         (("--model", "restore", "--atoms"), "--atoms: a restorer alone cannot do this"),
     ):
         assert words in command("denoise", tmp_path / "f.npy", *options, "--threads", "1").stderr
@@ -354,7 +354,7 @@ def test_saving_keeps_what_is_there_and_leaves_nothing_half_written(
     result.save(tmp_path / "a" / "f")
     with pytest.raises(
         gdn.InputError,
-        match=r"f_denoised\.tif: exists already; wanted a new name, or overwrite=True",
+        match=r"f_denoised\.tif: exists already; choose another name, or overwrite=True",
     ):
         result.save(tmp_path / "a" / "f")
     before = (tmp_path / "a" / "f_gdn.json").stat().st_mtime_ns

@@ -80,17 +80,17 @@ def test_a_command_may_ask_for_larger_pixels(rng: np.random.Generator, tmp_path:
     ("body", "words"),
     [
         ("print('first', file=sys.stderr)\nsys.exit('no weights')", "exit code 1: no weights"),
-        ("sys.exit(3)", "exit code 3: it said nothing"),
-        ("", "wrote no {output}"),
+        ("sys.exit(3)", "exit code 3: it wrote nothing"),
+        ("", "did not write {output}"),
         ("np.save(target, counts[:-1])", "shape (59, 81), the counts have (60, 81)"),
         ("np.save(target, counts[None])", "shape (1, 60, 81)"),
-        ("np.save(target, counts + 1j)", "no real numbers (complex"),
-        ("np.save(target, np.full(counts.shape, 'x'))", "no real numbers (<U1)"),
+        ("np.save(target, counts + 1j)", "does not hold real numbers (complex"),
+        ("np.save(target, np.full(counts.shape, 'x'))", "does not hold real numbers (<U1)"),
         ("counts[2, 3] = np.nan\nnp.save(target, counts)", "1 pixels that are not finite"),
         ("np.save(target, 1e300 * counts.astype(float) - 1)", "not finite"),
-        ("np.save(target, np.array([None]), allow_pickle=True)", "no .npy file of numbers"),
-        ("open(target, 'w').write('nothing')", "no .npy file of numbers"),
-        ("open(target, 'w')", "no .npy file of numbers"),
+        ("np.save(target, np.array([None]), allow_pickle=True)", "not a .npy file of numbers"),
+        ("open(target, 'w').write('nothing')", "not a .npy file of numbers"),
+        ("open(target, 'w')", "not a .npy file of numbers"),
     ],
 )
 def test_what_a_command_does_wrong_is_one_line(
@@ -152,15 +152,15 @@ def test_the_identity_knows_command_pixel_size_and_files(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        ("nowhere/denoise {input} {output}", "no program nowhere/denoise"),
+        ("nowhere/denoise {input} {output}", "the program nowhere/denoise is not found"),
         ("sh {input}", "lacks {output}"),
         ("./denoise.sh", "lacks {input} and {output}"),
         ("sh 'x {input} {output}", "cannot be read"),
         ("", "lacks {input}"),
         ("own@nm=sh {input} {output}", "pixel size 'nm'"),
         ("own@35=sh {input} {output}", "from 0.01 to 5"),
-        ("generator=sh {input} {output}", "gdn has a candidate of that name"),
-        ("restore=sh {input} {output}", "gdn has a candidate of that name"),
+        ("generator=sh {input} {output}", "gdn has a candidate of this name"),
+        ("restore=sh {input} {output}", "gdn has a candidate of this name"),
         ("not-installed", "no installed package offers it"),
         (3, "wanted a function"),
         (lambda counts, sampling: counts, "attribute 'name'"),
@@ -173,14 +173,14 @@ def test_what_cannot_be_meant_is_refused(wanted: object, words: str) -> None:
 def test_a_file_that_is_no_program_two_of_a_name_and_too_many(tmp_path: Path) -> None:
     path = script(tmp_path, "")
     assert "not executable" in refusal(f"{path} {{input}} {{output}}")
-    assert "two have that name" in refusal(command(path), command(path, more="-v"))
-    assert "8 at most" in refusal(*(command(path, f"own{number}") for number in range(9)))
+    assert "two candidates have this name" in refusal(command(path), command(path, more="-v"))
+    assert "too many; at most 8" in refusal(*(command(path, f"own{number}") for number in range(9)))
     path.chmod(0o755)
     path.write_text(f"#!/bin/sh\n{path.read_text()}")
     (one,) = candidates_named([f"{path} {{input}} {{output}}"])
     assert one.name == "own.py"
     path.unlink()
-    with pytest.raises(CandidateError, match=r"candidate own\.py: no program"):
+    with pytest.raises(CandidateError, match=r"candidate own\.py: the program"):
         one.check()
 
 
@@ -253,12 +253,12 @@ denoise.sampling_angstrom = 0.2
     again = pickle.loads(pickle.dumps(own[0]))
     again.check()
     assert "empty, house, torn" in refusal("hous")
-    assert "is no function" in refusal("empty")
+    assert "is not a function" in refusal("empty")
     assert "no_such_module_anywhere" in refusal("torn")
     offer(tmp_path, "house", "other_denoiser", code)
     assert "several packages offer it" in refusal("house")
     (tmp_path / "house_denoiser-1.0.dist-info").rename(tmp_path / "house_denoiser-2.0.dist-info")
     metadata = tmp_path / "house_denoiser-2.0.dist-info" / "METADATA"
     metadata.write_text(metadata.read_text().replace("1.0", "2.0"))
-    with pytest.raises(CandidateError, match=r"house_denoiser 1.0 is wanted, 2.0 is installed"):
+    with pytest.raises(CandidateError, match=r"house_denoiser 1.0 is needed, but 2.0 is installed"):
         again.check()

@@ -36,19 +36,19 @@ def test_a_data_set_is_of_one_voltage_and_the_trainer_refuses_another(
     with pytest.raises(ValueError, match=r"made at 300 kV, asked for 200 kV.*--energy-kv 300"):
         open_dataset(data, 9, 5, 200.0, "abtem")
     with pytest.raises(
-        ValueError, match=r"made at 300 kV, the recipe is of 200 kV; set energies_kv = \[300\]"
+        ValueError, match=r"made at 300 kV, but the recipe is for 200 kV; set energies_kv = \[300\]"
     ):
         open_stream(data, of(energies_kv=[200]))
     with pytest.raises(
-        ValueError, match=r"the recipe is of 'any', which 'gdn simulate' does not make.*sitting"
+        ValueError, match=r"the recipe is for 'any', which 'gdn simulate' does not make.*sitting"
     ):
         open_stream(data, of(source="any", energies_kv=[300, 80]))
     with pytest.raises(
         ValueError,
-        match=r"of the scenes pt-ceo2, the recipe is of pt-ceo2-wide.*--scenes pt-ceo2-wide",
+        match=r"has the scenes pt-ceo2, but the recipe is for pt-ceo2-wide.*--scenes pt-ceo2-wide",
     ):
         open_stream(data, of(source="pt-ceo2-wide"))
-    with pytest.raises(ValueError, match=r"of the scenes pt-ceo2, asked for pt-ceo2-wide"):
+    with pytest.raises(ValueError, match=r"has the scenes pt-ceo2, asked for pt-ceo2-wide"):
         open_dataset(data, 9, 5, 300.0, "abtem", "pt-ceo2-wide")
     (data / "dataset.json").write_text("[]")
     with pytest.raises(ValueError, match="simulate it again"):

@@ -181,7 +181,7 @@ def test_judgement_without_a_calibration_says_so(running) -> None:
     assert trust.row()["explained_p"] is None
     assert trust.row()["atoms"] is None
     assert not trust.calibrated
-    assert any("not calibrated" in w and "cannot be judged" in w for w in trust.warnings)
+    assert any("not calibrated" in w and "cannot be tested" in w for w in trust.warnings)
     assert trust.spread.shape == trust.intervals[90].shape == result.image.shape
     assert (trust.intervals[90] >= 0).all()
     json.dumps(trust.row() | trust.detail())
