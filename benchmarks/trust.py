@@ -265,7 +265,7 @@ def _scores(
     assert law is not None
     assert bank is not None
     assert not isinstance(engine, RestorerSession)
-    own = expect_error(spread_of(found, law).one, found.dose, law)
+    own = expect_error(spread_of(found, law).of_one_deviation, found.dose, law)
     truth = _truth(case, result)
     halves = denoise_part(
         found,

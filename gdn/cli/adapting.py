@@ -81,7 +81,8 @@ def adapt(
     opened = _opened([path for path, _ in gather(files)], reading)
     recordings = recordings_of(opened, reading.read, model)
     if len(recordings) != 1:
-        words = "; ".join(one.words() for one in recordings) or "no frame that can be used"
+        told = [recording.words() for recording in recordings]
+        words = "; ".join(told) or "no frame that can be used"
         raise UsageFault(f"one recording is wanted, these are {len(recordings)}: {words}")
     settings = _settings(seconds, steps, seed, threads)
     _learn(recordings[0], model, settings, output)
@@ -146,7 +147,7 @@ def adapted_groups(
 
     settings = _settings(*learning)
     noise = options.noise_model
-    opened = _opened([one.path for one in planned], reading)
+    opened = _opened([entry.path for entry in planned], reading)
     recordings = recordings_of(opened, reading.read, noise, options.mask)
     with TemporaryDirectory(prefix="gdn-adapted-") as folder:
         groups: list[tuple[list[Planned], RestorerModel | None]] = []
@@ -155,6 +156,6 @@ def adapted_groups(
             model = _learn(recording, noise, settings, Path(folder) / f"{number}" / "adapted")
             paths = {file.path for file in recording.files}
             taught |= paths
-            groups.append(([one for one in planned if one.path in paths], model))
-        rest = [one for one in planned if one.path not in taught]
+            groups.append(([entry for entry in planned if entry.path in paths], model))
+        rest = [entry for entry in planned if entry.path not in taught]
         yield [*groups, (rest, None)] if rest else groups

@@ -176,10 +176,11 @@ class Options:
                 "movie",
             )
         own = {model.card.name for model in models}
-        for one in self.outside:
-            if one.name in own:
+        for candidate in self.outside:
+            if candidate.name in own:
                 raise InputError(
-                    f"candidate {one.name}: a model has that name; choose another (NAME=COMMAND)",
+                    f"candidate {candidate.name}: a model has that name; choose another "
+                    "(NAME=COMMAND)",
                     "candidate",
                 )
         if any(isinstance(model, Model) for model in models):

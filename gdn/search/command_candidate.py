@@ -148,9 +148,9 @@ def allowed_seconds() -> float:
 
 def _program(name: str) -> Path:
     """Where a program lies. Raises CandidateError where there is none."""
-    found = shutil.which(name)
-    if found is not None:
-        return Path(found)
+    program = shutil.which(name)
+    if program is not None:
+        return Path(program)
     if _is_file(Path(name)):
         raise CandidateError(
             f"{name} is not executable; name what runs it before it, or use chmod +x"

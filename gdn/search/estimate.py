@@ -248,15 +248,15 @@ def _noise_left(mixing: Mixing, others: Sequence[Candidate]) -> float:
 def _completed(images: list[Array]) -> list[Array]:
     """Candidates' images without gaps: where one knows nothing (NaN) it says what the first says,
     and is faded into it."""
-    found = []
+    completed = []
     for image in images:
         known = np.isfinite(image)
         if not known.all():
             inside = distance_transform_edt(np.pad(known, 1, mode="edge"))[1:-1, 1:-1]
             weight = np.clip(inside / FADED, 0, 1).astype(np.float32)
             image = images[0] + weight * (np.where(known, image, images[0]) - images[0])
-        found.append(image)
-    return found
+        completed.append(image)
+    return completed
 
 
 def _own(binned: Binned, image: Array, choice: Choice, with_filter: bool) -> tuple[Array, Array]:
