@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from gdn.batch.terminal import UsageFault, progress_bar
+from gdn.batch.terminal import UsageFault, progress_bar, usage_fault
 from gdn.cli.common import writable_folder
 from gdn.cli.help import Grouped
 from gdn.engines.table import ENGINE_HELP
@@ -53,6 +53,7 @@ def demo(
       gdn demo
       gdn demo -o out --restarts 4096 --json
     """
+    from gdn.engines.base import EngineError
     from gdn.evaluation.comparators import available
     from gdn.evaluation.demo import DEMO_NOISE, demo_frames
     from gdn.evaluation.evaluate import DEFAULT_AGAINST, Rivals, evaluate_frame, table
@@ -62,11 +63,11 @@ def demo(
     from gdn.pipeline.options import Options
     from gdn.report.figure import save_panels
 
-    options = Options(restarts=restarts, seed=seed, engine=engine, atoms=True, intervals=(90,))
     try:
+        options = Options(restarts=restarts, seed=seed, engine=engine, atoms=True, intervals=(90,))
         models = models_named(model)
-    except ModelError as error:
-        raise UsageFault(str(error)) from None
+    except (ModelError, EngineError) as error:
+        raise usage_fault(error) from None
     if all(shipped.card.kind == "restorer" for shipped in models):
         raise UsageFault(
             f"--model {model}: the demonstration shows a generator; 'gdn denoise' takes a "
