@@ -47,19 +47,19 @@ def dataclasses_by_order(tree: ast.AST) -> Iterator[str]:
             yield node.name
 
 
-def faults(source: str) -> list[str]:
-    """What is against the rules in a file, in words."""
+def faults(source: str, of_package: bool = True) -> list[str]:
+    """What is against the rules in a file, in words; a script may build its rows by order."""
     tree = ast.parse(source)
     empty = sorted(SAYS_NOTHING.intersection(names_in(tree)))
+    large = dataclasses_by_order(tree) if of_package else ()
     return [f"the name {name} says nothing of the thing" for name in empty] + [
-        f"{name} has more than {MOST_POSITIONAL} fields: kw_only=True"
-        for name in dataclasses_by_order(tree)
+        f"{name} has more than {MOST_POSITIONAL} fields: kw_only=True" for name in large
     ]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_keeps_the_rules(path: Path) -> None:
-    assert not faults(path.read_text(encoding="utf-8"))
+    assert not faults(path.read_text(encoding="utf-8"), path.is_relative_to(ROOT / "gdn"))
 
 
 @pytest.mark.parametrize(

@@ -30,12 +30,12 @@ def network_of(model: RestorerModel) -> Restorer:
 
 
 def write_adapted(
-    base: RestorerModel, weights: dict[str, Tensor], about: dict[str, Any], out: Path
+    base: RestorerModel, weights: dict[str, Tensor], description: dict[str, Any], out: Path
 ) -> RestorerModel:
     """The folder `out` with `weights` in half precision and the graph that they belong to, that of
-    `base`, or the small network's where `about` says that it came "from" NOTHING; in its model.json
-    what was learned from what (`about`). Raises OSError."""
-    small = about["from"] == NOTHING
+    `base`, or the small network's where `description` says that it came "from" NOTHING; in its
+    model.json what was learned from what (`description`). Raises OSError."""
+    small = description["from"] == NOTHING
     with writing(out) as work:
         work.mkdir(parents=True)
         write_restorer(work / "weights.safetensors", weights)
@@ -46,7 +46,7 @@ def write_adapted(
         changed = {
             "schema_version": MODEL_SCHEMA,
             "name": ADAPTED,
-            "training": origin | {"gdn": __version__} | about,
+            "training": origin | {"gdn": __version__} | description,
             "metrics": {},
             "files": {path.name: sha256_of(path) for path in sorted(work.iterdir())},
         }

@@ -81,10 +81,10 @@ def race(
             left = settings.seconds - sum(run.seconds for run in others)
             steps = settings.steps and settings.steps - sum(r.learned.steps for r in others)
             best.until(left, steps, tell)
-    name = max(runs, key=lambda one: runs[one].lead)
+    name = max(runs, key=lambda start_name: runs[start_name].lead)
     return Won(
         name,
         runs[name].learned,
-        leads or {one: run.lead for one, run in runs.items()},
+        leads or {start_name: run.lead for start_name, run in runs.items()},
         sum(run.learned.steps for run in runs.values()),
     )

@@ -174,7 +174,9 @@ def _shape_of_first(read: Callable[[int], Array], count: int) -> tuple[int, int]
 def inner_of(recording: RecordingDenoiser) -> Candidate:
     """The candidate that is quick enough to be run on every window: the last of the restorers,
     which is the adapted one where there is one, or the collaborative filter."""
-    restorers = [one for one in recording.others if isinstance(one, RestorerCandidate)]
+    restorers = [
+        candidate for candidate in recording.others if isinstance(candidate, RestorerCandidate)
+    ]
     return restorers[-1] if restorers else CollaborativeCandidate()
 
 
