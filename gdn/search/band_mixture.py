@@ -213,6 +213,7 @@ def _least_on_simplex(gram: Values, linear: Values) -> Values:
             weights = np.zeros(count)
             weights[chosen] = solved
             value = -_gain(weights, gram, linear)
+            # By more than rounding: of mixtures that are equally good, that of the fewest.
             if value < least - 1e-9 * (1 + abs(least) if np.isfinite(least) else 0):
                 best, least = weights, value
     return np.asarray(best)

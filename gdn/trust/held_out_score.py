@@ -99,6 +99,7 @@ class Comparison:
     @property
     def gain_db(self) -> float:
         """PSNR gained over the other image, dB: 10 log10(1 + difference / own)."""
+        # Noise may make the difference less than -own, of which there is no logarithm: -30 dB.
         return float(DECIBEL * np.log(max(1 + self.difference / self.own, 1e-3)))
 
     @property
