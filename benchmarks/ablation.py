@@ -63,7 +63,7 @@ def main() -> None:
             shown = []
             begun = time.perf_counter()
             for noise in noises:
-                found = []
+                rows = []
                 for n, frame in enumerate(frames):
                     noisy = noise.apply(frame.image, n)
                     image = denoise_frame(
@@ -71,8 +71,8 @@ def main() -> None:
                         frame.sampling_angstrom,
                         Searcher(engine=engine, bank=bank, settings=settings),
                     ).image
-                    found.append(psnr(frame.image, image))
-                shown.append(f"{np.mean(found):.2f}")
+                    rows.append(psnr(frame.image, image))
+                shown.append(f"{np.mean(rows):.2f}")
             seconds = (time.perf_counter() - begun) / len(frames) / len(noises)
             print(f"| {name} | {' | '.join(shown)} | {seconds:.1f} |", flush=True)
 

@@ -77,7 +77,7 @@ def measure(path: Path, budgets: list[Budget], noise: str, options: Options) -> 
             "share": sum(shares.get(name, 0.0) for name in LEARNED),
             "shares": {name: shares.get(name, 0.0) for name in LEARNED},
             "cpu_seconds": round(spent, 1),
-            "learned": {one.card.name: one.card.training["learned"] for one in learned},
+            "learned": {tuned.card.name: tuned.card.training["learned"] for tuned in learned},
         }
         print(row["name"], row["alone"], words(budget), row[words(budget)]["db"], flush=True)
     return row

@@ -84,7 +84,7 @@ def of_frame(
 
     frame, sampling = noisy(path, side)
     spent: dict[str, float] = {}
-    found: dict[str, list[Times]] = {}
+    times: dict[str, list[Times]] = {}
 
     def auto() -> None:
         with adding(spent, "choice"):
@@ -95,8 +95,8 @@ def of_frame(
 
     with gdn.Denoiser(threads=threads, score=score) as family:
         name = family.for_recording(frame, sampling).engine.model.card.name
-        with gdn.Denoiser(name, threads=threads, score=score) as one:
-            named = one.for_recording(frame, sampling)
+        with gdn.Denoiser(name, threads=threads, score=score) as denoiser:
+            named = denoiser.for_recording(frame, sampling)
             bare = replace(named, others=())
             ways: dict[str, Callable[[], Any]] = {
                 "alone": lambda: bare.denoise(frame, sampling),
@@ -108,22 +108,22 @@ def of_frame(
             spent.clear()
             for _ in range(repeats):
                 for way, work in ways.items():
-                    found.setdefault(way, []).append(timed(work))
+                    times.setdefault(way, []).append(timed(work))
     return {
         "frame": path.stem,
         "side": frame.shape[0],
         "generator": name,
         "threads": threads,
-        **middle(found),
+        **middle(times),
         **{stage: spent.get(stage, 0.0) / repeats for stage in TIMED},
     }
 
 
-def middle(found: dict[str, list[Times]]) -> dict[str, Times]:
+def middle(measured: dict[str, list[Times]]) -> dict[str, Times]:
     """Medians of CPU and wall seconds, each for itself."""
     return {
         way: (median([cpu for cpu, _ in times]), median([wall for _, wall in times]))
-        for way, times in found.items()
+        for way, times in measured.items()
     }
 
 
@@ -145,7 +145,7 @@ def of_commands(
     import numpy as np
 
     frame, sampling = noisy(path, side)
-    found: dict[str, list[Times]] = {}
+    times: dict[str, list[Times]] = {}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "frame.npy"
         np.save(file, frame.astype(np.uint16))
@@ -171,10 +171,10 @@ def of_commands(
                 before, wall = children(), time.perf_counter()
                 subprocess.run(command, check=True, capture_output=True)
                 if turn:  # the first reads files from the disk
-                    found.setdefault(way, []).append(
+                    times.setdefault(way, []).append(
                         (children() - before, time.perf_counter() - wall)
                     )
-    return middle(found)
+    return middle(times)
 
 
 def children() -> float:
@@ -249,12 +249,12 @@ def main() -> int:
     for threads in map(int, options.threads.split(",")):
         os.environ.update(dict.fromkeys(THREADS, str(threads)))
         for name, side in wanted:
-            about = (options.frames / f"{name}.npz", side)
+            described = (options.frames / f"{name}.npz", side)
             counted = (threads, options.repeats, not options.no_score)
             with get_context("spawn").Pool(1) as pool:
-                row = pool.apply(of_frame, (*about, *counted))
+                row = pool.apply(of_frame, (*described, *counted))
             if options.commands:
-                row["commands"] = of_commands(*about, row["generator"], *counted)
+                row["commands"] = of_commands(*described, row["generator"], *counted)
             rows.append(row)
             print(row, file=sys.stderr, flush=True)
     table(rows)

@@ -260,7 +260,7 @@ def malloc(count: int) -> None:
         if value:
             environment["MALLOC_TRIM_THRESHOLD_"] = value
         script = [sys.executable, "-c", before + WAVE.format(count=count)]
-        found = [
+        seconds = [
             float(
                 subprocess.run(
                     script, env=environment, capture_output=True, text=True, check=True
@@ -268,7 +268,7 @@ def malloc(count: int) -> None:
             )
             for _ in range(3)
         ]
-        print(f"| {way} | {', '.join(f'{f:.2f}' for f in sorted(found))} |", flush=True)
+        print(f"| {way} | {', '.join(f'{f:.2f}' for f in sorted(seconds))} |", flush=True)
 
 
 def main() -> None:

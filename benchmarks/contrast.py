@@ -33,14 +33,14 @@ def in_every_class(path: Path, views: int) -> Classed | None:
     """The first view of the wave at `path` in each contrast class; None if one is not among its
     `views`."""
     wave = read_wave(path)
-    found: Classed = {}
+    classed: Classed = {}
     for view in range(views):
         frame = clean_frame(path, wave, view)
         name = contrast_of(wave, frame.image)
         if name in CLASSES:
-            found.setdefault(name, frame)
-        if len(found) == len(CLASSES):
-            return found
+            classed.setdefault(name, frame)
+        if len(classed) == len(CLASSES):
+            return classed
     return None
 
 
@@ -74,17 +74,17 @@ def main() -> None:
         None,
         1,
     )
-    found = structures(options.data, options.split, options.structures, options.views)
+    classes = structures(options.data, options.split, options.structures, options.views)
     jobs = [
         Job(n, classed[name], name, *settings)
-        for n, classed in enumerate(found)
+        for n, classed in enumerate(classes)
         for name in CLASSES
     ]
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
         rows = [row for done in pool.map(one_frame, jobs) for row in done[0]]
     if options.rows:
         options.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    print(f"{len(found)} structures, each in every class\n\n{class_table(rows)}")
+    print(f"{len(classes)} structures, each in every class\n\n{class_table(rows)}")
 
 
 if __name__ == "__main__":

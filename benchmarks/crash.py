@@ -57,14 +57,14 @@ def stripped(value: object) -> object:
 
 def content(folder: Path) -> dict[str, object]:
     """Every final file: images and tables as bytes, records without clock and place."""
-    found: dict[str, object] = {}
+    contents: dict[str, object] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name.startswith("gdn-"):
             continue
-        found[path.name] = (
+        contents[path.name] = (
             stripped(json.loads(path.read_text())) if path.suffix == ".json" else path.read_bytes()
         )
-    return found
+    return contents
 
 
 def whole(folder: Path) -> list[str]:

@@ -19,15 +19,15 @@ from matplotlib.axes import Axes
 Runs = dict[str, dict[str, Any]]
 
 
-def statistics(one: dict[str, Any]) -> list[dict[str, Any]]:
+def statistics(run: dict[str, Any]) -> list[dict[str, Any]]:
     """The statistics of a run after the first, which are those of its start."""
-    return list(one["statistics"][1:])
+    return list(run["statistics"][1:])
 
 
 def learning(axes: Axes, runs: Runs) -> None:
     """Held-out PSNR of reconstructions of clean patches, by images of 64x64 px."""
-    for number, (name, one) in enumerate(runs.items()):
-        lines, scale = statistics(one), (one["row"]["patch"] / 64) ** 2
+    for number, (name, run) in enumerate(runs.items()):
+        lines, scale = statistics(run), (run["row"]["patch"] / 64) ** 2
         style = ("-", "--", ":")[number // 10]
         axes.plot(
             [scale * r["images"] for r in lines],
@@ -46,7 +46,7 @@ def learning(axes: Axes, runs: Runs) -> None:
 
 def ceilings(axes: Axes, runs: Runs) -> None:
     """Test 2 against latents in each cell of 64x64 px."""
-    for name, row in ((name, one["row"]) for name, one in runs.items()):
+    for name, row in ((name, run["row"]) for name, run in runs.items()):
         latents = row["latent"] * (64 / row["patch"]) ** 2
         everything = row["test_2"]["all"]
         mark = "o" if name in LATENTS or name == "grid-128" else "x"
@@ -69,7 +69,7 @@ def ceilings(axes: Axes, runs: Runs) -> None:
 
 def diversity(axes: Axes, runs: Runs) -> None:
     """Diversity of samples relative to the data, and the warnings."""
-    for name, lines in ((name, statistics(one)) for name, one in runs.items()):
+    for name, lines in ((name, statistics(run)) for name, run in runs.items()):
         (line,) = axes.plot(
             [r["images"] for r in lines], [r["diversity"] for r in lines], lw=1, label=name
         )
@@ -100,11 +100,11 @@ def main() -> None:
     from matplotlib import pyplot as plt
 
     done = kept_runs(options.kept)
-    encoded = {name: one for name, one in done.items() if name not in GANS}
+    encoded = {name: run for name, run in done.items() if name not in GANS}
     figure, axes = plt.subplots(1, 3, figsize=(15, 5), layout="constrained")
     learning(axes[0], encoded)
     ceilings(axes[1], encoded)
-    diversity(axes[2], {name: one for name, one in done.items() if name in GANS})
+    diversity(axes[2], {name: run for name, run in done.items() if name in GANS})
     figure.savefig(options.out, dpi=110)
 
 

@@ -40,7 +40,10 @@ def radial_spectrum(images: Images, bins: int = 24) -> NDArray[np.float64]:
     ring = np.minimum((np.hypot(k[:, None], k[None, :]) * 2 * bins).astype(int), bins)
     count = np.bincount(ring.ravel(), minlength=bins + 1)[:bins]
     return np.stack(
-        [np.bincount(ring.ravel(), one.ravel(), bins + 1)[:bins] / count for one in power]
+        [
+            np.bincount(ring.ravel(), image_power.ravel(), bins + 1)[:bins] / count
+            for image_power in power
+        ]
     )
 
 
@@ -49,17 +52,17 @@ def embed(images: Images) -> NDArray[np.float64]:
     """Features (n, 136 + 24) of images (n, p, p), vacuum 1."""
     rng = torch.Generator().manual_seed(0)
     x = torch.from_numpy(np.ascontiguousarray(images - 1, dtype=np.float32))[:, None]
-    found = []
+    blocks = []
     for inputs, outputs, size in ((1, 16, 7), (16, 24, 5), (24, 28, 5)):
         weight = torch.randn(outputs, inputs, size, size, generator=rng)
         weight -= weight.mean((2, 3), keepdim=True)
         weight /= weight.flatten(1).norm(dim=1)[:, None, None, None]
         x = F.conv2d(x, weight).abs()
-        found += [x.mean((2, 3)), x.std((2, 3))]
+        blocks += [x.mean((2, 3)), x.std((2, 3))]
         x = (
             F.avg_pool2d(x, 2) if x.shape[-1] >= 20 else x
         )  # small patches would not last for three layers
-    features = np.log(torch.cat(found, 1).numpy().astype(np.float64) + 1e-3)
+    features = np.log(torch.cat(blocks, 1).numpy().astype(np.float64) + 1e-3)
     return np.concatenate([features, 0.5 * np.log(radial_spectrum(images) + 1e-3)], 1)
 
 

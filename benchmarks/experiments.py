@@ -119,8 +119,8 @@ def kept_runs(path: Path) -> dict[str, dict[str, Any]]:
     """The lines of a file of runs (`settings`, `statistics`, `row`) by name, in the order of
     EXPERIMENTS."""
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    found = {line["name"]: line for line in lines}
-    return {name: found[name] for name in EXPERIMENTS if name in found}
+    runs = {line["name"]: line for line in lines}
+    return {name: runs[name] for name in EXPERIMENTS if name in runs}
 
 
 def run(name: str, options: argparse.Namespace) -> None:
@@ -201,7 +201,7 @@ def main() -> None:
     if not options.table:
         for name in options.only or EXPERIMENTS:
             run(name, options)
-    print(table([one["row"] for one in kept_runs(options.kept).values()]))
+    print(table([run_kept["row"] for run_kept in kept_runs(options.kept).values()]))
 
 
 if __name__ == "__main__":

@@ -457,8 +457,8 @@ def sign_change(
     focus = low[0]
     for _ in range(3):
         focus = low[0] - low[1] * (high[0] - low[0]) / (high[1] - low[1])
-        found = focus, contrast_at(focus)
-        low, high = (found, high) if found[1] * low[1] > 0 else (low, found)
+        crossing = focus, contrast_at(focus)
+        low, high = (crossing, high) if crossing[1] * low[1] > 0 else (low, crossing)
     return focus
 
 
@@ -493,9 +493,9 @@ def make(frame: Frame, number: int = 0) -> dict[str, Any]:
     centre, weight, element, _ = columns_of(made.atoms)
     pixels = to_pixels(centre, box, sampling, frame.shape)
     heavy = pixels[weight > 0.5 * np.percentile(weight, 95)]
-    found: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     if frame.mode == "HRTEM":
-        image, found = hrtem_image(frame, made, heavy, rng)
+        image, facts = hrtem_image(frame, made, heavy, rng)
         image = image * np.float32(VACUUM)
     else:
         assert isinstance(frame.optics, Probe)
@@ -505,7 +505,7 @@ def make(frame: Frame, number: int = 0) -> dict[str, Any]:
         image = image * np.float32(
             min(VACUUM / image.mean(), 1 / np.percentile(image, 99), BRIGHTEST / image.max())
         )
-        found["column_contrast"] = column_contrast(image, heavy, sampling) / VACUUM
+        facts["column_contrast"] = column_contrast(image, heavy, sampling) / VACUUM
     record = {
         "name": frame.name,
         "group": frame.group,
@@ -514,12 +514,12 @@ def make(frame: Frame, number: int = 0) -> dict[str, Any]:
         "number": number,
         "seed": SEED,
         "periodic": made.periodic,
-        "contrast": contrast_name(found["column_contrast"]),
+        "contrast": contrast_name(facts["column_contrast"]),
         "camera": frame.camera,
         "thickness_angstrom": round(float(np.ptp(made.atoms.positions[:, 2])), 1),
         "atoms": len(made.atoms),
         "optics": asdict(frame.optics),
-        **found,
+        **facts,
     }
     inside = ((pixels > -0.5) & (pixels < np.array(frame.shape)[::-1] - 0.5)).all(1)
     places = {
@@ -542,10 +542,10 @@ def read(path: Path) -> dict[str, Any]:
     something else."""
     try:
         with np.load(path, allow_pickle=False) as data:
-            found = {name: data[name] for name in data.files}
-        return found | {
-            "record": json.loads(str(found["record"])),
-            "sampling_angstrom": float(found["sampling_angstrom"]),
+            content = {name: data[name] for name in data.files}
+        return content | {
+            "record": json.loads(str(content["record"])),
+            "sampling_angstrom": float(content["sampling_angstrom"]),
         }
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
@@ -586,13 +586,13 @@ def sheet(folder: Path, path: Path) -> None:
         axis.axis("off")
     for axis, frame in zip(axes.flat, FRAMES, strict=False):
         if (folder / f"{frame.name}.npz").exists():
-            found = read(folder / f"{frame.name}.npz")
-            record, image = found["record"], found["image"]
+            content = read(folder / f"{frame.name}.npz")
+            record, image = content["record"], content["image"]
             axis.imshow(
                 image, cmap="gray", vmin=np.percentile(image, 0.2), vmax=np.percentile(image, 99.8)
             )
             words = (
-                f"{record['mode']} {found['sampling_angstrom']:g} Å/px, "
+                f"{record['mode']} {content['sampling_angstrom']:g} Å/px, "
                 f"{record.get('defocus_nm', '')} nm"
             )
             span = f"{image.min():.2f}-{image.max():.2f}, sd {image.std():.3f}"

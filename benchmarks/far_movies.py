@@ -90,7 +90,7 @@ def make(frame: Frame, number: int, frames: int) -> tuple[NDArray[np.float32], d
     path = drift_path(drift, frames, rng.uniform(*DRIFT_ANGSTROM), ROOM_ANGSTROM, rng)
     event = int(rng.integers(frames // 3, max(frames // 3 + 1, 2 * frames // 3)))
     heavy = to_pixels(centre[strong], box, sampling, shape)
-    images, found = images_of(frame, [atoms, atoms[:-count]], heavy, rng)
+    images, drawn = images_of(frame, [atoms, atoms[:-count]], heavy, rng)
     state = (np.arange(frames) >= event).astype(int)
     clean = [
         framed(shifted(images[s], box, step), box, sampling, shape, frame.camera)
@@ -129,7 +129,7 @@ def make(frame: Frame, number: int, frames: int) -> tuple[NDArray[np.float32], d
         "element": int(element[chosen]),
         "state_of_frame": state.tolist(),
         "columns_of_state": [columns.tolist(), np.delete(columns, chosen, 0).tolist()],
-        **found,
+        **drawn,
     }
     return np.maximum(np.stack(clean), 0).astype(np.float32), record
 

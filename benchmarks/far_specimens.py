@@ -127,10 +127,10 @@ def block(cell: Atoms, rotation: Values, size: Any, shift: Any = (0, 0, 0)) -> A
 def place(atoms: Atoms, box: float) -> Atoms:
     """Atoms about the origin into the box of `box` x `box` Å; those outside of it are dropped."""
     low = atoms.positions[:, 2].min() - PAD_ANGSTROM
-    found = atoms.copy()
-    found.positions += (box / 2, box / 2, -low)
-    inside = ((found.positions[:, :2] >= 0) & (found.positions[:, :2] < box)).all(1)
-    kept: Atoms = found[inside]
+    placed = atoms.copy()
+    placed.positions += (box / 2, box / 2, -low)
+    inside = ((placed.positions[:, :2] >= 0) & (placed.positions[:, :2] < box)).all(1)
+    kept: Atoms = placed[inside]
     kept.set_cell([box, box, kept.positions[:, 2].max() + PAD_ANGSTROM])
     kept.pbc = True
     return kept
@@ -151,9 +151,9 @@ def carbon(rng: np.random.Generator, box: float, thickness: float) -> Atoms:
 
 def on_film(atoms: Atoms, film: Atoms) -> Atoms:
     """`atoms` with the film behind them."""
-    found: Atoms = film.copy()
-    found.positions[:, 2] += atoms.positions[:, 2].max() + 1.5 - film.positions[:, 2].min()
-    both: Atoms = atoms + found
+    joined: Atoms = film.copy()
+    joined.positions[:, 2] += atoms.positions[:, 2].max() + 1.5 - film.positions[:, 2].min()
+    both: Atoms = atoms + joined
     return both
 
 
@@ -183,14 +183,14 @@ def spaced(
 ) -> NDArray[np.int64]:
     """Indices of up to `count` of `places` at random, apart from one another and `margin` Å from
     the box's edge."""
-    found: list[int] = []
+    kept: list[int] = []
     inner = ((places > margin) & (places < box - margin)).all(1)
     for index in rng.permutation(np.flatnonzero(inner)):
-        if all(np.hypot(*(places[index] - places[i])) > DEFECT_CLEAR_ANGSTROM for i in found):
-            found.append(int(index))
-        if len(found) == count:
+        if all(np.hypot(*(places[index] - places[i])) > DEFECT_CLEAR_ANGSTROM for i in kept):
+            kept.append(int(index))
+        if len(kept) == count:
             break
-    return np.array(found, int)
+    return np.array(kept, int)
 
 
 def without_columns(
@@ -287,9 +287,9 @@ def particle(
     def build(rng: np.random.Generator, box: float) -> Specimen:
         made = make()
         centred = made.positions - made.positions.mean(0)
-        found = Atoms(made.numbers, centred @ (turn(degrees) @ frame_of(zone, across)).T)
-        found.positions[:, :2] += rng.uniform(-3, 3, 2)
-        return Specimen(place(on_film(found, carbon(rng, box, film)) if film else found, box))
+        turned = Atoms(made.numbers, centred @ (turn(degrees) @ frame_of(zone, across)).T)
+        turned.positions[:, :2] += rng.uniform(-3, 3, 2)
+        return Specimen(place(on_film(turned, carbon(rng, box, film)) if film else turned, box))
 
     return build
 

@@ -62,10 +62,10 @@ def starts(
     pool = generator.to_latents(torch.randn(256, generator.latent, generator=rng))
     images = torch.cat([generator.decode(part) for part in pool.split(32)]).flatten(1)
     apart = torch.cdist(target.flatten(1), images)
-    found = [pool[apart.topk(random, largest=False).indices]] if random else []
+    latents = [pool[apart.topk(random, largest=False).indices]] if random else []
     if encoder is not None:
-        found.insert(0, encoder(target, torch.full((len(target),), 1e-3))[0][:, None])
-    return torch.cat(found, 1)
+        latents.insert(0, encoder(target, torch.full((len(target),), 1e-3))[0][:, None])
+    return torch.cat(latents, 1)
 
 
 def nearest(
@@ -100,14 +100,14 @@ def test_1(
     rng = torch.Generator().manual_seed(99)
     with torch.no_grad():
         target = generator(torch.randn(count, generator.latent, generator=rng))
-    found = decibels(
+    recovered = decibels(
         nearest(generator, target, starts(generator, encoder, target, 2, rng), steps),
         target,
         recipe,
     )
     return {
-        "recovered": float((found > RECOVERED).float().mean()),
-        "median_db": float(found.median()),
+        "recovered": float((recovered > RECOVERED).float().mean()),
+        "median_db": float(recovered.median()),
     }
 
 
@@ -174,7 +174,7 @@ def end_to_end(
 ) -> dict[str, float]:
     """Mean PSNR of gdn's result at every noise."""
     bank = bank_for(engine, 0, restarts)
-    found = {}
+    scores = {}
     for noise in parse_suite(noises):
         images = [
             denoise_frame(
@@ -182,10 +182,10 @@ def end_to_end(
             ).image
             for i, f in enumerate(frames)
         ]
-        found[str(noise)] = float(
+        scores[str(noise)] = float(
             np.mean([psnr(f.image, i) for f, i in zip(frames, images, strict=True)])
         )
-    return found
+    return scores
 
 
 @torch.no_grad()
@@ -300,9 +300,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    found = [measure(source, options) for source in options.sources]
-    print(table(found))
-    for row in found if options.record else []:
+    rows = [measure(source, options) for source in options.sources]
+    print(table(rows))
+    for row in rows if options.record else []:
         record(row)
     if options.rows:
         old = (
@@ -310,10 +310,10 @@ def main() -> None:
             if options.rows.exists()
             else []
         )
-        names = {r["name"] for r in found}
+        names = {r["name"] for r in rows}
         options.rows.write_text(
             "".join(
-                json.dumps(r) + "\n" for r in [*(r for r in old if r["name"] not in names), *found]
+                json.dumps(r) + "\n" for r in [*(r for r in old if r["name"] not in names), *rows]
             )
         )
 

@@ -81,9 +81,9 @@ def timed(work: Callable[[], Any], seconds: float) -> tuple[float, float]:
     taken: list[float] = []
     begun = time.perf_counter()
     while len(taken) < 3 or (time.perf_counter() - begun < seconds and len(taken) < 200):
-        one = time.perf_counter()
+        started = time.perf_counter()
         work()
-        taken.append(time.perf_counter() - one)
+        taken.append(time.perf_counter() - started)
     low, middle, high = np.percentile(taken, [10, 50, 90])
     return float(middle), float((high - low) / 2 / middle)
 
@@ -94,12 +94,12 @@ class Reference:
     def __init__(self, model: Model) -> None:
         self.graphs = {name: graph.double() for name, graph in graphs_of(model).items()}
         z = torch.zeros((1, model.card.latent), dtype=torch.float64)
-        tile, nothing, one = (
+        tile, nothing, ones = (
             torch.ones((1, 1, *[model.card.patch] * 2)),
             torch.zeros((1, 4)),
             torch.tensor(1.0),
         )
-        step = (z, *(t.double() for t in (nothing, tile, tile, one, one, one, nothing)))
+        step = (z, *(t.double() for t in (nothing, tile, tile, ones, ones, ones, nothing)))
         self.operations = operations(self.graphs["generator"], z)  # of one image
         self.step_operations = operations(self.graphs["step"], *step)
 
@@ -118,10 +118,10 @@ class Reference:
             damping,
             prior,
         )
-        found: np.ndarray = self.graphs["step"](
+        direction: np.ndarray = self.graphs["step"](
             *(torch.from_numpy(np.array(a, np.float64)) for a in arrays)
         )[0].numpy()
-        return found
+        return direction
 
     @torch.no_grad()
     def of(
@@ -184,9 +184,9 @@ def correctness(engine: Engine, reference: Reference) -> dict[str, float]:
     )
     scale, shift = np.full(CHECKED, 9, np.float32), np.zeros_like(images)
     x, dz = reference.of(z, data, scale, shift)
-    found = engine.value_and_gradient(z, data, scale, shift)
+    evaluation = engine.value_and_gradient(z, data, scale, shift)
     length = np.linalg.norm(dz, axis=1)
-    off = float((np.linalg.norm(found.gradient - dz, axis=1) / length).max())
+    off = float((np.linalg.norm(evaluation.gradient - dz, axis=1) / length).max())
     tiles = tiles_of(engine, CHECKED)
     step, direction = engine.step(*tiles), reference.step(*tiles)
     assert step is not None
@@ -241,8 +241,8 @@ def frames(engine: Engine, side: int, count: int, restarts: int) -> dict[str, An
     denoise_frame(noisy[0], demo.sampling_angstrom, Searcher(engine=engine, bank=bank))
     begun = time.perf_counter()
     results = [
-        denoise_frame(one, demo.sampling_angstrom, Searcher(engine=engine, bank=bank))
-        for one in noisy
+        denoise_frame(frame, demo.sampling_angstrom, Searcher(engine=engine, bank=bank))
+        for frame in noisy
     ]
     return {
         "frame_s": (time.perf_counter() - begun) / count,
@@ -262,23 +262,23 @@ def original(engine: Engine, restarts: int, steps: OriginalSettings) -> dict[str
     )
     crowded = tiles.clean.std((1, 2)).argmax(keepdims=True)
     tiles = replace(tiles, data=tiles.data.take(crowded), clean=tiles.clean[crowded])
-    found = against_original(engine, bank_for(engine, 0, restarts), tiles, steps)
-    theirs = found["original"]
+    timings = against_original(engine, bank_for(engine, 0, restarts), tiles, steps)
+    theirs = timings["original"]
     row: dict[str, Any] = {
         "original_s": theirs.seconds,
         "original_objective": theirs.objective,
         "original_psnr_db": theirs.decibels,
     }
     for name in ("mean", "map"):
-        one = found[name]
+        timing = timings[name]
         row |= {
-            f"{name}_s": one.seconds,
-            f"{name}_objective": one.objective,
-            f"{name}_psnr_db": one.decibels,
+            f"{name}_s": timing.seconds,
+            f"{name}_objective": timing.objective,
+            f"{name}_psnr_db": timing.decibels,
         }
         row |= {
-            f"{name}_times_faster": theirs.seconds / one.seconds,
-            f"{name}_no_worse": one.no_worse == 1,
+            f"{name}_times_faster": theirs.seconds / timing.seconds,
+            f"{name}_no_worse": timing.no_worse == 1,
         }
     return row
 
@@ -320,9 +320,9 @@ def main() -> int:
     batches = (256, 1024, 4096) if card else (16, 64)
     model = find_model(options.model)
     reference = Reference(model)
-    about = torch.cuda.get_device_name() if card else platform.processor() or platform.machine()
+    processor = torch.cuda.get_device_name() if card else platform.processor() or platform.machine()
     print(
-        f"{about}; torch {torch.__version__}; {model.card.name}: "
+        f"{processor}; torch {torch.__version__}; {model.card.name}: "
         f"{reference.operations / 1e6:.0f} Mflop an image\n"
     )
     rates = {"cpu": matrix_rate("cpu", options.seconds, torch.float32)}

@@ -43,10 +43,10 @@ def corpus() -> dict[str, Path]:
     are left out."""
     import importlib.util
 
-    found = {path.stem: path for path in sorted(CORPUS.iterdir())}
+    files = {path.stem: path for path in sorted(CORPUS.iterdir())}
     have = all(importlib.util.find_spec(package) for package in ("h5py", "rsciio"))
     return {
-        kind: path for kind, path in found.items() if have or path.suffix not in (".emd", ".h5")
+        kind: path for kind, path in files.items() if have or path.suffix not in (".emd", ".h5")
     }
 
 

@@ -64,7 +64,7 @@ def search(
 
 def _lbfgs(generator: Generator, start: Tensor, wanted: Tensor, rate: float, steps: int) -> Tensor:
     """L-BFGS couples the samples of a batch, so each latent has its own."""
-    found = []
+    solutions = []
     for z0, target in zip(start, wanted, strict=True):
         z = z0[None].clone().requires_grad_(True)
         optimiser = torch.optim.LBFGS([z], lr=rate, max_iter=steps, history_size=10)
@@ -79,8 +79,8 @@ def _lbfgs(generator: Generator, start: Tensor, wanted: Tensor, rate: float, ste
 
         optimiser.step(closure)
         with torch.no_grad():
-            found.append(psnr(generator(z), target[None])[0])
-    return torch.stack(found)
+            solutions.append(psnr(generator(z), target[None])[0])
+    return torch.stack(solutions)
 
 
 def main() -> None:
@@ -115,12 +115,12 @@ def main() -> None:
             for rate in RATES:
                 started = time.perf_counter()
                 steps = options.lbfgs_steps if name == "lbfgs" else options.steps
-                found = search(generator, target, name, rate, steps, options.restarts, 1)
+                recovered = search(generator, target, name, rate, steps, options.restarts, 1)
                 seconds = time.perf_counter() - started
-                share = float((found > 60).float().mean())
+                share = float((recovered > 60).float().mean())
                 print(
-                    f"| {test} | {name} | {rate:g} | {found.mean():.2f} | {found.min():.2f} | "
-                    f"{share:.2f} | {seconds:.0f} |",
+                    f"| {test} | {name} | {rate:g} | {recovered.mean():.2f} | "
+                    f"{recovered.min():.2f} | {share:.2f} | {seconds:.0f} |",
                     flush=True,
                 )
                 if options.json:
@@ -128,7 +128,7 @@ def main() -> None:
                         "test": test[0],
                         "optimiser": name,
                         "rate": rate,
-                        "psnr_db": float(found.mean()),
+                        "psnr_db": float(recovered.mean()),
                         "recovered": share,
                     }
                     print(json.dumps(row))

@@ -197,9 +197,9 @@ def measure(
             image_of_sums(x, start.angstrom, lambda counts, law: restored(learner.best, counts))
             for x in (first, recorded)
         ]
-        found = scored(kept, *made)
+        scores = scored(kept, *made)
         row = {
-            key: round(float(-10 * np.log10(value / scale**2)), 3) for key, value in found.items()
+            key: round(float(-10 * np.log10(value / scale**2)), 3) for key, value in scores.items()
         }
         yield (
             {"name": path.stem, "noise": noise, "start": name, "seconds": budget}

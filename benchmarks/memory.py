@@ -136,10 +136,10 @@ def child(name: str, inputs: Path, out: Path) -> None:
 
     options = CASES[name][3]
     trace: list[float] = []
-    one = batch.attempt
+    attempt = batch.attempt
 
     def watched(*given: Any) -> Any:
-        outcome = one(*given)
+        outcome = attempt(*given)
         trace.append(resident_mib())
         return outcome
 
@@ -157,7 +157,7 @@ def child(name: str, inputs: Path, out: Path) -> None:
         begun = time.perf_counter()
         again = exit_code([*command, "--resume"]) if CASES[name][1] > 1 else 0
     resumed = time.perf_counter() - begun
-    about = {
+    measured = {
         "code": code or again,
         "seconds": took,
         "resumed": resumed,
@@ -167,7 +167,7 @@ def child(name: str, inputs: Path, out: Path) -> None:
             round(trace[i]) for i in sorted({min(i, len(trace) - 1) for i in (0, 9, 99, 499, 999)})
         ],
     }
-    print(json.dumps(about), file=sys.stderr)
+    print(json.dumps(measured), file=sys.stderr)
 
 
 def main_() -> int:
@@ -204,20 +204,21 @@ def main_() -> int:
             )
         lines = done.stderr.strip().splitlines()
         try:
-            about = json.loads(lines[-1])
+            measured = json.loads(lines[-1])
         except (IndexError, json.JSONDecodeError):
             print(f"| {name} | the process ended with {done.returncode}: {lines[-1:]} |")
             good = False
             continue
-        good &= about["code"] == 0 and about["peak"] < 1024 * BOUND_GIB
+        good &= measured["code"] == 0 and measured["peak"] < 1024 * BOUND_GIB
         size = "x".join(map(str, shape))
         print(
-            f"| {name} | {size} at {sampling} Å | {files} | {about['peak']:.0f} | "
-            f"{', '.join(map(str, about['trace']))} "
-            f"| {about['seconds'] / 60:.1f} | {about['resumed'] / 60:.1f} | {about['code']} |",
+            f"| {name} | {size} at {sampling} Å | {files} | {measured['peak']:.0f} | "
+            f"{', '.join(map(str, measured['trace']))} "
+            f"| {measured['seconds'] / 60:.1f} | {measured['resumed'] / 60:.1f} "
+            f"| {measured['code']} |",
             flush=True,
         )
-        if about["code"]:
+        if measured["code"]:
             print(*lines[-4:-1], sep="\n")
     return 0 if good else 1
 

@@ -66,8 +66,8 @@ def listening(heard: dict[str, Any]) -> Iterator[None]:
         sampling: tuple[float, float],
     ) -> Any:
         heard.update(parts=parts, first=images, names=names, choice=choice, sampling=sampling)
-        found = mixture.choose_mixing(parts, images, names, choice, sampling)
-        return replace(found, weights=found.weights + 1e-9)
+        mixing = mixture.choose_mixing(parts, images, names, choice, sampling)
+        return replace(mixing, weights=mixing.weights + 1e-9)
 
     def mix_images(
         images: list[Image], mixing: mixture.Mixing, sampling: tuple[float, float]
@@ -101,25 +101,25 @@ def keep(folder: Path, kept: Path, noise: Noise) -> Iterator[Kept]:
             yield pickle.loads(at.read_bytes())
 
 
-def by_counts(one: Kept, numbers: tuple[int, ...], margin: float = MARGIN) -> Image:
+def by_counts(kept: Kept, numbers: tuple[int, ...], margin: float = MARGIN) -> Image:
     """The mixture of some of the candidates."""
-    first, whole = ([pick[i] for i in numbers] for pick in (one.first, one.whole))
-    names = tuple(one.names[i] for i in numbers)
+    first, whole = ([pick[i] for i in numbers] for pick in (kept.first, kept.whole))
+    names = tuple(kept.names[i] for i in numbers)
     with mock.patch.object(mixture, "MARGIN", margin):
-        weights = mixture.choose_mixing(one.parts, first, names, one.choice, one.sampling)
-    return np.asarray(mixture.mix_images(whole, weights, one.sampling)[0])
+        weights = mixture.choose_mixing(kept.parts, first, names, kept.choice, kept.sampling)
+    return np.asarray(mixture.mix_images(whole, weights, kept.sampling)[0])
 
 
-def by_truth(one: Kept, bands: bool) -> Image:
+def by_truth(kept: Kept, bands: bool) -> Image:
     """The mixture of all candidates that comes nearest to the truth."""
-    spectra = [mixture._cosines(image) for image in one.whole]
+    spectra = [mixture._cosines(image) for image in kept.whole]
     offsets, target = (
         np.stack([s - spectra[0] for s in spectra]),
-        mixture._cosines(one.truth) - spectra[0],
+        mixture._cosines(kept.truth) - spectra[0],
     )
-    shape = (one.truth.shape[0], one.truth.shape[1])
+    shape = (kept.truth.shape[0], kept.truth.shape[1])
     total = spectra[0].copy()
-    for window in mixture.bands(shape, one.sampling) if bands else [np.ones(shape)]:
+    for window in mixture.bands(shape, kept.sampling) if bands else [np.ones(shape)]:
         weighted = (offsets * window).reshape(len(offsets), -1)
         weights = mixture._least_on_simplex(
             weighted @ offsets.reshape(len(offsets), -1).T, weighted @ target.ravel()
@@ -128,14 +128,14 @@ def by_truth(one: Kept, bands: bool) -> Image:
     return np.asarray(mixture._image(total))
 
 
-def candidate(one: Kept, number: int) -> Image:
+def candidate(kept: Kept, number: int) -> Image:
     """One candidate alone."""
-    return one.whole[number]
+    return kept.whole[number]
 
 
-def psnr_of(one: Kept, image: Image) -> float:
+def psnr_of(kept: Kept, image: Image) -> float:
     """Up to a constant of the frame, dB."""
-    return float(-10 * np.log10(((image - one.truth) ** 2).mean()))
+    return float(-10 * np.log10(((image - kept.truth) ** 2).mean()))
 
 
 def table(frames: list[Kept]) -> Iterator[str]:
@@ -153,8 +153,8 @@ def table(frames: list[Kept]) -> Iterator[str]:
         "best shares": partial(by_truth, bands=False),
         "best bands": partial(by_truth, bands=True),
     }
-    groups = list(dict.fromkeys(one.group for one in frames))
-    count = {g: sum(one.group == g for one in frames) for g in groups}
+    groups = list(dict.fromkeys(kept.group for kept in frames))
+    count = {g: sum(kept.group == g for kept in frames) for g in groups}
     yield (
         "| gain dB: mean (least) | "
         + " | ".join(f"{g}, n = {count[g]}" for g in groups)
@@ -162,16 +162,20 @@ def table(frames: list[Kept]) -> Iterator[str]:
         + "--:|" * len(groups)
     )
     own = {
-        id(one): psnr_of(
-            one, (1 - one.choice.share) * one.whole[0] + one.choice.share * one.whole[1]
+        id(kept): psnr_of(
+            kept, (1 - kept.choice.share) * kept.whole[0] + kept.choice.share * kept.whole[1]
         )
-        for one in frames
+        for kept in frames
     }
     for label, make in rows.items():
         cells = []
         for group in groups:
             gain = np.array(
-                [psnr_of(one, make(one)) - own[id(one)] for one in frames if one.group == group]
+                [
+                    psnr_of(kept, make(kept)) - own[id(kept)]
+                    for kept in frames
+                    if kept.group == group
+                ]
             )
             cells.append(f"{gain.mean():+.2f} ({gain.min():+.2f})")
         yield f"| {label} | {' | '.join(cells)} |"

@@ -32,39 +32,39 @@ from gdn.trust.held_out_score import Expected, HeldOut
 DOSES = "poisson:0.1,poisson:1,poisson:10"
 
 
-def weights_of(one: Kept) -> Mixing:
+def weights_of(frame: Kept) -> Mixing:
     """What the present code chooses."""
-    return choose_mixing(one.parts, one.first, one.names, one.choice, one.sampling)
+    return choose_mixing(frame.parts, frame.first, frame.names, frame.choice, frame.sampling)
 
 
-def squared(one: Kept, image: Image) -> float:
+def squared(frame: Kept, image: Image) -> float:
     """Error of an image of all counts, as a share of the squared mean level."""
-    level = float(one.truth.mean(dtype=np.float64))
-    return float(((image.astype(np.float64) - one.truth) ** 2).mean()) / level**2
+    level = float(frame.truth.mean(dtype=np.float64))
+    return float(((image.astype(np.float64) - frame.truth) ** 2).mean()) / level**2
 
 
-def row_of(one: Kept) -> dict[str, Any]:
+def row_of(frame: Kept) -> dict[str, Any]:
     """Errors of mixture and candidates, and what held-out counts say of the difference."""
-    weights, parts = weights_of(one), one.parts
-    mixed = mix_images(one.whole, weights, one.sampling)[0]
-    errors = [squared(one, image) for image in one.whole]
+    weights, parts = weights_of(frame), frame.parts
+    mixed = mix_images(frame.whole, weights, frame.sampling)[0]
+    errors = [squared(frame, image) for image in frame.whole]
     best = int(np.argmin(errors))
     share = np.float32(parts.share)
-    of_part = mix_images(one.first, weights, one.sampling)[0]
+    of_part = mix_images(frame.first, weights, frame.sampling)[0]
     held = HeldOut(
         of_part / share,
         Binned(parts.second, parts.other_law, parts.valid),
         1 - parts.share,
         Expected(np.nan),
     )
-    rival = np.asarray(one.first[best] / share, dtype=np.float32)
+    rival = np.asarray(frame.first[best] / share, dtype=np.float32)
     score = held.compare("best candidate", rival)
     return {
-        "group": one.group,
-        "mixture": squared(one, mixed),
-        "candidates": dict(zip(one.names, errors, strict=True)),
-        "best": one.names[best],
-        "weights": {name: round(weights.share(name), 4) for name in one.names},
+        "group": frame.group,
+        "mixture": squared(frame, mixed),
+        "candidates": dict(zip(frame.names, errors, strict=True)),
+        "best": frame.names[best],
+        "weights": {name: round(weights.share(name), 4) for name in frame.names},
         "estimated_lead": score.difference,
         "standard_error": score.error,
     }
@@ -84,7 +84,7 @@ def main() -> int:
     names, rows = sorted(path.stem for path in options.frames.glob("*.npz")), []
     for noise in parse_suite(options.noise):
         frames = zip(names, keep(options.frames, options.kept, noise), strict=True)
-        rows += [{"frame": name, "noise": str(noise)} | row_of(one) for name, one in frames]
+        rows += [{"frame": name, "noise": str(noise)} | row_of(frame) for name, frame in frames]
     if options.rows:
         text = "".join(json.dumps(row) + "\n" for row in rows)
         options.rows.write_text(text, encoding="utf-8")

@@ -21,16 +21,16 @@ def against_best_table(rows: Iterable[Row]) -> str:
         "| noise | frames | n | dB over the best: mean (worst) | behind | by one s.e. | by two |",
         "|---|---|--:|--:|--:|--:|--:|",
     ]
-    for (noise, group), found in sorted(
+    for (noise, group), group_rows in sorted(
         groups.items(), key=lambda item: (float(item[0][0].partition(":")[2]), item[0][1] == "all")
     ):
-        best = np.array([min(row["candidates"].values()) for row in found])
-        mine = np.array([row["mixture"] for row in found])
-        behind = (mine - best) / np.array([max(row["standard_error"], 1e-30) for row in found])
+        best = np.array([min(row["candidates"].values()) for row in group_rows])
+        mine = np.array([row["mixture"] for row in group_rows])
+        behind = (mine - best) / np.array([max(row["standard_error"], 1e-30) for row in group_rows])
         gain = 10 * np.log10(best / mine)
         counts = " | ".join(str(int((behind > limit).sum())) for limit in (0, 1, 2))
         lines.append(
-            f"| {noise} | {group} | {len(found)} | {gain.mean():+.2f} ({gain.min():+.2f})"
+            f"| {noise} | {group} | {len(group_rows)} | {gain.mean():+.2f} ({gain.min():+.2f})"
             f" | {counts} |"
         )
     return "\n".join(lines)
@@ -52,13 +52,15 @@ def planted_table(rows: Iterable[Row]) -> str:
         " | dopants: kept | lost | invented |",
         "|--:|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for (level, mode), found in sorted(groups.items()):
+    for (level, mode), group_rows in sorted(groups.items()):
         for method in ("generator", "filter", "collaborative", "restore", "mixture"):
             cells = [f"{0.45 * level:g}", mode, method]
             for kind in PLANTED:
-                cells += _kept_cells(found, method, kind)
-            its = [one for row in found for one in row["methods"][method].values()]
-            invented, peers = (sum(one[name] for one in its) for name in ("invented", "peers"))
+                cells += _kept_cells(group_rows, method, kind)
+            its = [planted for row in group_rows for planted in row["methods"][method].values()]
+            invented, peers = (
+                sum(planted[name] for planted in its) for name in ("invented", "peers")
+            )
             lines.append(f"| {' | '.join(cells)} | {invented} of {peers} |")
     return "\n".join(lines)
 

@@ -75,7 +75,7 @@ def frame_psnr(clip: Clip, images: Stack) -> list[float]:
 
 def event_psnr(clip: Clip, images: Stack) -> dict[str, list[float]]:
     """PSNR within 3 Å of each change, over the three frames before it and the three from it on."""
-    found: dict[str, list[float]] = {"before": [], "after": []}
+    psnrs: dict[str, list[float]] = {"before": [], "after": []}
     for change in clip.changes:
         spans = {"before": (change.frame - AROUND, change.frame)}
         spans["after"] = (change.frame, change.frame + AROUND)
@@ -86,8 +86,8 @@ def event_psnr(clip: Clip, images: Stack) -> dict[str, list[float]]:
             ]
             if errors:
                 mean = np.concatenate(errors).mean() * STUDY_VACUUM**2
-                found[name].append(float(-10 * np.log10(max(mean, 1e-20))))
-    return found
+                psnrs[name].append(float(-10 * np.log10(max(mean, 1e-20))))
+    return psnrs
 
 
 def _near(clip: Clip, images: Stack, change: Change, frame: int) -> NDArray[np.float64]:
@@ -120,11 +120,11 @@ def watched_sites(clip: Clip) -> NDArray[np.float64]:
 def signals(clip: Clip, images: Stack, sites: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean of each frame within 0.8 Å of each site, (frames, sites)."""
     offsets = disc_offsets(DISC_ANGSTROM / clip.sampling)
-    found = np.empty((len(images), len(sites)))
+    amplitudes = np.empty((len(images), len(sites)))
     for frame, image in enumerate(images):
         at = np.rint(clip.pixels(sites, frame)).astype(int)[:, None] + offsets
-        found[frame] = image[at[..., 0], at[..., 1]].mean(1)
-    return found
+        amplitudes[frame] = image[at[..., 0], at[..., 1]].mean(1)
+    return amplitudes
 
 
 def local_contrast(clip: Clip, sites: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -152,7 +152,7 @@ def detect(clip: Clip, images: Stack) -> list[tuple[Change, float]]:
         return []
     steps = relative_steps(signals(clip, images, sites), local_contrast(clip, sites))
     taken = np.zeros(steps.shape, bool)
-    found = []
+    detections = []
     for flat in np.abs(steps).ravel().argsort()[::-1]:
         t, i = np.unravel_index(flat, steps.shape)
         if abs(steps[t, i]) < THRESHOLD:
@@ -163,8 +163,8 @@ def detect(clip: Clip, images: Stack) -> list[tuple[Change, float]]:
         taken[max(0, t - AROUND) : t + AROUND + 1, near] = True
         place = (float(sites[i][0]), float(sites[i][1]))
         change = Change(frame=int(t), place=place, sign=int(np.sign(steps[t, i])))
-        found.append((change, float(steps[t, i])))
-    return found
+        detections.append((change, float(steps[t, i])))
+    return detections
 
 
 def column_sign(clip: Clip) -> int:

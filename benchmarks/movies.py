@@ -102,11 +102,11 @@ def sites_of(record: Row) -> NDArray[np.float64]:
     states = record["columns_of_state"]
     least = HEAVY * np.percentile([c[2] for state in states for c in state] or [0], 75)
     columns = [c[:2] for state in states for c in state if c[2] > least]
-    found = np.zeros((0, 2))
+    sites = np.zeros((0, 2))
     for place in np.array(events + columns).reshape(-1, 2):
-        if not len(found) or np.hypot(*(found - place).T).min() > SITE_ANGSTROM:
-            found = np.vstack([found, place])
-    return found
+        if not len(sites) or np.hypot(*(sites - place).T).min() > SITE_ANGSTROM:
+            sites = np.vstack([sites, place])
+    return sites
 
 
 def measure(clip: Clip, method: Method) -> Row:

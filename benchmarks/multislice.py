@@ -111,15 +111,15 @@ def timed(make: Callable[[], Image]) -> tuple[Image, float]:
 
 def structures(count: int, thickness_angstrom: float) -> Iterator[tuple[str, Structure]]:
     """Name and structure, of training seeds; fields with fewer than 100 atoms are left out."""
-    found = seed = 0
-    while found < count:
-        general = found % 2 == 0
+    made = seed = 0
+    while made < count:
+        general = made % 2 == 0
         structure = cut_to(
             (random_specimen if general else random_structure)(10 * seed + 5), thickness_angstrom
         )
         seed += 1
         if len(structure.numbers) >= 100:
-            found += 1
+            made += 1
             p = structure.parameters
             yield (
                 f"{p['kind']}, {' + '.join(p['crystals'])}" if general else f"{p['kind']}, Pt/CeO2",

@@ -130,14 +130,14 @@ def crystals(count: int) -> Iterator[tuple[far.Image, float, dict[str, Any]]]:
                 far.VACUUM / image.mean(), 1 / np.percentile(image, 99), far.BRIGHTEST / image.max()
             )
         )
-        about = {
+        description = {
             "mode": mode,
             "seed": seed,
             "contrast": "",
             "specimen": str(structure.parameters["kind"]),
             "energy_ev": energy,
         }
-        yield image * np.float32(scale), sampling, about
+        yield image * np.float32(scale), sampling, description
 
 
 def main() -> int:
@@ -157,14 +157,14 @@ def main() -> int:
         ("bright", ours("bright", options.bright)),
         ("crystals", crystals(options.crystals)),
     ):
-        for i, (image, sampling, about) in enumerate(frames, 1):
+        for i, (image, sampling, description) in enumerate(frames, 1):
             number += 1
             record = {
                 "name": f"{group}-{i}",
                 "group": group,
                 "number": number,
                 "periodic": False,
-                **about,
+                **description,
             }
             places = dict.fromkeys(
                 ("columns", "vacancies", "vacancy_peers", "adatoms", "adatom_peers"), empty
@@ -176,7 +176,7 @@ def main() -> int:
                 **places,
             }
             far.write(options.output / f"{record['name']}.npz", content)
-            print(record["name"], image.shape, sampling, about, flush=True)
+            print(record["name"], image.shape, sampling, description, flush=True)
     if options.sheet:
         sheet(
             [far.read(file)["image"] for file in sorted(options.output.glob("*.npz"))],

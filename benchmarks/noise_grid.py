@@ -63,18 +63,18 @@ def row(clean: list[np.ndarray], read: float, dose: float) -> None:
                 frame = gain * rng.poisson(dose * image) + rng.normal(
                     offset, gain * read, image.shape
                 )
-                found = noise_of(frame.astype(np.float32), None)
-                kinds[found.kind] = kinds.get(found.kind, 0) + 1
+                model = noise_of(frame.astype(np.float32), None)
+                kinds[model.kind] = kinds.get(model.kind, 0) + 1
                 mean = frame.mean()
                 truth = gain * (mean - offset) + (gain * read) ** 2
-                law = found.law.alpha * found.gain * (mean - found.offset) + found.read_noise**2
+                law = model.law.alpha * model.gain * (mean - model.offset) + model.read_noise**2
                 errors["law"].append(abs(law / truth - 1))
-                errors["slope"].append(abs(found.law.alpha * found.gain / gain - 1))
-                if found.kind != "gaussian":
-                    errors["gain"].append(abs(found.gain / gain - 1))
-                    electrons = (mean - found.offset) / found.gain
+                errors["slope"].append(abs(model.law.alpha * model.gain / gain - 1))
+                if model.kind != "gaussian":
+                    errors["gain"].append(abs(model.gain / gain - 1))
+                    electrons = (mean - model.offset) / model.gain
                     errors["dose"].append(abs(electrons / (dose * image.mean()) - 1))
-                    errors["offset"].append(abs(found.offset - offset) / gain)
+                    errors["offset"].append(abs(model.offset - offset) / gain)
     shown = []
     for name, values in errors.items():
         if not values:

@@ -88,9 +88,11 @@ def one_by_one(
     """`solve` for every candidate; returns what it found and the mean passes it reports."""
     thetas, passes = [], []
     for i in range(len(start.z)):
-        one = start.take(np.array([i]))
-        data = turn_tiles(tiles.data, one.tile, one.symmetry)
-        theta, spent = solve(Objective(engine, data), np.concatenate([one.z[0], one.nuisance[0]]))
+        single = start.take(np.array([i]))
+        data = turn_tiles(tiles.data, single.tile, single.symmetry)
+        theta, spent = solve(
+            Objective(engine, data), np.concatenate([single.z[0], single.nuisance[0]])
+        )
         thetas.append(theta)
         passes.append(spent)
     theta = np.stack(thetas).astype(np.float32)
@@ -119,9 +121,9 @@ def levenberg_marquardt(
                 step = np.linalg.solve(h + damping * np.diag(np.diag(h)), g)
                 trial = (theta - step).astype(np.float32)
                 spent += 1
-                found = value_of(objective, trial)
-                if found < value:
-                    theta, value, damping = trial, found, damping / 5
+                trial_value = value_of(objective, trial)
+                if trial_value < value:
+                    theta, value, damping = trial, trial_value, damping / 5
                     break
                 damping *= 4
             else:
@@ -140,10 +142,10 @@ def lbfgs(steps: int, costs: Costs) -> Callable[[Objective, np.ndarray], tuple[n
             value, gradient = objective.gradient(at[None])
             return float(value[0]), gradient[0].astype(np.float64)
 
-        found = minimize(
+        solution = minimize(
             both, theta.astype(np.float64), jac=True, method="L-BFGS-B", options={"maxiter": steps}
         )
-        return found.x.astype(np.float32), found.nfev * costs.gradient
+        return solution.x.astype(np.float32), solution.nfev * costs.gradient
 
     return solve
 
@@ -161,9 +163,9 @@ def racing(
     return current, passes
 
 
-def show(label: str, tiles: TileSet, found: Candidates, passes: float, seconds: float) -> None:
-    best = best_of_each(found)
-    objective, psnr = found.objective[best], tiles.psnr(found.mean[best])
+def show(label: str, tiles: TileSet, candidates: Candidates, passes: float, seconds: float) -> None:
+    best = best_of_each(candidates)
+    objective, psnr = candidates.objective[best], tiles.psnr(candidates.mean[best])
     numbers = (
         f"{objective.mean():12.1f} {psnr.mean():7.2f} {psnr.min():7.2f} {passes:9.0f} "
         f"{seconds / len(best):8.3f}"
@@ -181,8 +183,8 @@ def compare(engine: Engine, tiles: TileSet, start: Candidates, bank_starts: Cand
 
     def timed(label: str, call: Callable[[], tuple[Candidates, float]]) -> None:
         begun = time.perf_counter()
-        found, passes = call()
-        show(label, tiles, found, passes, time.perf_counter() - begun)
+        candidates, passes = call()
+        show(label, tiles, candidates, passes, time.perf_counter() - begun)
 
     timed("start (encoder)", lambda: (evaluate(engine, tiles.data, start), 1))
 

@@ -90,10 +90,10 @@ def main() -> int:
     for name, results in methods(
         recording, options.sampling, options.models, options.restarts, generated
     ):
-        found = recording.errors(results)
-        gain = 10 * np.log10(base / found)
+        errors = recording.errors(results)
+        gain = 10 * np.log10(base / errors)
         print(
-            f"| {name} | {100 * np.sqrt(found.mean()) / level:.2f} | {gain.mean():+.2f} "
+            f"| {name} | {100 * np.sqrt(errors.mean()) / level:.2f} | {gain.mean():+.2f} "
             f"({gain.std(ddof=1):.2f}) |",
             flush=True,
         )
@@ -120,14 +120,14 @@ def unexplained(images: Stack, recording: Recording, sampling: float) -> list[fl
         return np.fft.fft2((stack - stack.mean((1, 2), keepdims=True)) * window)
 
     data, others, own = (spectra(stack) for stack in (recording.frames, recording.others, images))
-    found = []
+    shares = []
     for low, high in pairwise(BANDS):
         within = (k >= low) & (k < high)
         signal, cross = (
             (part[:, within] * others[:, within].conj()).real.sum() for part in (data, own)
         )
-        found.append(float(1 - (2 * cross - (np.abs(own[:, within]) ** 2).sum()) / signal))
-    return found
+        shares.append(float(1 - (2 * cross - (np.abs(own[:, within]) ** 2).sum()) / signal))
+    return shares
 
 
 def methods(
@@ -144,16 +144,16 @@ def methods(
     for name in models:
         with Denoiser(name, restarts, engine="onnxruntime") as denoiser:
             chosen = denoiser.for_recording(frames[0], sampling)
-            found = [chosen.search(x, sampling) for x in frames]
-        model = found[0].noise
-        gain, offset, dose = model.gain, model.offset, found[0].dose
+            results = [chosen.search(x, sampling) for x in frames]
+        model = results[0].noise
+        gain, offset, dose = model.gain, model.offset, results[0].dose
         made = (
             result.on_frame(result.estimate.generated)
-            for result in found
+            for result in results
             if result.estimate is not None
         )
         generated[name] = np.stack(list(made)) + np.float32(offset)
-        yield f"gdn, {name}", np.stack([result.image for result in found])
+        yield f"gdn, {name}", np.stack([result.image for result in results])
     level = dose / STUDY_VACUUM  # of the study's units, which comparators take
 
     def by(method: Callable[[Case], Stack]) -> Stack:

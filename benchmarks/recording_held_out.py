@@ -88,10 +88,10 @@ def noise_spectrum(electrons: Stack, sampling: float) -> tuple[Values, Values]:
     sums, _ = np.histogram(k, edges, weights=power)
     counts, _ = np.histogram(k, edges)
     coarse = float(power[(k >= BAND[0]) & (k < BAND[1])].mean())
-    found = np.where(counts > 0, sums / np.maximum(counts, 1), coarse)
+    spectrum = np.where(counts > 0, sums / np.maximum(counts, 1), coarse)
     centres = (edges[1:] + edges[:-1]) / 2
     return np.append(BAND[1], centres[centres > BAND[1]]), np.append(
-        coarse, found[centres > BAND[1]]
+        coarse, spectrum[centres > BAND[1]]
     )
 
 
@@ -129,7 +129,7 @@ class Score:
 
     def errors(self, images: Stack) -> tuple[Values, Values]:
         """Mean squared error of each frame's image, and its standard error."""
-        found = []
+        errors = []
         for image, target, noise in zip(images, self._target, self._noise, strict=True):
             modes = cosines(image)
             low, n = self._low, modes.size
@@ -137,8 +137,8 @@ class Score:
             square = (modes[low] - target[low]) ** 2
             error = square.sum() - count * noise + (modes[~low] ** 2).sum()
             spread = square.var() * count + (count * noise) ** 2 * 2 / self._noise_modes
-            found.append((error / n, spread**0.5 / n))
-        return np.array(found)[:, 0], np.array(found)[:, 1]
+            errors.append((error / n, spread**0.5 / n))
+        return np.array(errors)[:, 0], np.array(errors)[:, 1]
 
     def difference(self, images: Stack, others: Stack) -> tuple[float, float]:
         """Mean over frames of the error of `others` less that of `images`, and its standard
@@ -155,17 +155,17 @@ class Score:
     def by_others(self, images: Stack, others: Stack) -> tuple[float, float]:
         """The same on all the other frames (`by_frames`)."""
         n = len(images)
-        found = [
+        scores = [
             by_frames(self.electrons, self._shifts, t, [s for s in range(n) if s != t], pair)
             for t, pair in enumerate(zip(images, others, strict=True))
         ]
-        return pooled([(gain, error * self.parts.fano**0.5) for gain, error in found])
+        return pooled([(gain, error * self.parts.fano**0.5) for gain, error in scores])
 
 
-def pooled(found: list[tuple[float, float]]) -> tuple[float, float]:
+def pooled(pairs: list[tuple[float, float]]) -> tuple[float, float]:
     """Mean of gains, and its standard error."""
-    gains, errors = np.array(found).T
-    return float(gains.mean()), float(np.linalg.norm(errors)) / len(found)
+    gains, errors = np.array(pairs).T
+    return float(gains.mean()), float(np.linalg.norm(errors)) / len(pairs)
 
 
 def by_frames(
@@ -201,19 +201,19 @@ def shifts_of(electrons: Stack, sampling: float) -> Values:
     y, x = np.broadcast_to(rows, shape)[within], np.broadcast_to(columns, shape)[within]
     spectra = np.array([np.fft.fft2((f - f.mean()) * window)[within] for f in electrons])
     spectra /= np.abs(spectra).max()
-    found = np.zeros((len(electrons), 2))
+    shifts = np.zeros((len(electrons), 2))
 
     def overlap(shift: Values, product: Any) -> float:
         turned = product * np.exp(2j * np.pi * (y * shift[0] + x * shift[1]))
         return -float(turned.real.sum())
 
     for _ in range(4):
-        placed = spectra * np.exp(2j * np.pi * (found[:, :1] * y[None] + found[:, 1:] * x[None]))
+        placed = spectra * np.exp(2j * np.pi * (shifts[:, :1] * y[None] + shifts[:, 1:] * x[None]))
         for t, spectrum in enumerate(spectra):
             product = spectrum * (placed.sum(0) - placed[t]).conj()
-            found[t] = minimize(overlap, found[t], (product,), method="Nelder-Mead").x
-        found -= found.mean(0)
-    return found
+            shifts[t] = minimize(overlap, shifts[t], (product,), method="Nelder-Mead").x
+        shifts -= shifts.mean(0)
+    return shifts
 
 
 def methods(score: Score, sampling: float, names: list[str]) -> Iterator[tuple[str, Stack]]:
@@ -292,14 +292,16 @@ def main() -> int:
         np.savez(options.write, seen=parts.seen, held=parts.held, fano=parts.fano)
         return 0
     score = Score(electrons, parts, options.sampling)
-    found = dict(methods(score, options.sampling, options.methods))
+    results = dict(methods(score, options.sampling, options.methods))
     for given in [*options.images, *options.others]:
         name, _, path = given.partition("=")
-        found[name] = np.load(path).astype(np.float32)
+        results[name] = np.load(path).astype(np.float32)
     unfair = {given.partition("=")[0] for given in options.others}
     rows = [
-        row_of(name, images, score, found[options.against], found["constant"], name not in unfair)
-        for name, images in found.items()
+        row_of(
+            name, images, score, results[options.against], results["constant"], name not in unfair
+        )
+        for name, images in results.items()
     ]
     print(f"coarse noise is {parts.fano:.3f} of Poisson's; places, px: {score._shifts.round(2)}")
     rows = [{"split": options.split, "against": options.against} | row for row in rows]

@@ -85,11 +85,11 @@ def main() -> None:
     def gains(images: Stack, other: Stack) -> list[tuple[float, float]]:
         # A gray level is not an electron: the noise of a pixel is what a pair of frames says it is.
         noise = float(np.var(np.diff(frames[0])) / 2 / frames[0].mean())
-        found = [
+        gained = [
             by_frames(frames, shifts, t, others, pair)
             for t, pair in zip(chosen, zip(images, other, strict=True), strict=True)
         ]
-        return [(gain, error * noise**0.5) for gain, error in found]
+        return [(gain, error * noise**0.5) for gain, error in gained]
 
     contrast = pooled(gains(plain, flat))[0]
     print(f"without learning: {shares}")

@@ -30,27 +30,30 @@ from gdn.search.settings import SearchSettings
 LEVELS = (0.1, 1.0, 10.0)  # poisson:s of the study
 
 
-def mixed(found: Candidates, weight: np.ndarray) -> np.ndarray:
+def mixed(candidates: Candidates, weight: np.ndarray) -> np.ndarray:
     """Weighted mean image of each tile's candidates."""
-    out = np.zeros((int(found.tile.max()) + 1, *found.mean.shape[1:]), np.float64)
-    np.add.at(out, found.tile, weight[:, None, None] * found.mean)
+    out = np.zeros((int(candidates.tile.max()) + 1, *candidates.mean.shape[1:]), np.float64)
+    np.add.at(out, candidates.tile, weight[:, None, None] * candidates.mean)
     return out.astype(np.float32)
 
 
 def row(label: str, engine: Engine, bank: Bank, tiles: TileSet, settings: SearchSettings) -> None:
     started = time.perf_counter()
     starts = propose(engine, bank, tiles.data, tiles.dose, settings)
-    found = search(engine, tiles.data, starts, settings)
+    candidates = search(engine, tiles.data, starts, settings)
     seconds = (time.perf_counter() - started) / len(tiles.clean)
-    best = best_of_each(found)
-    single = tiles.psnr(found.mean[best])
+    best = best_of_each(candidates)
+    single = tiles.psnr(candidates.mean[best])
     mean = tiles.psnr(
-        mixed(found, candidate_weights(found.objective, found.tile, settings.temperature))
+        mixed(
+            candidates,
+            candidate_weights(candidates.objective, candidates.tile, settings.temperature),
+        )
     )
     print(
-        f"{label:34s} {found.objective[best].mean():12.1f} {single.mean():7.2f} "
+        f"{label:34s} {candidates.objective[best].mean():12.1f} {single.mean():7.2f} "
         f"{single.min():7.2f} {mean.mean():7.2f}"
-        f" {mean.min():7.2f} {found.from_bank[best].mean():6.0%} {1000 * seconds:8.1f}",
+        f" {mean.min():7.2f} {candidates.from_bank[best].mean():6.0%} {1000 * seconds:8.1f}",
         flush=True,
     )
 
@@ -97,20 +100,20 @@ def curves(engine: Engine, bank: Bank, tiles: TileSet) -> None:
 
 def mixtures(engine: Engine, bank: Bank, tiles: TileSet) -> None:
     settings = SearchSettings()
-    found = search(
+    candidates = search(
         engine, tiles.data, propose(engine, bank, tiles.data, tiles.dose, settings), settings
     )
-    evidence, variance = laplace(engine, tiles.data, found)
-    best = best_of_each(found)
+    evidence, variance = laplace(engine, tiles.data, candidates)
+    best = best_of_each(candidates)
     print(f"{'mixture of the candidates':34s} {'mean dB':>7s} {'worst':>7s}")
-    shown = {"best objective": tiles.psnr(found.mean[best])}
+    shown = {"best objective": tiles.psnr(candidates.mean[best])}
     for temperature in (1.0, 10.0, 40.0, 200.0):
-        for name, value in (("objective", found.objective), ("evidence", -evidence)):
-            weight = candidate_weights(value, found.tile, temperature)
-            shown[f"{name}, temperature {temperature:g}"] = tiles.psnr(mixed(found, weight))
+        for name, value in (("objective", candidates.objective), ("evidence", -evidence)):
+            weight = candidate_weights(value, candidates.tile, temperature)
+            shown[f"{name}, temperature {temperature:g}"] = tiles.psnr(mixed(candidates, weight))
     for name, values in shown.items():
         print(f"{name:34s} {values.mean():7.2f} {values.min():7.2f}")
-    error = np.abs(found.mean[best] - tiles.clean[found.tile[best]])
+    error = np.abs(candidates.mean[best] - tiles.clean[candidates.tile[best]])
     print(
         "raw Laplace 2-sigma band of the best candidate covers "
         f"{(error < 2 * np.sqrt(variance[best])).mean():.1%} of pixels"

@@ -125,23 +125,23 @@ def without_record(method: Callable[[Case], Image]) -> Method:
 def opened(names: list[str], stack: ExitStack, options: argparse.Namespace) -> dict[str, Method]:
     """The methods by name; what they need is closed by `stack`. Raises ValueError for a name that
     there is not."""
-    found: dict[str, Method] = {}
+    methods: dict[str, Method] = {}
     for name in names:
         if name == "gdn":
-            found[options.label] = gdn_method(stack, options.model, options.restarts)
+            methods[options.label] = gdn_method(stack, options.model, options.restarts)
         elif name == "tk_r_em":
             if options.tk is None:
                 raise ValueError(
                     "--methods tk_r_em needs --tk, the Python of an environment that has it"
                 )
-            found[name] = stack.enter_context(TkRem(options.tk))
+            methods[name] = stack.enter_context(TkRem(options.tk))
         elif name in KNOWN:
-            found[name] = without_record(KNOWN[name])
+            methods[name] = without_record(KNOWN[name])
         else:
             raise ValueError(
                 f"--methods {name}: choose from {', '.join([*KNOWN, 'tk_r_em', 'gdn'])}"
             )
-    return found
+    return methods
 
 
 def at_sites(image: Image, places: NDArray[np.float32], sampling: float) -> NDArray[np.float64]:
@@ -156,7 +156,7 @@ def at_sites(image: Image, places: NDArray[np.float32], sampling: float) -> NDAr
 def defects(clean: Image, image: Image, frame: Row) -> Row:
     """How many of the frame's defects the image has lost, and how many it has at the like sites,
     which have none."""
-    found: Row = {}
+    row: Row = {}
     for name, peers in (("vacancies", "vacancy_peers"), ("adatoms", "adatom_peers")):
         if not len(frame[name]):
             continue
@@ -168,13 +168,13 @@ def defects(clean: Image, image: Image, frame: Row) -> Row:
         step = here - np.median(usual)
         lost = (there - np.median(others)) / step < 0.5
         made = (others - np.median(others)) / np.median(step) > 0.5
-        found[name] = {
+        row[name] = {
             "there": len(step),
             "lost": int(lost.sum()),
             "like": len(others),
             "made": int(made.sum()),
         }
-    return found
+    return row
 
 
 def measured(frame: Row, noise: Noise, name: str, method: Method) -> Row:

@@ -43,9 +43,9 @@ def invented(rows: list[Row]) -> str:
 
 def defect_count(rows: list[Row], kind: str, lost: bool) -> str:
     """'3/16': defects lost or made, of those there or of the like sites, summed over frames."""
-    found = [r["defects"][kind] for r in rows if kind in r["defects"]]
+    counts = [r["defects"][kind] for r in rows if kind in r["defects"]]
     part, whole = ("lost", "there") if lost else ("made", "like")
-    return f"{sum(f[part] for f in found)}/{sum(f[whole] for f in found)}" if found else "-"
+    return f"{sum(f[part] for f in counts)}/{sum(f[whole] for f in counts)}" if counts else "-"
 
 
 def halves(rows: list[Row]) -> Iterator[str]:

@@ -67,7 +67,7 @@ def main() -> None:
                         .astype(np.float32)
                     )
                     settings = replace(SearchSettings(), stride=stride, residual=False)
-                    found = denoise_frame(
+                    result = denoise_frame(
                         counts,
                         frame.sampling_angstrom,
                         Searcher(engine=engine, bank=bank, settings=settings),
@@ -78,11 +78,11 @@ def main() -> None:
                         frame.sampling_angstrom,
                         card.sampling_angstrom,
                     )
-                    error = bin_sum(found.image - frame.image * np.float32(level), grids)
+                    error = bin_sum(result.image - frame.image * np.float32(level), grids)
                     apart = stride or card.patch // 2
                     corners = tile_frame(grids.binned_shape, card.patch, apart).corners
                     ratios.append(seam_ratio(error, corners, card.patch))
-                    decibels.append(psnr(found.image / level, frame.image))
+                    decibels.append(psnr(result.image / level, frame.image))
                 print(
                     f"| {level:g} | {name} | {np.mean(ratios):.2f} ({max(ratios):.2f}) | "
                     f"{np.mean(decibels):.2f} |",

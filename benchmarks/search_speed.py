@@ -80,7 +80,7 @@ def against_original(
     )
     theirs = evaluate(engine, tiles.data, at)
     decibels = float(tiles.psnr(theirs.mean).mean())
-    found = {
+    searched = {
         "original": Searched(
             "original", theirs_seconds / n, float(theirs.objective.mean()), 1.0, decibels
         )
@@ -99,26 +99,28 @@ def against_original(
             seconds.append(time.perf_counter() - begun)
         best = best_of_each(candidates)
         objective = candidates.objective[best]
-        found[estimate] = Searched(
+        searched[estimate] = Searched(
             f"gdn, --estimate {estimate}",
             float(np.median(seconds)) / n,
             float(objective.mean()),
             float((objective <= theirs.objective).mean()),
             float(tiles.psnr(candidates.mean[best]).mean()),
         )
-    return found
+    return searched
 
 
-def show(found: dict[str, Searched]) -> None:
+def show(searched: dict[str, Searched]) -> None:
     """The table of `against_original`."""
     print(f"{'method':28s} {'s/tile':>8s} {'objective':>12s} {'no worse':>9s} {'dB':>6s}")
-    for one in found.values():
-        times = found["original"].seconds / one.seconds
-        own = one is found["original"]
-        share, faster = ("", "") if own else (f"{one.no_worse:.0%}", f"   {times:.0f} times faster")
+    for search_ in searched.values():
+        times = searched["original"].seconds / search_.seconds
+        own = search_ is searched["original"]
+        share, faster = (
+            ("", "") if own else (f"{search_.no_worse:.0%}", f"   {times:.0f} times faster")
+        )
         print(
-            f"{one.method:28s} {one.seconds:8.3f} {one.objective:12.1f} {share:>9s} "
-            f"{one.decibels:6.2f}{faster}"
+            f"{search_.method:28s} {search_.seconds:8.3f} {search_.objective:12.1f} {share:>9s} "
+            f"{search_.decibels:6.2f}{faster}"
         )
 
 
@@ -305,8 +307,8 @@ def main() -> None:
         whole = tile_set(options.data, 1, options.level, card.sampling_angstrom, card.patch)
         index = np.arange(min(options.tiles, len(whole.clean)))
         tiles = replace(whole, data=whole.data.take(index), clean=whole.clean[index])
-        found = against_original(engine, bank, tiles, original_settings(options.original_steps))
-        show(found)
+        searched = against_original(engine, bank, tiles, original_settings(options.original_steps))
+        show(searched)
         rates(engine)
         step_in_one_graph(engine, whole)
     with tempfile.TemporaryDirectory() as folder:
@@ -317,8 +319,8 @@ def main() -> None:
     filters(frame.image, frame.sampling_angstrom)
     print(f"(vacuum {STUDY_VACUUM * options.level:.3g} electrons per recorded px)\n")
     result = {
-        "speedup_vs_original": round(found["original"].seconds / found["map"].seconds, 1),
-        "objective_no_worse_share": round(found["map"].no_worse, 3),
+        "speedup_vs_original": round(searched["original"].seconds / searched["map"].seconds, 1),
+        "objective_no_worse_share": round(searched["map"].no_worse, 3),
         "frame_seconds": round(command["frame"], 2),
         "stack_seconds_per_frame": round(command["stack"], 2),
         "peak_rss_mib": round(command["rss"]),

@@ -46,7 +46,7 @@ def rates(paths: list[Path]) -> None:
 
 def facts(paths: list[Path], views: int) -> None:
     """Contrast and spectrum of rendered frames of the training split."""
-    found = []
+    rows = []
     for path in paths:
         wave = read_wave(path)
         if wave.record["structure"]["kind"] == "vacuum":
@@ -66,8 +66,8 @@ def facts(paths: list[Path], views: int) -> None:
                 np.fft.rfftfreq(850, FRAME_SAMPLING)[None],
             )
             band = [power[(k > c - 0.05) & (k < c + 0.05)].mean() for c in (0.4, 0.8)]
-            found.append((image.min(), image.max(), image.std(), band[0] / band[1]))
-    table = np.array(found)
+            rows.append((image.min(), image.max(), image.std(), band[0] / band[1]))
+    table = np.array(rows)
     published = ("0.54-0.76", "1.25-1.66", "0.075-0.18", "about 1e3")
     print(f"\n{len(table)} frames of {len(paths)} training structures, vacuum = 1\n")
     print("| | study | here: 10 % | median | 90 % |\n|---|---|--:|--:|--:|")

@@ -23,13 +23,12 @@ def main() -> None:
     torch.manual_seed(0)
     network = Restorer(SMALL)
     torch.nn.init.normal_(network.leave.weight, std=0.1)
-    about = {"shape": SMALL.record(), "sampling_angstrom": SMALL_ANGSTROM, "recipe": {}}
+    description = {"shape": SMALL.record(), "sampling_angstrom": SMALL_ANGSTROM, "recipe": {}}
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.safetensors"
         write_restorer(weights, network.state_dict())
-        print(
-            f"differs from torch by {export_restorer(weights, about, Path(folder) / 'small'):.1g}"
-        )
+        difference = export_restorer(weights, description, Path(folder) / "small")
+        print(f"differs from torch by {difference:.1g}")
         shutil.copyfile(Path(folder) / "small" / "restorer.onnx", SMALL_GRAPH)
     print(f"{SMALL_GRAPH}: {SMALL_GRAPH.stat().st_size} bytes")
 

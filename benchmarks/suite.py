@@ -133,10 +133,10 @@ def one_frame(job: Job) -> tuple[list[Row], list[Row]]:
             "frame": job.frame.file,
             "method": method,
             "pair": f"{a} - {b}",
-            "psnr_db": psnr(found[a], found[b]),
+            "psnr_db": psnr(by_noise[a], by_noise[b]),
         }
-        for method, found in images.items()
-        for a, b in itertools.combinations(found, 2)
+        for method, by_noise in images.items()
+        for a, b in itertools.combinations(by_noise, 2)
     ]
     print(f"{job.frame.file} done", file=sys.stderr, flush=True)
     return rows, alike
@@ -145,17 +145,17 @@ def one_frame(job: Job) -> tuple[list[Row], list[Row]]:
 def short_table(rows: list[Row]) -> str:
     """Mean PSNR and standard deviation: a line for each method, a column for each noise; each cell
     over frames."""
-    found = {(s["noise"], s["method"]): s for s in summary(rows)}
-    noises, methods = (list(dict.fromkeys(key[i] for key in found)) for i in (0, 1))
+    by_cell = {(s["noise"], s["method"]): s for s in summary(rows)}
+    noises, methods = (list(dict.fromkeys(key[i] for key in by_cell)) for i in (0, 1))
     lines = [
-        f"| PSNR dB (sd), n = {next(iter(found.values()))['n']} | " + " | ".join(noises) + " |",
+        f"| PSNR dB (sd), n = {next(iter(by_cell.values()))['n']} | " + " | ".join(noises) + " |",
         "|---|" + "--:|" * len(noises),
     ]
     for method in methods:
         cells = [
-            f"{found[n, method]['psnr_mean']:.2f} ({found[n, method]['psnr_sd']:.2f})"
+            f"{by_cell[n, method]['psnr_mean']:.2f} ({by_cell[n, method]['psnr_sd']:.2f})"
             for n in noises
-            if (n, method) in found
+            if (n, method) in by_cell
         ]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -240,13 +240,13 @@ def measure(options: argparse.Namespace) -> tuple[list[Row], list[Row]]:
         for n, (frame, path) in enumerate(zip(frames, paths, strict=True))
     ]
     if options.workers == 1:
-        found = [one_frame(job) for job in jobs]
+        results = [one_frame(job) for job in jobs]
     else:
         with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
-            found = list(pool.map(one_frame, jobs))
+            results = list(pool.map(one_frame, jobs))
     order = {str(noise): n for n, noise in enumerate(parse_suite(options.noise))}
-    rows = sorted((r for f in found for r in f[0]), key=lambda r: order[r["noise"]])
-    return rows, [r for f in found for r in f[1]]
+    rows = sorted((r for f in results for r in f[0]), key=lambda r: order[r["noise"]])
+    return rows, [r for f in results for r in f[1]]
 
 
 def show(rows: list[Row], alike: list[Row]) -> None:
@@ -287,8 +287,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     if options.table:
-        found = [json.loads(line) for line in options.table.read_text().splitlines()]
-        show([r for r in found if "pair" not in r], [r for r in found if "pair" in r])
+        lines = [json.loads(line) for line in options.table.read_text().splitlines()]
+        show([r for r in lines if "pair" not in r], [r for r in lines if "pair" in r])
         return
     rows, alike = measure(options)
     if options.record:

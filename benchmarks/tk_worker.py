@@ -26,7 +26,7 @@ def restored(network: Any, image: NDArray[np.float32]) -> NDArray[np.float32]:
     """The mean over eight orientations, each turned back."""
     spans = [(PAD, PAD + -(n + 2 * PAD) % 16) for n in image.shape]
     wide = np.pad(image, spans, mode="reflect")
-    found = []
+    images = []
     for turns in range(4):
         for mirrored in (False, True):
             seen = np.rot90(wide[:, ::-1] if mirrored else wide, turns)
@@ -34,8 +34,8 @@ def restored(network: Any, image: NDArray[np.float32]) -> NDArray[np.float32]:
                 network.predict(seen[None, ..., None].astype(np.float32), verbose=0)
             ).squeeze()
             made = np.rot90(made, -turns)
-            found.append(made[:, ::-1] if mirrored else made)
-    mean = np.asarray(np.mean(found, 0), np.float32)
+            images.append(made[:, ::-1] if mirrored else made)
+    mean = np.asarray(np.mean(images, 0), np.float32)
     return mean[PAD : PAD + image.shape[0], PAD : PAD + image.shape[1]]
 
 

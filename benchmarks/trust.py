@@ -165,10 +165,10 @@ def _truth(case: Case, result: FrameResult) -> np.ndarray:
 
 def _coverage(case: Case, result: FrameResult, law: Calibration) -> Row:
     """Pixels inside each interval, and all pixels, by kind of content; on the generator's grid."""
-    found = result.estimate
-    assert found is not None
-    error = np.abs(found.image - _truth(case, result))
-    widths = spread_of(found, law).half_widths
+    estimate = result.estimate
+    assert estimate is not None
+    error = np.abs(estimate.image - _truth(case, result))
+    widths = spread_of(estimate, law).half_widths
     kinds = case.kinds(error.shape, float(np.mean(result.grids.binned_sampling)))
     inside = {
         str(kind): [int((error <= width)[kinds == kind].sum()) for width in widths]
@@ -184,14 +184,14 @@ def _coverage(case: Case, result: FrameResult, law: Calibration) -> Row:
 
 
 def _fit(result: FrameResult, law: Calibration, name: str) -> Row:
-    found = result.estimate
-    assert found is not None
-    sampling, level = float(np.mean(result.grids.binned_sampling)), noise_level(found)
-    features = tile_features(found, sampling)
+    estimate = result.estimate
+    assert estimate is not None
+    sampling, level = float(np.mean(result.grids.binned_sampling)), noise_level(estimate)
+    features = tile_features(estimate, sampling)
     distances = law.fit.tiles.distances(features, np.full(len(features), level))
-    odds = float(law.fit.spectrum.odds(measure_rings(found.binned, sampling)[None])[0])
+    odds = float(law.fit.spectrum.odds(measure_rings(estimate.binned, sampling)[None])[0])
     return {
-        name: explain_counts(found, sampling, law.fit).p,
+        name: explain_counts(estimate, sampling, law.fit).p,
         f"scores of {name}": [float(frame_score(distances)[0]), odds, level],
     }
 
@@ -199,18 +199,20 @@ def _fit(result: FrameResult, law: Calibration, name: str) -> Row:
 def _columns(case: Case, result: FrameResult, law: Calibration) -> Row:
     """Verdicts against the truth: of columns drawn, of planted ones, of sites, of planted
     vacancies."""
-    found = result.estimate
-    assert found is not None
+    estimate = result.estimate
+    assert estimate is not None
     sampling = float(np.mean(result.grids.binned_sampling))
     rng = np.random.default_rng([case.number, 0x7B])
     truth = _truth(case, result)
-    drawn, sites = observe_columns(found, truth, sampling, rng)
+    drawn, sites = observe_columns(estimate, truth, sampling, rng)
     if not drawn:
         return {"columns": None}
     row: Row = {}
     natural = law.columns.drawn.probability(drawn[0].evidence.features())
     called = decide_verdicts(natural, RATE)
-    row |= _matched(case, result, drawn[0].columns.yx[called == "present"], found, truth, sampling)
+    row |= _matched(
+        case, result, drawn[0].columns.yx[called == "present"], estimate, truth, sampling
+    )
     row["drawn"] = _tally(called, drawn[0].true)
     row["planted"] = _judged_among(
         natural, law.columns.drawn.probability(drawn[1].evidence.features())
@@ -238,14 +240,14 @@ def _matched(
     case: Case,
     result: FrameResult,
     present: np.ndarray,
-    found: Any,
+    columns: Any,
     truth: np.ndarray,
     sampling: float,
 ) -> Row:
     """Matches of the columns called present: with the clean image's columns, and with columns of
     the structure."""
     image, clean = (
-        np.asarray(part / found.dose, dtype=np.float32) for part in (found.image, truth)
+        np.asarray(part / columns.dose, dtype=np.float32) for part in (columns.image, truth)
     )
     reference = reference_columns(clean, image, sampling)
     real = case.columns - sampling / 2
@@ -281,20 +283,20 @@ def _scores(
     case: Case, noisy: np.ndarray, result: FrameResult, recording: RecordingDenoiser
 ) -> list[Row]:
     """The held-out comparisons, and the true differences of the same images."""
-    found, law, engine, bank = (
+    estimate, law, engine, bank = (
         result.estimate,
         recording.calibration,
         recording.engine,
         recording.bank,
     )
-    assert found is not None
+    assert estimate is not None
     assert law is not None
     assert bank is not None
     assert not isinstance(engine, RestorerSession)
-    own = expect_error(spread_of(found, law).one, found.dose, law)
+    own = expect_error(spread_of(estimate, law).of_one_deviation, estimate.dose, law)
     truth = _truth(case, result)
     halves = denoise_part(
-        found,
+        estimate,
         lambda: recover_recorded(noisy, result),
         case.number,
         Searcher(engine=engine, bank=bank, others=recording.others),
@@ -386,7 +388,9 @@ def main() -> None:
         jobs = list(enumerate(paths[:: options.every]))
         with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
             rows = [
-                row for found in pool.map(partial(one_structure, setting), jobs) for row in found
+                row
+                for found_rows in pool.map(partial(one_structure, setting), jobs)
+                for row in found_rows
             ]
         if options.rows:
             options.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -47,13 +47,13 @@ class NoiseLaw:
 
     def variance(self, mean: Values) -> Values:
         """Variance at `mean` (any shape), at least LEAST_VARIANCE."""
-        found: Values = np.maximum(self.alpha * mean + self.beta, LEAST_VARIANCE)
-        return found
+        variance: Values = np.maximum(self.alpha * mean + self.beta, LEAST_VARIANCE)
+        return variance
 
     def deviation(self, mean: Values) -> Values:
         """Standard deviation at `mean`."""
-        found: Values = np.sqrt(self.variance(mean))
-        return found
+        deviation: Values = np.sqrt(self.variance(mean))
+        return deviation
 
     def drawn(self, mean: Array, random: np.random.Generator) -> Array:
         """Electrons recorded where `mean` (any shape) are expected, float32; counts are whole

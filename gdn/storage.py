@@ -137,12 +137,12 @@ def evict(folder: Path, limit: int) -> list[Path]:
         with contextlib.suppress(OSError):
             if now - path.stat().st_mtime > _ABANDONED_SECONDS:
                 path.unlink()
-    found = []
+    files = []
     for path in folder.glob("*.npy"):
         with contextlib.suppress(OSError):  # another process may evict at the same time
-            found.append((path.stat().st_mtime, path.stat().st_size, path))
-    total = sum(size for _, size, _ in found)
-    for _, size, path in sorted(found):
+            files.append((path.stat().st_mtime, path.stat().st_size, path))
+    total = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
         if total <= limit:
             break
         with contextlib.suppress(

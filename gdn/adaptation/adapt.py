@@ -65,23 +65,23 @@ def recordings_of(
     """Group files with their pixel sizes in Å, which are looked at one at a time and opened again
     by `read`: each stack is a recording, single frames of the same pixel size and noise are one. A
     file of which no frame can be used is in none. Pixels of the `mask` are no counts."""
-    found: list[Recording] = []
+    recordings: list[Recording] = []
     for file, sampling in files:
         model = _noise_of(file, noise, mask)
         if model is None:
             continue
-        one = RecordedFile(file.path, file.count)
-        for index, there in enumerate(found):
+        recorded = RecordedFile(file.path, file.count)
+        for index, there in enumerate(recordings):
             if file.count == 1 and _alike(there, sampling, model):
-                found[index] = replace(there, files=(*there.files, one))
+                recordings[index] = replace(there, files=(*there.files, recorded))
                 break
         else:
-            found.append(
+            recordings.append(
                 Recording(
-                    files=(one,), sampling_angstrom=sampling, noise=model, read=read, mask=mask
+                    files=(recorded,), sampling_angstrom=sampling, noise=model, read=read, mask=mask
                 )
             )
-    return found
+    return recordings
 
 
 def _noise_of(
@@ -97,12 +97,12 @@ def _noise_of(
 
 
 def _alike(recording: Recording, sampling: float, noise: NoiseModel) -> bool:
-    one = recording.noise
+    known = recording.noise
     return (
         all(file.count == 1 for file in recording.files)
         and bool(np.isclose(recording.sampling_angstrom, sampling, rtol=ALIKE))
-        and one.kind == noise.kind
-        and bool(np.isclose(one.gain, noise.gain, rtol=GAIN_ALIKE))
+        and known.kind == noise.kind
+        and bool(np.isclose(known.gain, noise.gain, rtol=GAIN_ALIKE))
     )
 
 
@@ -135,16 +135,16 @@ def adapt(
     with writing(out) as work:
         for name in gained or [base.card.name]:
             run = runs[name]
-            about = {
+            description = {
                 "from": name,
                 "frames": used,
                 "sampling_angstrom": recording.sampling_angstrom,
                 "settings": asdict(starts[name][2]),
                 "learned": run.record(),
-                "steps": [one.learned.steps for one in runs.values()],
+                "steps": [other.learned.steps for other in runs.values()],
             }
             place = work / (ANEW if name == NOTHING else ADAPTED)
-            write_adapted(place, base, run.learned.weights, about)
+            write_adapted(place, base, run.learned.weights, description)
     return learned_models(out)
 
 
@@ -173,8 +173,8 @@ def _lessons(
                 ]
             except ValueError:
                 continue  # its denoising says what is wrong with it
-            for known, one in zip(lessons, made, strict=True):
-                known.append(one)
-            pixels += sum(one.counts.size for one in made)
+            for known, lesson in zip(lessons, made, strict=True):
+                known.append(lesson)
+            pixels += sum(lesson.counts.size for lesson in made)
             used.append([path.name, index])
     return lessons, used

@@ -82,7 +82,10 @@ class Learning:
             network.parameters(), lr=settings.rate, betas=(0.9, 0.99)
         )
         self._start = images(network, self._judged)
-        flat = [np.full_like(one.counts, one.counts.mean() / one.share) for one in self._judged]
+        flat = [
+            np.full_like(lesson.counts, lesson.counts.mean() / lesson.share)
+            for lesson in self._judged
+        ]
         self._ahead = held_out_nats(self._judged, self._start, flat)
         self._error = error_nats(self._judged, self._start)
         self._without = 0  # looks without a gain
@@ -258,7 +261,7 @@ def _weights(network: Restorer) -> dict[str, Tensor]:
 @torch.no_grad()
 def images(network: Restorer, lessons: Sequence[Lesson]) -> list[Array]:
     """The network's image of each lesson's counts, per electron of the frame."""
-    found = []
+    restored = []
     for lesson in lessons:
         rows, columns = lesson.counts.shape
         multiple = network.shape.multiple
@@ -268,5 +271,5 @@ def images(network: Restorer, lessons: Sequence[Lesson]) -> list[Array]:
         for i, array in enumerate((lesson.counts, valid)):
             frames[i, 0, 0] = torch.from_numpy(np.pad(array, beyond, mode="symmetric"))
         image = network(frames[0] * frames[1], frames[1])[0, 0, :rows, :columns].numpy()
-        found.append(np.asarray(image / lesson.share, dtype=np.float32))
-    return found
+        restored.append(np.asarray(image / lesson.share, dtype=np.float32))
+    return restored

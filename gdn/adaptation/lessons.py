@@ -98,9 +98,9 @@ def coarse_noise(counts: Array, law: NoiseLaw, sampling_angstrom: float) -> floa
     if modes < FEWEST_MODES:
         return 1.0
     power = float((dctn(counts, norm="ortho")[band] ** 2).mean(dtype=np.float64))
-    found = power / float(law.variance(np.maximum(counts.mean(dtype=np.float64), 0)))
-    error = found * (2 / modes) ** 0.5
-    return found if abs(found - 1) > max(RESOLVED, 4 * error) and 0.5 < found < 4 else 1.0
+    noise = power / float(law.variance(np.maximum(counts.mean(dtype=np.float64), 0)))
+    error = noise * (2 / modes) ** 0.5
+    return noise if abs(noise - 1) > max(RESOLVED, 4 * error) and 0.5 < noise < 4 else 1.0
 
 
 def evenly(count: int, most: int) -> list[int]:

@@ -29,12 +29,12 @@ def network_of(model: RestorerModel) -> Restorer:
 
 
 def write_adapted(
-    folder: Path, base: RestorerModel, weights: dict[str, Tensor], about: dict[str, Any]
+    folder: Path, base: RestorerModel, weights: dict[str, Tensor], description: dict[str, Any]
 ) -> None:
     """A new `folder` with `weights` in half precision and the graph that they belong to, that of
-    `base`, or the small network's where `about` says that it came "from" NOTHING; in its model.json
-    what was learned from what (`about`). Raises OSError."""
-    small = about["from"] == NOTHING
+    `base`, or the small network's where `description` says that it came "from" NOTHING; in its
+    model.json what was learned from what (`description`). Raises OSError."""
+    small = description["from"] == NOTHING
     folder.mkdir(parents=True)
     write_restorer(folder / "weights.safetensors", weights)
     graph = SMALL_GRAPH if small else base.folder / "restorer.onnx"
@@ -43,7 +43,7 @@ def write_adapted(
     changed = {
         "schema_version": MODEL_SCHEMA,
         "name": ANEW if small else ADAPTED,
-        "training": origin | {"gdn": __version__} | about,
+        "training": origin | {"gdn": __version__} | description,
         "metrics": {},
         "files": {path.name: sha256_of(path) for path in sorted(folder.iterdir())},
     }

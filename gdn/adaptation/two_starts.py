@@ -67,7 +67,7 @@ def learn_from(
             else:
                 for run in runs.values():
                     run.until(EACH * settings.seconds, None, tell)
-                for run in sorted(runs.values(), key=lambda one: one.lead, reverse=True):
+                for run in sorted(runs.values(), key=lambda run: run.lead, reverse=True):
                     others = sum(other.seconds for other in runs.values() if other is not run)
                     run.until(settings.seconds - others, None, tell)
     return runs

@@ -212,7 +212,11 @@ def summed_aligned(
     from gdn.pipeline.align import aligned_sum, file_drift
     from gdn.search.restored import RestorerCandidate
 
-    sessions = [one.session for one in recording.others if isinstance(one, RestorerCandidate)]
+    sessions = [
+        candidate.session
+        for candidate in recording.others
+        if isinstance(candidate, RestorerCandidate)
+    ]
     if not sessions:
         raise InputError(
             "movie: to align the frames gdn needs a restorer; add 'restore' to the models", "movie"

@@ -40,17 +40,17 @@ def expand(patterns: list[str]) -> list[Path]:
     A pattern that matches nothing is kept if it has no wildcard, so that its absence is reported
     for that file alone. Raises UsageFault where a wildcard matches nothing.
     """
-    found: dict[Path, None] = {}
+    files: dict[Path, None] = {}
     for pattern in patterns:
         path = Path(pattern)
         if path.exists() or not glob.has_magic(pattern):
-            found[path] = None
+            files[path] = None
             continue
         matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - patterns may be absolute
         if not matches:
             raise UsageFault(f"{pattern}: no file has such a name")
-        found.update((Path(m), None) for m in matches)
-    return list(found)
+        files.update((Path(m), None) for m in matches)
+    return list(files)
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def adapt(
     opened = _opened([path for path, _ in gather(files)], reading)
     recordings = recordings_of(opened, reading.read, model)
     if len(recordings) != 1:
-        words = "; ".join(one.words() for one in recordings) or "no frame that can be used"
+        words = "; ".join(entry.words() for entry in recordings) or "no frame that can be used"
         raise UsageFault(
             "the files must be one recording, with one pixel size and one noise; these "
             f"are {len(recordings)}: {words}"
@@ -102,13 +102,13 @@ def parse_budget(seconds: float, steps: str | None, option: str) -> Budget:
 
     if steps is None:
         return Budget(seconds)
-    found = re.fullmatch(r"(\d{1,9})(?:,(\d{1,9}))?", steps.replace(" ", ""))
-    if found is None or not any(int(n) for n in found.groups() if n):
+    counts = re.fullmatch(r"(\d{1,9})(?:,(\d{1,9}))?", steps.replace(" ", ""))
+    if counts is None or not any(int(n) for n in counts.groups() if n):
         raise UsageFault(
             f"{option} {steps}: wanted a number of steps, or two: of the tuned restorer, and of "
             "the network that begins from nothing, as 96,840"
         )
-    first, second = found.groups()
+    first, second = counts.groups()
     return Budget(seconds, int(first), None if second is None else int(second))
 
 
@@ -160,8 +160,8 @@ def _learn(
 
 def _gained(model: RestorerModel) -> str:
     """What a network gained on electrons kept aside, in words."""
-    about = model.card.training
-    learned, start = about["learned"], about["from"]
+    training = model.card.training
+    learned, start = training["learned"], training["from"]
     if not learned["best_step"]:
         return "nothing was gained, so the restorer is kept unchanged"
     name = start if start == RESTORER else "a network from nothing"
@@ -192,7 +192,7 @@ def adapted_groups(
 
     settings = _settings(budget, options.seed, options.threads)
     noise = options.noise_model
-    opened = _opened([one.path for one in planned], reading)
+    opened = _opened([entry.path for entry in planned], reading)
     recordings = recordings_of(opened, reading.read, noise, options.mask)
     with TemporaryDirectory(prefix="gdn-adapted-") as folder:
         groups: list[tuple[list[Planned], list[RestorerModel]]] = []
@@ -201,6 +201,6 @@ def adapted_groups(
             models = _learn(recording, noise, settings, Path(folder) / f"{number}")
             paths = {file.path for file in recording.files}
             taught |= paths
-            groups.append(([one for one in planned if one.path in paths], models))
-        rest = [one for one in planned if one.path not in taught]
+            groups.append(([entry for entry in planned if entry.path in paths], models))
+        rest = [entry for entry in planned if entry.path not in taught]
         yield [*groups, (rest, [])] if rest else groups

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from gdn.batch.terminal import UsageFault, progress_bar
+from gdn.batch.terminal import UsageFault, progress_bar, usage_fault
 from gdn.cli.common import writable_folder
 from gdn.cli.help import Grouped
 from gdn.engines.table import ENGINE_HELP
@@ -55,6 +55,7 @@ def demo(
       gdn demo
       gdn demo -o out --restarts 4096 --json
     """
+    from gdn.engines.base import EngineError
     from gdn.evaluation.comparators import available
     from gdn.evaluation.demo import DEMO_NOISE, demo_frames
     from gdn.evaluation.evaluate import DEFAULT_AGAINST, Rivals, evaluate_frame, table
@@ -64,12 +65,12 @@ def demo(
     from gdn.pipeline.options import Options
     from gdn.report.figure import save_panels
 
-    options = Options(restarts=restarts, seed=seed, engine=engine, atoms=True, intervals=(90,))
     try:
+        options = Options(restarts=restarts, seed=seed, engine=engine, atoms=True, intervals=(90,))
         models = models_named(model)
-    except ModelError as error:
-        raise UsageFault(str(error)) from None
-    if all(one.card.kind == "restorer" for one in models):
+    except (ModelError, EngineError) as error:
+        raise usage_fault(error) from None
+    if all(shipped.card.kind == "restorer" for shipped in models):
         raise UsageFault(
             f"--model {model}: the demonstration needs a generator; only 'gdn denoise' "
             "can use a restorer alone"
@@ -94,14 +95,14 @@ def demo(
             recording = denoiser.for_recording(
                 DEMO_NOISE.apply(frame.image, seed + number), frame.sampling_angstrom
             )
-            found = evaluate_frame(frame, DEMO_NOISE, recording, seed + number, Rivals(methods))
-            rows += found.rows
-            assert found.result is not None
-            trust = recording.judge(found.images["noisy"], found.result)
-            pictures.append(_write(output, frame, found, trust))
-            words.append(_trust_words(frame, found, trust))
+            done = evaluate_frame(frame, DEMO_NOISE, recording, seed + number, Rivals(methods))
+            rows += done.rows
+            assert done.result is not None
+            trust = recording.judge(done.images["noisy"], done.result)
+            pictures.append(_write(output, frame, done, trust))
+            words.append(_trust_words(frame, done, trust))
             if as_json:
-                for row in found.rows:
+                for row in done.rows:
                     print(json.dumps(row), flush=True)
     picture = output / "demo.png"
     save_panels(picture, pictures, frames[0].sampling_angstrom)
@@ -111,11 +112,11 @@ def demo(
     return 0
 
 
-def _trust_words(frame: Any, found: Any, trust: Any) -> str:
+def _trust_words(frame: Any, done: Any, trust: Any) -> str:
     """What gdn says of a frame without its truth, and what the truth says of that."""
     from gdn.report.ledger import sentence
 
-    error = abs(found.images["gdn"] - frame.image)
+    error = abs(done.images["gdn"] - frame.image)
     inside = " / ".join(
         f"{100 * (error <= width).mean():.0f}"
         for width in (trust.spread, trust.intervals.get(90, trust.spread))
@@ -130,7 +131,7 @@ def _trust_words(frame: Any, found: Any, trust: Any) -> str:
     )
 
 
-def _write(output: Path, frame: Any, found: Any, trust: Any) -> list[Any]:
+def _write(output: Path, frame: Any, done: Any, trust: Any) -> list[Any]:
     """Write one frame's TIFFs and its columns; returns its row of panels: noisy, denoised, spread,
     truth."""
     from gdn.frames.source import FrameCalibration
@@ -140,7 +141,7 @@ def _write(output: Path, frame: Any, found: Any, trust: Any) -> list[Any]:
     from gdn.storage import writing
 
     calibration = FrameCalibration(sampling_angstrom=frame.sampling_angstrom)
-    noisy, image, spread = found.images["noisy"], found.images["gdn"], trust.spread
+    noisy, image, spread = done.images["noisy"], done.images["gdn"], trust.spread
     for name, array in (
         ("", noisy),
         ("_denoised", image),
@@ -155,7 +156,7 @@ def _write(output: Path, frame: Any, found: Any, trust: Any) -> list[Any]:
         ):
             save_atoms(table, picture, image, trust.atoms)
     low, high = span(frame.image)
-    score = next(r for r in found.rows if r["method"] == "gdn")
+    score = next(r for r in done.rows if r["method"] == "gdn")
     return [
         Panel(noisy, "noisy: 0.45 electrons per pixel", 0, 3),
         Panel(image, f"denoised: {score['psnr_db']:.1f} dB, SSIM {score['ssim']:.3f}", low, high),

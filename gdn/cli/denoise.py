@@ -255,11 +255,11 @@ def _planned(inputs: list[Named], run: BatchRun, tally: Tally) -> list[Planned]:
     for line in refused.values():
         print(f"gdn: {line}", file=sys.stderr)
     tally.refuse(len(refused))
-    return [one for one in planned if one.path not in refused]
+    return [entry for entry in planned if entry.path not in refused]
 
 
 def _process(
-    found: Iterable[Planned],
+    files: Iterable[Planned],
     cluster: str | None,
     run: BatchRun,
     ledger: Ledger,
@@ -274,9 +274,9 @@ def _process(
         if cluster is not None:
             from gdn.cluster.denoise_files import process_on
 
-            process_on(cluster, list(found), run, ledger, tally)
+            process_on(cluster, list(files), run, ledger, tally)
         else:
-            process(found, run, tally)
+            process(files, run, tally)
     except (EngineError, CacheError) as error:
         raise usage_fault(error) from None
 

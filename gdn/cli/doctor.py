@@ -87,13 +87,13 @@ def examine(model: str, engine: str, device: str, require_gpu: bool = False) -> 
         f"{cache_limit() / 2**30:g} GiB",
     }
     try:
-        found = find_model(model)
-        card = found.card
+        generator = find_model(model)
+        card = generator.card
         report["model"] = (
             f"{card.name}: {card.patch} px at {card.sampling_angstrom} Å, {card.latent} "
-            f"latents, sha256 {found.hash[:12]}"
+            f"latents, sha256 {generator.hash[:12]}"
         )
-        with open_engine(found, engine, device, require_gpu=require_gpu) as opened:
+        with open_engine(generator, engine, device, require_gpu=require_gpu) as opened:
             image = opened.generate(restart_latents(0, range(1), card.latent))
             report["engine"] = f"{opened.name} on {opened.device}: {opened.reason}"
             report["self-test"] = (
@@ -117,13 +117,13 @@ def _restorer(device: str) -> str:
     folder = shipped_models().get(RESTORER)
     if folder is None:
         return "none is shipped: --model auto uses generators only"
-    found = load_any(folder)
-    assert isinstance(found, RestorerModel)
-    with open_restorer(found, "auto", device) as session:
+    model = load_any(folder)
+    assert isinstance(model, RestorerModel)
+    with open_restorer(model, "auto", device) as session:
         mean = float(session.restore(np.ones((1, 64, 64), np.float32)).mean())
     return (
-        f"{found.card.name}: {found.card.sampling_angstrom} Å, sha256 "
-        f"{found.hash[:12]}, on {session.device}; "
+        f"{model.card.name}: {model.card.sampling_angstrom} Å, sha256 "
+        f"{model.hash[:12]}, on {session.device}; "
         f"a flat frame of 1 gives {mean:.3f}"
     )
 
@@ -138,15 +138,15 @@ def _version(package: str) -> str:
 def _devices() -> str:
     from gdn.engines.choose import has_driver
 
-    found = ["cpu"]
+    devices = ["cpu"]
     if runtime_named("onnxruntime").installed:
         from gdn.engines.onnxruntime import card_reason
 
         if card_reason():
-            found.append("cuda (onnxruntime)")
+            devices.append("cuda (onnxruntime)")
     if has_driver():
-        found.append(_card())
-    return ", ".join(found)
+        devices.append(_card())
+    return ", ".join(devices)
 
 
 def _card() -> str:

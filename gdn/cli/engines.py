@@ -36,18 +36,19 @@ def list_() -> int:
     """
     from gdn.engines.tensorrt_plan_cache import kept_plans
 
-    for one in kept_plans():
-        about = one.about
+    for plan in kept_plans():
+        description = plan.description
         words = (
             "damaged; it will be built again"
-            if about is None
+            if description is None
             else (
-                f"{about['graph']} of {about['model'][:12]}, {about['precision']}, "
-                f"{about['library']} {about['version']}, "
-                f"{about['device']} ({about['capability']})"
+                f"{description['graph']} of {description['model'][:12]}, "
+                f"{description['precision']}, "
+                f"{description['library']} {description['version']}, "
+                f"{description['device']} ({description['capability']})"
             )
         )
-        print(f"{one.path.name}  {one.size / 2**20:.1f} MiB  {words}")
+        print(f"{plan.path.name}  {plan.size / 2**20:.1f} MiB  {words}")
     return 0
 
 
@@ -83,11 +84,11 @@ def build(
     if library is not None and library not in LIBRARIES:
         raise UsageFault(f"--library {library}: {' or '.join(LIBRARIES)}")
     try:
-        found, used = find_model(model), load_library(library)
+        generator, used = find_model(model), load_library(library)
         card = None if dry_run else open_device(device)
     except (ModelError, EngineError) as error:
         raise UsageFault(str(error)) from None
-    build_all(found, used, card)
+    build_all(generator, used, card)
     return 0
 
 
@@ -117,5 +118,5 @@ def clear() -> int:
     from gdn.engines.tensorrt_plan_cache import clear_plans
 
     removed = clear_plans()
-    print(f"{len(removed)} plans removed, {sum(one.size for one in removed) / 2**20:.1f} MiB")
+    print(f"{len(removed)} plans removed, {sum(plan.size for plan in removed) / 2**20:.1f} MiB")
     return 0

@@ -194,15 +194,15 @@ def unets_in(folders: list[Path]) -> dict[str, Comparator]:
     from gdn.evaluation.comparators import unet_comparators
 
     try:
-        found = [pair for folder in folders for pair in unet_comparators(folder).items()]
+        named = [pair for folder in folders for pair in unet_comparators(folder).items()]
     except ValueError as error:
         raise UsageFault(f"--unet {error}") from None
-    if len(dict(found)) < len(found):
+    if len(dict(named)) < len(named):
         raise UsageFault(
-            f"--unet: two of these have the same name: {', '.join(name for name, _ in found)}; "
+            f"--unet: two of these have the same name: {', '.join(name for name, _ in named)}; "
             "rename a folder"
         )
-    return dict(found)
+    return dict(named)
 
 
 def _frames(path: Path, vacuum: float, sampling: float | None) -> Any:

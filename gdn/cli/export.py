@@ -182,8 +182,8 @@ def _restorer(source: Path, output: Path) -> None:
     from gdn.training.export_restorer import ABOUT, WEIGHTS, export_restorer
 
     try:
-        about = json.loads((source / ABOUT).read_text(encoding="utf-8"))
-        error = export_restorer(source / WEIGHTS, about, output)
+        description = json.loads((source / ABOUT).read_text(encoding="utf-8"))
+        error = export_restorer(source / WEIGHTS, description, output)
     except ValueError as fault:
         raise UsageFault(f"{source}: {fault}") from None
     size = sum(path.stat().st_size for path in output.iterdir())
@@ -225,9 +225,9 @@ def _calibrate(folder: Path, data: Path, frames: int, workers: int) -> None:
     from gdn.evaluation.calibration_run import calibrate_folder
 
     with progress_bar("calibrating", frames) as update:
-        found = calibrate_folder(folder, data, frames, workers, progress=update)
-    factors = ", ".join(f"{factor:.3f}" for factor in found.spread.factors)
+        calibration = calibrate_folder(folder, data, frames, workers, progress=update)
+    factors = ", ".join(f"{factor:.3f}" for factor in calibration.spread.factors)
     print(
-        f"{folder}: calibrated on {found.frames} frames of {found.structures} "
+        f"{folder}: calibrated on {calibration.frames} frames of {calibration.structures} "
         f"structures; conformal factors {factors}"
     )

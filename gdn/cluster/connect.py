@@ -64,9 +64,9 @@ def nanny_environment() -> dict[str, str]:
     """What Dask's nannies set before they start a worker, without their threshold for giving memory
     back: with it glibc returns and fetches the memory of every FFT, and multislice takes twice the
     CPU."""
-    found: dict[str, Any] = dict(dask.config.get(NANNY, default={}))
-    found.pop(TRIM, None)
-    return {name: str(value) for name, value in found.items()}
+    environment: dict[str, Any] = dict(dask.config.get(NANNY, default={}))
+    environment.pop(TRIM, None)
+    return {name: str(value) for name, value in environment.items()}
 
 
 class LocalWorker(Worker):
@@ -105,5 +105,5 @@ def _local(address: str) -> LocalCluster:
 
 def workers_of(client: Client) -> dict[str, dict[str, Any]]:
     """Address -> what the scheduler knows of each worker."""
-    found: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
-    return found
+    workers: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
+    return workers

@@ -98,8 +98,8 @@ def _opened(parcel: Parcel) -> tuple[BatchRun, Denoiser]:
         # What may be written was looked at before any worker began: what one that died has
         # left is not in the way of the next.
         parcel.opened["denoiser"] = replace(run, overwrite=True), denoiser
-    found: tuple[BatchRun, Denoiser] = parcel.opened["denoiser"]
-    return found
+    opened: tuple[BatchRun, Denoiser] = parcel.opened["denoiser"]
+    return opened
 
 
 def process_on(

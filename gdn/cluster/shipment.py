@@ -64,17 +64,17 @@ class PackedModel:
         own = shipped_models().get(self.name)
         if own is not None:
             with contextlib.suppress(ModelError):
-                found = load_any(own)
-                if found.hash == self.hash:
-                    return found
+                model = load_any(own)
+                if model.hash == self.hash:
+                    return model
         place = folder / f"gdn-{self.hash[:16]}" / self.name
         place.mkdir(parents=True, exist_ok=True)
         for name, content in self.files.items():
             (place / name).write_bytes(content)
-        found = load_any(place)
-        if found.hash != self.hash:
+        model = load_any(place)
+        if model.hash != self.hash:
             raise ModelError(f"{place}: is not the model that was sent")
-        return found
+        return model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ class Parcel(WorkerPlugin):
         """The models, unpacked when first asked for. Raises ModelError."""
         if "models" not in self.opened:
             self.opened["models"] = [
-                one.unpacked(Path(self.worker.local_directory)) for one in self.models
+                packed.unpacked(Path(self.worker.local_directory)) for packed in self.models
             ]
         return list(self.opened["models"])
 

@@ -270,15 +270,15 @@ def deaths_noted(client: Client) -> Iterator[None]:
     """Say when a worker dies with work in hand; the scheduler gives it to another by itself."""
 
     def seen(event: tuple[Any, Any]) -> None:
-        about = event[1]
+        details = event[1]
         if (
-            isinstance(about, dict)
-            and about.get("action") == "remove-worker"
-            and not about.get("expected")
+            isinstance(details, dict)
+            and details.get("action") == "remove-worker"
+            and not details.get("expected")
         ):
-            count = len(about.get("processing-tasks") or ())
+            count = len(details.get("processing-tasks") or ())
             say(
-                f"worker {about.get('worker')} died; its work is done again ({count} "
+                f"worker {details.get('worker')} died; its work is done again ({count} "
                 f"chunk{'s' * (count != 1)})"
             )
 

@@ -63,9 +63,9 @@ class CudaPython:
 
         self._rt = runtime
         self._call(runtime.cudaSetDevice(number))
-        about = self._call(runtime.cudaGetDeviceProperties(number))
-        self.name = bytes(about.name).split(b"\0")[0].decode()
-        self.capability = f"{about.major}.{about.minor}"
+        properties = self._call(runtime.cudaGetDeviceProperties(number))
+        self.name = bytes(properties.name).split(b"\0")[0].decode()
+        self.capability = f"{properties.major}.{properties.minor}"
         self.driver = str(self._call(runtime.cudaDriverGetVersion()))
         self._stream = self._call(runtime.cudaStreamCreate())
         self.stream = int(self._stream)
@@ -140,8 +140,8 @@ class Torch:
         if not torch.cuda.is_available():
             raise EngineError("torch sees no CUDA device")
         self._torch, self._number = torch, number
-        about = torch.cuda.get_device_properties(number)
-        self.name, self.capability = about.name, f"{about.major}.{about.minor}"
+        properties = torch.cuda.get_device_properties(number)
+        self.name, self.capability = properties.name, f"{properties.major}.{properties.minor}"
         self.driver = str(torch.version.cuda)
         self._stream = torch.cuda.Stream(number)
         self.stream = int(self._stream.cuda_stream)

@@ -103,8 +103,8 @@ class GraphEngine(ABC):
         z = self._latents(z)
         _check({"cotangent": cotangent}, self._tile(len(z)))
         # With scale 0 the graph's residual is (shift - 0) / 1: the cotangent itself.
-        nothing, one = np.zeros(len(z), np.float32), np.ones(len(z), np.float32)
-        return self._gradient(z, _blank(cotangent.shape), nothing, cotangent, one, "dz")[0]
+        nothing, ones = np.zeros(len(z), np.float32), np.ones(len(z), np.float32)
+        return self._gradient(z, _blank(cotangent.shape), nothing, cotangent, ones, "dz")[0]
 
     def push_forward(self, z: Array, tangents: Array) -> Array:
         """See `Engine.push_forward`."""

@@ -57,7 +57,7 @@ class Kept:
     """A plan in the cache: where, what it was built from (None: damaged), bytes."""
 
     path: Path
-    about: dict[str, Any] | None
+    description: dict[str, Any] | None
     size: int
 
 
@@ -100,19 +100,19 @@ def _read(path: Path, key: PlanKey) -> bytes | None:
         content = path.read_bytes()
     except OSError:
         return None
-    about, plan = _parted(content)
+    description, plan = _parted(content)
     wanted = json.loads(json.dumps(asdict(key)))
-    if about is None or {k: v for k, v in about.items() if k != "sha256"} != wanted:
+    if description is None or {k: v for k, v in description.items() if k != "sha256"} != wanted:
         return None
-    return plan if hashlib.sha256(plan).hexdigest() == about.get("sha256") else None
+    return plan if hashlib.sha256(plan).hexdigest() == description.get("sha256") else None
 
 
 def _ours(path: Path) -> bool:
     """Whether a file is this user's, no link, and nobody else may write to it."""
-    about = path.lstat()
-    if not stat.S_ISREG(about.st_mode):
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
         return False
-    return os.name != "posix" or (about.st_uid == os.geteuid() and not about.st_mode & 0o022)
+    return os.name != "posix" or (status.st_uid == os.geteuid() and not status.st_mode & 0o022)
 
 
 def _parted(content: bytes) -> tuple[dict[str, Any] | None, bytes]:
@@ -121,28 +121,28 @@ def _parted(content: bytes) -> tuple[dict[str, Any] | None, bytes]:
     if not content.startswith(MAGIC) or end < 0:
         return None, b""
     try:
-        about = json.loads(content[len(MAGIC) : end])
+        description = json.loads(content[len(MAGIC) : end])
     except (ValueError, RecursionError):
         return None, b""
-    return (about if isinstance(about, dict) else None), content[end + 1 :]
+    return (description if isinstance(description, dict) else None), content[end + 1 :]
 
 
 def kept_plans() -> list[Kept]:
     """Every plan in the cache, by name."""
     folder = cache_folder() / "plans"
-    found = []
+    plans = []
     for path in sorted(folder.glob("*.plan")):
         with contextlib.suppress(OSError), path.open("rb") as stream:
-            found.append(Kept(path, _parted(stream.read(LONGEST_HEADER))[0], path.stat().st_size))
-    return found
+            plans.append(Kept(path, _parted(stream.read(LONGEST_HEADER))[0], path.stat().st_size))
+    return plans
 
 
 def clear_plans() -> list[Kept]:
     """Remove every plan; returns what was removed."""
     removed = []
     shutil.rmtree(cache_folder() / "plans" / RUNTIMES_OWN, ignore_errors=True)
-    for one in kept_plans():
+    for plan in kept_plans():
         with contextlib.suppress(OSError):
-            one.path.unlink()
-            removed.append(one)
+            plan.path.unlink()
+            removed.append(plan)
     return removed

@@ -220,5 +220,5 @@ def fit_logistic(samples: Samples) -> Logistic:
         penalty = np.r_[0.0, w[1:]]
         return value + 0.5 * RIDGE * float(penalty @ penalty), slope + RIDGE * penalty
 
-    found = minimize(loss, np.zeros(design.shape[1]), jac=True, method="L-BFGS-B")
-    return Logistic(scaling=scaling, coefficients=found.x.tolist())
+    fit = minimize(loss, np.zeros(design.shape[1]), jac=True, method="L-BFGS-B")
+    return Logistic(scaling=scaling, coefficients=fit.x.tolist())

@@ -89,11 +89,11 @@ def calibrate_folder(
         ranges=imaging_of(card),
     )
     with _mapping(workers) as mapped:
-        found = _counted(mapped(observed, tasks), lambda n: progress(n, total))
+        observations = _counted(mapped(observed, tasks), lambda n: progress(n, total))
         taught = _counted(
             mapped(teach, lessons, range(len(lessons))), lambda n: progress(frames + n, total)
         )
-    result = calibrate(found, fit_spectrum(taught, seed), SPLIT, seed)
+    result = calibrate(observations, fit_spectrum(taught, seed), SPLIT, seed)
     store(folder, result)
     return result
 
@@ -118,11 +118,11 @@ def _mapping(workers: int) -> Iterator[Callable[..., Any]]:
 
 def _counted(items: Iterable[T], progress: Callable[[int], None]) -> list[T]:
     """All of `items`, each reported."""
-    found = []
+    results = []
     for item in items:
-        found.append(item)
-        progress(len(found))
-    return found
+        results.append(item)
+        progress(len(results))
+    return results
 
 
 def store(folder: Path, calibration: Calibration) -> None:

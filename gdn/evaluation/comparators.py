@@ -79,15 +79,15 @@ def bm3d_at(case: Case, binning: int) -> Image:
     grids = grids_for((case.noisy.shape[0], case.noisy.shape[1]), sampling, binning * sampling)
     if case.noise.kind == "gaussian":
         binned = bin_sum(case.noisy, grids) / np.float32(grids.area)
-        found = bm3d.bm3d(binned, sigma_psd=case.noise.level / np.sqrt(grids.area))
-        return unbin(np.asarray(found, dtype=np.float32), grids)
+        image = bm3d.bm3d(binned, sigma_psd=case.noise.level / np.sqrt(grids.area))
+        return unbin(np.asarray(image, dtype=np.float32), grids)
     counts = bin_sum(case.noisy * np.float32(case.noise.level), grids)
     stable = anscombe(counts)
     # BM3D's filters assume values of order one: scale to [0, 1] and sigma with it.
     low, span = float(stable.min()), float(np.ptp(stable))
-    found = bm3d.bm3d((stable - low) / span, sigma_psd=1 / span) * span + low
+    image = bm3d.bm3d((stable - low) / span, sigma_psd=1 / span) * span + low
     return unbin(
-        inverse_anscombe(np.asarray(found, dtype=np.float32))
+        inverse_anscombe(np.asarray(image, dtype=np.float32))
         / np.float32(case.noise.level * grids.area),
         grids,
     )

@@ -24,7 +24,7 @@ DEMO_NOISE = Noise("poisson", 1.0)  # 0.45 electrons per pixel in vacuum at 0.06
 def demo_frames() -> list[CleanFrame]:
     """The shipped frames in the study's units, rendered from their exit waves."""
     folder = Path(str(resources.files("gdn.evaluation") / "demo_waves"))
-    found = []
+    frames = []
     for path in sorted(folder.glob("*.npz")):
         wave = read_wave(path)
         optics = frame_optics(int(wave.record["seed"]), 0)
@@ -32,5 +32,5 @@ def demo_frames() -> list[CleanFrame]:
         image = np.maximum(render(wave, optics, FRAME_SAMPLING, FRAME_SHAPE), 0) * np.float32(
             STUDY_VACUUM
         )
-        found.append(CleanFrame(path.stem, 0, image, FRAME_SAMPLING))
-    return found
+        frames.append(CleanFrame(path.stem, 0, image, FRAME_SAMPLING))
+    return frames

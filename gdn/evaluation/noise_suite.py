@@ -37,7 +37,7 @@ class Noise:
 
 def parse_suite(text: str) -> list[Noise]:
     """'poisson:1,gaussian:0.5' -> noises. Raises ValueError naming the bad entry."""
-    found = []
+    noises = []
     for entry in filter(None, (part.strip() for part in text.split(","))):
         kind, _, value = entry.partition(":")
         try:
@@ -49,7 +49,7 @@ def parse_suite(text: str) -> list[Noise]:
                 f"--noise {entry}: write poisson:S or gaussian:S with a positive S, for "
                 "example poisson:1"
             )
-        found.append(Noise("poisson" if kind == "poisson" else "gaussian", level))
-    if not found:
+        noises.append(Noise("poisson" if kind == "poisson" else "gaussian", level))
+    if not noises:
         raise ValueError("--noise: nothing given; for example poisson:1,gaussian:0.1")
-    return found
+    return noises

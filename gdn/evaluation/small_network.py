@@ -41,7 +41,7 @@ def fit_network(
     sizes = (x.shape[1], plan.width, plan.width, len(bias))
     with own_random_numbers(seed):
         linear = [torch.nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
-    layers = [module for one in linear for module in (one, torch.nn.SiLU())]
+    layers = [module for layer in linear for module in (layer, torch.nn.SiLU())]
     network = torch.nn.Sequential(*layers[:-1])
     with torch.no_grad():
         linear[-1].bias.copy_(torch.tensor(bias))

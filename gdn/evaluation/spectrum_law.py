@@ -118,12 +118,12 @@ def noisy(image: Array, level: float, poisson: bool, rng: np.random.Generator) -
 
 def fit_spectrum(lessons: Sequence[Lesson], seed: int) -> SpectrumLaw:
     """A classifier whose output is the log-odds of a wrong frame."""
-    x = np.concatenate([one.features for one in lessons])
+    x = np.concatenate([lesson.features for lesson in lessons])
     scaling = Scaling.of(x)
-    target = torch.tensor(np.concatenate([one.wrong for one in lessons]), dtype=torch.float32)
+    target = torch.tensor(np.concatenate([lesson.wrong for lesson in lessons]), dtype=torch.float32)
 
-    def loss(found: Tensor, at: Tensor) -> Tensor:
-        return torch.nn.functional.binary_cross_entropy_with_logits(found[:, 0], target[at])
+    def loss(predicted: Tensor, at: Tensor) -> Tensor:
+        return torch.nn.functional.binary_cross_entropy_with_logits(predicted[:, 0], target[at])
 
     weights, biases = fit_network(scaling.apply(x), np.zeros(1), loss, PLAN, seed)
     return SpectrumLaw(scaling=scaling, weights=weights, biases=biases)

@@ -26,8 +26,8 @@ def fit_spread(x: Values, size: Values, seed: int) -> Layers:
     target = torch.tensor(np.log(size + SMALLEST), dtype=torch.float32)
     level = torch.tensor(QUANTILES)
 
-    def pinball(found: Tensor, at: Tensor) -> Tensor:
-        over = target[at][:, None] - found
+    def pinball(predicted: Tensor, at: Tensor) -> Tensor:
+        over = target[at][:, None] - predicted
         return torch.maximum(level * over, (level - 1) * over).sum(1).mean()
 
     return fit_network(x, np.quantile(np.log(size + SMALLEST), QUANTILES), pinball, PLAN, seed)

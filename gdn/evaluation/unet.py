@@ -23,12 +23,12 @@ Image = NDArray[np.float32]
 
 @cache
 def _session(folder: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
-    about = json.loads((folder / "unet.json").read_text())
+    description = json.loads((folder / "unet.json").read_text())
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(
         (folder / "unet.onnx").read_bytes(), options, providers=["CPUExecutionProvider"]
-    ), about
+    ), description
 
 
 def find_unets(folder: Path) -> dict[str, Path]:
@@ -38,27 +38,27 @@ def find_unets(folder: Path) -> dict[str, Path]:
     Raises ValueError if there is none.
     """
     inside = sorted(path.parent for path in folder.glob("*/unet.json"))
-    found = [folder] if (folder / "unet.json").is_file() else inside
-    if not found:
+    folders = [folder] if (folder / "unet.json").is_file() else inside
+    if not folders:
         raise ValueError(
             f"{folder}: no unet.json in it or in its folders; make one with 'gdn export "
             f"RUN -o {folder}'"
         )
-    return {f"unet-{path.resolve().name.removeprefix('unet-')}": path for path in found}
+    return {f"unet-{path.resolve().name.removeprefix('unet-')}": path for path in folders}
 
 
 def unet_frame(frame: Image, vacuum: float, sampling_angstrom: float, folder: Path) -> Image:
     """The image by the U-Net in `folder` of a whole `frame` whose empty beam has the value
     `vacuum`, in its units and on its grid."""
-    session, about = _session(folder)
+    session, description = _session(folder)
     grids = grids_for(
-        (frame.shape[0], frame.shape[1]), sampling_angstrom, about["sampling_angstrom"]
+        (frame.shape[0], frame.shape[1]), sampling_angstrom, description["sampling_angstrom"]
     )
     binned = bin_sum(frame, grids) / np.float32(grids.area * vacuum)
-    multiple = 2 ** (about["scales"] - 1)
+    multiple = 2 ** (description["scales"] - 1)
     pad = [(0, -n % multiple) for n in binned.shape]
     padded = np.pad(binned, pad, mode="reflect")[None, None]
-    found = session.run(None, {"image": padded})[0][0, 0, : binned.shape[0], : binned.shape[1]]
+    image = session.run(None, {"image": padded})[0][0, 0, : binned.shape[0], : binned.shape[1]]
     return np.asarray(
-        unbin(np.ascontiguousarray(found), grids) * np.float32(vacuum), dtype=np.float32
+        unbin(np.ascontiguousarray(image), grids) * np.float32(vacuum), dtype=np.float32
     )

@@ -92,8 +92,8 @@ def read_png(path: Path, dataset: str | None = None) -> FrameFile:
 
 def read_npy(path: Path, dataset: str | None = None) -> FrameFile:
     """A NumPy array, mapped; pickled objects are refused."""
-    if found := npy_frames_within(path):
-        return replace(_undescribed(path, found[0]), cut_off=found[1])
+    if cut_off := npy_frames_within(path):
+        return replace(_undescribed(path, cut_off[0]), cut_off=cut_off[1])
     data = np.load(path, mmap_mode="r", allow_pickle=False)
     return _undescribed(path, data)
 

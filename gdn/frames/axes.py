@@ -133,5 +133,5 @@ def leading_letters(axes: Sequence[Axis]) -> str:
     for axis in axes:
         letter = wanted.get(axis.kind, "")
         letters.append("" if letter in letters else letter)
-    spare = [one for one in LEADING if one not in letters]
+    spare = [free for free in LEADING if free not in letters]
     return "".join(letter or (spare.pop(0) if spare else "?") for letter in letters)

@@ -142,17 +142,17 @@ def filled(frame: Frame, bad: Mask) -> Frame:
     """The frame with its `bad` pixels at the mean of the good ones around (7x7 px, or as many more
     as it takes)."""
     known, good = np.where(bad, 0, frame).astype(np.float64), (~bad).astype(np.float64)
-    found, left = frame.astype(np.float32), bad.copy()
+    image, left = frame.astype(np.float32), bad.copy()
     for width in WIDTHS:
         share = uniform_filter(good, width, mode="mirror")
         here = left & (share > 0.1)
         total = uniform_filter(known, width, mode="mirror")
-        found[here] = total[here] / share[here]
+        image[here] = total[here] / share[here]
         left &= ~here
         if not left.any():
-            return found
-    found[left] = frame[~bad].mean(dtype=np.float64)
-    return found
+            return image
+    image[left] = frame[~bad].mean(dtype=np.float64)
+    return image
 
 
 def correlation_note(frame: Frame) -> list[str]:

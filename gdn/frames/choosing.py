@@ -89,7 +89,7 @@ class Arrays:
         known = self.images | self.named_only
         if name in known:
             return known[name]
-        inside = [one for one in self.images if one.startswith(f"{name}/")]
+        inside = [path for path in self.images if path.startswith(f"{name}/")]
         if len(inside) == 1:  # a group, of which it is the one image
             return known[inside[0]]
         if name in self.refused:
@@ -100,7 +100,7 @@ class Arrays:
 
 
 def _listed(arrays: dict[str, Any]) -> str:
-    names = [f"{name} ({_size(one)})" for name, one in arrays.items()]
+    names = [f"{name} ({_size(array)})" for name, array in arrays.items()]
     more = f", and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
     return ", ".join(names[:MOST_LISTED]) + more
 

@@ -60,7 +60,7 @@ def constant_regions(frame: Frame, missing: Mask) -> list[Region]:
     values = _screened(frame, missing)
     if not 0 < len(values) <= MOST_VALUES:
         return []
-    found: list[Region] = []
+    regions: list[Region] = []
     masked = missing.copy()
     for value in values:
         same = (frame == value) & ~masked
@@ -72,9 +72,9 @@ def constant_regions(frame: Frame, missing: Mask) -> list[Region]:
                 break
             where |= more
         if where.any():
-            found.append(Region(float(value), where))
+            regions.append(Region(float(value), where))
             masked |= where
-    return found if len(found) <= MOST_REGIONS else []
+    return regions if len(regions) <= MOST_REGIONS else []
 
 
 def _screened(frame: Frame, missing: Mask) -> NDArray[np.float32]:
@@ -98,19 +98,19 @@ def _screened(frame: Frame, missing: Mask) -> NDArray[np.float32]:
 
 def _eroded(same: Mask, rows: int, columns: int) -> Mask:
     """Where a block of rows x columns about a pixel is wholly `same`, and within the frame."""
-    found = same.view(np.uint8)
+    eroded = same.view(np.uint8)
     for size, axis in sorted(((rows, 0), (columns, 1)), reverse=True):  # few runs are so long
-        if size > 1 and found.any():
-            found = minimum_filter1d(found, size, axis=axis, mode="constant")
-    return found.astype(bool)
+        if size > 1 and eroded.any():
+            eroded = minimum_filter1d(eroded, size, axis=axis, mode="constant")
+    return eroded.astype(bool)
 
 
 def _opened(same: Mask, rows: int, columns: int) -> Mask:
     """The pixels that lie in some block of rows x columns that is wholly `same`."""
-    found = _eroded(same, rows, columns)
-    if not found.any():
-        return found
-    grown = found.view(np.uint8)
+    eroded = _eroded(same, rows, columns)
+    if not eroded.any():
+        return eroded
+    grown = eroded.view(np.uint8)
     for size, axis in ((rows, 0), (columns, 1)):
         if size > 1:  # an even block reaches a pixel further to one side, and back
             origin = -1 if size % 2 == 0 else 0

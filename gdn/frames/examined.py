@@ -112,12 +112,12 @@ def _noise_of(frame: Frame, bad: Mask | None, wanted: NoiseModel | None) -> Nois
 def _roughness(frame: Frame, good: Mask | None) -> float:
     """Standard deviation of the second differences along rows and columns, whichever is
     rougher, of good pixels."""
-    found = 0.0
+    roughest = 0.0
     for data, kept in ((frame, good), (frame.T, None if good is None else good.T)):
         y = data.astype(np.float64)
         difference = y[:, :-2] - 2 * y[:, 1:-1] + y[:, 2:]
         if kept is not None:
             difference = difference[kept[:, :-2] & kept[:, 1:-1] & kept[:, 2:]]
         if difference.size:
-            found = max(found, float(difference.std()))
-    return found
+            roughest = max(roughest, float(difference.std()))
+    return roughest

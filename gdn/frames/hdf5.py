@@ -37,8 +37,8 @@ except Exception:
 def check_linked(path: Path) -> None:
     """Check a file that another one links to, once in a process while it does not change: hundreds
     of links may lead to one. Raises FrameError."""
-    about = path.stat()
-    _check_once(path, about.st_size, about.st_mtime_ns)
+    status = path.stat()
+    _check_once(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=4096)

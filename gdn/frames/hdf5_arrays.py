@@ -60,21 +60,21 @@ def read_hdf5(path: Path, dataset: str | None = None) -> FrameFile:
 
 def linked_files(path: Path) -> list[Path]:
     """Other files in the folder that hold data of this one: through links and virtual data sets."""
-    found: set[Path] = set()
-    for _, place, one in Links(path).datasets():
-        found.add(place.path)
-        for source in one.virtual_sources() if one.is_virtual else ():
+    files: set[Path] = set()
+    for _, place, dataset in Links(path).datasets():
+        files.add(place.path)
+        for source in dataset.virtual_sources() if dataset.is_virtual else ():
             other, _ = _source_file(place.path, source.file_name)
-            found |= {other} if other else set()
-    return sorted(found - {path, path.resolve()})
+            files |= {other} if other else set()
+    return sorted(files - {path, path.resolve()})
 
 
-def _add_all(arrays: Arrays, found: Iterable[tuple[str, Place, Any]]) -> None:
+def _add_all(arrays: Arrays, datasets: Iterable[tuple[str, Place, Any]]) -> None:
     """Sort open data sets in by their names."""
-    for name, place, one in found:
-        axes = axes_of(one) if one.shape else []
-        wrong = _COLOUR if is_colour(one) else ""
-        arrays.add(name, _Hdf5.of(place, one, axes), axes, wrong=wrong)
+    for name, place, dataset in datasets:
+        axes = axes_of(dataset) if dataset.shape else []
+        wrong = _COLOUR if is_colour(dataset) else ""
+        arrays.add(name, _Hdf5.of(place, dataset, axes), axes, wrong=wrong)
 
 
 def library_of(path: Path) -> str:

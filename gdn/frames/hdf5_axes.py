@@ -23,9 +23,9 @@ def attribute_sizes(attributes: Any) -> list[tuple[float, str]]:
 def axes_of(dataset: Any) -> list[Axis]:
     """The axes of an open data set, as far as its file describes them."""
     shape = dataset.shape
-    for found in (_nion(dataset), _nexus(dataset), _labelled(dataset)):
-        if len(found) == len(shape):
-            return found
+    for axes in (_nion(dataset), _nexus(dataset), _labelled(dataset)):
+        if len(axes) == len(shape):
+            return axes
     return plain_axes(shape)
 
 
@@ -43,23 +43,25 @@ def _nion(dataset: Any) -> list[Axis]:
 def nion_axes(shape: Sequence[int], properties: Any) -> list[Axis]:
     """Axes of an item of Nion Swift by its properties: a sequence's and a scan's come before the
     detector's own (nion.data, DataDescriptor)."""
-    about = _nion_source(properties)
-    calibrations = about.get("dimensional_calibrations") or about.get("spatial_calibrations") or []
+    source = _nion_source(properties)
+    calibrations = (
+        source.get("dimensional_calibrations") or source.get("spatial_calibrations") or []
+    )
     if len(calibrations) != len(shape):
         return []
-    own = about.get("datum_dimension_count")
+    own = source.get("datum_dimension_count")
     first = len(shape) - int(own) if own else 0
-    scanned = about.get("collection_dimension_count") == 2
+    scanned = source.get("collection_dimension_count") == 2
     names = {first - 2: "scan_y", first - 1: "scan_x"} if scanned else {}
     return [
         Axis(
             size=int(size),
             name=names.get(number, ""),
-            scale=abs(float(one.get("scale") or 0.0)),
-            unit=str(one.get("units") or ""),
+            scale=abs(float(calibration.get("scale") or 0.0)),
+            unit=str(calibration.get("units") or ""),
             signal=(number >= first) if own and first else None,
         )
-        for number, (size, one) in enumerate(zip(shape, calibrations, strict=True))
+        for number, (size, calibration) in enumerate(zip(shape, calibrations, strict=True))
     ]
 
 
@@ -68,15 +70,15 @@ def _nion_source(properties: Any) -> Any:
     if not isinstance(properties, dict):
         return {}
     sources = properties.get("data_sources") or [properties.get("data_source") or properties]
-    about = sources[0] if isinstance(sources[0], dict) else {}
-    nested = about.get("data_source")
-    return nested if isinstance(nested, dict) else about
+    source = sources[0] if isinstance(sources[0], dict) else {}
+    nested = source.get("data_source")
+    return nested if isinstance(nested, dict) else source
 
 
 def _nexus(dataset: Any) -> list[Axis]:
     """Axes that a NeXus group (NXdata) names, in the order of the array."""
     group = dataset.parent
-    names = [_text(one) for one in np.atleast_1d(group.attrs.get("axes", []))]
+    names = [_text(name) for name in np.atleast_1d(group.attrs.get("axes", []))]
     if len(names) == 1 and len(dataset.shape) > 1:  # older files: one text with colons
         names = names[0].strip("[]").replace(",", ":").split(":")
     return [

@@ -67,10 +67,10 @@ class Links:
             target = posixpath.join(group.name, key)
             if isinstance(link, h5py.SoftLink):
                 target = posixpath.normpath(posixpath.join(group.name, link.path))
-                found = self._inside(group.file, target, name, path, depth)
+                datasets = self._inside(group.file, target, name, path, depth)
             else:
-                found = self._object(group[key], path, name, depth)
-            yield from found
+                datasets = self._object(group[key], path, name, depth)
+            yield from datasets
 
     def _inside(
         self, file: Any, target: str, name: str, path: Path, depth: int
@@ -121,20 +121,20 @@ class Links:
             )
 
     def _object(
-        self, one: Any, path: Path, name: str, depth: int
+        self, item: Any, path: Path, name: str, depth: int
     ) -> Iterator[tuple[str, Place, Any]]:
         import h5py
 
-        about = h5py.h5o.get_info(one.id)
+        info = h5py.h5o.get_info(item.id)
         # A data set is listed once; a group reached again may lie on a cycle.
-        first = self.visited.setdefault((path, about.addr), name)
+        first = self.visited.setdefault((path, info.addr), name)
         if first != name:
             self.aliases[name] = first
             return
-        if isinstance(one, h5py.Dataset):
-            yield name, Place(path, one.name), one
-        elif isinstance(one, h5py.Group):
-            yield from self._walk(one, path, name, depth + 1)
+        if isinstance(item, h5py.Dataset):
+            yield name, Place(path, item.name), item
+        elif isinstance(item, h5py.Group):
+            yield from self._walk(item, path, name, depth + 1)
 
 
 def check_links(path: Path) -> None:

@@ -22,14 +22,14 @@ def read_ndata(path: Path, dataset: str | None = None) -> FrameFile:
     axes = {}
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
-        about = json.loads(archive.read("metadata.json")) if "metadata.json" in names else {}
+        properties = json.loads(archive.read("metadata.json")) if "metadata.json" in names else {}
         for name in names:
             if not name.endswith(".npy"):
                 continue
             with archive.open(name) as stream:
                 data = np.load(io.BytesIO(stream.read()), allow_pickle=False)
             short = name.removesuffix(".npy")
-            axes[short] = nion_axes(data.shape, about) or plain_axes(data.shape)
+            axes[short] = nion_axes(data.shape, properties) or plain_axes(data.shape)
             arrays.add(short, _Named(short, data), axes[short])
     if not axes:
         raise FrameError(f"{path}: holds no array")

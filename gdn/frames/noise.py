@@ -43,9 +43,9 @@ def noise_of(frame: Frame, wanted: NoiseModel | None, good: Mask | None = None) 
     line = mean_variance(frame, good)
     kind = None if wanted is None else wanted.kind
     if kind != "gaussian":
-        found = _inverted(frame, good, values, line)
-        if found is not None:
-            return found
+        inverted = _inverted(frame, good, values, line)
+        if inverted is not None:
+            return inverted
     if kind == "poisson" and values.min() < 0:
         raise InputError(
             f"noise poisson, but the smallest pixel is {values.min():g}: counts cannot be "

@@ -76,13 +76,13 @@ class FrameFile:
 
     def sampling(self, given: float | None) -> float:
         """Å per pixel: `given`, or what the file says. Raises FrameError where neither is there."""
-        found = given or self.calibration.sampling_angstrom
-        if found is None:
+        sampling = given or self.calibration.sampling_angstrom
+        if sampling is None:
             why = self.calibration.trouble or "carries no pixel size"
             raise FrameError(
                 f"{self.path}: {why}; give it in Å per pixel, for example 0.06", "sampling"
             )
-        return found
+        return sampling
 
     def read(self, index: int, whole: bool = False) -> Frame:
         """Frame `index`, float32; NaN where nothing was recorded (NaN or infinity in the file).

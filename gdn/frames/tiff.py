@@ -51,7 +51,7 @@ def read_tiff(path: Path, dataset: str | None = None) -> FrameFile:
             number, notes = _series(tif, path, dataset)
             series = tif.series[number]
             shape, axes, dtype = tuple(series.shape), series.axes, series.dtype
-            about = stated(tif, number, path)
+            metadata = stated(tif, number, path)
             colour = axes.find("S")
             if colour >= 0:
                 axes = axes.replace("S", "") + "S"
@@ -71,7 +71,7 @@ def read_tiff(path: Path, dataset: str | None = None) -> FrameFile:
     except Exception as error:  # tifffile and its codecs raise many kinds on broken files
         raise FrameError(f"{path}: not a readable TIFF ({one_line(error)})") from None
     axes = axes.removesuffix("S")
-    calibration = about.calibration(path, axes, shape[: len(axes)])
+    calibration = metadata.calibration(path, axes, shape[: len(axes)])
     leading = calibration.shape[:-2]
     count = int(np.prod(leading, dtype=int))
     if isinstance(data, np.ndarray):
@@ -84,10 +84,10 @@ def read_tiff(path: Path, dataset: str | None = None) -> FrameFile:
         dtype=np.dtype(dtype),
         pixels=data,
         format="tif",
-        notes=[*notes, *about.notes],
+        notes=[*notes, *metadata.notes],
         cut_off=there.words if cut_off else "",
     )
-    return rescaled(frames, about.values)
+    return rescaled(frames, metadata.values)
 
 
 def _series(tif: tifffile.TiffFile, path: Path, dataset: str | None) -> tuple[int, list[str]]:
@@ -95,10 +95,10 @@ def _series(tif: tifffile.TiffFile, path: Path, dataset: str | None) -> tuple[in
     that is gray and neither a thumbnail nor a mask."""
     if not tif.series:
         raise FrameError(f"{path}: a TIFF without an image")
-    found = Arrays(path=path)
+    arrays = Arrays(path=path)
     for number, series in enumerate(tif.series):
         wrong = _unlike_frames(series, tif.is_imagej)
-        found.add(str(number), _Numbered(number, series), wrong=wrong)
+        arrays.add(str(number), _Numbered(number, series), wrong=wrong)
     if dataset is not None:
         if not dataset.isdecimal() or int(dataset) >= len(tif.series):
             raise FrameError(
@@ -107,10 +107,10 @@ def _series(tif: tifffile.TiffFile, path: Path, dataset: str | None) -> tuple[in
             )
         return int(dataset), []
     if len(tif.series) == 1:
-        if found.refused.get("0") == PALETTE:
+        if arrays.refused.get("0") == PALETTE:
             raise FrameError(f"{path}: {PALETTE}")
         return 0, []
-    number = found.chosen(None).number
+    number = arrays.chosen(None).number
     return number, [f"{len(tif.series)} series in the file; series {number} is the one gray image"]
 
 

@@ -56,39 +56,39 @@ def stated(tif: tifffile.TiffFile, series: int, path: Path) -> Stated:
         return _ome(tif.ome_metadata, series)
     if tif.is_imagej:
         return _imagej(tif, tif.series[series].dtype, path)
-    found = Stated()
-    for about in tif.shaped_metadata or ():
-        found = replace(found, values=values_in(str(about.get("provenance", ""))))
-        steps = about.get("axis_steps")
+    metadata = Stated()
+    for shaped in tif.shaped_metadata or ():
+        metadata = replace(metadata, values=values_in(str(shaped.get("provenance", ""))))
+        steps = shaped.get("axis_steps")
         if isinstance(steps, dict):
             kept = {str(axis): (float(step), str(unit)) for axis, (step, unit) in steps.items()}
-            found = replace(found, steps=kept)
-        value = about.get("sampling_angstrom")
+            metadata = replace(metadata, steps=kept)
+        value = shaped.get("sampling_angstrom")
         if isinstance(value, int | float) and value > 0:
-            return replace(found, sizes=[(float(value), "Å")])
-    return found
+            return replace(metadata, sizes=[(float(value), "Å")])
+    return metadata
 
 
 def _imagej(tif: tifffile.TiffFile, dtype: Any, path: Path) -> Stated:
     tags: Any = tif.pages.first.tags if len(tif.pages) else {}
-    about = tif.imagej_metadata or {}
-    unit = str(about.get("unit", "")).replace("\\u00B5", "µ").replace("\\u00C5", "Å")
+    metadata = tif.imagej_metadata or {}
+    unit = str(metadata.get("unit", "")).replace("\\u00B5", "µ").replace("\\u00C5", "Å")
     ratios = [_ratio(tags[name].value) for name in ("XResolution", "YResolution") if name in tags]
     known = unit_kind(unit) != "none"
     sizes = [(1 / ratio, unit) for ratio in ratios if ratio > 0] if known else []
     steps: dict[str, tuple[float, str]] = {}
-    if known and _positive(about.get("spacing")):
-        steps["Z"] = (float(about["spacing"]), unit)
-    if _positive(about.get("finterval")):
-        steps["T"] = (float(about["finterval"]), str(about.get("tunit", "s")))
-    values, notes = _imagej_values(about, dtype, path)
+    if known and _positive(metadata.get("spacing")):
+        steps["Z"] = (float(metadata["spacing"]), unit)
+    if _positive(metadata.get("finterval")):
+        steps["T"] = (float(metadata["finterval"]), str(metadata.get("tunit", "s")))
+    values, notes = _imagej_values(metadata, dtype, path)
     return Stated(style="imagej", sizes=sizes, steps=steps, values=values, notes=notes)
 
 
-def _imagej_values(about: Any, dtype: Any, path: Path) -> tuple[Values, list[str]]:
+def _imagej_values(metadata: Any, dtype: Any, path: Path) -> tuple[Values, list[str]]:
     """ImageJ's calibration of values, a straight line c0 + c1 * gray; it has none of 32-bit
     images."""
-    function = about.get("cf")
+    function = metadata.get("cf")
     if np.dtype(dtype).kind != "u" or np.dtype(dtype).itemsize > 2:
         return Values(), []
     if not isinstance(function, int) or function >= _NO_FUNCTION:
@@ -99,7 +99,7 @@ def _imagej_values(about: Any, dtype: Any, path: Path) -> tuple[Values, list[str
             f"{function}), which changes the noise of the counts; remove the calibration "
             "(Fiji: Analyze, Calibrate, None)"
         )
-    values = Values(float(about.get("c1", 1.0)), float(about.get("c0", 0.0)))
+    values = Values(float(metadata.get("c1", 1.0)), float(metadata.get("c0", 0.0)))
     if values.plain:
         return values, []
     return values, [
@@ -121,7 +121,7 @@ def _ome(xml: str, series: int) -> Stated:
     images = images if isinstance(images, list) else [images]
     image = images[min(series, len(images) - 1)]
     pixels = image.get("Pixels", {})
-    found = {
+    sizes = {
         axis: (float(pixels[name]), str(pixels.get(f"{name}Unit", default)))
         for axis, name, default in (
             ("X", "PhysicalSizeX", "µm"),
@@ -133,7 +133,7 @@ def _ome(xml: str, series: int) -> Stated:
     }
     return Stated(
         style="ome",
-        sizes=[found[axis] for axis in "XY" if axis in found],
-        steps={axis: found[axis] for axis in "ZT" if axis in found},
+        sizes=[sizes[axis] for axis in "XY" if axis in sizes],
+        steps={axis: sizes[axis] for axis in "ZT" if axis in sizes},
         values=values_in(str(image.get("Description", ""))),
     )

@@ -89,7 +89,7 @@ def is_reciprocal(unit: str) -> bool:
 
 def pixel_size(sizes: list[tuple[float, str]]) -> tuple[float | None, str]:
     """Å per pixel of (size, unit) along X and Y, or None and why not."""
-    found = []
+    lengths = []
     for size, unit in sizes:
         scale = angstrom_per(str(unit))
         if not np.isfinite(size) or size <= 0:
@@ -100,9 +100,9 @@ def pixel_size(sizes: list[tuple[float, str]]) -> tuple[float | None, str]:
                 f"has a pixel size of {size:.4g} in {unit or 'no unit'}, which is not a unit "
                 "of length that gdn knows",
             )
-        found.append(float(size) * scale)
-    if not found:
+        lengths.append(float(size) * scale)
+    if not lengths:
         return None, ""
-    if max(found) > OBLONG * min(found):
-        return None, f"has pixels that are not square ({found[0]:.4g} x {found[-1]:.4g} Å)"
-    return float(np.mean(found)), ""
+    if max(lengths) > OBLONG * min(lengths):
+        return None, f"has pixels that are not square ({lengths[0]:.4g} x {lengths[-1]:.4g} Å)"
+    return float(np.mean(lengths)), ""

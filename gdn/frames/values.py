@@ -46,8 +46,8 @@ class Values:
 
 def values_in(text: str) -> Values:
     """The values of a file whose metadata hold the line of one of gdn's results; else plain."""
-    found = _LINE.search(text)
-    return Values(float(found["scale"]), float(found["offset"])) if found else Values()
+    match = _LINE.search(text)
+    return Values(float(match["scale"]), float(match["offset"])) if match else Values()
 
 
 def rescaled(frames: FrameFile, values: Values) -> FrameFile:

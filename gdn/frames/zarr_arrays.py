@@ -18,8 +18,11 @@ from gdn.frames.values import rescaled, values_in
 class _Level:
     """An array of a group: its axes, and what is wrong with their calibration."""
 
-    def __init__(self, array: Any, axes: list[Axis], trouble: str = "", about: str = "") -> None:
-        self.array, self.axes, self.trouble, self.about = array, axes, trouble, about
+    def __init__(
+        self, array: Any, axes: list[Axis], trouble: str = "", provenance: str = ""
+    ) -> None:
+        self.array, self.axes, self.trouble = array, axes, trouble
+        self.provenance = provenance
         self.shape, self.dtype = tuple(array.shape), array.dtype
 
     def __getitem__(self, index: Any) -> Any:
@@ -49,7 +52,7 @@ def _frames(path: Path, level: _Level) -> FrameFile:
     frames = of_axes(path, level, level.axes, "zarr", [] if level.trouble else sizes)
     if level.trouble and not frames.calibration.sampling_angstrom:
         frames = replace(frames, calibration=replace(frames.calibration, trouble=level.trouble))
-    return rescaled(frames, values_in(level.about))
+    return rescaled(frames, values_in(level.provenance))
 
 
 def _plain(array: Any) -> _Level:
@@ -68,7 +71,7 @@ def _levels(group: Any, prefix: str = "") -> Iterator[tuple[str, _Level, bool]]:
     """Arrays of a group with their names, and whether each is the finest of its pyramid."""
     attributes: Any = dict(group.attrs)
     pyramids = attributes.get("ome", attributes).get("multiscales") or []
-    about = str(attributes.get("provenance", ""))
+    provenance = str(attributes.get("provenance", ""))
     seen = set()
     for pyramid in pyramids:
         for number, level in enumerate(pyramid.get("datasets", [])):
@@ -76,14 +79,14 @@ def _levels(group: Any, prefix: str = "") -> Iterator[tuple[str, _Level, bool]]:
             array = group[level["path"]]
             axes, trouble = _ngff_axes(pyramid, level, array)
             name = posixpath.join(prefix, level["path"])
-            yield name, _Level(array, axes, trouble, about), number == 0
-    for name, one in group.arrays():
+            yield name, _Level(array, axes, trouble, provenance), number == 0
+    for name, member in group.arrays():
         if name not in seen:
-            yield posixpath.join(prefix, name), _plain(one), True
-    for name, one in sorted(group.groups(), key=lambda entry: str(entry[0])):
+            yield posixpath.join(prefix, name), _plain(member), True
+    for name, member in sorted(group.groups(), key=lambda entry: str(entry[0])):
         yield from (
             (path, level, first)
-            for path, level, first in _levels(one, posixpath.join(prefix, name))
+            for path, level, first in _levels(member, posixpath.join(prefix, name))
             if posixpath.relpath(path, prefix or ".") not in seen
         )
 
@@ -98,10 +101,10 @@ def _ngff_axes(pyramid: Any, level: Any, array: Any) -> tuple[list[Axis], str]:
     factors = [1.0] * array.ndim
     steps = [level.get("coordinateTransformations"), pyramid.get("coordinateTransformations")]
     scaled = False
-    for one in [step for listed in steps for step in listed or []]:
-        kind = one.get("type")
-        if kind == "scale" and len(one.get("scale", [])) == array.ndim:
-            factors = [a * float(b) for a, b in zip(factors, one["scale"], strict=True)]
+    for step_ in [step for listed in steps for step in listed or []]:
+        kind = step_.get("type")
+        if kind == "scale" and len(step_.get("scale", [])) == array.ndim:
+            factors = [a * float(b) for a, b in zip(factors, step_["scale"], strict=True)]
             scaled = True
         elif kind not in ("identity", "translation"):
             return _described(named, array, [0.0] * array.ndim), (
@@ -111,14 +114,14 @@ def _ngff_axes(pyramid: Any, level: Any, array: Any) -> tuple[list[Axis], str]:
 
 
 def _described(named: Any, array: Any, factors: list[float]) -> list[Axis]:
-    about = [{"name": one} if isinstance(one, str) else one for one in named]
+    described = [{"name": axis} if isinstance(axis, str) else axis for axis in named]
     return [
         Axis(
             size=int(size),
-            name=str(one.get("name", "")),
+            name=str(axis.get("name", "")),
             scale=factor,
-            unit=str(one.get("unit") or ""),
-            declared=str(one.get("type") or ""),
+            unit=str(axis.get("unit") or ""),
+            declared=str(axis.get("type") or ""),
         )
-        for one, size, factor in zip(about, array.shape, factors, strict=True)
+        for axis, size, factor in zip(described, array.shape, factors, strict=True)
     ]

@@ -45,11 +45,11 @@ def zarr_result(
     group = zarr.create_group(store=path, overwrite=True)
     transforms = [{"type": "scale", "scale": scale}]
     level = {"path": "0", "coordinateTransformations": transforms}
-    about: Any = {
+    attributes: Any = {
         "version": "0.5",
         "multiscales": [{"name": "gdn", "axes": axes, "datasets": [level]}],
     }
-    group.attrs["ome"] = about
+    group.attrs["ome"] = attributes
     line = "" if values.plain else f"; {values.line}"
     group.attrs["provenance"] = f"{provenance}{line}"
     leading, frame = calibration.shape[:-2], calibration.shape[-2:]

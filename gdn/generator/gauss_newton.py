@@ -116,8 +116,8 @@ def _bounded(t: Tensor, product: Callable[[Tensor], Tensor], dtype: torch.dtype)
     if dtype == t.dtype:
         return product(t)
     size = torch.clamp(torch.amax(t.abs().flatten(1), 1), min=1e-30)
-    found = product((t / size.reshape(-1, *[1] * (t.ndim - 1))).to(dtype)).to(t.dtype)
-    return found * size.reshape(-1, *[1] * (found.ndim - 1))
+    bounded = product((t / size.reshape(-1, *[1] * (t.ndim - 1))).to(dtype)).to(t.dtype)
+    return bounded * size.reshape(-1, *[1] * (bounded.ndim - 1))
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

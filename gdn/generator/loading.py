@@ -106,15 +106,17 @@ def _specimen_of(known: SpecimenCard) -> dict[str, Any]:
     return {"description": known.material} | voltage
 
 
-def read_restorer(weights: Path, about: Mapping[str, Any], where: str) -> Restorer:
-    """The network of a restorer, of the `shape` that `about` names, with its `weights` in single
-    precision. Raises ValueError where they are not those of such a network; the message says
+def read_restorer(weights: Path, description: Mapping[str, Any], where: str) -> Restorer:
+    """The network of a restorer, of the `shape` that `description` names, with its `weights` in
+    single precision. Raises ValueError where they are not those of such a network; the message says
     `where` the shape stands."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        shape = RestorerShape(**{name: tuple(value) for name, value in about["shape"].items()})
+        shape = RestorerShape(
+            **{name: tuple(value) for name, value in description["shape"].items()}
+        )
         network = Restorer(shape)
         network.load_state_dict(load_file(str(weights)))
     except (KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:

@@ -159,8 +159,8 @@ class Encoder(nn.Module):
             y = layer(y)
             if i in self._ends:
                 maps.append(y)
-        found = [part.flatten(1) for part in halves(y)]
-        means, log_variances = [found[0]], [found[1]]
+        features = [part.flatten(1) for part in halves(y)]
+        means, log_variances = [features[0]], [features[1]]
         above = maps[-1]
         for i, head in enumerate(self.rungs):
             above, mean, log_variance = head(above, maps[-2 - i])
@@ -250,9 +250,9 @@ def _start_small(module: nn.Module) -> None:
             head,
             *(m.head for m in module.rungs if isinstance(m, _RungHead) and m.head is not None),
         ]
-        for one in heads:
-            assert one.bias is not None
-            one.bias[len(one.bias) // 2 :] -= 4
+        for head in heads:
+            assert head.bias is not None
+            head.bias[len(head.bias) // 2 :] -= 4
 
 
 def freeze_statistics(module: nn.Module) -> None:

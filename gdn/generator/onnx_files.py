@@ -135,7 +135,7 @@ def _sources(weights: Path) -> dict[str, WeightSource]:
     """What can be made of a file of weights, by name: each large tensor, and each layer's folded
     with the norm behind it."""
     stored = load_file(str(weights))
-    found: dict[str, WeightSource] = {}
+    by_name: dict[str, WeightSource] = {}
     for name, tensor in stored.items():
         if tensor.size < LARGE or tensor.dtype not in (np.float16, np.float32):
             continue
@@ -151,8 +151,8 @@ def _sources(weights: Path) -> dict[str, WeightSource]:
                 for axis in axes
                 for factors in coded
             ]
-        found |= {name_of(source.made_of(tensor)): source for source in sources}
-    return found
+        by_name |= {name_of(source.made_of(tensor)): source for source in sources}
+    return by_name
 
 
 def _scales(

@@ -102,6 +102,6 @@ class PriorFlow(nn.Module):
         total = u.new_zeros(u.shape[0])  # len() would fix the batch in an exported graph
         for layer in reversed(self.layers):
             assert isinstance(layer, CouplingLayer)
-            u, one = layer.inverse(u)
-            total = total + one
+            u, log_determinant = layer.inverse(u)
+            total = total + log_determinant
         return u.flatten(1), total

@@ -178,8 +178,8 @@ def restorer_graph(folder: Path) -> bytes:
 def _pieces(name: str, value: NDArray[Any]) -> tuple[bytes, bytes]:
     """An initializer of single-precision numbers: what comes before its values, and those."""
     raw = np.ascontiguousarray(value, dtype="<f4").tobytes()
-    about = _about(name, value.shape, FLOAT) + _head(RAW_DATA, len(raw))
-    return _head(INITIALIZER, len(about) + len(raw)) + about, raw
+    head = _about(name, value.shape, FLOAT) + _head(RAW_DATA, len(raw))
+    return _head(INITIALIZER, len(head) + len(raw)) + head, raw
 
 
 def _tensor(name: str, value: NDArray[Any]) -> bytes:
@@ -243,8 +243,8 @@ def _read_varint(view: memoryview, at: int) -> tuple[int, int]:
 
 
 def _varint(value: int) -> bytes:
-    found = bytearray()
+    encoded = bytearray()
     while value >= 0x80:
-        found.append(value & 0x7F | 0x80)
+        encoded.append(value & 0x7F | 0x80)
         value >>= 7
-    return bytes([*found, value])
+    return bytes([*encoded, value])

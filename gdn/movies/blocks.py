@@ -60,15 +60,15 @@ class Block:
         key = first, last, depth
         if key not in self._images:
             chosen = self.chosen[first:last]
-            found = sum_moved(self.frames, self.shifts, chosen, self.at, depth)
-            assert found is not None  # frames that cannot be used are in no block
-            most = found.exposure.max()
-            unseen = found.exposure < LEAST_SEEN * most
+            summed = sum_moved(self.frames, self.shifts, chosen, self.at, depth)
+            assert summed is not None  # frames that cannot be used are in no block
+            most = summed.exposure.max()
+            unseen = summed.exposure < LEAST_SEEN * most
             # Counts stay whole numbers: they will be thinned.
-            even = found.recorded.electrons * (most / np.maximum(found.exposure, 1))
+            even = summed.recorded.electrons * (most / np.maximum(summed.exposure, 1))
             counts = Recorded(
-                electrons=np.rint(even).astype(np.float32) if found.recorded.law.poisson else even,
-                law=found.recorded.law,
+                electrons=np.rint(even).astype(np.float32) if summed.recorded.law.poisson else even,
+                law=summed.recorded.law,
                 grids=self.frames.grids,
                 depth=depth,
                 bad=unseen if unseen.any() else None,
@@ -85,25 +85,25 @@ def blocks_of(frames: MovieFrames, shifts: Shifts, denoise: Denoise) -> list[Blo
     """Blocks of a movie's frames, each of one image but for a few changes; frames that fit into
     none are in none. `shifts` (frames, 2) in recorded px."""
     usable = [i for i in range(frames.count) if frames.recorded(i) is not None]
-    found: list[Block] = []
+    blocks: list[Block] = []
     for chosen in _near_each_other(shifts, usable, frames.grids.frame_shape):
-        found += _split_at_changes(frames, shifts, chosen, denoise)
-    return found
+        blocks += _split_at_changes(frames, shifts, chosen, denoise)
+    return blocks
 
 
 def _near_each_other(
     shifts: Shifts, usable: Sequence[int], field_px: tuple[int, int]
 ) -> list[list[int]]:
     """Frames in a row that show much of the same field."""
-    found: list[list[int]] = [[]]
+    groups: list[list[int]] = [[]]
     for index in usable:
-        block = [*found[-1], index]
+        block = [*groups[-1], index]
         if len(block) > LONGEST or np.any(
             np.ptp(shifts[block], axis=0) > MOST_MOVED * np.array(field_px)
         ):
-            found.append([])
-        found[-1].append(index)
-    return found
+            groups.append([])
+        groups[-1].append(index)
+    return groups
 
 
 def _split_at_changes(
@@ -134,11 +134,11 @@ def _changes(frames: MovieFrames, shifts: Shifts, chosen: list[int], at: int) ->
     grids = frames.grids
     counts, seen = [], []
     for index in chosen:
-        one = sum_moved(frames, shifts, [index], at, depth=1)
-        assert one is not None
-        counts.append(bin_sum(one.recorded.electrons.astype(np.float32), grids))
-        seen.append(bin_sum(one.exposure, grids) / np.float32(grids.area))
-        law = one.recorded.law.of_sum(grids.area)
+        moved = sum_moved(frames, shifts, [index], at, depth=1)
+        assert moved is not None
+        counts.append(bin_sum(moved.recorded.electrons.astype(np.float32), grids))
+        seen.append(bin_sum(moved.exposure, grids) / np.float32(grids.area))
+        law = moved.recorded.law.of_sum(grids.area)
     return find_changes(
         np.stack(counts), np.stack(seen), law, float(np.mean(grids.binned_sampling))
     )
@@ -189,6 +189,6 @@ def _moved(image: Array, shift: Shifts) -> Array:
     NaN, and where nothing comes from becomes NaN."""
     known = np.isfinite(image)
     whole = np.where(known, image, image[known].mean() if known.any() else 0)
-    found = scipy.ndimage.shift(whole, shift, order=3, mode="mirror")
+    moved = scipy.ndimage.shift(whole, shift, order=3, mode="mirror")
     there = scipy.ndimage.shift(known.astype(np.float32), shift, order=1, mode="constant")
-    return np.where(there > 0.999, found, np.nan).astype(np.float32)
+    return np.where(there > 0.999, moved, np.nan).astype(np.float32)

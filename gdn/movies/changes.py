@@ -50,7 +50,7 @@ def find_changes(frames: Array, seen: Array, law: NoiseLaw, pixel_angstrom: floa
     the noise `law`; `seen` of the same shape: the share of each pixel that a frame recorded."""
     width = COLUMN_ANGSTROM / pixel_angstrom
     # Near where a frame ends its smoothed counts are not whole.
-    inside = np.stack([gaussian_filter(one.astype(np.float64), width) for one in seen])
+    inside = np.stack([gaussian_filter(image.astype(np.float64), width) for image in seen])
     weight = (inside > WHOLE).astype(np.float64)
     levels = (frames * weight).sum((1, 2)) / np.maximum(weight.sum((1, 2)), 1)
     mean = (frames * weight).sum(0) / np.maximum(weight.sum(0), 1)

@@ -145,8 +145,8 @@ def _each_half(stack: Stack, shifts: Shifts, known: int, fine_angstrom: float) -
                 if _overlap(shifts[index] - at, counts.shape, stack.coarse) < LEAST_OVERLAP**2:
                     continue  # too far from the others' middle: where it was put in order
                 near = (_neighbours(shifts, index) - at) / stack.coarse
-                found = shift_between(counts, reference, fine_angstrom * stack.coarse, near)
-                shifts[index] = at + found * stack.coarse
+                shift = shift_between(counts, reference, fine_angstrom * stack.coarse, near)
+                shifts[index] = at + shift * stack.coarse
 
 
 def _tie(stack: Stack, shifts: Shifts, known: int, fine_angstrom: float) -> None:

@@ -40,11 +40,11 @@ class MovieFrames:
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(index)
-        found = self._kept[index]
-        if found is not None:
+        recorded = self._kept[index]
+        if recorded is not None:
             for _ in range(depth):
-                found = found.split(self.seed)[1]
-        return found
+                recorded = recorded.split(self.seed)[1]
+        return recorded
 
     def _read(self, index: int) -> Recorded | None:
         try:

@@ -98,14 +98,14 @@ class NeighboursCandidate:
         own = recorded.electrons.astype(np.float32)
         images, masks = [bin_by(own, factor)], [np.ones_like(bin_by(own, factor))]
         for other in self._nearest():
-            one = sum_moved(self.frames, self.shifts, [other], self.index)
-            if one is None or not one.exposure.any():
+            moved = sum_moved(self.frames, self.shifts, [other], self.index)
+            if moved is None or not moved.exposure.any():
                 continue
-            seen = one.exposure > 0
-            counts = one.recorded.electrons.astype(np.float32)
+            seen = moved.exposure > 0
+            counts = moved.recorded.electrons.astype(np.float32)
             level = own[seen].mean(dtype=np.float64) / max(float(counts[seen].mean()), 1e-30)
             images.append(bin_by(counts * np.float32(level), factor))
-            masks.append(bin_mask(one.exposure, factor))
+            masks.append(bin_mask(moved.exposure, factor))
         image = self.session.restore(np.stack(images), np.stack(masks), turns=TURNS)
         return rebin_sums(image, factor, grids)
 

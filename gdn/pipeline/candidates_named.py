@@ -35,8 +35,8 @@ FORMS = f"NAME of an installed one, or '[NAME[@Å]=]COMMAND {INPUT} {OUTPUT}'"
 def candidates_named(wanted: Sequence[Wanted]) -> tuple[OutsideCandidate, ...]:
     """The candidates that were asked for: each is `[NAME[@Å]=]COMMAND`, `NAME[@Å]` of an installed
     function, or a Python function. Raises InputError."""
-    found = tuple(_candidate(one) for one in wanted)
-    names = [one.name for one in found]
+    candidates = tuple(_candidate(candidate) for candidate in wanted)
+    names = [candidate.name for candidate in candidates]
     for name in names:
         if name in TAKEN:
             raise InputError(
@@ -50,11 +50,11 @@ def candidates_named(wanted: Sequence[Wanted]) -> tuple[OutsideCandidate, ...]:
                 "(NAME=COMMAND)",
                 PARAMETER,
             )
-    if len(found) > MOST:
+    if len(candidates) > MOST:
         raise InputError(
             f"candidate {names[MOST]}: too many; at most {MOST} can be given", PARAMETER
         )
-    return found
+    return candidates
 
 
 def _candidate(wanted: Wanted) -> OutsideCandidate:
@@ -93,7 +93,7 @@ def _installed(name: str, angstrom: str | None) -> OutsideCandidate:
             f"command must contain {INPUT} and {OUTPUT}"
         )
     if len(offered) > 1:
-        packages = ", ".join(one.package for one in offered)
+        packages = ", ".join(function.package for function in offered)
         raise CandidateError(f"several packages offer it: {packages}; uninstall all but one")
     asked = None if angstrom is None else _pixel(angstrom)
     return OutsideCandidate(name, offered[0], asked or _wish(name, offered[0].load()))

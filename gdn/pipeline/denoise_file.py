@@ -128,7 +128,7 @@ def denoise_file(
             if witness is not None:
                 witness(source, index, frame, judged)
             keeper.add(judged)
-        left_out = [one.reason for one in keeper.frames if isinstance(one, FrameLeftOut)]
+        left_out = [entry.reason for entry in keeper.frames if isinstance(entry, FrameLeftOut)]
         if len(left_out) == count:
             raise FrameError(left_out[0])
         rows = keeper.rows(recording, sampling, source, outputs)

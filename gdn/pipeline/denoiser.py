@@ -274,9 +274,9 @@ class Denoiser:
         """Of what is `possible` the one whose generator explains the first frame best; it is read
         only if there is a choice."""
         generators = [
-            (one.engine, one.bank)
-            for one in possible
-            if not isinstance(one.engine, RestorerSession) and one.bank is not None
+            (recording.engine, recording.bank)
+            for recording in possible
+            if not isinstance(recording.engine, RestorerSession) and recording.bank is not None
         ]
         if len(generators) < 2:
             return possible[0]

@@ -67,7 +67,7 @@ def learned_candidates(
     name, sizes = Path("the image"), [(given.sampling_angstrom, "Å")] * 2
     frames = given.frames if given.stacked else given.frames[0]
     source = of_array(name, frames, "TYX"[-frames.ndim :], sizes, "array")
-    found = recordings_of(
+    recordings = recordings_of(
         [(source, given.sampling_angstrom)], lambda _: source, options.noise_model, options.mask
     )
     settings = LearningSettings(
@@ -79,7 +79,7 @@ def learned_candidates(
     )
     with TemporaryDirectory(prefix="gdn-adapted-") as folder, ExitStack() as sessions:
         models = []
-        for recording in found:
+        for recording in recordings:
             models = adapt(
                 recording,
                 base,

@@ -176,9 +176,10 @@ def inner_of(recording: RecordingDenoiser) -> Candidate:
     """The candidate that is quick enough to be run on every window: the last of the restorers that
     did not learn from single frames of this recording alone, or the collaborative filter."""
     restorers = [
-        one
-        for one in recording.others
-        if isinstance(one, RestorerCandidate) and one.session.model.card.name not in LEARNED
+        candidate
+        for candidate in recording.others
+        if isinstance(candidate, RestorerCandidate)
+        and candidate.session.model.card.name not in LEARNED
     ]
     return restorers[-1] if restorers else CollaborativeCandidate()
 

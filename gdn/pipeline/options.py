@@ -172,10 +172,10 @@ class Options:
         """Raises InputError where restorers alone are asked for what only a generator can do, or a
         candidate has the name of a model."""
         own = {model.card.name for model in models}
-        for one in self.outside:
-            if one.name in own:
+        for candidate in self.outside:
+            if candidate.name in own:
                 raise InputError(
-                    f"candidate {one.name}: a model has this name; choose another name "
+                    f"candidate {candidate.name}: a model has this name; choose another name "
                     "(NAME=COMMAND)",
                     "candidate",
                 )

@@ -153,16 +153,16 @@ def _detail(frame: FrameSummary | FrameLeftOut) -> dict[str, Any]:
     } | frame.trust.detail()
 
 
-def key_of(content: str, recording: RecordingDenoiser, about: dict[str, Any]) -> str:
+def key_of(content: str, recording: RecordingDenoiser, reading: dict[str, Any]) -> str:
     """Hash of everything that determines a result: the input's `content` hash, the models, the
-    engine, the settings, the version, and in `about` how the input is read."""
+    engine, the settings, the version, and in `reading` how the input is read."""
     settings = (
         recording.search_record
         | {
             "others": [other.identity for other in recording.others],
             "rivals": list(recording.rivals),
         }
-        | about
+        | reading
     )
     parts = [content, recording.engine.model.hash, recording.engine.name, settings, __version__]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -185,7 +185,7 @@ class RecordingDenoiser:
         if options.mask is not None:
             common |= {"mask": options.mask.name, "mask_sha256": options.mask.identity}
         if options.outside:
-            common |= {"candidates": [one.record() for one in options.outside]}
+            common |= {"candidates": [candidate.record() for candidate in options.outside]}
         if options.fill != FILLS[0]:
             common |= {"fill": options.fill}
         if options.movie != "off":

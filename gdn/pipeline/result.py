@@ -160,11 +160,11 @@ class Result:
         levels = tuple(self.intervals)
         with_atoms = any(frame.atoms is not None for frame in self.values)
         written = outputs.wanted(levels, with_atoms, len(self.values))
-        there = [one for one in written if one.exists()]
+        there = [file for file in written if file.exists()]
         own = own_files(outputs, None)
         if there and not overwrite:
             raise InputError(f"{there[0]}: exists already; choose another name, or overwrite=True")
-        foreign = next((one for one in there if one not in own), None)
+        foreign = next((file for file in there if file not in own), None)
         if foreign is not None:
             raise InputError(
                 f"{foreign}: was not written by gdn, so it is not replaced; choose another name"

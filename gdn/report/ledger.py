@@ -68,14 +68,14 @@ class Ledger:
             if noise.kind == "gaussian"
             else f"{result.dose:.3g} e/px in vacuum"
         )
-        about = (
+        noise_words = (
             f"{noise.kind}, {level}, gain {noise.gain:.3g}, offset {noise.offset:.3g} ({noise.how})"
         )
         self.add(
             Entry(
                 name=f"{source.name} [{index}]",
                 row=trust.row() | {"dose": result.dose, "objective": result.objective},
-                noise=about,
+                noise=noise_words,
                 expected_rms=trust.own.square**0.5,
                 scores=trust.scores,
                 missing=None if trust.atoms is None else trust.atoms.missing,
@@ -91,8 +91,8 @@ class Ledger:
         self.frames += 1
         self.scored += bool(entry.scores)
         self.unlike += entry.row["explained_p"] is not None and entry.row["explained_p"] < REFUSED
-        for one in entry.scores:
-            self.pools.setdefault(one.against, Pool()).add(one)
+        for score in entry.scores:
+            self.pools.setdefault(score.against, Pool()).add(score)
         if self.keep:
             self.entries.append(entry)
 
@@ -131,10 +131,10 @@ def decibels(c: Comparison) -> str:
     return f"{c.gain_db:+.2f}{error} dB"
 
 
-def whitened_residual(found: Estimate) -> Array:
+def whitened_residual(estimate: Estimate) -> Array:
     """(counts - result) / standard deviation of the noise, on the generator's grid."""
-    sigma = found.binned.law.deviation(found.image)
-    return np.asarray((found.binned.counts - found.image) / sigma, dtype=np.float32)
+    sigma = estimate.binned.law.deviation(estimate.image)
+    return np.asarray((estimate.binned.counts - estimate.image) / sigma, dtype=np.float32)
 
 
 def share_map(result: FrameResult) -> ShareMap | None:
@@ -153,14 +153,14 @@ def data_uri(picture: Image.Image, kind: str = "JPEG") -> str:
 def _pictures(frame: Array, result: FrameResult, trust: Trust) -> list[tuple[str, str]]:
     from gdn.pipeline.column_picture import gray_picture, overlay
 
-    found = [
+    pictures = [
         ("noisy", gray_picture(frame, PIXELS)),
         ("denoised", gray_picture(result.image, PIXELS)),
     ]
     if np.isfinite(trust.spread).any():
         top = float(np.nanpercentile(trust.spread, 99.5))
         level = max(abs(float(np.nanmean(result.image)) - result.noise.offset), 1e-30)
-        found.append(
+        pictures.append(
             (
                 f"spread, white = {100 * top / level:.2g} % of the mean",
                 gray_picture(trust.spread, PIXELS, 0.0, top),
@@ -168,43 +168,43 @@ def _pictures(frame: Array, result: FrameResult, trust: Trust) -> list[tuple[str
         )
     if result.estimate is not None:
         residual = gray_picture(whitened_residual(result.estimate), PIXELS, -4, 4)
-        found.append(
+        pictures.append(
             (
                 "residual divided by its noise, -4 to 4",
-                residual.resize(found[0][1].size, Image.Resampling.NEAREST),
+                residual.resize(pictures[0][1].size, Image.Resampling.NEAREST),
             )
         )
     if trust.atoms is not None:
-        found.append(("columns", overlay(result.image, trust.atoms, PIXELS)))
+        pictures.append(("columns", overlay(result.image, trust.atoms, PIXELS)))
     if trust.fit is not None:
         spots = gray_picture(trust.fit.map, PIXELS, -5, 5).resize(
-            found[0][1].size, Image.Resampling.NEAREST
+            pictures[0][1].size, Image.Resampling.NEAREST
         )
-        found.append(("misfit of the generator, -5 to 5 standard deviations", spots))
-    uris = [(caption, data_uri(picture)) for caption, picture in found]
+        pictures.append(("misfit of the generator, -5 to 5 standard deviations", spots))
+    uris = [(caption, data_uri(picture)) for caption, picture in pictures]
     if shares := share_map(result):
-        picture = share_picture(shares, found[0][1].size)
+        picture = share_picture(shares, pictures[0][1].size)
         uris.insert(2, (CAPTION, data_uri(picture, "PNG")))
     return uris
 
 
-def _charts(found: Estimate) -> list[str]:
+def _charts(estimate: Estimate) -> list[str]:
     from gdn.report.charts import histogram, ranked
 
-    residual: NDArray[np.float64] = whitened_residual(found).ravel().astype(np.float64)
+    residual: NDArray[np.float64] = whitened_residual(estimate).ravel().astype(np.float64)
     charts = [
         histogram(residual, "residual; dashed: pure noise", "standard deviations of the noise")
     ]
-    above = _above_best(found)
+    above = _above_best(estimate)
     return [
         *charts,
         ranked(above, "restarts: nats above the best", "restart, best first (mean over tiles)"),
     ]
 
 
-def _above_best(found: Estimate) -> NDArray[np.float64]:
+def _above_best(estimate: Estimate) -> NDArray[np.float64]:
     """Mean over tiles of how far the restarts' objectives lie above the best, by rank."""
-    fit = found.fit
+    fit = estimate.fit
     groups = [np.sort(fit.objectives[fit.tile == t]) for t in range(len(fit.objective))]
     depth = min(len(g) for g in groups)
     return np.asarray(np.mean([g[:depth] - g[0] for g in groups], 0))

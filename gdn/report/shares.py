@@ -57,7 +57,7 @@ def share_picture(shares: ShareMap, size: tuple[int, int]) -> Image.Image:
     side = SQUARES / max(rows, columns)
     height, width = (max(1, round(n * side)) for n in (rows, columns))
     at = np.ix_(_middles(rows, height), _middles(columns, width))
-    local = np.stack([one[at] for one in shares.shares]).astype(float)
+    local = np.stack([share[at] for share in shares.shares]).astype(float)
     steps = np.cumsum(local, 0) / np.maximum(local.sum(0), 1)
     # Evenly spread numbers between 0 and 1 (Roberts's sequence in two dimensions).
     row, column = np.indices((height, width))

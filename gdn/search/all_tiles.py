@@ -175,6 +175,7 @@ def search_tiles(searcher: Searcher, binned: Binned, tiling: Tiling, watch: Watc
     pool = SearchedTiles(
         mixture=Mixture(
             tiling,
+            # Next to no temperature leaves each tile its best candidate alone.
             1e-9 if settings.estimate == "map" else settings.temperature,
             watch.spread,
             binned.known(tiling),
@@ -189,6 +190,7 @@ def search_tiles(searcher: Searcher, binned: Binned, tiling: Tiling, watch: Watc
         watch.clock.mark("score")
         candidates = search(engine, data, starts, settings)
         watch.clock.mark("refine")
+        # The rest of the time goes to the exchange, the residual and the other candidates.
         watch.progress(0.85 * (index[-1] + 1) / count)
         busy = np.unique(candidates.tile[measure_structure(candidates, data) >= EMPTY])
         return replace(candidates, tile=index[candidates.tile]), index[busy]

@@ -152,8 +152,8 @@ def choose_mixing(
     whole = np.sum([gram for gram, _ in forms], 0), np.sum([linear for _, linear in forms], 0)
     everywhere = _move_weights(_start(prior, names, *whole), *whole)
     weights = [_move_weights(everywhere, gram, linear) for gram, linear in forms]
-    gain = [_gain(one, *form) for one, form in zip(weights, forms, strict=True)]
-    alone = [[_gain(one, *form) for one in np.eye(len(images))] for form in forms]
+    gain = [_gain(weight, *form) for weight, form in zip(weights, forms, strict=True)]
+    alone = [[_gain(weight, *form) for weight in np.eye(len(images))] for form in forms]
     total = max(sum(contrast), 1e-30)
     return Mixing(
         names=names,
@@ -169,9 +169,11 @@ def _start(prior: Values, names: tuple[str, ...], gram: Values, linear: Values) 
     """Where the weights begin: the mean of the prior ones, of each other candidate alone (but
     filters, which are the best of no frame), and of half of either, each as likely as held-out
     counts make it."""
-    alone = [one for one, name in zip(np.eye(len(prior)), names, strict=True) if name not in PLAIN]
-    starts = np.array([prior, *alone, *((prior + one) / 2 for one in alone)])
-    gains = np.array([_gain(one, gram, linear) for one in starts])
+    alone = [
+        weight for weight, name in zip(np.eye(len(prior)), names, strict=True) if name not in PLAIN
+    ]
+    starts = np.array([prior, *alone, *((prior + weight) / 2 for weight in alone)])
+    gains = np.array([_gain(weight, gram, linear) for weight in starts])
     gains[1:] -= DOUBT
     likely = np.exp(gains - gains.max())
     start = likely @ starts / likely.sum()
@@ -211,6 +213,7 @@ def _least_on_simplex(gram: Values, linear: Values) -> Values:
             weights = np.zeros(count)
             weights[chosen] = solved
             value = -_gain(weights, gram, linear)
+            # By more than rounding: of mixtures that are equally good, that of the fewest.
             if value < least - 1e-9 * (1 + abs(least) if np.isfinite(least) else 0):
                 best, least = weights, value
     return np.asarray(best)

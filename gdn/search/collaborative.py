@@ -77,12 +77,12 @@ def _pass(noisy: Array, pilot: Array, group: int, wiener: bool) -> Array:
             gain = (np.abs(spectrum) > THRESHOLD).astype(np.float32)
         gain[:, 0, 0] = 1  # the group's mean is as good as known
         spectrum *= gain
-        found = _transform(spectrum, inverse=True)
+        blocks = _transform(spectrum, inverse=True)
         # A group counts by the inverse of the noise that is left in it (Dabov et al. 2007, eqs. 10
         # and 11).
         share = 1 / np.maximum(np.einsum("nij,nij->n", gain, gain), 1)
-        found *= share[:, None, None] * _WINDOW.ravel()
-        total[here] += np.bincount(index.ravel(), found.ravel(), here.stop - here.start)
+        blocks *= share[:, None, None] * _WINDOW.ravel()
+        total[here] += np.bincount(index.ravel(), blocks.ravel(), here.stop - here.start)
         counted = np.bincount(
             corner.ravel(), np.repeat(share, corner.shape[1]), here.stop - here.start
         )
@@ -147,7 +147,7 @@ def distances(pilot: Array, top: Index, left: Index) -> NDArray[np.float32]:
     mirror image.
     """
     side = 2 * REACH + 1
-    found = np.empty((side, side, len(top), len(left)), np.float32)
+    squares = np.empty((side, side, len(top), len(left)), np.float32)
     inner = pilot[top[0] : top[-1] + BLOCK]
     around = np.pad(pilot, REACH, constant_values=np.inf)
     shifted = sliding_window_view(around, pilot.shape[1], axis=1)[
@@ -158,9 +158,9 @@ def distances(pilot: Array, top: Index, left: Index) -> NDArray[np.float32]:
         square = inner[:, None] - shifted[dy : dy + len(inner), dx : dx + some]
         np.multiply(square, square, out=square)
         means = _block_means(np.moveaxis(_block_means(square, top - top[0]), 2, 0), left)
-        found[dy, dx : dx + some] = means.transpose(2, 1, 0)
-    found[REACH, REACH] = -1
-    return found.reshape(side**2, len(top), len(left))
+        squares[dy, dx : dx + some] = means.transpose(2, 1, 0)
+    squares[REACH, REACH] = -1
+    return squares.reshape(side**2, len(top), len(left))
 
 
 def _block_means(values: NDArray[np.float32], starts: Index) -> NDArray[np.float32]:
@@ -172,11 +172,11 @@ def _block_means(values: NDArray[np.float32], starts: Index) -> NDArray[np.float
     halves = np.add(values[0:end:STEP], values[1:end:STEP], dtype=np.float64)
     for row in range(2, STEP):
         halves += values[row:end:STEP]
-    found = halves[:-1] + halves[1:]
+    means = halves[:-1] + halves[1:]
     if regular < len(starts):
-        found = np.concatenate([found, values[starts[-1] :][:BLOCK].sum(0, dtype=np.float64)[None]])
-    found /= BLOCK
-    return found.astype(np.float32)
+        means = np.concatenate([means, values[starts[-1] :][:BLOCK].sum(0, dtype=np.float64)[None]])
+    means /= BLOCK
+    return means.astype(np.float32)
 
 
 def stabilise(electrons: Array, law: NoiseLaw) -> Array:

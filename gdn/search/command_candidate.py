@@ -149,9 +149,9 @@ def allowed_seconds() -> float:
 
 def _program(name: str) -> Path:
     """Where a program lies. Raises CandidateError where there is none."""
-    found = shutil.which(name)
-    if found is not None:
-        return Path(found)
+    program = shutil.which(name)
+    if program is not None:
+        return Path(program)
     if _is_file(Path(name)):
         raise CandidateError(
             f"{name} is not executable; put the program that runs it first (such as "

@@ -43,7 +43,7 @@ class TileFit:
     bank_share: float  # share of tiles whose best restart came from the bank
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Mixed:
     """The `image` of the mixture of all candidates, how far those are apart (`disagreement`), and
     the weights. `noise`: what the noise of the frame's own counts is in it, as a share of what it
@@ -173,7 +173,13 @@ def estimate(
         sampling = recorded.grids.binned_sampling
         mixed = mix_images(images, mixing, sampling)
         shares = map_shares(images, mixing, sampling) if watch.spread else None
-        result = Mixed(*mixed, mixing, _noise_left(mixing, searcher.others), shares)
+        result = Mixed(
+            image=mixed[0],
+            disagreement=mixed[1],
+            mixing=mixing,
+            noise=_noise_left(mixing, searcher.others),
+            map=shares,
+        )
         watch.clock.mark("mixture")
     return Estimate(
         binned=binned,
@@ -253,15 +259,15 @@ def _noise_left(mixing: Mixing, others: Sequence[Candidate]) -> float:
 def _completed(images: list[Array]) -> list[Array]:
     """Candidates' images without gaps: where one knows nothing (NaN) it says what the first says,
     and is faded into it."""
-    found = []
+    completed = []
     for image in images:
         known = np.isfinite(image)
         if not known.all():
             inside = distance_transform_edt(np.pad(known, 1, mode="edge"))[1:-1, 1:-1]
             weight = np.clip(inside / FADED, 0, 1).astype(np.float32)
             image = images[0] + weight * (np.where(known, image, images[0]) - images[0])
-        found.append(image)
-    return found
+        completed.append(image)
+    return completed
 
 
 def _own(binned: Binned, image: Array, choice: Choice, with_filter: bool) -> tuple[Array, Array]:

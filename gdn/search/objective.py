@@ -165,6 +165,7 @@ def evaluate_at_best_dose(
     # Of a tile of which nothing was recorded the dose stays the frame's.
     ratio = np.where(data.weights.any((1, 2)), ratio, np.float32(1))
     best = nuisance.copy()
+    # Within a decade of the frame's: a tile of a few counts says little of the dose.
     best[:, 0] += np.log(np.clip(ratio, 0.1, 10))
     mu *= np.exp(best[:, 0] - nuisance[:, 0])[:, None, None]
     return best, objective.value(mu, np.concatenate([z, best], 1)), mu
@@ -246,6 +247,7 @@ def conjugate_gradients(
             objective.pull_back(theta, point, weight * objective.push_forward(theta, point, search))
             + precision * search
         )
+        # H is positive definite; rounded, or along no direction at all, the product may be 0.
         along = np.maximum(_dot(search, curved), 1e-12)
         length = (strength / along).astype(np.float32)[:, None]
         direction = direction + length * search

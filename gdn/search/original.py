@@ -107,13 +107,13 @@ def _adam(
     engine: Engine, data: TileData, z: Array, steps: int, settings: OriginalSettings
 ) -> tuple[Array, float]:
     """Adam as PyTorch's defaults have it; returns the last latent and its sum of squared errors."""
-    one, dark = np.ones(1, np.float32), np.zeros_like(data.counts)
+    scale, dark = np.ones(1, np.float32), np.zeros_like(data.counts)
     first, second = np.zeros_like(z), np.zeros_like(z)
     loss = np.inf
     for step in range(1, steps + 1):
         inside = np.abs(z) <= settings.clamp
         evaluation = engine.value_and_gradient(
-            np.clip(z, -settings.clamp, settings.clamp), data, one, dark
+            np.clip(z, -settings.clamp, settings.clamp), data, scale, dark
         )
         loss = float(evaluation.value[0])
         # The mean over pixels, and a clamp that passes no gradient outside.

@@ -140,15 +140,15 @@ class InstalledFunction:
     def load(self) -> Function:
         """The function, imported. Raises CandidateError."""
         try:
-            found = importlib.metadata.EntryPoint("candidate", self.value, GROUP).load()
+            function = importlib.metadata.EntryPoint("candidate", self.value, GROUP).load()
         except Exception as error:
             raise CandidateError(
                 f"{self.package} {self.version} ({self.value}) cannot be imported: "
                 f"{_named(error)}; install it again"
             ) from error
-        if not callable(found):
+        if not callable(function):
             raise CandidateError(f"{self.value} of {self.package} is not a function")
-        return found  # type: ignore[no-any-return]
+        return function  # type: ignore[no-any-return]
 
     def check(self) -> None:
         """Raises CandidateError where the package is another one, or does not load."""
@@ -175,14 +175,14 @@ class InstalledFunction:
 def installed_functions() -> dict[str, list[InstalledFunction]]:
     """What installed packages offer, by name: one for each name, but where two packages chose the
     same."""
-    found: dict[str, list[InstalledFunction]] = {}
+    by_name: dict[str, list[InstalledFunction]] = {}
     for entry in importlib.metadata.entry_points(group=GROUP):
         if entry.dist is None:
             continue
-        one = InstalledFunction(entry.value, entry.dist.name, entry.dist.version)
-        if one not in found.setdefault(entry.name, []):  # a folder may be searched twice
-            found[entry.name].append(one)
-    return found
+        function = InstalledFunction(entry.value, entry.dist.name, entry.dist.version)
+        if function not in by_name.setdefault(entry.name, []):  # a folder may be searched twice
+            by_name[entry.name].append(function)
+    return by_name
 
 
 def call(function: Function, counts: Array, sampling_angstrom: float) -> Any:

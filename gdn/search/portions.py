@@ -29,16 +29,16 @@ log = logging.getLogger("gdn")
 def free_bytes() -> int:
     """Memory this process may still take: what the machine has free, within its control group and
     its address space."""
-    found: list[int] = [psutil.virtual_memory().available, *left_in_group(_CGROUP)]
+    limits: list[int] = [psutil.virtual_memory().available, *left_in_group(_CGROUP)]
     try:
         import resource
 
         limit = resource.getrlimit(resource.RLIMIT_AS)[0]
         if limit != resource.RLIM_INFINITY:
-            found.append(limit - psutil.Process().memory_info().vms)
+            limits.append(limit - psutil.Process().memory_info().vms)
     except ImportError:  # Windows has no such limit
         pass
-    return max(min(found), 0)
+    return max(min(limits), 0)
 
 
 def left_in_group(folder: Path) -> list[int]:

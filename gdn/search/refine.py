@@ -118,6 +118,8 @@ def _refine_batch(
     active, before = np.arange(len(theta)), np.full(len(theta), np.inf)
     moving = objective
     for step in range(steps):
+        # Adam (Kingma & Ba 2015); its second moment forgets in 50 steps, not in their 1000: there
+        # are less than a hundred.
         value, gradient = moving.gradient(theta[active])
         first[active] = 0.9 * first[active] + 0.1 * gradient
         second[active] = 0.98 * second[active] + 0.02 * gradient**2

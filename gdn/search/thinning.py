@@ -167,6 +167,7 @@ def _are_counts(binned: Any, law: NoiseLaw) -> bool:
     if not poisson or binned.dtype != np.float32:
         return poisson
     parts = (binned[rows] for rows in strips((binned.shape[0], binned.shape[1]), STRIP_PIXELS))
+    # Counts that an offset and a gain were taken off are whole but for single precision's rounding.
     return all(np.abs(part - np.round(part)).max() < 1e-3 and part.min() > -0.5 for part in parts)
 
 

@@ -149,9 +149,7 @@ class AnyCrystal:
         pixel = d.log_uniform(*self.pixel_angstrom, n)
         images = torch.arange(n, device=d.device).repeat(self.per_image)
         cuts = random_cuts(d, images, self.patch, pixel.repeat(self.per_image), CELL)
-        found = patches(pixel_averaged(spectra, pixel, CELL), cuts, self.patch, CELL).clamp_min(
-            1e-3
-        )
-        found = found / found.mean((1, 2), keepdim=True)
-        good = torch.isfinite(found).flatten(1).all(1) & (found.flatten(1).std(1) > 1e-4)
-        return torch.where(good[:, None, None], found, torch.ones_like(found))[:, None]
+        cut = patches(pixel_averaged(spectra, pixel, CELL), cuts, self.patch, CELL).clamp_min(1e-3)
+        cut = cut / cut.mean((1, 2), keepdim=True)
+        good = torch.isfinite(cut).flatten(1).all(1) & (cut.flatten(1).std(1) > 1e-4)
+        return torch.where(good[:, None, None], cut, torch.ones_like(cut))[:, None]

@@ -29,18 +29,18 @@ def structure_seed(seed: int, index: int) -> int:
 def _read(path: Path) -> dict[str, Any]:
     """Raises ValueError in one line for what is not a `dataset.json`."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
         float(
-            found.setdefault("energy_kv", ENERGY_KV)
+            content.setdefault("energy_kv", ENERGY_KV)
         )  # data sets made before it was recorded lack it
-        found.setdefault("multislice", "abtem")
-        found.setdefault("scenes", DEFAULT)
+        content.setdefault("multislice", "abtem")
+        content.setdefault("scenes", DEFAULT)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         why = " ".join(str(error).split())
         raise ValueError(
             f"{path}: is not the dataset.json of a data set ({why}); simulate it again"
         ) from None
-    return dict(found)
+    return dict(content)
 
 
 def open_dataset(
@@ -59,30 +59,30 @@ def open_dataset(
         stale.unlink(missing_ok=True)
     path = out / FILE
     if path.exists():
-        found = _read(path)
-        if (found.get("schema"), found.get("seed")) != (DATASET_SCHEMA, seed):
+        content = _read(path)
+        if (content.get("schema"), content.get("seed")) != (DATASET_SCHEMA, seed):
             raise ValueError(
-                f"{path}: made with seed {found.get('seed')} (schema {found.get('schema')}), "
+                f"{path}: made with seed {content.get('seed')} (schema {content.get('schema')}), "
                 "asked for seed"
                 f" {seed}; choose another folder or the same seed"
             )
-        if found["energy_kv"] != energy_kv:
+        if content["energy_kv"] != energy_kv:
             raise ValueError(
-                f"{path}: made at {found['energy_kv']:g} kV, asked for {energy_kv:g} kV; "
+                f"{path}: made at {content['energy_kv']:g} kV, asked for {energy_kv:g} kV; "
                 "choose another folder or"
-                f" --energy-kv {found['energy_kv']:g}"
+                f" --energy-kv {content['energy_kv']:g}"
             )
-        if found["multislice"] != multislice:
+        if content["multislice"] != multislice:
             raise ValueError(
-                f"{path}: its waves were made by {found['multislice']}, asked for "
+                f"{path}: its waves were made by {content['multislice']}, asked for "
                 f"{multislice}; choose another folder or"
-                f" --multislice {found['multislice']}"
+                f" --multislice {content['multislice']}"
             )
-        if found["scenes"] != scenes:
+        if content["scenes"] != scenes:
             raise ValueError(
-                f"{path}: has the scenes {found['scenes']}, asked for {scenes}; choose another "
+                f"{path}: has the scenes {content['scenes']}, asked for {scenes}; choose another "
                 "folder or"
-                f" --scenes {found['scenes']}"
+                f" --scenes {content['scenes']}"
             )
     content = {
         "schema": DATASET_SCHEMA,
@@ -106,15 +106,15 @@ def check_specimen(data: Path, specimen: Specimen) -> None:
             " benchmarks/sitting.py trains it without a data set"
         )
     path = data / FILE
-    found = _read(path) if path.exists() else {"energy_kv": ENERGY_KV, "scenes": DEFAULT}
-    if found["scenes"] != specimen.source:
+    content = _read(path) if path.exists() else {"energy_kv": ENERGY_KV, "scenes": DEFAULT}
+    if content["scenes"] != specimen.source:
         raise ValueError(
-            f"{path}: has the scenes {found['scenes']}, but the recipe is for "
+            f"{path}: has the scenes {content['scenes']}, but the recipe is for "
             f"{specimen.source}; simulate with"
-            f" --scenes {specimen.source}, or name the source {found['scenes']} under "
+            f" --scenes {specimen.source}, or name the source {content['scenes']} under "
             "[specimen] in the recipe"
         )
-    energy_kv = found["energy_kv"]
+    energy_kv = content["energy_kv"]
     (wanted,) = specimen.energies_kv
     if energy_kv != wanted:
         raise ValueError(

@@ -69,11 +69,11 @@ def _displaced(clean: Tensor, draws: Draws) -> Tensor:
     grid = torch.stack([2 * columns / (w - 1) - 1, 2 * rows / (h - 1) - 1], -1).reshape(
         n, SLOTS * h, w, 2
     )
-    found = F.grid_sample(clean, grid, mode="bilinear", padding_mode="border", align_corners=True)
-    found = found.reshape(n, SLOTS, h, w)
+    moved = F.grid_sample(clean, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    moved = moved.reshape(n, SLOTS, h, w)
     # Where nothing moved the patch itself, without interpolation.
     still = (shift.abs().sum(-1) + jitter.abs().sum(-1) == 0)[..., None, None]
-    return torch.where(still, clean.expand_as(found), found).clamp_min(1e-3)
+    return torch.where(still, clean.expand_as(moved), moved).clamp_min(1e-3)
 
 
 def _gain_residue(moved: Tensor, draws: Draws) -> Tensor:

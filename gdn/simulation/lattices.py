@@ -75,10 +75,10 @@ class RandomLattices:
     def _smooth_noise(self, width: Tensor) -> Tensor:
         """(n, GRID, GRID) of unit deviation, cut off at about `width` (n,) 1/Å."""
         white = torch.fft.rfft2(self.draws.normal(self.batch, GRID, GRID))
-        found: Tensor = torch.fft.irfft2(
+        noise: Tensor = torch.fft.irfft2(
             white * torch.exp(-self._k2 / (2 * over_pixels(width) ** 2)), s=(GRID, GRID)
         )
-        return found / found.std((1, 2), keepdim=True)
+        return noise / noise.std((1, 2), keepdim=True)
 
     def _half_plane(self) -> tuple[Tensor, Tensor]:
         """A support with a stepped edge, and its thickness, a wedge in three of five."""
@@ -261,9 +261,9 @@ class RandomLattices:
         film += glass * torch.where(
             over_pixels(d.chance(0.5, n)), torch.ones_like(film), (film > 0).float()
         )
-        found: Tensor = torch.fft.irfft2(columns, s=(GRID, GRID)) + film
-        top = found.flatten(1)[:, ::16].abs().quantile(0.995, dim=1) + 1e-6
-        return found / over_pixels(top)
+        total: Tensor = torch.fft.irfft2(columns, s=(GRID, GRID)) + film
+        top = total.flatten(1)[:, ::16].abs().quantile(0.995, dim=1) + 1e-6
+        return total / over_pixels(top)
 
     def waves(self, potential: Tensor) -> Tensor:
         """Exit waves (n, m, m), complex64 spectra as `multislice.exit_wave` makes them, of

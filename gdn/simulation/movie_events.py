@@ -90,9 +90,9 @@ def draw_any_course(scene: Scene, kinds: tuple[Kind, ...], rng: np.random.Genera
     """A course of the first of the shuffled `kinds` that the scene has a place for, else a static
     one."""
     for kind in rng.permutation(np.array(kinds)):
-        found = draw_course(scene, kind, rng)
-        if found is not None:
-            return found
+        course = draw_course(scene, kind, rng)
+        if course is not None:
+            return course
     return _static(scene, rng)
 
 
@@ -115,8 +115,8 @@ def _static(scene: Scene, rng: np.random.Generator) -> Course:
 
 def _surface_column(scene: Scene, rng: np.random.Generator) -> tuple[ParticleColumns, int] | None:
     columns = scene.columns
-    found = columns.surface(scene.reach) if columns is not None else np.zeros(0, np.int64)
-    return (columns, int(rng.choice(found))) if columns is not None and len(found) else None
+    surface = columns.surface(scene.reach) if columns is not None else np.zeros(0, np.int64)
+    return (columns, int(rng.choice(surface))) if columns is not None and len(surface) else None
 
 
 def _event(columns: ParticleColumns, index: int, kind: Kind, frame: int, change: int) -> Event:

@@ -101,8 +101,8 @@ def _write_stack(path: Path, name: str, stack: NDArray[Any], record: dict[str, A
     calibration = FrameCalibration(
         sampling_angstrom=record["sampling_angstrom"], axes="TYX", shape=stack.shape
     )
-    about = {key: record[key] for key in told if key in record}
-    write_stack(path.with_name(f"{path.stem}_{name}.tif"), stack, calibration, about)
+    description = {key: record[key] for key in told if key in record}
+    write_stack(path.with_name(f"{path.stem}_{name}.tif"), stack, calibration, description)
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,10 @@ def _potential(number: int, grid: int, cell: float, thermal: float, device: str)
     Debye-Waller factor."""
     k2 = _k_squared(grid, cell, device)
     damping = torch.exp(-2 * (np.pi * thermal) ** 2 * k2)
-    found = torch.as_tensor(projected_potential(number, k2.cpu().numpy()), device=device) * damping
-    return (found / _spline_transform(grid, device) * (grid / cell) ** 2).float()
+    potential = (
+        torch.as_tensor(projected_potential(number, k2.cpu().numpy()), device=device) * damping
+    )
+    return (potential / _spline_transform(grid, device) * (grid / cell) ** 2).float()
 
 
 def splat(places: Tensor, layer: Tensor, weights: Tensor, layers: int, grid: int) -> Tensor:
@@ -115,8 +117,8 @@ def slices(structure: Structure, beam: Beam, device: str) -> Tensor:
         spectrum += torch.fft.rfft2(points) * _potential(
             int(number), beam.grid, cell, beam.thermal_angstrom, device
         )
-    found: Tensor = torch.fft.irfft2(spectrum, s=(beam.grid, beam.grid))
-    return found
+    potentials: Tensor = torch.fft.irfft2(spectrum, s=(beam.grid, beam.grid))
+    return potentials
 
 
 @cache
@@ -155,8 +157,8 @@ def exit_wave(structure: Structure, beam: Beam, band: float, device: str = "cpu"
     propagator = _propagator(grid, cell, distance, wavelength_angstrom(beam.energy_ev), device)
     aperture = _aperture(grid, device)
     wave = torch.ones(grid, grid, dtype=torch.complex64, device=device)
-    for one in phase:
-        transmission = torch.polar(torch.exp(-beam.absorption * one), one)
+    for slice_phase in phase:
+        transmission = torch.polar(torch.exp(-beam.absorption * slice_phase), slice_phase)
         transmission = torch.fft.ifft2(torch.fft.fft2(transmission) * aperture)
         wave = torch.fft.ifft2(torch.fft.fft2(wave * transmission) * propagator)
     spectrum = crop(torch.fft.fft2(wave), n) * (n / grid) ** 2
@@ -190,11 +192,11 @@ def scattering_maps(
         ),
         n,
     )
-    found = []
+    maps = []
     for power in ELEMENT_STRENGTHS:
         points = splat(places, layer, numbers**power, 1, grid)[0]
-        found.append(crop(torch.fft.fft2(points), n) / window.real * damping * (n / cell) ** 2)
-    return torch.stack(found)
+        maps.append(crop(torch.fft.fft2(points), n) / window.real * damping * (n / cell) ** 2)
+    return torch.stack(maps)
 
 
 def band_size(band: float, cell: float) -> int:

@@ -57,14 +57,14 @@ class ParticleColumns:
         middle of the cell."""
         middle = self.structure.cell[:2] / 2
         inside = (np.abs(self.places - middle) < reach).all(1)
-        found = [
+        columns = [
             i
             for i in map(int, np.flatnonzero(inside))
             if len(self.atoms[i]) >= LEAST_ATOMS
             and self.outward(i)[0] >= SURFACE_DEGREES
             and self.free(self.places[i])
         ]
-        return np.array(found, dtype=np.int64)
+        return np.array(columns, dtype=np.int64)
 
     def free(self, place: NDArray[np.float64]) -> bool:
         """Whether no heavy atom of another crystal is seen near `place` (y, x)."""
@@ -81,7 +81,7 @@ class ParticleColumns:
         apart = positions[particle] - positions[own[len(own) // 2]]
         near = apart[(np.linalg.norm(apart, axis=1) < NEIGHBOUR_ANGSTROM)]
         others = np.delete(self.sites, index, axis=0)
-        found = []
+        hops = []
         for vector in np.concatenate([near, -near]):
             step = self.across(vector[None])[0]
             if np.hypot(*step) < RESOLVED_ANGSTROM:
@@ -92,8 +92,8 @@ class ParticleColumns:
             touching = int((distance < NEIGHBOUR_ANGSTROM).sum())
             empty = distance.min() > EMPTY_ANGSTROM and self.free(moved[:, 1::-1].mean(0))
             if inside and touching >= 2 and empty:
-                found.append(np.asarray(vector))
-        return found
+                hops.append(np.asarray(vector))
+        return hops
 
 
 def column_axis(parameters: dict[str, Any]) -> Vectors:

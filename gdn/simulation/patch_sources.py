@@ -151,10 +151,10 @@ def source_of(
     return Scenes(recipe, pool_size, device, seeds, toy)
 
 
-def in_network_units(found: Tensor, recipe: Recipe) -> Tensor:
+def in_network_units(images: Tensor, recipe: Recipe) -> Tensor:
     """Patches (n, 1, p, p), vacuum 1, as the networks have them; those of more contrast than the
     recipe allows scaled to it."""
-    apart = found - 1
+    apart = images - 1
     if most := recipe.imaging.most_contrast:
         apart = apart * (most / apart.abs().amax((1, 2, 3), keepdim=True).clamp_min(most))
     return (apart / recipe.network.intensity_scale).clamp(-0.999, 0.999)

@@ -153,8 +153,8 @@ def _spline_inverse(n: int, device: str) -> Tensor:
     """(n, n) transform of the filter that makes cubic spline coefficients of samples (Unser 1999),
     periodic."""
     k = torch.fft.fftfreq(n, device=device)
-    one = 3 / (2 + torch.cos(2 * np.pi * k))
-    return one[:, None] * one[None, :]
+    inverse = 3 / (2 + torch.cos(2 * np.pi * k))
+    return inverse[:, None] * inverse[None, :]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,15 +41,15 @@ class StructureWorkers:
             return [self._make(next(self._seeds)) for _ in range(min(most, 1))]
         while len(self._jobs) < self._ahead:
             self._jobs.append(self._pool.submit(self._make, next(self._seeds)))
-        found: list[Structure] = []
+        structures: list[Structure] = []
         waiting: deque[Future[Structure]] = deque()
         for job in self._jobs:
-            if job.done() and len(found) < most:
-                found.append(job.result())
+            if job.done() and len(structures) < most:
+                structures.append(job.result())
             else:
                 waiting.append(job)
         self._jobs = waiting
-        return found
+        return structures
 
     def close(self) -> None:
         """Stop the processes."""

@@ -96,18 +96,18 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
                 )
                 self.running_mean.lerp_(mean, rate)
                 self.running_var.lerp_(variance * n / (n - 1), rate)
-        found: Tensor = apart * torch.rsqrt(variance + self.eps)[:, None, None]
-        found = found * self.weight[:, None, None] + self.bias[:, None, None]
-        return found.to(x.dtype)
+        normalised: Tensor = apart * torch.rsqrt(variance + self.eps)[:, None, None]
+        normalised = normalised * self.weight[:, None, None] + self.bias[:, None, None]
+        return normalised.to(x.dtype)
 
 
 def synchronise_norms(*modules: nn.Module | None) -> None:
     """Make every batch norm take its statistics over all processes."""
     if dist.is_initialized():
         for module in modules:
-            for one in module.modules() if module is not None else ():
-                if type(one) is nn.BatchNorm2d:
-                    one.__class__ = SyncedBatchNorm2d
+            for child in module.modules() if module is not None else ():
+                if type(child) is nn.BatchNorm2d:
+                    child.__class__ = SyncedBatchNorm2d
 
 
 def any_true(value: bool) -> bool:

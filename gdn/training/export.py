@@ -64,7 +64,7 @@ def export_model(
     torch."""
     recipe = trained.recipe
     n = recipe.network
-    about: dict[str, Any] = {"latent": n.latent, "patch": n.patch, "channels": n.channels}
+    sizes: dict[str, Any] = {"latent": n.latent, "patch": n.patch, "channels": n.channels}
     work = out.with_name(f".{out.name}.part")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -75,7 +75,7 @@ def export_model(
         round_to_half(folded)
         reference = PullBack(folded)
         dtype = torch.float16 if fp16 else torch.float32
-        inputs = example(about, 2, dtype)
+        inputs = example(sizes, 2, dtype)
         graph = PullBack(fold(generator, n.intensity_scale)).to(dtype) if fp16 else reference
         _write_graphs(graph, inputs, work)
         mean = None
@@ -90,21 +90,21 @@ def export_model(
             step = GaussNewton(graph.generator, n.patch)
             export_graph(
                 step,
-                step_example(about, 2),
+                step_example(sizes, 2),
                 list(STEP_INPUTS),
                 list(OUTPUTS["step"]),
                 work / "step.onnx",
             )
         if fp16:  # what may not be rounded: objectives, gradients, final images
-            _write_graphs(reference, example(about, 2, torch.float32), work, "exact-")
+            _write_graphs(reference, example(sizes, 2, torch.float32), work, "exact-")
         for path in work.glob("*.onnx"):
             store(path, halve=not fp16 or path.name.startswith("exact-"))
         share_weights(work)
-        errors = compare(work, reference.float(), mean, about, "fp16" if fp16 else "fp32")
+        errors = compare(work, reference.float(), mean, sizes, "fp16" if fp16 else "fp32")
         if fp16:
             errors |= {
                 f"exact {k}": v
-                for k, v in compare(work, reference, None, about, "fp32", "exact-").items()
+                for k, v in compare(work, reference, None, sizes, "fp32", "exact-").items()
             }
         _copy_history(trained.history, work)
         _write_card(work, out.name, trained, "fp16" if fp16 else "fp32", errors)

@@ -58,20 +58,20 @@ def compare(
     work: Path,
     reference: PullBack,
     mean: nn.Module | None,
-    about: dict[str, Any],
+    sizes: dict[str, Any],
     precision: str,
     prefix: str = "",
 ) -> dict[str, float]:
     """Largest differences of onnxruntime's outputs from torch's on random latents. Raises
     ValueError where they are too large."""
-    inputs = example(about, CHECKED, torch.float16 if precision == "fp16" else torch.float32)
+    inputs = example(sizes, CHECKED, torch.float16 if precision == "fp16" else torch.float32)
     single = [t.float() for t in inputs]
     x, dz = reference(*single)
     got_x, got_dz = _run(work, f"{prefix}gradient", dict(zip(GRADIENT_INPUTS, inputs, strict=True)))
     images = _run(work, f"{prefix}generator", {"z": inputs[0]})[0]
     off = _apart(got_dz, dz)
     errors = {
-        "generator": max(float(np.abs(found - x.numpy()).max()) for found in (images, got_x)),
+        "generator": max(float(np.abs(step - x.numpy()).max()) for step in (images, got_x)),
         "gradient": float(np.median(off)),
         "gradient_p90": float(np.percentile(off, 90)),
     }
@@ -80,11 +80,11 @@ def compare(
     errors["tangent"] = float(
         np.median(_apart(pushed, PushForward(reference.generator)(single[0], t.float())))
     )
-    if not prefix and about["channels"] == 1:
-        tile = step_example(about, CHECKED)
-        found = _run(work, "step", dict(zip(STEP_INPUTS, tile, strict=True)))[0]
+    if not prefix and sizes["channels"] == 1:
+        tile = step_example(sizes, CHECKED)
+        step = _run(work, "step", dict(zip(STEP_INPUTS, tile, strict=True)))[0]
         errors["step"] = float(
-            np.median(_apart(found, GaussNewton(reference.generator, about["patch"])(*tile)[0]))
+            np.median(_apart(step, GaussNewton(reference.generator, sizes["patch"])(*tile)[0]))
         )
     worst = max(
         *(value for name, value in errors.items() if name != "gradient_p90"),
@@ -112,15 +112,15 @@ def _run(work: Path, graph: str, feed: dict[str, Tensor]) -> list[np.ndarray[Any
     options.log_severity_level = 3
     content = complete_graph(work, graph)
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    found: list[np.ndarray[Any, Any]] = session.run(None, {k: v.numpy() for k, v in feed.items()})
-    return [f.astype(np.float32) for f in found]
+    outputs: list[np.ndarray[Any, Any]] = session.run(None, {k: v.numpy() for k, v in feed.items()})
+    return [f.astype(np.float32) for f in outputs]
 
 
-def _apart(found: np.ndarray[Any, Any], expected: Tensor) -> np.ndarray[Any, Any]:
+def _apart(computed: np.ndarray[Any, Any], expected: Tensor) -> np.ndarray[Any, Any]:
     """Differences as shares of a length, for each latent. Their median is what counts: where a
     ReLU's input is zero to the last bit, the two runtimes may take different sides of the kink, and
     that latent's gradient jumps without either being wrong."""
-    rows, wanted = found.reshape(CHECKED, -1), expected.numpy().reshape(CHECKED, -1)
+    rows, wanted = computed.reshape(CHECKED, -1), expected.numpy().reshape(CHECKED, -1)
     share: np.ndarray[Any, Any] = np.linalg.norm(rows - wanted, axis=1) / np.linalg.norm(
         wanted, axis=1
     )

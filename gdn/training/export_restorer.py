@@ -40,15 +40,15 @@ def is_restorer(source: Path) -> bool:
     return (source / WEIGHTS).is_file() and (source / ABOUT).is_file()
 
 
-def export_restorer(weights: Path, about: dict[str, Any], out: Path) -> float:
+def export_restorer(weights: Path, description: dict[str, Any], out: Path) -> float:
     """Write the model folder, compared with torch before it is kept; returns the largest
     difference, as a share of the image's largest difference from its mean.
 
-    `weights`: safetensors with the names of `Restorer().state_dict()`. `about`: `shape` (of
+    `weights`: safetensors with the names of `Restorer().state_dict()`. `description`: `shape` (of
     `RestorerShape.record`), `sampling_angstrom`, and what the record is to say: `recipe`, `seeds`,
     counts. Raises ValueError where they do not belong together or the graph disagrees with torch.
     """
-    network = read_restorer(weights, about, ABOUT)
+    network = read_restorer(weights, description, ABOUT)
     round_to_half(network.eval())
     work = out.with_name(f".{out.name}.part")
     shutil.rmtree(work, ignore_errors=True)
@@ -61,7 +61,7 @@ def export_restorer(weights: Path, about: dict[str, Any], out: Path) -> float:
             raise ValueError(
                 f"{weights}: the exported graph differs from torch by {error:.2g}; not kept"
             )
-        _write_card(network.shape, about, error, work, out.name)
+        _write_card(network.shape, description, error, work, out.name)
         load_any(work)
         replace_folder(work, out)
         return error
@@ -130,7 +130,7 @@ def _compare(network: Restorer, work: Path) -> float:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(restorer_graph(work), providers=["CPUExecutionProvider"])
-    found = []
+    differences = []
     for size in SIZES:
         frames, mask = _example(network, size)
         expected = network(frames, mask).numpy()
@@ -140,19 +140,19 @@ def _compare(network: Restorer, work: Path) -> float:
         scale = max(
             float(np.abs(expected - expected.mean()).max()), 1e-3 * float(np.abs(expected).max())
         )
-        found.append(float(np.abs(image - expected).max()) / scale)
-    return max(found)
+        differences.append(float(np.abs(image - expected).max()) / scale)
+    return max(differences)
 
 
 def _write_card(
-    shape: RestorerShape, about: dict[str, Any], error: float, work: Path, name: str
+    shape: RestorerShape, description: dict[str, Any], error: float, work: Path, name: str
 ) -> None:
     training = {
         key: value
-        for key, value in about.items()
+        for key, value in description.items()
         if key not in ("shape", "sampling_angstrom", "recipe", "metrics")
     }
-    recipe = about.get("recipe", {})
+    recipe = description.get("recipe", {})
     card = RestorerCard(
         schema_version=MODEL_SCHEMA,
         kind="restorer",
@@ -160,11 +160,11 @@ def _write_card(
         shape=shape.record(),
         slots=SLOTS,
         multiple=shape.multiple,
-        sampling_angstrom=about.get("sampling_angstrom", 0.35),
+        sampling_angstrom=description.get("sampling_angstrom", 0.35),
         specimen=SpecimenCard(material="any crystal"),
         recipe=recipe if isinstance(recipe, dict) else {"name": str(recipe)},
         training=training | {"gdn": __version__, "torch": torch.__version__, "export_error": error},
-        metrics=about.get("metrics", {}),
+        metrics=description.get("metrics", {}),
         files={p.name: sha256_of(p) for p in sorted(work.iterdir())},
     )
     (work / "model.json").write_text(json.dumps(card.model_dump(mode="json"), indent=1) + "\n")

@@ -65,7 +65,7 @@ def export_unet(run: Path, out: Path) -> float:
             )
         if (run / "stats.jsonl").exists():
             shutil.copyfile(run / "stats.jsonl", work / "stats.jsonl")
-        about = {
+        description = {
             "schema_version": 1,
             "kind": "unet",
             "scales": network.scales,
@@ -77,7 +77,7 @@ def export_unet(run: Path, out: Path) -> float:
             "torch": torch.__version__,
             "files": {"unet.onnx": sha256_of(work / "unet.onnx")},
         }
-        (work / "unet.json").write_text(json.dumps(about, indent=1) + "\n")
+        (work / "unet.json").write_text(json.dumps(description, indent=1) + "\n")
         replace_folder(work, out)
         return error
     finally:

@@ -173,13 +173,13 @@ def _prepare_folder(recipe: Recipe, run: Path, rank: int) -> None:
     path = run / "recipe.json"
     if path.exists():
         # Read through the schema: a run of an earlier version lacks the settings that came later.
-        found = Recipe.model_validate(json.loads(path.read_text())["recipe"]).model_dump(
+        theirs = Recipe.model_validate(json.loads(path.read_text())["recipe"]).model_dump(
             mode="json"
         )
         mine = recipe.model_dump(mode="json")
-        for one in (found, mine):
-            one["optimiser"].pop("images", None)
-        if found != mine:
+        for settings in (theirs, mine):
+            settings["optimiser"].pop("images", None)
+        if theirs != mine:
             raise ValueError(
                 f"{run}: holds a run with other settings; choose another folder (-o) or the "
                 "same recipe"

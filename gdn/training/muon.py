@@ -33,8 +33,8 @@ def orthogonal(matrices: Tensor) -> Tensor:
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = a * x + torch.baddbmm(b * gram, gram, gram, alpha=c) @ x
-    found: Tensor = x.mT if tall else x
-    return found
+    oriented: Tensor = x.mT if tall else x
+    return oriented
 
 
 class Muon(torch.optim.Optimizer):

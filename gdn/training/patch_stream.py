@@ -197,12 +197,12 @@ class WaveStream:
         stream = self._recipe.stream
         rng = np.random.default_rng([stream.seed, 2, shard.number, shard.drawn])
         if shard.reservoir is None:
-            found = [
+            paths = [
                 self._next_image(shard) for _ in range(-(-shard.size // stream.patches_per_image))
             ]
             shard.reservoir = (
-                np.concatenate([f[0] for f in found]),
-                np.concatenate([f[1] for f in found]),
+                np.concatenate([f[0] for f in paths]),
+                np.concatenate([f[1] for f in paths]),
             )
         images, labels = shard.reservoir
         shard.owed += n * stream.fresh_share

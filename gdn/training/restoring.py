@@ -72,9 +72,9 @@ def loss(
     mean, deviation = moments(seen.frames, seen.mask)
     standard, target = (seen.frames - mean) / deviation, (clean - mean) / deviation
     with torch.autocast(device, torch.bfloat16):
-        found = network(standard.contiguous(memory_format=torch.channels_last), seen.mask)
+        predicted = network(standard.contiguous(memory_format=torch.channels_last), seen.mask)
     weight = error_weight(target, standard[:, :1] - target).clamp(max=30)
-    return (weight * ((found.float() - target) ** 2).mean((1, 2, 3), keepdim=True)).mean()
+    return (weight * ((predicted.float() - target) ** 2).mean((1, 2, 3), keepdim=True)).mean()
 
 
 def rate_factor(recipe: RestorerRecipe, step: int, done: float) -> float:
@@ -152,11 +152,11 @@ class RestorerRun:
         if self.device == "cuda":
             torch.cuda.synchronize()
         begun = time.monotonic()
-        found = self.source.draw()
+        images = self.source.draw()
         if self.device == "cuda":
             torch.cuda.synchronize()
         self.drawing += time.monotonic() - begun
-        return found
+        return images
 
     def batches(self, clean: Tensor) -> Iterator[Tensor]:
         """The batches of all passes over a set of clean patches (n, 1, p, p), each turned and
@@ -165,8 +165,8 @@ class RestorerRun:
             order = torch.randperm(len(clean), generator=self.draws.generator, device=clean.device)
             for chosen in order.split(self.recipe.batch):
                 turns = int(self._turns.integers(8))
-                found = torch.rot90(clean[chosen], turns % 4, (2, 3))
-                yield (found.flip(3) if turns >= 4 else found).contiguous(
+                turned = torch.rot90(clean[chosen], turns % 4, (2, 3))
+                yield (turned.flip(3) if turns >= 4 else turned).contiguous(
                     memory_format=torch.channels_last
                 )
 
@@ -219,18 +219,18 @@ class RestorerRun:
                 torch.poisson(clean * dose, generator=draws.generator) / dose,
                 1,
             )
-            found = torch.cat(
+            patches = torch.cat(
                 [self._apply(f, m) for f, m in zip(frames.split(64), mask.split(64), strict=True)]
             )
             error, contrast = (
-                ((found - clean) ** 2).mean((1, 2, 3)),
+                ((patches - clean) ** 2).mean((1, 2, 3)),
                 clean.var((1, 2, 3), correction=0),
             )
             row[f"gain_db_{dose:.0f}"] = round(
                 float((10 * torch.log10(contrast / error)).clamp(-5, 50).mean()), 3
             )
             if dose == HELD_OUT_DOSES[1]:
-                shown = torch.stack([clean[:, 0], frames[:, 0], found[:, 0]], 1)[
+                shown = torch.stack([clean[:, 0], frames[:, 0], patches[:, 0]], 1)[
                     :: max(1, len(clean) // 24)
                 ]
         return row, shown.cpu()
@@ -238,10 +238,10 @@ class RestorerRun:
     def _apply(self, frames: Tensor, mask: Tensor) -> Tensor:
         with torch.autocast(self.device, torch.bfloat16):
             mean, deviation = moments(frames, mask)
-            found: Tensor = (
+            images: Tensor = (
                 mean + deviation * self.average.restore((frames - mean) / deviation, mask).float()
             )
-            return found
+            return images
 
 
 def train_restorer(
@@ -286,7 +286,7 @@ def snapshot(run: RestorerRun, out: Path, seconds: float, mean_loss: float) -> d
     part = out / "restore.safetensors.part"
     save_file(weights, str(part))
     part.replace(out / "restore.safetensors")
-    about = {
+    description = {
         "shape": run.recipe.shape.record(),
         "recipe": run.recipe.record(),
         "sampling_angstrom": 0.35,
@@ -294,7 +294,7 @@ def snapshot(run: RestorerRun, out: Path, seconds: float, mean_loss: float) -> d
         "statistics": row,
     }
     part = out / "restore.json.part"
-    part.write_text(json.dumps(about, indent=1) + "\n")
+    part.write_text(json.dumps(description, indent=1) + "\n")
     part.replace(out / "restore.json")
     with (out / "stats.jsonl").open("a") as stream:
         stream.write(json.dumps(row) + "\n")

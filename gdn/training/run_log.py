@@ -42,19 +42,19 @@ def collapse_warnings(stats: dict[str, Any]) -> list[str]:
 
     Reads `diversity` (generated over data), `d_real` and `d_fake` (mean probabilities of 'real').
     """
-    found = []
+    warnings = []
     if stats["diversity"] < 0.3:
-        found.append(
+        warnings.append(
             f"random samples differ only {stats['diversity']:.2f} times as much as the "
             "data do: mode collapse or grey images"
         )
     if stats.get("d_real") is not None and stats["d_real"] > 0.85 and stats["d_fake"] < 0.03:
-        found.append(
+        warnings.append(
             f"the discriminator tells every image (real {stats['d_real']:.2f}, fake "
             f"{stats['d_fake']:.2f}):"
             " the generator gets no gradient"
         )
-    return found
+    return warnings
 
 
 def append_stats(run: Path, row: dict[str, Any]) -> None:

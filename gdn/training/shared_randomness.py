@@ -75,9 +75,9 @@ class StepDraws:
     @staticmethod
     def single(seed: int, device: str) -> StepDraws:
         """The draws of one generator."""
-        found = StepDraws((), Shards(1), device)
-        found._generators = [torch.Generator(device).manual_seed(seed)]
-        return found
+        draws = StepDraws((), Shards(1), device)
+        draws._generators = [torch.Generator(device).manual_seed(seed)]
+        return draws
 
     def _joined(self, n: int, draw: Callable[[int, torch.Generator], Tensor]) -> Tensor:
         parts = zip(self.shards.parts(n), self._generators, strict=True)

@@ -78,12 +78,12 @@ class State:
 
     def modules(self) -> dict[str, torch.nn.Module]:
         """Every network by its name in the checkpoint."""
-        found = {
+        modules = {
             "generator": self.generator,
             "average": self.average,
             "discriminator": self.discriminator,
         }
-        return found | ({"encoder": self.encoder} if self.encoder is not None else {})
+        return modules | ({"encoder": self.encoder} if self.encoder is not None else {})
 
     def save(self, path: Path) -> None:
         """Write the checkpoint under a temporary name, then rename it."""

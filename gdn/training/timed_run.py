@@ -121,11 +121,11 @@ class ResidentRun:
     ) -> dict[str, Any]:
         """Write averaged weights, recipe, statistics and a grid of held-out patches beside random
         samples."""
-        found, samples = status(self.state, self.recipe, self.held_out, fixed, self.device)
+        quality, samples = status(self.state, self.recipe, self.held_out, fixed, self.device)
         row = (
             {"images": self.patches, "seconds": seconds, "structures": self.source.pool.count}
             | row
-            | found
+            | quality
         )
         row = {name: round(v, 4) if isinstance(v, float) else v for name, v in row.items()}
         self.state.save_weights(out / "weights.safetensors")

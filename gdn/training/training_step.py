@@ -180,8 +180,8 @@ def _unet_losses(
     dose = random_dose(recipe, len(real), draws)
     noisy = losses.sample_noise(real, dose, recipe.network.intensity_scale, draws)
     with autocast(recipe, device):
-        found = state.generator(noisy)
-    loss = ((found.float() - real) ** 2).mean() * recipe.network.intensity_scale**2
+        restored = state.generator(noisy)
+    loss = ((restored.float() - real) ** 2).mean() * recipe.network.intensity_scale**2
     state.opt_g.zero_grad(set_to_none=True)
     # Of order one: squared errors of 1e-3 lie near Adam's epsilon otherwise.
     (1e3 * loss).backward()

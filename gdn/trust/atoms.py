@@ -105,8 +105,8 @@ def find_atoms(estimate: Estimate, grids: Grids, law: ColumnLaw, rate: float) ->
         for c in (drawn, sites)
     ]
     probability = [
-        one.probability(e.features())
-        for one, (_, e) in zip((law.drawn, law.sites), parts, strict=True)
+        model.probability(e.features())
+        for model, (_, e) in zip((law.drawn, law.sites), parts, strict=True)
     ]
     columns = Columns(
         *(

@@ -106,12 +106,12 @@ def find_columns(
         return nothing()
     if image.size <= BLOCK**2:
         return _columns_of(image, sampling_angstrom, dark, share * largest)
-    found = [
+    parts = [
         _columns_in(image, y, x, sampling_angstrom, dark, share * largest)
         for y in range(0, image.shape[0], BLOCK // 2)
         for x in range(0, image.shape[1], BLOCK // 2)
     ]
-    return Columns(*(np.concatenate([getattr(c, f.name) for c in found]) for f in fields(Columns)))
+    return Columns(*(np.concatenate([getattr(c, f.name) for c in parts]) for f in fields(Columns)))
 
 
 def _columns_in(
@@ -120,15 +120,15 @@ def _columns_in(
     """Those whose centre lies in the block that begins at (y, x), seen with its surroundings:
     interpolated as a whole a large image would take sixteen times its memory."""
     top, left = max(0, y - BORDER), max(0, x - BORDER)
-    found = _columns_of(
+    columns = _columns_of(
         image[top : y + BLOCK // 2 + BORDER, left : x + BLOCK // 2 + BORDER],
         sampling,
         dark,
         contrast,
     )
-    found.yx[:] += np.array([top, left]) * sampling
-    place = found.yx / sampling - (y, x) + 0.5
-    return found.take(np.flatnonzero(((place >= 0) & (place < BLOCK // 2)).all(1)))
+    columns.yx[:] += np.array([top, left]) * sampling
+    place = columns.yx / sampling - (y, x) + 0.5
+    return columns.take(np.flatnonzero(((place >= 0) & (place < BLOCK // 2)).all(1)))
 
 
 def _columns_of(image: Array, sampling_angstrom: float, dark: bool, contrast: float) -> Columns:
@@ -249,7 +249,7 @@ def lattice_sites(columns: Columns, shape: tuple[int, int], sampling: float) -> 
 
 def _clusters(votes: Values) -> Values:
     """Means (n, 2) of groups of at least two votes within half of CLOSE_ANGSTROM of one another."""
-    found: list[Values] = []
+    clusters: list[Values] = []
     cells: dict[tuple[int, int], list[Values]] = {}  # of the places found, by square
     left = np.ones(len(votes), bool)
     near = cKDTree(votes).query_ball_point(votes, CLOSE_ANGSTROM / 2) if len(votes) else []
@@ -261,9 +261,9 @@ def _clusters(votes: Values) -> Values:
             if not any(
                 np.hypot(*(other - place)) <= CLOSE_ANGSTROM for other in _around(cells, place)
             ):
-                found.append(place)
+                clusters.append(place)
                 cells.setdefault(_cell(place), []).append(place)
-    return np.array(found).reshape(-1, 2)
+    return np.array(clusters).reshape(-1, 2)
 
 
 def _cell(place: Values) -> tuple[int, int]:

@@ -83,10 +83,10 @@ def weigh(
 
 def _log_likelihood(mean: Values, counts: Array, valid: Array, binned: Binned) -> float:
     data = TileData(counts[None], valid[None], binned.law)
-    found: NDArray[np.float64] = negative_log_likelihood(
+    value: NDArray[np.float64] = negative_log_likelihood(
         np.maximum(mean, 1e-3)[None].astype(np.float32), data
     )
-    return -float(found[0])
+    return -float(value[0])
 
 
 def decide_verdicts(probability: Values, rate: float) -> NDArray[np.str_]:

@@ -190,6 +190,7 @@ def _features(estimate: Estimate, tiles: NDArray[np.int64], sampling_angstrom: f
 
 
 def _log_mean(values: Values | Array, size: Values) -> Values:
+    # Where nothing was added, or all restarts agree, the mean is 0.
     return np.asarray(np.log(values.sum((1, 2)) / size + 1e-5))
 
 

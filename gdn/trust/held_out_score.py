@@ -99,6 +99,7 @@ class Comparison:
     @property
     def gain_db(self) -> float:
         """PSNR gained over the other image, dB: 10 log10(1 + difference / own)."""
+        # Noise may make the difference less than -own, of which there is no logarithm: -30 dB.
         return float(DECIBEL * np.log(max(1 + self.difference / self.own, 1e-3)))
 
     @property
@@ -152,14 +153,14 @@ class Pool:
         self._first: Comparison | None = None
         self._sums = dict.fromkeys((*self.SUMMED, *self.ROOTED), 0.0)
 
-    def add(self, one: Comparison) -> None:
+    def add(self, comparison: Comparison) -> None:
         """Add a frame's."""
-        self._first = self._first or one
+        self._first = self._first or comparison
         self.count += 1
         for name in self.SUMMED:
-            self._sums[name] += getattr(one, name)
+            self._sums[name] += getattr(comparison, name)
         for name in self.ROOTED:
-            self._sums[name] += getattr(one, name) ** 2
+            self._sums[name] += getattr(comparison, name) ** 2
 
     def result(self) -> Comparison:
         """Raises ValueError for none."""
@@ -177,8 +178,8 @@ class Pool:
 def pool_comparisons(comparisons: Sequence[Comparison]) -> Comparison:
     """The comparison over several frames, each with equal weight. Raises ValueError for none."""
     pool = Pool()
-    for one in comparisons:
-        pool.add(one)
+    for comparison in comparisons:
+        pool.add(comparison)
     return pool.result()
 
 
@@ -284,7 +285,7 @@ class Halves:
 
 
 def denoise_part(
-    found: Estimate,
+    estimated: Estimate,
     recorded: Callable[[], Recorded],
     seed: int,
     searcher: Searcher,
@@ -292,13 +293,13 @@ def denoise_part(
     """Run gdn on one part of the counts, with all candidates of the mixture. Where the estimate was
     chosen by the same parts, those and the candidates' images of the first are there already; else
     `recorded` is asked for."""
-    known, theirs = found.thinned, None
+    known, theirs = estimated.thinned, None
     if known is None or known.seed != seed:
         parts, again = recorded().split(seed)
     else:
         parts, again = known.parts, known.recorded
         theirs = known.images if known.others == tuple(searcher.others) else None
-    first = Binned(parts.first, parts.law, found.binned.valid)
+    first = Binned(parts.first, parts.law, estimated.binned.valid)
     plain = replace(searcher, settings=replace(searcher.settings, laplace="none"))
     image = estimate(first, plain, Watch(spread=False), again, theirs).image
     return Halves(parts, image / np.float32(parts.share))

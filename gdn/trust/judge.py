@@ -134,10 +134,10 @@ def judge(
         return leave_unjudged(result)
     law = calibration if searcher.settings.estimate == "mean" else None
     spread = spread_of(estimate, law)
-    own = expect_error(spread.one, estimate.dose, law)
+    own = expect_error(spread.of_one_deviation, estimate.dose, law)
     sampling = float(np.mean(result.grids.binned_sampling))
     fit = explain_counts(estimate, sampling, law.fit) if law else None
-    half_width = _on_frame(result, spread.one)
+    half_width = _on_frame(result, spread.of_one_deviation)
     levels = {level: _on_frame(result, spread.level(level)) for level in settings.intervals}
     calibrated = spread.calibrated
     del spread  # of a large frame a few hundred megabytes, and another search is to come

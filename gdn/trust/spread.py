@@ -95,7 +95,7 @@ class Spread:
     calibrated: bool
 
     @property
-    def one(self) -> Array:
+    def of_one_deviation(self) -> Array:
         """The spread: half-width of the 68.27 % interval."""
         return self.level(68)
 

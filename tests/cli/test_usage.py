@@ -31,6 +31,16 @@ def test_bad_usage_is_exit_code_2(frame_file: Path, arguments: list[str], word: 
     one_line(gdn("denoise", frame_file, *arguments), 2, word)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "word"), [(["--engine", "numpy"], "numpy"), (["--model", "nowhere"], "nowhere")]
+)
+def test_bad_usage_of_the_demo_is_exit_code_2(
+    tmp_path: Path, arguments: list[str], word: str
+) -> None:
+    one_line(gdn("demo", "-o", tmp_path / "out", *arguments), 2, word)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_tampered_model_is_refused(frame_file: Path, tmp_path: Path) -> None:
     import shutil
 

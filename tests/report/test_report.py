@@ -284,7 +284,7 @@ def test_the_map_of_shares_has_its_place_and_legend() -> None:
         contrast=np.ones(1),
     )
     shares = shares_of(("generator", "<mine>"), (0.62, 0.38))
-    mixed = Mixed(estimate.image, 0 * estimate.image, mixing, map=shares)
+    mixed = Mixed(image=estimate.image, disagreement=0 * estimate.image, mixing=mixing, map=shares)
     ledger = Ledger(keep=True)
     its = replace(result, estimate=replace(estimate, mixed=mixed))
     ledger(Path("a.tif"), 0, frame, JudgedFrame(its, trust))

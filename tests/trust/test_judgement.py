@@ -103,12 +103,13 @@ def test_intervals_of_a_demo_frame_hold_the_truth(running, calibration: Calibrat
     error = np.sqrt(((result.estimate.image - truth) ** 2).mean()) / result.estimate.dose
     assert (
         0.6
-        < error / expect_error(spread.one, result.estimate.dose, calibration).square ** 0.5
+        < error
+        / expect_error(spread.of_one_deviation, result.estimate.dose, calibration).square ** 0.5
         < 1.6
     )
     raw = spread_of(result.estimate, None)
     assert not raw.calibrated
-    np.testing.assert_allclose(raw.one, result.estimate.raw_spread)
+    np.testing.assert_allclose(raw.of_one_deviation, result.estimate.raw_spread)
 
 
 def test_a_demo_frame_is_explained_and_noise_of_another_kind_is_not(

@@ -1,0 +1,75 @@
+"""The house rules of gdn's own code: names say what a thing is, and large dataclasses are built by
+keyword. (ruff keeps how many parameters a function has.)"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.places import ROOT
+
+SAYS_NOTHING = {"found", "about", "one", "it", "all_"}  # as names: they say nothing of the thing
+MOST_POSITIONAL = 4  # fields of a dataclass that may be given by their order
+BY_ORDER = {
+    "Family": "rows of a table, in the order of its heading",
+    "Lens": "taken apart and put together as the columns of one tensor",
+}
+FILES = sorted(path for folder in ("gdn", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+
+
+def names_in(tree: ast.AST) -> Iterator[str]:
+    """Names that a file gives: variables, parameters, functions, classes, fields."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.id if isinstance(node, ast.Name) else node.attr
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+
+
+def dataclasses_by_order(tree: ast.AST) -> Iterator[str]:
+    """Dataclasses of many fields that may be built without naming them."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef) or node.name in BY_ORDER:
+            continue
+        made = [ast.unparse(decorator) for decorator in node.decorator_list]
+        given = [
+            statement
+            for statement in node.body
+            if isinstance(statement, ast.AnnAssign) and "init=False" not in ast.unparse(statement)
+        ]
+        is_dataclass = any(words.startswith("dataclass") for words in made)
+        if is_dataclass and len(given) > MOST_POSITIONAL and "kw_only=True" not in str(made):
+            yield node.name
+
+
+def faults(source: str, of_package: bool = True) -> list[str]:
+    """What is against the rules in a file, in words; a script may build its rows by order."""
+    tree = ast.parse(source)
+    empty = sorted(SAYS_NOTHING.intersection(names_in(tree)))
+    large = dataclasses_by_order(tree) if of_package else ()
+    return [f"the name {name} says nothing of the thing" for name in empty] + [
+        f"{name} has more than {MOST_POSITIONAL} fields: kw_only=True" for name in large
+    ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_keeps_the_rules(path: Path) -> None:
+    assert not faults(path.read_text(encoding="utf-8"), path.is_relative_to(ROOT / "gdn"))
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("found = search()", "the name found"),
+        ("def add(one): ...", "the name one"),
+        ("lengths = [about.size for about in files]", "the name about"),
+        ("@dataclass\nclass A:\n" + "".join(f"    {c}: int\n" for c in "abcde"), "A has more"),
+    ],
+)
+def test_what_is_against_the_rules_is_found(source: str, words: str) -> None:
+    assert any(words in fault for fault in faults(source))
