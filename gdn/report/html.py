@@ -137,7 +137,8 @@ def _section(number: int, entry: Entry) -> str:
         f'class="p">{figures}</div>{_candidates(entry)}'
         f'<div class="p">{"".join(entry.charts)}</div><p>Noise: '
         f"{escape(entry.noise)}. {calibrated} "
-        f"Objective: {_nats(entry.row['objective'])}.</p><ul>{scores}</ul></section>"
+        f"Objective of the search (smaller fits better): {_nats(entry.row['objective'])}.</p>"
+        f"<ul>{scores}</ul></section>"
     )
 
 
@@ -159,4 +160,4 @@ def _candidates(entry: Entry) -> str:
 
 def _nats(objective: float) -> str:
     """An objective in words; a restorer alone has none."""
-    return f"{objective:.1f} nats a tile" if math.isfinite(objective) else "none"
+    return f"{objective:.1f} nats per tile" if math.isfinite(objective) else "none"
