@@ -41,42 +41,45 @@ SEEN = 3.0  # standard deviations of the noise: what is less, nobody can see
 
 
 def planted_table(rows: Iterable[Row]) -> str:
-    """Of defects that the counts can show: the part that is kept in the mean, and how many are
-    lost; and how many are invented, of all peers of all kinds."""
+    """Of defects that the counts can show: the part that is kept in the mean, with what the same
+    measure gives at places without a defect; how many are lost; and how many are invented at all
+    those places."""
     groups: dict[tuple[float, str], list[Row]] = {}
     for row in rows:
         key = float(row["noise"].partition(":")[2]), row["mode"]
         groups.setdefault(key, []).append(row)
     lines = [
-        "| e/px | mode | image | vacancies: kept | filled | adatoms: kept | lost"
+        "| noise | mode | image | vacancies: kept | filled | adatoms: kept | lost"
         " | dopants: kept | lost | invented |",
-        "|--:|---|---|--:|--:|--:|--:|--:|--:|--:|",
+        "|---|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for (level, mode), group_rows in sorted(groups.items()):
         for method in ("generator", "filter", "collaborative", "restore", "mixture"):
-            cells = [f"{0.45 * level:g}", mode, method]
-            for kind in PLANTED:
-                cells += _kept_cells(group_rows, method, kind)
-            its = [planted for row in group_rows for planted in row["methods"][method].values()]
-            invented, peers = (
-                sum(planted[name] for planted in its) for name in ("invented", "peers")
+            seen = {kind: _visible(group_rows, method, kind) for kind in PLANTED}
+            cells = [cell for kind in PLANTED for cell in _kept_cells(seen[kind])]
+            its = [field for kind in PLANTED for _, field in seen[kind]]
+            invented, peers = (sum(field[name] for field in its) for name in ("invented", "peers"))
+            lines.append(
+                f"| poisson:{level:g} | {mode} | {method} | {' | '.join(cells)}"
+                f" | {invented} of {peers} |"
             )
-            lines.append(f"| {' | '.join(cells)} | {invented} of {peers} |")
     return "\n".join(lines)
 
 
-def _kept_cells(rows: list[Row], method: str, kind: str) -> tuple[str, str]:
-    """The mean part kept, and how many are below a half."""
-    kept = np.array(
-        [
-            part
-            for row in rows
-            for part, snr in zip(
-                row["methods"][method].get(kind, {}).get("kept", []), row["snr"][kind], strict=True
-            )
-            if snr >= SEEN
-        ]
-    )
-    if not len(kept):
+def _visible(rows: list[Row], method: str, kind: str) -> list[tuple[list[float], Row]]:
+    """What each field has of a kind, where its defects can be seen; the parts kept first."""
+    fields = [
+        row["methods"][method][kind]
+        for row in rows
+        if kind in row["methods"][method] and np.mean(row["snr"][kind]) >= SEEN
+    ]
+    return [(field["kept"], field) for field in fields]
+
+
+def _kept_cells(seen: list[tuple[list[float], Row]]) -> tuple[str, str]:
+    """The mean part kept (at places without a defect), and how many are below a half."""
+    if not seen:
         return "-", "-"
-    return f"{kept.mean():.2f}", f"{(kept < 0.5).sum()} of {len(kept)}"
+    kept = np.concatenate([parts for parts, _ in seen])
+    elsewhere = np.mean([field["at_peers"] for _, field in seen])
+    return f"{kept.mean():.2f} ({elsewhere:+.2f})", f"{(kept < 0.5).sum()} of {len(kept)}"

@@ -30,6 +30,7 @@ WINDOW = 32  # binned px
 HOP = 8
 STRIP_PIXELS = 2**20  # in memory at a time, at fifty bytes each
 NEIGHBOURHOOD = 3  # Fourier coefficients along each axis
+LEAST_VARIANCE = 0.1  # of the mean: an image that is 0, or less, does not know its own noise
 THRESHOLD = 2.5  # mean power below which a neighbourhood of noise alone is set to zero
 Spectra = NDArray[np.complex128]
 
@@ -127,6 +128,8 @@ def shrink_residuals(residual: Array, sigma: Array, thresholds: Sequence[float])
     """`shrink_residual` for each of `thresholds`."""
     rows, columns = residual.shape
     kept = [np.zeros_like(residual) for _ in thresholds]
+    sigma = np.maximum(sigma, np.sqrt(LEAST_VARIANCE * (sigma**2).mean(dtype=np.float64)))
+    sigma = sigma.astype(np.float32)
     step = max(2 * WINDOW, STRIP_PIXELS // columns // HOP * HOP)
     for first in range(0, rows, step):
         last = min(first + step, rows)

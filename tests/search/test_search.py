@@ -155,6 +155,17 @@ def test_residual_of_small_frames(rng: np.random.Generator, shape: tuple[int, in
     assert np.isfinite(found).all()
 
 
+def test_a_place_of_no_expected_counts_brings_no_noise(rng: np.random.Generator) -> None:
+    """An image that dips to zero somewhere says that there is no noise: the electrons there must
+    not open the windows around them."""
+    clean = np.full((96, 96), 4.0, np.float32)
+    counts = rng.poisson(clean).astype(np.float32)
+    sigma = np.sqrt(clean)
+    sigma[40:42, 40:42] = 1e-3
+    found = shrink_residual(counts - clean, sigma)
+    assert found.std() < 0.2 * (counts - clean).std()
+
+
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (1.0, 30.0), (0.0, 40.0)])
 def test_split_parts_are_independent_and_keep_their_law(
     rng: np.random.Generator, alpha: float, beta: float
