@@ -29,6 +29,7 @@ from mixing import Kept, by_counts, keep
 from torch import Tensor, nn
 
 from gdn.adaptation import learn as learning
+from gdn.adaptation import steps
 from gdn.adaptation.learn import LearningSettings
 from gdn.adaptation.lessons import Lesson, held_out_nats, lesson_of
 from gdn.adaptation.model_folder import network_of
@@ -116,21 +117,24 @@ class Learner:
         free = [p for p in self.network.parameters() if p.requires_grad]
         self._optimiser = torch.optim.Adam(free, lr=self.settings.rate, betas=(0.9, 0.99))
         self._rng = np.random.default_rng([self.settings.seed, 0xADA])
-        self._start = learning.images(self.network, self.lessons)
+        self._start = steps.images(self.network, self.lessons)
         self._gain = 0.0
 
     def until(self, seconds: float) -> None:
         """Learn until so many seconds of this process are spent in all."""
         begun = time.process_time() - self.spent
         while time.process_time() - begun < seconds:
-            learning._step(
-                self.network, self._optimiser, self.lessons, self.settings, self.steps, self._rng
+            multiple = self.network.shape.multiple
+            batch = steps.draw_batch(
+                self.lessons, self.settings.window, self.settings.batch, multiple, self._rng
             )
+            rate = self.settings.rate * min(1.0, (self.steps + 1) / learning.WARMING)
+            steps.take_step(self.network, self._optimiser, batch, rate)
             self.steps += 1
             keep_share = min(self.settings.average, self.steps / (self.steps + 9))
-            learning._average(self._average, self.network, keep_share)
+            steps.move_average(self._average, self.network, keep_share)
             if self.steps % self.settings.look_every == 0:
-                images = learning.images(self._average, self.lessons)
+                images = steps.images(self._average, self.lessons)
                 nats = held_out_nats(self.lessons, images, self._start)
                 if nats > self._gain + learning.GAIN:
                     self._gain = nats
@@ -146,7 +150,7 @@ def restored(network: Restorer, counts: Image) -> Image:
         lesson = Lesson(
             counts=seen, share=1, law=POISSON, kept=seen, kept_share=1, kept_law=POISSON
         )
-        whole += turned_back(learning.images(network, [lesson])[0], turn) / TURNS
+        whole += turned_back(steps.images(network, [lesson])[0], turn) / TURNS
     return whole.astype(np.float32)
 
 

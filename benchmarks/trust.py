@@ -154,7 +154,7 @@ def learning(
         yield recording
         return
     given = check_input(noisy, sampling)
-    with learned_candidates(given, denoiser.options, budget, lambda share: None) as more:
+    with learned_candidates(given, denoiser.options, budget, lambda share: None) as (more, _):
         taught = replace(recording, others=[*recording.others, *more])
         yield taught.for_frame(None, 0, 1, lambda share: None)[0]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gdn.adaptation.learn import LearningSettings
-from gdn.adaptation.lessons import Lesson, evenly, lesson_of
+from gdn.adaptation.lessons import CorrelatedNoise, Lesson, evenly, lesson_of
 from gdn.adaptation.model_folder import NOTHING, SMALL_ANGSTROM, network_of, write_adapted
 from gdn.adaptation.two_starts import Progress, learn_from, small_network, small_settings
 from gdn.errors import InputError
@@ -123,7 +123,12 @@ def adapt(
     """
     quick = small_settings(settings)
     sizes = (base.card.sampling_angstrom, SMALL_ANGSTROM)
-    (tuned, fine), used = _lessons(recording, sizes, noise, settings.seed)
+    (tuned, fine), used, correlated = _lessons(recording, sizes, noise, settings.seed)
+    if not tuned and correlated:
+        raise InputError(
+            f"{recording.words()}: nothing is learned from it, because the noise of neighbouring "
+            "pixels is correlated (interpolated, binned or compressed frames)"
+        )
     if not tuned:
         raise InputError(f"{recording.words()}: no frame that a network can learn from")
     starts = {
@@ -142,6 +147,7 @@ def adapt(
                 "settings": asdict(starts[name][2]),
                 "learned": run.record(),
                 "steps": [other.learned.steps for other in runs.values()],
+                "notes": [note for other in runs.values() for note in other.notes],
             }
             place = work / (ANEW if name == NOTHING else ADAPTED)
             write_adapted(place, base, run.learned.weights, description)
@@ -150,14 +156,14 @@ def adapt(
 
 def _lessons(
     recording: Recording, targets: Sequence[float], noise: NoiseModel | None, seed: int
-) -> tuple[list[list[Lesson]], list[list[str | int]]]:
+) -> tuple[list[list[Lesson]], list[list[str | int]], int]:
     """For each of the `targets`, Å a pixel, lessons of at most FRAMES frames, fewer of large ones;
-    and which those are: (file, frame)."""
+    which those are: (file, frame); and how many were left out as their noise is correlated."""
     places = [(file.path, index) for file in recording.files for index in range(file.count)]
     chosen = [places[number] for number in evenly(len(places), FRAMES)]
     lessons: list[list[Lesson]] = [[] for _ in targets]
     used: list[list[str | int]] = []
-    pixels = 0
+    pixels, correlated = 0, 0
     for path, of_file in groupby(chosen, key=itemgetter(0)):
         file = recording.read(path)
         for _, index in of_file:
@@ -171,10 +177,13 @@ def _lessons(
                     lesson_of(frame, recording.sampling_angstrom, target, noise, seed, index)
                     for target in targets
                 ]
+            except CorrelatedNoise:
+                correlated += 1
+                continue
             except ValueError:
                 continue  # its denoising says what is wrong with it
             for known, lesson in zip(lessons, made, strict=True):
                 known.append(lesson)
             pixels += sum(lesson.counts.size for lesson in made)
             used.append([path.name, index])
-    return lessons, used
+    return lessons, used, correlated

@@ -15,17 +15,26 @@ import torch
 from torch import Tensor
 
 from gdn.adaptation.lessons import Lesson, error_nats, held_out_nats
-from gdn.engines.restorer import turned
+from gdn.adaptation.steps import (
+    batch_for,
+    device_for,
+    draw_batch,
+    images,
+    move_average,
+    take_step,
+    weights_of,
+)
+from gdn.engines.base import is_out_of_memory
 from gdn.generator.restorer_network import Restorer
 from gdn.generator.torch_globals import torch_threads
 from gdn.likelihood import Array
-from gdn.models import SLOTS
 
 JUDGED = 4  # frames at most by which it is told whether learning gains
 # Looks at them without a gain, after which it ends, unless the last gain is younger than half of
 # the steps: the kept counts are few, and what they say of each look is noisy.
 PATIENCE = 10
 GAIN = 0.5  # nats: less is no gain
+WARMING = 10  # steps in which the rate grows to what it is: Adam's first ones know no scale
 RESOLVED = 4.0  # standard errors from which on the error that is left is known
 
 
@@ -45,6 +54,7 @@ class LearningSettings:
     average: float = 0.97  # of the weights, a step
     seed: int = 0
     threads: int | None = None
+    device: str = "cpu"  # or cuda, cuda:N, auto
 
 
 @dataclass
@@ -78,10 +88,14 @@ class Learning:
         numbers = np.linspace(0, len(lessons) - 1, min(JUDGED, len(lessons)))
         self._judged = [lessons[int(number)] for number in numbers]
         self._average = copy.deepcopy(network)
-        self._optimiser = torch.optim.Adam(
-            network.parameters(), lr=settings.rate, betas=(0.9, 0.99)
-        )
-        self._start = images(network, self._judged)
+        self.device, self.notes = device_for(settings.device), list[str]()
+        self.batch = settings.batch
+        try:
+            self._move(self.device)
+            self.batch = batch_for(self.device, settings.window, settings.batch)
+        except Exception as error:
+            self._make_way(error)
+        self._start = self._images()
         flat = [
             np.full_like(lesson.counts, lesson.counts.mean() / lesson.share)
             for lesson in self._judged
@@ -89,7 +103,7 @@ class Learning:
         self._ahead = held_out_nats(self._judged, self._start, flat)
         self._error = error_nats(self._judged, self._start)
         self._without = 0  # looks without a gain
-        self.learned, self.seconds = Learned(_weights(network)), 0.0
+        self.learned, self.seconds = Learned(weights_of(network)), 0.0
 
     @property
     def idle(self) -> bool:
@@ -123,6 +137,8 @@ class Learning:
         return self.learned.record() | {
             "lead_nats": round(self.lead, 2),
             "gain_db": None if decibels is None else round(decibels, 2),
+            "device": str(self.device),
+            "windows_a_step": self.batch,
         }
 
     @property
@@ -148,19 +164,61 @@ class Learning:
 
     def _advance(self) -> None:
         learned, settings = self.learned, self._settings
-        _step(self._network, self._optimiser, self._lessons, settings, learned.steps, self._rng)
+        multiple = self._network.shape.multiple
+        batch = draw_batch(self._lessons, settings.window, self.batch, multiple, self._rng)
+        rate = settings.rate * min(1.0, (learned.steps + 1) / WARMING)
+        while True:
+            try:
+                take_step(self._network, self._optimiser, batch.first(self.batch), rate)
+                break
+            except Exception as error:
+                self._make_way(error)
         learned.steps += 1
         keep = min(settings.average, learned.steps / (learned.steps + 9))
-        _average(self._average, self._network, keep)
+        move_average(self._average, self._network, keep)
+
+    def _make_way(self, error: Exception) -> None:
+        """Go on with half the batch where memory ran out, and on the processor where a card fails;
+        else raise the error."""
+        if is_out_of_memory(error) and self.batch > 1:
+            self.batch //= 2
+            self.notes.append(f"memory ran out on {self.device}: {self.batch} windows a step")
+        elif self.device.type != "cpu":
+            words = " ".join(str(error).split())[:120]
+            self.notes.append(f"{self.device} failed ({words}): learning goes on on the processor")
+            self.batch = min(self.batch, self._settings.batch)
+            self._move(torch.device("cpu"))
+        else:
+            raise error
+
+    def _move(self, device: torch.device) -> None:
+        """Take networks and optimiser to a device; the optimiser begins anew."""
+        self.device = device
+        self._network.to(device)
+        self._average.to(device)
+        self._optimiser = torch.optim.Adam(
+            self._network.parameters(), lr=self._settings.rate, betas=(0.9, 0.99)
+        )
+
+    def _images(self) -> list[Array]:
+        """Those of the averaged network, by which it is judged."""
+        try:
+            return images(self._average, self._judged)
+        except Exception as error:
+            if self.device.type == "cpu":
+                raise
+            self.batch = 1
+            self._make_way(error)
+            return images(self._average, self._judged)
 
     def _look(self) -> None:
         learned = self.learned
-        nats = held_out_nats(self._judged, images(self._average, self._judged), self._start)
+        nats = held_out_nats(self._judged, self._images(), self._start)
         gained = nats > max(self.nats, 0.0) + GAIN
         learned.curve.append((learned.steps, self.seconds, nats))
         self._without = 0 if gained else self._without + 1
         if gained:
-            learned.best, learned.weights = learned.steps, _weights(self._average)
+            learned.best, learned.weights = learned.steps, weights_of(self._average)
 
 
 def learn(
@@ -183,93 +241,3 @@ def learn(
         with suppress(KeyboardInterrupt):  # the best so far is a result
             learning.until(settings.seconds, settings.steps, tell)
     return learning.learned
-
-
-def has_bfloat16() -> bool:
-    """Whether this processor multiplies numbers of half the length, which takes half the time;
-    elsewhere they would be emulated, slowly."""
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in probes)
-
-
-def _step(
-    network: Restorer,
-    optimiser: torch.optim.Optimizer,
-    lessons: Sequence[Lesson],
-    settings: LearningSettings,
-    number: int,
-    rng: np.random.Generator,
-) -> None:
-    """One step on a batch of windows, each turned and reflected at random."""
-    multiple = network.shape.multiple
-    picked = [lessons[int(rng.integers(len(lessons)))] for _ in range(settings.batch)]
-    sides = [
-        min(settings.window, *(n // multiple * multiple for n in p.counts.shape)) for p in picked
-    ]
-    side = max(min(sides), multiple)
-    frames = torch.zeros(settings.batch, SLOTS, side, side)
-    mask, target = torch.zeros_like(frames), torch.zeros(settings.batch, 1, side, side)
-    scale = torch.zeros(settings.batch, 1, 1, 1)
-    for i, lesson in enumerate(picked):
-        counts, others, share, valid = _window(lesson, side, rng)
-        frames[i, 0], mask[i, 0] = torch.from_numpy(counts), torch.from_numpy(valid)
-        # What the network returns is in units of what it is given.
-        target[i, 0] = torch.from_numpy(others * np.float32(share / (1 - share)))
-        mean = float(lesson.counts.mean()) * share
-        # Every dose counts alike: the variance of such a target, signal aside.
-        scale[i] = (1 - share) / float(lesson.law.of_part(share).variance(mean))
-    for group in optimiser.param_groups:
-        group["lr"] = settings.rate * min(1.0, (number + 1) / 10)
-    optimiser.zero_grad()
-    with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
-        image = network(frames * mask, mask)
-    error = (image.float() - target) ** 2 * scale * mask[:, :1]
-    error.mean().backward()
-    optimiser.step()
-
-
-def _window(
-    lesson: Lesson, side: int, rng: np.random.Generator
-) -> tuple[Array, Array, float, Array]:
-    """Counts, those to be predicted, the share of the former, and where they are valid, in a random
-    window; a frame smaller than that is mirrored."""
-    rows, columns = lesson.counts.shape
-    y, x = (int(rng.integers(max(n - side, 0) + 1)) for n in (rows, columns))
-    at = slice(y, y + side), slice(x, x + side)
-    first, rest, share = lesson.pair(at, rng)
-    valid = np.ones_like(first) if lesson.valid is None else lesson.valid[at]
-    turn = int(rng.integers(8))
-    beyond = [(0, max(side - n, 0)) for n in first.shape]
-    pieces = []
-    for array in (first, rest, valid):
-        whole = turned(np.pad(array, beyond, mode="symmetric"), turn)
-        pieces.append(np.ascontiguousarray(whole, np.float32))
-    return pieces[0], pieces[1], share, pieces[2]
-
-
-@torch.no_grad()
-def _average(average: Restorer, network: Restorer, keep: float) -> None:
-    for mean, value in zip(average.parameters(), network.parameters(), strict=True):
-        mean.lerp_(value, 1 - keep)
-
-
-def _weights(network: Restorer) -> dict[str, Tensor]:
-    """A copy of its weights."""
-    return {name: value.clone() for name, value in network.state_dict().items()}
-
-
-@torch.no_grad()
-def images(network: Restorer, lessons: Sequence[Lesson]) -> list[Array]:
-    """The network's image of each lesson's counts, per electron of the frame."""
-    restored = []
-    for lesson in lessons:
-        rows, columns = lesson.counts.shape
-        multiple = network.shape.multiple
-        beyond = [(0, -n % multiple) for n in (rows, columns)]
-        valid = np.ones_like(lesson.counts) if lesson.valid is None else lesson.valid
-        frames = torch.zeros(2, 1, SLOTS, rows + beyond[0][1], columns + beyond[1][1])
-        for i, array in enumerate((lesson.counts, valid)):
-            frames[i, 0, 0] = torch.from_numpy(np.pad(array, beyond, mode="symmetric"))
-        image = network(frames[0] * frames[1], frames[1])[0, 0, :rows, :columns].numpy()
-        restored.append(np.asarray(image / lesson.share, dtype=np.float32))
-    return restored

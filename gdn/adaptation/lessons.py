@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn
 
+from gdn.frames.bad_pixels import CORRELATED
 from gdn.frames.examined import examined
 from gdn.frames.noise import NoiseModel
 from gdn.likelihood import Array, NoiseLaw
@@ -26,6 +27,10 @@ NOISE_BAND = (1.6, 2.6)  # 1/Å: beyond all signal, below the finest detail of f
 FEWEST_MODES = 1000  # in it: fewer tell nothing
 RESOLVED = 0.03  # less is taken for none
 SHARES = (0.5, 0.9)  # of what is learned from that go in; the rest is to be predicted
+
+
+class CorrelatedNoise(ValueError):
+    """A frame whose counts cannot be divided into independent parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +65,11 @@ def lesson_of(
 ) -> Lesson:
     """What the recorded `frame` (rows, columns) teaches a network of `target_angstrom` a pixel;
     `seed` and `stream` are those of its denoising. Raises ValueError where the noise model
-    contradicts the frame."""
+    contradicts the frame, and CorrelatedNoise where the noise of neighbouring pixels is correlated:
+    no split makes independent parts of it."""
     defects, whole, model = examined(frame, noise)
+    if CORRELATED in defects.notes:
+        raise CorrelatedNoise("the noise of neighbouring pixels is correlated")
     factor = binning(sampling_angstrom, target_angstrom)
     parts = split(model.electrons(whole), model.law, seed, stream=stream)
     # On the recorded pixels: networks of any pixel size have the same counts kept from them.

@@ -18,6 +18,7 @@ from gdn.cli.common import need, writable_folder
 from gdn.cli.denoise_options import STEPS, Threads
 from gdn.cli.file_options import NOISE, Dataset, Sampling
 from gdn.cli.help import INPUT, OUTPUT, SEARCH, Grouped
+from gdn.errors import InputError
 from gdn.models import LEARNED, RESTORER
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
@@ -81,6 +82,8 @@ def adapt(
         )
     reading = FileSettings(sampling_angstrom=sampling, dataset=dataset)
     from gdn.adaptation.adapt import recordings_of
+    from gdn.pipeline.learning import settings_for
+    from gdn.pipeline.options import Options
 
     opened = _opened([path for path, _ in gather(files)], reading)
     recordings = recordings_of(opened, reading.read, model)
@@ -90,7 +93,7 @@ def adapt(
             "the files must be one recording, with one pixel size and one noise; these "
             f"are {len(recordings)}: {words}"
         )
-    settings = _settings(budget, seed, threads)
+    settings = settings_for(budget, Options(seed=seed, threads=threads))
     _learn(recordings[0], model, settings, output)
     print(output)
     return 0
@@ -119,18 +122,6 @@ def _is_learned(folder: Path) -> bool:
     )
 
 
-def _settings(budget: Budget, seed: int, threads: int | None) -> LearningSettings:
-    from gdn.adaptation.learn import LearningSettings
-
-    return LearningSettings(
-        seconds=budget.seconds,
-        steps=budget.steps,
-        anew_steps=budget.anew,
-        seed=seed,
-        threads=threads,
-    )
-
-
 def _opened(paths: list[Path], reading: FileSettings) -> Iterator[tuple[FrameFile, float]]:
     """The files that can be opened, with their pixel sizes; what is wrong with the others is said
     when they are denoised."""
@@ -155,6 +146,8 @@ def _learn(
     steps = ",".join(str(n) for n in models[0].card.training["steps"])
     gained = "; ".join(map(_gained, models))
     print(f"gdn: learned in {steps} steps: {gained}", file=sys.stderr)
+    for note in dict.fromkeys(note for model in models for note in model.card.training["notes"]):
+        print(f"gdn: {note}", file=sys.stderr)
     return models
 
 
@@ -189,8 +182,9 @@ def adapted_groups(
     """The files of each recording with what was learned from it, nothing for those from which
     nothing can be learned. The models' folders vanish with the block."""
     from gdn.adaptation.adapt import recordings_of
+    from gdn.pipeline.learning import settings_for
 
-    settings = _settings(budget, options.seed, options.threads)
+    settings = settings_for(budget, options)
     noise = options.noise_model
     opened = _opened([entry.path for entry in planned], reading)
     recordings = recordings_of(opened, reading.read, noise, options.mask)
@@ -198,7 +192,11 @@ def adapted_groups(
         groups: list[tuple[list[Planned], list[RestorerModel]]] = []
         taught: set[Path] = set()
         for number, recording in enumerate(recordings):
-            models = _learn(recording, noise, settings, Path(folder) / f"{number}")
+            try:
+                models = _learn(recording, noise, settings, Path(folder) / f"{number}")
+            except InputError as error:  # the frames can be denoised all the same
+                print(f"gdn: {error}", file=sys.stderr)
+                models = []
             paths = {file.path for file in recording.files}
             taught |= paths
             groups.append(([entry for entry in planned if entry.path in paths], models))

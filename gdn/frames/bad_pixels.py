@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import dctn
 from scipy.ndimage import binary_dilation, rank_filter, uniform_filter
 
 from gdn.frames.constant_regions import constant_regions, flat_top
@@ -23,8 +24,15 @@ RIM = 2  # px around regions in which interpolation may have mixed counts with w
 RIM_SIGMAS = 6.0  # by which the mean of such a rim differs from that of the next
 TRIMMED = 0.998
 SIGMAS_ABOVE = 4.0  # of the noise, from which on a frame's maximum may be a ceiling
+SPECTRUM = 1024  # px, of the part of a frame whose spectrum is looked at
 WIDTHS = (7, 31, 127)  # px, of the squares whose mean fills a bad pixel: the first that has one
 _NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool)
+
+CORRELATED = (
+    "the noise of neighbouring pixels is correlated (the frame was interpolated, "
+    "binned or compressed). Give gdn the counts as recorded; from this frame the "
+    "intervals are too narrow and the verdicts too certain"
+)
 
 
 @dataclass(frozen=True)
@@ -170,10 +178,17 @@ def correlation_note(frame: Frame) -> list[str]:
             for s in (1, 2, 3, 4)
         ]
         ratios.append((steps[1] / max(steps[0], 1e-30), steps[3] / max(steps[2], 1e-30)))
-    if all(near > 1.25 and far < 1.25 for near, far in ratios):
-        return [
-            "the noise of neighbouring pixels is correlated (the frame was interpolated, "
-            "binned or compressed). Give gdn the counts as recorded; from this frame the "
-            "intervals are too narrow and the verdicts too certain"
-        ]
-    return []
+    grows = all(near > 1.25 and far < 1.25 for near, far in ratios)
+    return [CORRELATED] if grows and _falls_off(values) else []
+
+
+def _falls_off(values: NDArray[np.float64]) -> bool:
+    """Whether the finest detail is weaker than detail half as fine. So is that of interpolated
+    frames; of a lattice of a few pixels with white noise it is not: medians pass over its few
+    frequencies."""
+    part = values[:SPECTRUM, :SPECTRUM]
+    power = dctn(part, norm="ortho") ** 2
+    rows, columns = (np.arange(n) / n for n in part.shape)
+    k = np.maximum(rows[:, None], columns[None])  # 1 where detail is finest
+    middle = power[(k > 0.4) & (k < 0.6)]
+    return bool(np.median(power[k > 0.85]) < 0.7 * np.median(middle))

@@ -222,9 +222,9 @@ class Denoiser:
         if self._budget is None or recording.bank is None:
             return _denoise_all(given, recording, progress)
         half, rest = part_of(progress, 0, 0.5), part_of(progress, 0.5, 0.5)
-        with learned_candidates(given, self.options, self._budget, half) as learned:
+        with learned_candidates(given, self.options, self._budget, half) as (learned, notes):
             others = [*recording.others, *learned]
-            return _denoise_all(given, replace(recording, others=others), rest)
+            return _denoise_all(given, replace(recording, others=others), rest, notes)
 
     def for_recording(self, first_frame: Array, sampling_angstrom: float) -> RecordingDenoiser:
         """The denoiser of one recording. Among the generators that fit its frames it uses the one
@@ -305,8 +305,11 @@ class Denoiser:
         self.close()
 
 
-def _denoise_all(given: Input, recording: RecordingDenoiser, progress: Progress) -> Result:
-    """Every frame of an input. Raises InputError where none can be denoised."""
+def _denoise_all(
+    given: Input, recording: RecordingDenoiser, progress: Progress, notes: Sequence[str] = ()
+) -> Result:
+    """Every frame of an input; `notes` become warnings of each. Raises InputError where none can be
+    denoised."""
     from gdn.pipeline.collecting import ResultBuilder
 
     count = len(given.frames)
@@ -317,7 +320,7 @@ def _denoise_all(given: Input, recording: RecordingDenoiser, progress: Progress)
         its, share = recording.for_frame(movie, index, count, progress)
         if index not in left_out:
             try:
-                builder.add(its.denoise(frame, given.sampling_angstrom, share, dtype=given.dtype))
+                builder.add(its.denoise(frame, given.sampling_angstrom, share, notes, given.dtype))
                 continue
             except InputError as error:
                 left_out[index] = f"{given.name(index)}: {error}"

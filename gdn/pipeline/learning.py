@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from gdn.errors import InputError
 from gdn.frames.source import of_array
@@ -18,6 +19,9 @@ from gdn.pipeline.options import Options
 from gdn.search.band_mixture import Candidate
 from gdn.search.progress import Progress
 from gdn.search.restored import RestorerCandidate
+
+if TYPE_CHECKING:  # torch waits until something is to be learned
+    from gdn.adaptation.learn import LearningSettings
 
 SECONDS = 60.0  # of learning, where it is not said
 
@@ -53,14 +57,28 @@ def budget_of(adapt: float | bool, steps: int | tuple[int, int] | None) -> Budge
     return Budget(seconds, both[0], both[1] if len(both) == 2 else None)
 
 
+def settings_for(budget: Budget, options: Options) -> LearningSettings:
+    """How networks learn that will be candidates of a denoising with these options."""
+    from gdn.adaptation.learn import LearningSettings
+
+    return LearningSettings(
+        seconds=budget.seconds,
+        steps=budget.steps,
+        anew_steps=budget.anew,
+        seed=options.seed,
+        threads=options.threads,
+        device=options.device,
+    )
+
+
 @contextmanager
 def learned_candidates(
     given: Input, options: Options, budget: Budget, progress: Progress
-) -> Iterator[list[Candidate]]:
+) -> Iterator[tuple[list[Candidate], list[str]]]:
     """What networks learned from the frames `given`, as candidates for them; none where nothing
-    can be learned. They are closed, and their files gone, after the block. Raises EngineError."""
+    can be learned, and why. They are closed, and their files gone, after the block. Raises
+    EngineError."""
     from gdn.adaptation.adapt import adapt, recordings_of
-    from gdn.adaptation.learn import LearningSettings
 
     base = find_any(RESTORER)
     assert isinstance(base, RestorerModel)
@@ -70,23 +88,21 @@ def learned_candidates(
     recordings = recordings_of(
         [(source, given.sampling_angstrom)], lambda _: source, options.noise_model, options.mask
     )
-    settings = LearningSettings(
-        seconds=budget.seconds,
-        steps=budget.steps,
-        anew_steps=budget.anew,
-        seed=options.seed,
-        threads=options.threads,
-    )
+    settings = settings_for(budget, options)
     with TemporaryDirectory(prefix="gdn-adapted-") as folder, ExitStack() as sessions:
-        models = []
+        models: list[RestorerModel] = []
+        notes = []
         for recording in recordings:
-            models = adapt(
-                recording,
-                base,
-                options.noise_model,
-                settings,
-                Path(folder) / "learned",
-                lambda share, _: progress(share),
-            )
+            try:
+                models = adapt(
+                    recording,
+                    base,
+                    options.noise_model,
+                    settings,
+                    Path(folder) / "learned",
+                    lambda share, _: progress(share),
+                )
+            except InputError as error:  # the frames can be denoised all the same
+                notes.append(str(error))
         opened = [sessions.enter_context(options.open_restorer(model)) for model in models]
-        yield [RestorerCandidate(session) for session in opened]
+        yield [RestorerCandidate(session) for session in opened], notes

@@ -6,20 +6,25 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+from scipy.ndimage import gaussian_filter
 
 pytest.importorskip("torch", reason="needs the adapt extra (torch)")
 
 import torch
 
+from gdn.adaptation import learn as learning
 from gdn.adaptation.adapt import adapt, recordings_of
 from gdn.adaptation.learn import LearningSettings, learn
-from gdn.adaptation.lessons import Lesson, lesson_of
+from gdn.adaptation.lessons import CorrelatedNoise, Lesson, lesson_of
 from gdn.adaptation.model_folder import network_of
+from gdn.adaptation.steps import Batch, take_step
 from gdn.engines.restorer import RestorerSession
+from gdn.errors import InputError
 from gdn.frames.noise import parse_noise
 from gdn.frames.source import FrameFile, of_array
 from gdn.generator.restorer_network import Restorer, RestorerShape
@@ -77,6 +82,74 @@ def test_interrupted_it_keeps_the_best_so_far(lesson: Lesson) -> None:
 def test_a_clock_ends_it(lesson: Lesson) -> None:
     learned = learn(small(), [lesson], replace(SETTINGS, steps=None, seconds=0.2))
     assert learned.steps > 0
+
+
+class Failing:
+    """A step that fails for batches of more than some windows, or wherever it runs on a card."""
+
+    def __init__(self, error: Exception, most: int = 0) -> None:
+        self.error, self.most, self.calls = error, most, 0
+
+    def __call__(self, network: Any, optimiser: Any, batch: Batch, rate: float) -> None:
+        self.calls += 1
+        if len(batch.frames) > self.most:
+            raise self.error
+        take_step(network, optimiser, batch, rate)
+
+
+def test_where_memory_runs_out_the_batch_is_halved(
+    lesson: Lesson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+    monkeypatch.setattr(learning, "take_step", Failing(full, most=2))
+    run = learning.Learning(small(), [lesson], replace(SETTINGS, steps=3, batch=8))
+    run.until(float("inf"), 3)
+    assert run.batch == 2
+    assert run.learned.steps == 3
+    assert [note.split(": ")[1] for note in run.notes] == ["4 windows a step", "2 windows a step"]
+
+
+def test_where_a_card_fails_learning_goes_on_on_the_processor(
+    lesson: Lesson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = Failing(RuntimeError("CUDA error: an illegal memory access"), most=0)
+    run = learning.Learning(small(), [lesson], SETTINGS)
+    run.device = torch.device("cuda:0")  # where the networks would be
+    monkeypatch.setattr(learning, "take_step", failing)
+    monkeypatch.setattr(run, "_move", lambda device: setattr(failing, "most", 99))
+    run.until(float("inf"), 2)
+    assert run.learned.steps == 2
+    assert failing.calls == 3
+    assert "cuda:0 failed (CUDA error" in run.notes[0]
+
+
+def test_a_fault_on_the_processor_is_a_fault(
+    lesson: Lesson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learning, "take_step", Failing(RuntimeError("shapes differ")))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        learning.Learning(small(), [lesson], SETTINGS).until(float("inf"), 1)
+
+
+def test_a_card_that_is_not_there_is_said(lesson: Lesson) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a card")
+    run = learning.Learning(small(), [lesson], replace(SETTINGS, device="cuda"))
+    assert run.device.type == "cpu"
+    assert "cuda failed" in run.notes[0]
+
+
+def test_of_correlated_noise_nothing_is_learned(tmp_path: Path, rng: np.random.Generator) -> None:
+    smooth = gaussian_filter(rng.poisson(50, (200, 200)).astype(np.float32), 1.0)
+    with pytest.raises(CorrelatedNoise):
+        lesson_of(smooth, 0.1, 0.35, None, 0)
+    files = [(source(tmp_path / "a", smooth), 0.1)]
+    (recording,) = recordings_of(files, opener(files), None)
+    base = find_any("restore")
+    assert isinstance(base, RestorerModel)
+    with pytest.raises(InputError, match="correlated"):
+        adapt(recording, base, None, SETTINGS, tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
 
 
 def source(path: Path, frames: np.ndarray) -> FrameFile:

@@ -13,7 +13,7 @@ pytest.importorskip("torch", reason="needs the adapt extra (torch)")
 
 import torch
 
-from gdn.adaptation.learn import Learning, LearningSettings, images
+from gdn.adaptation.learn import Learning, LearningSettings
 from gdn.adaptation.lessons import Lesson, error_nats, lesson_of
 from gdn.adaptation.model_folder import (
     NOTHING,
@@ -22,6 +22,7 @@ from gdn.adaptation.model_folder import (
     network_of,
     write_adapted,
 )
+from gdn.adaptation.steps import images
 from gdn.adaptation.two_starts import leader, learn_from, small_network, small_settings
 from gdn.engines.restorer import RestorerSession
 from gdn.frames.noise import parse_noise
