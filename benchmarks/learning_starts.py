@@ -1,6 +1,7 @@
 """From where a network should begin to learn a recording: from nothing, or from the shipped
 restorer with all its weights or only the gains of its channels free (GainTuning, Mohan et al.
-2021). On validation frames (`near.py`), for choosing.
+2021); or with the weights of the generator, around the latents that were found (`pivotal.py`). On
+validation frames (`near.py`), for choosing.
 
 Each frame is a recording of its own. PSNR on the generator's grid, dB, of the learned network alone
 and of its mixture with the other candidates, which `mixing.py` keeps (`--kept`), after so many
@@ -26,6 +27,7 @@ import numpy as np
 import torch
 from learning_tables import starts_table
 from mixing import Kept, by_counts, keep
+from pivotal import Pivotal
 from torch import Tensor, nn
 
 from gdn.adaptation import learn as learning
@@ -66,6 +68,7 @@ class Start:
         return network_of(base)
 
 
+PIVOTAL = "generator, pivotal"
 SMALL = RestorerShape((32, 48, 64), (1, 1, 1))
 QUICK = LearningSettings(rate=1e-3, look_every=50, average=0.995, threads=1)
 TUNED = LearningSettings(threads=1)
@@ -74,6 +77,7 @@ STARTS = {
     "all weights": Start(TUNED),
     "all weights, 4e-4": Start(replace(TUNED, rate=4e-4, batch=4, window=64)),
     "gains": Start(replace(TUNED, rate=1e-2), gains=True),
+    PIVOTAL: Start(TUNED),
 }
 
 
@@ -171,6 +175,14 @@ def scored(kept: Kept, first: Image, whole: Image) -> dict[str, float]:
     return {name: float(((image - kept.truth) ** 2).mean()) for name, image in images.items()}
 
 
+def images_of(learner: Learner | Pivotal, start: Start, counts: Recorded) -> Image:
+    """What was learned makes of recorded counts, on the generator's grid."""
+    if isinstance(learner, Pivotal):
+        return learner.images(counts)
+    network = learner.best
+    return image_of_sums(counts, start.angstrom, lambda sums, law: restored(network, sums))
+
+
 def measure(
     path: Path, kept: Kept, name: str, seconds: list[float], noise: str
 ) -> Iterator[dict[str, Any]]:
@@ -194,13 +206,12 @@ def measure(
     torch.set_num_threads(1)
     torch.manual_seed(0)
     lesson = lesson_of(noisy, sampling, start.angstrom, None, 0)
-    learner = Learner(network, [lesson], start.settings)
+    learner: Learner | Pivotal = Learner(network, [lesson], start.settings)
+    if name == PIVOTAL:
+        learner = Pivotal(noisy, sampling)
     for budget in seconds:
         learner.until(budget)
-        made = [
-            image_of_sums(x, start.angstrom, lambda counts, law: restored(learner.best, counts))
-            for x in (first, recorded)
-        ]
+        made = [images_of(learner, start, counts) for counts in (first, recorded)]
         scores = scored(kept, *made)
         row = {
             key: round(float(-10 * np.log10(value / scale**2)), 3) for key, value in scores.items()
