@@ -45,7 +45,8 @@ def field():
 
 
 def test_the_part_of_a_defect_that_is_kept(field) -> None:
-    from planted import KINDS, kept_parts
+    from planted import kept_parts
+    from planted_fields import KINDS
 
     half = (field.planted + field.perfect) / 2
     for image, part in ((field.planted, 1.0), (field.perfect, 0.0), (half, 0.5)):
