@@ -172,6 +172,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "adapting-near": lambda: learning_tables.adapting_table(rows("adapting-near")),
     "movies": lambda: movie_measures.movie_table(rows("movies")),
     "movies-far": lambda: movie_measures.movie_table(rows("movies-far")),
+    "planted": lambda: mixture_tables.planted_table(rows("planted")),
     "mixture-best": lambda: mixture_tables.against_best_table(rows("mixture-best")),
     "adapting": lambda: learning_tables.adapting_table(rows("adapting")),
     "far-halves": lambda: far("halves"),

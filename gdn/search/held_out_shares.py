@@ -128,8 +128,7 @@ def shrink_residuals(residual: Array, sigma: Array, thresholds: Sequence[float])
     """`shrink_residual` for each of `thresholds`."""
     rows, columns = residual.shape
     kept = [np.zeros_like(residual) for _ in thresholds]
-    sigma = np.maximum(sigma, np.sqrt(LEAST_VARIANCE * (sigma**2).mean(dtype=np.float64)))
-    sigma = sigma.astype(np.float32)
+    least = np.float32(np.sqrt(LEAST_VARIANCE * (sigma**2).mean(dtype=np.float64)))
     step = max(2 * WINDOW, STRIP_PIXELS // columns // HOP * HOP)
     for first in range(0, rows, step):
         last = min(first + step, rows)
@@ -138,13 +137,13 @@ def shrink_residuals(residual: Array, sigma: Array, thresholds: Sequence[float])
         low = max(-WINDOW, first - 2 * WINDOW)
         high = min(rows + WINDOW + -rows % HOP, last + 2 * WINDOW + -last % HOP)
         at = np.ix_(_mirrored(np.arange(low, high), rows), _mirrored(_span(columns), columns))
-        white = np.asarray(residual[at] / sigma[at], dtype=np.float64)
+        white = np.asarray(residual[at] / np.maximum(sigma[at], least), dtype=np.float64)
         inner = (slice(first - low, last - low), slice(WINDOW, WINDOW + columns))
         for part, threshold in zip(kept, thresholds, strict=True):
             if np.isfinite(threshold):
                 pilot = _in_windows([white], partial(_shrink, threshold))
                 wiener = _in_windows([white, pilot], _wiener)
-                part[first:last] = wiener[inner] * sigma[first:last]
+                part[first:last] = wiener[inner] * np.maximum(sigma[first:last], least)
     return kept
 
 
