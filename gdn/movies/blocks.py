@@ -19,6 +19,7 @@ from gdn.likelihood import Array
 from gdn.movies.changes import Changes, find_changes
 from gdn.movies.drift import Shifts
 from gdn.movies.frames import MovieFrames, sum_moved
+from gdn.movies.windows import Apart
 from gdn.search.thinning import Recorded
 
 LONGEST = 40  # frames of a block
@@ -79,6 +80,19 @@ class Block:
                 image = np.where(counts.valid > LEAST_SEEN, image, np.float32(np.nan))
             self._images[key] = image
         return self._images[key]
+
+    def apart(self, index: int) -> Apart | None:
+        """Where, and between which frames, something changed, as frame `index` has it; None where
+        nothing did."""
+        if not self.changes.times:
+            return None
+        first, last = self.changes.segment(self.chosen.index(index))
+        away = (self.shifts[index] - self.shifts[self.at]) / _binned_px(self.frames.grids)
+        place = _moved(self.changes.place, away)
+        return Apart(
+            frames=frozenset(self.chosen[first:last]),
+            place=np.clip(np.nan_to_num(place), 0, 1).astype(np.float32),
+        )
 
 
 def blocks_of(frames: MovieFrames, shifts: Shifts, denoise: Denoise) -> list[Block]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -15,16 +17,32 @@ from gdn.search.restored import TURNS, bin_by, bin_mask, binning, rebin_sums
 from gdn.search.thinning import Recorded
 
 
+@dataclass(frozen=True)
+class Apart:
+    """Where something changed in time: `place` (rows, columns) on the generator's grid, 1 there and
+    0 elsewhere, smooth. At such a place only the `frames` show what this frame shows."""
+
+    frames: frozenset[int]
+    place: Array
+
+    def mixed(self, near: list[int], make: Callable[[list[int]], Array]) -> Array:
+        """What `make` makes of the frames `near`; where something changed, of those alone that show
+        the same."""
+        image, same = make(near), [index for index in near if index in self.frames]
+        return image if same == near else image + self.place * (make(same) - image)
+
+
 @dataclass(frozen=True, kw_only=True)
 class WindowCandidate:
     """What `inner` makes of a frame's counts added to those of the frames at most `reach` before
-    and after it. `shifts` (frames, 2) in recorded px."""
+    and after it. `shifts` (frames, 2) in recorded px; `apart`: what changed near in time."""
 
     inner: Candidate
     frames: MovieFrames
     shifts: Shifts
     index: int
     reach: int
+    apart: Apart | None = None
 
     @property
     def name(self) -> str:
@@ -46,6 +64,12 @@ class WindowCandidate:
         grid."""
         first, last = max(0, self.index - self.reach), self.index + self.reach
         near = [i for i in range(first, min(last + 1, self.frames.count)) if i != self.index]
+        if self.apart is None:
+            return self._image(recorded, near)
+        return self.apart.mixed(near, partial(self._image, recorded))
+
+    def _image(self, recorded: Recorded, near: list[int]) -> Array:
+        """With the frames `near` added."""
         others = sum_moved(self.frames, self.shifts, near, self.index)
         if others is None or not others.exposure.any():
             return self.inner(recorded)
@@ -68,12 +92,13 @@ class WindowCandidate:
 class NeighboursCandidate:
     """The restorer's image of a frame and its nearest neighbours, aligned, each given as an input
     of its own. The restorer has learned which parts of the neighbours are true for the frame.
-    `shifts` (frames, 2) in recorded px."""
+    `shifts` (frames, 2) in recorded px; `apart`: what changed near in time."""
 
     session: RestorerSession
     frames: MovieFrames
     shifts: Shifts
     index: int
+    apart: Apart | None = None
 
     @property
     def name(self) -> str:
@@ -93,11 +118,17 @@ class NeighboursCandidate:
     def __call__(self, recorded: Recorded) -> Array:
         """Its image of a frame's recorded counts, in electrons per pixel of the generator's
         grid."""
+        if self.apart is None:
+            return self._image(recorded, self._nearest())
+        return self.apart.mixed(self._nearest(), partial(self._image, recorded))
+
+    def _image(self, recorded: Recorded, near: list[int]) -> Array:
+        """With the frames `near` beside it."""
         grids = recorded.grids
         factor = binning(grids.sampling_angstrom, self.session.model.card.sampling_angstrom)
         own = recorded.electrons.astype(np.float32)
         images, masks = [bin_by(own, factor)], [np.ones_like(bin_by(own, factor))]
-        for other in self._nearest():
+        for other in near:
             moved = sum_moved(self.frames, self.shifts, [other], self.index)
             if moved is None or not moved.exposure.any():
                 continue

@@ -16,7 +16,7 @@ from gdn.models import LEARNED
 from gdn.movies.blocks import Block, BlockCandidate, blocks_of
 from gdn.movies.drift import FINE_ANGSTROM, Shifts, estimate_drift
 from gdn.movies.frames import MovieFrames
-from gdn.movies.windows import NeighboursCandidate, WindowCandidate
+from gdn.movies.windows import Apart, NeighboursCandidate, WindowCandidate
 from gdn.pipeline.options import FEWEST
 from gdn.pipeline.recording import ALIGNING, RecordingDenoiser
 from gdn.search.band_mixture import Candidate
@@ -54,8 +54,10 @@ class Movie:
         own = replace(self.recording, stream=index)
         if self.frames.recorded(index) is None:
             return own
-        more: list[Candidate] = [self._window(index), *self._neighbours(index)]
-        more += [BlockCandidate(block, index) for block in self.blocks if index in block.chosen]
+        blocks = [block for block in self.blocks if index in block.chosen]
+        apart = blocks[0].apart(index) if blocks else None
+        more: list[Candidate] = [self._window(index, apart), *self._neighbours(index, apart)]
+        more += [BlockCandidate(block, index) for block in blocks]
         return replace(own, others=[*own.others, *more])
 
     def record(self) -> dict[str, Any]:
@@ -75,22 +77,27 @@ class Movie:
             ],
         }
 
-    def _window(self, index: int) -> WindowCandidate:
+    def _window(self, index: int, apart: Apart | None = None) -> WindowCandidate:
         return WindowCandidate(
             inner=inner_of(self.recording),
             frames=self.frames,
             shifts=self._shifts_px(),
             index=index,
             reach=REACH,
+            apart=apart,
         )
 
-    def _neighbours(self, index: int) -> list[Candidate]:
+    def _neighbours(self, index: int, apart: Apart | None) -> list[Candidate]:
         inner = inner_of(self.recording)
         if not isinstance(inner, RestorerCandidate) or inner.session.model.card.slots < 2:
             return []
         return [
             NeighboursCandidate(
-                session=inner.session, frames=self.frames, shifts=self._shifts_px(), index=index
+                session=inner.session,
+                frames=self.frames,
+                shifts=self._shifts_px(),
+                index=index,
+                apart=apart,
             )
         ]
 
