@@ -88,11 +88,8 @@ class Block:
             return None
         first, last = self.changes.segment(self.chosen.index(index))
         away = (self.shifts[index] - self.shifts[self.at]) / _binned_px(self.frames.grids)
-        place = _moved(self.changes.place, away)
-        return Apart(
-            frames=frozenset(self.chosen[first:last]),
-            place=np.clip(np.nan_to_num(place), 0, 1).astype(np.float32),
-        )
+        place = scipy.ndimage.shift(self.changes.place, away, order=1)
+        return Apart(frozenset(self.chosen[first:last]), place.astype(np.float32))
 
 
 def blocks_of(frames: MovieFrames, shifts: Shifts, denoise: Denoise) -> list[Block]:

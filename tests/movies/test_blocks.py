@@ -169,6 +169,12 @@ def test_frames_before_and_after_a_change_have_their_own_state() -> None:
     bright = [candidate_for(frames, still, i)[middle, middle].mean() / DOSE for i in range(10)]
     np.testing.assert_allclose(bright[:5], 1.85, atol=0.25)
     np.testing.assert_allclose(bright[5:], 1.05, atol=0.2)
+    for index, same in ((1, range(5)), (8, range(5, 10))):
+        apart = block.apart(index)
+        assert apart is not None
+        assert apart.frames == frozenset(same)
+        assert apart.place[middle, middle].min() > 0.9
+        assert apart.place[:8, :8].max() == 0
     # Elsewhere the sum of all is used.
     np.testing.assert_array_equal(block.image(0, 0)[:8, :8], block.image(9, 0)[:8, :8])
 

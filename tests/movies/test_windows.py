@@ -10,7 +10,7 @@ import pytest
 from gdn.frames.resampling import bin_sum
 from gdn.likelihood import Array
 from gdn.movies.frames import MovieFrames
-from gdn.movies.windows import WindowCandidate
+from gdn.movies.windows import Apart, WindowCandidate
 from gdn.search.thinning import Recorded
 from tests.helpers.movies import Places, counted, crystal, expected, movie_of
 
@@ -132,3 +132,24 @@ def test_a_window_says_how_many_frames_it_sees() -> None:
     assert candidate.name == "9 frames"
     assert candidate.identity == "itself+-4"
     assert replace(candidate, reach=1).identity != candidate.identity
+
+
+def test_where_something_changed_it_takes_only_frames_that_show_the_same() -> None:
+    """A column that is there until frame 3 of 7; the windows of frames 2 and 4 reach over it."""
+    places = crystal(9, 16)
+    places = places[np.hypot(*places.T) > 1.8]
+    here = np.concatenate([places, [[0.0, 0.0]]])
+    with_it, without = (expected(each, SIDE, PIXEL, (0, 0)) for each in (here, places))
+    stack = [counted(with_it if i < 3 else without, 4 * DOSE, 9, i) for i in range(7)]
+    frames, middle = movie_of(stack, PIXEL), slice(SIDE // 2 - 1, SIDE // 2 + 1)
+    place = np.zeros((SIDE, SIDE), np.float32)
+    place[SIDE // 2 - 3 : SIDE // 2 + 3, SIDE // 2 - 3 : SIDE // 2 + 3] = 1
+    for index, same, truth in ((2, range(3), with_it), (4, range(3, 7), without)):
+        across, recorded = window(frames, index), recorded_of(frames, index)
+        apart = replace(across, apart=Apart(frozenset(same), place))
+        level = truth[middle, middle].mean()
+        images = [candidate(recorded) / (4 * DOSE) for candidate in (across, apart)]
+        error, least = (abs(image[middle, middle].mean() - level) for image in images)
+        assert least < 0.1
+        assert error > 0.15
+        np.testing.assert_array_equal(images[0][:8], images[1][:8])
