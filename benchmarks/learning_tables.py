@@ -30,17 +30,30 @@ def _title(row: dict[str, Any]) -> str:
 
 
 def adapting_table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: a line for each frame, and the mean."""
-    budgets = [name for name in rows[0] if name.endswith(" s")]
-    head = "| frame | noise | gdn | " + " | ".join(f"{b} | share" for b in budgets) + " |"
-    lines = [head, "|---|---|--:|" + "--:|--:|" * len(budgets)]
+    """Markdown: a line for each frame and time of learning, and the mean of each noise."""
+    lines = [
+        "| frame | noise | learned for | gdn | with learning | gain | tuned | anew |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    gains: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in rows:
-        cells = [f"{row[b]['db']:.2f} | {row[b]['share']:.0%}" for b in budgets]
-        start = f"| {row['name']} | {row['noise']} | {row['alone']:.2f} | "
-        lines.append(start + " | ".join(cells) + " |")
-    means = [f"{np.mean([r[b]['db'] for r in rows]):.2f} | " for b in budgets]
-    alone = np.mean([r["alone"] for r in rows])
-    return "\n".join([*lines, f"| mean | | {alone:.2f} | " + " | ".join(means) + " |"])
+        for budget, result in row.items():
+            if not isinstance(result, dict) or "db" not in result:
+                continue
+            shares = " | ".join(f"{share:.0%}" for share in result["shares"].values())
+            alone, learned = row["alone"], result["db"]
+            lines.append(
+                f"| {row['name']} | {row['noise']} | {budget} | {alone:.2f} | {learned:.2f} | "
+                f"{learned - alone:+.2f} | {shares} |"
+            )
+            gains.setdefault((row["noise"], budget), []).append((alone, learned))
+    for (noise, budget), pairs in gains.items():
+        alone, learned = np.mean(pairs, 0)
+        lines.append(
+            f"| mean of {len(pairs)} | {noise} | {budget} | {alone:.2f} | {learned:.2f} | "
+            f"{learned - alone:+.2f} | | |"
+        )
+    return "\n".join(lines)
 
 
 def starts_table(rows: list[dict[str, Any]]) -> str:
