@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +15,7 @@ from gdn.frames.examined import examined
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, bin_sum, grids_for, unbin
 from gdn.likelihood import Array, NoiseLaw
-from gdn.search.band_mixture import OWN, Mixing
+from gdn.search.band_mixture import OWN, Candidate, Mixing
 from gdn.search.estimate import Estimate, Thinned, estimate
 from gdn.search.held_out_shares import Choice
 from gdn.search.progress import Clock, Progress, Watch
@@ -22,6 +23,7 @@ from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded
 from gdn.search.tiles import Binned, mean_of
 
+SAID = 0.005  # shares of a mixture that a warning names
 MOST_OFF = 2.0  # times the mean of the counts: an image beyond is in other units
 
 
@@ -102,7 +104,7 @@ def denoise_frame(
         seconds=watch.clock.seconds,
         warnings=[
             *warnings,
-            *_warn_of_misfit(estimated.choice, share, estimated.mixing),
+            *_warn_of_misfit(estimated.choice, share, estimated.mixing, searcher.others),
             *_warn_of_units(estimated.thinned),
         ],
         bad=defects.bad,
@@ -138,11 +140,17 @@ def _bin_electrons(
     return grids, binned
 
 
-def _warn_of_misfit(choice: Choice, residual_share: float, mixing: Mixing | None) -> list[str]:
-    """Warnings that the generator does not hold this frame."""
+def _warn_of_misfit(
+    choice: Choice, residual_share: float, mixing: Mixing | None, others: Sequence[Candidate]
+) -> list[str]:
+    """Warnings that the generator does not explain this frame. Where other frames of a movie draw
+    the image instead, it is no fault of the generator's."""
     if mixing is not None and mixing.changed:
-        shares = ", ".join(f"{name} {mixing.share(name):.0%}" for name in mixing.names)
-        if mixing.share(OWN[0]) < 0.5 or residual_share > 0.5:
+        large = [name for name in mixing.names if mixing.share(name) >= SAID]
+        shares = ", ".join(f"{name} {mixing.share(name):.0%}" for name in large)
+        of_movie = [other.name for other in others if getattr(other, "frames_seen", 1) > 1]
+        known = sum(mixing.share(name) for name in (OWN[0], *of_movie))
+        if known < 0.5 or residual_share > 0.5:
             return [
                 "the generator explains little of this frame; the contrast of the result is "
                 f"a mixture of {shares}"
