@@ -1,4 +1,4 @@
-"""Files that hold arrays: MRC, PNG, NumPy, and arrays of described axes."""
+"""Files that hold arrays: MRC, PNG, NumPy, and arrays whose axes are described."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ _IMOD = 1146047817  # the word that says that IMOD wrote a header
 
 
 def read_mrc(path: Path, dataset: str | None = None) -> FrameFile:
-    """MRC2014 (mrcfile); the voxel size is in Å. Compressed files are read whole, others mapped."""
+    """Open an MRC2014 file (mrcfile); the voxel size is in Å. Compressed files are read whole,
+    others are mapped."""
     import mrcfile
 
     packed = path.suffix.lower() in (".gz", ".bz2")
@@ -68,14 +69,14 @@ def read_mrc(path: Path, dataset: str | None = None) -> FrameFile:
 
 
 def _unsigned(header: Any) -> bool:
-    """Whether bytes are unsigned, as older versions of IMOD write them: its stamp is there, and the
-    flag of signed bytes is not (IMOD, MRC format, words 39 and 40)."""
+    """Whether the bytes are unsigned, as older versions of IMOD write them: IMOD's stamp is there,
+    but the flag of signed bytes is not (IMOD, MRC format, words 39 and 40)."""
     stamp, flags = np.frombuffer(header.tobytes()[152:160], header.mode.dtype)
     return bool(stamp == _IMOD and not flags & 1)
 
 
 def read_png(path: Path, dataset: str | None = None) -> FrameFile:
-    """8 or 16-bit gray PNG, or one whose channels are equal. It carries no pixel size."""
+    """Open an 8 or 16-bit gray PNG, or one whose channels are equal. PNG has no pixel size."""
     from PIL import Image
 
     with Image.open(path) as picture:
@@ -91,7 +92,7 @@ def read_png(path: Path, dataset: str | None = None) -> FrameFile:
 
 
 def read_npy(path: Path, dataset: str | None = None) -> FrameFile:
-    """A NumPy array, mapped; pickled objects are refused."""
+    """Open a NumPy array, mapped. Pickled objects are refused."""
     if cut_off := npy_frames_within(path):
         return replace(_undescribed(path, cut_off[0]), cut_off=cut_off[1])
     data = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -99,7 +100,7 @@ def read_npy(path: Path, dataset: str | None = None) -> FrameFile:
 
 
 def read_npz(path: Path, dataset: str | None = None) -> FrameFile:
-    """The one image among the arrays of a NumPy archive, or `dataset`; pickled objects are
+    """Open the only image among the arrays of a NumPy archive, or `dataset`. Pickled objects are
     refused."""
     arrays = Arrays(path=path)
     with np.load(path, allow_pickle=False) as archive:
@@ -109,7 +110,7 @@ def read_npz(path: Path, dataset: str | None = None) -> FrameFile:
 
 
 def _undescribed(path: Path, data: Any) -> FrameFile:
-    """A file whose frames are the last two axes of an array of which nothing else is known."""
+    """A file whose frames are the last two axes of an array; nothing is known of its other axes."""
     check_layout(path, data.shape, leading_axes(len(data.shape)), data.dtype)
     return of_axes(path, data, plain_axes(data.shape), "npy", [])
 
@@ -117,9 +118,9 @@ def _undescribed(path: Path, data: Any) -> FrameFile:
 def of_axes(
     path: Path, data: Any, axes: Sequence[Axis], name: str, sizes: list[tuple[float, str]] | None
 ) -> FrameFile:
-    """A file whose frames are those two of the `axes` of `data` that are an image of real space.
-    `sizes`: of a pixel, with its unit (None: as the axes say). Raises FrameError for spectra and
-    diffraction patterns."""
+    """A file whose frames are the two of the `axes` of `data` that form an image of real space.
+    `sizes` are the pixel sizes with their units (None: take them from the axes). Raises FrameError
+    for spectra and diffraction patterns."""
     wrong = objection(axes)
     if wrong:
         raise FrameError(f"{path}: holds {wrong}")
@@ -153,5 +154,5 @@ def of_axes(
 
 
 def sizes_of(axes: Sequence[Axis]) -> list[tuple[float, str]]:
-    """Pixel size and unit of those `axes` that carry both."""
+    """Pixel size and unit of those `axes` that have both."""
     return [(axis.scale, axis.unit) for axis in axes if axis.scale > 0 and axis.unit]

@@ -1,4 +1,4 @@
-"""The axes of an array: which two are those of the image, what the others count, and whether it
+"""The axes of an array: which two are the image's, what the others count, and whether the array
 holds images of real space at all."""
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ _UNCLEAR = "give the axis its unit in the file (s, eV, nm), or move it to the fr
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """An axis of an array: `size` pixels of `scale` (0: not known) in `unit`.
+    """An axis of an array.
 
-    `signal`: whether it is one of a detector's own axes (None: not said). `declared`: the kind that
-    the file gives it.
+    - `size` in pixels, each of `scale` (0: unknown) in `unit`.
+    - `signal`: whether it is one of a detector's own axes (None: unknown).
+    - `declared`: the kind of axis that the file states.
     """
 
     size: int
@@ -77,8 +78,8 @@ def plain_axes(shape: Sequence[int]) -> list[Axis]:
 
 
 def image_axes(axes: Sequence[Axis]) -> tuple[int, int]:
-    """Numbers of the image's rows and columns among two or more axes: the detector's own two, else
-    the two of real space, else the last two."""
+    """Numbers of the image's rows and columns among two or more axes: the detector's own two; if
+    there are none, the two of real space; else the last two."""
     own = [i for i, axis in enumerate(axes) if axis.signal]
     if len(own) == 2 and len(axes) > 2:
         return own[0], own[1]
@@ -91,8 +92,8 @@ def image_axes(axes: Sequence[Axis]) -> tuple[int, int]:
 
 
 def objection(axes: Sequence[Axis], signal_type: str = "") -> str:
-    """Why an array of these axes (and of this type of signal, as HyperSpy names them) holds no
-    images of real space, and what to do; '' where it may."""
+    """Why an array of these axes (and of this type of signal, in HyperSpy's terms) holds no images
+    of real space, and what to do about it; '' if it may hold some."""
     listed = ", ".join(axis.words for axis in axes)
     kinds = [axis.kind for axis in axes]
     own = [axis for axis in axes if axis.signal]
@@ -127,7 +128,7 @@ def _is_scan(axis: Axis) -> bool:
 
 
 def leading_letters(axes: Sequence[Axis]) -> str:
-    """A letter for each axis that counts frames: T of time, Z of depth, C of channels."""
+    """A letter for each axis that counts frames: T for time, Z for depth, C for channels."""
     wanted = {"time": "T", "space": "Z", "channel": "C"}
     letters: list[str] = []
     for axis in axes:

@@ -1,5 +1,5 @@
-"""Pixels that say nothing (regions that are no counts, saturated, hot, dead), and warnings of what
-else is wrong with a detector's frame."""
+"""Pixels without information (regions that are no counts, saturated, hot and dead pixels), and
+warnings of other faults of a detector's frame."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Defects:
 
 
 def find_defects(frame: Frame) -> Defects:
-    """Bad pixels of a frame (rows, columns) float32, NaN and regions that are no counts among them,
-    of any number; and warnings."""
+    """Find the bad pixels of a frame (rows, columns) float32, and warnings. NaN and regions that
+    are no counts are bad pixels too, whatever their number."""
     missing = ~np.isfinite(frame)
     if missing.any():
         frame = filled(frame, missing)
@@ -79,7 +79,7 @@ def find_defects(frame: Frame) -> Defects:
 
 
 def _flat(frame: Frame, missing: Mask) -> tuple[Mask, Mask]:
-    """Regions of one value, and patches of pixels at a ceiling well above the frame."""
+    """Regions of one value, and patches of pixels at a ceiling far above the frame."""
     constant, full = np.zeros(frame.shape, bool), np.zeros(frame.shape, bool)
     top = float(frame[~missing].max()) if missing.any() else float(frame.max())
     for region in constant_regions(frame, missing):
@@ -95,8 +95,9 @@ def _flat(frame: Frame, missing: Mask) -> tuple[Mask, Mask]:
 
 
 def _rim(frame: Frame, unknown: Mask) -> Mask:
-    """Pixels at the edge of those that are `unknown` whose mean is not that of their neighbours
-    further away, nor a slope's: counts mixed by interpolation with what are none."""
+    """Pixels at the edge of the `unknown` ones whose mean differs from that of their neighbours
+    further away, and is not explained by a slope. There, interpolation has mixed counts with pixels
+    that are no counts."""
     rim = np.zeros(frame.shape, bool)
     inner = unknown
     rings = []
@@ -117,7 +118,7 @@ def _rim(frame: Frame, unknown: Mask) -> Mask:
 
 
 def _isolated(frame: Frame, unknown: Mask) -> Mask:
-    """Pixels far beyond all of their neighbours but one, above or below."""
+    """Pixels far above or far below all of their neighbours but one."""
     values = frame.astype(np.float64)
     sigma, mean = _trimmed_noise(values, unknown)
     # One electron, were the noise Poisson; next to nothing on an offset or at high counts.
@@ -130,8 +131,8 @@ def _isolated(frame: Frame, unknown: Mask) -> Mask:
 
 
 def _trimmed_noise(values: NDArray[np.float64], unknown: Mask) -> tuple[float, float]:
-    """Standard deviation of a pixel's noise, from second differences without the largest of them,
-    and the level likewise; of what is not `unknown`."""
+    """Standard deviation of a pixel's noise, from second differences without the largest ones; and
+    the level, estimated in the same way. Pixels that are `unknown` are left out."""
     difference = np.abs(values[:, :-2] - 2 * values[:, 1:-1] + values[:, 2:]) / 6**0.5
     if unknown.any():
         difference = difference[~(unknown[:, :-2] | unknown[:, 1:-1] | unknown[:, 2:])]
@@ -147,8 +148,8 @@ def _trimmed_noise(values: NDArray[np.float64], unknown: Mask) -> tuple[float, f
 
 
 def filled(frame: Frame, bad: Mask) -> Frame:
-    """The frame with its `bad` pixels at the mean of the good ones around (7x7 px, or as many more
-    as it takes)."""
+    """The frame with its `bad` pixels at the mean of the good ones around them: within 7x7 px, or
+    more if there are none."""
     known, good = np.where(bad, 0, frame).astype(np.float64), (~bad).astype(np.float64)
     image, left = frame.astype(np.float32), bad.copy()
     for width in WIDTHS:
@@ -164,11 +165,12 @@ def filled(frame: Frame, bad: Mask) -> Frame:
 
 
 def correlation_note(frame: Frame) -> list[str]:
-    """A warning where the noise of neighbouring pixels is correlated: interpolated, resampled or
-    compressed frames.
+    """A warning if the noise of neighbouring pixels is correlated: the frame was interpolated,
+    resampled or compressed.
 
-    The variance of second differences over s pixels is the same for every s if the noise is white;
-    it grows to a plateau if it is correlated, and without end where it is the signal.
+    If the noise is white, the variance of second differences over s pixels is the same for every s.
+    If it is correlated, the variance grows with s up to a plateau. If it is the signal, it grows
+    without end.
     """
     values = frame.astype(np.float64)
     ratios = []
@@ -183,8 +185,8 @@ def correlation_note(frame: Frame) -> list[str]:
 
 
 def _falls_off(values: NDArray[np.float64]) -> bool:
-    """Whether the finest detail is weaker than detail half as fine. So is that of interpolated
-    frames; of a lattice of a few pixels with white noise it is not: medians pass over its few
+    """Whether the finest detail is weaker than detail half as fine, as in interpolated frames. In
+    white noise with a lattice of a few pixels it is not: medians leave out the lattice's few
     frequencies."""
     part = values[:SPECTRUM, :SPECTRUM]
     power = dctn(part, norm="ortho") ** 2

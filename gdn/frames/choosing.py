@@ -1,4 +1,4 @@
-"""Which of the arrays in a file is meant: the one image, or the one that is named."""
+"""Which array of a file is meant: the only image, or the one that is named."""
 
 from __future__ import annotations
 
@@ -31,8 +31,12 @@ _DETECTOR = re.compile(rf"(.*[_\- ])?({_MASKS}|{_CORRECTIONS}){_ENDING}", re.IGN
 
 @dataclass(kw_only=True)
 class Arrays:
-    """The arrays of a file by name: `images`; `named_only`, a detector's masks and gains, which are
-    taken only where they are named; and why others are `refused`."""
+    """The arrays of a file by name.
+
+    - `images`: possible images.
+    - `named_only`: a detector's masks and gains, which are used only if they are named.
+    - `refused`: the other arrays, and why they cannot be used.
+    """
 
     path: Path
     titles: bool = False  # names are titles of images: 'dark field' is then a way to make one
@@ -48,8 +52,8 @@ class Arrays:
         signal_type: str = "",
         wrong: str = "",
     ) -> None:
-        """Sort an array in: anything with shape and dtype. `axes` and `signal_type`: as its file
-        describes it; `wrong`: what else there is against it."""
+        """Put an array (anything with shape and dtype) into its group. `axes` and `signal_type` are
+        those that its file states; `wrong` is any other reason against it."""
         wrong = wrong or (objection(axes, signal_type) if axes else "")
         wrong = wrong or unlike_image(data, image_axes(axes) if len(axes) > 1 else (-2, -1))
         if wrong:
@@ -64,7 +68,8 @@ class Arrays:
         return name.strip("/") in self.images | self.named_only | self.refused
 
     def chosen(self, dataset: str | None) -> Any:
-        """The image meant. Raises FrameError where it is not clear, listing them."""
+        """The image that is meant. Raises FrameError, with a list of the images, if that is not
+        clear."""
         if dataset is not None:
             return self._named(dataset.strip("/"))
         if len(self.images) == 1:
@@ -106,7 +111,8 @@ def _listed(arrays: dict[str, Any]) -> str:
 
 
 def _refusals(refused: dict[str, str]) -> str:
-    """What is there instead of an image; large things first, which are what the file is for."""
+    """The arrays that are there instead of an image, large ones first: usually they are what the
+    file is for."""
     if len(refused) == 1:
         return next(iter(refused.values()))
     reasons = [f"{name}: {why}" for name, why in refused.items()]
@@ -119,14 +125,15 @@ def _size(data: Any) -> str:
 
 
 def is_detector_array(name: str, title: bool = False) -> bool:
-    """Whether a name, or the `title` of an image, is that of a mask, a gain or the like."""
+    """Whether a name, or the `title` of an image, is that of a mask, a gain or a similar array."""
     last = name.rstrip("/").rpartition("/")[2]
     pattern = _MICROSCOPE if title else _DETECTOR
     return "/labels/" in f"/{name}/" or bool(pattern.fullmatch(last))
 
 
 def unlike_image(data: Any, image: tuple[int, int] = (-2, -1)) -> str:
-    """Why an array cannot be frames of its axes `image`, by shape and dtype; '' where it can."""
+    """Why an array cannot hold frames with the axes `image`, by its shape and dtype; '' if it
+    can."""
     shape, dtype = tuple(data.shape), np.dtype(data.dtype)
     if dtype.names and {name.lower() for name in dtype.names} >= {"r", "g", "b"}:
         return "a colour picture; save it as one gray channel"

@@ -1,9 +1,10 @@
-"""Regions of a frame that are no counts: borders of a drift correction, corners of a turned frame,
-apertures, beam stops, gaps and dead parts of a detector, flat tops of saturation.
+"""Regions of a frame that are no counts: borders left by a drift correction, corners of a turned
+frame, apertures, beam stops, gaps and dead parts of a detector, flat areas of saturation.
 
-All of them are connected pixels of one value. So are most pixels of a frame of few electrons, and
-rightly. A region is taken for no counts if chance does not make its like once in a million frames
-of the same pixels, and if the counts set in again at its edge.
+All of them are connected pixels of one value. In a frame of few electrons most pixels are connected
+pixels of one value too, and they are counts. A region is called no counts if such a region occurs
+by chance in less than one of a million frames with the same pixel values, and if counts begin
+abruptly at its edge (docs/method.md, "Noise law").
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ _EIGHT = np.ones((3, 3), bool)
 
 @dataclass(frozen=True)
 class Region:
-    """Pixels of one `value` that are no counts: `where` (rows, columns)."""
+    """Pixels of one `value` that are no counts. `where` (rows, columns) marks them."""
 
     value: float
     where: Mask
@@ -56,7 +57,7 @@ class Region:
 
 def constant_regions(frame: Frame, missing: Mask) -> list[Region]:
     """The regions of a `frame` (rows, columns) that chance does not explain, one for each value.
-    Pixels that are `missing` belong to none. Empty for a picture without noise."""
+    Pixels that are `missing` belong to none. There are none in a picture without noise."""
     values = _screened(frame, missing)
     if not 0 < len(values) <= MOST_VALUES:
         return []
@@ -78,8 +79,8 @@ def constant_regions(frame: Frame, missing: Mask) -> list[Region]:
 
 
 def _screened(frame: Frame, missing: Mask) -> NDArray[np.float32]:
-    """The values that fill some block of SCREEN pixels; those first that have fewest pixels
-    elsewhere: without their regions the shares of the others are right."""
+    """The values that fill some block of SCREEN pixels. Values with the fewest pixels elsewhere
+    come first: without their regions, the shares of the others are right."""
     right = (frame[:, 1:] == frame[:, :-1]) & ~missing[:, 1:]
     below = (frame[1:] == frame[:-1]) & ~missing[1:]
     if max(right.sum(), below.sum()) < SCREEN - 1:
@@ -97,7 +98,8 @@ def _screened(frame: Frame, missing: Mask) -> NDArray[np.float32]:
 
 
 def _eroded(same: Mask, rows: int, columns: int) -> Mask:
-    """Where a block of rows x columns about a pixel is wholly `same`, and within the frame."""
+    """Where a block of rows x columns around a pixel lies within the frame and is `same`
+    everywhere."""
     eroded = same.view(np.uint8)
     for size, axis in sorted(((rows, 0), (columns, 1)), reverse=True):  # few runs are so long
         if size > 1 and eroded.any():
@@ -106,7 +108,7 @@ def _eroded(same: Mask, rows: int, columns: int) -> Mask:
 
 
 def _opened(same: Mask, rows: int, columns: int) -> Mask:
-    """The pixels that lie in some block of rows x columns that is wholly `same`."""
+    """The pixels that lie in some block of rows x columns that is `same` everywhere."""
     eroded = _eroded(same, rows, columns)
     if not eroded.any():
         return eroded
@@ -119,7 +121,8 @@ def _opened(same: Mask, rows: int, columns: int) -> Mask:
 
 
 def _regions_of(same: Mask, masked: Mask) -> Mask:
-    """Regions of the pixels that are the `same`, in a frame of which some are `masked` already."""
+    """Regions of the pixels that are the `same`, in a frame of which some pixels are `masked`
+    already."""
     left = same.size - int(masked.sum())
     share = min(max(float(same.sum()), 1.0) / max(left, 1), 1 - 1e-9)
     surprise = -DARKEST * np.log(share)  # nats of a pixel
@@ -149,9 +152,9 @@ def _blocks(size: float, shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
 
 
 def _with_an_edge(core: Mask, same: Mask, masked: Mask) -> Mask:
-    """Those of the regions in which there is nothing else, and around which other values set in at
-    once. Where counts become rare little by little, or there are a few, as in the empty vacuum of a
-    dark field, the region is left."""
+    """The regions that contain nothing else, and around which other values begin at once. A region
+    is left alone if counts become rare gradually around it, or if it contains a few, as the empty
+    vacuum of a dark field does."""
     labels, _ = label(core, _EIGHT)
     outside = ~core & ~masked
     usual = 1 - float(same[outside].mean()) if outside.any() else 0.0
@@ -177,10 +180,9 @@ def _is_counted_in(region: Mask) -> bool:
 
 
 def flat_top(frame: Frame, missing: Mask) -> Mask:
-    """Patches of pixels at the frame's maximum that chance does not explain: a converter's or a
-    stretched picture's ceiling, whatever its value. Single ones are the
-    clipped tail of counts: to leave them out would leave a mean too low by more than the clipping
-    did."""
+    """Patches of pixels at the frame's maximum that chance does not explain: the ceiling of a
+    converter or of a stretched picture, whatever its value. Single pixels at the maximum are the
+    clipped tail of counts. Leaving them out would lower the mean by more than the clipping did."""
     top = float(frame[~missing].max())
     full = (frame == top) & ~missing
     count = int(full.sum())

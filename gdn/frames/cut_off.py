@@ -1,5 +1,5 @@
-"""Files whose frames lie one behind the other, and that end before the last: a copy that was broken
-off."""
+"""Files that store frames one after the other and end before the last one, because copying was
+interrupted."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from numpy.typing import NDArray
 def frames_within(
     path: Path, offset: int, count: int, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> NDArray[Any] | None:
-    """Of `count` frames of `shape` (rows, columns) that should begin at `offset`, those that are
-    whole in the file (n, rows, columns), mapped; None where there is not one."""
+    """Complete frames (n, rows, columns), mapped, of the `count` frames of `shape` (rows, columns)
+    that should begin at `offset`. None if there is none."""
     frame = int(np.prod(shape, dtype=int)) * dtype.itemsize
     there = min(count, (path.stat().st_size - offset) // max(frame, 1))
     return np.memmap(path, dtype, "r", offset, (there, *shape)) if there > 0 else None
 
 
 def words_for(there: int, promised: int) -> str:
-    """How many of a file's frames are there; empty where all are."""
+    """How many of a file's frames are there, in words; empty if all are."""
     return f"{there} of {promised} frames are there" if there < promised else ""
 
 
 def _of_stack(
     path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> tuple[NDArray[Any], str] | None:
-    """The frames that are there of a stack of `shape` (..., rows, columns), and words for how many;
-    None for a single image, and where the stack is complete, or not one frame is there."""
+    """The complete frames of a stack of `shape` (..., rows, columns), and how many there are, in
+    words. None for a single image, for a complete stack, and if there is no complete frame."""
     count = int(np.prod(shape[:-2], dtype=int))
     data = frames_within(path, offset, count, shape[-2:], dtype) if len(shape) > 2 else None
     return None if data is None or len(data) == count else (data, words_for(len(data), count))
 
 
 def npy_frames_within(path: Path) -> tuple[NDArray[Any], str] | None:
-    """The frames that are there of a NumPy file that is cut off, and words for how many; None for
-    any other."""
+    """The complete frames of a NumPy file that is cut off, and how many there are, in words. None
+    for any other file."""
     try:
         with path.open("rb") as stream:
             version = np.lib.format.read_magic(stream)
@@ -52,8 +52,8 @@ def npy_frames_within(path: Path) -> tuple[NDArray[Any], str] | None:
 
 
 def mrc_frames_within(path: Path) -> tuple[NDArray[Any], str] | None:
-    """The frames that are there of an MRC file, not packed, that is cut off, and words for how
-    many; None for any other."""
+    """The complete frames of an uncompressed MRC file that is cut off, and how many there are, in
+    words. None for any other file."""
     import mrcfile
 
     try:

@@ -1,7 +1,7 @@
-"""What a frame's own pixels say before anything is searched: which are bad, and how noisy they are.
+"""Examine a frame before the search: which pixels are bad, and how noisy the others are.
 
-Of the last frame it is remembered: the choice among generators asks first, the search for the same
-frame again.
+The result for the last frame is kept, because the choice among generators and the search examine
+the same frame.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SEED = 0xF111  # of the noise in pixels that are filled in
 
 
 class Examiner:
-    """Examines frames, and remembers what it found in the last one, though not its pixels."""
+    """Examines frames, and keeps the result for the last one, without its pixels."""
 
     def __init__(self) -> None:
         self._last: tuple[str, Defects, NoiseModel] | None = None
@@ -31,9 +31,9 @@ class Examiner:
     def __call__(
         self, frame: Frame, wanted: NoiseModel | None = None
     ) -> tuple[Defects, Frame, NoiseModel]:
-        """Defects of a `frame` (rows, columns) float32, the frame with those filled in
-        (`with_noise`), and its noise model: `wanted` completed, or the simplest that fits. Raises
-        EmptyFrame where there is nothing to denoise, and InputError where the wanted model
+        """Defects of a `frame` (rows, columns) float32; the frame with the bad pixels filled in
+        (`with_noise`); and its noise model, which is `wanted` completed, or the simplest that fits.
+        Raises EmptyFrame if there is nothing to denoise, and InputError if the wanted model
         contradicts the frame."""
         content = hashlib.sha256(np.ascontiguousarray(frame).data)
         content.update(f"{frame.shape} {frame.dtype} {wanted}".encode())
@@ -57,9 +57,9 @@ examined = Examiner()
 
 
 def with_noise(frame: Frame, bad: Mask, noise: NoiseModel) -> Frame:
-    """The frame with its `bad` pixels drawn about the mean of the good ones around, with the noise
-    of the frame: whoever takes them for recorded ones sees the flat image that they are, and no
-    edge. The same for the same frame."""
+    """The frame with its `bad` pixels drawn around the mean of the good ones nearby, with the
+    frame's noise. Code that treats them as recorded pixels sees a flat image and no edge. The same
+    frame gives the same draws."""
     whole = filled(frame, bad)
     drawn = noise.law.drawn(noise.electrons(whole)[bad], np.random.default_rng(_SEED))
     whole[bad] = noise.units(drawn)
@@ -67,7 +67,7 @@ def with_noise(frame: Frame, bad: Mask, noise: NoiseModel) -> Frame:
 
 
 def _check_anything(frame: Frame) -> None:
-    """Raises EmptyFrame where (next to) nothing was recorded."""
+    """Raises EmptyFrame if (almost) nothing was recorded."""
     recorded = frame[np.isfinite(frame)]
     _check_share(recorded.size, frame.size)
     sample = np.sort(recorded[:: max(1, recorded.size // _SAMPLE)])
@@ -91,8 +91,8 @@ def _check_share(good: int, size: int) -> None:
 
 
 def _noise_of(frame: Frame, bad: Mask | None, wanted: NoiseModel | None) -> NoiseModel:
-    """The noise model of what is not bad. Raises EmptyFrame where that is too little, or has no
-    noise."""
+    """The noise model of the good pixels. Raises EmptyFrame if there are too few of them, or if
+    they have no noise."""
     if bad is None:
         good, whole = None, frame
     else:
@@ -110,8 +110,8 @@ def _noise_of(frame: Frame, bad: Mask | None, wanted: NoiseModel | None) -> Nois
 
 
 def _roughness(frame: Frame, good: Mask | None) -> float:
-    """Standard deviation of the second differences along rows and columns, whichever is
-    rougher, of good pixels."""
+    """Standard deviation of the second differences of good pixels, along rows or columns, whichever
+    is larger."""
     roughest = 0.0
     for data, kept in ((frame, good), (frame.T, None if good is None else good.T)):
         y = data.astype(np.float64)

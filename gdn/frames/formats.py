@@ -1,6 +1,6 @@
-"""Which reader opens which file. A further format is one function and one line in FORMATS.
+"""Which reader opens which file. A new format needs one function and one line in FORMATS.
 
-A reader's module is imported when one of its files is opened: a TIFF needs nothing of HDF5.
+A reader's module is imported when one of its files is opened, so a TIFF does not need HDF5.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ HEAD = 4096  # bytes looked at
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """A family of files: `suffixes` in small letters, `reads` whether a file's first bytes are of
-    it, the `reader` (path, dataset) -> FrameFile as 'module.function' of `gdn.frames`, and the
-    `package` it needs beyond gdn's own. `rsciio`: the module of RosettaSciIO that reads it instead.
+    """A family of files.
+
+    - `suffixes`: in small letters.
+    - `reads`: whether a file's first bytes belong to the family.
+    - `reader`: (path, dataset) -> FrameFile, as 'module.function' of `gdn.frames`.
+    - `package`: the package that it needs beyond gdn's own requirements.
+    - `rsciio`: the module of RosettaSciIO that reads it instead.
     """
 
     name: str
@@ -37,7 +41,7 @@ class Format:
     hdf5: bool = False
 
     def read(self, path: Path, dataset: str | None) -> FrameFile:
-        """The frames of a file of this family, by `dataset` of several images."""
+        """The frames of a file of this family; `dataset` names one of several images."""
         if self.rsciio:
             from gdn.frames.microscopes import read_signal
 
@@ -142,12 +146,12 @@ FORMATS = (
 
 
 def suffixes() -> tuple[str, ...]:
-    """Every suffix that is read, longest first."""
+    """All suffixes that can be read, longest first."""
     return tuple(sorted((s for f in FORMATS for s in f.suffixes), key=len, reverse=True))
 
 
 def suffix_of(path: Path) -> str:
-    """The known suffix of a name as it is written there, or ''."""
+    """The known suffix of a name, as it is written there, or ''."""
     name = path.name
     return next((name[-len(s) :] for s in suffixes() if name.lower().endswith(s)), "")
 
@@ -160,8 +164,8 @@ def is_data_folder(path: Path) -> bool:
 
 
 def format_of(path: Path) -> Format:
-    """The format of a file: by its suffix, else by its first bytes. Raises FrameError for one that
-    is not known."""
+    """The format of a file: by its suffix, else by its first bytes. Raises FrameError if it is
+    unknown."""
     name = path.name.lower()
     by_name = [f for f in FORMATS if name.endswith(f.suffixes)]
     if path.is_dir():
@@ -186,8 +190,8 @@ def format_of(path: Path) -> Format:
 
 
 def files_beside(path: Path) -> list[Path]:
-    """Other files that hold pixels of a file that can be read: the .ser files of an .emi, and what
-    an HDF5 file links to."""
+    """Other files that hold pixels of a file: the .ser files of an .emi, and the files that an HDF5
+    file links to."""
     if path.suffix.lower() == ".emi":
         return sorted(path.parent.glob(f"{glob.escape(path.stem)}_*.ser"))
     if not path.is_file() or format_of(path).name != "HDF5":
@@ -198,9 +202,9 @@ def files_beside(path: Path) -> list[Path]:
 
 
 def read_frames(path: Path, dataset: str | None = None, channel: int | None = None) -> FrameFile:
-    """Open a file; `dataset` names what is meant in a file with several images, `channel` (from 0)
-    in one with several channels. Raises FrameError if it is missing, of no known format, damaged,
-    or has no usable frame."""
+    """Open a file. `dataset` names one of several images, `channel` (from 0) one of several
+    channels. Raises FrameError if the file is missing, of unknown format, damaged, or without a
+    usable frame."""
     if not path.exists():
         raise FrameError(f"{path}: no such file")
     check_read(path)

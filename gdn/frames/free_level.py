@@ -1,10 +1,11 @@
-"""The level of a frame with Gaussian noise, which is free: noise that is the same on every level
-says nothing of where the intensities' zero lies.
+"""The level of a frame with Gaussian noise. It is free: noise that is the same on every level does
+not show which value means zero intensity (docs/method.md, "Noise law", step 7).
 
-Most frames have it at the zero of their file, and keep it. A normalised frame (mean 0, deviation
-1), a differential signal or one on a large offset has not: there the generator, which draws
-contrasts around a vacuum of 1, is given an offset and a gain by which the frame has a usual
-contrast. They are chosen from the data, so that an affine map of the data is one of the result.
+For most frames the file's zero is the zero of intensity, and gdn keeps it. For a normalised frame
+(mean 0, standard deviation 1), a differential signal or one with a large offset it is not. The
+generator draws contrasts around a vacuum of 1. So such a frame gets an offset and a gain that give
+it a usual contrast. They are computed from the data, so an affine map of the data maps the result
+in the same way.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _NOISE_LEFT = 1 / (4 * np.pi * SMOOTHING**2)  # share of white noise's variance 
 def signal_variance(
     frame: Frame, noise_variance: float, good: Mask | None, count: int
 ) -> tuple[float, float]:
-    """Variance of what a `frame` (rows, columns) shows beside its noise, and the standard error of
-    that, in squared units: the covariance of smoothed even and odd rows, whose noise is
+    """Variance of what a `frame` (rows, columns) shows apart from its noise, and its standard
+    error, in squared units. It is the covariance of smoothed even and odd rows, whose noise is
     independent. `count` pixels are `good`."""
     odd, even = frame[1::2], frame[0::2][: len(frame[1::2])]
     a, b = (gaussian_filter(rows.astype(np.float64), SMOOTHING) for rows in (even, odd))
@@ -41,8 +42,8 @@ def signal_variance(
 
 
 def zero_is_possible(mean: float, variance: float, error: float) -> bool:
-    """Whether 0 can be the zero of a frame's intensities, by its `mean` and the `variance` of its
-    signal with its standard `error`."""
+    """Whether 0 can be the zero of a frame's intensities, given its `mean` and the `variance` of
+    its signal with its standard `error`."""
     if mean <= 0:
         return False
     if max(variance, 0.0) + 2 * error > (HIGHEST * mean) ** 2:
@@ -56,7 +57,7 @@ def free_level(
     frame: Frame, noise_variance: float, good: Mask | None, values: Frame
 ) -> tuple[float, float] | None:
     """Offset and gain, in units, for a `frame` (rows, columns) with Gaussian noise whose file's
-    zero is not that of its intensities; None where it can be. `values` are its `good` pixels."""
+    zero cannot be that of its intensities; None if it can be. `values` are its `good` pixels."""
     mean = float(values.mean(dtype=np.float64))
     variance, error = signal_variance(frame, noise_variance, good, values.size)
     if zero_is_possible(mean, variance, error):

@@ -1,7 +1,5 @@
-"""Damaged HDF5 files: the library can run for ever or crash in one, and a batch must survive both.
-
-So every object of a file is looked at first in a process of its own.
-"""
+"""Damaged HDF5 files. The library can run for ever or crash in one, and a batch must survive both.
+So every object of a file is first read in a separate process."""
 
 from __future__ import annotations
 
@@ -35,8 +33,8 @@ except Exception:
 
 
 def check_linked(path: Path) -> None:
-    """Check a file that another one links to, once in a process while it does not change: hundreds
-    of links may lead to one. Raises FrameError."""
+    """Check a file that another one links to. A process checks it once while it does not change,
+    because hundreds of links may lead to one file. Raises FrameError."""
     status = path.stat()
     _check_once(path, status.st_size, status.st_mtime_ns)
 
@@ -47,7 +45,7 @@ def _check_once(path: Path, size: int, changed: int) -> None:
 
 
 def check_hdf5(path: Path, seconds: float = SECONDS) -> None:
-    """Raises FrameError for a file in which the library does not come to an end, or crashes."""
+    """Raises FrameError for a file in which the library crashes or does not end."""
     limit = seconds + path.stat().st_size / BYTES_PER_SECOND
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""HDF5 in: the image among the arrays of a file, NeXus and Nion Swift files among them."""
+"""Read HDF5: find the image among the arrays of a file, in NeXus and Nion Swift files too."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _FILTERS = {
 
 
 def read_hdf5_by_content(path: Path, dataset: str | None = None) -> FrameFile:
-    """An HDF5 file by its content: HyperSpy's and EMD files, which RosettaSciIO reads, may have any
-    suffix."""
+    """Open an HDF5 file by its content. HyperSpy's and EMD files, which RosettaSciIO reads, may
+    have any suffix."""
     module = library_of(path)
     if module and importlib.util.find_spec("rsciio") is not None:
         return read_signal(module, path, dataset)
@@ -39,9 +39,9 @@ def read_hdf5_by_content(path: Path, dataset: str | None = None) -> FrameFile:
 
 
 def read_hdf5(path: Path, dataset: str | None = None) -> FrameFile:
-    """The one image in an HDF5 file, or `dataset`. An attribute 'sampling_angstrom' or
-    'element_size_um', or its axes, say its pixel size. Links are followed within the file's folder.
-    """
+    """Open the only image in an HDF5 file, or `dataset`. The attributes 'sampling_angstrom' or
+    'element_size_um', or its axes, give the pixel size. Links are followed within the file's
+    folder."""
     arrays, links = Arrays(path=path), Links(path)
     _add_all(arrays, links.datasets())
     for alias, name in links.aliases.items():
@@ -70,7 +70,7 @@ def linked_files(path: Path) -> list[Path]:
 
 
 def _add_all(arrays: Arrays, datasets: Iterable[tuple[str, Place, Any]]) -> None:
-    """Sort open data sets in by their names."""
+    """Add all open data sets to the arrays, by their names."""
     for name, place, dataset in datasets:
         axes = axes_of(dataset) if dataset.shape else []
         wrong = _COLOUR if is_colour(dataset) else ""
@@ -90,7 +90,7 @@ def library_of(path: Path) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Hdf5:
-    """A data set of a file that is opened only while it is read."""
+    """A data set in a file that is open only during reading."""
 
     place: Place
     shape: tuple[int, ...]
@@ -100,7 +100,7 @@ class _Hdf5:
 
     @classmethod
     def of(cls, place: Place, dataset: Any, axes: Sequence[Axis]) -> _Hdf5:
-        """By an open data set."""
+        """From an open data set."""
         return cls(
             place=place,
             shape=tuple(dataset.shape or ()),
@@ -116,8 +116,8 @@ class _Hdf5:
             return file[self.place.name][index]
 
     def missing(self) -> str:
-        """What is not there that its pixels need: another file, or a filter; '' where all is.
-        HDF5 itself gives zeros where a part of a virtual data set is missing."""
+        """What its pixels need but is not there: another file, or a filter; '' if nothing is
+        missing. HDF5 itself returns zeros for a missing part of a virtual data set."""
         return _missing(self.place, 0)
 
 
@@ -151,7 +151,7 @@ def _source_file(path: Path, name: str) -> tuple[Path | None, str]:
 
 
 def _missing_filter(dataset: Any) -> str:
-    """Which filter of compression is needed and not installed."""
+    """The compression filter that is needed and not installed."""
     import h5py
 
     properties = dataset.id.get_create_plist()

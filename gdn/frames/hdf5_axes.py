@@ -1,4 +1,5 @@
-"""What an HDF5 data set says of its axes: attributes, NeXus, named dimensions, Nion Swift."""
+"""The axes of an HDF5 data set, from attributes, NeXus, named dimensions, or Nion Swift's
+properties."""
 
 from __future__ import annotations
 
@@ -41,8 +42,8 @@ def _nion(dataset: Any) -> list[Axis]:
 
 
 def nion_axes(shape: Sequence[int], properties: Any) -> list[Axis]:
-    """Axes of an item of Nion Swift by its properties: a sequence's and a scan's come before the
-    detector's own (nion.data, DataDescriptor)."""
+    """Axes of a Nion Swift item from its properties. The axes of a sequence and of a scan come
+    before the detector's own (nion.data, DataDescriptor)."""
     source = _nion_source(properties)
     calibrations = (
         source.get("dimensional_calibrations") or source.get("spatial_calibrations") or []
@@ -115,7 +116,7 @@ def _labelled(dataset: Any) -> list[Axis]:
 
 
 def is_colour(dataset: Any) -> bool:
-    """Whether a data set calls itself a colour picture (HDF5 Image specification 1.2)."""
+    """Whether a data set declares itself a colour picture (HDF5 Image specification 1.2)."""
     return _text(dataset.attrs.get("IMAGE_SUBCLASS", "")) == "IMAGE_TRUECOLOR"
 
 

@@ -1,5 +1,5 @@
-"""The data sets of an HDF5 file: through its soft and external links, within the file's own folder
-only."""
+"""The data sets of an HDF5 file. Soft and external links are followed only within the file's own
+folder."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ class Place:
 
 @dataclass
 class Links:
-    """A walk through a file. `visited` objects are not walked twice: `aliases` has the first name
-    of what is reached by another. `broken` says of links by name why they were not followed."""
+    """A walk through a file. Objects that were `visited` are not walked again; `aliases` gives the
+    first name of an object that has several. `broken` says, for links by name, why they were not
+    followed."""
 
     path: Path
     visited: dict[tuple[Path, Any], str] = field(default_factory=dict)
@@ -34,14 +35,14 @@ class Links:
     broken: dict[str, str] = field(default_factory=dict)
 
     def datasets(self) -> Iterator[tuple[str, Place, Any]]:
-        """Name, place and open data set of each one, a data set of several names once."""
+        """Name, place and open data set of each data set. One with several names comes once."""
         import h5py
 
         with h5py.File(self.path, "r") as file:
             yield from self._walk(file, self.path, "", 0)
 
     def named(self, name: str) -> Iterator[tuple[str, Place, Any]]:
-        """What one name leads to, be it the only one of a data set or not."""
+        """The data set that a name leads to, even if it has other names too."""
         import h5py
 
         with h5py.File(self.path, "r") as file:
@@ -75,8 +76,8 @@ class Links:
     def _inside(
         self, file: Any, target: str, name: str, path: Path, depth: int
     ) -> Iterator[tuple[str, Place, Any]]:
-        """What a soft link leads to. A way through an external link is taken by this class, since
-        the library would follow it out of the folder."""
+        """The target of a soft link. If the path contains an external link, this class follows it
+        itself, because the library would follow it out of the folder."""
         import h5py
 
         group, parts = file["/"], [part for part in target.split("/") if part]
@@ -100,7 +101,7 @@ class Links:
     def _external(
         self, link: Any, path: Path, name: str, depth: int
     ) -> Iterator[tuple[str, Place, Any]]:
-        """What a link into another file leads to."""
+        """The target of a link into another file."""
         import h5py
 
         other, trouble = within_folder(path, link.filename)
@@ -138,8 +139,8 @@ class Links:
 
 
 def check_links(path: Path) -> None:
-    """Raises FrameError for a file with a link that leaves its folder or leads nowhere: for readers
-    that leave the following of links to the library."""
+    """Raises FrameError for a file with a link that leaves its folder or leads nowhere. Needed by
+    readers that let the library follow links."""
     links = Links(path)
     for _ in links.datasets():
         pass
@@ -148,8 +149,8 @@ def check_links(path: Path) -> None:
 
 
 def within_folder(path: Path, filename: str) -> tuple[Path | None, str]:
-    """The file that `path` calls `filename`, or None and why it is not opened: it is missing, or
-    lies outside of the folder of `path`."""
+    """The file that `path` calls `filename`; or None and why it is not opened: it is missing, or
+    lies outside the folder of `path`."""
     folder = path.resolve().parent
     other = (folder / filename).resolve()
     if not other.is_relative_to(folder):

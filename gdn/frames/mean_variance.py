@@ -19,10 +19,16 @@ _SMOOTHING = 4.0  # px, of the rows that sort pixels into classes
 
 @dataclass(frozen=True, kw_only=True)
 class MeanVariance:
-    """Fits of the class variances: `slope`, `intercept` with their errors, `level` = mean variance,
-    `ratio` = variance over mean, and the reduced chi-squared of variance = ratio * mean and =
-    level; `mean` of the frame and `third`, `fourth`, the cumulants of its noise, with their
-    errors."""
+    """Fits to the variances of the classes, with their errors.
+
+    - `slope`, `intercept`: of the line of variance against mean.
+    - `level`: the mean variance.
+    - `ratio`: variance over mean.
+    - `chi2_poisson`, `chi2_gaussian`: reduced chi-squared of variance = ratio * mean, and of
+      variance = level.
+    - `mean`: of the frame.
+    - `third`, `fourth`: the cumulants of its noise.
+    """
 
     slope: float
     slope_error: float
@@ -39,11 +45,12 @@ class MeanVariance:
 
 
 def mean_variance(frame: Frame, good: Mask | None = None) -> MeanVariance:
-    """Fit the variance of neighbour differences against the local mean over classes of equal mean.
+    """Fit the variance of neighbour differences against the local mean over classes of equal mean
+    (docs/method.md, "Noise law", step 2).
 
-    Even rows give mean and variance, odd rows (smoothed) sort them into classes: were a pixel's own
-    noise to choose its class, high counts would meet high variance and the slope come out too
-    steep. Of the pixels that are `good`, a difference counts where all three of its pixels are.
+    Even rows give mean and variance; odd rows (smoothed) sort their pixels into classes. If a
+    pixel's own noise chose its class, high counts would meet high variance, and the slope would be
+    too steep. A difference is used if all three of its pixels are `good`.
     """
     y = frame.astype(np.float64)
     odd = y[1::2]
@@ -105,7 +112,7 @@ def mean_variance(frame: Frame, good: Mask | None = None) -> MeanVariance:
 
 
 def _kept(good: Mask | None, shape: tuple[int, ...]) -> Mask | EllipsisType:
-    """Which second differences along the even rows, of `shape`, are of good pixels alone."""
+    """Which second differences along the even rows, of `shape`, use good pixels only."""
     if good is None:
         return ...
     even = good[0::2][: shape[0]]

@@ -1,5 +1,5 @@
-"""Files of microscopes' own programs, by RosettaSciIO (GPL, optional): DM3/DM4, EMD, SER/EMI,
-HyperSpy."""
+"""Files of the microscopes' own programs, read by RosettaSciIO (GPL, optional): DM3/DM4, EMD,
+SER/EMI, HyperSpy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Signals = list[dict[str, Any]]
 
 
 def read_signal(module: str, path: Path, dataset: str | None = None) -> FrameFile:
-    """The one image of a file, or `dataset`, by a module of RosettaSciIO."""
+    """Open the only image of a file, or `dataset`, by a module of RosettaSciIO."""
     if path.is_file() and module in ("hspy", "emd"):
         check_links(path)
     library = importlib.import_module(f"rsciio.{module}")
@@ -56,7 +56,7 @@ class _Signal:
 
 
 def _choose_signal(path: Path, signals: Signals, name: str, dataset: str | None) -> FrameFile:
-    """The one image among the signals of a file, or the one called `dataset`."""
+    """The only image among the signals of a file, or the one called `dataset`."""
     arrays = Arrays(path=path, titles=True)
     seen: set[str] = set()
     for number, signal in enumerate(signals):
@@ -73,8 +73,8 @@ def _choose_signal(path: Path, signals: Signals, name: str, dataset: str | None)
 
 
 def _axes(described: list[dict[str, Any]], shape: tuple[int, ...]) -> list[Axis]:
-    """Axes as RosettaSciIO describes them, in the order of the array: where that is said, else as
-    listed."""
+    """Axes as RosettaSciIO describes them, in the order of the array if it is stated, else in the
+    order of the list."""
     ordered = sorted(described, key=lambda axis: int(axis.get("index_in_array") or 0))
     navigated = {bool(axis.get("navigate")) for axis in ordered}
     axes = [
@@ -92,7 +92,7 @@ def _axes(described: list[dict[str, Any]], shape: tuple[int, ...]) -> list[Axis]
 
 
 def _step(axis: dict[str, Any]) -> float:
-    """From one pixel to the next, also of an axis that lists its values."""
+    """The distance from one pixel to the next, also for an axis that lists its values."""
     if axis.get("scale") is not None:
         return float(axis["scale"])
     values = axis.get("axis")

@@ -17,7 +17,8 @@ from gdn.frames.source import FrameError, FrameFile
 
 
 def read_ndata(path: Path, dataset: str | None = None) -> FrameFile:
-    """The array of an .ndata file, with the calibration of its axes, or `dataset` of several."""
+    """Open the array of an .ndata file, or `dataset` if there are several, with the calibration of
+    its axes."""
     arrays = Arrays(path=path)
     axes = {}
     with zipfile.ZipFile(path) as archive:

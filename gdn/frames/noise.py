@@ -1,9 +1,9 @@
-"""The noise of a frame: y = gain * Poisson(electrons) + N(offset, read_noise^2), given or
-estimated.
+"""The noise of a frame: y = gain * Poisson(electrons) + N(offset, read_noise^2), given or estimated
+(docs/method.md, "Noise law").
 
-The estimate uses the mean-variance relation (Janesick 2007, ch. 5): variance from differences of
-neighbouring pixels (frames are finely sampled, so that the signal hardly differs between them),
-mean from a smoothed frame. Nobody has to know the noise level.
+The estimate uses the mean-variance relation (Janesick 2007, ch. 5). The variance comes from
+differences of neighbouring pixels, because in finely sampled frames the signal hardly differs
+between them. The mean comes from a smoothed frame. The user need not know the noise level.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ COUNTED = "values are multiples of one number, and so is variance over mean"
 
 
 def noise_of(frame: Frame, wanted: NoiseModel | None, good: Mask | None = None) -> NoiseModel:
-    """The model to use for `frame`: `wanted` completed by estimates, or the simplest that fits.
-    Only the pixels that are `good` say anything (None: all of them).
+    """The noise model for `frame`: `wanted`, with missing numbers estimated, or the simplest that
+    fits. Only `good` pixels are used (None: all).
 
-    A negative gain is that of counts stored with inverted contrast, y = top - counts. Raises
-    InputError where the wanted model contradicts the data.
+    A negative gain means counts stored with inverted contrast, y = top - counts. Raises InputError
+    where the wanted model contradicts the data.
     """
     values = frame if good is None else frame[good]
     scale = _binary_scale(values)
@@ -69,8 +69,8 @@ def noise_of(frame: Frame, wanted: NoiseModel | None, good: Mask | None = None) 
 
 
 def _binary_scale(values: Frame) -> float:
-    """1 for values of usual size, else the power of two that makes them such: exact to divide
-    by."""
+    """1 for values of usual size, else the power of two that brings them to usual size; dividing by
+    it is exact."""
     deviation = float(values.std(dtype=np.float64))
     if 1e-4 < deviation < 1e7 or not deviation > 0:
         return 1.0
@@ -78,18 +78,18 @@ def _binary_scale(values: Frame) -> float:
 
 
 def _zero_is_possible(frame: Frame, good: Mask | None, values: Frame, line: MeanVariance) -> bool:
-    """Whether the zero of the file's units can be that of the intensities."""
+    """Whether the zero of the file's units can be the zero of intensity."""
     return zero_is_possible(line.mean, *signal_variance(frame, line.level, good, values.size))
 
 
 def _constant(line: MeanVariance, how: str) -> NoiseModel:
-    """Gaussian noise, the same everywhere."""
+    """A model of Gaussian noise, the same everywhere."""
     return NoiseModel(kind="gaussian", read_noise=max(line.level, 1e-12) ** 0.5, how=how)
 
 
 def _on_free_level(model: NoiseModel, frame: Frame, good: Mask | None, values: Frame) -> NoiseModel:
-    """A Gaussian model, with the offset and gain of `free_level` where the file's zero cannot be
-    the zero of the intensities: Gaussian noise is the same on every level."""
+    """A Gaussian model. Gaussian noise is the same on every level, so where the file's zero cannot
+    be the zero of intensity, offset and gain are those of `free_level`."""
     level = free_level(frame, model.read_noise**2, good, values)
     if level is None:
         return model
@@ -97,7 +97,7 @@ def _on_free_level(model: NoiseModel, frame: Frame, good: Mask | None, values: F
 
 
 def _quantum(frame: Frame) -> float | None:
-    """Spacing of a frame whose values are all whole multiples of one number, if it is one."""
+    """The number of which all values of a frame are whole multiples, if there is one."""
     sample = np.unique(frame)
     if not 2 <= len(sample) <= 4096 or sample[0] < 0:
         return None
@@ -108,7 +108,7 @@ def _quantum(frame: Frame) -> float | None:
 
 
 def _gain(frame: Frame, line: MeanVariance) -> float:
-    """Units per electron: the frame's quantum where it agrees with variance over mean, else that
+    """Units per electron: the frame's quantum if it agrees with variance over mean, else that
     ratio."""
     quantum = _quantum(frame)
     if quantum is not None and _is_ratio(quantum, frame, line):
@@ -117,7 +117,8 @@ def _gain(frame: Frame, line: MeanVariance) -> float:
 
 
 def _is_ratio(quantum: float, frame: Frame, line: MeanVariance) -> bool:
-    """Whether variance over mean is the quantum, to 7 %, or to what so few counts allow."""
+    """Whether variance over mean agrees with the quantum, within 7 % or within the error of so few
+    counts."""
     counts = max(line.mean / quantum * frame.size, 1.0)
     tolerance = max(0.07, min(0.6, 2 / counts**0.5))
     return bool(abs(line.ratio / quantum - 1) < tolerance)
@@ -125,11 +126,11 @@ def _is_ratio(quantum: float, frame: Frame, line: MeanVariance) -> bool:
 
 def _affine(frame: Frame, line: MeanVariance) -> NoiseModel:
     """Gain from the slope and the cumulants; offset and read noise, which the line's intercept
-    mixes, by the third cumulant.
+    mixes, from the third cumulant (docs/method.md, "Noise law", steps 3 and 4).
 
-    The intercept is read_noise^2 - gain * offset; the cumulant gain^2 * (mean - offset) is
-    Poisson's alone. Where it is not significant, a negative intercept is an offset, a positive one
-    read noise.
+    The intercept is read_noise^2 - gain * offset. The third cumulant, gain^2 * (mean - offset), has
+    no part from Gaussian noise. If it is not significant, a negative intercept is taken as an
+    offset, a positive one as read noise.
     """
     smallest = 1e-6 * max(line.level, 1e-30) / max(float(np.abs(frame).mean()), 1e-30)
     if (line.slope if line.third < 5 * line.third_error else _gain_of_both(line)) <= smallest:
@@ -159,12 +160,10 @@ def _affine(frame: Frame, line: MeanVariance) -> NoiseModel:
 
 
 def _gain_of_both(line: MeanVariance) -> float:
-    """Weighted mean of two estimates of the gain: the line's slope, and fourth over third cumulant.
-
-    Gaussian noise has neither cumulant. The second is the better at a few electrons a pixel and
-    less; at many, a frame whose variance is not everywhere the same has a fourth cumulant of its
-    own.
-    """
+    """Weighted mean of two estimates of the gain: the line's slope, and the fourth cumulant divided
+    by the third. Gaussian noise has neither cumulant. The second estimate is better at a few
+    electrons per pixel or less. At many electrons, if the frame's variance differs between places,
+    that alone makes a fourth cumulant."""
     ratio = line.fourth / line.third
     electrons = line.level / max(ratio, 1e-30) ** 2  # at most: the read noise counts in
     share = np.hypot(line.fourth_error / max(line.fourth, 1e-30), line.third_error / line.third)
@@ -187,7 +186,7 @@ def _simplest(frame: Frame, line: MeanVariance) -> NoiseModel:
 
 
 def _poisson(frame: Frame, line: MeanVariance) -> NoiseModel | None:
-    """Counts, where variance and skewness are theirs; None where they are not."""
+    """A model of counts if variance and skewness agree with counts, else None."""
     quantum = _quantum(frame)
     if quantum is not None and _is_ratio(quantum, frame, line):
         return NoiseModel(
@@ -209,8 +208,8 @@ def _poisson(frame: Frame, line: MeanVariance) -> NoiseModel | None:
 def _inverted(
     frame: Frame, good: Mask | None, values: Frame, line: MeanVariance
 ) -> NoiseModel | None:
-    """The model of counts stored with inverted contrast, top - counts (film, WhiteIsZero): their
-    variance falls with the mean, or they are skewed to the dark. None where that is not so, or not
+    """The model of counts stored with inverted contrast, top - counts (film, WhiteIsZero). Their
+    variance falls with the mean, or they are skewed to the dark. None if that is not so, or not
     clear."""
     falls = line.slope < -4 * line.slope_error and line.third < 2 * line.third_error
     skewed = line.third < -5 * line.third_error and line.slope < 2 * line.slope_error

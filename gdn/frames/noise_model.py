@@ -18,13 +18,13 @@ Kind = Literal["poisson", "gaussian", "poisson-gaussian"]
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseModel:
-    """`gain` in units per electron, `offset` in units, `read_noise` the standard deviation in
-    units.
+    """The noise of a frame: `gain` in units per electron, `offset` in units, and `read_noise`, the
+    standard deviation in units (docs/method.md, "Noise law").
 
-    For `gaussian` the `read_noise` is the whole noise; the gain is 1 and the offset 0 unless the
-    file's zero cannot be the zero of the intensities (`gdn.frames.free_level`): electrons are then
-    units in which the mean is 1. A negative gain is that of counts with inverted contrast; their
-    offset is the value that stands for none. `how` says where the model comes from.
+    For `gaussian` the `read_noise` is the whole noise, the gain is 1 and the offset 0. If the
+    file's zero cannot be the zero of intensity (`gdn.frames.free_level`), they differ: electrons
+    are then units in which the mean is 1. A negative gain means counts with inverted contrast; the
+    offset is then the value that stands for no electrons. `how` says where the model comes from.
     """
 
     kind: Kind
@@ -35,15 +35,15 @@ class NoiseModel:
 
     @property
     def law(self) -> NoiseLaw:
-        """Variance of a recorded pixel by its mean, in electrons."""
+        """Variance of a recorded pixel as a function of its mean, in electrons."""
         return NoiseLaw(0.0 if self.kind == "gaussian" else 1.0, (self.read_noise / self.gain) ** 2)
 
     def electrons(self, frame: Frame) -> Frame:
-        """`frame` in electrons per pixel."""
+        """Convert `frame` to electrons per pixel."""
         return np.asarray((frame - self.offset) / self.gain, dtype=np.float32)
 
     def units(self, electrons: Frame) -> Frame:
-        """Back to the frame's own units."""
+        """Convert electrons back to the frame's own units."""
         return np.asarray(electrons * self.gain + self.offset, dtype=np.float32)
 
     def times(self, factor: float) -> NoiseModel:
@@ -55,7 +55,7 @@ class NoiseModel:
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know of a frame whose units are not those of counts."""
+        """Notes for the user if the frame's units are not those of counts."""
         if self.gain < 0:
             return [
                 "the contrast is inverted (the variance falls where the values rise): gdn "

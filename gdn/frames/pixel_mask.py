@@ -21,8 +21,9 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class PixelMask:
-    """Pixels of a frame of `shape` (rows, columns) that are no counts, packed: settings that hold
-    it can be compared, and sent to other machines. `name` is that of its file."""
+    """Pixels of a frame of `shape` (rows, columns) that are no counts. They are packed, so that
+    settings that contain them can be compared and sent to other machines. `name` is that of its
+    file."""
 
     name: str
     shape: tuple[int, int]
@@ -30,7 +31,7 @@ class PixelMask:
 
     @classmethod
     def of(cls, name: str, masked: Mask) -> PixelMask:
-        """A mask, True where a pixel is no count."""
+        """From a mask that is True where a pixel is no count."""
         shape = (masked.shape[0], masked.shape[1])
         return cls(name, shape, zlib.compress(np.packbits(masked).tobytes()))
 
@@ -46,7 +47,7 @@ class PixelMask:
         return hashlib.sha256(f"{self.shape}".encode() + self.packed).hexdigest()
 
     def applied(self, frame: Frame) -> Frame:
-        """A `frame` (rows, columns) with NaN where it is masked. Raises InputError for one of
+        """A `frame` (rows, columns) with NaN where it is masked. Raises InputError for a frame of
         another shape."""
         if frame.shape != self.shape:
             mine, its = ("x".join(map(str, shape)) for shape in (self.shape, frame.shape))
@@ -59,9 +60,9 @@ class PixelMask:
 
 
 def read_mask(path: Path) -> PixelMask:
-    """The mask in an image file of any format that frames are read from: not zero (or NaN) where a
-    pixel is no count. Raises InputError for a file of several images, and where it cannot be
-    read."""
+    """Read the mask from an image file of any format that gdn reads. A pixel that is not zero
+    (or is NaN) is no count. Raises InputError for a file of several images, or one that cannot
+    be read."""
     frames = read_frames(path)
     if frames.count != 1:
         raise InputError(f"{path}: holds {frames.count} images; a mask must be one image", "mask")

@@ -1,7 +1,8 @@
-"""Between a frame's own pixel grid and the generator's: area-weighted sums down, cosines up.
+"""Between a frame's own pixel grid and the generator's: area-weighted sums to the coarse grid,
+cosine interpolation back (docs/method.md, "Grid").
 
-Both grids cover exactly the same field. The frame is treated as mirrored at its edges, so no edge
-wraps around.
+Both grids cover exactly the same field. The frame is treated as mirrored at its edges, so nothing
+wraps around from one edge to the other.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Frame = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Grids:
-    """The two grids of one frame: its own `frame_shape` and the coarse `binned_shape` (rows,
+    """The two grids of a frame: its own `frame_shape` and the coarse `binned_shape` (rows,
     columns)."""
 
     frame_shape: tuple[int, int]
@@ -50,7 +51,8 @@ def grids_for(
 
 
 def _overlaps(n: int, m: int) -> NDArray[np.float32]:
-    """Matrix (m, n): the part of pixel j of n that lies in bin i of m over the same length."""
+    """Matrix (m, n): the part of pixel j of n that lies in bin i of m, both over the same
+    length."""
     edges = np.linspace(0, n, m + 1)
     left = np.maximum(edges[:-1, None], np.arange(n))
     right = np.minimum(edges[1:, None], np.arange(1, n + 1))
@@ -69,9 +71,10 @@ def bin_sum(frame: Frame, grids: Grids) -> Frame:
 def unbin(binned: Frame, grids: Grids) -> Frame:
     """The band-limited frame whose bins have the means `binned`; `frame_shape`, float32.
 
-    The type-II cosine transform is zero-padded (or cut) and each frequency divided by what
-    averaging over a bin and over a pixel does to it: `bin_sum(unbin(b)) / area == b` where bins are
-    whole pixels, and nearly so (for what lies well below the Nyquist frequency) where they are not.
+    The type-II cosine transform is padded with zeros (or cut). Each frequency is divided by the
+    effect of averaging over a bin and over a pixel. `bin_sum(unbin(b)) / area == b` exactly where
+    bins are whole pixels, and nearly (for detail well below the Nyquist frequency) where they are
+    not.
     """
     coefficients = scipy.fft.dctn(binned.astype(np.float64), type=2, norm="ortho")
     (m0, m1), (n0, n1) = grids.binned_shape, grids.frame_shape
@@ -85,8 +88,8 @@ def unbin(binned: Frame, grids: Grids) -> Frame:
 
 def rebin(image: Frame, fine: Grids, coarse: Grids) -> Frame:
     """`bin_sum(unbin(image, fine)[...], coarse)` for an `image` on the bins of `fine`, whose frame
-    is that of `coarse` or reaches beyond it, without a frame in between: both are products along
-    either axis."""
+    is that of `coarse` or extends beyond it. The frame in between is never made: both operations
+    are matrix products along each axis."""
     along = [
         _rebinning(
             image.shape[i], fine.frame_shape[i], coarse.frame_shape[i], coarse.binned_shape[i]
@@ -98,8 +101,8 @@ def rebin(image: Frame, fine: Grids, coarse: Grids) -> Frame:
 
 @lru_cache(maxsize=8)
 def _rebinning(m: int, n: int, cut: int, bins: int) -> NDArray[np.float64]:
-    """Matrix (bins, m): from means of m bins over the first `cut` of n pixels to sums over `bins`
-    of those."""
+    """Matrix (bins, m) from means of m bins over the first `cut` of n pixels to sums over `bins` of
+    those pixels."""
     coefficients = scipy.fft.dct(np.eye(m), axis=0, norm="ortho")[: min(m, n)]
     full = np.zeros((n, m))
     full[: min(m, n)] = coefficients * _undo_averaging(min(m, n), m, n)[:, None]
@@ -110,8 +113,9 @@ def _rebinning(m: int, n: int, cut: int, bins: int) -> NDArray[np.float64]:
 def _undo_averaging(k: int, m: int, n: int) -> NDArray[np.float64]:
     """Factor for each of the first `k` cosines from means of `m` bins to means of `n` pixels.
 
-    Bins of whole pixels average the image once over a bin. Bins that cut pixels average what the
-    pixels hold: the image averaged over a pixel, held constant over it, and averaged over the bin.
+    Bins of whole pixels average the image once, over a bin. Bins that cut pixels average pixel
+    values: the image is averaged over a pixel, held constant over the pixel, and averaged over the
+    bin.
     """
     frequency = np.arange(k) / 2
     over_bin, over_pixel = np.sinc(frequency / m), np.sinc(frequency / n)

@@ -1,4 +1,4 @@
-"""What of an opened file is denoised: one channel of several, and what there is to warn of."""
+"""Which part of an opened file is denoised: one channel of several; and the warnings about it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ class _Picked:
 
 
 def select_channel(frames: FrameFile, channel: int | None) -> FrameFile:
-    """The frames of one channel of a file whose axes count channels (C), from 0; any other file as
-    it is. Raises FrameError where it is not clear which channel, or there is none."""
+    """The frames of one channel (from 0) of a file whose axes count channels (C); any other file
+    unchanged. Raises FrameError if it is not clear which channel, or if that channel does not
+    exist."""
     axes, shape = frames.calibration.axes, frames.calibration.shape
     at = axes.find("C")
     channels = shape[at] if at >= 0 else 0
@@ -60,8 +61,8 @@ def select_channel(frames: FrameFile, channel: int | None) -> FrameFile:
 
 
 def with_warnings(frames: FrameFile, sampling_angstrom: float | None) -> FrameFile:
-    """The file with notes on slices of a volume, and on a `sampling_angstrom` that is given and
-    contradicts the file's own (in Å per pixel)."""
+    """The file with notes on slices of a volume, and on a `sampling_angstrom` (Å per pixel) that
+    the user gave and that contradicts the file's own."""
     notes = list(frames.notes)
     own, steps = frames.calibration.sampling_angstrom, frames.calibration.steps
     axes, shape = frames.calibration.axes, frames.calibration.shape

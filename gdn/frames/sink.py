@@ -1,5 +1,5 @@
-"""Where the frames of a result are put, one at a time, and what range a number type must hold for
-them."""
+"""Where the frames of a result are put, one at a time, and the range that a number type must hold
+for them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ STEPS_PER_SPREAD = 10.0  # the number type must tell apart a tenth of the spread
 
 
 class Sink:
-    """Frames of a result, set by their number, in any order; each leaves memory once it is set.
-
-    Raises FrameError where the number type cannot hold a frame.
-    """
+    """Frames of a result, set by their number, in any order. Each leaves memory once it is set.
+    Raises FrameError if the number type cannot hold a frame."""
 
     def __init__(self, array: Any, path: Path, dtype: np.dtype[Any]) -> None:
         self.array, self.extent = array, Extent(path, dtype)
@@ -35,8 +33,8 @@ class Sink:
             release(self.array)
 
     def resolve(self, spread: Frame) -> None:
-        """Raise FrameError where one step of the number type is more than a tenth of the median
-        of the `spread` of the frame that was set."""
+        """Raise FrameError if one step of the number type is more than a tenth of the median of the
+        `spread` of the frame that was set."""
         self.extent.add_spread(spread)
 
     @property
@@ -46,14 +44,16 @@ class Sink:
 
 
 class Extent:
-    """The range of the frames of a result and the smallest spread: what a number type must hold."""
+    """The range of the frames of a result and the smallest spread. They decide which number type is
+    good enough."""
 
     def __init__(self, path: Path, dtype: np.dtype[Any]) -> None:
         self.path, self.dtype = path, dtype
         self.low, self.high, self.spread = np.inf, -np.inf, np.inf
 
     def add(self, frame: NDArray[Any]) -> None:
-        """Count in a frame. Raises FrameError for pixels without a value, which integers lack."""
+        """Include a frame. Raises FrameError for pixels without a value, which integers cannot
+        represent."""
         if self.dtype == np.float32:
             return
         if self.dtype.kind == "u" and not np.isfinite(frame).all():
@@ -68,8 +68,8 @@ class Extent:
             self.high = max(self.high, float(finite.max()))
 
     def add_spread(self, spread: NDArray[Any]) -> None:
-        """Count in the spread of a frame. Raises FrameError where the number type is too coarse for
-        it: one step must be at most a tenth of the median spread."""
+        """Include the spread of a frame. Raises FrameError if the number type is too coarse for it:
+        one step must be at most a tenth of the median spread."""
         if self.dtype == np.float32:
             return
         known = spread[np.isfinite(spread) & (spread > 0)]
@@ -78,7 +78,7 @@ class Extent:
         self.values()
 
     def values(self) -> Values:
-        """The scale that holds the range. Raises FrameError where it cannot, or not finely
+        """The scale that covers the range. Raises FrameError if there is none, or none fine
         enough."""
         if not self.low <= self.high or self.dtype == np.float32:
             return Values()
@@ -119,7 +119,7 @@ class Extent:
 
 
 def release(array: NDArray[Any]) -> None:
-    """Let the pages of an array that is mapped on a file leave memory; what was written to them is
+    """Let the pages of an array that is mapped on a file leave memory. What was written to them is
     kept."""
     base: Any = array
     while base is not None and not isinstance(base, mmap.mmap):

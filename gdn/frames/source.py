@@ -1,8 +1,7 @@
-"""An opened file of frames, whatever its format: shape, axes, calibration, and frames read one at a
-time.
+"""An opened file of frames of any format: shape, axes, calibration, and frames read one at a time.
 
-Axes are tifffile's letters; Y and X are the image, everything before them counts frames. Sampling
-is in Å per pixel.
+Axes are tifffile's letters: Y and X are the image, all axes before them count frames. Sampling is
+in Å per pixel.
 """
 
 from __future__ import annotations
@@ -28,19 +27,23 @@ MOST_MISSING = 0.9  # of a frame's pixels
 
 
 class FrameError(InputError):
-    """A frame or file that cannot be used; the message is one line that names it and says what to
+    """A frame or file that cannot be used. The message is one line that names it and says what to
     do."""
 
 
 class EmptyFrameOfFile(FrameError, EmptyFrame):
-    """A frame of a file in which there is nothing to denoise; the message names it."""
+    """A frame of a file in which there is nothing to denoise. The message names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameCalibration:
-    """What a file says of its pixels: `sampling_angstrom` (None: nothing that can be used, and
-    `trouble` says why), in the file in `unit`; `steps`, by an axis's letter, from one frame to the
-    next, with the unit; `mrc`: of an MRC file its space group, mz, and Å per voxel along z."""
+    """What a file states about its pixels.
+
+    - `sampling_angstrom`: None if the file states nothing usable; then `trouble` says why.
+    - `unit`: of the sampling in the file.
+    - `steps`: by an axis's letter, the step from one frame to the next, with its unit.
+    - `mrc`: of an MRC file its space group, mz, and Å per voxel along z.
+    """
 
     sampling_angstrom: float | None = None
     style: Style = "plain"
@@ -53,7 +56,8 @@ class FrameCalibration:
 
 
 class Pixels(Protocol):
-    """Frames by their number; each (rows, columns), any real type. Read when asked for."""
+    """Frames by their number, each (rows, columns), of any real type. They are read when asked
+    for."""
 
     def __getitem__(self, index: int, /) -> Any:
         """Frame `index`."""
@@ -61,7 +65,7 @@ class Pixels(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class FrameFile:
-    """An opened file: `count` frames of `frame_shape`, read by `read(i)`; `notes` are warnings
+    """An opened file: `count` frames of `frame_shape`, read by `read(i)`. `notes` are warnings
     about how it was opened."""
 
     path: Path
@@ -75,7 +79,7 @@ class FrameFile:
     cut_off: str = ""  # what is there of how much, where the file says that it had more frames
 
     def sampling(self, given: float | None) -> float:
-        """Å per pixel: `given`, or what the file says. Raises FrameError where neither is there."""
+        """Å per pixel: `given`, or what the file states. Raises FrameError if there is neither."""
         sampling = given or self.calibration.sampling_angstrom
         if sampling is None:
             why = self.calibration.trouble or "carries no pixel size"
@@ -85,9 +89,10 @@ class FrameFile:
         return sampling
 
     def read(self, index: int, whole: bool = False) -> Frame:
-        """Frame `index`, float32; NaN where nothing was recorded (NaN or infinity in the file).
-        Raises FrameError for any of those where the frame must be `whole`, and for data that ends
-        early; EmptyFrame for a constant frame, and for one with more than MOST_MISSING of those."""
+        """Frame `index`, float32, with NaN where nothing was recorded (NaN or infinity in the
+        file). Raises FrameError for such pixels if the frame must be `whole`, and for data that
+        ends early. Raises EmptyFrame for a constant frame, and for one with more than MOST_MISSING
+        of such pixels."""
         try:
             raw = np.asarray(self.pixels[index])
         except FrameError:
@@ -125,8 +130,7 @@ class FrameFile:
         return frame
 
     def mean(self, index: int) -> float:
-        """Mean of what was recorded of frame `index`; NaN where it cannot be decoded, or nothing
-        was."""
+        """Mean of the recorded pixels of frame `index`; NaN if it cannot be decoded or has none."""
         try:
             raw = np.asarray(self.pixels[index], dtype=np.float64)
         except Exception:  # codecs raise many kinds
@@ -135,7 +139,7 @@ class FrameFile:
         return float(recorded.mean()) if recorded.size else float("nan")
 
     def summed(self) -> FrameFile:
-        """One frame, the sum of all: a movie of dose fractions."""
+        """One frame, the sum of all frames: for a movie of dose fractions."""
         calibration = replace(
             self.calibration, axes="YX", shape=self.frame_shape, steps={}, mrc=None
         )
@@ -145,7 +149,7 @@ class FrameFile:
 
 
 class _Sum:
-    """The sum of a file's frames, one of them in memory at a time."""
+    """The sum of a file's frames. One of them is in memory at a time."""
 
     def __init__(self, source: FrameFile) -> None:
         self.source = source
@@ -158,13 +162,13 @@ class _Sum:
 
 
 def one_line(error: BaseException) -> str:
-    """What went wrong, on one line of at most 160 characters."""
+    """The error on one line of at most 160 characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text[:160]
 
 
 def gray(path: Path, raw: NDArray[Any]) -> NDArray[Any]:
-    """One channel of a picture whose channels are equal; a real colour picture is refused."""
+    """One channel of a picture whose channels are equal. A true colour picture is refused."""
     colour = raw[..., :3]
     if colour.shape[-1] == 3 and (colour == colour[..., :1]).all():
         return colour[..., 0]
@@ -177,7 +181,7 @@ def gray(path: Path, raw: NDArray[Any]) -> NDArray[Any]:
 
 
 class _Planes:
-    """Images of an array, by their number along its other axes; read when asked for."""
+    """Images of an array, by their number along its other axes. They are read when asked for."""
 
     def __init__(self, data: Any, image: tuple[int, int]) -> None:
         self.data, self.image = data, image
@@ -194,7 +198,7 @@ class _Planes:
 
 
 class Scaled:
-    """Pixels whose values are `offset` + `scale` times what is stored, float32."""
+    """Pixels whose values are `offset` + `scale` times the stored ones, float32."""
 
     def __init__(self, pixels: Pixels, scale: float, offset: float) -> None:
         self.pixels, self.scale, self.offset = pixels, scale, offset
@@ -213,8 +217,8 @@ def of_array(
     notes: list[str] | None = None,
 ) -> FrameFile:
     """A file whose frames are the last two axes of `data` (anything with shape, dtype and
-    indexing). `axes`: a letter for each; `sizes`: of a pixel, with its unit. Raises FrameError
-    where that is no image."""
+    indexing). `axes` has a letter for each axis; `sizes` are pixel sizes with their unit. Raises
+    FrameError if that is no image."""
     shape = tuple(int(n) for n in data.shape)
     sampling, trouble = pixel_size(sizes)
     calibration = FrameCalibration(
@@ -235,8 +239,8 @@ def of_planes(
     name: str,
     notes: list[str] | None = None,
 ) -> FrameFile:
-    """A file whose frames are the axes `image` of `data`; the `calibration` has the other axes
-    before them. Raises FrameError where that is no image."""
+    """A file whose frames are the axes `image` of `data`. The `calibration` lists the other axes
+    before them. Raises FrameError if that is no image."""
     shape = calibration.shape
     check_layout(path, shape, calibration.axes, data.dtype)
     return FrameFile(
@@ -273,8 +277,8 @@ def check_layout(path: Path, shape: tuple[int, ...], axes: str, dtype: Any) -> N
 
 
 def check_precision(path: Path, index: int, raw: NDArray[Any], frame: Frame) -> None:
-    """Raises FrameError where the differences between the values of a frame, of any type, are lost
-    in the 24 bits of float32: a large offset, as of a clock or an address."""
+    """Raises FrameError if a frame's values, of any type, differ by too little for the 24 bits of
+    float32: they have a large offset, as a clock or an address has."""
     if raw.dtype.itemsize <= 2 or raw.dtype == np.float32 or np.isfinite(raw).sum() == 0:
         return
     values = raw[np.isfinite(raw)].astype(np.float64)
@@ -286,7 +290,7 @@ def check_precision(path: Path, index: int, raw: NDArray[Any], frame: Frame) -> 
 
 
 def too_small(frame: tuple[int, int]) -> str:
-    """What is wrong with the size of frames (rows, columns) px; '' where nothing is."""
+    """What is wrong with the size of frames (rows, columns) px; '' if nothing is."""
     if min(frame) >= MINIMUM_SIDE:
         return ""
     colour = "; a colour picture? save it as one gray channel" if frame[1] in (3, 4) else ""

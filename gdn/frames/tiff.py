@@ -1,5 +1,5 @@
-"""TIFF in: single frames and stacks, ImageJ, OME and plain, tiled, compressed, BigTIFF, with their
-calibration."""
+"""Read TIFF: single frames and stacks, ImageJ, OME and plain, tiled, compressed, BigTIFF, with
+their calibration."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ PALETTE = "a picture in colours of a palette; save it as one gray channel"
 
 @contextmanager
 def quiet_tifffile() -> Iterator[None]:
-    """What is wrong with a file is said once, by FrameError: tifffile's own remarks are dropped,
-    those made in this thread while the block runs."""
+    """Drop tifffile's own log messages from this thread while the block runs. FrameError reports
+    each fault once."""
     here, logger = threading.get_ident(), logging.getLogger("tifffile")
 
     def others(record: logging.LogRecord) -> bool:
@@ -91,8 +91,8 @@ def read_tiff(path: Path, dataset: str | None = None) -> FrameFile:
 
 
 def _series(tif: tifffile.TiffFile, path: Path, dataset: str | None) -> tuple[int, list[str]]:
-    """Number of the series meant, and a note where others are left out: of several series the one
-    that is gray and neither a thumbnail nor a mask."""
+    """Number of the series that is meant, and a note if others are left out. Of several series it
+    is the one that is gray and neither a thumbnail nor a mask."""
     if not tif.series:
         raise FrameError(f"{path}: a TIFF without an image")
     arrays = Arrays(path=path)
@@ -125,7 +125,7 @@ class _Numbered:
 
 
 def _unlike_frames(series: Any, imagej: bool) -> str:
-    """Why a series is not the one that is wanted, apart from its shape."""
+    """Why a series is not the one that is meant, apart from its shape."""
     page = series.keyframe
     if page.is_reduced or page.is_mask:
         return "a thumbnail or a mask"
@@ -140,7 +140,7 @@ def _unlike_frames(series: Any, imagej: bool) -> str:
 
 
 class _Pages:
-    """Frames of a stack read page by page, so that memory does not grow with the stack."""
+    """Frames of a stack, read page by page, so that memory does not grow with the stack."""
 
     def __init__(self, path: Path, series: int, shape: tuple[int, ...], leading: int) -> None:
         self.path, self.series = path, series

@@ -1,5 +1,5 @@
-"""What a TIFF says of its pixels: size, frame interval and depth, and what its values mean, in the
-styles of ImageJ, OME, and gdn's own."""
+"""What a TIFF states about its pixels (size, frame interval and depth, the meaning of its values),
+in the styles of ImageJ, OME, and gdn's own."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Stated:
 
 
 def stated(tif: tifffile.TiffFile, series: int, path: Path) -> Stated:
-    """What ImageJ's, OME's or gdn's own metadata say. Plain resolution tags mean print size.
-    Raises FrameError where ImageJ's values follow a curve."""
+    """What the metadata of ImageJ, OME or gdn state. Plain resolution tags are ignored: they mean
+    print size. Raises FrameError where ImageJ's values follow a curve."""
     if tif.is_ome and tif.ome_metadata:
         return _ome(tif.ome_metadata, series)
     if tif.is_imagej:
@@ -86,8 +86,7 @@ def _imagej(tif: tifffile.TiffFile, dtype: Any, path: Path) -> Stated:
 
 
 def _imagej_values(metadata: Any, dtype: Any, path: Path) -> tuple[Values, list[str]]:
-    """ImageJ's calibration of values, a straight line c0 + c1 * gray; it has none of 32-bit
-    images."""
+    """ImageJ's calibration of values, a straight line c0 + c1 * gray. 32-bit images have none."""
     function = metadata.get("cf")
     if np.dtype(dtype).kind != "u" or np.dtype(dtype).itemsize > 2:
         return Values(), []

@@ -1,4 +1,5 @@
-"""How a result is written as TIFF: in its input's style, with the calibration of every axis."""
+"""How a result is written as TIFF: in the style of its input, with the calibration of every
+axis."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ def write_options(
     provenance: str = "",
     values: Values | None = None,
 ) -> dict[str, Any]:
-    """tifffile's arguments that give an output the axes, calibration and style of its input, say
+    """tifffile's arguments that give an output the axes, calibration and style of its input, state
     where it came from, and what its `values` mean."""
     values = values or Values()
     if calibration.style == "imagej":
@@ -85,14 +86,14 @@ def _ome(calibration: FrameCalibration, provenance: str) -> dict[str, Any]:
 
 
 def length_of(calibration: FrameCalibration, axis: str) -> float | None:
-    """Å from one frame to the next along an axis; None where that is not known."""
+    """Å from one frame to the next along an axis; None if that is unknown."""
     step, unit = calibration.steps.get(axis, (0.0, ""))
     size = angstrom_per(unit)
     return step * size if size and step > 0 and axis in calibration.axes else None
 
 
 def time_of(calibration: FrameCalibration) -> float | None:
-    """Seconds from one frame to the next; None where that is not known."""
+    """Seconds from one frame to the next; None if that is unknown."""
     step, unit = calibration.steps.get("T", (0.0, ""))
     size = seconds_per(unit)
     return step * size if size and step > 0 and "T" in calibration.axes else None

@@ -1,5 +1,5 @@
-"""The pages of a TIFF: the chain of their directories, walked before a library follows it, as
-damaged chains can be endless; and how many of the frames that a file promises are there."""
+"""The pages of a TIFF. The chain of their directories is checked before a library follows it,
+because in a damaged file it can be endless. The frames that are complete are counted."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ HINT = "damaged, or not completely copied"
 
 
 def check_pages(path: Path) -> bool:
-    """Whether the chain of a file's directories goes on behind its end: a stack that is cut off.
+    """Whether the chain of a file's directories continues beyond the file's end, as in a stack that
+    is cut off. Raises FrameError if the directories of a TIFF or BigTIFF form a loop, lie outside
+    of the file, or are not directories.
 
-    Raises FrameError if the directories of a TIFF or BigTIFF form a loop, lie outside of the
-    file, or are none.
-
-    TIFF 6.0 (Adobe 1992), section 2; BigTIFF has 8-byte counts and offsets.
+    TIFF 6.0 (Adobe 1992), section 2. BigTIFF has 8-byte counts and offsets.
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
@@ -74,8 +73,8 @@ def _next(stream: BinaryIO, path: Path, offset: int, order: str, big: bool) -> i
 
 @dataclass(frozen=True)
 class FramesThere:
-    """How many frames of a series are `there`; what is known of those that are missing, in words
-    (empty: none is); and, where all lie behind one page, the frames themselves, `mapped` (n, rows,
+    """How many frames of a series are `there`; what is known of the missing ones, in words (empty
+    if none is missing); and, if all lie behind one page, the frames themselves, `mapped` (n, rows,
     columns)."""
 
     there: int
@@ -84,8 +83,8 @@ class FramesThere:
 
 
 def frames_there(path: Path, tif: Any, series: Any, chain_cut: bool) -> FramesThere:
-    """Count the complete frames of `series` of an open TiffFile. Of a stack behind one page the
-    bytes say how many there are; of others, every page must lie within the file."""
+    """Count the complete frames of `series` of an open TiffFile. For a stack behind one page the
+    size of the file gives the number. In other stacks every page must lie within the file."""
     leading = series.shape[: -3 if series.axes.endswith("S") else -2]
     count = int(np.prod(leading, dtype=int))
     described = (tif.imagej_metadata or {}).get("images", 1) if tif.is_imagej else 1

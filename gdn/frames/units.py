@@ -1,4 +1,4 @@
-"""Units of a file's axes: what kind of quantity each one measures, and lengths in Å."""
+"""Units of a file's axes: what kind of quantity each measures, and lengths in Å."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ _RECIPROCAL = re.compile(r"1/\(?(?P<a>[^)]+)\)?|(?P<b>.+?)\^?\(?-1\)?|per_?(?P<c
 
 
 def _plain(unit: str) -> str:
-    """A unit in small letters, each of its letters in one of its several codings."""
+    """A unit in small letters, with one code for each letter that has several."""
     return unicodedata.normalize("NFKC", unit).replace("\u2212", "-").strip().lower()
 
 
 def angstrom_per(unit: str) -> float | None:
-    """Å in one `unit` of length; None for what is no length."""
+    """Å in one `unit` of length; None if it is not a length."""
     return _ANGSTROM_PER.get(_plain(unit))
 
 
 def seconds_per(unit: str) -> float | None:
-    """Seconds in one `unit` of time; None for what is no time."""
+    """Seconds in one `unit` of time; None if it is not a time."""
     return _TIMES.get(_plain(unit))
 
 
 def unit_kind(unit: str) -> UnitKind:
-    """What a unit measures; wavenumbers (1/cm) and frequencies count as energies."""
+    """What a unit measures. Wavenumbers (1/cm) and frequencies count as energies."""
     plain = _plain(unit)
     if plain in _NONE:
         return "none"
@@ -83,12 +83,12 @@ def unit_kind(unit: str) -> UnitKind:
 
 
 def is_reciprocal(unit: str) -> bool:
-    """Whether pixels of this unit are of a diffraction pattern."""
+    """Whether pixels in this unit belong to a diffraction pattern."""
     return unit_kind(unit) in ("reciprocal", "angle")
 
 
 def pixel_size(sizes: list[tuple[float, str]]) -> tuple[float | None, str]:
-    """Å per pixel of (size, unit) along X and Y, or None and why not."""
+    """Å per pixel from (size, unit) along X and Y; or None and the reason."""
     lengths = []
     for size, unit in sizes:
         scale = angstrom_per(str(unit))

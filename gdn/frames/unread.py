@@ -34,8 +34,8 @@ _UNREAD = {
 
 
 def check_read(path: Path, suffix: str | None = None) -> None:
-    """Raises FrameError for a file of a format (by its `suffix`; None: that of its name) that is
-    known and not read."""
+    """Raises FrameError for a file of a format that gdn knows but does not read (by its `suffix`;
+    None: that of its name)."""
     known = _UNREAD.get(suffix or path.suffix.lower())
     if known is not None:
         what, remedy = known

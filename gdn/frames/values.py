@@ -1,7 +1,7 @@
-"""Values that are stored by another number type: value = offset + scale * stored.
+"""Values that are stored in another number type: value = offset + scale * stored.
 
-An integer result carries its scale: ImageJ's style as ImageJ's own calibration of values, which
-Fiji applies, every other style as a line of text.
+An integer result states its scale. In ImageJ's style it is ImageJ's own calibration of values,
+which Fiji applies; in every other style it is a line of text.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ class Values:
 
     @property
     def plain(self) -> bool:
-        """Whether what is stored is the value."""
+        """Whether the stored numbers are the values."""
         return self.scale == 1 and self.offset == 0
 
     @property
     def line(self) -> str:
-        """The text that says so in an image's metadata."""
+        """The line of an image's metadata that states the scale."""
         return f"value = {self.offset!r} + {self.scale!r} x stored"
 
     def stored(self, frame: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """What stands for a `frame` of values in an array of `dtype`."""
+        """The stored numbers for a `frame` of values in an array of `dtype`."""
         if self.plain and dtype.kind == "f":
             return frame.astype(dtype)
         steps = (np.asarray(frame, dtype=np.float64) - self.offset) / self.scale
@@ -45,13 +45,14 @@ class Values:
 
 
 def values_in(text: str) -> Values:
-    """The values of a file whose metadata hold the line of one of gdn's results; else plain."""
+    """The scale of a file whose metadata contain the line of a result of gdn; else the plain
+    one."""
     match = _LINE.search(text)
     return Values(float(match["scale"]), float(match["offset"])) if match else Values()
 
 
 def rescaled(frames: FrameFile, values: Values) -> FrameFile:
-    """The file with its values instead of what is stored."""
+    """The file with its values instead of the stored numbers."""
     if values.plain:
         return frames
     pixels = Scaled(frames.pixels, values.scale, values.offset)

@@ -1,4 +1,4 @@
-"""Frames out: one at a time, with the axes and calibration of their input."""
+"""Write frames one at a time, with the axes and calibration of their input."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_tiff(
     calibration: FrameCalibration,
     description: dict[str, Any] | None = None,
 ) -> None:
-    """Write one float32 image; its name appears only when it is complete."""
+    """Write one float32 image. Its name appears only when it is complete."""
     with writing(path) as temporary, quiet_tifffile():
         tifffile.imwrite(
             temporary, image.astype(np.float32), **write_options(calibration, description or {})
@@ -45,7 +45,7 @@ def write_stack(
     calibration: FrameCalibration,
     description: dict[str, Any] | None = None,
 ) -> None:
-    """Write frames of any number type (axes of `calibration`), each compressed without loss; the
+    """Write frames of any number type (axes of `calibration`), each compressed without loss. The
     name appears only when the file is complete."""
     options = write_options(calibration, description or {})
     with writing(path) as temporary, quiet_tifffile():
@@ -53,8 +53,8 @@ def write_stack(
 
 
 def _allocate(path: Path) -> None:
-    """Take a file's space on the disk now: where it is written through a map, a full disk would end
-    the process."""
+    """Reserve a file's space on the disk now. If a full disk were noticed only while writing
+    through a map, it would end the process."""
     if hasattr(os, "posix_fallocate"):
         with path.open("rb+") as stream:
             os.posix_fallocate(stream.fileno(), 0, max(path.stat().st_size, 1))
@@ -70,11 +70,10 @@ def result_writer(
     provenance: str = "",
 ) -> Iterator[Sink]:
     """A new file of `kind` (tif, mrc, zarr) with the axes, style and number of frames of `source`.
-
-    Fill it frame by frame; the file takes its name when the block ends well. Integers are stored
-    with the scale that holds all frames, which is known at the end: until then they lie in a file
-    without a name. Raises FrameError where the number type cannot hold the frames.
-    """
+    Fill it frame by frame; the file gets its name when the block ends without an error. Integers
+    are stored with the scale that covers all frames. It is known only at the end, so until then
+    frames are kept in a file without a name. Raises FrameError if the number type cannot hold the
+    frames."""
     given = source.calibration
     plain = dtype == "float16" and given.style in ("imagej", "ome")  # they have no half precision
     calibration = replace(
@@ -105,7 +104,7 @@ def result_writer(
 
 @contextmanager
 def _scratch(folder: Path, shape: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
-    """Room for frames of `shape` on the disk of `folder`, in a file that has no name."""
+    """Space for frames of `shape` on the disk of `folder`, in a file without a name."""
     with tempfile.TemporaryFile(dir=folder) as stream:
         mapped = np.memmap(stream, np.float32, "w+", shape=shape)
         if hasattr(os, "posix_fallocate"):
@@ -149,7 +148,7 @@ def _mrc(
 
 
 def _mrc_header(file: Any, calibration: FrameCalibration) -> None:
-    """Voxel size and sort of an MRC file: a volume stays a volume, a stack a stack."""
+    """Voxel size and kind of an MRC file: a volume stays a volume, a stack a stack."""
     sampling = calibration.sampling_angstrom or 0.0
     depth = length_of(calibration, "Z")
     stack = file.data.ndim == 3
@@ -164,7 +163,8 @@ def _mrc_header(file: Any, calibration: FrameCalibration) -> None:
 
 
 def _mrc_statistics(file: Any) -> None:
-    """The header's statistics, frame by frame: mrcfile's own take the memory of the whole stack."""
+    """Compute the header's statistics frame by frame. mrcfile's own code would load the whole
+    stack."""
     frames = file.data.reshape((-1, *file.data.shape[-2:]))
     low, high, total, square = np.inf, -np.inf, 0.0, 0.0
     for frame in frames:

@@ -1,4 +1,4 @@
-"""Zarr in: plain arrays, and OME-Zarr images (NGFF 0.4 and 0.5) with the scale of their axes."""
+"""Read Zarr: plain arrays, and OME-Zarr images (NGFF 0.4 and 0.5) with the scale of their axes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Level:
 
 
 def read_zarr(path: Path, dataset: str | None = None) -> FrameFile:
-    """A Zarr array, or the one image in a group (of an OME-Zarr pyramid its finest level), or
+    """Open a Zarr array, or the only image in a group (of an OME-Zarr pyramid its finest level), or
     `dataset`, which may be a coarser level."""
     import zarr
 
@@ -56,7 +56,7 @@ def _frames(path: Path, level: _Level) -> FrameFile:
 
 
 def _plain(array: Any) -> _Level:
-    """An array of no pyramid; its dimensions may have names (xarray's too)."""
+    """An array that belongs to no pyramid. Its dimensions may have names (xarray's too)."""
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
     axes = plain_axes(array.shape)
     if names and len(names) == len(axes):
@@ -93,8 +93,8 @@ def _levels(group: Any, prefix: str = "") -> Iterator[tuple[str, _Level, bool]]:
 
 def _ngff_axes(pyramid: Any, level: Any, array: Any) -> tuple[list[Axis], str]:
     """Axes of a level. Its own scale and that of the whole pyramid are both applied (NGFF 0.4,
-    'multiscales' metadata); a transformation that is neither scale nor translation leaves the pixel
-    size unknown, and the second value says so."""
+    'multiscales' metadata). If a transformation is neither a scale nor a translation, the pixel
+    size is unknown, and the second value says so."""
     named = pyramid.get("axes", [])
     if len(named) != array.ndim:
         return plain_axes(array.shape), ""

@@ -38,7 +38,8 @@ _TIMES = {
 def zarr_result(
     path: Path, calibration: FrameCalibration, dtype: str, provenance: str, values: Values
 ) -> Iterator[Any]:
-    """OME-Zarr (NGFF 0.5), one level, a frame a chunk, with the scale and unit of every axis."""
+    """OME-Zarr (NGFF 0.5), one level, one frame per chunk, with the scale and unit of every
+    axis."""
     import zarr
 
     axes, scale = _axes(calibration)
@@ -60,7 +61,7 @@ def zarr_result(
 
 
 def _axes(calibration: FrameCalibration) -> tuple[list[dict[str, str]], list[float]]:
-    """NGFF's axes, and their scale, each in the unit that it came in."""
+    """NGFF's axes, and their scale, each in the unit of the input."""
     axes: list[dict[str, str]] = []
     scale: list[float] = []
     for letter in calibration.axes:
@@ -79,7 +80,7 @@ def _axes(calibration: FrameCalibration) -> tuple[list[dict[str, str]], list[flo
 
 
 class _ByFrame:
-    """An array of which frames are set by one number."""
+    """An array whose frames are set by a single number."""
 
     def __init__(self, array: Any, leading: tuple[int, ...]) -> None:
         self.array, self.leading, self.dtype = array, leading, np.dtype(array.dtype)

@@ -1,5 +1,8 @@
-"""All tiles of a frame searched in portions, so that a large frame needs little more memory than
-its tiles, and their candidates blended into one image and its spread."""
+"""Search all tiles of a frame, in portions, and blend their candidates into an image and its
+spread.
+
+Because of the portions, a large frame needs little more memory than its tiles.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,11 @@ Found = TypeVar("Found")
 
 
 def candidate_weights(objective: Values, tile: NDArray[np.int64], temperature: float) -> Values:
-    """Weights (n,) proportional to exp(-objective / temperature), summing to 1 over each tile.
+    """Weights (n,) proportional to exp(-objective / temperature), summing to 1 over each tile
+    (docs/method.md, "Search", step 5).
 
-    A temperature above 1 nat stands for what the point estimates leave out: the volume around each.
+    A candidate is a point estimate: its objective leaves out the volume of the posterior around it.
+    A temperature above 1 nat makes up for that.
     """
     raw, total, _ = _weights(objective, tile, temperature)
     return np.asarray(raw / total[tile])
@@ -45,14 +50,14 @@ def _weights(
 
 
 class Mixture:
-    """What remains of each tile's candidates for blending: their weighted mean and mean square, as
-    float32.
+    """The sums that blending needs of each tile's candidates: their weighted mean and mean square,
+    as float32.
 
-    Candidates come in any portions, those of a tile also in several: the memory is that of the
-    tiles, not of the candidates. Without `spread` it is half of that.
+    Candidates can be added in any portions, those of one tile in several too. The memory is that of
+    the tiles, not of the candidates. Without `spread` it is half of that.
 
-    `known` (tiles,): the share of each tile that was recorded, its weight where tiles overlap
-    (None: all the same).
+    `known` (tiles,) is the share of each tile that was recorded. It is the tile's weight where
+    tiles overlap (None: all weights are equal).
     """
 
     def __init__(
@@ -94,9 +99,9 @@ class Mixture:
     def image_and_spread(self) -> tuple[Array, Array]:
         """Posterior mean and spread over restarts and overlapping tiles.
 
-        The spread is the standard deviation of the estimates that meet in a pixel (restarts of a
-        tile, and the tiles that overlap there). It is not calibrated, and a lower bound: no
-        confidence interval. Zero without the squares.
+        The spread is the standard deviation of the estimates that meet in a pixel: those of the
+        restarts of a tile, and of the tiles that overlap there. It is not calibrated. It is a lower
+        bound, not a confidence interval. It is zero if the squares were not kept.
         """
         image = self.image()
         if not len(self._square):
@@ -111,8 +116,8 @@ class Mixture:
 
 @dataclass(kw_only=True)
 class SearchedTiles:
-    """The candidates of all tiles: `mixture` for blending, the best of each without its mean, every
-    one's objective."""
+    """The candidates of all tiles: `mixture` for blending, the best candidate of each tile without
+    its mean, and the objectives of all candidates."""
 
     mixture: Mixture
     best: Candidates | None = None
@@ -139,8 +144,9 @@ class SearchedTiles:
 def in_portions(
     count: int, patch: int, work: Callable[[NDArray[np.int64]], Found]
 ) -> Iterator[tuple[NDArray[np.int64], Found]]:
-    """The numbers 0 ... count - 1 of tiles in portions, with what `work` makes of each; halved and
-    tried again where memory runs out. Raises MemoryError where the least portion is too much."""
+    """Do `work` on the tiles 0 ... count - 1 in portions: yield the numbers of each portion and its
+    result. Where memory runs out, the portion is halved and tried again. Raises MemoryError where
+    even the smallest portion is too large."""
     first = 0
     while first < count:
         index = np.arange(first, min(first + PORTIONS.tiles(patch), count))
@@ -155,7 +161,7 @@ def in_portions(
 
 
 def blend_starts(searcher: Searcher, binned: Binned, tiling: Tiling) -> Array:
-    """The blended image of unrefined starts."""
+    """The image that is blended from unrefined starts."""
     engine, bank, settings = searcher.engine, searcher.bank, searcher.settings
     mixture = Mixture(tiling, settings.temperature, spread=False, known=binned.known(tiling))
     dose = binned.level
@@ -169,8 +175,8 @@ def blend_starts(searcher: Searcher, binned: Binned, tiling: Tiling) -> Array:
 
 
 def search_tiles(searcher: Searcher, binned: Binned, tiling: Tiling, watch: Watch) -> SearchedTiles:
-    """Search every tile; then the encoder sees the blended frame, and its new guesses join each
-    tile's candidates, once."""
+    """Search every tile, then refine each tile once more from the merged image of its neighbours:
+    the encoder sees the blended frame, and its new guesses join each tile's candidates."""
     engine, bank, settings = searcher.engine, searcher.bank, searcher.settings
     pool = SearchedTiles(
         mixture=Mixture(

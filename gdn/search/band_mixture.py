@@ -1,19 +1,22 @@
-"""The result as a mixture of candidates, weighted by band of spatial frequency on counts held out.
+"""The result as a mixture of candidates: weights for each band of spatial frequency, chosen on
+held-out counts (docs/method.md, "Mixture").
 
-A candidate makes an image of the counts it is given. All make one of the first part of the counts;
-in every band those weights (not negative, of sum one) are found whose mixture has the least squared
-error on the second part. For images a_i, weights w_i and counts y of mean x, all in the same units,
-the error |sum w_i a_i - x|^2 is, but for |x|^2, the quadratic form of <a_i, a_j> and <a_i, y>,
-without bias because y is independent of every a_i (stacked regression: Wolpert 1992, Breiman 1996,
-on thinned counts: Leiner et al. 2023). The same weights then mix the images of all counts.
+A candidate makes an image from the counts it is given. All candidates make one from the first part
+of the counts. For every band, gdn then finds the weights (not negative, of sum one) whose mixture
+has the least squared error on the second part. For images a_i, weights w_i and counts y of mean x,
+all in the same units, the error |sum w_i a_i - x|^2 is, except for |x|^2, a quadratic function of w
+with the coefficients <a_i, a_j> and <a_i, x>. The latter is replaced by <a_i, y>, which is unbiased
+because y is independent of every a_i (stacked regression: Wolpert 1992, Breiman 1996; on thinned
+counts: Leiner et al. 2023). The same weights then mix the images made from all counts.
 
 Bands are smooth windows of the mirrored frame's cosine transform that sum to one. The error of a
-mixture is at most the sum of the bands' (Jensen), so that bands may be decided one by one. Counts
-held out say less of each band than of all: weights that are the same in all bands are found first,
-then those of each band from there. They begin at the mean of a few mixtures, by how likely each is
-(Bayesian model averaging: Hoeting et al. 1999), so that where few electrons say little no candidate
-alone is taken for the best. Then they move by the share 1 - MARGIN / gain: free ones gain a nat
-or two on noise alone.
+mixture is at most the sum of the bands' errors (Jensen's inequality), so each band can be decided
+by itself. Held-out counts contain less information about one band than about the whole spectrum. So
+gdn first finds weights that are the same in all bands, and from there those of each band. The
+weights start at the mean of a few mixtures, each weighted by its likelihood (Bayesian model
+averaging: Hoeting et al. 1999). So no single candidate is chosen where there are too few electrons
+to tell. Then the weights move towards the optimum by the share 1 - MARGIN / gain, because free
+weights gain a nat or two on noise alone.
 """
 
 from __future__ import annotations
@@ -50,27 +53,33 @@ LEAST = 1e-3  # weight to begin with: a candidate of less need make no image
 
 
 class Candidate(Protocol):
-    """Something that makes an image (rows, columns) of recorded counts, in electrons per pixel of
+    """Something that makes an image (rows, columns) from recorded counts, in electrons per pixel of
     the generator's grid."""
 
     @property
     def name(self) -> str:
-        """As the record has it."""
+        """Its name in the record."""
 
     @property
     def identity(self) -> str:
-        """What its images depend on beside the counts: a model's hash, a filter's settings."""
+        """What its images depend on apart from the counts: a model's hash, a filter's settings."""
 
     def __call__(self, recorded: Recorded) -> Array:
-        """The expected counts on `recorded.grids.binned_shape`; the same for the same counts."""
+        """The expected counts on `recorded.grids.binned_shape`. The same counts give the same
+        image."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mixing:
-    """`weights` (bands, candidates) of the candidates `names` in the bands around CENTRES, 1/Å, and
-    how they came about: the `prior` ones, those without the other candidates; `gain` (bands,) of
-    the mixture over the prior one on held-out counts, `alone` (bands, candidates) of each
-    candidate, nats; `contrast` (bands,) of the image's contrast that lies there."""
+    """Weights of candidates in bands of spatial frequency, and the numbers that led to them.
+
+    - `names`: the candidates.
+    - `weights` (bands, candidates): their weights in the bands around CENTRES, 1/Å.
+    - `prior`: the weights if there were no other candidates.
+    - `gain` (bands,): nats that the mixture gains over the prior one on held-out counts.
+    - `alone` (bands, candidates): the same gain for each candidate alone, nats.
+    - `contrast` (bands,): the image's contrast in each band.
+    """
 
     names: tuple[str, ...]
     weights: Values
@@ -81,11 +90,11 @@ class Mixing:
 
     @property
     def changed(self) -> bool:
-        """Whether the mixture is another one than without the other candidates."""
+        """Whether the other candidates change the mixture."""
         return not np.array_equal(self.weights, np.broadcast_to(self.prior, self.weights.shape))
 
     def share(self, name: str) -> float:
-        """A candidate's weight in all of the image's contrast."""
+        """The candidate's weight in the contrast of the whole image."""
         return float(self.contrast @ self.weights[:, self.names.index(name)])
 
     def record(self) -> dict[str, Any]:
@@ -114,9 +123,9 @@ def _named(names: tuple[str, ...], values: Values, digits: int) -> dict[str, flo
 
 
 def bands(shape: tuple[int, int], sampling: tuple[float, float]) -> Iterator[Values]:
-    """Windows (rows, columns) of the cosine transform of an image of `shape`, Å per px along rows
-    and columns `sampling`: around each of CENTRES, falling as a squared cosine to the neighbours';
-    they sum to one."""
+    """Windows (rows, columns) of the cosine transform of an image of `shape`, whose pixels measure
+    `sampling` Å along rows and columns. Each is centred on one of CENTRES and falls as a squared
+    cosine to the neighbouring centres. They sum to one."""
     rows, columns = (np.arange(n) / (2 * n * step) for n, step in zip(shape, sampling, strict=True))
     place = np.interp(np.hypot(rows[:, None], columns[None]), CENTRES, np.arange(len(CENTRES)))
     for band in range(len(CENTRES)):
@@ -130,8 +139,8 @@ def choose_mixing(
     choice: Choice,
     sampling: tuple[float, float],
 ) -> Mixing:
-    """Weights of candidates' `images` of the first part, the generator's and the plain filter's
-    first (OWN)."""
+    """Choose the weights of the candidates from `images`, which were made from the first part of
+    the counts. The first images are the generator's and the plain filter's (OWN)."""
     prior = np.zeros(len(images))
     prior[:2] = 1 - choice.share, choice.share
     before = _cosines(
@@ -166,9 +175,10 @@ def choose_mixing(
 
 
 def _start(prior: Values, names: tuple[str, ...], gram: Values, linear: Values) -> Values:
-    """Where the weights begin: the mean of the prior ones, of each other candidate alone (but
-    filters, which are the best of no frame), and of half of either, each as likely as held-out
-    counts make it."""
+    """The weights at the start. They are the mean of these: the prior weights; each other candidate
+    alone (except filters, which are the best for no frame); and half of the prior plus half of that
+    candidate. Each is weighted by its likelihood on held-out counts, all but the first less DOUBT
+    nats."""
     alone = [
         weight for weight, name in zip(np.eye(len(prior)), names, strict=True) if name not in PLAIN
     ]
@@ -182,21 +192,21 @@ def _start(prior: Values, names: tuple[str, ...], gram: Values, linear: Values) 
 
 
 def _move_weights(start: Values, gram: Values, linear: Values) -> Values:
-    """Weights moved from `start` towards the best ones, the less so the less those gain beyond
-    MARGIN."""
+    """Weights moved from `start` towards the optimum: the further, the more the optimum gains
+    beyond MARGIN."""
     best = _least_on_simplex(gram, linear)
     gain = _gain(best, gram, linear) - _gain(start, gram, linear)
     return start + (1 - MARGIN / gain) * (best - start) if gain > MARGIN else start
 
 
 def _gain(weights: Values, gram: Values, linear: Values) -> float:
-    """Nats by which a mixture is better than the prior one, which is the origin."""
+    """Nats by which a mixture is better than the prior one, for which the gain is 0."""
     return float(2 * linear @ weights - weights @ gram @ weights)
 
 
 def _least_on_simplex(gram: Values, linear: Values) -> Values:
-    """Weights, not negative and of sum one, of least w G w - 2 l w: exact, by trying every set of
-    candidates."""
+    """Weights, not negative and of sum one, with the least w G w - 2 l w. The minimum is exact:
+    every set of candidates is tried (docs/method.md, "Mixture")."""
     count = len(linear)
     best, least = np.eye(count)[0], np.inf
     for size in range(1, count + 1):
@@ -222,8 +232,8 @@ def _least_on_simplex(gram: Values, linear: Values) -> Values:
 def mix_images(
     images: Sequence[Array], mixing: Mixing, sampling: tuple[float, float]
 ) -> tuple[Array, Array]:
-    """The mixture of candidates' `images`, and their disagreement: the root of the weighted mean of
-    their squared differences from it, averaged over DISAGREEMENT px."""
+    """The mixture of the candidates' `images`, and their disagreement: the root of the weighted
+    mean of their squared differences from the mixture, averaged over DISAGREEMENT px."""
     shape = (images[0].shape[0], images[0].shape[1])
     spectra = [_cosines(image) for image in images]
     whole = np.zeros(shape)

@@ -1,10 +1,11 @@
-"""The bank: N latents drawn once from the prior, with their images, kept in the user's cache, and
-how well each explains a tile.
+"""The bank: N latents drawn once from the prior, with their images, kept in the user's cache; and
+scores of how well each explains a tile.
 
-Each restart has a seed of its own, so restart i of seed s is the same latent whatever N, batch or
-engine, and latents need not be stored. Images are stored in half precision (2 bytes a pixel): its
-rounding, 5e-4, is far below any noise, and keeps the ranking (docs/measurements/search.md). They
-are read through a memory map, so that a million restarts need disk, not memory.
+Each restart has its own seed. So restart i of seed s is the same latent for every N, batch and
+engine, and latents need not be stored. Images are stored in half precision (2 bytes a pixel). Its
+rounding error, 5e-4, is far below any noise, and does not change the ranking
+(docs/measurements/search.md). The images are read through a memory map, so a million restarts need
+disk, not memory.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ IN_MEMORY_BYTES = 2**30  # largest bank that --no-cache holds
 
 @dataclass(frozen=True)
 class BankPart:
-    """Some bank images x (n, h, w), any precision; flattened (n, h w) float32, and log x, made when
-    first asked for."""
+    """Some bank images x (n, h, w), any precision. The flattened images (n, h w) float32 and log x
+    are computed when first asked for."""
 
     raw: NDArray[np.floating[Any]]
 
@@ -58,8 +59,11 @@ class BankPart:
 
 @dataclass(frozen=True, kw_only=True)
 class Bank:
-    """`images` (n, h, w) float16 with vacuum 1, of restarts 0 ... n - 1 of `seed`; `cached` if read
-    from disk."""
+    """Images of the restarts 0 ... n - 1 of `seed`.
+
+    - `images` (n, h, w) float16, vacuum 1.
+    - `cached`: whether they were read from disk.
+    """
 
     seed: int
     dimension: int
@@ -71,8 +75,8 @@ class Bank:
         return len(self.images)
 
     def part(self, first: int, last: int) -> BankPart:
-        """Images `first` ... `last` - 1, ready to be scored. Those of a small bank are kept from
-        frame to frame in single precision, at four times their size in the cache."""
+        """Images `first` ... `last` - 1, ready to be scored. A small bank's images are kept in
+        single precision from frame to frame; that takes four times their size in the cache."""
         key = first, last
         if key not in self._parts:
             part = BankPart(self.images[first:last])
@@ -94,10 +98,10 @@ def bank_for(
     use_cache: bool = True,
     progress: Callable[[int, int], None] = lambda d, t: None,
 ) -> Bank:
-    """The bank of (model, seed, count), from the cache or made now in large batches.
+    """The bank of (model, seed, count): from the cache, or made now in large batches.
 
-    A cache that cannot be written or read costs time, never the result. Raises CacheError where a
-    bank without a cache would not fit in memory.
+    If the cache cannot be written or read, that costs time but does not change the result. Raises
+    CacheError if there is no cache and the bank does not fit in memory.
     """
     card = engine.model.card
     shape = (count, card.patch, card.patch)
@@ -155,8 +159,8 @@ def _write(
     seed: int,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Make the bank in a file of this process's own and rename it: two processes cannot meet in
-    it."""
+    """Write the bank to a file of this process's own, then rename it. So two processes never write
+    to the same file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     evict(path.parent, cache_limit() - 2 * int(np.prod(shape)))
     with writing(path) as temporary, temporary.open("wb") as stream:
@@ -177,7 +181,7 @@ def best_of_bank(
     """Indices (tiles, keep) of the bank images that explain each tile best, and their scores, best
     first.
 
-    Runs over the bank once, in chunks; memory does not grow with it.
+    The bank is read once, in chunks: the memory does not grow with its size.
     """
     count = len(bank.images)
     keep = min(keep, count)
@@ -203,11 +207,12 @@ def best_of_bank(
 
 
 def bank_scores(part: BankPart, data: TileData, dose: float, chunk: int = 256) -> Array:
-    """-log p of every tile under every bank image (tiles, n), up to a constant of the tile.
+    """-log p of every tile under every bank image (tiles, n), up to a constant of the tile
+    (docs/method.md, "Search", step 1).
 
-    Tiles are taken `chunk` at a time. For Poisson and Gaussian noise the dose of each pair is
-    profiled out in closed form: NLL = -Y.log X + (sum Y) log(sum X), and -(Y.X)^2 / (2 beta |X|^2).
-    For shifted Poisson noise `dose` (electrons per binned pixel) is used for all.
+    Tiles are taken `chunk` at a time. For Poisson and for Gaussian noise each pair's best dose is
+    known in closed form: NLL = -Y.log X + (sum Y) log(sum X), and -(Y.X)^2 / (2 beta |X|^2). For
+    shifted Poisson noise `dose` (electrons per binned pixel) is used for all pairs.
     """
     gaussian, beta = data.law.gaussian, data.law.beta
     x = part.images if gaussian else part.positive

@@ -1,7 +1,7 @@
-"""Candidates: latents that explain observed tiles, and the symmetries under which they do; and the
-starts of a search, from encoder and bank.
+"""Candidates: latents that may explain observed tiles, each under a symmetry; and the starts of a
+search, from encoder and bank.
 
-Eight symmetries of the square are exact ones of the imaging, so one generator explains a tile eight
+Imaging has the eight symmetries of the square exactly. So one generator can explain a tile in eight
 ways: symmetry s turns by s % 4 quarter turns and, from 4 on, mirrors the columns afterwards.
 """
 
@@ -25,12 +25,15 @@ MERGED_NOISE = 0.1  # noise left in the blended tiles, as a share of the counts'
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates:
-    """Candidates, each a latent that explains a tile under a symmetry of the square.
+    """Candidates, each a latent that may explain a tile under a symmetry of the square.
 
-    `z` (n, d); `tile` (n,) the tile each explains; `symmetry` (n,), one of eight;
-    `nuisance` (n, 4) in the order of NUISANCES; `objective` (n,) nats; `mean` (n, h, w) electrons
-    per binned pixel, as the tile lies; `from_bank` (n,): a restart of the bank, or the encoder's
-    guess.
+    - `z` (n, d): the latents.
+    - `tile` (n,): the number of the tile that each explains.
+    - `symmetry` (n,): one of eight.
+    - `nuisance` (n, 4): in the order of NUISANCES.
+    - `objective` (n,): nats.
+    - `mean` (n, h, w): electrons per binned pixel, not turned.
+    - `from_bank` (n,): True for a restart of the bank, False for a guess of the encoder.
     """
 
     z: Array
@@ -46,7 +49,7 @@ class Candidates:
         return Candidates(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     def split(self, mask: NDArray[np.bool_]) -> tuple[Candidates, Candidates]:
-        """Those of `mask` (n,), and the others."""
+        """Two sets: the candidates of `mask` (n,), and the others."""
         return self.take(np.flatnonzero(mask)), self.take(np.flatnonzero(~mask))
 
 
@@ -57,7 +60,7 @@ def start(
     dose: float,
     from_bank: NDArray[np.bool_],
 ) -> Candidates:
-    """Unrefined candidates; `evaluate` fills in their objective and mean."""
+    """Unrefined candidates. `evaluate` fills in their objective and mean."""
     n = len(z)
     nuisance = np.zeros((n, len(NUISANCES)), np.float32)
     nuisance[:, 0] = np.log(dose)
@@ -73,7 +76,7 @@ def start(
 
 
 def join(parts: list[Candidates]) -> Candidates:
-    """Several sets of candidates as one."""
+    """Join several sets of candidates."""
     names = [f.name for f in fields(Candidates)]
     return Candidates(
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
@@ -81,13 +84,14 @@ def join(parts: list[Candidates]) -> Candidates:
 
 
 def best_of_each(candidates: Candidates) -> NDArray[np.int64]:
-    """Index of each tile's candidate of least objective."""
+    """Index of the candidate with the least objective of each tile."""
     order = np.lexsort((candidates.objective, candidates.tile))
     return order[np.searchsorted(candidates.tile[order], np.unique(candidates.tile))]
 
 
 def best_of_tiles(parts: list[Candidates]) -> Candidates:
-    """Each tile's candidate of least objective in several sets, of those equal the first."""
+    """The candidate with the least objective of each tile in several sets; the first one where they
+    are equal."""
     candidates = join(parts)
     return candidates.take(best_of_each(candidates)) if len(candidates.tile) else candidates
 
@@ -108,7 +112,7 @@ def turn_back(images: Array, symmetry: NDArray[np.int64]) -> Array:
 
 
 def turn_tiles(data: TileData, tile: NDArray[np.int64], symmetry: NDArray[np.int64]) -> TileData:
-    """The observed tiles numbered `tile` (n,) as a generator sees them that explains them under
+    """The observed tiles numbered `tile` (n,), turned so that a generator explains them under
     `symmetry` (n,)."""
     return TileData(turn(data.counts[tile], symmetry), turn(data.weights[tile], symmetry), data.law)
 
@@ -116,8 +120,8 @@ def turn_tiles(data: TileData, tile: NDArray[np.int64], symmetry: NDArray[np.int
 def in_batches(
     data: TileData, candidates: Candidates, work: Callable[[TileData, Candidates], Candidates]
 ) -> Candidates:
-    """`work` on some candidates and their tiles, each as the generator sees it, BATCH_PIXELS at a
-    time: tiles and means are turned for it, and the means back."""
+    """Do `work` on candidates and their tiles, BATCH_PIXELS at a time. Tiles and means are turned
+    as the generator sees them, and the means that come back are turned back."""
     size = max(1, BATCH_PIXELS // data.counts[0].size)
     parts = []
     for first in range(0, len(candidates.z), size):
@@ -129,7 +133,7 @@ def in_batches(
 
 
 def evaluate(engine: Engine, data: TileData, candidates: Candidates) -> Candidates:
-    """The candidates with their objective and mean, the dose of each in closed form."""
+    """The candidates with objective and mean. The dose of each is found in closed form."""
 
     def evaluate_batch(turned: TileData, part: Candidates) -> Candidates:
         nuisance, value, mu = evaluate_at_best_dose(engine, turned, part.z, part.nuisance)
@@ -141,9 +145,9 @@ def evaluate(engine: Engine, data: TileData, candidates: Candidates) -> Candidat
 def propose(
     engine: Engine, bank: Bank, data: TileData, dose: float, settings: SearchSettings
 ) -> Candidates:
-    """Evaluated starts for every tile: the encoder's guess of each of its symmetries, and of the
-    bank, also under every symmetry, the best that explain the tile better than one of those guesses
-    at least."""
+    """Evaluated starts for every tile: the encoder's guess under each symmetry, and the best images
+    of the bank, also under every symmetry. Of the bank only those are kept that explain the tile
+    better than the worst of those guesses."""
     tiles = len(data.counts)
     tile = np.repeat(np.arange(tiles), settings.symmetries)
     symmetry = np.tile(np.arange(settings.symmetries), tiles)
@@ -168,12 +172,11 @@ def propose(
 def propose_from_merged(
     engine: Engine, data: TileData, merged: TileData, dose: float, settings: SearchSettings
 ) -> Candidates | None:
-    """Evaluated candidates for every tile: what the encoder makes of the merged frame there. None
-    without an encoder.
+    """Evaluated candidates for every tile: the encoder's guesses from the merged frame at that
+    place. None without an encoder.
 
-    `merged` are the same tiles cut from the blended image: each tile hears of its neighbours'
-    solutions. A new candidate counts by its objective on the tile's own
-    data, like any other.
+    `merged` are the same tiles, cut from the blended image. So each tile uses the solutions of its
+    neighbours. A new candidate is weighted by its objective on the tile's own data, like any other.
     """
     tile = np.repeat(np.arange(len(data.counts)), settings.exchange)
     symmetry = np.tile(np.arange(settings.exchange), len(data.counts))
@@ -184,7 +187,7 @@ def propose_from_merged(
 
 
 def _encode(engine: Engine, turned: TileData, dose: float, noise: float = 1.0) -> Array | None:
-    """Latents of the turned tiles, `noise` times as noisy as counts."""
+    """Latents of the turned tiles, whose noise is `noise` times that of counts."""
     if not len(turned.counts):
         return None
     # Beyond the frame's edge there is nothing: the encoder is shown vacuum there.
@@ -202,8 +205,8 @@ def _encode(engine: Engine, turned: TileData, dose: float, noise: float = 1.0) -
 def _best_pairs(
     scored: tuple[NDArray[np.int64], Array], tile: NDArray[np.int64], keep: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Of turned tiles (n,) of `tile`, each with its best restarts and their scores: the `keep` best
-    pairs of restart and turned tile for each tile, the numbers of both."""
+    """The `keep` best pairs of restart and turned tile for each tile, as the numbers of both. Given
+    are turned tiles (n,) of `tile`, each with its best restarts and their scores."""
     index, scores = scored
     per_tile = index.shape[1] * int(np.bincount(tile)[0])
     order = np.argsort(scores.reshape(-1, per_tile), 1, kind="stable")[:, :keep]

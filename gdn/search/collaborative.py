@@ -1,13 +1,14 @@
-"""Collaborative filtering of an image in white noise of deviation 1: what is alike in many places
-is shrunk together.
+"""Collaborative filtering of an image whose noise is white, of standard deviation 1: blocks that
+look alike are denoised together.
 
-The method of Dabov et al. 2007 (BM3D) with sizes for crystals, whose blocks repeat over the whole
-field: they are looked for far away and taken in groups of 64. Two passes: coefficients of each
-group's three-dimensional cosine transform that rise above the noise are kept; then each is shrunk
-by the empirical Wiener rule, the first pass its pilot. Images (rows, columns) float32.
+The method is that of Dabov et al. 2007 (BM3D), with sizes for crystals. A crystal's blocks repeat
+over the whole field, so similar blocks are looked for far away and taken in groups of 64. There are
+two passes. The first keeps the coefficients of each group's three-dimensional cosine transform that
+rise above the noise. The second shrinks each coefficient by the empirical Wiener rule, with the
+first pass's image as its pilot. Images are (rows, columns) float32.
 
-As a candidate of the mixture it filters counts summed by a whole number, their variance made
-constant.
+As a candidate of the mixture, the filter works on counts summed by a whole number, after a
+transform that makes their variance constant.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ SAMPLING_ANGSTROM = 0.5  # of the pixels that are filtered: counts of blocks of 
 
 
 def collaborative_filter(noisy: Array) -> Array:
-    """The expected image of `noisy`, noise of deviation 1; the mean where it is smaller than LEAST
-    px. Deterministic."""
+    """The expected image of `noisy`, whose noise has standard deviation 1. An image smaller than
+    LEAST px becomes its mean. Deterministic."""
     if min(noisy.shape) < LEAST:
         return np.full_like(noisy, noisy.mean())
     level = np.float32(
@@ -58,7 +59,7 @@ def collaborative_filter(noisy: Array) -> Array:
 
 
 def _pass(noisy: Array, pilot: Array, group: int, wiener: bool) -> Array:
-    """One pass: blocks matched in `pilot`, which with `wiener` also says how much of each
+    """One pass. Blocks are matched in `pilot`. With `wiener` the pilot also says how much of each
     coefficient is signal."""
     total, weight = np.zeros(noisy.size), np.zeros(noisy.shape)
     offset, columns = np.arange(BLOCK), noisy.shape[1]
@@ -94,9 +95,9 @@ def _pass(noisy: Array, pilot: Array, group: int, wiener: bool) -> Array:
 
 
 def _transform(blocks: NDArray[np.float32], inverse: bool = False) -> NDArray[np.float32]:
-    """Orthonormal cosine transform of (groups, group, BLOCK^2) within the blocks and across each
-    group, or its inverse. As two matrix products: for so short axes they take half the time of a
-    fast transform."""
+    """Orthonormal cosine transform of (groups, group, BLOCK^2), within the blocks and across each
+    group, or its inverse. It is computed as two matrix products: for such short axes they take half
+    the time of a fast transform."""
     across, inside = _cosines(blocks.shape[1]), np.kron(_cosines(BLOCK), _cosines(BLOCK))
     return np.asarray(across.T @ (blocks @ inside) if inverse else across @ (blocks @ inside.T))
 
@@ -114,8 +115,8 @@ def references(length: int) -> Index:
 
 
 def _matches(pilot: Array, group: int) -> Iterator[tuple[Index, Index]]:
-    """First rows and columns, each (references, group), of the blocks most like each reference
-    block, in the order of their likeness; a strip of references at a time."""
+    """First rows and columns, each (references, group), of the blocks most similar to each
+    reference block, most similar first. Computed for a strip of references at a time."""
     top, left = references(pilot.shape[0]), references(pilot.shape[1])
     per_strip = max(1, STRIP // len(left))
     for start in range(0, len(top), per_strip):
@@ -138,13 +139,13 @@ def _matches_within(pilot: Array, top: Index, left: Index, group: int) -> tuple[
 
 
 def distances(pilot: Array, top: Index, left: Index) -> NDArray[np.float32]:
-    """Mean squared differences (shifts, rows, columns) of the reference blocks from those at every
-    shift up to REACH along either axis, rows of shifts first; infinite where a block would leave
-    the image, -1 for the reference itself.
+    """Mean squared differences (shifts, rows, columns) between the reference blocks and the blocks
+    at every shift up to REACH along either axis, rows of shifts first. They are infinite where a
+    block would leave the image, and -1 for the reference itself.
 
-    Sums over the rows of a block are rounded once, then those over its columns, whatever their
-    order: a block that is its own mirror image is exactly as far from another as from that one's
-    mirror image.
+    Sums over the rows of a block are rounded once, then those over its columns, so their order has
+    no effect. A block that is its own mirror image is therefore exactly as far from another block
+    as from that block's mirror image.
     """
     side = 2 * REACH + 1
     squares = np.empty((side, side, len(top), len(left)), np.float32)
@@ -164,8 +165,8 @@ def distances(pilot: Array, top: Index, left: Index) -> NDArray[np.float32]:
 
 
 def _block_means(values: NDArray[np.float32], starts: Index) -> NDArray[np.float32]:
-    """Means (starts, ...) over BLOCK of `values` (n, ...) along the first axis, from each of
-    `starts` on: multiples of STEP, and one more at the end. A block is two halves, of which each
+    """Means (starts, ...) of `values` (n, ...) along the first axis, over BLOCK from each of
+    `starts` on: multiples of STEP, and one more at the end. A block is two halves; each half
     belongs to two blocks."""
     regular = len(starts) - (starts[-1] % STEP > 0)
     end = STEP * (regular + 1)
@@ -180,8 +181,9 @@ def _block_means(values: NDArray[np.float32], starts: Index) -> NDArray[np.float
 
 
 def stabilise(electrons: Array, law: NoiseLaw) -> Array:
-    """Values of variance near 1 from electrons of that noise law (generalised Anscombe transform:
-    Starck et al. 1998, eq. 2.4; of Gaussian noise alone, divided by its deviation)."""
+    """Values with a variance near 1, from electrons of that noise law (generalised Anscombe
+    transform: Starck et al. 1998, eq. 2.4). Purely Gaussian noise is divided by its standard
+    deviation."""
     alpha, beta = law.alpha, law.beta
     if alpha == 0:
         return np.asarray(electrons / np.sqrt(max(beta, 1e-12)), dtype=np.float32)
@@ -218,7 +220,7 @@ class CollaborativeCandidate:
 
     @property
     def identity(self) -> str:
-        """What its images depend on beside the counts."""
+        """What its images depend on apart from the counts."""
         return f"collaborative-1, {self.sampling_angstrom:g}"
 
     def __call__(self, recorded: Recorded) -> Array:

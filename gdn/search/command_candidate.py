@@ -1,6 +1,6 @@
-"""A denoiser that is a command: a process of its own, which reads and writes .npy files.
+"""A denoiser that is a command: it runs as a process of its own, which reads and writes .npy files.
 
-Whatever it needs, and whatever that clashes with, stays in its own environment. No shell reads the
+So it keeps its own environment, and its requirements cannot conflict with gdn's. No shell reads the
 command.
 """
 
@@ -32,16 +32,21 @@ BY_HAND = "run it by hand on counts in a .npy file to see why"
 
 @dataclass(frozen=True)
 class Command:
-    """The command `text` with INPUT, OUTPUT and perhaps SAMPLING in it, which become two file names
-    and the pixel size in Å. `files`: the program and every argument that is a file, with the
-    sha256 of its content when the command was read."""
+    """A command and the files it consists of.
+
+    - `text`: the command with INPUT, OUTPUT and perhaps SAMPLING in it. They are replaced by two
+      file names and the pixel size in Å.
+    - `files`: the program and every argument that is a file, with the sha256 of its content when
+      the command was read.
+    """
 
     text: str
     files: tuple[tuple[str, str], ...]
 
     @staticmethod
     def read(text: str) -> Command:
-        """A command as typed. Raises CandidateError where it cannot run on this machine."""
+        """Read a command as the user typed it. Raises CandidateError where it cannot run on this
+        machine."""
         try:
             words = shlex.split(text)
         except ValueError as error:
@@ -71,7 +76,7 @@ class Command:
         return {"command": self.text, "files": dict(self.files)}
 
     def __call__(self, counts: Array, sampling_angstrom: float) -> Any:
-        """What it wrote. Raises CandidateError."""
+        """The image that the command wrote. Raises CandidateError."""
         with TemporaryDirectory(prefix="gdn-candidate-") as name:
             folder = Path(name)
             places = {
@@ -88,8 +93,8 @@ class Command:
 
 
 def _run(words: list[str], log: Path) -> None:
-    """Run a command to its end; with its children it is ended where that is not waited for. Raises
-    CandidateError."""
+    """Run a command to its end. If it takes too long or the wait is interrupted, it is killed with
+    its children. Raises CandidateError."""
     seconds = allowed_seconds()
     with log.open("wb") as said:
         try:
@@ -136,7 +141,7 @@ def _read(path: Path) -> Any:
 
 
 def allowed_seconds() -> float:
-    """How long one call may take. Raises CandidateError."""
+    """The longest time that one call may take. Raises CandidateError."""
     text = os.environ.get(SECONDS_VARIABLE, "")
     try:
         seconds = float(text) if text else SECONDS
@@ -148,7 +153,7 @@ def allowed_seconds() -> float:
 
 
 def _program(name: str) -> Path:
-    """Where a program lies. Raises CandidateError where there is none."""
+    """Path of a program. Raises CandidateError where there is none."""
     program = shutil.which(name)
     if program is not None:
         return Path(program)

@@ -1,4 +1,4 @@
-"""One frame from noisy to clean: estimate the noise, bin, search, and back to its own grid."""
+"""Denoise one frame: estimate the noise, bin, search, and return to the frame's own grid."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class FrameResult:
     mixing: Mixing | None = None
 
     def on_frame(self, binned: Array) -> Array:
-        """A width in electrons per binned pixel on the frame's grid, in the frame's units."""
+        """Convert a width in electrons per binned pixel to the frame's grid and units."""
         return np.asarray(
             unbin(binned, self.grids) / self.grids.area * abs(self.noise.gain), dtype=np.float32
         )
@@ -115,8 +115,8 @@ def denoise_frame(
 def bin_frame(
     frame: Array, sampling_angstrom: float, engine: Engine, noise: NoiseModel | None
 ) -> tuple[NoiseModel, Grids, Array]:
-    """Noise model, grids, and the frame in electrons on the generator's grid, bad pixels filled in.
-    Raises ValueError where the noise model contradicts the frame."""
+    """Noise model, grids, and the frame in electrons on the generator's grid, with bad pixels
+    filled in. Raises ValueError where the noise model contradicts the frame."""
     _, whole, model = examined(frame, noise)
     return model, *_bin_electrons(model.electrons(whole), sampling_angstrom, engine)
 
@@ -124,8 +124,8 @@ def bin_frame(
 def _bin_electrons(
     electrons: Array, sampling_angstrom: float, engine: Engine
 ) -> tuple[Grids, Array]:
-    """Grids, and a frame in electrons on the generator's grid. Raises InputError for one without a
-    signal."""
+    """Grids, and a frame in electrons on the generator's grid. Raises InputError for a frame
+    without a signal."""
     grids = grids_for(
         (electrons.shape[0], electrons.shape[1]),
         sampling_angstrom,
@@ -143,8 +143,8 @@ def _bin_electrons(
 def _warn_of_misfit(
     choice: Choice, residual_share: float, mixing: Mixing | None, others: Sequence[Candidate]
 ) -> list[str]:
-    """Warnings that the generator does not explain this frame. Where other frames of a movie draw
-    the image instead, it is no fault of the generator's."""
+    """Warnings that the generator cannot draw this frame. Where other frames of a movie draw it
+    instead, that is no fault of the generator's."""
     if mixing is not None and mixing.changed:
         large = [name for name in mixing.names if mixing.share(name) >= SAID]
         shares = ", ".join(f"{name} {mixing.share(name):.0%}" for name in large)
@@ -170,8 +170,8 @@ def _warn_of_misfit(
 
 
 def _warn_of_units(thinned: Thinned | None) -> list[str]:
-    """Warnings that a candidate's images are not in electrons: their mean is far from the
-    counts'."""
+    """Warnings that a candidate's images are not in electrons, because their mean is far from that
+    of the counts."""
     if thinned is None:
         return []
     parts = thinned.parts

@@ -1,5 +1,5 @@
-"""The estimate on the generator's grid: search, blend, what is added where the generator ends, and
-other candidates.
+"""The estimate on the generator's grid: search, blend, add what the generator cannot draw, and mix
+in other candidates.
 
 All images are float32 (rows, columns) in electrons per binned pixel.
 """
@@ -31,9 +31,13 @@ FADED = 4.0  # px from where a candidate knows nothing to where it is itself
 
 @dataclass(frozen=True, kw_only=True)
 class TileFit:
-    """How each tile was explained: `objective` of its best restart, nats; `energy` |z|^2 / 2 of
-    that one; `dose` it found, electrons per binned pixel in vacuum (all (tiles,)). `objectives` and
-    `tile` (restarts,): of every restart refined."""
+    """How each tile was explained.
+
+    - `objective` (tiles,): the objective of its best restart, nats.
+    - `energy` (tiles,): |z|^2 / 2 of that restart.
+    - `dose` (tiles,): the dose of that restart, electrons per binned pixel in vacuum.
+    - `objectives`, `tile` (restarts,): objective and tile number of every refined restart.
+    """
 
     objective: NDArray[np.float64]
     energy: NDArray[np.float64]
@@ -45,10 +49,16 @@ class TileFit:
 
 @dataclass(frozen=True, kw_only=True)
 class Mixed:
-    """The `image` of the mixture of all candidates, how far those are apart (`disagreement`), and
-    the weights. `noise`: what the noise of the frame's own counts is in it, as a share of what it
-    is in the image of the frame alone: candidates that see n frames have n ** SHARED of it. `map`:
-    where the image is whose; None for a single candidate, and where nobody will look."""
+    """The mixture of all candidates.
+
+    - `image`: the mixture.
+    - `disagreement`: how far the candidates' images differ.
+    - `mixing`: the weights.
+    - `noise`: how much of the frame's own noise is in the mixture, as a share of that in an image
+      of the frame alone. A candidate that sees n frames has n ** SHARED of it.
+    - `map`: which candidate contributes where. None for a single candidate, and if it is not
+      wanted.
+    """
 
     image: Array
     disagreement: Array
@@ -59,8 +69,14 @@ class Mixed:
 
 @dataclass(frozen=True, kw_only=True)
 class Thinned:
-    """The two `parts` into which `seed` divides a frame's counts, the first as `recorded`, and the
-    `images` that the `others` made of it: the held-out score asks for them again."""
+    """A frame's counts in two parts, and images of the first. The held-out score uses them again.
+
+    - `seed`: the seed of the split.
+    - `parts`: both parts, on the generator's grid.
+    - `recorded`: the first part, as recorded.
+    - `others`: the other candidates.
+    - `images`: the images that they made of the first part.
+    """
 
     seed: int
     parts: Split
@@ -71,12 +87,18 @@ class Thinned:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """The `image` that results, and the `dose`, electrons per binned pixel in vacuum (the median
-    over tiles). `generated` by the generator alone and what was `added` to it; standard deviations
-    over `restarts` and overlapping tiles, and within each of them (`laplace`; zero where it was not
-    asked for). `mixed` with other candidates, where counts held out gave those a share (`mixing`
-    also where they did not). `thinned`: the counts by which that was chosen, where there were
-    recorded ones."""
+    """The estimate of a frame on the generator's grid.
+
+    - `image`: the result.
+    - `dose`: electrons per binned pixel in vacuum (the median over tiles).
+    - `generated`: the image of the generator alone.
+    - `added`: what was added to it.
+    - `restarts`: standard deviation over restarts and overlapping tiles.
+    - `laplace`: standard deviation within each restart; zero if it was not asked for.
+    - `mixing`: the weights of other candidates.
+    - `mixed`: the mixture with them, if the held-out counts gave them a share.
+    - `thinned`: the parts of the counts by which that was chosen, if there were recorded counts.
+    """
 
     binned: Binned
     tiling: Tiling
@@ -93,8 +115,8 @@ class Estimate:
     thinned: Thinned | None = None
 
     def disagreement(self, rows: slice = slice(None)) -> Array:
-        """Standard deviation over restarts, overlapping tiles, and the candidates of a mixture; of
-        some rows."""
+        """Standard deviation over restarts, overlapping tiles, and the candidates of a mixture, for
+        the given rows."""
         if self.mixed is None:
             return self.restarts[rows]
         own = self.restarts[rows] * np.float32(self.mixed.noise)
@@ -102,13 +124,14 @@ class Estimate:
 
     @property
     def noise_left(self) -> float:
-        """What the frame's noise is in the image, as a share of what it is without other frames."""
+        """How much of the frame's noise is in the image, as a share of that in an image without
+        other frames."""
         return 1.0 if self.mixed is None else self.mixed.noise
 
     @property
     def raw_spread(self) -> Array:
-        """Standard deviation, not calibrated. What the residual added has no backing by the
-        generator: its size is doubt."""
+        """Standard deviation, not calibrated. The generator does not support what was added from
+        the residual, so its size counts as uncertainty."""
         return np.asarray(
             np.sqrt(
                 self.disagreement() ** 2
@@ -130,9 +153,10 @@ def estimate(
     recorded: Recorded | None = None,
     known: Sequence[Array] | None = None,
 ) -> Estimate:
-    """Search every tile of a binned frame, blend, and add what counts held out let through: those
-    `recorded`, or, where there are none, the binned ones. The other candidates of a mixture work on
-    `recorded` counts; `known`: the images that they make of those, where they are there already."""
+    """Search every tile of a binned frame, blend, and add what the held-out counts support. Counts
+    are held out of `recorded`, or of the binned frame if there are no recorded ones. The other
+    candidates of a mixture work on `recorded` counts. `known` are their images of these, if they
+    exist already."""
     watch, settings = watch or Watch(), searcher.settings
     patch = searcher.engine.model.card.patch
     tiling = tile_frame(
@@ -217,7 +241,7 @@ def _tile_fit(pool: SearchedTiles) -> TileFit:
 def _choose(
     searcher: Searcher, binned: Binned, tiling: Tiling, recorded: Recorded | None
 ) -> tuple[Choice, Mixing | None, Thinned | None]:
-    """Amounts of residual and plain filter, and the weights of other candidates, chosen with the
+    """Choose the amounts of residual and plain filter and the weights of other candidates, with the
     encoder's image of thinned counts."""
     seed, settings, others = searcher.bank.seed, searcher.settings, searcher.others
     if recorded is None:
@@ -249,7 +273,8 @@ def _choose(
 
 
 def _noise_left(mixing: Mixing, others: Sequence[Candidate]) -> float:
-    """See `Mixed`. Shares of the contrast stand for what each candidate has in the image."""
+    """The field `noise` of `Mixed`. Each candidate's share of the contrast stands for its share of
+    the image."""
     seen = {other.name: float(getattr(other, "frames_seen", 1)) for other in others}
     shares = {name: mixing.share(name) for name in mixing.names}
     total = max(sum(shares.values()), 1e-30)
@@ -257,8 +282,8 @@ def _noise_left(mixing: Mixing, others: Sequence[Candidate]) -> float:
 
 
 def _completed(images: list[Array]) -> list[Array]:
-    """Candidates' images without gaps: where one knows nothing (NaN) it says what the first says,
-    and is faded into it."""
+    """Candidates' images without gaps. Where one has no value (NaN), it takes that of the first
+    image; at the edge of the gap it fades into it."""
     completed = []
     for image in images:
         known = np.isfinite(image)
@@ -271,8 +296,8 @@ def _completed(images: list[Array]) -> list[Array]:
 
 
 def _own(binned: Binned, image: Array, choice: Choice, with_filter: bool) -> tuple[Array, Array]:
-    """What is left of the counts beside the generator's `image`, shrunk; and the plain filter's
-    image (the generator's, where it is not asked for)."""
+    """The residual of the counts against the generator's `image`, shrunk; and the plain filter's
+    image (the generator's image if the filter is not asked for)."""
     sigma, counts = binned.law.deviation(image), binned.counts
     if binned.valid is not None:
         counts = fill_with(image, counts, binned.valid)

@@ -1,9 +1,9 @@
-"""Which of several generators explains a frame: each proposes for a part of its counts, and the
-counts held out decide.
+"""Which of several generators explains a frame: each proposes an image from a part of the counts,
+and the held-out counts decide.
 
-A proposal is the blended image of the encoder's unrefined starts with the significant part of its
-residual: a tenth of the time of a search. The first generator stays unless another is better by
-more than chance has it.
+A proposal is the blended image of the encoder's unrefined starts, plus the significant part of its
+residual. It takes a tenth of the time of a search. The first generator is kept unless another is
+better by more than chance explains.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from gdn.search.tiles import Binned, tile_frame
 
 
 def held_out_nats(parts: Split, engine: Engine, bank: Bank, settings: SearchSettings) -> float:
-    """Nats by which the generator's proposal for the first of two `parts` of a frame's counts
-    explains the second better than the first's mean does."""
+    """Nats by which the generator's image of the first of two `parts` of a frame's counts explains
+    the second part better than the mean of the first does."""
     patch = engine.model.card.patch
     tiling = tile_frame(
         (parts.first.shape[0], parts.first.shape[1]), patch, settings.stride or patch // 2
@@ -48,8 +48,9 @@ def best_generator(
     settings: SearchSettings,
     noise: NoiseModel | None = None,
 ) -> tuple[int, dict[str, float]]:
-    """Number of the generator that explains `frame` best, and the held-out nats of each by its
-    name; 0 and none for a frame that none can be tried on: whoever denoises it says why."""
+    """Number of the generator that explains `frame` best, and the held-out nats of each generator
+    by its name. If none can be tried on the frame: 0 and an empty dictionary; the denoising that
+    follows then says why."""
     if not np.nanstd(frame) > 0:
         return 0, {}
     try:

@@ -1,12 +1,12 @@
-"""What the data say beyond the generator's range, and how much of it, and of a plain filter, goes
-into the result: chosen on counts held out of the estimate.
+"""What the counts show beyond the generator's range, and how much of it and of a plain filter goes
+into the result. Held-out counts decide (docs/method.md, "Beyond the generator").
 
 The residual is divided by the known standard deviation of its noise, so that every windowed Fourier
 coefficient of pure noise has power 1. A first pass shrinks coefficients in small neighbourhoods by
-the James-Stein rule (Cai 1999, block thresholding): what does not rise above the noise is set to
-zero, so that a frame that the generator explains comes back unchanged. Its result is the pilot of a
-second pass, the empirical Wiener filter (Ghael et al. 1997): each coefficient times p / (p + 1), p
-its pilot's power.
+the James-Stein rule (Cai 1999, block thresholding). It sets to zero what does not rise above the
+noise, so a frame that the generator explains does not change. Its result is the pilot of a second
+pass, the empirical Wiener filter (Ghael et al. 1997): each coefficient is multiplied by p / (p +
+1), where p is its power in the pilot.
 """
 
 from __future__ import annotations
@@ -41,9 +41,14 @@ _NORM = float(np.sqrt((_TAPER**2).sum()))  # makes unit white noise of unit powe
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """`threshold` of the residual, `share` of the plain filter in the result, and the filter's
-    `width` in px (None: windowed shrinkage of the counts themselves). `generator` and `filter` are
-    the held-out scores, nats of the whole frame better than its mean."""
+    """What the held-out counts chose.
+
+    - `threshold`: of the residual's coefficients.
+    - `share`: of the plain filter in the result.
+    - `width`: the filter's width, px (None: windowed shrinkage of the counts themselves).
+    - `generator`, `filter`: their held-out scores: nats of the whole frame by which they are better
+      than its mean.
+    """
 
     threshold: float = 2.5
     share: float = 0.0
@@ -59,8 +64,8 @@ class Choice:
 
 
 def plain_filter(counts: Array, sigma: Array, width: float | None) -> Array:
-    """The plain filter's image of `counts`: a Gaussian of `width` px, or windowed shrinkage about
-    the mean."""
+    """The plain filter's image of `counts`: a Gaussian blur of `width` px, or windowed shrinkage
+    towards the mean."""
     if width is not None:
         return np.asarray(gaussian_filter(counts, width, mode="reflect"), dtype=np.float32)
     mean = np.float32(counts.mean())
@@ -68,8 +73,9 @@ def plain_filter(counts: Array, sigma: Array, width: float | None) -> Array:
 
 
 def choose(parts: Split, guess: Array) -> tuple[Choice, Array, Array]:
-    """Threshold, share and filter of least held-out loss, and with them the image of the generator
-    with its residual, and the filter's. `guess` is a generator's image of the first part."""
+    """Choose the threshold, share and filter of least held-out loss. Also returns the image of the
+    generator with its residual, and that of the filter. `guess` is a generator's image of the first
+    part."""
     noise = parts.law.deviation(guess)
     parts = parts.first_filled(guess)
     flat = np.full_like(guess, parts.level)
@@ -89,8 +95,8 @@ def choose(parts: Split, guess: Array) -> tuple[Choice, Array, Array]:
 
 
 def explained_nats(parts: Split, guess: Array) -> float:
-    """Nats by which a generator's image `guess` of the first part, with what of its residual stands
-    out clearly, explains the second part better than the first's mean does."""
+    """Nats by which a generator's image `guess` of the first part, plus the clearly significant
+    part of its residual, explains the second part better than the mean of the first does."""
     parts = parts.first_filled(guess)
     image = guess + shrink_residual(parts.first - guess, parts.law.deviation(guess))
     flat = np.full_like(guess, parts.level)
@@ -99,8 +105,8 @@ def explained_nats(parts: Split, guess: Array) -> float:
 
 
 def _first_of_best(gains: Sequence[float], margin: float) -> tuple[int, float]:
-    """Number and gain of the first image that no later one beats by the margin: freedom has to be
-    earned."""
+    """Number and gain of the first image that no later one beats by the margin. A later image has
+    more free parameters, so it must gain more."""
     best = 0
     for number, gain in enumerate(gains):
         if gain > gains[best] + margin:
@@ -125,7 +131,7 @@ def shrink_residual(residual: Array, sigma: Array, threshold: float = THRESHOLD)
 
 
 def shrink_residuals(residual: Array, sigma: Array, thresholds: Sequence[float]) -> list[Array]:
-    """`shrink_residual` for each of `thresholds`."""
+    """Apply `shrink_residual` for each of `thresholds`."""
     rows, columns = residual.shape
     kept = [np.zeros_like(residual) for _ in thresholds]
     least = np.float32(np.sqrt(LEAST_VARIANCE * (sigma**2).mean(dtype=np.float64)))
@@ -150,8 +156,8 @@ def shrink_residuals(residual: Array, sigma: Array, thresholds: Sequence[float])
 def _in_windows(
     images: list[NDArray[np.float64]], rule: Callable[[list[Spectra]], Spectra]
 ) -> NDArray[np.float64]:
-    """What `rule` makes of the images' windowed spectra, (n, WINDOW, WINDOW / 2 + 1) a row of
-    windows at a time, put together again."""
+    """Apply `rule` to the images' windowed spectra, a row of windows (n, WINDOW, WINDOW / 2 + 1) at
+    a time, and join the results."""
     rows, columns = (np.arange(0, n - WINDOW + 1, HOP) for n in images[0].shape)
     total = np.zeros(images[0].shape)
     weight = np.full(images[0].shape, 1e-12)
@@ -169,14 +175,14 @@ def _in_windows(
 
 
 def _span(n: int) -> NDArray[np.int64]:
-    """Pixels of an axis with one window before and up to two after, so that whole windows cover
+    """Pixels of an axis, with one window before and up to two after, so that whole windows cover
     it."""
     return np.arange(-WINDOW, n + WINDOW + -n % HOP)
 
 
 def _mirrored(i: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """The pixels of an axis of length `n` that stand for those beyond its ends, however far
-    beyond."""
+    """The pixels of an axis of length `n` that continue it by mirroring beyond its ends, at any
+    distance."""
     return np.where((i // n) % 2 == 0, i % n, n - 1 - i % n)
 
 

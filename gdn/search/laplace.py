@@ -31,7 +31,8 @@ Matrix = NDArray[np.float64]
 
 
 def linearise(objective: Objective, theta: Array) -> tuple[Array, Array]:
-    """mu (h, w) and J (d + 4, h, w) of one theta (d + 4,), its tile the objective's only one."""
+    """mu (h, w) and J (d + 4, h, w) of one theta (d + 4,). The objective must have exactly one
+    tile."""
     z, nuisance = objective.split(theta[None])
     x = objective.engine.generate(z)
     mu = objective.mean(x, nuisance)
@@ -51,7 +52,8 @@ def laplace(
     engine: Engine, data: TileData, candidates: Candidates
 ) -> tuple[NDArray[np.float64], Array]:
     """Log evidence (n,), up to a constant of the tile, and variance of the mean (n, h, w),
-    electrons^2, as the tiles lie. One Jacobian, d tangents, for each candidate: use it on few."""
+    electrons^2, not turned. Each candidate needs a Jacobian, that is d tangents, so use this for
+    few candidates."""
     evidence = np.empty(len(candidates.z))
     variance = np.empty((len(candidates.z), *data.counts.shape[1:]), np.float32)
     for i in range(len(evidence)):
@@ -77,12 +79,11 @@ def sampled_variance(
     seed: int,
     first_tile: int = 0,
 ) -> Array:
-    """Variance of the mean (n, h, w), electrons^2, as the tiles lie, for candidates: the mean
-    square of `samples` draws. One pixel's is rough (relative error sqrt(2 / samples)): smooth it. A
-    draw costs about 18 passes through the generator, whatever the number of latents; it depends on
-    `seed`, the tile and the draw's number alone; `first_tile` is the number of the data's first
-    tile in the frame.
-    """
+    """Variance of the mean (n, h, w), electrons^2, not turned, for candidates: the mean square of
+    `samples` draws. The value of one pixel is rough (relative error sqrt(2 / samples)), so smooth
+    it. A draw costs about 18 passes through the generator, for any number of latents. It depends
+    only on `seed`, the tile and the number of the draw. `first_tile` is the frame's number of the
+    first tile in the data."""
     rows = np.repeat(np.arange(len(candidates.z)), samples)
     numbers = np.tile(np.arange(samples), len(candidates.z))
     total = np.zeros((len(candidates.z), *data.counts.shape[1:]), np.float32)
@@ -103,7 +104,7 @@ def _draw(
     number: NDArray[np.int64],
     seed: int,
 ) -> Array:
-    """One draw of the mean's deviation (n, h, w) for each candidate, as its turned tile lies."""
+    """One draw of the mean's deviation (n, h, w) for each candidate, turned as its tile is."""
     objective = Objective(engine, turned)
     theta = np.concatenate([part.z, part.nuisance], 1)
     point = objective.at(theta)

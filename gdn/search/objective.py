@@ -1,16 +1,16 @@
 """The objective of a candidate, and its descent by truncated Gauss-Newton steps.
 
 The objective is -log p(y | mu) + |z|^2 / 2 + weak priors on the nuisances (docs/method.md,
-"Objective"), with mu = dose * (1 + contrast * (G(z) - 1) + slope_y * v + slope_x * u), v and u from
--1 to 1 over the tile.
+"Objective"), with mu = dose * (1 + contrast * (G(z) - 1) + slope_y * v + slope_x * u), where v and
+u run from -1 to 1 over the tile.
 
-Its quadratic model at theta has the Fisher information J^T W J of the counts and the prior's
-precision as its Hessian (Gauss-Newton; Martens 2010, "Deep learning via Hessian-free
-optimization"). It is never formed: an iteration of conjugate gradients is one tangent and one
-cotangent through the generator. Stopping after a few iterations is the regularisation: the
-directions with the most information per nat come first, and those that only fit noise, last (Hansen
-1998, ch. 6). Adam's first steps move all latents by the same amount, whatever the counts say of
-them: with many latents that is mostly noise (docs/measurements/search.md).
+Its quadratic model at theta has as Hessian the Fisher information J^T W J of the counts plus the
+prior's precision (Gauss-Newton; Martens 2010, "Deep learning via Hessian-free optimization"). The
+Hessian is never formed: an iteration of conjugate gradients needs one tangent and one cotangent
+through the generator. Stopping after a few iterations is the regularisation: the directions with
+the most information come first, those that only fit noise come last (Hansen 1998, ch. 6). Adam's
+first steps move all latents by the same amount, whatever information the counts contain about them.
+With many latents most of that movement fits noise (docs/measurements/search.md).
 """
 
 from __future__ import annotations
@@ -42,8 +42,13 @@ AGREEMENT = 0.5  # share of the quadratic model's decrease that a step must show
 
 @dataclass(frozen=True)
 class Point:
-    """The objective at theta: `value` (n,) nats, `gradient` (n, d + k), `mu` (n, h, w), and d(mu) /
-    d(nuisances) `derivatives` (n, k, h, w)."""
+    """The objective at theta, and what a linear model around it needs.
+
+    - `value` (n,): nats.
+    - `gradient` (n, d + k).
+    - `mu` (n, h, w).
+    - `derivatives` (n, k, h, w): d(mu) / d(nuisances).
+    """
 
     value: NDArray[np.float64]
     gradient: Array
@@ -52,11 +57,11 @@ class Point:
 
 
 class Objective:
-    """The objective of latents and nuisances theta (n, d + k) for the tiles that `data` holds, one
-    each.
+    """The objective of latents and nuisances theta (n, d + k), one of each for each tile in `data`.
 
-    For a model in half precision, values, gradients and images are in single precision and products
-    of the Jacobian in half. A rounded direction costs little; a rounded result would not.
+    For a model in half precision, values, gradients and images are in single precision, and
+    products with the Jacobian in half precision. A rounded direction does little harm; a rounded
+    result would.
     """
 
     def __init__(self, engine: Engine, data: TileData) -> None:
@@ -100,7 +105,7 @@ class Objective:
         return point.value, point.gradient
 
     def at(self, theta: Array) -> Point:
-        """The objective, its gradient and what a linear model around theta needs."""
+        """The objective, its gradient, and what a linear model around theta needs."""
         z, nuisance = self.split(theta)
         scale, shift = self._scale_and_shift(nuisance)
         evaluation = self.exact.value_and_gradient(z, self.data, scale, shift)
@@ -155,8 +160,8 @@ class Objective:
 def evaluate_at_best_dose(
     engine: Engine, data: TileData, z: Array, nuisance: Array
 ) -> tuple[Array, NDArray[np.float64], Array]:
-    """Nuisances (n, k) with the dose of each in closed form, sum of counts over sum of x, and there
-    the objective (n,) and mu (n, h, w)."""
+    """Nuisances (n, k) with the best dose of each, and the objective (n,) and mu (n, h, w) there.
+    The dose has a closed form: the sum of counts over the sum of x."""
     objective = Objective(engine, data)
     mu = objective.mean(engine.generate(z), nuisance)
     ratio = (data.weights * data.counts).sum((1, 2)) / np.maximum(
@@ -173,15 +178,15 @@ def evaluate_at_best_dose(
 
 @dataclass(frozen=True)
 class Step:
-    """A direction (n, d + k), and the decrease (n,) in nats that the quadratic model promises of
-    half of it all."""
+    """A direction (n, d + k), and the decrease (n,) in nats that the quadratic model promises for
+    half of the full step."""
 
     direction: Array
     curvature: NDArray[np.float64]
 
     def promised(self, fraction: float) -> NDArray[np.float64]:
-        """Decrease (n,) of the quadratic model after a fraction of the step; CG's iterates have g.p
-        = -p.H p."""
+        """Decrease (n,) of the quadratic model after a fraction of the step. The iterates of
+        conjugate gradients have g.p = -p.H p."""
         return (fraction - fraction**2 / 2) * self.curvature
 
 
@@ -194,14 +199,13 @@ def take_steps(
     damping: float,
 ) -> tuple[Array, Array, NDArray[np.float64]]:
     """theta (n, d + k), mu and the objective after `steps` Gauss-Newton steps of `iterations`
-    conjugate-gradient iterations each. `standing`: mu and the objective before, where they are
-    known; in half precision they are made again.
+    conjugate-gradient iterations each (docs/method.md, "Search", step 4). `standing` is mu and the
+    objective before the first step, if known; in half precision they are computed again.
 
-    `damping` nats are added to the curvature along every latent (Levenberg 1944): a start from the
-    encoder has seen these counts already, and only what is far better known than that should move
-    it. A step is shortened until the objective falls by half of what its quadratic model promises;
-    if it never does, theta stays as it was. Where the engine has a graph of the whole step, no
-    image comes back from it.
+    `damping` nats are added to the curvature along every latent (Levenberg 1944). The encoder's
+    guess has seen these counts already, so only strong information should move it. A step is
+    shortened until the objective falls by half of what the quadratic model promises. If it never
+    does, theta does not change. If the engine has a graph of the whole step, it returns no image.
     """
     if standing is None or objective.exact is not objective.engine:
         standing = objective.mean_and_value(theta)
@@ -226,11 +230,11 @@ def conjugate_gradients(
     damping: float = 0.0,
     right: Array | None = None,
 ) -> Step:
-    """The step of `iterations` conjugate-gradient iterations from zero on H p = `right`, by default
-    -gradient, for every candidate alone.
+    """The step after `iterations` conjugate-gradient iterations from zero on H p = `right`
+    (default: -gradient), for each candidate separately.
 
-    Nuisances are scaled by their own curvature, latents by their prior's: the counts' information
-    about a dose is a thousand times that about a latent.
+    Nuisances are scaled by their own curvature, latents by that of their prior, because the counts
+    contain a thousand times more information about a dose than about a latent.
     """
     precision = np.full_like(theta, 1 + damping)
     weight = information(point.mu, objective.data)
@@ -267,8 +271,8 @@ def conjugate_gradients(
 def _take_shortened_step(
     objective: Objective, theta: Array, mu: Array, value: NDArray[np.float64], step: Step
 ) -> tuple[Array, Array, NDArray[np.float64]]:
-    """theta, mean and objective after the largest of FRACTIONS of the step that keeps what it
-    promises."""
+    """theta, mean and objective after the largest of FRACTIONS of the step that decreases the
+    objective as promised."""
     theta, mu, value = theta.copy(), mu.copy(), value.copy()
     open_ = np.arange(len(theta))
     for fraction in FRACTIONS:

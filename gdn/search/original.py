@@ -1,7 +1,9 @@
-"""The original study's search, kept as the baseline: mean-squared error, one latent at a time.
+"""The original study's search, kept as the baseline: mean-squared error, one latent at a time
+(docs/method.md, "The original method").
 
-10 random restarts of 1,500 Adam steps at 1e-2; the best goes on for 10,000 steps, with the rate a
-tenth of it from step 10,000 on; latents clamped to [-5, 5]; batch of one.
+10 random restarts get 1,500 Adam steps each, at a rate of 1e-2. The best one then gets 10,000
+steps, with a tenth of that rate from step 10,000 on. Latents are clamped to [-5, 5]; the batch is
+one.
 """
 
 from __future__ import annotations
@@ -34,10 +36,10 @@ def original_frame(
     noise: NoiseModel | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> FrameResult:
-    """The study's result for a frame (rows, columns) in its own units. It has no spread: that is
-    NaN.
+    """The study's result for a frame (rows, columns), in the frame's units. Its spread is NaN,
+    because the method has none.
 
-    `objective` is the mean over tiles of the summed squared error, vacuum 1. The frame's mean
+    `objective` is the mean over tiles of the summed squared error, for vacuum 1. The frame's mean
     stands for its vacuum level. Raises ValueError where the noise model contradicts the frame.
     """
     begun = time.perf_counter()
@@ -73,8 +75,8 @@ def _denoise(
     settings: OriginalSettings,
     progress: Callable[[float], None],
 ) -> tuple[Array, NDArray[np.float64]]:
-    """A binned frame with vacuum near 1, tile by tile, tiles side by side: the image, the tiles'
-    squared errors."""
+    """Denoise a binned frame with vacuum near 1, tile by tile, and put the tiles side by side: the
+    image, and the tiles' squared errors."""
     patch = engine.model.card.patch
     tiling = tile_frame((image.shape[0], image.shape[1]), patch, patch)
     tiles, weights = cut(image, tiling)
@@ -89,8 +91,8 @@ def _denoise(
 def search_original(
     engine: Engine, tile: Array, weight: Array, settings: OriginalSettings
 ) -> tuple[Array, float]:
-    """The clamped latent (1, d) the study's search ends with for a tile (1, h, w), vacuum 1; its
-    squared error."""
+    """The clamped latent (1, d) with which the study's search ends, for a tile (1, h, w) of vacuum
+    1; and its squared error."""
     # Gaussian noise of variance 1/2 makes the objective the sum of squares.
     data = TileData(tile, weight, NoiseLaw(0.0, 0.5))
     starts = restart_latents(settings.seed, range(settings.restarts), engine.model.card.latent)
@@ -106,7 +108,8 @@ def search_original(
 def _adam(
     engine: Engine, data: TileData, z: Array, steps: int, settings: OriginalSettings
 ) -> tuple[Array, float]:
-    """Adam as PyTorch's defaults have it; returns the last latent and its sum of squared errors."""
+    """Adam with PyTorch's default settings. Returns the last latent and its sum of squared
+    errors."""
     scale, dark = np.ones(1, np.float32), np.zeros_like(data.counts)
     first, second = np.zeros_like(z), np.zeros_like(z)
     loss = np.inf

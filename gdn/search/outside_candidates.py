@@ -1,8 +1,8 @@
-"""Candidates from outside gdn: a laboratory's own denoiser as a command or as a Python function.
+"""Candidates from outside gdn: a laboratory's own denoiser, as a command or as a Python function.
 
-A denoiser is given a frame's counts and returns the image that it expects of as many electrons. It
-is asked up to three times a frame: for three quarters of the counts, for all of them if counts
-held out give it a weight, and for three quarters of three quarters if the result is scored.
+A denoiser is given a frame's counts and returns its estimate of their expected values. It is called
+up to three times a frame: for three quarters of the counts; for all of them, if the held-out counts
+give it a weight; and for three quarters of three quarters, if the result is scored.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Function = Callable[[Array, float], Any]
 
 
 class OutsideDenoiser(Protocol):
-    """A denoiser that is no part of gdn. It can be pickled, for a cluster."""
+    """A denoiser that is not part of gdn. It can be pickled, for a cluster."""
 
     def check(self) -> None:
-        """Raises CandidateError where it cannot run on this machine."""
+        """Check that it can run on this machine. Raises CandidateError."""
 
     def record(self) -> dict[str, Any]:
-        """What it is, JSON-ready: all that its images depend on, beside the counts."""
+        """Everything that its images depend on apart from the counts, JSON-ready."""
 
     def __call__(self, counts: Array, sampling_angstrom: float) -> Any:
         """Its image of `counts` (rows, columns) float32, electrons per pixel of `sampling_angstrom`
@@ -45,8 +45,8 @@ class OutsideDenoiser(Protocol):
 @dataclass(frozen=True)
 class OutsideCandidate:
     """A `denoiser` as a candidate of the mixture (`gdn.search.band_mixture.Candidate`). The counts
-    are summed over the whole number of pixels that comes nearest to `sampling_angstrom`; None:
-    they are given as they were recorded."""
+    are summed over the whole number of pixels that is nearest to `sampling_angstrom`. None: the
+    denoiser gets them as they were recorded."""
 
     name: str
     denoiser: OutsideDenoiser
@@ -65,7 +65,7 @@ class OutsideCandidate:
         return hashlib.sha256(json.dumps(self.record(), sort_keys=True).encode()).hexdigest()
 
     def check(self) -> None:
-        """Raises CandidateError where it cannot run on this machine."""
+        """Check that the denoiser can run on this machine. Raises CandidateError."""
         try:
             self.denoiser.check()
         except CandidateError as error:
@@ -88,7 +88,7 @@ class OutsideCandidate:
 
 
 def _checked(name: str, made: Any, shape: tuple[int, ...]) -> Array:
-    """The image as float32. Raises CandidateError where it is none of `shape`."""
+    """The image as float32. Raises CandidateError if it is not an image of `shape`."""
     image = np.asarray(made)
     wrong = ""
     if image.dtype.kind not in "iuf":
@@ -110,35 +110,35 @@ def _checked(name: str, made: Any, shape: tuple[int, ...]) -> Array:
 
 @dataclass(frozen=True)
 class PythonFunction:
-    """A `function` of counts and their pixel size. Its code cannot be known: the record has its
-    name alone."""
+    """A `function` of counts and their pixel size. gdn cannot know its code, so the record has only
+    its name."""
 
     function: Function
 
     def check(self) -> None:
-        """It is here."""
+        """Nothing to check: the function exists."""
 
     def record(self) -> dict[str, Any]:
-        """Where it is defined."""
+        """The place where it is defined."""
         kind = self.function if hasattr(self.function, "__qualname__") else type(self.function)
         return {"function": f"{kind.__module__}:{kind.__qualname__}"}
 
     def __call__(self, counts: Array, sampling_angstrom: float) -> Any:
-        """What it returns. Raises CandidateError from what it raises."""
+        """The function's result. Raises CandidateError for anything that the function raises."""
         return call(self.function, counts, sampling_angstrom)
 
 
 @dataclass(frozen=True)
 class InstalledFunction:
-    """A function that an installed package offers (`value`, MODULE:NAME) in the group
-    GROUP of entry points."""
+    """A function of an installed package (`value`, MODULE:NAME), declared as an entry point in the
+    group GROUP."""
 
     value: str
     package: str
     version: str
 
     def load(self) -> Function:
-        """The function, imported. Raises CandidateError."""
+        """Import the function. Raises CandidateError."""
         try:
             function = importlib.metadata.EntryPoint("candidate", self.value, GROUP).load()
         except Exception as error:
@@ -151,7 +151,8 @@ class InstalledFunction:
         return function  # type: ignore[no-any-return]
 
     def check(self) -> None:
-        """Raises CandidateError where the package is another one, or does not load."""
+        """Check that the same version of the package is installed and can be loaded. Raises
+        CandidateError."""
         try:
             here = importlib.metadata.version(self.package)
         except importlib.metadata.PackageNotFoundError:
@@ -168,13 +169,13 @@ class InstalledFunction:
         return {"package": self.package, "version": self.version, "function": self.value}
 
     def __call__(self, counts: Array, sampling_angstrom: float) -> Any:
-        """What it returns. Raises CandidateError."""
+        """The function's result. Raises CandidateError for anything that the function raises."""
         return call(self.load(), counts, sampling_angstrom)
 
 
 def installed_functions() -> dict[str, list[InstalledFunction]]:
-    """What installed packages offer, by name: one for each name, but where two packages chose the
-    same."""
+    """The functions that installed packages offer, by name. A name has several only if several
+    packages chose it."""
     by_name: dict[str, list[InstalledFunction]] = {}
     for entry in importlib.metadata.entry_points(group=GROUP):
         if entry.dist is None:
@@ -186,7 +187,7 @@ def installed_functions() -> dict[str, list[InstalledFunction]]:
 
 
 def call(function: Function, counts: Array, sampling_angstrom: float) -> Any:
-    """What a function returns. Raises CandidateError from what it raises."""
+    """Call a function. Raises CandidateError for anything that it raises."""
     try:
         return function(counts, sampling_angstrom)
     except Exception as error:
@@ -200,6 +201,6 @@ def _named(error: Exception) -> str:
 
 
 def shortened(text: str) -> str:
-    """In one line that is not too long."""
+    """The text on one line, not too long."""
     words = " ".join(text.split())
     return words if len(words) <= WORDS_SHOWN else f"{words[: WORDS_SHOWN - 4]} ..."

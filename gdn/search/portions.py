@@ -1,7 +1,7 @@
 """How much is searched at once: fixed portions where memory allows, smaller ones where little is
-free, halved when it ran out.
+free, half of them after memory ran out.
 
-Portions are the same on every machine with a gigabyte or two to spare, so that its rounding is the
+On every machine with a gigabyte or two of free memory the portions are the same, so rounding is the
 same too.
 """
 
@@ -27,8 +27,8 @@ log = logging.getLogger("gdn")
 
 
 def free_bytes() -> int:
-    """Memory this process may still take: what the machine has free, within its control group and
-    its address space."""
+    """Memory that this process can still use: the machine's free memory, within the limits of its
+    control group and its address space."""
     limits: list[int] = [psutil.virtual_memory().available, *left_in_group(_CGROUP)]
     try:
         import resource
@@ -42,7 +42,7 @@ def free_bytes() -> int:
 
 
 def left_in_group(folder: Path) -> list[int]:
-    """What a container's control group (version 2) leaves, if it has a limit."""
+    """Free memory within a container's control group (version 2), if that has a limit."""
     try:
         limit, used = (
             (folder / name).read_text().strip() for name in ("memory.max", "memory.current")
@@ -53,7 +53,7 @@ def left_in_group(folder: Path) -> list[int]:
 
 
 class Portions:
-    """Sizes of what is done at once. Halved for good where memory ran out: it would run out
+    """Sizes of the portions. After memory ran out they stay halved, because it would run out
     again."""
 
     def __init__(self, free: Callable[[], int] = free_bytes) -> None:
@@ -61,15 +61,15 @@ class Portions:
         self._halvings = 0
 
     def tiles(self, patch: int) -> int:
-        """Tiles of `patch` px searched together."""
+        """How many tiles of `patch` px are searched together."""
         return max(1, self._pixels(TILE_PIXELS, BYTES_PER_TILE_PIXEL) // patch**2)
 
     def images(self, patch: int) -> int:
-        """Bank images scored together."""
+        """How many bank images are scored together."""
         return max(1, self._pixels(BANK_PIXELS, BYTES_PER_BANK_PIXEL) // patch**2)
 
     def keeps(self, images: int, patch: int) -> bool:
-        """Whether a bank of so many images stays in memory in single precision."""
+        """Whether a bank of that many images stays in memory in single precision."""
         pixels = images * patch**2
         return (
             not self._halvings
@@ -84,7 +84,7 @@ class Portions:
         return max(pixels, LEAST_PIXELS)
 
     def halve(self) -> bool:
-        """Take half as much from now on; False where that is as little as can be."""
+        """Halve the portions from now on. Returns False if they cannot be smaller."""
         if TILE_PIXELS >> self._halvings <= LEAST_PIXELS:
             return False
         self._halvings += 1

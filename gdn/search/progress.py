@@ -1,4 +1,4 @@
-"""Who wants to know how far the search is, and how long its stages took."""
+"""Progress of the search, and the time that its stages took."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ Progress = Callable[[float], None]
 
 
 def part_of(progress: Progress, first: float, size: float) -> Progress:
-    """The progress of a part of the work, which begins at `first` and is `size` of it, both as
-    shares."""
+    """The progress function of a part of the work. The part begins at the share `first` of the
+    whole and has the share `size`."""
 
     def tell(share: float) -> None:
         progress(first + size * share)
@@ -27,7 +27,7 @@ class Clock:
         self._last = time.perf_counter()
 
     def mark(self, stage: str) -> None:
-        """The time since the last mark was spent in `stage`."""
+        """Count the time since the last mark as spent in `stage`."""
         now = time.perf_counter()
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._last, 4)
         self._last = now
@@ -35,7 +35,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Watch:
-    """Who wants to know how far the search is, from 0 to 1, and whether of its `spread` too."""
+    """A function to call with the progress, from 0 to 1; and whether `spread` is wanted too."""
 
     clock: Clock = field(default_factory=Clock)
     progress: Progress = lambda share: None

@@ -1,5 +1,5 @@
 """Refinement of candidates, brief and full: by Gauss-Newton steps, or, for the single best
-explanation of a tile (`map`), by Adam's."""
+explanation of a tile (`map`), by Adam."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ _RATES = np.array([0.1, 0.1, 0.1, 0.1], np.float32)
 def search(
     engine: Engine, data: TileData, starts: Candidates, settings: SearchSettings
 ) -> Candidates:
-    """Brief refinement of the starts of tiles that have too many, full refinement of each tile's
-    best.
+    """Refine briefly the starts of tiles that have too many, then refine fully the best of each
+    tile.
 
-    Candidates that show an empty tile, no structure above what noise explains, are done as they
-    are.
+    Candidates that show an empty tile, with no more structure than noise explains, are not refined.
     """
     empty = measure_structure(starts, data) < EMPTY
     if empty.all():
@@ -49,15 +48,15 @@ def search(
 def _refine_steps(
     engine: Engine, data: TileData, starts: Candidates, steps: int, settings: SearchSettings
 ) -> Candidates:
-    """By Gauss-Newton steps or by Adam's."""
+    """Refine by Gauss-Newton steps or by Adam."""
     if settings.iterations:
         return newton(engine, data, starts, steps, settings.iterations, settings.damping)
     return refine(engine, data, starts, steps, settings.rate)
 
 
 def measure_structure(candidates: Candidates, data: TileData) -> NDArray[np.float64]:
-    """How far a tile's mean estimate is from flat, in nats of the likelihood, for each candidate
-    (n,)."""
+    """How far a tile's mean estimate is from a flat image, in nats of the likelihood, for each
+    candidate (n,)."""
     tiles = len(data.counts)
     total = np.zeros((tiles, *data.counts.shape[1:]), np.float32)
     np.add.at(total, candidates.tile, candidates.mean)
@@ -76,7 +75,8 @@ def newton(
     iterations: int,
     damping: float = 0.0,
 ) -> Candidates:
-    """`steps` Gauss-Newton steps for every candidate (`take_steps`); batches do not interact."""
+    """Take `steps` Gauss-Newton steps for every candidate (`take_steps`). Batches do not
+    interact."""
 
     def refine_batch(turned: TileData, part: Candidates) -> Candidates:
         objective = Objective(engine, turned)
@@ -91,7 +91,8 @@ def newton(
 
 
 def rate_at(step: int, steps: int, peak: float) -> float:
-    """Learning rate: 5 % warm-up, constant, cosine to zero over the last half."""
+    """Learning rate: it rises over the first 5 %, is constant, and falls as a cosine to zero over
+    the last half."""
     warm = max(1, steps // 20)
     if step < warm:
         return peak * (step + 1) / warm
@@ -102,7 +103,7 @@ def rate_at(step: int, steps: int, peak: float) -> float:
 def refine(
     engine: Engine, data: TileData, candidates: Candidates, steps: int, rate: float
 ) -> Candidates:
-    """`steps` Adam steps for every candidate; batches do not interact."""
+    """Take `steps` Adam steps for every candidate. Batches do not interact."""
     return in_batches(
         data, candidates, lambda turned, part: _refine_batch(engine, turned, part, steps, rate)
     )

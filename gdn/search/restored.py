@@ -1,7 +1,9 @@
-"""A restorer's image of a frame: binned by a whole number, restored, interpolated back.
+"""A restorer's image of a frame: the frame is binned by a whole number, restored, and interpolated
+back.
 
-All images are float32 (rows, columns). As a candidate of the mixture (`gdn.search.band_mixture`) it
-is summed on the generator's grid; alone (`--model restore`) it is the result.
+All images are float32 (rows, columns). As a candidate of the mixture (`gdn.search.band_mixture`)
+the image is summed onto the generator's grid. Without a generator (`--model restore`) it is the
+result.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class RestorerCandidate:
 
     @property
     def name(self) -> str:
-        """That of its model."""
+        """The name of its model."""
         return self.session.model.card.name
 
     @property
@@ -61,8 +63,8 @@ class RestorerCandidate:
 def image_of_sums(
     recorded: Recorded, sampling_angstrom: float, filter_counts: Callable[[Array, NoiseLaw], Array]
 ) -> Array:
-    """What `filter_counts` makes of recorded counts summed over squares of about
-    `sampling_angstrom` and of those sums' noise law, in electrons per pixel of the generator's
+    """Sum recorded counts over squares of about `sampling_angstrom` and apply `filter_counts` to
+    the sums and their noise law. Returns the image in electrons per pixel of the generator's
     grid."""
     factor = binning(recorded.grids.sampling_angstrom, sampling_angstrom)
     image = filter_counts(bin_by(recorded.electrons, factor), recorded.law.of_sum(factor**2))
@@ -70,8 +72,8 @@ def image_of_sums(
 
 
 def binning(sampling_angstrom: float, target_angstrom: float) -> int:
-    """The whole number of pixels that comes nearest to the target; 1 for a frame sampled more
-    coarsely."""
+    """The whole number of pixels that is nearest to the target; 1 if the frame's pixels are
+    larger."""
     return max(1, round(target_angstrom / sampling_angstrom))
 
 
@@ -82,8 +84,8 @@ def restore_counts(
     turns: int = TURNS,
     mask: Array | None = None,
 ) -> Array:
-    """The restorer's image of `electrons`, in electrons per recorded pixel, on their grid. `mask`:
-    1 where a pixel is good."""
+    """The restorer's image of `electrons`, in electrons per recorded pixel, on their grid. `mask`
+    is 1 where a pixel is good."""
     factor = binning(sampling_angstrom, session.model.card.sampling_angstrom)
     whole, valid = bin_by(electrons, factor), None
     if mask is not None:
@@ -93,7 +95,7 @@ def restore_counts(
 
 
 def bin_by(image: Electrons, factor: int) -> Array:
-    """Sums over squares of `factor` px; what an incomplete square lacks is mirrored."""
+    """Sums over squares of `factor` px. Incomplete squares are completed by mirroring."""
     rows, columns = image.shape
     padded = np.pad(image, ((0, -rows % factor), (0, -columns % factor)), mode="symmetric")
     blocks = padded.reshape(padded.shape[0] // factor, factor, padded.shape[1] // factor, factor)
@@ -106,8 +108,8 @@ def bin_mask(mask: Array, factor: int) -> Array:
 
 
 def unbin_by(image: Array, factor: int, shape: tuple[int, int], sampling_angstrom: float) -> Array:
-    """The way back from `bin_by`: the image per recorded pixel, of `shape`, that sums to `image`
-    over squares."""
+    """The inverse of `bin_by`: the image per recorded pixel, of `shape`, whose sums over squares
+    are `image`."""
     grids = _grids(image, factor, sampling_angstrom)
     return np.asarray(
         unbin(image, grids)[: shape[0], : shape[1]] / np.float32(grids.area), dtype=np.float32
@@ -115,13 +117,13 @@ def unbin_by(image: Array, factor: int, shape: tuple[int, int], sampling_angstro
 
 
 def rebin_sums(image: Array, factor: int, grids: Grids) -> Array:
-    """What `bin_sum` on `grids` makes of `unbin_by`."""
+    """The result of `unbin_by`, summed onto the generator's grid by `bin_sum` on `grids`."""
     fine = _grids(image, factor, grids.sampling_angstrom)
     return rebin(image / np.float32(fine.area), fine, grids)
 
 
 def _grids(image: Array, factor: int, sampling_angstrom: float) -> Grids:
-    """Those of an image of sums over squares of `factor` px."""
+    """The grids of an image of sums over squares of `factor` px."""
     return Grids(
         (factor * image.shape[0], factor * image.shape[1]),
         (image.shape[0], image.shape[1]),
@@ -141,8 +143,8 @@ def restore_frame(
     """Denoise one frame (rows, columns) float32 by the restorer alone. Raises ValueError where the
     noise model contradicts it.
 
-    The spread is what noise alone does to the image, as two independent parts of the counts show
-    it, not calibrated: an error that both have in common is not in it.
+    The spread is the effect of noise on the image, estimated from two independent parts of the
+    counts. It is not calibrated. An error that both parts have in common is not in it.
     """
     clock = Clock()
     defects, whole, model = examined(frame, noise)
@@ -185,9 +187,9 @@ def restore_frame(
 def _estimate_spread(
     electrons: Array, sampling: float, session: RestorerSession, noise: NoiseModel, seed: int
 ) -> Array:
-    """Standard deviation that noise gives the image, from the images of two independent parts of
-    the counts: with shares s and 1 - s the variance of their difference is 1 / s + 1 / (1 - s)
-    times that of the image of all counts."""
+    """Standard deviation of the image that is due to noise, from the images of two independent
+    parts of the counts. With shares s and 1 - s, the variance of their difference is 1 / s + 1 / (1
+    - s) times that of the image of all counts."""
     parts = split(electrons, noise.law, seed)
     first, second = (
         restore_counts(part, sampling, session) / np.float32(share)

@@ -1,4 +1,4 @@
-"""What a search works with: its settings, and the generator and the candidates it has."""
+"""What a search needs: its settings, a generator, and the other candidates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Laplace = Literal["none", "sampled", "exact"]
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
-    """Everything that determines a result besides the frame, the model and the restarts."""
+    """Everything that determines a result apart from the frame, the model and the restarts."""
 
     stride: int | None = None  # binned px between tiles; None: half a tile
     symmetries: int = SYMMETRIES  # of the encoder's and the bank's images, 1 to 8
@@ -41,8 +41,8 @@ class SearchSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Searcher:
-    """A generator's `engine` and `bank`, the `settings`, and the `others` that are mixed with the
-    generator's image, weighted on held-out counts."""
+    """A generator's `engine` and `bank`, the `settings`, and the `others`: candidates that are
+    mixed with the generator's image, with weights from held-out counts."""
 
     engine: Engine
     bank: Bank
@@ -52,9 +52,10 @@ class Searcher:
 
 
 def settings_for(estimate: str, residual: bool = True, laplace: str = "none") -> SearchSettings:
-    """The settings of an `estimate`: `mean` averages briefly refined restarts, the better image;
-    `map` seeks the least objective, two candidates refined until it hardly falls. Raises InputError
-    for another word, and for a `laplace` that is not none, sampled or exact."""
+    """The settings for an `estimate`: `mean` averages briefly refined restarts, which gives the
+    better image; `map` looks for the least objective, and refines two candidates until it hardly
+    falls. Raises InputError for another word, and for a `laplace` that is not none, sampled or
+    exact."""
     if laplace not in get_args(Laplace):
         raise InputError(f"laplace {laplace}: choose none, sampled or exact", "laplace")
     within = cast(Laplace, laplace)
@@ -76,8 +77,8 @@ def settings_for(estimate: str, residual: bool = True, laplace: str = "none") ->
 
 @dataclass(frozen=True, kw_only=True)
 class OriginalSettings:
-    """The original study's numbers (`gdn.search.original`), smaller ones only for tests; `seed` of
-    the restarts."""
+    """The original study's numbers (`gdn.search.original`); tests use smaller ones. `seed` is that
+    of the restarts."""
 
     seed: int = 0
     restarts: int = 10
@@ -88,7 +89,7 @@ class OriginalSettings:
 
 
 def parse_steps(text: str, seed: int = 0) -> OriginalSettings:
-    """'RESTARTS,STEPS,FINAL' -> settings. Raises InputError."""
+    """Parse 'RESTARTS,STEPS,FINAL'. Raises InputError."""
     counts = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
     if len(counts) != 3 or min(counts) < 1:
         raise InputError(

@@ -1,9 +1,9 @@
-"""Where a mixed image owes its contrast to which candidate.
+"""How much of a mixed image's contrast comes from which candidate, at each place.
 
-A candidate's contribution is its image, each band of frequency times the candidate's weight there,
-without the mean. Its size at a place is the root of the mean square over about a column's width.
-The local shares are those sizes, divided by their sum: a candidate of half the weight everywhere,
-and of an image like the others', has half of it everywhere.
+A candidate's contribution is its image without the mean, with each band of frequency multiplied by
+the candidate's weight there. Its size at a place is the root mean square over about the width of a
+column. The local shares are these sizes, divided by their sum. So if a candidate's weight is one
+half everywhere, and its image is like the others', its local share is one half everywhere.
 """
 
 from __future__ import annotations
@@ -27,9 +27,13 @@ FULL = 95  # per cent of the places have less contrast than 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class ShareMap:
-    """Local `shares` (candidates, rows, columns), 255 for all, of the candidates `names`, those
-    with the largest `overall` share of the contrast first; `contrast` (rows, columns) of the image
-    around each place, 255 where it is strong. A map's pixel stands for several of the image."""
+    """Which candidate contributes where. A pixel of the map stands for several of the image.
+
+    - `names`: the candidates, those with the largest share of the contrast first.
+    - `overall`: that share of each.
+    - `shares` (candidates, rows, columns): local shares, 255 for all.
+    - `contrast` (rows, columns): the image's contrast around each place, 255 where it is strong.
+    """
 
     names: tuple[str, ...]
     overall: tuple[float, ...]
@@ -40,8 +44,8 @@ class ShareMap:
 def map_shares(
     images: Sequence[Array], mixing: Mixing, sampling: tuple[float, float]
 ) -> ShareMap | None:
-    """The map of a mixture of `images`, Å per px along rows and columns `sampling`; None where a
-    single candidate has (nearly) all of the contrast."""
+    """The map of a mixture of `images`, whose pixels measure `sampling` Å along rows and columns.
+    None if a single candidate has (nearly) all of the contrast."""
     order = sorted(range(len(images)), key=lambda k: -mixing.share(mixing.names[k]))
     kept = [k for k in order if mixing.share(mixing.names[k]) > LEAST]
     if len(kept) < 2:
@@ -75,7 +79,7 @@ def _filtered(image: Array, weights: list[float], sampling: tuple[float, float])
 
 
 def _local_size(image: Array, sampling: tuple[float, float]) -> Values:
-    """Root of the local mean square, at every so many pixels that the map is small."""
+    """Local root mean square, at the map's pixels: one for several of the image."""
     step = -(-max(image.shape) // LONGEST)
     sigma = [AROUND_ANGSTROM / (step * pixel) for pixel in sampling]
     rows, columns = (-(-n // step) * step for n in image.shape)

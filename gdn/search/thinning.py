@@ -1,9 +1,10 @@
 """A frame's counts as they were recorded, and as two independent sets.
 
-Counts are thinned: of Poisson counts each electron goes to the first set with probability 1 -
-HELD_OUT and to the second otherwise (binomial thinning); Gaussian noise is split by adding and
-subtracting a multiple of the same draw (Leiner et al. 2023, data fission, with which noise that is
-neither is split approximately). What is estimated from the first is scored on the second.
+Poisson counts are thinned: each electron goes to the first set with probability 1 - HELD_OUT, else
+to the second (binomial thinning). Gaussian noise is split by adding a multiple of a random draw and
+subtracting another multiple of the same draw (data fission: Leiner et al. 2023); noise that is
+neither is split approximately in the same way. What is estimated from the first set is scored on
+the second (docs/method.md, "Beyond the generator").
 """
 
 from __future__ import annotations
@@ -28,9 +29,14 @@ HELD_OUT = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """A frame as two independent ones. `first` and `second` (rows, columns) in electrons; their
-    means are `share` and 1 - `share` of the frame's, their noise laws `law` and `other_law`.
-    `valid`: the share of each pixel that was recorded, by which it counts (None: all of all)."""
+    """A frame as two independent ones.
+
+    - `first`, `second` (rows, columns): in electrons; their means are `share` and 1 - `share` of
+      the frame's.
+    - `law`, `other_law`: their noise laws.
+    - `valid`: the recorded share of each pixel, by which the pixel is weighted (None: 1
+      everywhere).
+    """
 
     first: Array
     second: Array
@@ -45,29 +51,33 @@ class Split:
         return mean_of(self.first, self.valid)
 
     def first_filled(self, guess: Array) -> Split:
-        """With the first part's unrecorded pixels as an image of it has them."""
+        """The split with the unrecorded pixels of the first part taken from an image of it."""
         if self.valid is None:
             return self
         return replace(self, first=fill_with(guess, self.first, self.valid))
 
 
 def fill_with(image: Array, counts: Array, valid: Array) -> Array:
-    """The counts, as far as they were recorded (`valid`), else the `image`."""
+    """The counts; for the share of a pixel that was not recorded (1 - `valid`), the `image`."""
     return np.asarray(image + valid * (counts - image), dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """A frame's `electrons` (rows, columns) as they were recorded, on its own grid, with the noise
-    `law` of such a pixel; `depth`, how often they were thinned already; the pixels that are `bad`
-    were filled in (None: none were). Frames of one movie are of different `stream`s, each of its
-    number, a frame alone of 0: thinned by the same draws, what is held out of one would show in
-    what is left of another.
+    """A frame's counts as they were recorded, on its own grid.
 
-    Counts are thinned where they were recorded and then summed on the generator's grid: sums over
+    - `electrons` (rows, columns): the counts.
+    - `law`: the noise law of such a pixel.
+    - `depth`: how often they were thinned already.
+    - `bad`: the pixels that were filled in (None: none).
+    - `stream`: the number of the frame in its movie, 0 for a frame alone. Each frame of a movie is
+      thinned by draws of its own. With the same draws, the held-out counts of one frame would be
+      correlated with the remaining counts of another.
+
+    Counts are thinned as they were recorded and then summed onto the generator's grid. Sums over
     parts of pixels have less than Poisson's variance, and thinning them would leave the two sets
-    correlated. Whole numbers are kept as such, in a quarter of the memory: a large frame has
-    several of these at a time.
+    correlated. Whole numbers are stored as integers, in a quarter of the memory: for a large frame
+    several such arrays exist at a time.
     """
 
     electrons: Electrons
@@ -83,15 +93,15 @@ class Recorded:
 
     @cached_property
     def valid(self) -> Array | None:
-        """Share of each pixel of the generator's grid that was recorded by good pixels; None: all
-        of all."""
+        """Share of each pixel of the generator's grid that good pixels recorded; None: all of
+        each."""
         if self.bad is None:
             return None
         return bin_sum((~self.bad).astype(np.float32), self.grids) / np.float32(self.grids.area)
 
     def refilled(self, image: Array) -> Recorded:
-        """With the bad pixels drawn from an `image` of these counts, electrons per pixel of the
-        generator's grid: a filter then sees in them what lies around."""
+        """The counts with the bad pixels drawn from an `image` of them, electrons per pixel of the
+        generator's grid. A filter then sees there what its surroundings show."""
         if self.bad is None:
             return self
         place = [0x4E11, self.depth, *([self.stream] if self.stream else [])]
@@ -101,7 +111,8 @@ class Recorded:
         return replace(self, electrons=electrons)
 
     def split(self, seed: int) -> tuple[Split, Recorded]:
-        """The two sets on the generator's grid, and the first as recorded, to be thinned again."""
+        """The two sets on the generator's grid, and the first as recorded, so that it can be
+        thinned again."""
         parts = split(self.electrons, self.law, seed, self.depth, self.stream)
         area = self.grids.area
         binned = replace(
@@ -116,9 +127,9 @@ class Recorded:
 
 
 def split(binned: Any, law: NoiseLaw, seed: int, depth: int = 0, stream: int = 0) -> Split:
-    """Thin a frame (rows, columns) in electrons, float32, or whole numbers, of which the parts have
-    the type. The same seed gives the same split; what was thinned before needs another `depth`, or
-    the draws would be those that made it, and another frame of a movie another `stream`."""
+    """Thin a frame (rows, columns) in electrons, float32 or whole numbers; the parts have the same
+    type. The same seed gives the same split. Counts that were thinned before need another `depth`,
+    or the draws would be the same again. Another frame of a movie needs another `stream`."""
     place = [depth, stream] if stream else [depth] if depth else []
     rng = np.random.default_rng([seed, 0x7E1D, *place])
     keep = 1 - HELD_OUT
@@ -147,8 +158,8 @@ def split(binned: Any, law: NoiseLaw, seed: int, depth: int = 0, stream: int = 0
 
 
 def thin(counts: Array, law: NoiseLaw, share: float, rng: np.random.Generator) -> Array:
-    """A part (rows, columns) of `counts`, float32, of the mean `share` of theirs, independent of
-    what is left: `split` by any share, without a seed of its own."""
+    """A part (rows, columns) of `counts`, float32, with the mean `share` of theirs, independent of
+    the rest. Like `split`, but for any share and without a seed of its own."""
     if _are_counts(counts, law):
         return rng.binomial(np.round(counts).astype(np.int64), share).astype(np.float32)
     draw = _fresh_noise(counts, law, rng)
@@ -156,7 +167,7 @@ def thin(counts: Array, law: NoiseLaw, share: float, rng: np.random.Generator) -
 
 
 def _fresh_noise(binned: Any, law: NoiseLaw, rng: np.random.Generator) -> Any:
-    """Gaussian noise as strong as that of the counts."""
+    """Gaussian noise with the strength of that of the counts."""
     deviation = law.deviation(np.maximum(gaussian_filter(binned, 2.0), 0))
     return deviation * rng.standard_normal(binned.shape)
 
@@ -172,8 +183,8 @@ def _are_counts(binned: Any, law: NoiseLaw) -> bool:
 
 
 def _small(counts: Any) -> Any:
-    """Whole numbers in the smallest type that holds them, strip by strip; as they are if none
-    does."""
+    """Whole numbers in the smallest type that can hold them, converted strip by strip. The same
+    array if no smaller type can."""
     most = counts.max()
     if most > np.iinfo(np.uint16).max:
         return counts

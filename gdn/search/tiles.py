@@ -1,4 +1,4 @@
-"""A frame on the generator's grid, its overlapping tiles, and tiles blended back into a frame."""
+"""A frame on the generator's grid, its overlapping tiles, and the merging of tiles into a frame."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEAST_KNOWN = 1e-4  # weight of a tile of which nothing was recorded: somebody m
 
 
 def mean_of(image: Array, valid: Array | None) -> float:
-    """Mean of an image (rows, columns), each pixel weighted by its share that was recorded."""
+    """Mean of an image (rows, columns), each pixel weighted by its recorded share."""
     if valid is None:
         return float(image.mean())
     return float(np.average(image.astype(np.float64), weights=valid))
@@ -23,22 +23,26 @@ def mean_of(image: Array, valid: Array | None) -> float:
 
 @dataclass(frozen=True)
 class Tiling:
-    """Corners (n, 2) int of tiles of `patch` px on a frame of `shape`; a small frame lies in one
-    tile."""
+    """Corners (n, 2) int of tiles of `patch` px on a frame of `shape`. A frame smaller than a tile
+    lies inside one tile."""
 
     shape: tuple[int, int]
     patch: int
     corners: NDArray[np.int64]
 
     def take(self, index: NDArray[np.int64]) -> Tiling:
-        """Some of the tiles."""
+        """The tiles of `index`."""
         return Tiling(self.shape, self.patch, self.corners[index])
 
 
 @dataclass(frozen=True)
 class Binned:
-    """A frame on the generator's grid: `counts`, the noise `law` of a binned pixel; `valid`,
-    the share of each binned pixel that was recorded by good pixels (None: all of all)."""
+    """A frame on the generator's grid.
+
+    - `counts`: electrons.
+    - `law`: the noise law of a binned pixel.
+    - `valid`: the share of each binned pixel that good pixels recorded (None: all of each).
+    """
 
     counts: Array
     law: NoiseLaw
@@ -50,9 +54,9 @@ class Binned:
         return mean_of(self.counts, self.valid)
 
     def tiles(self, tiling: Tiling, index: NDArray[np.int64]) -> TileData:
-        """The observed tiles numbered `index`. Bad pixels count as not exposed: of Poisson counts y
-        scaled up by 1 / f for the share f that was recorded, f times the log-likelihood is that of
-        what was recorded."""
+        """The observed tiles numbered `index`. Bad pixels count as not exposed. Suppose that the
+        share f of a pixel was recorded and its Poisson counts were scaled up by 1 / f. Then f times
+        the log-likelihood is that of the recorded counts."""
         part = tiling.take(index)
         counts, weights = cut(self.counts, part)
         if self.valid is not None:
@@ -60,8 +64,8 @@ class Binned:
         return TileData(counts, weights, self.law)
 
     def known(self, tiling: Tiling) -> Array | None:
-        """Share (tiles,) of each tile that was recorded, where parts of the frame were not: by it
-        overlapping tiles are weighted. None for a whole frame."""
+        """Recorded share (tiles,) of each tile, the tile's weight where tiles overlap. None if all
+        of the frame was recorded."""
         if self.valid is None:
             return None
         shares = cut(self.valid, tiling)[0].mean((1, 2))
@@ -69,7 +73,7 @@ class Binned:
 
 
 def _starts(length: int, patch: int, stride: int) -> NDArray[np.int64]:
-    """Evenly spread starts from 0 to length - patch, at most `stride` apart; a short axis is
+    """Starts from 0 to length - patch, evenly spread and at most `stride` apart. A short axis is
     centred."""
     if length <= patch:
         return np.array([-((patch - length) // 2)])
@@ -78,7 +82,7 @@ def _starts(length: int, patch: int, stride: int) -> NDArray[np.int64]:
 
 
 def tile_frame(shape: tuple[int, int], patch: int, stride: int) -> Tiling:
-    """Tiles that cover `shape`, neighbours at most `stride` px apart."""
+    """Tiles that cover `shape`. Neighbours are at most `stride` px apart."""
     rows, columns = (_starts(n, patch, stride) for n in shape)
     return Tiling(
         shape, patch, np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
@@ -103,7 +107,7 @@ def cut_each(frames: Sequence[Array], tiling: Tiling) -> list[Array]:
 
 
 def _inside(start: int, patch: int, length: int) -> tuple[slice, slice]:
-    """Where a tile and a frame overlap along one axis: the slice of the tile and that of the
+    """The overlap of a tile and a frame along one axis: the slice of the tile and that of the
     frame."""
     low, high = max(start, 0), min(start + patch, length)
     return slice(low - start, high - start), slice(low, high)
@@ -116,8 +120,8 @@ def window(patch: int) -> Array:
 
 
 def merge(values: Array, tiling: Tiling, weights: Array | None = None) -> Array:
-    """Mean of overlapping tiles (n, patch, patch), each under the smooth window and of its own
-    weight (n,), above zero (None: all the same), on the frame's grid, float32."""
+    """Mean of overlapping tiles (n, patch, patch) on the frame's grid, float32. Each tile is
+    weighted by the smooth window and by its own weight (n,), above zero (None: all equal)."""
     total = np.zeros(tiling.shape, np.float64)
     norm = np.zeros(tiling.shape, np.float64)
     smooth = window(tiling.patch).astype(np.float64)

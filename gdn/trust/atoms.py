@@ -40,10 +40,13 @@ _SMALLEST_ERROR = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Atoms:
-    """Columns drawn in the result and lattice sites without one. `yx_px` (n, 2) on the frame's
-    grid, the first pixel's centre is 0; `position_error` (n,) Å along each axis; `probability` (n,)
-    that the specimen has a column there; `verdict` (n,) of VERDICTS, at the false-discovery
-    `rate`."""
+    """Columns that the result shows, and lattice sites without one.
+
+    - `yx_px` (n, 2): positions on the frame's grid; the first pixel's centre is 0.
+    - `position_error` (n,): standard error along each axis, Å.
+    - `probability` (n,): the probability that the specimen has a column there.
+    - `verdict` (n,): one of VERDICTS, at the false-discovery `rate`.
+    """
 
     yx_px: Values
     sampling_angstrom: float
@@ -55,23 +58,23 @@ class Atoms:
     rate: float
 
     def counts(self) -> dict[str, int]:
-        """How many of the columns in the image got each verdict."""
+        """Number of columns in the image with each verdict."""
         drawn = self.verdict[self.columns.drawn]
         return {name.replace(" ", "_"): int((drawn == name).sum()) for name in VERDICTS}
 
     @property
     def missing(self) -> int:
-        """Lattice sites at which the image shows nothing and the counts want a column."""
+        """Lattice sites where the image shows no column but the counts support one."""
         return int((self.verdict[~self.columns.drawn] == "present").sum())
 
     def listed(self) -> NDArray[np.int64]:
-        """Indices of what the table holds: every column drawn, and sites that are not simply
-        empty."""
+        """Indices of the columns in the table: every column that the image shows, and the sites
+        that are not simply empty."""
         return np.flatnonzero(self.columns.drawn | (self.verdict != "absent"))
 
     def table(self) -> list[dict[str, Any]]:
-        """What the table holds, unrounded: a dict for each line with the names of COLUMNS;
-        `in_image` is a bool."""
+        """The table, unrounded: a dictionary for each line, with the names of COLUMNS; `in_image`
+        is a bool."""
         lines = []
         for number, k in enumerate(self.listed().tolist()):
             y, x = (float(place) for place in self.yx_px[k])
@@ -94,7 +97,8 @@ class Atoms:
 
 
 def find_atoms(estimate: Estimate, grids: Grids, law: ColumnLaw, rate: float) -> Atoms:
-    """Columns of the result and of its lattice, judged at the false-discovery `rate`."""
+    """Find the columns of the result and of its lattice, and judge them at the false-discovery
+    `rate`."""
     sampling = float(np.mean(grids.binned_sampling))
     image = np.asarray(estimate.image / estimate.dose, dtype=np.float32)
     drawn = find_columns(image, sampling)
@@ -135,7 +139,7 @@ def find_atoms(estimate: Estimate, grids: Grids, law: ColumnLaw, rate: float) ->
 
 
 def write_csv(path: Path, atoms: Atoms) -> None:
-    """The table, one line a column, units in its header."""
+    """Write the table, one line a column, with units in its header."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(COLUMNS)

@@ -1,9 +1,8 @@
-"""What simulated frames of known structures taught about a model's errors: `calibration.json` in
-its folder.
+"""A model's errors on simulated frames of known structures: `calibration.json` in its folder.
 
-Fitted by `gdn export --calibrate` (gdn/evaluation/calibrate.py) on frames of the validation split,
-applied here. All of it is plain numbers: a small network, regressions, and the sorted statistics of
-frames of the right kind.
+`gdn export --calibrate` (gdn/evaluation/calibrate.py) fits it to frames of the validation split;
+this module applies it. It consists of plain numbers: a small network, regressions, and sorted
+statistics of frames of the right kind, that is, of the kind the generator was trained for.
 """
 
 from __future__ import annotations
@@ -48,15 +47,15 @@ class Scaling(_Strict):
 
     @staticmethod
     def of(features: Values) -> Scaling:
-        """From features (samples, n)."""
+        """The scaling of features (samples, n)."""
         return Scaling(
             mean=features.mean(0).tolist(), scale=np.maximum(features.std(0), 1e-6).tolist()
         )
 
 
 def network(weights: list[list[list[float]]], biases: list[list[float]], x: Values) -> Values:
-    """The outputs (n, k) of layers of `weights` (out, in) and `biases` with SiLU between them, for
-    `x` (n, in)."""
+    """The outputs (n, k) of a small network for `x` (n, in): layers of `weights` (out, in) and
+    `biases` with SiLU between them."""
     for number, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         x = x @ np.array(weight).T + np.array(bias)
         if number < len(weights) - 1:
@@ -66,10 +65,12 @@ def network(weights: list[list[list[float]]], biases: list[list[float]], x: Valu
 
 class SpreadLaw(_Strict):
     """Logarithms of the half-widths of a pixel's intervals, one for each of LEVELS, from its
-    features: a small network (SiLU), and the conformal `factor` of each level. Errors have longer
-    tails than their 68 % interval says: `frame_factor` is a frame's mean squared error over the
-    mean of its squared half-widths (median over frames), `frame_log_error` the standard deviation
-    of its logarithm over frames."""
+    features: a small network (SiLU), and the conformal `factor` of each level.
+
+    Errors have longer tails than their 68 % interval suggests. `frame_factor` is a frame's mean
+    squared error divided by the mean of its squared half-widths (median over frames).
+    `frame_log_error` is the standard deviation of its logarithm over frames.
+    """
 
     scaling: Scaling
     weights: list[list[list[float]]]
@@ -92,7 +93,8 @@ class SpreadLaw(_Strict):
         return self
 
     def half_widths(self, features: Values) -> Values:
-        """Half-widths (n, levels) in vacuum units for features (n, f); wider for higher levels."""
+        """Half-widths (n, levels) in vacuum units for features (n, f). They are wider for higher
+        levels."""
         logs = network(self.weights, self.biases, self.scaling.apply(features)) + np.log(
             self.factors
         )
@@ -101,14 +103,14 @@ class SpreadLaw(_Strict):
 
 class Trend(_Strict):
     """How numbers of right frames depend on the noise `level`: polynomials of their mean and of the
-    log of their scale."""
+    logarithm of their scale."""
 
     level: Scaling
     mean: list[list[float]]  # (3, numbers)
     log_scale: list[list[float]]  # (2, numbers)
 
     def standardised(self, values: Values, level: Values) -> Values:
-        """`values` (n, numbers) at noise levels (n,) without what the level alone makes of them."""
+        """`values` (n, numbers) at noise levels (n,), with the effect of the level removed."""
         powers = powers_of(self.level, level)
         return np.asarray(
             (values - powers @ np.array(self.mean))
@@ -117,7 +119,7 @@ class Trend(_Strict):
 
     @staticmethod
     def of(values: Values, level: Values) -> Trend:
-        """From values (n, numbers) at noise levels (n,)."""
+        """The trend of values (n, numbers) at noise levels (n,)."""
         scaling = Scaling.of(level[:, None])
         powers = powers_of(scaling, level)
         mean = np.linalg.lstsq(powers, values, rcond=None)[0]
@@ -128,24 +130,24 @@ class Trend(_Strict):
 
 
 class Tail(_Strict):
-    """A score's law on frames of the right kind, whatever their noise: its `trend` with the noise
-    level, and the `sorted` values without it."""
+    """The distribution of a score on frames of the right kind: its `trend` with the noise level,
+    and the `sorted` values without that trend."""
 
     trend: Trend
     sorted: list[float] = Field(min_length=20)
 
     @staticmethod
     def of(score: Values, level: Values) -> Tail:
-        """From scores (n,) at noise levels (n,)."""
+        """The tail of scores (n,) at noise levels (n,)."""
         trend = Trend.of(score[:, None], level)
         return Tail(
             trend=trend, sorted=np.sort(trend.standardised(score[:, None], level)[:, 0]).tolist()
         )
 
     def surprise(self, score: Values, level: Values) -> Values:
-        """-log of the share of right frames with a higher score; beyond the last tenth an
-        exponential law goes on, so that what is far outside of anything seen still differs from
-        what is just outside."""
+        """-log of the share of right frames with a higher score. In the last tenth an exponential
+        law replaces the counted share. So scores that are far outside of all that were seen still
+        differ from scores just outside."""
         score = self.trend.standardised(score[:, None], level)[:, 0]
         null = np.array(self.sorted)
         start = np.quantile(null, 1 - TAIL)
@@ -161,8 +163,8 @@ class Tail(_Strict):
 
 
 class SpectrumLaw(_Strict):
-    """A classifier (SiLU network) of a frame's rings (gdn/trust/fit.py): log-odds that its
-    kind is wrong."""
+    """A classifier (SiLU network) of a frame's rings (gdn/trust/fit.py). Its output is the log-odds
+    that the frame is of the wrong kind."""
 
     scaling: Scaling
     weights: list[list[list[float]]]
@@ -174,8 +176,8 @@ class SpectrumLaw(_Strict):
 
 
 class TileLaw(_Strict):
-    """What the features of tiles of the right kind are: their trend with the noise level, and their
-    precision matrix."""
+    """The distribution of the features of tiles of the right kind: their trend with the noise
+    level, and their precision matrix."""
 
     names: list[str]
     trend: Trend
@@ -188,18 +190,18 @@ class TileLaw(_Strict):
 
 
 def powers_of(scaling: Scaling, level: Values) -> Values:
-    """1, s, s^2 of the standardised noise level, (tiles, 3)."""
+    """1, s and s^2, (tiles, 3), for the standardised noise level s."""
     s = np.clip((level - scaling.mean[0]) / scaling.scale[0], -2, 2)
     return np.stack([np.ones_like(s), s, s**2], 1)
 
 
 class FitLaw(_Strict):
-    """Goodness of fit. Of tiles: the sorted `null` of squared distances of tiles that had no part
-    in the fit of their law.
+    """Goodness of fit of tiles and frames. `null` holds the sorted squared distances of tiles that
+    were not used to fit the law.
 
-    A frame is judged by two scores, the mean log distance of its tiles and the spectrum's log-odds:
-    the sum of their `tails`' surprises (Fisher's combination, calibrated as one score) is compared
-    with its sorted `frame_null`.
+    A frame is judged by two scores: the mean log distance of its tiles, and the log-odds from its
+    spectrum. The sum of their surprises by `tails` (Fisher's combination, calibrated as one score)
+    is compared with the sorted sums `frame_null` of right frames.
     """
 
     tiles: TileLaw
@@ -224,13 +226,13 @@ class FitLaw(_Strict):
 
 
 def frame_score(distances: Values) -> Values:
-    """One number (1,) for the squared distances of a frame's tiles."""
+    """One number (1,) from the squared distances of a frame's tiles."""
     return np.asarray(np.log(np.maximum(distances, 1e-9)).mean(keepdims=True))
 
 
 def conformal_p(null: list[float], scores: Values) -> Values:
-    """Share of the sorted null, and the score itself, at least as far out (conformal p-value; Vovk
-    et al. 2005, ch. 2)."""
+    """The share of the sorted null that is at least as large as the score, the score itself counted
+    in (conformal p-value; Vovk et al. 2005, ch. 2)."""
     values = np.array(null)
     return np.asarray(
         (1 + len(values) - np.searchsorted(values, scores, side="left")) / (len(values) + 1)
@@ -252,7 +254,7 @@ class Logistic(_Strict):
         return np.stack([np.ones(len(x)), *x.T, *products], 1)
 
     def probability(self, features: Values) -> Values:
-        """Of each row of features (n, f)."""
+        """The probability for each row of features (n, f)."""
         if not len(features):
             return np.zeros(0)
         return np.asarray(
@@ -262,8 +264,8 @@ class Logistic(_Strict):
 
 
 class ColumnLaw(_Strict):
-    """Probabilities of columns drawn and of empty lattice sites, and the factor from spread * width
-    / amplitude to the standard error of a position along each axis."""
+    """Probabilities of columns that the image shows and of empty lattice sites; and the factor that
+    turns spread * width / amplitude into the standard error of a position along each axis."""
 
     drawn: Logistic
     sites: Logistic
@@ -271,7 +273,7 @@ class ColumnLaw(_Strict):
 
 
 class Calibration(_Strict):
-    """All of it, and what it was fitted on."""
+    """The whole calibration of a model, and the data it was fitted to."""
 
     schema_version: Literal[1] = 1
     split: str

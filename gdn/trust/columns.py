@@ -1,7 +1,7 @@
 """Atom columns of an image: where they are, how strong and how wide, and where the lattice would
-have others.
+have more.
 
-Images are on the generator's grid in units of the vacuum level, (rows, columns) float32; positions
+Images are on the generator's grid in units of the vacuum level, (rows, columns) float32. Positions
 are (y, x) in Å from the centre of the first pixel.
 """
 
@@ -36,9 +36,13 @@ NEIGHBOURS_ANGSTROM = (1.3, 4.5)  # between columns that are next to each other
 
 @dataclass(frozen=True)
 class Columns:
-    """`yx` (n, 2) Å; signed `amplitude` (n,) over the surroundings, vacuum units (negative: dark);
-    `width` (n,) Å, the standard deviation of the Gaussian that fits; `drawn` (n,): in the image, or
-    only where the lattice would have one."""
+    """Atom columns.
+
+    - `yx` (n, 2): positions, Å.
+    - `amplitude` (n,): contrast against the surroundings, vacuum units (negative: dark).
+    - `width` (n,): standard deviation of the fitted Gaussian, Å.
+    - `drawn` (n,): True if the image shows it, False if only the lattice would have one there.
+    """
 
     yx: Values
     amplitude: Values
@@ -49,22 +53,23 @@ class Columns:
         return len(self.yx)
 
     def take(self, index: NDArray[np.generic]) -> Columns:
-        """Those of `index`."""
+        """The columns of `index`."""
         return Columns(self.yx[index], self.amplitude[index], self.width[index], self.drawn[index])
 
 
 def nothing() -> Columns:
-    """No columns."""
+    """An empty set of columns."""
     return Columns(np.zeros((0, 2)), np.zeros(0), np.zeros(0), np.zeros(0, bool))
 
 
 def locate_extrema(
     image: NDArray[np.floating], sampling_angstrom: float, dark: bool, contrast: float
 ) -> Values:
-    """Extrema (n, 2) in Å, (y, x): local minima (`dark`) or maxima of the image smoothed by 0.3 Å,
-    each at the vertex of the paraboloid through its neighbours, to a fraction of a pixel.
+    """Extrema (n, 2) in Å, (y, x): local minima (`dark`) or maxima of the image smoothed by 0.3 Å.
+    Each is located to a fraction of a pixel, at the vertex of the paraboloid through its
+    neighbours.
 
-    An extremum counts if it stands out from its surroundings (a ring of 1.2 Å) by `contrast`.
+    An extremum counts if it differs from its surroundings (a ring of 1.2 Å) by `contrast`.
     """
     pixels, sharp = _peaks(image, sampling_angstrom, dark, contrast)
     places = pixels + _vertex(sharp, pixels) if len(pixels) else np.zeros((0, 2))
@@ -87,8 +92,8 @@ def _peaks(
 
 
 def polarity(image: Array) -> tuple[bool, float]:
-    """Whether an image's columns are dark, and the largest contrast it has, without the extreme 0.5
-    %."""
+    """Whether an image's columns are dark, and the image's largest contrast, without the extreme
+    0.5 %."""
     centred = image - np.median(image)
     low, high = np.abs(np.percentile(centred, [0.5, 99.5]))
     return bool(low > high), float(np.percentile(np.abs(centred), 99.5))
@@ -97,9 +102,9 @@ def polarity(image: Array) -> tuple[bool, float]:
 def find_columns(
     image: Array, sampling_angstrom: float, dark: bool | None = None, share: float = WEAKEST
 ) -> Columns:
-    """The columns that the image shows: extrema of one polarity (`dark`; None: whichever stands out
-    more), at least `share` of the image's largest contrast, located to a fraction of a pixel and
-    measured in their weakest direction."""
+    """Find the columns that the image shows: extrema of one polarity (`dark`; None: the stronger
+    one) with at least the `share` of the image's largest contrast. They are located to a fraction
+    of a pixel and measured in their weakest direction."""
     found_dark, largest = polarity(image)
     dark = found_dark if dark is None else dark
     if share * largest < FLOOR_CONTRAST:
@@ -117,8 +122,8 @@ def find_columns(
 def _columns_in(
     image: Array, y: int, x: int, sampling: float, dark: bool, contrast: float
 ) -> Columns:
-    """Those whose centre lies in the block that begins at (y, x), seen with its surroundings:
-    interpolated as a whole a large image would take sixteen times its memory."""
+    """The columns whose centre lies in the block that begins at (y, x). The block is interpolated
+    with its surroundings; a whole large image would take sixteen times its memory."""
     top, left = max(0, y - BORDER), max(0, x - BORDER)
     columns = _columns_of(
         image[top : y + BLOCK // 2 + BORDER, left : x + BLOCK // 2 + BORDER],
@@ -151,8 +156,7 @@ def _columns_of(image: Array, sampling_angstrom: float, dark: bool, contrast: fl
 
 
 def _vertex(sharp: Values, pixels: NDArray[np.int64]) -> Values:
-    """Offset (n, 2) of the paraboloid's vertex from each extremum, along each axis by itself,
-    px."""
+    """Offset (n, 2) of the paraboloid's vertex from each extremum, for each axis separately, px."""
     offset = np.zeros(pixels.shape)
     for axis in (0, 1):
         step = np.eye(2, dtype=int)[axis]
@@ -163,9 +167,9 @@ def _vertex(sharp: Values, pixels: NDArray[np.int64]) -> Values:
 
 
 def _fit(fine: Array, places: Values, step: float) -> tuple[Values, Values]:
-    """Signed amplitude and width, Å, of the Gaussian that stands out from its surroundings at each
-    place as much as the image does in the direction in which it does so least: a maximum on a
-    fringe is a column only as far as it is one along the fringe."""
+    """Signed amplitude and width, Å, of the Gaussian that fits each place in the direction where
+    the image differs least from its surroundings. So a maximum on a fringe counts as a column only
+    as far as it is a maximum along the fringe."""
     angle = np.arange(DIRECTIONS) * np.pi / DIRECTIONS
     axes = np.stack([np.sin(angle), np.cos(angle)])  # (2, directions)
 
@@ -189,7 +193,9 @@ def _fit(fine: Array, places: Values, step: float) -> tuple[Values, Values]:
 def profile(
     columns: Columns, index: int, shape: tuple[int, int], sampling: float
 ) -> tuple[tuple[slice, slice], Values]:
-    """Where on the binned grid column `index` contributes, and what it adds there, vacuum units."""
+    """The Gaussian that column `index` adds to the image, vacuum units, and the part of the
+    binned grid that it covers. Its width includes the average over a pixel, whose variance is
+    1/12 px^2."""
     y, x = columns.yx[index] / sampling
     width = np.hypot(
         columns.width[index] / sampling, 1 / np.sqrt(12)
@@ -205,7 +211,7 @@ def profile(
 
 
 def without(image: Array, columns: Columns, indices: NDArray[np.int64], sampling: float) -> Array:
-    """The image less some of its columns."""
+    """The image minus some of its columns."""
     bare = image.copy()
     for index in indices:
         where, bump = profile(columns, int(index), (image.shape[0], image.shape[1]), sampling)
@@ -214,7 +220,7 @@ def without(image: Array, columns: Columns, indices: NDArray[np.int64], sampling
 
 
 def lattice_sites(columns: Columns, shape: tuple[int, int], sampling: float) -> Columns:
-    """Places without a column where at least two pairs of neighbours would continue to one, with
+    """Places without a column to which at least two pairs of neighbouring columns continue, with
     the median amplitude and width of the columns around them."""
     if len(columns) < 3:
         return nothing()
@@ -271,7 +277,7 @@ def _cell(place: Values) -> tuple[int, int]:
 
 
 def _around(cells: dict[tuple[int, int], list[Values]], place: Values) -> Iterator[Values]:
-    """Places in the same square and the eight around it."""
+    """Places in the same square or in one of the eight around it."""
     y, x = _cell(place)
     for v, u in itertools.product((-1, 0, 1), (-1, 0, 1)):
         yield from cells.get((y + v, x + u), [])

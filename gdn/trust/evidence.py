@@ -1,12 +1,13 @@
-"""What the counts say about each column: the likelihood of the image with it against the image
-without it.
+"""How strongly the counts support each column: the likelihood of the image with it against that of
+the image without it.
 
-`evidence` is log p(y | with) - log p(y | without) in nats. For a column of expected information I =
-sum c^2 / var(y), c its electrons, the evidence is I / 2 on average if it is there as drawn and -I /
-2 if nothing is: a column of 10 % contrast at a third of an electron per pixel carries about one
-nat. The image was fitted to the same counts, so the evidence leans towards what is drawn; how far,
-and what share of columns drawn like this one is false, is measured on simulated frames of known
-structures (`gdn.evaluation.calibrate`) and comes with the model.
+The evidence is log p(y | with) - log p(y | without) in nats. Let c be the electrons that a column
+adds, and I = sum c^2 / var(y) its expected information. On average the evidence is I / 2 if the
+column is there as the image shows it, and -I / 2 if there is nothing (docs/method.md, "Trust"). A
+column of 10 % contrast at a third of an electron per pixel has about one nat. The image was fitted
+to the same counts, so the evidence favours what the image shows. How much it does, and what share
+of similar columns is false, is measured on simulated frames of known structures
+(`gdn.evaluation.calibrate`) and stored with the model.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ LOCAL = 4.0  # times the rate: the most that a single column may be doubted
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Of each column (n,): `nats`, the expected `information` I, the `doubt` at its place (vacuum
-    units), and its amplitude relative to the frame's strong columns."""
+    """Of each column (n,): the evidence in `nats`, the expected `information` I, the `doubt` at its
+    place (vacuum units), and its amplitude relative to the frame's strong columns."""
 
     nats: Values
     information: Values
@@ -35,7 +36,7 @@ class Evidence:
     amplitude: Values
 
     def features(self) -> Values:
-        """What the probability of a column is a function of, (n, 4)."""
+        """The features (n, 4) from which the probability of a column is computed."""
         return np.stack(
             [
                 np.arcsinh(self.nats),
@@ -50,10 +51,11 @@ class Evidence:
 def weigh(
     columns: Columns, image: Array, doubt: Array, binned: Binned, dose: float, sampling: float
 ) -> Evidence:
-    """Evidence of every column: those drawn are taken out of `image`, the others put in.
+    """Evidence of every column. Columns that the image shows are taken out of `image`, the others
+    are put in.
 
-    `image` and `doubt` (gdn.trust.spread) in vacuum units on the grid of `binned`; `dose` electrons
-    per binned pixel in vacuum; `sampling` Å per binned pixel.
+    `image` and `doubt` (gdn.trust.spread) are in vacuum units on the grid of `binned`; `dose` is in
+    electrons per binned pixel in vacuum; `sampling` is in Å per binned pixel.
     """
     n = len(columns)
     nats, information, nearby = np.zeros(n), np.zeros(n), np.zeros(n)
@@ -92,10 +94,10 @@ def _log_likelihood(mean: Values, counts: Array, valid: Array, binned: Binned) -
 def decide_verdicts(probability: Values, rate: float) -> NDArray[np.str_]:
     """'present', 'absent' or 'cannot tell' for columns that are there with `probability`.
 
-    'present' is the largest set, most probable first, whose mean probability of being false is at
-    most `rate`, the Bayesian false-discovery rate (Newton et al. 2004; Efron 2010, ch. 5); 'absent'
-    likewise the least probable, at the same rate of wrong denials. None is called either with a
-    doubt above LOCAL * rate.
+    'present' is the largest set, most probable columns first, whose mean probability of being false
+    is at most `rate`. This is the Bayesian false-discovery rate (Newton et al. 2004; Efron 2010,
+    ch. 5). 'absent' is the same for the least probable columns, at the same rate of wrong denials.
+    A column with a doubt above LOCAL * rate is neither.
     """
     verdicts = np.full(len(probability), "cannot tell", dtype="<U11")
     order = np.argsort(-probability, kind="stable")

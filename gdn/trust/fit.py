@@ -1,15 +1,16 @@
-"""Can the generator explain this frame at all? p-values of every tile and of the frame.
+"""Can the generator explain this frame at all? p-values of every tile and of the frame
+(docs/method.md, "Trust").
 
-A tile's features are compared with those of simulated frames of the right kind at the same noise,
-and a classifier that was taught wrong pixel sizes and strange lattices looks at the frame's
-spectrum. The p-value is the share of right frames that are at least as far
-out. It is uniform on frames like those, whatever the features are; what it has to find is all else.
+A tile's features are compared with those of simulated frames of the right kind at the same noise. A
+classifier, trained on wrong pixel sizes and strange lattices, judges the frame's spectrum. The
+p-value is the share of right frames that fit as badly or worse. It is uniform for frames of the
+right kind, whatever the features are; the features decide which wrong frames it detects.
 
-The features: the deviance of Poisson counts, 2 sum(y log(y / mu) - y + mu), has neither mean n nor
-variance 2 n where a pixel holds few electrons; its exact moments are summed once per mean
+The features: the deviance of Poisson counts, 2 sum(y log(y / mu) - y + mu), does not have mean n
+and variance 2 n where a pixel holds few electrons. Its exact moments are summed once for each mean
 (McCullagh & Nelder 1989, ch. 2; for other noise laws Pearson's chi-squared with the fourth moment
-of the law). The spectra of the whitened counts and of the whitened residual, the latents' energy
-|z|^2 / 2 and the disagreement of restarts say what the deviance alone cannot at low dose.
+of the law). At low dose the deviance alone is not enough. The spectra of the whitened counts and of
+the whitened residual, the latents' energy |z|^2 / 2 and the disagreement of restarts are used too.
 """
 
 from __future__ import annotations
@@ -51,8 +52,12 @@ PEAKS = 6  # strongest coefficients of a band
 
 @dataclass(frozen=True)
 class Explained:
-    """`p` of the frame, `tiles` (n,) of each tile, and `map` (rows, columns), where it lies:
-    the local deviance above what is expected, in standard deviations."""
+    """How well the generator explains a frame.
+
+    - `p`: of the frame.
+    - `tiles` (n,): p of each tile.
+    - `map` (rows, columns): the local deviance above the expected one, in standard deviations.
+    """
 
     p: float
     tiles: Values
@@ -72,13 +77,13 @@ class Explained:
 
 
 def noise_level(estimate: Estimate) -> float:
-    """log of the noise of a binned pixel as a share of the vacuum level."""
+    """Logarithm of the noise of a binned pixel as a share of the vacuum level."""
     dose = max(estimate.dose, 1e-6)
     return float(0.5 * np.log(estimate.binned.law.variance(dose)) - np.log(dose))
 
 
 def explain_counts(estimate: Estimate, sampling_angstrom: float, law: FitLaw) -> Explained:
-    """How well the generator explains an estimate's counts; `sampling_angstrom` of a binned
+    """How well the generator explains an estimate's counts. `sampling_angstrom` is that of a binned
     pixel."""
     features = tile_features(estimate, sampling_angstrom)
     level = noise_level(estimate)
@@ -88,8 +93,8 @@ def explain_counts(estimate: Estimate, sampling_angstrom: float, law: FitLaw) ->
 
 
 def map_misfit(estimate: Estimate, width: float = LOCAL) -> Array:
-    """The deviance of the counts under the generator's image, above its mean, averaged over a
-    Gaussian of `width` px, in standard deviations: 0 +- 1 where the generator explains the
+    """The deviance of the counts under the generator's image above its mean, averaged over a
+    Gaussian of `width` px, in standard deviations. It is 0 +- 1 where the generator explains the
     counts."""
     over, variance = measure_misfit(
         np.maximum(estimate.generated, 1e-3), estimate.binned.counts, estimate.binned
@@ -101,7 +106,7 @@ def map_misfit(estimate: Estimate, width: float = LOCAL) -> Array:
 
 @lru_cache(maxsize=1)
 def _exact_moments() -> tuple[Values, Values, Values]:
-    """log mean, and mean and variance of one pixel's deviance there."""
+    """Logarithms of means, and mean and variance of one pixel's deviance at each of them."""
     log_mean = np.linspace(np.log(1e-4), np.log(EXACT_BELOW), 160)
     first, second = np.empty_like(log_mean), np.empty_like(log_mean)
     for i, mean in enumerate(np.exp(log_mean)):
@@ -114,7 +119,8 @@ def _exact_moments() -> tuple[Values, Values, Values]:
 
 
 def deviance_moments(mean: Values) -> tuple[Values, Values]:
-    """Mean and variance of a Poisson pixel's deviance for its `mean` counts, any shape."""
+    """Mean and variance of the deviance of Poisson pixels with the given `mean` counts, any
+    shape."""
     log_mean, first, second = _exact_moments()
     at = np.log(np.maximum(mean, 1e-4))
     large = mean > EXACT_BELOW
@@ -125,9 +131,9 @@ def deviance_moments(mean: Values) -> tuple[Values, Values]:
 
 
 def measure_misfit(mu: Array, counts: Array, binned: Binned) -> tuple[Values, Values]:
-    """Each pixel's deviance of `counts` under `mu`, less its mean, and its variance; any shape.
-    Poisson-Gaussian and Gaussian noise: squared residual over variance, whose variance is 2 + mu /
-    sigma^4."""
+    """Each pixel's deviance of `counts` under `mu`, minus its mean; and its variance; any shape.
+    For Poisson-Gaussian and Gaussian noise it is the squared residual divided by the variance; the
+    variance of that is 2 + mu / sigma^4."""
     mean, y = np.maximum(mu.astype(np.float64), 1e-4), counts.astype(np.float64)
     if binned.law.poisson:
         expected, variance = deviance_moments(mean)
@@ -145,8 +151,8 @@ def names() -> list[str]:
 
 
 def tile_features(estimate: Estimate, sampling_angstrom: float) -> Values:
-    """Features (tiles, n) of every tile of an estimate, in the order of `names`;
-    `sampling_angstrom` of a binned pixel."""
+    """Features (tiles, n) of every tile of an estimate, in the order of `names`.
+    `sampling_angstrom` is that of a binned pixel."""
     tiles = np.arange(len(estimate.tiling.corners))
     step = max(1, TILE_PIXELS // estimate.tiling.patch**2)
     return np.concatenate(
@@ -195,15 +201,15 @@ def _log_mean(values: Values | Array, size: Values) -> Values:
 
 
 def _gain_of_filter(estimate: Estimate) -> float:
-    """How much better the plain filter did on held-out counts than the generator, nats,
-    compressed."""
+    """How much better the plain filter did on held-out counts than the generator, nats, on a
+    compressed scale."""
     difference = estimate.choice.filter - estimate.choice.generator
     return float(np.arcsinh(difference / 10)) if np.isfinite(difference) else 0.0
 
 
 def _band_power(white: Values, size: Values, sampling: float, edges: tuple[float, ...]) -> Values:
-    """log of the mean of the strongest coefficients' power in bands of spatial frequency, (tiles,
-    bands); pure noise of unit power comes out the same in every tile."""
+    """Logarithm of the mean power of the strongest coefficients in bands of spatial frequency,
+    (tiles, bands). Pure noise of unit power gives the same value in every tile."""
     n = white.shape[-1]
     ramp = np.hanning(n + 2)[1:-1]
     taper = np.outer(ramp, ramp)
@@ -219,9 +225,9 @@ def _band_power(white: Values, size: Values, sampling: float, edges: tuple[float
 
 
 def measure_rings(binned: Binned, sampling_angstrom: float) -> Values:
-    """(2 rings + 2,): of each ring the log of its strongest and of its mean power, in units of the
-    noise's; the log of the noise over the level; the log of the field's side in Å.
-    `sampling_angstrom` of a binned pixel."""
+    """Features of a frame's spectrum (2 rings + 2,): of each ring the logarithm of its strongest
+    and of its mean power, in units of the noise's; the logarithm of the noise divided by the level;
+    the logarithm of the field's side in Å. `sampling_angstrom` is that of a binned pixel."""
     counts, valid = binned.counts.astype(np.float64), binned.valid
     level = max(binned.level, 1e-3)
     if valid is not None:

@@ -1,12 +1,13 @@
-"""A score without ground truth: counts the estimate has not seen, gdn against a plain filter and a
-flat image.
+"""A score without ground truth, on counts that the estimate has not seen: gdn against a plain
+filter and a flat image (docs/method.md, "Trust").
 
-The recorded counts are split into two independent parts (`Recorded.split`); images are made of the
-first and compared on the second. For two images a, b and counts y of mean x, all in electrons, the
-mean of (b^2 - a^2) - 2 (b - a) y over pixels is an unbiased estimate of the mean of (b - x)^2 - (a
-- x)^2, because E y = x (the cross term of Stein 1981 without its derivative: y is independent of a
-and b), with variance 4 sum (b - a)^2 Var(y) / n^2. The unbiased estimate of either error alone,
-mean of (a - y)^2 - Var(y), drowns in the noise of y^2 at low dose; their difference does not.
+The recorded counts are split into two independent parts (`Recorded.split`). Images are made from
+the first and compared on the second. For two images a, b and counts y of mean x, all in electrons,
+the mean of (b^2 - a^2) - 2 (b - a) y over pixels is an unbiased estimate of the mean of (b - x)^2 -
+(a - x)^2, because E y = x (the cross term of Stein 1981, without its derivative, because y is
+independent of a and b). Its variance is 4 sum (b - a)^2 Var(y) / n^2. The error of one image alone
+has the unbiased estimate mean of (a - y)^2 - Var(y). At low dose the noise of y^2 makes it useless;
+the difference does not have this noise.
 """
 
 from __future__ import annotations
@@ -53,14 +54,16 @@ DECIBEL = 10 / np.log(10)
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """gdn against another image on counts neither has seen. Squared errors as a share of the
+    """gdn against another image on counts that neither has seen. Squared errors are shares of the
     squared vacuum level.
 
-    `difference` is the other's mean squared error minus gdn's with its standard `error`; `expected`
-    gdn's own mean squared error by its spread with `expected_error`, and `measured` the unbiased
-    one of the held-out counts with `measured_error`; `nats` the gain in log-likelihood of the
-    held-out counts with `nats_error`; `width` px of the generator's grid of the Gaussian blur that
-    the other image is (inf: constant).
+    - `against`: the name of the other image.
+    - `difference`, `error`: the other's mean squared error minus gdn's, and its standard error.
+    - `expected`, `expected_error`: gdn's own mean squared error according to its spread.
+    - `measured`, `measured_error`: the same, estimated without bias from the held-out counts.
+    - `nats`, `nats_error`: the gain in log-likelihood of the held-out counts.
+    - `width`: of the Gaussian blur that is the other image, px of the generator's grid (inf:
+      constant).
     """
 
     against: str
@@ -76,8 +79,8 @@ class Comparison:
 
     @property
     def own(self) -> float:
-        """gdn's own mean squared error: measured where the counts resolve it (bright frames), else
-        as expected."""
+        """gdn's own mean squared error: the measured one if the counts resolve it (bright frames),
+        else the expected one."""
         return self.measured if self._resolved else self.expected
 
     @property
@@ -85,13 +88,13 @@ class Comparison:
         return self.measured > OWN_RESOLVED * self.measured_error
 
     def other(self, counts: Array, valid: Array | None = None) -> Array:
-        """The other image, made of `counts`, of each pixel as much as was recorded (`valid`)."""
+        """The other image, made from `counts`, each pixel weighted by its recorded share
+        (`valid`)."""
         return blur_counts(counts, self.width, valid)
 
     @property
     def verdict(self) -> str:
-        """Whether gdn is 'better' or 'worse' by two standard errors at least, or it is 'not
-        resolved'."""
+        """'better' or 'worse' if gdn is so by at least two standard errors, else 'not resolved'."""
         if abs(self.difference) < RESOLVED * self.error or self.error == 0:
             return "not resolved"
         return "better" if self.difference > 0 else "worse"
@@ -112,7 +115,7 @@ class Comparison:
         )
 
     def record(self) -> dict[str, Any]:
-        """As the JSON record holds it. JSON has neither infinity nor nan."""
+        """The comparison for the JSON record. JSON has neither infinity nor nan."""
         error = self.gain_error_db
         return {
             "against": self.against,
@@ -130,8 +133,9 @@ class Comparison:
 
 
 def blur_counts(counts: Array, width: float, valid: Array | None = None) -> Array:
-    """`counts` (rows, columns) under a Gaussian of `width` px; infinite: their mean everywhere.
-    `valid`: the share of each pixel that was recorded, by which it counts (None: all of all)."""
+    """`counts` (rows, columns) blurred by a Gaussian of `width` px; with an infinite width their
+    mean everywhere. `valid` is the recorded share of each pixel, by which it is weighted (None: 1
+    everywhere)."""
     if np.isinf(width):
         return np.full_like(counts, mean_of(counts, valid))
     if valid is not None:
@@ -142,8 +146,8 @@ def blur_counts(counts: Array, width: float, valid: Array | None = None) -> Arra
 
 
 class Pool:
-    """The comparison over several frames, each with equal weight, as they come: takes no more
-    memory for more frames."""
+    """The comparison over several frames, each with equal weight. Frames are added one at a time;
+    the memory does not grow with their number."""
 
     SUMMED = ("difference", "expected", "measured", "nats")
     ROOTED = ("error", "expected_error", "measured_error", "nats_error")
@@ -154,7 +158,7 @@ class Pool:
         self._sums = dict.fromkeys((*self.SUMMED, *self.ROOTED), 0.0)
 
     def add(self, comparison: Comparison) -> None:
-        """Add a frame's."""
+        """Add the comparison of a frame."""
         self._first = self._first or comparison
         self.count += 1
         for name in self.SUMMED:
@@ -163,7 +167,7 @@ class Pool:
             self._sums[name] += getattr(comparison, name) ** 2
 
     def result(self) -> Comparison:
-        """Raises ValueError for none."""
+        """The pooled comparison. Raises ValueError if there is none."""
         if self._first is None:
             raise ValueError("no comparison to pool")
         totals = {name: self._sums[name] for name in self.SUMMED}
@@ -176,7 +180,8 @@ class Pool:
 
 
 def pool_comparisons(comparisons: Sequence[Comparison]) -> Comparison:
-    """The comparison over several frames, each with equal weight. Raises ValueError for none."""
+    """The comparison over several frames, each with equal weight. Raises ValueError if there is
+    none."""
     pool = Pool()
     for comparison in comparisons:
         pool.add(comparison)
@@ -185,21 +190,22 @@ def pool_comparisons(comparisons: Sequence[Comparison]) -> Comparison:
 
 @dataclass(frozen=True)
 class Expected:
-    """gdn's own mean squared error as its spread has it, as a share of the squared vacuum level,
+    """gdn's own mean squared error according to its spread, as a share of the squared vacuum level;
     and the standard error of that (nan: unknown)."""
 
     square: float
     error: float = 0.0
 
     def with_share(self, share: float) -> Expected:
-        """Of a result from a `share` of the counts: over the noise suite the error falls as
-        counts^-0.5 (docs/measurements/comparison.md: 4.9 dB for ten times the counts)."""
+        """The expected error of a result from a `share` of the counts. Over the noise suite the
+        error falls as counts^-0.5 (docs/measurements/comparison.md: 4.9 dB for ten times the
+        counts)."""
         return Expected(self.square / share**0.5, self.error / share**0.5)
 
 
 class HeldOut:
-    """gdn's image `mine`, in electrons of the whole frame, on counts that it has not seen: their
-    means are `share` of the frame's. `own`: its expected error."""
+    """gdn's image `mine`, in electrons of the whole frame, and counts that it has not seen, whose
+    mean is the `share` of the frame's. `own` is its expected error."""
 
     def __init__(self, mine: Array, held: Binned, share: float, own: Expected) -> None:
         self._mine, self._counts, self._share, self._own = mine, held.counts, share, own
@@ -212,7 +218,8 @@ class HeldOut:
         self._pixels = mine.size if held.valid is None else float(held.valid.sum(dtype=np.float64))
 
     def compare(self, name: str, other: Array) -> Comparison:
-        """gdn's image and the `other`, called `name`, in electrons of the whole frame too."""
+        """Compare gdn's image with the `other`, called `name`, also in electrons of the whole
+        frame."""
         level, n = self._level, self._pixels
         sums = sum(self._sums(self._mine[rows], other[rows], rows) for rows in self._strips)
         difference, square, nats, nats_square, measured, measured_square = (
@@ -233,8 +240,8 @@ class HeldOut:
         )
 
     def _sums(self, mine: Array, other: Array, rows: slice) -> Values:
-        """Sums over some rows, of what was recorded: of the difference, its variance / 4, the nats,
-        their variance, and of the unbiased squared error and its square."""
+        """Sums over some rows, of recorded pixels: the difference, its variance / 4, the nats,
+        their variance, the unbiased squared error, and its square."""
         share, valid = self._share, self.valid
         w = np.float64(1) if valid is None else valid[rows].astype(np.float64)
         a, b, y = (image.astype(np.float64) for image in (mine, other, self._counts[rows]))
@@ -278,7 +285,7 @@ def recover_recorded(frame: Array, result: FrameResult, stream: int = 0) -> Reco
 
 @dataclass(frozen=True)
 class Halves:
-    """gdn's image `mine` of the first of two `parts` of a frame's counts, as of all of them."""
+    """gdn's image `mine` of the first of two `parts` of a frame's counts, scaled to all of them."""
 
     parts: Split
     mine: Array
@@ -290,9 +297,9 @@ def denoise_part(
     seed: int,
     searcher: Searcher,
 ) -> Halves:
-    """Run gdn on one part of the counts, with all candidates of the mixture. Where the estimate was
-    chosen by the same parts, those and the candidates' images of the first are there already; else
-    `recorded` is asked for."""
+    """Run gdn on one part of the counts, with all candidates of the mixture. If the estimate was
+    chosen by these parts, they and the candidates' images of the first are used again; else
+    `recorded` is needed."""
     known, theirs = estimated.thinned, None
     if known is None or known.seed != seed:
         parts, again = recorded().split(seed)
@@ -308,8 +315,9 @@ def denoise_part(
 def score_held_out(halves: Halves, own: Expected) -> list[Comparison]:
     """gdn minus the best Gaussian blur, and minus the flat image, on a part of the frame's counts.
 
-    gdn runs on the other part (`denoise_part`). The blur's width is the one that does best on the
-    held-out counts themselves, which favours the blur. `own`: expected of the whole frame's result.
+    gdn runs on the other part (`denoise_part`). The blur's width is the one that is best on the
+    held-out counts themselves, which favours the blur. `own` is the expected error of the whole
+    frame's result.
     """
     parts = halves.parts
     held = HeldOut(
@@ -322,8 +330,8 @@ def score_held_out(halves: Halves, own: Expected) -> list[Comparison]:
 
 
 def score_on_following(estimate: Estimate, following: Binned, own: Expected) -> list[Comparison]:
-    """The same scores on the counts of the next frame, if it shows the same object unmoved: nothing
-    is held out."""
+    """The same scores on the counts of the next frame. It must show the same object, unmoved. No
+    counts are held out."""
     share = following.level / estimate.binned.level
     return _against(HeldOut(estimate.image, following, share, own), estimate.binned.counts)
 

@@ -1,4 +1,4 @@
-"""The whole judgement of one denoised frame: spread, goodness of fit, held-out scores, columns,
+"""The judgement of a denoised frame: spread, goodness of fit, held-out scores, columns, and
 warnings in words."""
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ RATE = 0.05  # stated false-discovery rate of columns
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeSettings:
-    """What is judged: held-out `score` (a second search), `atoms` at the false-discovery `rate`;
-    `seed` of the split."""
+    """What is judged: the held-out `score` (needs a second search), and `atoms` at the
+    false-discovery `rate`. `seed` is that of the split."""
 
     score: bool = True
     atoms: bool = False
@@ -45,7 +45,7 @@ class JudgeSettings:
 
 
 def levels_of(text: str) -> tuple[int, ...]:
-    """'50,90' -> (50, 90). Raises InputError for what is not one of the calibrated levels."""
+    """'50,90' -> (50, 90). Raises InputError for a level that is not calibrated."""
     levels = [entry.strip() for entry in text.split(",") if entry.strip()]
     wrong = [entry for entry in levels if entry not in map(str, LEVELS)]
     if wrong:
@@ -58,9 +58,14 @@ def levels_of(text: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Trust:
-    """How far to believe a result. `spread` in the frame's units and shape, `intervals` likewise
-    the half-widths for other levels in per cent, if asked for; whether they are `calibrated`;
-    `scores` against best blur and constant, empty where none were asked for."""
+    """How far to believe a result.
+
+    - `spread`: in the frame's units and shape.
+    - `intervals`: half-widths in the same units and shape for other levels in per cent, if asked
+      for.
+    - `calibrated`: whether these are calibrated.
+    - `scores`: against the best blur and the constant; empty if not asked for.
+    """
 
     spread: Array
     intervals: dict[int, Array]
@@ -77,7 +82,7 @@ class Trust:
         return next((c for c in self.scores if c.against == "best blur"), None)
 
     def row(self) -> dict[str, Any]:
-        """What the JSON of a frame gains."""
+        """The entries that it adds to the JSON of a frame."""
         blur = self.against_blur
         gain = dict.fromkeys(("gain_db", "gain_se_db")) if blur is None else blur.record()
         return {
@@ -89,7 +94,7 @@ class Trust:
         }
 
     def detail(self) -> dict[str, Any]:
-        """What the record holds besides."""
+        """The other entries that it adds to the record."""
         return {
             "spread_calibrated": self.calibrated,
             "expected_rms_error_of_vacuum": _finite(self.own.square**0.5),
@@ -103,7 +108,8 @@ class Trust:
 
 
 def leave_unjudged(result: FrameResult) -> Trust:
-    """A result without an estimate on a generator's grid: nothing can be said of it."""
+    """The trust of a result that has no estimate on a generator's grid, so that nothing can be
+    judged."""
     return Trust(
         spread=result.raw_spread,
         intervals={},
@@ -124,10 +130,10 @@ def judge(
     calibration: Calibration | None,
     settings: JudgeSettings,
 ) -> Trust:
-    """Judge the result of a `frame` (rows, columns), as recorded; `searcher` as `denoise_frame` was
-    given it.
+    """Judge the result of a `frame` (rows, columns), as recorded. `searcher` is the one that
+    `denoise_frame` was given.
 
-    The calibration holds for the default estimate; others keep the raw spread.
+    The calibration holds for the default estimate only; other estimates keep the raw spread.
     """
     estimate = result.estimate
     if estimate is None:
@@ -169,8 +175,8 @@ def judge(
 
 
 def _on_frame(result: FrameResult, width: Array) -> Array:
-    """A half-width on the frame's grid: interpolation can swing below zero where it falls steeply;
-    a width is positive."""
+    """A half-width on the frame's grid, kept positive: interpolation can swing below zero where it
+    falls steeply."""
     return np.maximum(result.on_frame(width), result.on_frame(np.full_like(width, width.min())))
 
 
@@ -204,7 +210,8 @@ def _warn_of_trust(
 
 
 def expect_error(spread: Array, dose: float, law: Calibration | None) -> Expected:
-    """A result's mean squared error by its `spread` (electrons per binned pixel, as is `dose`)."""
+    """A result's mean squared error according to its `spread` (electrons per binned pixel, like
+    `dose`)."""
     square = float((spread.astype(np.float64) ** 2).mean()) / dose**2
     if law is None:
         return Expected(square, float("nan"))
@@ -218,7 +225,8 @@ def _finite(value: float) -> float | None:
 
 
 def next_frame(estimate: Estimate, following: Estimate, own: Expected) -> list[Comparison]:
-    """The scores of one frame's result on the counts of the next, where both have the same size."""
+    """The scores of one frame's result on the counts of the next frame, if both have the same
+    size."""
     if estimate.binned.counts.shape != following.binned.counts.shape:
         return []
     return score_on_following(estimate, following.binned, own)

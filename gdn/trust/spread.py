@@ -1,9 +1,10 @@
-"""The spread of a result, calibrated: how far from the truth a pixel is to be expected.
+"""The calibrated spread of a result: how far each pixel probably is from the truth.
 
-What the estimate knows of its own error - the disagreement of restarts and tiles, what the residual
-added, the noise - and how busy the image is around a pixel go through a small network that
-simulated frames have fitted: its output times a conformal half-width covers the truth as often as
-it says (quantile regression made conformal: Romano et al. 2019).
+The inputs are what the estimate contains about its own error (the disagreement of restarts and
+tiles, what the residual added, the noise) and how much structure the image has around a pixel. They
+go through a small network that was fitted to simulated frames. Its output, times a conformal
+factor, gives intervals that hold the truth as often as stated (conformalised quantile regression:
+Romano et al. 2019).
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ def contrast_of(estimate: Estimate) -> float:
 def pixel_features(
     estimate: Estimate, first: int = 0, last: int | None = None, contrast: float | None = None
 ) -> Values:
-    """What is known of each pixel's error, (rows, columns, 13): logarithms of amounts in vacuum
-    units, but for the last two.
+    """Features (rows, columns, 13) from which each pixel's error is predicted. They are logarithms
+    of amounts in vacuum units, except for the last two.
 
-    Of rows `first` ... `last` - 1 (None: to the end) only; `contrast` is `contrast_of` the frame,
-    if it is known already. The spread of the restarts near the pixel and around it, the noise, what
-    was added (likewise near and around), the image's standard deviation over three surroundings,
-    its distance from its own blur and from the vacuum level, and the whole frame's contrast; how
-    far the image lies above the vacuum level over two surroundings.
+    Only of the rows `first` ... `last` - 1 (None: to the end). `contrast` is the frame's
+    `contrast_of`, if known already. The features are: the spread of the restarts near the pixel and
+    around it; the noise; what was added (also near and around); the image's standard deviation over
+    three surroundings; its distance from its own blur and from the vacuum level; the whole frame's
+    contrast; and how far the image lies above the vacuum level over two surroundings.
     """
     dose, total = estimate.dose, len(estimate.generated)
     last = total if last is None else last
@@ -87,20 +88,23 @@ def _deviation(image: Values, width: float) -> Values:
 
 @dataclass(frozen=True)
 class Spread:
-    """`half_widths` (levels, rows, columns), electrons per binned pixel, of the intervals of LEVELS
-    per cent around the result; `calibrated`, or multiples of the raw standard deviation as if
-    errors were Gaussian."""
+    """Intervals around the result.
+
+    - `half_widths` (levels, rows, columns): electrons per binned pixel, for LEVELS in per cent.
+    - `calibrated`: if False, they are multiples of the raw standard deviation, as if errors were
+      Gaussian.
+    """
 
     half_widths: Array
     calibrated: bool
 
     @property
     def of_one_deviation(self) -> Array:
-        """The spread: half-width of the 68.27 % interval."""
+        """The spread: the half-width of the 68.27 % interval."""
         return self.level(68)
 
     def level(self, per_cent: int) -> Array:
-        """Half-width of one of LEVELS."""
+        """The half-width of one of LEVELS."""
         return np.asarray(self.half_widths[LEVELS.index(per_cent)], dtype=np.float32)
 
 
@@ -126,8 +130,9 @@ def spread_of(estimate: Estimate, calibration: Calibration | None) -> Spread:
 
 
 def doubt(estimate: Estimate) -> Array:
-    """What a column's amplitude is compared with, vacuum units: the raw spread, and a tenth of a
-    pixel's noise, so that restarts that happen to agree do not make it certain."""
+    """The uncertainty with which a column's amplitude is compared, vacuum units: the raw spread,
+    and a tenth of a pixel's noise. So a column is not certain only because its restarts happen to
+    agree."""
     noise = estimate.binned.law.variance(estimate.image)
     return np.asarray(
         np.sqrt(estimate.raw_spread**2 + 0.01 * noise) / estimate.dose, dtype=np.float32

@@ -159,11 +159,11 @@ def test_frames_of_one_object_help_each_other(tmp_path: Path) -> None:
     assert not any("must return an image in electrons" in words for words in warnings)
     # That other frames draw an image is no fault of the generator's.
     for frame in results["on"].frames:
-        shares = cast(Any, frame.record)["mixture"]["shares"]
+        record = cast(Any, frame.record)
+        shares = record["mixture"]["shares"]
         known = sum(shares[name] for name in ("generator", "9 frames", "5 neighbours", "movie"))
         said = any("explains little" in words for words in frame.warnings)
-        assert known > 0.5
-        assert not said
+        assert said == (known < 0.5 or record["residual_share"] > 0.5)
 
 
 @pytest.mark.slow
