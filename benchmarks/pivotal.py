@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from gdn.generator.loading import networks_of_model
 from gdn.likelihood import Array, NoiseLaw
 from gdn.models import AUTO
 from gdn.search.all_tiles import search_tiles
-from gdn.search.candidates import Candidates, turn, turn_back
+from gdn.search.candidates import Candidates, evaluate, turn, turn_back
 from gdn.search.progress import Watch
 from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded, thin
@@ -114,8 +114,10 @@ class Pivotal:
         binned = Binned(counts, law.of_sum(self._grids.area))
         pool = search_tiles(self._searcher, binned, tiling, Watch(spread=False))
         assert pool.best is not None
-        order = np.argsort(pool.best.tile)
-        return Searched(pool.best.take(order), tiling)
+        best = pool.best.take(np.argsort(pool.best.tile))  # one for each tile, without its image
+        tiles = binned.tiles(tiling, best.tile)
+        best = replace(best, tile=np.arange(len(best.z)))
+        return Searched(evaluate(self._searcher.engine, tiles, best), tiling)
 
     def images(self, recorded: Recorded) -> Array:
         """The tuned image of recorded counts."""
