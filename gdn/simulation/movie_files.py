@@ -24,10 +24,10 @@ from gdn.simulation.imaging import ENERGY_KV, FloatArray, Wave
 from gdn.simulation.movies import (
     MovieScript,
     MovieSettings,
-    clean_frame,
     counts_of,
     draw_script,
     movie_record,
+    render_clean_frame,
 )
 from gdn.simulation.scenes import DEFAULT, scene_maker
 from gdn.simulation.structures import split_of
@@ -63,7 +63,7 @@ class MovieMaker:
         record = movie_record(script, [_columns(wave) for wave in waves])
         record |= {"energy_kv": self.energy_kv, "scenes": self.scenes}
         record |= {"structure": plain(script.course.states[0].parameters)}
-        clean = np.stack([clean_frame(script, waves, f) for f in range(script.frames)])
+        clean = np.stack([render_clean_frame(script, waves, f) for f in range(script.frames)])
         write_movie(path, clean, record, self.settings.doses)
         return path
 

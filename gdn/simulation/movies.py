@@ -99,8 +99,8 @@ def room_of(side: int) -> float:
     return room
 
 
-def reflected(path: Path2, room: float) -> Path2:
-    """A path folded into [-room, room], as if it met mirrors there."""
+def reflect_path(path: Path2, room: float) -> Path2:
+    """Fold a path into [-room, room], as if there were mirrors at both ends."""
     if room <= 0:
         return np.zeros_like(path)
     turned = np.mod(path + room, 4 * room)
@@ -125,7 +125,7 @@ def drift_path(
         rate = min(rms_angstrom, 2 * room / max(1, frames - 1))
         times = np.arange(frames) - (frames - 1) / 2
         return np.outer(times, rate * np.array([np.sin(heading), np.cos(heading)]))
-    return reflected(steps.cumsum(0), room)
+    return reflect_path(steps.cumsum(0), room)
 
 
 def draw_script(
@@ -160,7 +160,7 @@ def draw_script(
     )
 
 
-def clean_frame(script: MovieScript, waves: list[Wave], frame: int) -> FloatArray:
+def render_clean_frame(script: MovieScript, waves: list[Wave], frame: int) -> FloatArray:
     """Frame `frame` without noise, (side, side) float32, vacuum 1.0, from the `waves` of the
     states."""
     course = script.course
