@@ -38,7 +38,7 @@ FOLDER = "movies"
 
 @dataclass(frozen=True, kw_only=True)
 class MovieMaker:
-    """Where movies go, of which scenes, by which beam and multislice."""
+    """Where movies are written, of which scenes, with which beam and multislice."""
 
     out: Path
     settings: MovieSettings
@@ -71,8 +71,8 @@ class MovieMaker:
 def write_movie(
     path: Path, clean: FloatArray, record: dict[str, Any], doses: tuple[float, ...]
 ) -> None:
-    """The files of a movie of `clean` frames (frames, rows, columns), vacuum 1.0, whose `record`
-    goes to `path`."""
+    """Write the files of a movie of `clean` frames (frames, rows, columns), vacuum 1.0. Its
+    `record` goes to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _write_stack(path, "truth", clean, record)
     seeds = record["structure_seed"], record["view"]
