@@ -178,7 +178,7 @@ def attempt(
             return Outcome(rows_of_record(outputs), skipped=True)
         run.check_free(path, outputs, frames.count)
         if run.files.summed and run.options.movie != "off":
-            frames = summed_aligned(path, run, sampling, possible[0])
+            frames = sum_aligned_file(path, run, sampling, possible[0])
         recording = chosen_recording(denoiser, possible, frames, sampling)
         rows = denoise_file(
             frames,
@@ -204,12 +204,12 @@ def attempt(
         )
 
 
-def summed_aligned(
+def sum_aligned_file(
     path: Path, run: BatchRun, sampling: float, recording: RecordingDenoiser
 ) -> FrameFile:
     """The sum of a movie's frames, aligned. Raises FrameError; InputError where the models have no
     restorer, which aligning needs."""
-    from gdn.pipeline.align import aligned_sum, file_drift
+    from gdn.pipeline.align import estimate_file_drift, sum_aligned
     from gdn.search.restored import RestorerCandidate
 
     sessions = [
@@ -224,8 +224,8 @@ def summed_aligned(
     frames = replace(run.files, summed=False).read(path)
     if frames.count < 2:
         return frames
-    drift = file_drift(frames, sampling, sessions[-1], run.options.noise_model)
-    return aligned_sum(frames, drift, sampling)
+    drift = estimate_file_drift(frames, sampling, sessions[-1], run.options.noise_model)
+    return sum_aligned(frames, drift, sampling)
 
 
 def chosen_recording(

@@ -104,15 +104,15 @@ def _align(
 ) -> None:
     """One file. Raises ValueError, OSError."""
     from gdn.frames.writing import write_tiff
-    from gdn.pipeline.align import aligned_sum, drift_in_words, file_drift, write_drift
+    from gdn.pipeline.align import drift_in_words, estimate_file_drift, sum_aligned, write_drift
 
     frames = reading.read(path)
     sampling = frames.sampling(reading.sampling_angstrom)
     with progress_bar("aligning", 1.0) as update:
-        drift = file_drift(
+        drift = estimate_file_drift(
             frames, sampling, session, noise, lambda share: update(share, text=path.name)
         )
-    summed = aligned_sum(frames, drift, sampling)
+    summed = sum_aligned(frames, drift, sampling)
     calibration = replace(summed.calibration, sampling_angstrom=sampling)
     write_tiff(picture, summed.read(0), calibration)
     write_drift(table, drift, sampling)

@@ -24,8 +24,8 @@ class ClusterError(GdnError, RuntimeError):
 
 
 @contextlib.contextmanager
-def connected(address: str) -> Iterator[Client]:
-    """A client of the scheduler at `address`, or of `local:N`, N processes here. Raises
+def connect(address: str) -> Iterator[Client]:
+    """A client of the scheduler at `address`, or of `local:N`: N processes on this machine. Raises
     ClusterError."""
     _quiet()
     with contextlib.ExitStack() as stack:

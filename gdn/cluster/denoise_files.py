@@ -18,7 +18,7 @@ from gdn.batch.inputs import Planned
 from gdn.batch.run import BatchRun, Outcome, Tally, attempt
 from gdn.batch.terminal import UsageFault, progress_bar
 from gdn.cluster.chunks import Lost, Unfit
-from gdn.cluster.connect import ClusterError, connected
+from gdn.cluster.connect import ClusterError, connect
 from gdn.cluster.shipment import LARGEST, PackedBank, PackedModel, Parcel, own_card
 from gdn.cluster.work_sharing import WorkSharing, deaths_noted, say
 from gdn.engines.base import EngineError
@@ -92,7 +92,7 @@ def _opened(parcel: Parcel) -> tuple[BatchRun, Denoiser]:
             threads=given.threads or threads,
         )
         denoiser = Denoiser.of(
-            parcel.received(), options, partial(parcel.bank, make=options.open_bank)
+            parcel.receive(), options, partial(parcel.bank, make=options.open_bank)
         )
         parcel.closing.append(denoiser.close)
         # What may be written was looked at before any worker began: what one that died has
@@ -113,7 +113,7 @@ def process_on(
     none can do any."""
     begun, total = False, tally.files + len(files)
     try:
-        with connected(address) as client, progress_bar("denoising", total) as update:
+        with connect(address) as client, progress_bar("denoising", total) as update:
             name = f"gdn-{uuid.uuid4().hex}"
             client.register_plugin(_parcel(name, run), name)
             try:

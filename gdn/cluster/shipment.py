@@ -58,9 +58,9 @@ class PackedModel:
             {name: (model.folder / name).read_bytes() for name in names},
         )
 
-    def unpacked(self, folder: Path) -> Model | RestorerModel:
-        """The model: this installation's own if it is the same, else written below `folder`. Raises
-        ModelError."""
+    def unpack(self, folder: Path) -> Model | RestorerModel:
+        """Unpack the model. If this installation has the same one, that one is used; else it is
+        written below `folder`. Raises ModelError."""
         own = shipped_models().get(self.name)
         if own is not None:
             with contextlib.suppress(ModelError):
@@ -100,8 +100,8 @@ class PackedBank:
             sha256=hashlib.sha256(content).hexdigest(),
         )
 
-    def unpacked(self) -> Bank:
-        """The bank. Raises ValueError where it is not what was sent."""
+    def unpack(self) -> Bank:
+        """Unpack the bank. Raises ValueError if it is not what was sent."""
         if hashlib.sha256(self.images).hexdigest() != self.sha256:
             raise ValueError("the bank of restarts arrived damaged")
         return Bank(
@@ -144,18 +144,18 @@ class Parcel(WorkerPlugin):
         for close in self.closing:
             close()
 
-    def received(self) -> list[Model | RestorerModel]:
+    def receive(self) -> list[Model | RestorerModel]:
         """The models, unpacked when first asked for. Raises ModelError."""
         if "models" not in self.opened:
             self.opened["models"] = [
-                packed.unpacked(Path(self.worker.local_directory)) for packed in self.models
+                packed.unpack(Path(self.worker.local_directory)) for packed in self.models
             ]
         return list(self.opened["models"])
 
     def bank(self, engine: Engine, make: Callable[[Engine], Bank]) -> Bank:
         """The bank of an engine's model: as sent, or made here."""
         sent = self.banks.get(engine.model.hash)
-        return make(engine) if sent is None else sent.unpacked()
+        return make(engine) if sent is None else sent.unpack()
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from distributed import Client
 
 from gdn.batch.terminal import UsageFault
 from gdn.cluster.chunks import Lost, Unfit
-from gdn.cluster.connect import ClusterError, connected
+from gdn.cluster.connect import ClusterError, connect
 from gdn.cluster.shipment import settle_memory
 from gdn.cluster.work_sharing import WorkSharing, deaths_noted
 
@@ -36,7 +36,7 @@ def runner_on(address: str) -> Iterator[Runner]:
     """What runs tasks on the workers of `address`, for `gdn.simulation.simulate.simulate`; their
     paths must be absolute. Raises UsageFault."""
     try:
-        with connected(address) as client, deaths_noted(client):
+        with connect(address) as client, deaths_noted(client):
             yield lambda tasks: _run(client, tasks)
     except ClusterError as error:
         raise UsageFault(str(error)) from None

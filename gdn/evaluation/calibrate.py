@@ -152,7 +152,7 @@ def fit_law(
 def tile_law(features: Values, level: Values) -> TileLaw:
     """The law of tiles' features (tiles, n) at noise levels (tiles,)."""
     trend = Trend.of(features, level)
-    z = trend.standardised(features, level)
+    z = trend.standardise(features, level)
     covariance = np.cov(z.T)
     shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.diag(np.diag(covariance))
     precision = np.linalg.inv(shrunk)

@@ -155,8 +155,8 @@ def denoiser_of(folder: Path) -> Denoiser:
     return Denoiser.of(beside_restorer(model_in(folder)), Options(restarts=RESTARTS, threads=1))
 
 
-def random_noise(rng: np.random.Generator) -> Noise:
-    """A noise of the suite's kinds at a level over all of its range and somewhat beyond."""
+def draw_noise(rng: np.random.Generator) -> Noise:
+    """A random noise of the suite's kinds, at a level within its range or somewhat beyond."""
     if rng.random() < POISSON_SHARE:
         return Noise("poisson", float(10 ** rng.uniform(*LOG10_POISSON)))
     return Noise("gaussian", float(10 ** rng.uniform(*LOG10_GAUSSIAN)))
@@ -168,8 +168,9 @@ def imaging_of(card: ModelCard) -> Imaging:
     return Imaging.model_validate(card.recipe.get("imaging", {}))
 
 
-def clean_view(task: CalibrationTask, card: ModelCard, rng: np.random.Generator) -> Array:
-    """The clean frame, study units: cut to at most LARGEST_FIELD patches, at a random place."""
+def draw_clean_view(task: CalibrationTask, card: ModelCard, rng: np.random.Generator) -> Array:
+    """A random clean frame, study units: cut to at most LARGEST_FIELD patches, at a random
+    place."""
     patch_angstrom = card.patch * card.sampling_angstrom
     optics = frame_optics(seed_of_path(task.path), task.view, imaging_of(card))
     image = np.maximum(
@@ -184,8 +185,8 @@ def clean_view(task: CalibrationTask, card: ModelCard, rng: np.random.Generator)
 def observed(task: CalibrationTask) -> Observation:
     """Denoise one frame as a user would, told nothing, and compare with the truth."""
     rng = np.random.default_rng([task.seed, task.number, 0xCA1])
-    clean = clean_view(task, model_in(task.model).card, rng)
-    noisy = random_noise(rng).apply(clean, int(rng.integers(2**31)))
+    clean = draw_clean_view(task, model_in(task.model).card, rng)
+    noisy = draw_noise(rng).apply(clean, int(rng.integers(2**31)))
     result = (
         denoiser_of(task.model).for_recording(noisy, FRAME_SAMPLING).search(noisy, FRAME_SAMPLING)
     )

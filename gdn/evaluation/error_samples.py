@@ -75,14 +75,15 @@ def judge_against(
     return Judged(columns, evidence, far < MATCH_ANGSTROM, far)
 
 
-def planted_columns(
+def plant_columns(
     columns: Columns,
     reference: Columns,
     shape: tuple[int, int],
     sampling: float,
     rng: np.random.Generator,
 ) -> Columns:
-    """Columns like those of an image at places where neither it nor the truth has one."""
+    """Columns similar to those of an image, at places where neither the image nor the truth has
+    one."""
     count = max(1, round(PLANTED * len(columns)))
     places = rng.uniform(2.0, (np.array(shape) - 1) * sampling - 2.0, (20 * count, 2))
     taken = np.concatenate([columns.yx, reference.yx])
@@ -93,7 +94,7 @@ def planted_columns(
     )
 
 
-def with_columns(image: Array, columns: Columns, sampling: float) -> Array:
+def add_columns(image: Array, columns: Columns, sampling: float) -> Array:
     """The image with `columns` added."""
     negative = replace(columns, amplitude=-columns.amplitude)
     return without(image, negative, np.arange(len(columns)), sampling)
@@ -113,8 +114,8 @@ def observe_columns(
     shape = (image.shape[0], image.shape[1])
     reference = reference_columns(clean, image, sampling)
     drawn = judge_against(columns, reference, image, estimate, sampling)
-    invented = planted_columns(columns, reference, shape, sampling, rng)
-    richer = with_columns(image, invented, sampling)
+    invented = plant_columns(columns, reference, shape, sampling, rng)
+    richer = add_columns(image, invented, sampling)
     into = judge_against(invented, nothing(), richer, estimate, sampling)
     sites = judge_against(
         lattice_sites(columns, shape, sampling), reference, image, estimate, sampling

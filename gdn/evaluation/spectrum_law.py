@@ -55,7 +55,7 @@ def lesson_of(
         side = int(rng.integers(min(patch, largest), largest + 1))
         right = _view(wave, sampling_angstrom, side, rng, ranges)
         if rng.random() < STRANGE:
-            wrong = strange_image(side, sampling_angstrom, float(right.std()), rng)
+            wrong = draw_strange_image(side, sampling_angstrom, float(right.std()), rng)
         else:
             wrong = _view(wave, sampling_angstrom / factor, side, rng, ranges)
         poisson = rng.random() < 0.6
@@ -78,8 +78,11 @@ def _view(
     )
 
 
-def strange_image(side: int, sampling: float, contrast: float, rng: np.random.Generator) -> Array:
-    """Waves of a lattice, fringes or rings of random spacing, over a part of the field, mean 1."""
+def draw_strange_image(
+    side: int, sampling: float, contrast: float, rng: np.random.Generator
+) -> Array:
+    """A random image of a lattice, fringes or rings of random spacing, over a part of the field,
+    mean 1."""
     y, x = np.indices((side, side)) * sampling
     image = np.zeros((side, side))
     if rng.random() < 0.25:  # bent fringes, as of graphite

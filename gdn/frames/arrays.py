@@ -29,7 +29,7 @@ from gdn.frames.source import (
     of_planes,
 )
 from gdn.frames.units import pixel_size, unit_kind
-from gdn.frames.values import rescaled, values_in
+from gdn.frames.values import rescale, values_in
 
 _IMOD = 1146047817  # the word that says that IMOD wrote a header
 
@@ -65,7 +65,7 @@ def read_mrc(path: Path, dataset: str | None = None) -> FrameFile:
     )
     image = (data.ndim - 2, data.ndim - 1)
     frames = of_planes(path, data, image, calibration, "mrc")
-    return replace(rescaled(frames, values_in(" ".join(labels))), cut_off=words)
+    return replace(rescale(frames, values_in(" ".join(labels))), cut_off=words)
 
 
 def _unsigned(header: Any) -> bool:

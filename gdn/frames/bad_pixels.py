@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.fft import dctn
 from scipy.ndimage import binary_dilation, rank_filter, uniform_filter
 
-from gdn.frames.constant_regions import constant_regions, flat_top
+from gdn.frames.constant_regions import constant_regions, find_flat_top
 
 Frame = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -86,7 +86,7 @@ def _flat(frame: Frame, missing: Mask) -> tuple[Mask, Mask]:
         constant |= region.where
         if region.value == top:
             full |= region.where
-    full |= flat_top(frame, missing)
+    full |= find_flat_top(frame, missing)
     unknown = missing | constant
     if not full.any() or unknown.all():
         return constant, full & ~unknown

@@ -179,8 +179,8 @@ def _is_counted_in(region: Mask) -> bool:
     return small > max(MOST_HOLES, MOST_HOLES_SHARE * int(region.sum()))
 
 
-def flat_top(frame: Frame, missing: Mask) -> Mask:
-    """Patches of pixels at the frame's maximum that chance does not explain: the ceiling of a
+def find_flat_top(frame: Frame, missing: Mask) -> Mask:
+    """Find patches of pixels at the frame's maximum that chance does not explain: the ceiling of a
     converter or of a stretched picture, whatever its value. Single pixels at the maximum are the
     clipped tail of counts. Leaving them out would lower the mean by more than the clipping did."""
     top = float(frame[~missing].max())

@@ -32,8 +32,8 @@ class Examiner:
         self, frame: Frame, wanted: NoiseModel | None = None
     ) -> tuple[Defects, Frame, NoiseModel]:
         """Defects of a `frame` (rows, columns) float32; the frame with the bad pixels filled in
-        (`with_noise`); and its noise model, which is `wanted` completed, or the simplest that fits.
-        Raises EmptyFrame if there is nothing to denoise, and InputError if the wanted model
+        (`fill_with_noise`); and its noise model, which is `wanted` completed, or the simplest that
+        fits. Raises EmptyFrame if there is nothing to denoise, and InputError if the wanted model
         contradicts the frame."""
         content = hashlib.sha256(np.ascontiguousarray(frame).data)
         content.update(f"{frame.shape} {frame.dtype} {wanted}".encode())
@@ -48,7 +48,7 @@ class Examiner:
             defects = find_defects(frame)
             noise = _noise_of(frame, defects.bad, wanted)
             defects = replace(defects, notes=[*defects.notes, *noise.notes])
-        whole = frame if defects.bad is None else with_noise(frame, defects.bad, noise)
+        whole = frame if defects.bad is None else fill_with_noise(frame, defects.bad, noise)
         self._last = key, defects, noise
         return defects, whole, noise
 
@@ -56,8 +56,8 @@ class Examiner:
 examined = Examiner()
 
 
-def with_noise(frame: Frame, bad: Mask, noise: NoiseModel) -> Frame:
-    """The frame with its `bad` pixels drawn around the mean of the good ones nearby, with the
+def fill_with_noise(frame: Frame, bad: Mask, noise: NoiseModel) -> Frame:
+    """Fill the `bad` pixels of a frame with draws around the mean of the good ones nearby, with the
     frame's noise. Code that treats them as recorded pixels sees a flat image and no edge. The same
     frame gives the same draws."""
     whole = filled(frame, bad)

@@ -19,7 +19,7 @@ from gdn.frames.source import FrameError, FrameFile, check_layout, one_line
 from gdn.frames.tiff_calibration import stated
 from gdn.frames.tiff_pages import check_pages, frames_there
 from gdn.frames.unread import check_read
-from gdn.frames.values import rescaled
+from gdn.frames.values import rescale
 
 PALETTE = "a picture in colours of a palette; save it as one gray channel"
 
@@ -87,7 +87,7 @@ def read_tiff(path: Path, dataset: str | None = None) -> FrameFile:
         notes=[*notes, *metadata.notes],
         cut_off=there.words if cut_off else "",
     )
-    return rescaled(frames, metadata.values)
+    return rescale(frames, metadata.values)
 
 
 def _series(tif: tifffile.TiffFile, path: Path, dataset: str | None) -> tuple[int, list[str]]:

@@ -51,7 +51,7 @@ def values_in(text: str) -> Values:
     return Values(float(match["scale"]), float(match["offset"])) if match else Values()
 
 
-def rescaled(frames: FrameFile, values: Values) -> FrameFile:
+def rescale(frames: FrameFile, values: Values) -> FrameFile:
     """The file with its values instead of the stored numbers."""
     if values.plain:
         return frames

@@ -12,7 +12,7 @@ from gdn.frames.axes import Axis, plain_axes
 from gdn.frames.choosing import Arrays
 from gdn.frames.hdf5_axes import attribute_sizes
 from gdn.frames.source import FrameFile
-from gdn.frames.values import rescaled, values_in
+from gdn.frames.values import rescale, values_in
 
 
 class _Level:
@@ -52,7 +52,7 @@ def _frames(path: Path, level: _Level) -> FrameFile:
     frames = of_axes(path, level, level.axes, "zarr", [] if level.trouble else sizes)
     if level.trouble and not frames.calibration.sampling_angstrom:
         frames = replace(frames, calibration=replace(frames.calibration, trouble=level.trouble))
-    return rescaled(frames, values_in(level.provenance))
+    return rescale(frames, values_in(level.provenance))
 
 
 def _plain(array: Any) -> _Level:

@@ -99,11 +99,11 @@ class Restorer(nn.Module):
             x = layer(F.avg_pool2d(x, 2) if i else x)
             kept.append(x)
         for i in reversed(range(len(self.up))):
-            x = self.up[i](torch.cat([doubled(x), kept[i]], 1))
+            x = self.up[i](torch.cat([double_size(x), kept[i]], 1))
         return F.pixel_shuffle(self.leave(F.silu(x)), SHUFFLE)
 
 
-def doubled(x: Tensor) -> Tensor:
+def double_size(x: Tensor) -> Tensor:
     """(n, c, h, w) -> (n, c, 2h, 2w), bilinear, the edge repeated beyond itself.
 
     What `F.interpolate(x, scale_factor=2, mode="bilinear")` gives, from shifted copies: the

@@ -24,7 +24,7 @@ from gdn.storage import writing
 
 
 @one_blas_thread()
-def file_drift(
+def estimate_file_drift(
     frames: FrameFile,
     sampling_angstrom: float,
     session: RestorerSession,
@@ -46,7 +46,7 @@ def file_drift(
     return drift_of(movie, RestorerCandidate(session), progress)
 
 
-def aligned_sum(frames: FrameFile, drift: Shifts, sampling_angstrom: float) -> FrameFile:
+def sum_aligned(frames: FrameFile, drift: Shifts, sampling_angstrom: float) -> FrameFile:
     """The sum of a file's frames as a file of one frame, moved by whole pixels, so that counts stay
     counts, to where the frame in the middle of the `drift` (frames, 2) Å is. NaN where not all
     frames have recorded something: their sum would have another dose there."""

@@ -141,7 +141,7 @@ class SearchedTiles:
         return float(np.exp(np.median(np.concatenate(self.log_dose))))
 
 
-def in_portions(
+def run_in_portions(
     count: int, patch: int, work: Callable[[NDArray[np.int64]], Found]
 ) -> Iterator[tuple[NDArray[np.int64], Found]]:
     """Do `work` on the tiles 0 ... count - 1 in portions: yield the numbers of each portion and its
@@ -169,7 +169,7 @@ def blend_starts(searcher: Searcher, binned: Binned, tiling: Tiling) -> Array:
     def propose_portion(index: NDArray[np.int64]) -> Candidates:
         return propose(engine, bank, binned.tiles(tiling, index), dose, settings)
 
-    for index, starts in in_portions(len(tiling.corners), tiling.patch, propose_portion):
+    for index, starts in run_in_portions(len(tiling.corners), tiling.patch, propose_portion):
         mixture.add(replace(starts, tile=index[starts.tile]))
     return mixture.image()
 
@@ -201,7 +201,7 @@ def search_tiles(searcher: Searcher, binned: Binned, tiling: Tiling, watch: Watc
         busy = np.unique(candidates.tile[measure_structure(candidates, data) >= EMPTY])
         return replace(candidates, tile=index[candidates.tile]), index[busy]
 
-    for _, (candidates, busy) in in_portions(count, patch, search_portion):
+    for _, (candidates, busy) in run_in_portions(count, patch, search_portion):
         pool.add(candidates)
         pool.busy.append(busy)
     if not (settings.exchange and settings.encoder and settings.estimate == "mean"):
@@ -213,7 +213,7 @@ def search_tiles(searcher: Searcher, binned: Binned, tiling: Tiling, watch: Watc
         data, told = (frame.tiles(tiling, numbers[at]) for frame in (binned, merged))
         return propose_from_merged(engine, data, told, level, settings)
 
-    for at, told in in_portions(len(numbers), patch, exchange_portion):
+    for at, told in run_in_portions(len(numbers), patch, exchange_portion):
         if told is not None:
             pool.add(replace(told, tile=numbers[at][told.tile]))
     watch.clock.mark("refine")
@@ -236,6 +236,6 @@ def laplace_spread(searcher: Searcher, pool: SearchedTiles, binned: Binned) -> A
             engine, data, portion, settings.laplace_samples, seed, first_tile=int(index[0])
         )
 
-    for index, part in in_portions(len(variance), tiling.patch, work):
+    for index, part in run_in_portions(len(variance), tiling.patch, work):
         variance[index] = part
     return np.sqrt(merge(variance, tiling, binned.known(tiling)))

@@ -117,7 +117,7 @@ def turn_tiles(data: TileData, tile: NDArray[np.int64], symmetry: NDArray[np.int
     return TileData(turn(data.counts[tile], symmetry), turn(data.weights[tile], symmetry), data.law)
 
 
-def in_batches(
+def run_in_batches(
     data: TileData, candidates: Candidates, work: Callable[[TileData, Candidates], Candidates]
 ) -> Candidates:
     """Do `work` on candidates and their tiles, BATCH_PIXELS at a time. Tiles and means are turned
@@ -139,7 +139,7 @@ def evaluate(engine: Engine, data: TileData, candidates: Candidates) -> Candidat
         nuisance, value, mu = evaluate_at_best_dose(engine, turned, part.z, part.nuisance)
         return replace(part, nuisance=nuisance, objective=value, mean=mu)
 
-    return in_batches(data, candidates, evaluate_batch)
+    return run_in_batches(data, candidates, evaluate_batch)
 
 
 def propose(

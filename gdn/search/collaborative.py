@@ -45,7 +45,7 @@ _WINDOW = np.outer(_TAPER, _TAPER).astype(np.float32)
 SAMPLING_ANGSTROM = 0.5  # of the pixels that are filtered: counts of blocks of 4 Å are compared
 
 
-def collaborative_filter(noisy: Array) -> Array:
+def filter_collaboratively(noisy: Array) -> Array:
     """The expected image of `noisy`, whose noise has standard deviation 1. An image smaller than
     LEAST px becomes its mean. Deterministic."""
     if min(noisy.shape) < LEAST:
@@ -227,6 +227,6 @@ class CollaborativeCandidate:
         """Its image of recorded counts, in electrons per pixel of the generator's grid."""
 
         def filter_counts(counts: Array, law: NoiseLaw) -> Array:
-            return invert_stabilise(collaborative_filter(stabilise(counts, law)), law)
+            return invert_stabilise(filter_collaboratively(stabilise(counts, law)), law)
 
         return image_of_sums(recorded, self.sampling_angstrom, filter_counts)

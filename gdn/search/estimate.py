@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_edt
 from gdn.likelihood import Array
 from gdn.search.all_tiles import SearchedTiles, blend_starts, laplace_spread, search_tiles
 from gdn.search.band_mixture import OWN, Candidate, Mixing, choose_mixing, mix_images
-from gdn.search.held_out_shares import Choice, choose, plain_filter, shrink_residual
+from gdn.search.held_out_shares import Choice, apply_plain_filter, choose, shrink_residual
 from gdn.search.progress import Watch
 from gdn.search.settings import Searcher
 from gdn.search.share_map import ShareMap, map_shares
@@ -188,7 +188,7 @@ def estimate(
     watch.clock.mark("beyond")
     result = None
     if mixing is not None and used and recorded is not None:
-        whole = recorded.refilled(image)
+        whole = recorded.refill(image)
         theirs = known or [
             other(whole) if its else image
             for other, its in zip(searcher.others, used[len(OWN) :], strict=True)
@@ -256,7 +256,7 @@ def _choose(
     choice, *own = choose(parts, guess)
     if first is None:
         return choice, None, None
-    whole = first.refilled(guess)
+    whole = first.refill(guess)
     theirs = [other(whole) for other in others]
     thinned = Thinned(seed=seed, parts=parts, recorded=first, others=tuple(others), images=theirs)
     if not others:
@@ -302,4 +302,4 @@ def _own(binned: Binned, image: Array, choice: Choice, with_filter: bool) -> tup
     if binned.valid is not None:
         counts = fill_with(image, counts, binned.valid)
     residual = shrink_residual(counts - image, sigma, choice.threshold)
-    return residual, plain_filter(counts, sigma, choice.width) if with_filter else image
+    return residual, apply_plain_filter(counts, sigma, choice.width) if with_filter else image

@@ -63,7 +63,7 @@ class Choice:
         return self.filter > self.generator + MARGIN
 
 
-def plain_filter(counts: Array, sigma: Array, width: float | None) -> Array:
+def apply_plain_filter(counts: Array, sigma: Array, width: float | None) -> Array:
     """The plain filter's image of `counts`: a Gaussian blur of `width` px, or windowed shrinkage
     towards the mean."""
     if width is not None:
@@ -77,14 +77,14 @@ def choose(parts: Split, guess: Array) -> tuple[Choice, Array, Array]:
     generator with its residual, and that of the filter. `guess` is a generator's image of the first
     part."""
     noise = parts.law.deviation(guess)
-    parts = parts.first_filled(guess)
+    parts = parts.fill_first(guess)
     flat = np.full_like(guess, parts.level)
     images = [guess + part for part in shrink_residuals(parts.first - guess, noise, THRESHOLDS)]
     level, *losses = _losses([flat, *images], parts)
     best, own = _first_of_best([level - loss for loss in losses], MARGIN)
     threshold, mine = THRESHOLDS[best], images[best]
     widths = (None, *WIDTHS)
-    images = [plain_filter(parts.first, noise, width) for width in widths]
+    images = [apply_plain_filter(parts.first, noise, width) for width in widths]
     best, other = _first_of_best([level - loss for loss in _losses(images, parts)], 0.0)
     width, its = widths[best], images[best]
     images = [((1 - share) * mine + share * its).astype(np.float32) for share in MIXTURES[1:-1]]
@@ -97,7 +97,7 @@ def choose(parts: Split, guess: Array) -> tuple[Choice, Array, Array]:
 def explained_nats(parts: Split, guess: Array) -> float:
     """Nats by which a generator's image `guess` of the first part, plus the clearly significant
     part of its residual, explains the second part better than the mean of the first does."""
-    parts = parts.first_filled(guess)
+    parts = parts.fill_first(guess)
     image = guess + shrink_residual(parts.first - guess, parts.law.deviation(guess))
     flat = np.full_like(guess, parts.level)
     level, loss = _losses([flat, image], parts)

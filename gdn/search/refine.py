@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gdn.engines.base import Engine
 from gdn.likelihood import FLOOR, TileData, information
-from gdn.search.candidates import Candidates, in_batches, join
+from gdn.search.candidates import Candidates, join, run_in_batches
 from gdn.search.objective import Objective, take_steps
 from gdn.search.settings import SearchSettings
 
@@ -50,7 +50,7 @@ def _refine_steps(
 ) -> Candidates:
     """Refine by Gauss-Newton steps or by Adam."""
     if settings.iterations:
-        return newton(engine, data, starts, steps, settings.iterations, settings.damping)
+        return take_newton_steps(engine, data, starts, steps, settings.iterations, settings.damping)
     return refine(engine, data, starts, steps, settings.rate)
 
 
@@ -67,7 +67,7 @@ def measure_structure(candidates: Candidates, data: TileData) -> NDArray[np.floa
     return np.asarray(nats[candidates.tile])
 
 
-def newton(
+def take_newton_steps(
     engine: Engine,
     data: TileData,
     candidates: Candidates,
@@ -87,7 +87,7 @@ def newton(
         z, nuisance = np.split(theta, [part.z.shape[1]], 1)
         return replace(part, z=z, nuisance=nuisance, objective=value, mean=mu)
 
-    return in_batches(data, candidates, refine_batch)
+    return run_in_batches(data, candidates, refine_batch)
 
 
 def rate_at(step: int, steps: int, peak: float) -> float:
@@ -104,7 +104,7 @@ def refine(
     engine: Engine, data: TileData, candidates: Candidates, steps: int, rate: float
 ) -> Candidates:
     """Take `steps` Adam steps for every candidate. Batches do not interact."""
-    return in_batches(
+    return run_in_batches(
         data, candidates, lambda turned, part: _refine_batch(engine, turned, part, steps, rate)
     )
 

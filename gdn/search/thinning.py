@@ -50,8 +50,8 @@ class Split:
         """Mean of the first part."""
         return mean_of(self.first, self.valid)
 
-    def first_filled(self, guess: Array) -> Split:
-        """The split with the unrecorded pixels of the first part taken from an image of it."""
+    def fill_first(self, guess: Array) -> Split:
+        """Take the unrecorded pixels of the first part from an image of it."""
         if self.valid is None:
             return self
         return replace(self, first=fill_with(guess, self.first, self.valid))
@@ -99,8 +99,8 @@ class Recorded:
             return None
         return bin_sum((~self.bad).astype(np.float32), self.grids) / np.float32(self.grids.area)
 
-    def refilled(self, image: Array) -> Recorded:
-        """The counts with the bad pixels drawn from an `image` of them, electrons per pixel of the
+    def refill(self, image: Array) -> Recorded:
+        """Draw the bad pixels anew from an `image` of the counts, electrons per pixel of the
         generator's grid. A filter then sees there what its surroundings show."""
         if self.bad is None:
             return self

@@ -1,5 +1,5 @@
-"""abTEM's multislice (Madsen & Susi 2021): what gdn's own is compared with. GPL, an extra, imported
-when asked for."""
+"""abTEM's multislice (Madsen & Susi 2021), with which gdn's own is compared. GPL; an optional
+extra, imported only when it is used."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Clean patches of any crystal in any mode, on the device that trains: random lattices and
-multislice of real structures."""
+"""Clean patches of any crystal in any imaging mode, made on the training device: random lattices,
+and multislice of real structures."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def any_structure(seed: int) -> Structure:
 
 
 class WavePool:
-    """Exit waves and scattering maps of up to `size` structures on one device; once full, new ones
-    replace the oldest."""
+    """Exit waves and scattering maps of up to `size` structures on one device. When it is full, new
+    ones replace the oldest."""
 
     def __init__(self, size: int, device: str, grid: int = 640, maps: bool = True) -> None:
         m = band_size(WAVE_BAND, CELL)
@@ -49,11 +49,11 @@ class WavePool:
 
     @property
     def filled(self) -> int:
-        """How many places are taken."""
+        """Number of places that are taken."""
         return min(self.count, len(self.waves))
 
     def add(self, structure: Structure, energy_ev: float, absorption: float = 0.0) -> None:
-        """Send electrons through one more structure."""
+        """Compute exit wave and scattering maps of one more structure."""
         at = self.count % len(self.waves)
         thermal = round(float(structure.parameters.get("thermal_angstrom", 0.08)) / 0.02) * 0.02
         beam = Beam(
@@ -71,7 +71,7 @@ class WavePool:
         rng: np.random.Generator,
         energies_ev: tuple[float, ...] = ENERGIES_EV,
     ) -> None:
-        """Add one more structure, at one of `energies_ev`, in half of the cases with absorption."""
+        """Add one more structure, at one of `energies_ev`, with absorption in half of the cases."""
         self.add(
             structure,
             float(rng.choice(energies_ev)),
@@ -81,12 +81,12 @@ class WavePool:
 
 @dataclass(kw_only=True)
 class AnyCrystal:
-    """A source of clean patches: half of the images of random lattices, half of the pool's
-    structures, once it has any.
+    """A source of clean patches. Half of the images show random lattices. Half show structures of
+    the pool, once it contains any.
 
-    `draws` are the random numbers of everything; `batch` images are made at a time, `per_image`
-    patches cut from each. A pixel is between the two of `pixel_angstrom`, uniform in the logarithm;
-    beams of random lattices have one of `energies_ev`.
+    All random numbers come from `draws`. `batch` images are made at a time, and `per_image` patches
+    are cut from each. The pixel size lies between the two of `pixel_angstrom`, uniform in the
+    logarithm. The beam of a random lattice has one of `energies_ev`.
     """
 
     draws: Draws
@@ -124,7 +124,7 @@ class AnyCrystal:
         return self._cut(torch.cat([hrtem, dark, bright]))
 
     def _seen(self, maps: Tensor) -> Tensor:
-        """What a random probe sees of `maps` (n, m, m), scaled to about unit peak: (n, g, g)."""
+        """The image of `maps` (n, m, m) by a random probe, scaled to about unit peak: (n, g, g)."""
         d, n = self.draws, len(maps)
         tail = d.uniform(0, 0.4, n) * d.chance(0.5, n)
         seen = stem_image(maps, d.uniform(0.2, 0.65, n), tail, CELL)

@@ -47,13 +47,13 @@ class Draws:
         return torch.randint(count, shape, device=self.device, generator=self.generator)
 
     def choice(self, values: list[float], *shape: int) -> Tensor:
-        """One of `values`, each as likely."""
+        """One of `values`, all equally likely."""
         return torch.tensor(values, device=self.device)[self.integers(len(values), *shape)]
 
 
 def any_lens(draws: Draws, wavelength: Tensor) -> Lens:
-    """Lenses for beams of `wavelength` (n,): five in six with a corrector, the others near
-    Scherzer's focus."""
+    """Random lenses for beams of `wavelength` (n,). Five in six have a corrector, the others are
+    near Scherzer's focus."""
     n = len(wavelength)
     corrected = draws.chance(5 / 6, n)
     spherical = torch.where(corrected, draws.uniform(-2e5, 1e5, n), draws.uniform(0.5e7, 1.3e7, n))
@@ -80,8 +80,8 @@ def any_lens(draws: Draws, wavelength: Tensor) -> Lens:
 
 
 def random_cuts(draws: Draws, images: Tensor, patch: int, pixel: Tensor, cell: float) -> Cuts:
-    """Places, turns and reflections of patches of `pixel` (n,) Å in cells numbered `images` (n,),
-    clear of their edges."""
+    """Random places, turns and reflections of patches with `pixel` (n,) Å, in the cells numbered
+    `images` (n,), clear of their edges."""
     n = len(images)
     half = patch * pixel / 2
     room = turning_room(half, cell - 2 * MARGIN_ANGSTROM)

@@ -164,8 +164,8 @@ _GRAPHITE = np.array([[0, 0, 0.25], [1 / 3, 2 / 3, 0.25], [0, 0, 0.75], [2 / 3, 
 
 @dataclass(frozen=True)
 class Family:
-    """A structure type: `system` (cubic, tetragonal, hexagonal), `sites` and the elements each
-    species may be."""
+    """A structure type: `system` (cubic, tetragonal, hexagonal), `sites`, and the elements that
+    each species can be."""
 
     system: str
     sites: Sites
@@ -239,8 +239,8 @@ ZONE_SHARES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Crystal:
-    """A unit cell: `cell` (3, 3) Å with one lattice vector a row, atoms as `fractions` (n, 3) and
-    `numbers` (n,)."""
+    """A unit cell: `cell` (3, 3) Å with one lattice vector per row, and the `fractions` (n, 3) and
+    `numbers` (n,) of the atoms."""
 
     family: str
     elements: tuple[str, ...]
@@ -250,7 +250,7 @@ class Crystal:
 
     @property
     def reciprocal(self) -> Vectors:
-        """Reciprocal vectors (3, 3), one a row, 1/Å: the normal of plane (hkl) is hkl @
+        """Reciprocal vectors (3, 3), one per row, 1/Å. The normal of plane (hkl) is hkl @
         reciprocal."""
         return np.asarray(np.linalg.inv(self.cell).T)
 
@@ -262,8 +262,8 @@ def compounds(family: str) -> list[tuple[tuple[str, ...], float, float]]:
 
 
 def build_crystal(family: str, elements: tuple[str, ...], a: float, c: float) -> Crystal:
-    """The cell of `elements` (one a species) in `family` with lattice constants `a` and `c` in Å
-    (`c` = `a` if cubic)."""
+    """The unit cell of `elements` (one per species) in `family` with lattice constants `a` and `c`
+    in Å (`c` = `a` if cubic)."""
     kind = FAMILIES[family]
     cell = np.diag([a, a, c])
     if kind.system == "hexagonal":

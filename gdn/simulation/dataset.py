@@ -1,4 +1,4 @@
-"""`dataset.json`: what a data set of `gdn simulate` is, beside its files."""
+"""`dataset.json`: the record of what a data set of `gdn simulate` contains."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ FILE = "dataset.json"
 
 
 def structure_seed(seed: int, index: int) -> int:
-    """Seed of structure `index` of the dataset with `seed`: 48 bits, so that datasets do not
-    collide."""
+    """Seed of structure `index` of the data set with `seed`. It has 48 bits, so that data sets do
+    not share structures."""
     return int(
         np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(16)
     )
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Raises ValueError in one line for what is not a `dataset.json`."""
+    """Read the record. Raises ValueError, in one line, if it is not a `dataset.json`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         float(
@@ -51,7 +51,7 @@ def open_dataset(
     multislice: str = "torch",
     scenes: str = DEFAULT,
 ) -> None:
-    """Create the folder of a data set, or go on with the one in it. Raises ValueError for one of
+    """Create the folder of a data set, or continue the one in it. Raises ValueError if that one has
     another seed, voltage, multislice or other scenes."""
     for name in ("waves", "frames"):
         (out / name).mkdir(parents=True, exist_ok=True)
@@ -97,8 +97,8 @@ def open_dataset(
 
 
 def check_specimen(data: Path, specimen: Specimen) -> None:
-    """See that the waves in the folder `data` are what a recipe is of. Raises ValueError in one
-    line."""
+    """Check that the waves in the folder `data` are of the recipe's specimen. Raises ValueError in
+    one line."""
     if specimen.source not in SCENES:
         raise ValueError(
             f"{data}: the recipe is for '{specimen.source}', which 'gdn simulate' does "

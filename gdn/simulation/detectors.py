@@ -1,6 +1,6 @@
-"""What detectors make of clean patches, for networks that must know real noise: counts at any dose,
-Gaussian and mixed noise, noise correlated by a camera, scan lines and jitter of a STEM, gain
-residue, lost pixels, and up to four neighbouring frames."""
+"""Simulate detectors on clean patches, for networks that must know real noise: counts at any dose,
+Gaussian and mixed noise, noise correlated by a camera, scan lines and jitter of a STEM, residual
+gain patterns, lost pixels, and up to four neighbouring frames."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ONE_FRAME = 0.6  # share of the patches of which there is one frame alone
 
 @dataclass(frozen=True)
 class Observed:
-    """`frames` and `mask` (n, SLOTS, h, w) as the restorer takes them, `dose` (n,) electrons a
-    pixel."""
+    """Noisy frames as input of the restorer: `frames` and `mask` (n, SLOTS, h, w), and `dose` (n,)
+    in electrons per pixel."""
 
     frames: Tensor
     mask: Tensor
@@ -33,7 +33,7 @@ def _wide(values: Tensor) -> Tensor:
 
 
 def observe(clean: Tensor, draws: Draws) -> Observed:
-    """Noisy frames of `clean` (n, 1, h, w), mean 1; in units of that mean."""
+    """Noisy frames of `clean` (n, 1, h, w), whose mean is 1, in units of that mean."""
     n, _, h, w = clean.shape
     dose = 10 ** draws.uniform(*LOG10_DOSE, n)
     moved = _displaced(clean, draws)
@@ -53,8 +53,8 @@ def observe(clean: Tensor, draws: Draws) -> Observed:
 
 
 def _displaced(clean: Tensor, draws: Draws) -> Tensor:
-    """(n, SLOTS, h, w): the patch, the lines of some jittering, and its neighbours as misaligned as
-    aligning leaves them."""
+    """Frames (n, SLOTS, h, w): the patch, in some cases with jittering lines, and its neighbours
+    with the misalignment that remains after aligning."""
     n, _, h, w = clean.shape
     shift = 0.2 * draws.normal(n, SLOTS, 2) * _wide(draws.uniform(0, 1, n))[..., 0]
     shift[:, 0] = 0
@@ -77,15 +77,15 @@ def _displaced(clean: Tensor, draws: Draws) -> Tensor:
 
 
 def _gain_residue(moved: Tensor, draws: Draws) -> Tensor:
-    """A fixed pattern of 1 to 6 % on one patch in ten, the same in all its frames."""
+    """A fixed pattern of 1 to 6 % on one patch in ten, the same in all frames of the patch."""
     n, _, h, w = moved.shape
     size = draws.uniform(0.01, 0.06, n) * draws.chance(0.1, n)
     return (1 + _wide(size) * draws.normal(n, 1, h, w)).clamp_min(0.1)
 
 
 def _correlated(noise: Tensor, draws: Draws) -> Tensor:
-    """`noise` blurred as a camera blurs every electron: by a Gaussian of 0.3 to 1.3 px, or by a
-    long-tailed spread."""
+    """`noise` blurred as a camera blurs each electron: by a Gaussian of 0.3 to 1.3 px, or by a
+    spread with long tails."""
     n, _, h, w = noise.shape
     ky, kx = torch.fft.fftfreq(h, device=noise.device), torch.fft.rfftfreq(w, device=noise.device)
     k2 = ky[:, None] ** 2 + kx[None, :] ** 2
@@ -98,13 +98,14 @@ def _correlated(noise: Tensor, draws: Draws) -> Tensor:
 
 
 def _scan_lines(n: int, h: int, dose: Tensor, draws: Draws) -> Tensor:
-    """Lines of a scan that are too bright or too dark as a whole, on one patch in twelve."""
+    """Scan lines that are too bright or too dark as a whole, on one patch in twelve."""
     size = dose.sqrt() * draws.uniform(0.02, 0.4, n) * draws.chance(1 / 12, n)
     return _wide(size) * draws.normal(n, SLOTS, h, 1)
 
 
 def _mask(n: int, h: int, w: int, draws: Draws) -> Tensor:
-    """(n, SLOTS, h, w): how many frames there are, lost pixels, and sides beyond a frame's edge."""
+    """Mask (n, SLOTS, h, w) of how many frames there are, lost pixels, and sides beyond a frame's
+    edge."""
     count = torch.where(
         draws.chance(ONE_FRAME, n),
         torch.ones(n, device=draws.device),

@@ -44,20 +44,21 @@ def _draw_family(rng: np.random.Generator, layered: bool = False) -> str:
 
 
 def _draw_thickness(rng: np.random.Generator) -> float:
-    """A slab's thickness, Å: mostly 15 to 60."""
+    """A slab's thickness, Å, mostly 15 to 60."""
     low, high = [(3, 15), (15, 60), (60, MAXIMAL_THICKNESS)][rng.choice(3, p=[0.12, 0.76, 0.12])]
     return float(rng.uniform(low, high))
 
 
 def _plane_angle(rng: np.random.Generator, grain: dict[str, Any]) -> float:
-    """Direction (radians) of an edge's normal: one of the grain's low-index planes, or any."""
+    """Direction (radians) of an edge's normal: that of one of the grain's low-index planes, or
+    any."""
     if rng.random() < 0.75:
         return float(np.deg2rad(grain["rotation"] + 90 * rng.integers(4)))
     return float(rng.uniform(0, 2 * np.pi))
 
 
 def _draw_slab(rng: np.random.Generator, kind: str, thickness: float) -> dict[str, Any]:
-    """A slab's grain and shape; edges where `kind` wants them."""
+    """A slab's grain and shape, with edges if `kind` has them."""
     grain = draw_grain(rng, _draw_family(rng))
     edges = []
     if kind in ("edge", "profile"):
@@ -109,7 +110,7 @@ def _draw_particle(
 
 
 def _draw_sheets(rng: np.random.Generator) -> list[dict[str, Any]]:
-    """One sheet of 1 to 5 layers, sometimes with a second one turned above it."""
+    """One sheet of 1 to 5 layers, sometimes with a second one rotated against it."""
     family = _draw_family(rng, layered=True)
     grain = draw_grain(rng, family)
     layers = int(rng.integers(1, 5 if family == "dichalcogenide" else 6))
@@ -155,7 +156,7 @@ def _draw_boundary(rng: np.random.Generator) -> list[dict[str, Any]]:
 
 
 def _draw_bodies(rng: np.random.Generator, kind: str) -> list[dict[str, Any]]:
-    """The bodies of a specimen of `kind`, in the order in which they claim their space."""
+    """The bodies of a specimen of `kind`. Where two overlap, the earlier one keeps the space."""
     if kind == "sheet":
         return _draw_sheets(rng)
     if kind == "boundary":
@@ -192,8 +193,8 @@ def _draw_bodies(rng: np.random.Generator, kind: str) -> list[dict[str, Any]]:
 
 
 def draw_film(rng: np.random.Generator, kind: str) -> dict[str, Any] | None:
-    """An amorphous film below or above the specimen: a support, or contamination on some of the
-    others."""
+    """An amorphous film below or above the specimen: a support, or on some other specimens
+    contamination."""
     support = kind == "particle-on-film"
     if not support and rng.random() > 0.16:
         return None
@@ -215,7 +216,7 @@ def draw_film(rng: np.random.Generator, kind: str) -> dict[str, Any] | None:
 
 
 def draw_parameters(rng: np.random.Generator) -> dict[str, Any]:
-    """Draw every setting of a specimen; the result is what gets stored."""
+    """Draw every setting of a specimen. The result is stored with it."""
     kind = list(FORMS)[rng.choice(len(FORMS), p=list(FORMS.values()))]
     bodies = _draw_bodies(rng, kind)
     film = draw_film(rng, kind)

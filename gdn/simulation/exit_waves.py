@@ -1,5 +1,5 @@
-"""The exit wave of one structure, by torch or by abTEM, with its columns and a record of what made
-it."""
+"""The exit wave of one structure, by torch or by abTEM, with its columns and a record of how it was
+made."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ ABTEM: Multislice = "abtem"
 
 
 def projected_columns(structure: Structure) -> tuple[FloatArray, FloatArray]:
-    """Columns (m, 2) Å and their summed atomic number (m,): atoms joined when within 0.7 Å in
-    projection."""
+    """Columns (m, 2) Å and their summed atomic number (m,). Atoms belong to one column if they are
+    within 0.7 Å in projection."""
     from scipy.sparse.csgraph import connected_components
     from scipy.spatial import cKDTree
 
@@ -44,8 +44,9 @@ def exit_wave(
     multislice: Multislice = TORCH,
     device: str = "cpu",
 ) -> Wave:
-    """Multislice a plane wave of `energy_kv` through `structure`, on `device`, or by abTEM, which
-    stays on the CPU. Lobato's potentials, 2 Å slices, as wide as WAVE_BAND."""
+    """The exit wave of a plane wave of `energy_kv` through `structure`, by multislice on `device`,
+    or by abTEM, which runs on the CPU. Lobato's potentials, slices of 2 Å, band-limited to
+    WAVE_BAND."""
     record: dict[str, Any] = {
         "grid": GRID,
         "slice_angstrom": SLICE_ANGSTROM,
@@ -85,7 +86,7 @@ def exit_wave(
 
 
 def plain(value: Any) -> Any:
-    """NumPy scalars and tuples as what JSON knows."""
+    """Convert NumPy scalars and tuples to JSON's types."""
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -34,7 +34,7 @@ HALF_FIELD = CELL_ANGSTROM / 2
 
 
 def draw_compound(rng: np.random.Generator, family: str) -> dict[str, Any]:
-    """Elements and lattice constants (Å) of one crystal of `family`; a quarter are invented by
+    """Elements and lattice constants (Å) of one crystal of `family`. A quarter are invented by
     substitution."""
     candidates = compounds(family)
     elements, a, c = candidates[rng.integers(len(candidates))]
@@ -111,7 +111,7 @@ def grain_to_lab(grain: dict[str, Any], crystal: Crystal) -> Vectors:
 def fill_box(
     crystal: Crystal, to_lab: Vectors, low: Vectors, high: Vectors, offset: Vectors
 ) -> Atoms:
-    """Atoms of `crystal` between the corners `low` and `high` (3,) Å; `offset` (3,) shifts it in
+    """Atoms of `crystal` between the corners `low` and `high` (3,) Å. `offset` (3,) shifts it, in
     fractions of the cell."""
     basis = crystal.cell @ to_lab.T
     corners = np.array(list(product(*zip(low, high, strict=True)))) @ np.linalg.inv(basis) - offset
@@ -131,7 +131,7 @@ def fill_box(
 def fill_grain(
     rng: np.random.Generator, grain: dict[str, Any], low: Vectors, high: Vectors
 ) -> Atoms:
-    """Atoms of `grain` in the box, twinned or alloyed where the grain says so."""
+    """Atoms of `grain` in the box, twinned or alloyed if the grain is."""
     crystal = crystal_of(grain)
     to_lab = grain_to_lab(grain, crystal)
     if grain.get("decahedron"):
@@ -218,7 +218,8 @@ def neighbour_distance(crystal: Crystal) -> float:
 
 
 def join(first: Atoms, second: Atoms, distance: float) -> Atoms:
-    """Both sets of atoms, without those of `second` closer than `distance` Å to one of `first`."""
+    """Both sets of atoms, without the atoms of `second` that are closer than `distance` Å to one of
+    `first`."""
     if not len(first[0]) or not len(second[0]):
         return (second, first)[bool(len(first[0]))]
     # Only atoms near the other's bounding box can overlap.
@@ -231,8 +232,8 @@ def join(first: Atoms, second: Atoms, distance: float) -> Atoms:
 
 
 def drop_overlaps(atoms: Atoms, cell: Vectors, distance: float) -> Atoms:
-    """Atoms in [0, `cell`) without the later one of each pair closer than `distance` Å, across the
-    lateral borders too."""
+    """Atoms in [0, `cell`). Of each pair closer than `distance` Å the later one is left out, across
+    the lateral borders too."""
     numbers, points = atoms
     box = np.array([cell[0], cell[1], 4 * cell[2]])
     pairs = cKDTree(points, boxsize=box).query_pairs(distance, output_type="ndarray")
@@ -242,7 +243,7 @@ def drop_overlaps(atoms: Atoms, cell: Vectors, distance: float) -> Atoms:
 
 
 def strain(rng: np.random.Generator, points: Vectors, amplitude: float) -> Vectors:
-    """`points` displaced by three random waves of 40 to 150 Å, at most `amplitude` Å in each
+    """Displace `points` by three random waves of 40 to 150 Å, by at most `amplitude` Å in each
     direction."""
     displacement = np.zeros_like(points)
     for _ in range(3):

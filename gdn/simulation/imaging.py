@@ -35,9 +35,9 @@ MARGIN_ANGSTROM = 2.0  # next to the cell's edge the periodic neighbour shows
 
 @dataclass(frozen=True, kw_only=True)
 class Optics:
-    """Imaging conditions of a lens and a camera, whatever the beam. Positive defocus is underfocus.
-    `camera_angstrom`: the camera's transfer function is (1 + (2 pi k c)^2)^(-3/4), that of a point
-    spread with long tails; 0 is a perfect camera."""
+    """Imaging conditions of a lens and a camera, for any beam. Positive defocus is underfocus.
+    `camera_angstrom` is c in the camera's transfer function (1 + (2 pi k c)^2)^(-3/4), that of a
+    point spread with long tails; 0 is a perfect camera."""
 
     defocus_nm: float = 6.0
     spherical_um: float = -5.0
@@ -92,7 +92,7 @@ class Wave:
 
     @property
     def energy_kv(self) -> float:
-        """Of the electrons that left the specimen."""
+        """Energy of the electrons, kV."""
         return float(self.record.get("energy_kv", ENERGY_KV))
 
 

@@ -1,12 +1,13 @@
-"""Exit waves and scattering maps of crystals of no particular specimen, a batch at a time on any
-device.
+"""Exit waves and scattering maps of crystals that belong to no particular specimen, a batch at a
+time on any device.
 
-Two-dimensional lattices of columns drawn at random (spacing 1.6 to 9 Å, one to four columns a cell)
-fill regions of the field: slabs, half planes with steps and wedges, particles, grains beside or
-over each other, with strain, vacancies, rough surfaces and amorphous films. HRTEM sees them as
-phase objects, or as columns along which electrons channel and whose scattered amplitude turns with
-the thickness (the 1s-state model, Van Dyck & Op de Beeck 1996); STEM sees them incoherently.
-Multiple scattering is only that: `gdn.simulation.multislice` has the rest. Lengths in Å.
+Two-dimensional lattices of columns are drawn at random (spacing 1.6 to 9 Å, one to four columns a
+cell). They fill regions of the field: slabs, half planes with steps and wedges, particles, grains
+beside or over each other, with strain, vacancies, rough surfaces and amorphous films. For HRTEM
+they are phase objects, or columns along which electrons channel; the phase of a column's scattered
+amplitude then turns with the thickness (the 1s-state model, Van Dyck & Op de Beeck 1996). For STEM
+the columns scatter incoherently. No other multiple scattering is included;
+`gdn.simulation.multislice` includes it. Lengths in Å.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class RandomLattices:
         self._cells = torch.stack(torch.meshgrid(i, i, indexing="ij"), -1).reshape(-1, 2)
 
     def _smooth_noise(self, width: Tensor) -> Tensor:
-        """(n, GRID, GRID) of unit deviation, cut off at about `width` (n,) 1/Å."""
+        """Noise (n, GRID, GRID) of unit deviation, cut off at about `width` (n,) 1/Å."""
         white = torch.fft.rfft2(self.draws.normal(self.batch, GRID, GRID))
         noise: Tensor = torch.fft.irfft2(
             white * torch.exp(-self._k2 / (2 * over_pixels(width) ** 2)), s=(GRID, GRID)
@@ -136,7 +137,7 @@ class RandomLattices:
         )
 
     def _lattice(self) -> LatticeColumns:
-        """Square, hexagonal, rectangular, of a diagonal's ratio, or oblique cells."""
+        """Square, hexagonal, rectangular (also with the ratio of a diagonal) or oblique cells."""
         d, n = self.draws, self.batch
         a, kind = d.log_uniform(1.6, 5.5, n), d.integers(5, n)
         ones = torch.ones(n, device=d.device)
@@ -183,8 +184,8 @@ class RandomLattices:
         )
 
     def _spectrum(self, lattice: LatticeColumns, inside: Tensor, thickness: Tensor) -> Tensor:
-        """(n, GRID, GRID / 2 + 1) of the columns of `lattice` where `inside`, each as strong as the
-        crystal is thick there."""
+        """Spectrum (n, GRID, GRID / 2 + 1) of the columns of `lattice` where `inside`. The strength
+        of a column is the crystal's thickness there."""
         d, n = self.draws, self.batch
         displaced, vacant = d.choice([0.0, 0.03, 0.08], n), d.choice([0.0, 0.01, 0.05], n)
         rough, uneven = d.choice([0.0, 0.1, 0.3], n), d.choice([0.0, 0.1, 0.3], n)
@@ -222,7 +223,7 @@ class RandomLattices:
         return total
 
     def _points(self, place: Tensor, weight: Tensor) -> Tensor:
-        """Points (n, p, 2) shared out bilinearly over the grid (n, GRID, GRID)."""
+        """Points (n, p, 2) distributed bilinearly over the grid (n, GRID, GRID)."""
         n = len(place)
         f = (place + CELL / 2) * (GRID / CELL)
         low = f.floor()
@@ -238,7 +239,7 @@ class RandomLattices:
         return grid.reshape(n, GRID, GRID) * (GRID / CELL) ** 2 / 8
 
     def potential(self) -> Tensor:
-        """Projected potentials (n, GRID, GRID), float32, of about unit peak."""
+        """Projected potentials (n, GRID, GRID), float32, with a peak of about one."""
         d, n = self.draws, self.batch
         kinds = torch.tensor(LAYOUTS, device=d.device)[d.integers(len(LAYOUTS), n)]
         columns = torch.zeros(n, GRID, GRID // 2 + 1, dtype=torch.complex64, device=d.device)

@@ -1,8 +1,8 @@
-"""What happens in a movie: a column that appears, vanishes or hops, a layer that grows, a particle
-that turns, a focus that creeps.
+"""Events in a movie: a column that appears, vanishes or hops, a layer that grows, a particle that
+turns, a focus that creeps.
 
-A course is a short list of structures, its states, and which of them each frame shows. Only states
-need exit waves.
+A course is a short list of structures, its states, and the number of the state that each frame
+shows. So only the states need exit waves.
 """
 
 from __future__ import annotations
@@ -30,9 +30,13 @@ CREEP_NM = (2.0, 6.0)  # of defocus, in the whole movie
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One change, seen from `frame` on. `place` (y, x) Å in the cell. `change`: 1 where a column is
-    new, -1 where one is gone, 0 where the change is not of one column. `size`: atoms of the column,
-    degrees of the rotation, or nm of defocus."""
+    """One change, visible from `frame` on.
+
+    - `place`: (y, x) Å in the cell.
+    - `change`: 1 for a new column, -1 for a column that is gone, 0 if it does not concern one
+      column.
+    - `size`: atoms of the column, degrees of the rotation, or nm of defocus.
+    """
 
     kind: Kind
     frame: int
@@ -44,7 +48,7 @@ class Event:
 @dataclass(frozen=True, kw_only=True)
 class Course:
     """The states of a movie, the number of the state that each frame shows, each frame's defocus
-    beyond that of the optics, and the events."""
+    added to that of the optics, and the events."""
 
     kind: Kind
     states: list[Structure]
@@ -55,8 +59,8 @@ class Course:
 
 @dataclass(frozen=True)
 class Scene:
-    """What an event is drawn for: the first structure, the frames of the movie, and how far (y, x)
-    Å from the middle of the cell an event may be."""
+    """What an event is drawn for: the first structure, the number of frames of the movie, and how
+    far (y, x) Å from the middle of the cell an event may be."""
 
     structure: Structure
     frames: int
@@ -64,13 +68,13 @@ class Scene:
 
     @property
     def columns(self) -> ParticleColumns | None:
-        """Those of the particle."""
+        """The columns of the particle."""
         return particle_columns(self.structure)
 
     def course(
         self, kind: Kind, states: list[Structure], starts: list[int], events: list[Event]
     ) -> Course:
-        """State i + 1 from frame `starts[i]` on."""
+        """A course that shows state i + 1 from frame `starts[i]` on."""
         shown = np.searchsorted(np.array(starts, dtype=int), np.arange(self.frames), side="right")
         return Course(
             kind=kind,
@@ -87,7 +91,7 @@ def draw_course(scene: Scene, kind: Kind, rng: np.random.Generator) -> Course | 
 
 
 def draw_any_course(scene: Scene, kinds: tuple[Kind, ...], rng: np.random.Generator) -> Course:
-    """A course of the first of the shuffled `kinds` that the scene has a place for, else a static
+    """A course of the first of the shuffled `kinds` that is possible in the scene, else a static
     one."""
     for kind in rng.permutation(np.array(kinds)):
         course = draw_course(scene, kind, rng)
@@ -166,7 +170,7 @@ def _hop(scene: Scene, rng: np.random.Generator) -> Course | None:
 
 
 def layer_of(columns: ParticleColumns, index: int, surface: NDArray[np.int64]) -> list[int]:
-    """The columns of `surface` in the outermost layer that column `index` is in, in their order
+    """The columns of `surface` in the outermost layer that contains column `index`, in their order
     along it."""
     normal = columns.outward(index)[1]
     apart = columns.sites[surface] - columns.sites[index]

@@ -24,10 +24,10 @@ from gdn.simulation.imaging import ENERGY_KV, FloatArray, Wave
 from gdn.simulation.movies import (
     MovieScript,
     MovieSettings,
-    clean_frame,
     counts_of,
     draw_script,
     movie_record,
+    render_clean_frame,
 )
 from gdn.simulation.scenes import DEFAULT, scene_maker
 from gdn.simulation.structures import split_of
@@ -38,7 +38,7 @@ FOLDER = "movies"
 
 @dataclass(frozen=True, kw_only=True)
 class MovieMaker:
-    """Where movies go, of which scenes, by which beam and multislice."""
+    """Where movies are written, of which scenes, with which beam and multislice."""
 
     out: Path
     settings: MovieSettings
@@ -63,7 +63,7 @@ class MovieMaker:
         record = movie_record(script, [_columns(wave) for wave in waves])
         record |= {"energy_kv": self.energy_kv, "scenes": self.scenes}
         record |= {"structure": plain(script.course.states[0].parameters)}
-        clean = np.stack([clean_frame(script, waves, f) for f in range(script.frames)])
+        clean = np.stack([render_clean_frame(script, waves, f) for f in range(script.frames)])
         write_movie(path, clean, record, self.settings.doses)
         return path
 
@@ -71,8 +71,8 @@ class MovieMaker:
 def write_movie(
     path: Path, clean: FloatArray, record: dict[str, Any], doses: tuple[float, ...]
 ) -> None:
-    """The files of a movie of `clean` frames (frames, rows, columns), vacuum 1.0, whose `record`
-    goes to `path`."""
+    """Write the files of a movie of `clean` frames (frames, rows, columns), vacuum 1.0. Its
+    `record` goes to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _write_stack(path, "truth", clean, record)
     seeds = record["structure_seed"], record["view"]

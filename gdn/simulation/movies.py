@@ -1,9 +1,10 @@
-"""Movies of simulated scenes: drift, and events whose every frame is known.
+"""Movies of simulated scenes: drift, and events that are known for every frame.
 
 A movie is a pure function of its structure's seed, its number among the movies of that structure,
-and its settings. The cell is 64 Å wide and periodic, so a specimen may move only as far as real
-scene lies around the field: paths are reflected there (4.0 Å from the middle for 850 px of
-0.0612 Å, farther for smaller frames). Motion within one frame's exposure is not simulated.
+and its settings. The cell is 64 Å wide and periodic. So a specimen may move only as far as the
+simulated scene extends beyond the field: at the limit its path is reflected (4.0 Å from the middle
+for 850 px of 0.0612 Å, farther for smaller frames). Motion within one frame's exposure is not
+simulated.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ INNER_ANGSTROM = 5.0  # an event stays this far inside every frame
 
 @dataclass(frozen=True, kw_only=True)
 class MovieSettings:
-    """What the movies of a data set are. `frames` 0: 20 to 40, by the seed. `drift_angstrom`: rms
-    displacement from frame to frame; None draws it, 0 to 3 Å, small ones more often."""
+    """What the movies of a data set are. `frames` 0 means 20 to 40, by the seed.
+    `drift_angstrom` is the rms displacement from frame to frame; None draws it from 0 to 3 Å,
+    small ones more often."""
 
     count: int = 0
     frames: int = 0
@@ -59,8 +61,9 @@ class MovieSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class MovieScript:
-    """Everything that a movie is made of, but for the waves of its states. `path`: displacement of
-    the specimen on the frame, Å along rows and columns, from the middle of the cell."""
+    """Everything that a movie is made from, except for the waves of its states. `path` is the
+    displacement of the specimen on the frame from the middle of the cell, Å along rows and
+    columns."""
 
     seed: int
     view: int
@@ -73,7 +76,7 @@ class MovieScript:
 
     @property
     def frames(self) -> int:
-        """Their number."""
+        """Number of frames."""
         return len(self.path)
 
     def corner(self, frame: int) -> tuple[float, float]:
@@ -88,8 +91,8 @@ class MovieScript:
 
 
 def room_of(side: int) -> float:
-    """Å that a field of `side` px may move from the middle of the cell, either way. Raises
-    ValueError where it is larger than the simulated field."""
+    """Distance, Å, that a field of `side` px may move from the middle of the cell in any direction.
+    Raises ValueError if it is larger than the simulated field."""
     room = (CELL_ANGSTROM - side * FRAME_SAMPLING) / 2 - MARGIN_ANGSTROM
     if room < 0:
         most = int((CELL_ANGSTROM - 2 * MARGIN_ANGSTROM) / FRAME_SAMPLING)
@@ -99,8 +102,8 @@ def room_of(side: int) -> float:
     return room
 
 
-def reflected(path: Path2, room: float) -> Path2:
-    """A path folded into [-room, room], as if it met mirrors there."""
+def reflect_path(path: Path2, room: float) -> Path2:
+    """A path folded into [-room, room], as if there were mirrors at both ends."""
     if room <= 0:
         return np.zeros_like(path)
     turned = np.mod(path + room, 4 * room)
@@ -110,8 +113,8 @@ def reflected(path: Path2, room: float) -> Path2:
 def drift_path(
     drift: Drift, frames: int, rms_angstrom: float, room: float, rng: np.random.Generator
 ) -> Path2:
-    """A random walk; a specimen at rest but for a few jumps; or a line at a steady rate, as slow as
-    the room asks for. `rms_angstrom`: from frame to frame."""
+    """A random path: a random walk; a specimen at rest except for a few jumps; or a line at a
+    steady rate, slow enough to stay in the room. `rms_angstrom` is from frame to frame."""
     steps = np.zeros((frames, 2))
     if drift == "walk":
         steps[1:] = rng.normal(0, rms_angstrom / np.sqrt(2), (frames - 1, 2))
@@ -125,7 +128,7 @@ def drift_path(
         rate = min(rms_angstrom, 2 * room / max(1, frames - 1))
         times = np.arange(frames) - (frames - 1) / 2
         return np.outer(times, rate * np.array([np.sin(heading), np.cos(heading)]))
-    return reflected(steps.cumsum(0), room)
+    return reflect_path(steps.cumsum(0), room)
 
 
 def draw_script(
@@ -135,7 +138,7 @@ def draw_script(
     settings: MovieSettings,
     ranges: Imaging = Imaging(),
 ) -> MovieScript:
-    """Movie `view` of the structure of `seed`."""
+    """Draw movie `view` of the structure of `seed`."""
     rng = np.random.default_rng([seed, view, 0x4D])
     frames = int(rng.integers(FRAMES[0], FRAMES[1] + 1))
     drifts: tuple[Drift, ...] = ("walk", "jumps", "linear")
@@ -160,7 +163,7 @@ def draw_script(
     )
 
 
-def clean_frame(script: MovieScript, waves: list[Wave], frame: int) -> FloatArray:
+def render_clean_frame(script: MovieScript, waves: list[Wave], frame: int) -> FloatArray:
     """Frame `frame` without noise, (side, side) float32, vacuum 1.0, from the `waves` of the
     states."""
     course = script.course
@@ -176,16 +179,16 @@ def clean_frame(script: MovieScript, waves: list[Wave], frame: int) -> FloatArra
 
 
 def counts_of(clean: FloatArray, dose: float, seed: int, view: int, frame: int) -> FloatArray:
-    """Electrons counted on `clean` at `dose` electrons a pixel in vacuum; the same for the same
-    numbers."""
+    """Electrons counted on `clean` at `dose` electrons per pixel in vacuum. The same arguments give
+    the same counts."""
     rng = np.random.default_rng([seed, view, frame, round(1e6 * dose), 0x4E])
     return rng.poisson(dose * clean).astype(np.float32)
 
 
 def movie_record(script: MovieScript, columns: list[NDArray[np.float64]]) -> dict[str, Any]:
-    """What is known of a movie, ready for JSON. `columns`: of each state, (n, 3): y, x Å in the
-    cell and summed atomic number. Where the frame shows them: `(place - corner) / sampling - 1/2`,
-    rows and columns, the centre of pixel [0, 0] at the origin."""
+    """The record of a movie, ready for JSON. `columns` of each state are (n, 3): y, x in Å in the
+    cell and summed atomic number. A frame shows them at the rows and columns `(place - corner) /
+    sampling - 1/2`, with the centre of pixel [0, 0] at the origin."""
     course = script.course
     moved = script.path - script.path[0]
     rates = np.hypot(*np.diff(script.path, axis=0).T)

@@ -1,8 +1,7 @@
-"""Exit waves by multislice in torch, on whatever device there is (Cowley & Moodie 1957; Kirkland
-2010, chapter 6).
+"""Exit waves by multislice in torch on any device (Cowley & Moodie 1957; Kirkland 2010, chapter 6).
 
-Atoms are put on the grid by cubic B-splines, whose transform is divided out, and every element's
-points are convolved with its projected potential. Thermal motion damps the potential (Debye-Waller
+Atoms are put on the grid by cubic B-splines, whose transform is divided out. The points of each
+element are convolved with its projected potential. Thermal motion damps the potential (Debye-Waller
 factor).
 """
 
@@ -33,9 +32,14 @@ ELEMENT_STRENGTHS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Beam:
-    """Settings of the multislice: `energy_ev`, `grid` px along each side of the cell,
-    `slice_angstrom` thickness of a slice, `thermal_angstrom` rms displacement along one axis,
-    `absorption` imaginary share of the potential."""
+    """Settings of the multislice.
+
+    - `energy_ev`: of the electrons.
+    - `grid`: px along each side of the cell.
+    - `slice_angstrom`: thickness of a slice.
+    - `thermal_angstrom`: rms displacement of an atom along one axis.
+    - `absorption`: the imaginary part of the potential, as a share.
+    """
 
     energy_ev: float = 300e3
     grid: int = 768
@@ -170,9 +174,9 @@ def exit_wave(structure: Structure, beam: Beam, band: float, device: str = "cpu"
 def scattering_maps(
     structure: Structure, thermal_angstrom: float, band: float, device: str = "cpu"
 ) -> Tensor:
-    """What an incoherent STEM image is made of: spectra (2, n, n) complex64 of the columns, every
-    atom a Gaussian of its thermal motion times its atomic number to the powers `ELEMENT_STRENGTHS`;
-    [0, 0] is the mean per Å^2 times n^2."""
+    """Maps from which an incoherent STEM image is computed: spectra (2, n, n) complex64 of the
+    columns. Every atom is a Gaussian of its thermal motion times its atomic number to the powers
+    `ELEMENT_STRENGTHS`. [0, 0] is the mean per Å^2 times n^2."""
     cell = float(structure.cell[0])
     n = band_size(band, cell)
     grid = 4 * n
@@ -200,8 +204,7 @@ def scattering_maps(
 
 
 def band_size(band: float, cell: float) -> int:
-    """Side, px, of a spectrum that holds all |k| <= `band` 1/Å of a cell of `cell` Å along each
-    axis."""
+    """Side, px, of a spectrum that holds all |k| <= `band` 1/Å of a square cell of `cell` Å."""
     return 2 * int(band * cell) + 1
 
 

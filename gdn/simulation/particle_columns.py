@@ -1,5 +1,5 @@
-"""The atom columns of a particle: which atoms are in each, which of them are at its surface, and
-where a further one would sit."""
+"""The atom columns of a particle: the atoms of each, the columns at its surface, and the places for
+another column."""
 
 from __future__ import annotations
 
@@ -24,8 +24,12 @@ RESOLVED_ANGSTROM = 1.8  # from a column that is to be seen to the next, and of 
 
 @dataclass(frozen=True, kw_only=True)
 class ParticleColumns:
-    """Columns of a particle: `atoms`, indices into the structure; `sites` (m, 2) Å in the plane
-    across the columns; `places` (m, 2) as y, x Å in the cell, where the beam sees them."""
+    """Columns of a particle.
+
+    - `atoms`: of each column, indices into the structure.
+    - `sites` (m, 2): Å in the plane across the columns.
+    - `places` (m, 2): y, x in Å in the cell, where the beam sees them.
+    """
 
     structure: Structure
     axis: Vectors  # (3,) unit vector along the columns
@@ -39,8 +43,8 @@ class ParticleColumns:
         return np.asarray(positions @ np.stack([first, np.cross(self.axis, first)], 1))
 
     def outward(self, index: int) -> tuple[float, NDArray[np.float64]]:
-        """The widest angle (degrees) without a neighbour at column `index`, and its direction; 0
-        where the column is not resolved, or alone."""
+        """The widest angle (degrees) without a neighbour at column `index`, and its direction; 0 if
+        the column is not resolved or has no neighbours."""
         apart = self.sites - self.sites[index]
         distance = np.hypot(*apart.T)
         near = apart[(distance > 0) & (distance < NEIGHBOUR_ANGSTROM)]
@@ -53,8 +57,8 @@ class ParticleColumns:
         return float(np.rad2deg(gaps[widest])), np.array([np.cos(middle), np.sin(middle)])
 
     def surface(self, reach: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Columns at the free surface, of enough atoms to be seen, within `reach` (y, x) Å of the
-        middle of the cell."""
+        """Columns at the free surface with enough atoms to be visible, within `reach` (y, x) Å of
+        the middle of the cell."""
         middle = self.structure.cell[:2] / 2
         inside = (np.abs(self.places - middle) < reach).all(1)
         columns = [
@@ -97,8 +101,8 @@ class ParticleColumns:
 
 
 def column_axis(parameters: dict[str, Any]) -> Vectors:
-    """The direction (3,) of a particle's columns in a scene of `gdn.simulation.structures`: the
-    beam's, turned as `build_scene` turns the particle and then the scene."""
+    """The direction (3,) of a particle's columns in a scene of `gdn.simulation.structures`: that of
+    the beam, rotated as `build_scene` rotates the particle and then the scene."""
     p = parameters
     azimuth = np.deg2rad(p["particle_tilt_azimuth"]) if "particle_tilt_azimuth" in p else p["tilt"]
     axis = rotation([np.cos(azimuth), np.sin(azimuth), 0], p["particle_tilt"]) @ [0.0, 0.0, 1.0]
@@ -108,8 +112,8 @@ def column_axis(parameters: dict[str, Any]) -> Vectors:
 
 
 def particle_columns(structure: Structure, axis: Vectors | None = None) -> ParticleColumns | None:
-    """The columns of the particle in a scene, along `axis` or as its parameters say; None where
-    there is no particle."""
+    """The columns of the particle in a scene, along `axis` or along the axis in its parameters;
+    None if there is no particle."""
     from scipy.sparse.csgraph import connected_components
     from scipy.spatial import cKDTree
 

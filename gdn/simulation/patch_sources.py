@@ -1,4 +1,4 @@
-"""Where a timed run's clean patches come from: the `source` of a recipe's `[specimen]`."""
+"""Sources of clean patches for a timed run: the `source` of a recipe's `[specimen]`."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ MIXED = 4
 
 
 class PatchSource(Protocol):
-    """Structures go in, patches come out."""
+    """Structures are put in; patches are drawn."""
 
     pool: WavePool
 
     @property
     def make(self) -> Callable[[int], Structure]:
-        """The structure of a seed; a plain function, which processes can be sent."""
+        """The structure of a seed. It is a plain function, so that it can be sent to processes."""
         ...
 
     def add(self, structure: Structure) -> None:
-        """Send electrons through one more structure, and keep its wave."""
+        """Compute the exit wave of one more structure and keep it."""
         ...
 
     def draw(self, n: int) -> Tensor:
-        """`n` patches (n, 1, p, p) float32 in network units, of structures added before (one at
-        least)."""
+        """`n` patches (n, 1, p, p) float32 in network units, of the structures added so far (at
+        least one)."""
         ...
 
 
 class Scenes:
-    """Scenes of `gdn simulate` under the recipe's imaging conditions. `pool_size` waves lie on
-    `device`; of `seeds` come the random numbers of lenses and places."""
+    """Scenes of `gdn simulate` under the recipe's imaging conditions. `pool_size` waves are kept on
+    `device`. `seeds` give the random numbers for lenses and places."""
 
     def __init__(
         self, recipe: Recipe, pool_size: int, device: str, seeds: Iterator[int], toy: bool
@@ -94,8 +94,8 @@ class Scenes:
 
 
 class AnySpecimen:
-    """Any crystal in any mode under any lens; of the recipe's imaging conditions, the magnification
-    and `most_contrast`. Arguments as of `Scenes`."""
+    """Any crystal in any mode under any lens. Of the recipe's imaging conditions only the
+    magnification and `most_contrast` are used. Arguments as for `Scenes`."""
 
     make = staticmethod(any_structure)
 
@@ -144,16 +144,16 @@ class AnySpecimen:
 def source_of(
     recipe: Recipe, pool_size: int, device: str, seeds: Iterator[int], toy: bool
 ) -> PatchSource:
-    """What the recipe's images are of; arguments as of `Scenes`. Raises ValueError where the recipe
-    names no source."""
+    """The source that the recipe names. Arguments as for `Scenes`. Raises ValueError if it names
+    none."""
     if recipe.specimen.source == ANY:
         return AnySpecimen(recipe, pool_size, device, seeds, toy)
     return Scenes(recipe, pool_size, device, seeds, toy)
 
 
 def in_network_units(images: Tensor, recipe: Recipe) -> Tensor:
-    """Patches (n, 1, p, p), vacuum 1, as the networks have them; those of more contrast than the
-    recipe allows scaled to it."""
+    """Patches (n, 1, p, p), vacuum 1, converted to network units. A patch with more contrast than
+    the recipe allows is scaled to that contrast."""
     apart = images - 1
     if most := recipe.imaging.most_contrast:
         apart = apart * (most / apart.abs().amax((1, 2, 3), keepdim=True).clamp_min(most))

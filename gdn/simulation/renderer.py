@@ -1,8 +1,8 @@
-"""Images of stored exit waves in torch, a batch at a time, on the device that trains: what
-`gdn.simulation.imaging` is for one.
+"""Images of stored exit waves in torch, a batch at a time, on the training device. It computes what
+`gdn.simulation.imaging` computes for one image.
 
-Intensities in units of the vacuum level (1.0), lengths in Å, spatial frequencies in 1/Å, angles in
-radians. Every tensor of imaging conditions is (n,), one value an image.
+Intensities are in units of the vacuum level (1.0), lengths in Å, spatial frequencies in 1/Å, angles
+in radians. Every tensor of imaging conditions is (n,), one value per image.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ FOCI = 5  # nodes of the focal spread's Gauss-Hermite rule
 @dataclass(frozen=True)
 class Lens:
     """Aberrations and partial coherence of a batch of images, each (n,) float32. Positive defocus
-    is underfocus; every length in Å, `source` in radians, azimuths in radians. `camera_angstrom`:
-    the camera's point spread has the transfer function (1 + (2 pi k c)^2)^(-3/4), long-tailed, not
-    a Gaussian; 0 is a perfect camera."""
+    is underfocus; every length is in Å, `source` and azimuths in radians. `camera_angstrom` is c in
+    the transfer function (1 + (2 pi k c)^2)^(-3/4) of the camera's point spread, which has long
+    tails and is not a Gaussian; 0 is a perfect camera."""
 
     wavelength: Tensor
     defocus: Tensor
@@ -46,7 +46,7 @@ class Lens:
 
     @staticmethod
     def of(optics: list[Optics], wavelength: float, device: str = "cpu") -> Lens:
-        """The conditions of the NumPy renderer as a batch."""
+        """A batch from the conditions of the NumPy renderer."""
         rows = [
             (
                 wavelength,
@@ -83,7 +83,7 @@ def _frequencies(n: int, cell: float, device: str) -> tuple[Tensor, Tensor]:
 
 
 def over_pixels(values: Tensor) -> Tensor:
-    """One value an image, (n,), as (n, 1, 1)."""
+    """One value per image, (n,), reshaped to (n, 1, 1)."""
     return values[:, None, None]
 
 
@@ -134,8 +134,8 @@ def _blurred(spectra: Tensor, blur: Tensor, camera: Tensor, cell: float) -> Tens
 
 
 def pixel_averaged(spectra: Tensor, pixel: Tensor, cell: float) -> Tensor:
-    """`spectra` (images, m, m) of images averaged over pixels of `pixel` (images,) Å, the pixel's
-    box replaced by the Gaussian of equal second moment, so that the image may be turned
+    """`spectra` (images, m, m) of images averaged over pixels of `pixel` (images,) Å. The pixel's
+    box is replaced by the Gaussian of equal second moment, so that the image can be turned
     afterwards."""
     _, k2 = _frequencies(spectra.shape[-1], cell, str(spectra.device))
     return spectra * torch.exp(-2 * np.pi**2 / 12 * over_pixels(pixel) ** 2 * k2)
@@ -150,8 +150,8 @@ def cell_images(spectra: Tensor, n: int = FINE) -> Tensor:
 
 @cache
 def _spline_inverse(n: int, device: str) -> Tensor:
-    """(n, n) transform of the filter that makes cubic spline coefficients of samples (Unser 1999),
-    periodic."""
+    """Transform (n, n) of the periodic filter that turns samples into cubic spline coefficients
+    (Unser 1999)."""
     k = torch.fft.fftfreq(n, device=device)
     inverse = 3 / (2 + torch.cos(2 * np.pi * k))
     return inverse[:, None] * inverse[None, :]
@@ -170,8 +170,8 @@ class Cuts:
 
 
 def patches(spectra: Tensor, cuts: Cuts, patch: int, cell: float) -> Tensor:
-    """Patches (n, patch, patch) float32 cut out of periodic cells by cubic splines, as scipy's
-    `map_coordinates` does."""
+    """Patches (n, patch, patch) float32 cut out of periodic cells by cubic splines, like scipy's
+    `map_coordinates`."""
     device, n = str(spectra.device), FINE
     fine = crop(spectra, n) * _spline_inverse(n, device)
     coefficients = torch.fft.ifft2(fine).real * n**2
@@ -213,7 +213,7 @@ def _weights(place: Tensor) -> tuple[list[Tensor], Tensor]:
 
 
 def turning_room(half: Tensor, cell: float) -> Tensor:
-    """Largest turn, radians from a multiple of 90 degrees, at which squares of half-width `half`
+    """Largest angle, radians from a multiple of 90 degrees, at which squares of half-width `half`
     (n,) Å fit into the cell."""
     ratio = ((cell / 2 - 1) / half / np.sqrt(2)).clamp(0, 1)
     limit = (torch.asin(ratio) - np.pi / 4).clamp_min(0)
@@ -221,9 +221,9 @@ def turning_room(half: Tensor, cell: float) -> Tensor:
 
 
 def stem_image(maps: Tensor, probe: Tensor, tail: Tensor, cell: float) -> Tensor:
-    """Columns as an incoherent probe sees them: `maps` (images, m, m) spectra, a Gaussian probe of
-    `probe` (images,) Å of which the share `tail` is three times as wide. Real images (images, GRID,
-    GRID), not negative."""
+    """Images (images, GRID, GRID), real and not negative, of columns by an incoherent probe. `maps`
+    (images, m, m) are spectra. The probe is a Gaussian of `probe` (images,) Å; its share `tail` is
+    three times as wide."""
     _, k2 = _frequencies(maps.shape[-1], cell, str(maps.device))
     narrow = torch.exp(-2 * (np.pi * over_pixels(probe)) ** 2 * k2)
     seen = maps * ((1 - over_pixels(tail)) * narrow + over_pixels(tail) * narrow**9)

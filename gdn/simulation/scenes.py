@@ -1,7 +1,7 @@
-"""What `gdn simulate` knows to make: scenes by name, each a function from a seed to a structure.
+"""The scenes that `gdn simulate` can make, by name: each is a function from a seed to a structure.
 
-A further specimen is a function that returns a `Structure` for every seed, a line here, and a
-recipe whose `[specimen]` names it.
+A new specimen needs a function that returns a `Structure` for every seed, a line here, and a recipe
+whose `[specimen]` names it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SCENES: dict[str, Callable[[int], Structure]] = {
 
 
 def scene_maker(name: str) -> Callable[[int], Structure]:
-    """The function of the scenes `name`. Raises InputError."""
+    """The function of the scene `name`. Raises InputError if there is none."""
     if name not in SCENES:
         raise InputError(f"scenes {name}: choose {' or '.join(SCENES)}", "scenes")
     return SCENES[name]

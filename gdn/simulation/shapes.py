@@ -102,7 +102,7 @@ def edge_distance(points: Vectors, p: Shape) -> Distances:
 
 
 def draw_hole(rng: np.random.Generator) -> Shape:
-    """A round to lobed hole through a slab or sheet, 5 to 18 Å in radius."""
+    """A hole through a slab or sheet, round to lobed, 5 to 18 Å in radius."""
     return {
         "centre": rng.uniform(-18, 18, 2).tolist(),
         "radius": rng.uniform(5, 18),

@@ -43,8 +43,8 @@ Runner = Callable[[list[Callable[[], None]]], Iterable[None]]  # once for each t
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationPlan:
-    """What a dataset holds: `count` structures, `frames` rendered frames and `movies`, all from
-    `seed`, of a beam of `energy_kv`; and how its waves are made. `scenes`: a name of
+    """What a data set contains: `count` structures, `frames` rendered frames and `movies`, all from
+    `seed`, with a beam of `energy_kv`; and how its waves are made. `scenes` is a name of
     `gdn.simulation.scenes`."""
 
     out: Path
@@ -60,7 +60,7 @@ class SimulationPlan:
 
 
 def wave_path(out: Path, index: int, seed: int) -> Path:
-    """Where structure `index` lies; its name tells its seed, and thereby its split."""
+    """Path of structure `index`. The name contains its seed, which determines its split."""
     return out / "waves" / f"{index:06d}_{seed}.npz"
 
 
@@ -96,12 +96,12 @@ def _render_one(out: Path, index: int, seed: int, view: int) -> None:
 
 
 def frame_path(out: Path, index: int, seed: int, view: int) -> Path:
-    """Where rendered frame `view` of structure `index` lies."""
+    """Path of rendered frame `view` of structure `index`."""
     return out / "frames" / f"{split_of(seed)}_{index:06d}_{view:03d}.tif"
 
 
 def _movie_tasks(plan: SimulationPlan, seeds: list[int]) -> list[Callable[[], None]]:
-    """The movies of `plan` that are not there yet, each a task."""
+    """The movies of `plan` that do not exist yet, each as a task."""
     maker = MovieMaker(
         out=plan.out,
         settings=plan.movies,
@@ -123,7 +123,7 @@ def _make_movie(maker: MovieMaker, index: int, seed: int, view: int) -> None:
 
 
 def _worker_setup() -> None:
-    """One thread per process; Ctrl-C is the parent's to handle."""
+    """Use one thread per process, and leave Ctrl-C to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = "1"
@@ -134,12 +134,12 @@ def simulate(
     progress: Progress = lambda done, total: None,
     runner: Runner | None = None,
 ) -> list[Path]:
-    """Simulate what is missing of `plan`; returns the paths of all its waves. `runner` runs the
-    tasks, by default processes here. abTEM's waves made twice agree to 1e-6, not to the last bit:
-    FFTW finds its plans by measuring, without which it takes 1.8 times as long.
+    """Simulate what is missing of `plan`, and return the paths of all its waves. `runner` runs the
+    tasks, by default in processes on this machine. Two runs of abTEM agree to 1e-6, not to the last
+    bit: FFTW chooses its plans by measuring, and without measuring takes 1.8 times as long.
 
-    Safe to kill at any moment and to repeat: files appear under their names only when complete.
-    Raises ValueError if the folder holds a dataset made with another seed, voltage, multislice or
+    The command may be killed at any moment and repeated: files get their names only when complete.
+    Raises ValueError if the folder holds a data set made with another seed, voltage, multislice or
     other scenes.
     """
     scene_maker(plan.scenes)
@@ -168,7 +168,7 @@ def simulate(
 
 
 def _run(tasks: list[Callable[[], None]], workers: int) -> Any:
-    """Run `tasks`, yielding once for each that ends; in this process when one worker suffices."""
+    """Run `tasks` and yield once for each that ends. With one worker they run in this process."""
     if workers <= 1:
         for task in tasks:
             yield task()

@@ -62,7 +62,8 @@ def _distance(points: Vectors, to_lab: Vectors, body: dict[str, Any]) -> Distanc
 
 
 def _lateral(points: Vectors, body: dict[str, Any]) -> Distances:
-    """Distance (n,) Å beyond the body's edges or into its hole; minus infinity without either."""
+    """Distance (n,) Å beyond the body's edges or into its hole; minus infinity if it has
+    neither."""
     outside = np.full(len(points), -np.inf)
     for edge in body["edges"]:
         distance = shapes.edge_distance(points, edge)
@@ -89,7 +90,7 @@ def _box(body: dict[str, Any]) -> tuple[Vectors, Vectors]:
 
 
 def _build_body(rng: np.random.Generator, p: dict[str, Any], body: dict[str, Any]) -> Atoms:
-    """The atoms of one body, with rough surfaces, adatoms and vacancies as `p` says."""
+    """The atoms of one body, with the rough surfaces, adatoms and vacancies of `p`."""
     low, high = _box(body)
     if (high <= low).any():
         return np.zeros(0, np.int64), np.zeros((0, 3))
@@ -104,9 +105,8 @@ def _build_body(rng: np.random.Generator, p: dict[str, Any], body: dict[str, Any
 
 
 def add_film(rng: np.random.Generator, atoms: Atoms, film: dict[str, Any]) -> Atoms:
-    """Atoms with an amorphous film below or above them, at 1 Å of clearance, so that the film's
-    atoms come about a bond length from the outermost of theirs; about z = 0 where there are
-    none."""
+    """Atoms with an amorphous film below or above them. The gap of 1 Å puts the film's atoms about
+    a bond length from the outermost atoms. If there are no atoms, the film lies about z = 0."""
     z = atoms[1][:, 2] if len(atoms[0]) else np.zeros(1)
     surface = z.min() - 1 if film["below"] else z.max() + 1
     return join(atoms, _build_film(rng, film, surface), 1.7)
@@ -124,7 +124,8 @@ def _build_film(rng: np.random.Generator, film: dict[str, Any], surface: float) 
 
 
 def _build(rng: np.random.Generator, p: dict[str, Any]) -> Atoms:
-    """All bodies of `p`, each giving way to those before it, then the film."""
+    """All bodies of `p`, then the film. Where two bodies overlap, the earlier one keeps the
+    space."""
     atoms: Atoms = (np.zeros(0, np.int64), np.zeros((0, 3)))
     previous = 0.0
     for body in p["bodies"]:
@@ -140,8 +141,8 @@ def _build(rng: np.random.Generator, p: dict[str, Any]) -> Atoms:
 
 
 def _place(p: dict[str, Any], atoms: Atoms) -> Structure:
-    """Cut the atoms to the cell, shift z to start at 2 Å, and drop overlaps; `p` gains the true
-    thickness."""
+    """Cut the atoms to the cell, shift z to start at 2 Å, and drop overlaps. The true thickness is
+    added to `p`."""
     numbers, x = atoms[0], atoms[1] + [HALF_FIELD, HALF_FIELD, 0.0]
     keep = ((x[:, :2] >= 0) & (x[:, :2] < CELL_ANGSTROM)).all(1)
     numbers, x = numbers[keep], x[keep]

@@ -62,7 +62,7 @@ def seeds_of(split: Split, rng: np.random.Generator) -> Iterator[int]:
 
 
 def unit(vector: Any) -> Vectors:
-    """`vector` (3,) scaled to length 1."""
+    """The `vector` (3,) scaled to length 1."""
     v = np.asarray(vector, dtype=float)
     return np.asarray(v / np.linalg.norm(v))
 
@@ -163,7 +163,7 @@ def _particle(rng: np.random.Generator, p: dict[str, Any]) -> Vectors:
 
 
 def draw_scene(rng: np.random.Generator) -> dict[str, Any]:
-    """Draw every setting of a scene; the result is what gets stored."""
+    """Draw every setting of a scene. The result is stored with it."""
     zones = list(ORIENTATIONS)
     zone = zones[rng.choice(3, p=[0.6, 0.25, 0.15])]
     normals = ORIENTATIONS[zone]
@@ -216,7 +216,7 @@ def random_structure(seed: int) -> Structure:
 
 
 def build_scene(rng: np.random.Generator, p: dict[str, Any]) -> Structure:
-    """The structure of the settings `p` of `draw_scene`; `rng` places what they leave open."""
+    """The structure of the settings `p` of `draw_scene`. `rng` draws what they leave open."""
     numbers: list[NDArray[np.int64]] = []
     positions: list[Vectors] = []
     if "support" in p["kind"]:

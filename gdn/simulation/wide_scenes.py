@@ -1,8 +1,8 @@
-"""Pt on CeO2 as many microscopes see it: thicker, more tilted, and under or on an amorphous film in
-a part of the scenes.
+"""Pt on CeO2 as many microscopes see it: thicker, more tilted, and in part of the scenes under or
+on an amorphous film.
 
-The scenes of `gdn.simulation.structures`, whose seeds go on standing for what they stood for, with
-wider settings.
+The settings are wider than those of `gdn.simulation.structures`; the seeds of that module keep
+their meaning.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FILMED = 0.4  # share of the scenes with a film
 
 
 def draw_wide_scene(rng: np.random.Generator) -> dict[str, Any]:
-    """Draw every setting of a scene, with those of its film, or None."""
+    """Draw every setting of a scene, with those of its film or None."""
     p = draw_scene(rng)
     p["support_thickness"] = rng.uniform(*THICKNESS_ANGSTROM)
     p["tilt"] = TILT_DEGREES * rng.random()

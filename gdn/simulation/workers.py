@@ -1,5 +1,5 @@
 """Processes that make structures while a device trains: a rolling window of jobs, never more than
-it is asked for."""
+are asked for."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def _one_thread() -> None:
 
 
 class StructureWorkers:
-    """`make` (seed -> Structure) for one seed after another in `workers` processes; with none, here
-    and when asked.
+    """Calls `make` (seed -> Structure) for one seed after another in `workers` processes; with no
+    processes, here and when asked.
 
-    The order in which structures arrive depends on the processes; which seeds are made does not.
+    The order in which structures arrive depends on the processes. The seeds do not.
     """
 
     def __init__(
@@ -35,8 +35,7 @@ class StructureWorkers:
         self._ahead = 4 * workers
 
     def ready(self, most: int) -> list[Structure]:
-        """Up to `most` structures that are finished, without waiting for any (without processes:
-        one)."""
+        """Up to `most` finished structures, without waiting for any (without processes: one)."""
         if self._pool is None:
             return [self._make(next(self._seeds)) for _ in range(min(most, 1))]
         while len(self._jobs) < self._ahead:

@@ -109,8 +109,8 @@ class Trend(_Strict):
     mean: list[list[float]]  # (3, numbers)
     log_scale: list[list[float]]  # (2, numbers)
 
-    def standardised(self, values: Values, level: Values) -> Values:
-        """`values` (n, numbers) at noise levels (n,), with the effect of the level removed."""
+    def standardise(self, values: Values, level: Values) -> Values:
+        """Remove the effect of the noise levels (n,) from `values` (n, numbers)."""
         powers = powers_of(self.level, level)
         return np.asarray(
             (values - powers @ np.array(self.mean))
@@ -141,14 +141,14 @@ class Tail(_Strict):
         """The tail of scores (n,) at noise levels (n,)."""
         trend = Trend.of(score[:, None], level)
         return Tail(
-            trend=trend, sorted=np.sort(trend.standardised(score[:, None], level)[:, 0]).tolist()
+            trend=trend, sorted=np.sort(trend.standardise(score[:, None], level)[:, 0]).tolist()
         )
 
     def surprise(self, score: Values, level: Values) -> Values:
         """-log of the share of right frames with a higher score. In the last tenth an exponential
         law replaces the counted share. So scores that are far outside of all that were seen still
         differ from scores just outside."""
-        score = self.trend.standardised(score[:, None], level)[:, 0]
+        score = self.trend.standardise(score[:, None], level)[:, 0]
         null = np.array(self.sorted)
         start = np.quantile(null, 1 - TAIL)
         excess = max(float((null[null > start] - start).mean()), 1e-9)
@@ -185,7 +185,7 @@ class TileLaw(_Strict):
 
     def distances(self, features: Values, level: Values) -> Values:
         """Squared Mahalanobis distance (tiles,) of features (tiles, n) at noise levels (tiles,)."""
-        z = self.trend.standardised(features, level)
+        z = self.trend.standardise(features, level)
         return np.asarray(np.einsum("ni,ij,nj->n", z, np.array(self.precision), z))
 
 

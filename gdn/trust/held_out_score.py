@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from gdn.frames.examined import with_noise
+from gdn.frames.examined import fill_with_noise
 from gdn.likelihood import FLOOR, Array, strips
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate, estimate
@@ -273,7 +273,7 @@ class HeldOut:
 def recover_recorded(frame: Array, result: FrameResult, stream: int = 0) -> Recorded:
     """The electrons of a `frame` (as recorded), by the noise model of its result."""
     noise = result.noise
-    whole = frame if result.bad is None else with_noise(frame, result.bad, noise)
+    whole = frame if result.bad is None else fill_with_noise(frame, result.bad, noise)
     return Recorded(
         electrons=noise.electrons(whole),
         law=noise.law,

@@ -20,18 +20,18 @@ def test_models_and_banks_that_are_not_what_was_sent_are_refused(tmp_path: Path)
     from gdn.search.bank import Bank
 
     packed = PackedModel.of(find_model("pt-ceo2-64"))
-    assert packed.unpacked(tmp_path).hash == packed.hash
+    assert packed.unpack(tmp_path).hash == packed.hash
     foreign = replace(packed, name="mine")
-    assert foreign.unpacked(tmp_path).folder == tmp_path / f"gdn-{packed.hash[:16]}" / "mine"
+    assert foreign.unpack(tmp_path).folder == tmp_path / f"gdn-{packed.hash[:16]}" / "mine"
     with pytest.raises(ModelError, match="not the model that was sent"):
-        replace(foreign, hash="0" * 64).unpacked(tmp_path)
+        replace(foreign, hash="0" * 64).unpack(tmp_path)
     broken = packed.files | {"generator.onnx": packed.files["generator.onnx"][:-1] + b"x"}
     with pytest.raises(ModelError, match="sha256"):
-        replace(foreign, files=broken).unpacked(tmp_path)
+        replace(foreign, files=broken).unpack(tmp_path)
     bank = PackedBank.of(Bank(seed=0, dimension=4, images=np.ones((2, 3, 3), np.float16)))
-    np.testing.assert_array_equal(bank.unpacked().images, np.ones((2, 3, 3)))
+    np.testing.assert_array_equal(bank.unpack().images, np.ones((2, 3, 3)))
     with pytest.raises(ValueError, match="damaged"):
-        replace(bank, images=bytes(36)).unpacked()
+        replace(bank, images=bytes(36)).unpack()
 
 
 def test_each_worker_takes_its_own_card(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,13 +93,13 @@ def odd_only(n: int) -> int:
 
 
 def test_nannies_do_not_give_memory_back_at_once() -> None:
-    from gdn.cluster.connect import TRIM, connected, nanny_environment
+    from gdn.cluster.connect import TRIM, connect, nanny_environment
     from gdn.cluster.shipment import settle_memory
 
     assert TRIM not in nanny_environment()
     assert nanny_environment()["OMP_NUM_THREADS"] == "1"
     settle_memory()
-    with connected("local:1") as client:
+    with connect("local:1") as client:
         (seen,) = client.run(lambda name=TRIM: os.environ.get(name)).values()
     assert seen is None
 

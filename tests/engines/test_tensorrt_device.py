@@ -337,7 +337,7 @@ def test_fake_device_counts_cross_to_it_once_and_only_wanted_outputs_come_back(
 
 def test_fake_device_no_image_comes_back_of_a_step(fake: SimpleNamespace) -> None:
     from gdn.search.candidates import evaluate, start
-    from gdn.search.refine import newton
+    from gdn.search.refine import take_newton_steps
 
     model = find_model("pt-ceo2-64")
     n, tile = 6, 6 * 4 * model.card.patch**2
@@ -357,7 +357,8 @@ def test_fake_device_no_image_comes_back_of_a_step(fake: SimpleNamespace) -> Non
         fake.device.sent.clear()
         fake.device.fetched.clear()
         mine, theirs = (
-            newton(e, data, c, 1, 3, 100.0) for e, c in ((engine, mine), (reference, theirs))
+            take_newton_steps(e, data, c, 1, 3, 100.0)
+            for e, c in ((engine, mine), (reference, theirs))
         )
         np.testing.assert_allclose(mine.mean, theirs.mean, rtol=1e-3, atol=1e-3)
         assert fake.device.sent.count(tile) == 2  # counts and weights

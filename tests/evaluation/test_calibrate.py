@@ -112,7 +112,7 @@ def test_a_model_of_any_crystal_is_not_calibrated_on_ours(tmp_path: Path, datase
 
 
 def test_a_model_is_calibrated_on_frames_imaged_as_its_training_images_were(dataset: Path) -> None:
-    from gdn.evaluation.calibration_run import CalibrationTask, clean_view
+    from gdn.evaluation.calibration_run import CalibrationTask, draw_clean_view
 
     card = find_model("pt-ceo2-64").card
     path = min((dataset / "waves").glob("*.npz"))
@@ -121,7 +121,7 @@ def test_a_model_is_calibrated_on_frames_imaged_as_its_training_images_were(data
         changed = card.model_copy(
             update={"recipe": card.recipe | {"imaging": {"blur_angstrom": [blur, blur]}}}
         )
-        image = clean_view(
+        image = draw_clean_view(
             CalibrationTask(number=0, path=path, view=0, model=Path("unused"), seed=0),
             changed,
             np.random.default_rng(0),

@@ -68,7 +68,7 @@ def test_bad_pixels_of_different_frames_are_filled_by_different_draws() -> None:
     counts, grids = counted(FLAT, 5.0, 5), Grids((SIDE, SIDE), (SIDE, SIDE), 0.4)
     filled = [
         Recorded(electrons=counts, law=POISSON, grids=grids, bad=bad, stream=stream)
-        .refilled(5 * FLAT)
+        .refill(5 * FLAT)
         .electrons
         for stream in (0, 1, 2)
     ]

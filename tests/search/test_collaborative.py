@@ -12,7 +12,7 @@ from gdn.likelihood import POISSON, Array, NoiseLaw
 from gdn.search import collaborative
 from gdn.search.collaborative import (
     CollaborativeCandidate,
-    collaborative_filter,
+    filter_collaboratively,
     invert_stabilise,
     stabilise,
 )
@@ -39,26 +39,26 @@ def rms(image: Array) -> float:
 
 def test_a_lattice_comes_out_better_than_by_any_blur(lattice: Array, noisy: Array) -> None:
     blurred = min(rms(gaussian_filter(noisy, s) - lattice) for s in (0.5, 0.75, 1.0, 1.5, 2.0, 4.0))
-    assert rms(collaborative_filter(noisy) - lattice) < 0.5 * blurred
+    assert rms(filter_collaboratively(noisy) - lattice) < 0.5 * blurred
 
 
 def test_noise_alone_becomes_flat() -> None:
     noise = np.random.default_rng(1).normal(size=(80, 80)).astype(np.float32)
-    assert rms(collaborative_filter(noise)) < 0.15
+    assert rms(filter_collaboratively(noise)) < 0.15
 
 
 def test_an_offset_comes_back_and_a_small_image_is_its_mean(noisy: Array) -> None:
     np.testing.assert_allclose(
-        collaborative_filter(noisy + 50) - 50, collaborative_filter(noisy), atol=0.03
+        filter_collaboratively(noisy + 50) - 50, filter_collaboratively(noisy), atol=0.03
     )
     small = noisy[: collaborative.LEAST - 1]
-    assert (collaborative_filter(small) == small.mean()).all()
+    assert (filter_collaboratively(small) == small.mean()).all()
 
 
 def test_strips_do_not_show(noisy: Array, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = collaborative_filter(noisy)
+    whole = filter_collaboratively(noisy)
     monkeypatch.setattr(collaborative, "STRIP", 100)
-    np.testing.assert_allclose(collaborative_filter(noisy), whole, atol=1e-5)
+    np.testing.assert_allclose(filter_collaboratively(noisy), whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(40, 52), (37, 16), (43, 30)])

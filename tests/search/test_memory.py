@@ -17,7 +17,7 @@ from gdn.likelihood import POISSON
 from gdn.models import find_model
 from gdn.search import all_tiles
 from gdn.search import portions as memory
-from gdn.search.all_tiles import in_portions
+from gdn.search.all_tiles import run_in_portions
 from gdn.search.bank import bank_for
 from gdn.search.denoise_frame import FrameResult, denoise_frame
 from gdn.search.portions import BANK_PIXELS, TILE_PIXELS, Portions
@@ -73,13 +73,13 @@ def test_what_did_not_fit_is_halved_with_one_line_and_nothing_is_lost(
         return len(index)
 
     with caplog.at_level(logging.WARNING):
-        parts = list(in_portions(300, 128, work))
+        parts = list(run_in_portions(300, 128, work))
     np.testing.assert_array_equal(np.concatenate([index for index, _ in parts]), np.arange(300))
     assert tried[:2] == [64, 32]
     assert max(tried[2:]) == 32  # what was too much once is not tried again
     assert len(caplog.records) == 1
     with pytest.raises(MemoryError):
-        list(in_portions(3, 128, lambda _: (_ for _ in ()).throw(MemoryError)))
+        list(run_in_portions(3, 128, lambda _: (_ for _ in ()).throw(MemoryError)))
     assert not portions.halve()  # as little as can be
 
 

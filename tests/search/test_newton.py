@@ -16,7 +16,7 @@ from gdn.restarts import restart_latents
 from gdn.search import candidates as refinement
 from gdn.search.laplace import curvature, linearise
 from gdn.search.objective import Objective, conjugate_gradients
-from gdn.search.refine import newton
+from gdn.search.refine import take_newton_steps
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +66,10 @@ def test_gauss_newton_lowers_the_objective_and_the_error(
     data, starts, truth = turned_starts
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         starts = refinement.evaluate(engine, data, starts)
-        found = newton(engine, data, starts, 1, 2)
+        found = take_newton_steps(engine, data, starts, 1, 2)
         assert (found.objective < starts.objective).all()
         monkeypatch.setattr(refinement, "BATCH_PIXELS", 1)
-        alone = newton(engine, data, starts, 1, 2)
+        alone = take_newton_steps(engine, data, starts, 1, 2)
         monkeypatch.undo()
         np.testing.assert_allclose(alone.objective, found.objective, atol=0.05)
         again = refinement.evaluate(engine, data, replace(found, nuisance=found.nuisance.copy()))
@@ -92,13 +92,15 @@ def test_a_step_in_one_graph_is_the_step_by_products(
     data, starts, _ = turned_starts
     with open_engine(find_model("pt-ceo2-64"), name, "cpu", threads=1) as engine:
         whole = [
-            newton(engine, data, starts, 2, STEP_ITERATIONS, damping) for damping in (0.0, 100.0)
+            take_newton_steps(engine, data, starts, 2, STEP_ITERATIONS, damping)
+            for damping in (0.0, 100.0)
         ]
         monkeypatch.setattr(
             type(engine), "step", lambda *_: None
         )  # as of a model that has no such graph
         parts = [
-            newton(engine, data, starts, 2, STEP_ITERATIONS, damping) for damping in (0.0, 100.0)
+            take_newton_steps(engine, data, starts, 2, STEP_ITERATIONS, damping)
+            for damping in (0.0, 100.0)
         ]
     for mine, theirs in zip(whole, parts, strict=True):
         assert (mine.objective < starts.objective).all()
@@ -112,8 +114,10 @@ def test_a_step_starts_from_where_a_candidate_stands(turned_starts: Any) -> None
     unknown = refinement.start(starts.z, starts.tile, starts.symmetry, 19, np.zeros(4, bool))
     unknown = replace(unknown, nuisance=starts.nuisance)
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
-        found = [newton(engine, data, some, 1, STEP_ITERATIONS) for some in (starts, unknown)]
-        still = newton(engine, data, unknown, 0, STEP_ITERATIONS)
+        found = [
+            take_newton_steps(engine, data, some, 1, STEP_ITERATIONS) for some in (starts, unknown)
+        ]
+        still = take_newton_steps(engine, data, unknown, 0, STEP_ITERATIONS)
     np.testing.assert_allclose(found[0].objective, found[1].objective, atol=1e-3)
     np.testing.assert_array_equal(found[0].z, found[1].z)
     np.testing.assert_allclose(still.objective, starts.objective, atol=1e-3)
@@ -132,7 +136,7 @@ def test_a_step_that_breaks_its_promise_is_shortened_or_not_taken(
 
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         monkeypatch.setattr(Objective, "mean_and_value", far)
-        found = newton(engine, data, starts, 1, 2)
+        found = take_newton_steps(engine, data, starts, 1, 2)
     assert taken == [4, 4, 4, 4]
     np.testing.assert_array_equal(found.z, starts.z)
     np.testing.assert_allclose(found.objective, starts.objective, atol=0.05)
@@ -153,7 +157,7 @@ def test_a_step_that_overflows_leaves_its_candidate_alone(
 
     with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         monkeypatch.setattr(Objective, "push_forward", overflowing)
-        found = newton(engine, data, starts, 1, 2, 100.0)
+        found = take_newton_steps(engine, data, starts, 1, 2, 100.0)
     np.testing.assert_array_equal(found.z[0], starts.z[0])
     assert np.isfinite(found.objective).all()
     assert np.isfinite(found.mean).all()

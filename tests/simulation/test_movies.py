@@ -16,10 +16,10 @@ from gdn.simulation.movie_files import MovieMaker, movies_in, read_movie
 from gdn.simulation.movies import (
     MovieScript,
     MovieSettings,
-    clean_frame,
     counts_of,
     draw_script,
     drift_path,
+    render_clean_frame,
     room_of,
 )
 from gdn.simulation.structures import Structure, random_structure
@@ -157,10 +157,10 @@ def test_drift_is_exact_below_the_pixel(demo_wave: Path) -> None:
     wave = read_wave(demo_wave)
     shift = np.array([3.0, -2.0]) * FRAME_SAMPLING
     script = script_of(np.array([[0.0, 0.0], shift, shift / 2]))
-    first, moved, half = (clean_frame(script, [wave], f) for f in range(3))
+    first, moved, half = (render_clean_frame(script, [wave], f) for f in range(3))
     np.testing.assert_allclose(moved[3:, :-2], first[:-3, 2:], atol=1e-5)
     twice = script_of(np.array([shift / 2, shift]))
-    np.testing.assert_allclose(clean_frame(twice, [wave], 0), half, atol=1e-6)
+    np.testing.assert_allclose(render_clean_frame(twice, [wave], 0), half, atol=1e-6)
     place = np.array([[31.0, 32.5]])
     np.testing.assert_allclose(script.pixels(place, 1) - script.pixels(place, 0), [[3, -2]])
 
@@ -177,7 +177,7 @@ def test_files_hold_frames_counts_and_the_truth(tmp_path: Path, demo_wave: Path)
     assert path.name == "validation_000007_11.json"
     (movie,) = movies_in(path.parent)
     truth, counts = movie.truth(), movie.counts(0.45)
-    np.testing.assert_array_equal(truth[2], clean_frame(script, [wave], 2))
+    np.testing.assert_array_equal(truth[2], render_clean_frame(script, [wave], 2))
     np.testing.assert_array_equal(counts[1], counts_of(truth[1], 0.45, 11, 0, 1))
     assert counts.mean() == pytest.approx(0.45 * truth.mean(), rel=0.05)
     record = movie.record

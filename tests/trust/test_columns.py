@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gdn.evaluation.error_samples import with_columns
+from gdn.evaluation.error_samples import add_columns
 from gdn.likelihood import POISSON
 from gdn.search.tiles import Binned
 from gdn.trust.columns import Columns, find_columns, lattice_sites, without
@@ -26,7 +26,7 @@ def lattice(
         np.full(len(places), width),
         np.ones(len(places), bool),
     )
-    return with_columns(np.ones(shape, np.float32), columns, SAMPLING), columns
+    return add_columns(np.ones(shape, np.float32), columns, SAMPLING), columns
 
 
 def test_columns_are_found_where_they_are_and_as_strong() -> None:

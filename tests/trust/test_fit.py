@@ -116,10 +116,10 @@ def test_rings_of_pure_noise_do_not_depend_on_the_field(rng: np.random.Generator
 
 @needs_training
 def test_strange_images_are_positive_and_have_contrast() -> None:
-    from gdn.evaluation.spectrum_law import strange_image
+    from gdn.evaluation.spectrum_law import draw_strange_image
 
     for seed in range(30):
-        image = strange_image(96, SAMPLING, 0.1, np.random.default_rng(seed))
+        image = draw_strange_image(96, SAMPLING, 0.1, np.random.default_rng(seed))
         assert image.min() > 0
         assert image.mean() == pytest.approx(1, abs=0.05)
         assert image.std() == pytest.approx(0.1, rel=0.2)
