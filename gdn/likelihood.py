@@ -1,10 +1,11 @@
 """The likelihood of observed tiles: their counts and their noise law (Poisson, shifted Poisson or
-Gaussian).
+Gaussian; docs/method.md, "Likelihood").
 
-The mean of a binned pixel is mu = scale * x + shift with x = G(z), vacuum 1; its variance is alpha
-* mu + beta (`NoiseLaw`). That covers Poisson (alpha 1, beta 0), Poisson-Gaussian (alpha 1, beta >
-0) and Gaussian noise (alpha 0). For alpha = 1 a Poisson law of y + beta with mean mu + beta stands
-for Poisson-Gaussian noise: it has the right mean and variance (Snyder et al. 1993). Values in nats.
+The mean of a binned pixel is mu = scale * x + shift with x = G(z), vacuum 1. Its variance is alpha
+* mu + beta (`NoiseLaw`). This includes Poisson (alpha 1, beta 0), Poisson-Gaussian (alpha 1, beta >
+0) and Gaussian noise (alpha 0). For alpha = 1 the likelihood is Poisson's law of y + beta with mean
+mu + beta, which has the mean and variance of Poisson-Gaussian noise (Snyder et al. 1993). Values in
+nats.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class NoiseLaw:
 
     @property
     def gaussian(self) -> bool:
-        """Whether the variance is the same whatever the mean."""
+        """Whether the variance is the same for every mean."""
         return self.alpha == 0
 
     def variance(self, mean: Values) -> Values:
@@ -56,24 +57,24 @@ class NoiseLaw:
         return deviation
 
     def drawn(self, mean: Array, random: np.random.Generator) -> Array:
-        """Electrons recorded where `mean` (any shape) are expected, float32; counts are whole
-        numbers."""
+        """Draw the recorded electrons for the expected `mean` (any shape), float32. Counts are
+        whole numbers."""
         if self.poisson:
             return random.poisson(np.clip(mean, 0, 1e15)).astype(np.float32)
         noise = self.deviation(mean) * random.standard_normal(mean.shape)
         return np.asarray(mean + noise, dtype=np.float32)
 
     def of_sum(self, pixels: float) -> NoiseLaw:
-        """The law of the sum of `pixels` pixels of this law, of its own mean."""
+        """The law of the sum of `pixels` pixels of this law, as a function of its own mean."""
         return NoiseLaw(self.alpha, self.beta * pixels)
 
     def times(self, factor: float) -> NoiseLaw:
-        """The law of noise of `factor` times the variance."""
+        """The law of noise with `factor` times the variance."""
         return NoiseLaw(self.alpha * factor, self.beta * factor)
 
     def of_part(self, share: float) -> NoiseLaw:
-        """The law of the part of the counts that thinning with the probability `share` leaves, of
-        its own mean."""
+        """The law of the part of the counts that remains after thinning with the probability
+        `share`, as a function of its own mean."""
         return NoiseLaw(self.alpha, self.beta * share)
 
 
@@ -130,8 +131,8 @@ def frame_negative_log_likelihoods(
     weights: Array | None = None,
 ) -> list[float]:
     """-log p(counts | ratio * image) of a whole frame (rows, columns) for each of `images`, without
-    terms that do not depend on the image; each pixel counts by its weight, 0 to 1 (None: all of
-    them 1). In strips, so that a large frame needs little more memory."""
+    terms that do not depend on the image. Each pixel has a weight from 0 to 1 (None: all have 1).
+    The frame is processed in strips, so a large one needs little more memory."""
     least = -np.inf if law.gaussian else FLOOR
     totals = [0.0] * len(images)
     for rows in strips(counts.shape, STRIP_PIXELS):

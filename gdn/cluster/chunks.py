@@ -1,4 +1,4 @@
-"""Items that a worker gets together, and the answers that come back."""
+"""Items that a worker gets together, and the answers that it returns."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Value = TypeVar("Value")
 
 
 class Unfit(RuntimeError):
-    """A worker that cannot do this work, whatever the item; says why. `perhaps_item`: if another
-    cannot do this item either, it is the item's fault."""
+    """A worker that cannot do this kind of work, for any item; it says why. `perhaps_item`: if
+    another worker cannot do this item either, the item is at fault."""
 
     def __init__(self, reason: str, perhaps_item: bool = False) -> None:
         super().__init__(reason)
@@ -24,8 +24,8 @@ class Unfit(RuntimeError):
 
 @dataclass(frozen=True)
 class Part(Generic[Value]):
-    """What a worker made of a chunk: values of its first items, in order, and the seconds they
-    took; why it did not do the rest."""
+    """A worker's results for a chunk: values of its first items, in order; the seconds they took;
+    and why it did not do the rest."""
 
     values: list[Value]
     seconds: float
@@ -35,15 +35,16 @@ class Part(Generic[Value]):
 
 @dataclass(frozen=True)
 class Lost:
-    """An item that nobody could do."""
+    """An item that no worker could do."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Chunk(Generic[Item]):
-    """Items with the attempts made; `allowed`: the only workers that may have it (None: all);
-    `alone`: one item, on a worker that has nothing else, to see whether it is what kills."""
+    """Items and the number of attempts made. `allowed`: the only workers that may get it (None:
+    all). `alone`: a single item, on a worker that has no other, to see whether this item kills
+    workers."""
 
     items: list[tuple[Item, int]]
     allowed: frozenset[str] | None = None
@@ -51,8 +52,8 @@ class Chunk(Generic[Item]):
 
 
 def run_chunk(packed: bytes) -> Part[Any]:
-    """On a worker: every item in turn. Work and items come as bytes: Dask would look into lists for
-    futures, and its scheduler keeps every object of them for good."""
+    """On a worker: process every item in turn. Work and items come as bytes, because Dask would
+    search lists for futures, and its scheduler would keep every object in them for good."""
     work, items = cloudpickle.loads(packed)
     begun, values = time.perf_counter(), []
     worker = get_worker().address

@@ -1,4 +1,4 @@
-"""A Dask client: of a scheduler that is there, or of workers on this machine."""
+"""A Dask client: of a running scheduler, or of workers on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRIM = "MALLOC_TRIM_THRESHOLD_"
 
 
 class ClusterError(GdnError, RuntimeError):
-    """A cluster that cannot be had or was lost; the message is one line that says what to do."""
+    """A cluster that is not available or was lost. The message is one line that says what to do."""
 
 
 @contextlib.contextmanager
@@ -53,25 +53,27 @@ def connect(address: str) -> Iterator[Client]:
 
 
 def _quiet() -> None:
-    """What Dask logs here of workers and connections that end is said by us, in a line. For good:
-    some of it comes after the client is closed. Its loggers have levels of their own."""
+    """Silence Dask's log messages of workers and connections that end; gdn says this in one line.
+    The loggers stay silent, because some messages come after the client is closed. They have levels
+    of their own."""
     names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
     for name in ("distributed", "tornado.application", "asyncio", *names):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def nanny_environment() -> dict[str, str]:
-    """What Dask's nannies set before they start a worker, without their threshold for giving memory
-    back: with it glibc returns and fetches the memory of every FFT, and multislice takes twice the
-    CPU."""
+    """The environment that Dask's nannies set before they start a worker, without their threshold
+    for releasing memory. With that threshold glibc releases and requests the memory of every FFT
+    again, and multislice takes twice the CPU time."""
     environment: dict[str, Any] = dict(dask.config.get(NANNY, default={}))
     environment.pop(TRIM, None)
     return {name: str(value) for name, value in environment.items()}
 
 
 class LocalWorker(Worker):
-    """A worker of `local:N`. It speaks to the user's terminal, until it closes: of connections that
-    end then, and of a cluster that is closed while it is still starting, Dask prints tracebacks."""
+    """A worker of `local:N`. It prints to the user's terminal until it closes; later output is
+    dropped, because Dask prints tracebacks of connections that end then, and of a cluster that is
+    closed while it is still starting."""
 
     async def close(self, *args: Any, **kwargs: Any) -> Any:
         """See `distributed.Worker.close`."""
@@ -82,8 +84,8 @@ class LocalWorker(Worker):
 
 
 def _local(address: str) -> LocalCluster:
-    """N workers, this machine's cores divided among them; they are told apart from the cluster's by
-    nothing else."""
+    """N workers that share this machine's cores. Nothing else distinguishes them from a cluster's
+    workers."""
     count = address.removeprefix("local").removeprefix(":") or str(os.cpu_count() or 1)
     if not count.isdecimal() or not 1 <= int(count) <= 1024:
         raise ClusterError(
@@ -104,6 +106,6 @@ def _local(address: str) -> LocalCluster:
 
 
 def workers_of(client: Client) -> dict[str, dict[str, Any]]:
-    """Address -> what the scheduler knows of each worker."""
+    """Address -> the scheduler's record of each worker."""
     workers: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
     return workers

@@ -1,5 +1,5 @@
-"""`gdn denoise --cluster`: every file by one worker, with the names and contents it has without a
-cluster."""
+"""`gdn denoise --cluster`: each file is denoised by one worker. Names and contents of the results
+are the same as without a cluster."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # a disk's fau
 
 @dataclass(frozen=True)
 class FileTask:
-    """One file. `pictures`: of the first files, for a report."""
+    """One file. `pictures` is set for the first files, for a report."""
 
     number: int
     path: Path
@@ -44,14 +44,15 @@ class FileTask:
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a file, and what the run's ledger is to know of its frames."""
+    """The outcome of a file, and what the run's ledger needs of its frames."""
 
     outcome: Outcome
     entries: list[Entry] = field(default_factory=list)
 
 
 def denoise_task(name: str, task: FileTask) -> Answer:
-    """On a worker: one file, by the run that came as the parcel `name`. Raises Unfit."""
+    """On a worker: denoise one file with the run that was sent as the parcel `name`. Raises
+    Unfit."""
     parcel = get_worker().plugins.get(name)
     if not isinstance(parcel, Parcel):
         raise Unfit(
@@ -75,11 +76,11 @@ def _denoised(parcel: Parcel, task: FileTask) -> Answer:
 
 
 def _unwatched(share: float, frames: int) -> None:
-    """Progress within a file is not sent."""
+    """A progress function that does nothing: progress within a file is not sent."""
 
 
 def _opened(parcel: Parcel) -> tuple[BatchRun, Denoiser]:
-    """The run and its Denoiser on this worker; made once."""
+    """The run and its Denoiser on this worker, opened once."""
     if "denoiser" not in parcel.opened:
         run: BatchRun = parcel.content
         threads = parcel.worker.state.nthreads
@@ -109,8 +110,8 @@ def process_on(
     ledger: Ledger,
     tally: Tally,
 ) -> None:
-    """Denoise every file on the workers of `address`. Raises UsageFault where there are none, or
-    none can do any."""
+    """Denoise every file on the workers of `address`. Raises UsageFault if there are no workers, or
+    if none can do any file."""
     begun, total = False, tally.files + len(files)
     try:
         with connect(address) as client, progress_bar("denoising", total) as update:
@@ -141,8 +142,8 @@ def process_on(
 def _answers(
     client: Client, name: str, files: list[Planned], run: BatchRun, ledger: Ledger
 ) -> Iterator[Answer]:
-    """An answer for every file as it is done; the ledger hears of the frames, in the files' order
-    if it keeps them."""
+    """An answer for every file as it is done. The ledger gets the frames, in the files' order if it
+    keeps them."""
 
     def tasks() -> Iterator[FileTask]:
         for number, (path, outputs, _) in enumerate(files):
@@ -167,9 +168,9 @@ def _answers(
 
 
 def _parcel(name: str, run: BatchRun) -> Parcel:
-    """Models and banks of a run. Banks are made here, by the engine that was asked for; where this
-    machine has none of its kind (a head node without the workers' card), or they are large, each
-    worker makes its own of the same latents."""
+    """Models and banks of a run. Banks are made here by the chosen engine. If this machine has no
+    such engine (a head node without the workers' card), or if they are large, each worker makes its
+    own from the same latents."""
     banks: dict[str, PackedBank] = {}
     generators = [model for model in run.models if isinstance(model, Model)]
     small = run.options.bank_size * sum(2 * m.card.patch**2 for m in generators) <= LARGEST

@@ -1,6 +1,5 @@
-"""What is sent to each worker once: the models and their banks, checked by hash there. As a Dask
-worker plugin it also reaches workers that join later, or come back.
-"""
+"""What each worker is sent once: the models and their banks, checked there by hash. It is a Dask
+worker plugin, so it also reaches workers that join later or return."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 @cache
 def settle_memory() -> None:
-    """Let glibc keep what it has fetched, whatever environment the worker was started with (see
+    """Make glibc keep the memory that it has requested, whatever the worker's environment (see
     `connect.nanny_environment`)."""
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError, AttributeError):
@@ -113,8 +112,8 @@ class PackedBank:
 
 
 class Parcel(WorkerPlugin):
-    """Models, banks and what else a run needs (`content`) on a worker; `lock`: one item at a time
-    in a process."""
+    """Models, banks and everything else that a run needs (`content`) on a worker. With `lock` a
+    process works on one item at a time."""
 
     def __init__(
         self,
@@ -134,13 +133,13 @@ class Parcel(WorkerPlugin):
         self.closing: list[Callable[[], object]] = []
 
     def setup(self, worker: Any) -> None:
-        """On the worker."""
+        """Called on the worker at the start."""
         settle_memory()
         self.worker, self.lock, self.opened = worker, threading.RLock(), {}  # type: ignore[var-annotated]
         self.closing = []
 
     def teardown(self, worker: Any) -> None:
-        """On the worker, when the run is over."""
+        """Called on the worker when the run is over."""
         for close in self.closing:
             close()
 
@@ -153,21 +152,21 @@ class Parcel(WorkerPlugin):
         return list(self.opened["models"])
 
     def bank(self, engine: Engine, make: Callable[[Engine], Bank]) -> Bank:
-        """The bank of an engine's model: as sent, or made here."""
+        """The bank of an engine's model: the one that was sent, or one made here."""
         sent = self.banks.get(engine.model.hash)
         return make(engine) if sent is None else sent.unpack()
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """One item at a time, in the folder in which the command was given. Raises OSError where
-        that is not to be seen here."""
+        """Work on one item at a time, in the folder in which the command was given. Raises OSError
+        if that folder does not exist on this machine."""
         with self.lock, contextlib.chdir(self.folder):
             yield
 
 
 def own_card(device: str, worker_name: Any) -> str:
-    """The CUDA device of a worker on a machine with several: `cuda` becomes `cuda:N` by the
-    worker's number, unless what it may see was set from outside (dask-cuda, SLURM)."""
+    """The CUDA device of a worker on a machine with several cards: `cuda` becomes `cuda:N` with the
+    worker's number, unless the visible cards were set from outside (dask-cuda, SLURM)."""
     if device != "cuda" or "CUDA_VISIBLE_DEVICES" in os.environ or not isinstance(worker_name, int):
         return device
     cards = len(list(Path("/dev").glob("nvidia[0-9]*")))

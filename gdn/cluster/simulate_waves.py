@@ -1,5 +1,5 @@
-"""`gdn simulate --cluster`: structures shared out among Dask workers, each wave written by the one
-that made it."""
+"""`gdn simulate --cluster`: structures are distributed to Dask workers, and each wave is written by
+the worker that made it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOCK = threading.Lock()  # two threads in one process waste both
 
 
 def simulate_task(task: Task) -> None:
-    """On a worker: one wave or frame. Raises Unfit."""
+    """On a worker: make one wave or frame. Raises Unfit."""
     settle_memory()
     try:
         with _LOCK:
@@ -33,8 +33,8 @@ def simulate_task(task: Task) -> None:
 
 @contextmanager
 def runner_on(address: str) -> Iterator[Runner]:
-    """What runs tasks on the workers of `address`, for `gdn.simulation.simulate.simulate`; their
-    paths must be absolute. Raises UsageFault."""
+    """A function that runs tasks on the workers of `address`, for
+    `gdn.simulation.simulate.simulate`. Their paths must be absolute. Raises UsageFault."""
     try:
         with connect(address) as client, deaths_noted(client):
             yield lambda tasks: _run(client, tasks)
@@ -43,7 +43,7 @@ def runner_on(address: str) -> Iterator[Runner]:
 
 
 def _run(client: Client, tasks: list[Task]) -> Iterator[None]:
-    """Once for each task that ends. Raises RuntimeError where one was lost."""
+    """Yield once for each task that ends. Raises RuntimeError if one was lost."""
     lost: list[str] = []
     flow: WorkSharing[Task, None] = WorkSharing(client, simulate_task, len(tasks))
     for _, value in flow.run(tasks):

@@ -1,9 +1,10 @@
-"""Work shared out in chunks sized by what it costs, a bounded number of them in flight.
+"""Distribute work in chunks. Their size depends on the cost of the work; a limited number of chunks
+is in flight.
 
-Neither client nor scheduler holds more than the chunks in flight, however many items there are.
-What fails without an item's own fault (a worker that died, that lacks a package, whose disk is
-full) is done again elsewhere. When a worker dies that had more than one item, any of them may be at
-fault: all are suspects, and each is then given to a worker that has no other item.
+Client and scheduler hold only the chunks in flight, however many items there are. Work that fails
+without the item's fault (the worker died, lacks a package, or its disk is full) is repeated
+elsewhere. If a worker dies with more than one item, any of them may be the cause. All of them are
+suspects, and each is then given to a worker that has no other item.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ GONE = (
 
 
 def say(words: str) -> None:
-    """A line for the user."""
+    """Print a line for the user."""
     print(f"gdn: {words}", file=sys.stderr, flush=True)
 
 
 class WorkSharing(Generic[Item, Value]):
-    """Shares items out and yields (item, value or Lost) as they are done. `unfit`: workers that get
-    nothing more, and why."""
+    """Distributes items and yields (item, value or Lost) as they are done. `unfit` maps workers
+    that get no more work to the reason."""
 
     def __init__(
         self,
@@ -74,7 +75,8 @@ class WorkSharing(Generic[Item, Value]):
         self.peak = 0  # chunks in flight at once
 
     def run(self, items: Iterable[Item]) -> Iterator[tuple[Item, Value | Lost]]:
-        """Raises ClusterError where no worker can do the work, or the scheduler is gone."""
+        """Run all items. Raises ClusterError if no worker can do the work, or if the scheduler is
+        gone."""
         source = iter(items)
         try:
             while True:
@@ -93,7 +95,7 @@ class WorkSharing(Generic[Item, Value]):
                     self._client.cancel(list(self._running), force=True)
 
     def _submit(self, source: Iterator[Item]) -> None:
-        """Fill up what is in flight."""
+        """Submit chunks until enough are in flight."""
         fit = [address for address in self._workers() if address not in self.unfit]
         if fit and self._done:
             self._fit_seen = time.monotonic()
@@ -119,7 +121,8 @@ class WorkSharing(Generic[Item, Value]):
             self._start(Chunk(items, frozenset(fit) if self.unfit else None))
 
     def _examine(self) -> None:
-        """One suspect to each worker that has nothing else; other work waits until all are done."""
+        """Give one suspect to each worker that has no other item. Other work waits until all
+        suspects are done."""
         if any(not chunk.alone for chunk in self._running.values()):
             return
         self._known = (-math.inf, [])  # not one that has just died
@@ -140,8 +143,8 @@ class WorkSharing(Generic[Item, Value]):
         self.peak = max(self.peak, len(self._running))
 
     def _stranded(self) -> None:
-        """Queue again what only workers may have that are no more; say so if there is none at
-        all."""
+        """Queue items again whose only allowed workers have disappeared. Report it if there is no
+        worker at all."""
         here = set(self._workers())
         for future, chunk in list(self._running.items()):
             if chunk.allowed is not None and not chunk.allowed & here:
@@ -154,14 +157,15 @@ class WorkSharing(Generic[Item, Value]):
         self._deserted = not here
 
     def _workers(self) -> list[str]:
-        """Addresses, asked for now and then: others may have come."""
+        """Addresses of the workers, requested now and then, because others may have joined."""
         now = time.monotonic()
         if now - self._known[0] > LOOK_SECONDS:
             self._known = now, list(workers_of(self._client))
         return self._known[1]
 
     def _chunk(self, source: Iterator[Item], workers: int) -> list[tuple[Item, int]]:
-        """The next items: what was lost first, and alone, since it may be what kills."""
+        """The next items. An item that was lost comes first and alone, since it may be the one that
+        kills workers."""
         if self._again:
             return [self._again.popleft()]
         left = max(
@@ -175,7 +179,7 @@ class WorkSharing(Generic[Item, Value]):
         return [(item, 0) for item in islice(source, size)]
 
     def _finished(self) -> list[Future[Any]]:
-        """Futures that have ended; waits for one."""
+        """Futures that have ended. Waits for at least one."""
         self._heard = time.monotonic()
         while self._running:
             try:
@@ -191,7 +195,7 @@ class WorkSharing(Generic[Item, Value]):
         return []
 
     def _scheduler_there(self) -> bool:
-        """Whether it is. Raises ClusterError when it has been gone for too long."""
+        """Whether the scheduler answers. Raises ClusterError if it has been gone for too long."""
         if self._client.status == "running":
             self._heard = time.monotonic()
             return True
@@ -202,7 +206,7 @@ class WorkSharing(Generic[Item, Value]):
     def _gathered(
         self, future: Future[Any], chunk: Chunk[Item]
     ) -> Iterator[tuple[Item, Value | Lost]]:
-        """What a chunk came to; what it did not do is queued again."""
+        """The results of a chunk. Items that were not done are queued again."""
         try:
             part: Part[Value] = future.result()
         except KilledWorker:
@@ -241,8 +245,8 @@ class WorkSharing(Generic[Item, Value]):
     def _left(
         self, rest: list[tuple[Item, int]], unfit: Unfit, worker: str
     ) -> Iterator[tuple[Item, Value | Lost]]:
-        """What a worker left of its chunk, because it cannot do it, or the first item cannot be
-        done."""
+        """Handle the rest of a chunk that a worker did not do, because it cannot, or because the
+        first item cannot be done."""
         item, attempts = rest[0]
         if unfit.perhaps_item and attempts:
             self._done += 1
@@ -256,7 +260,7 @@ class WorkSharing(Generic[Item, Value]):
         self._again.extend(rest[1:])
 
     def _repeat(self, chunk: Chunk[Item], reason: str) -> Iterator[tuple[Item, Value | Lost]]:
-        """Queue again; an item that was tried often enough is lost."""
+        """Queue items again. An item that was tried often enough is lost."""
         for item, attempts in chunk.items:
             if attempts + 1 >= ATTEMPTS:
                 self._done += 1
@@ -267,7 +271,8 @@ class WorkSharing(Generic[Item, Value]):
 
 @contextlib.contextmanager
 def deaths_noted(client: Client) -> Iterator[None]:
-    """Say when a worker dies with work in hand; the scheduler gives it to another by itself."""
+    """Report each worker that dies during its work. The scheduler itself gives the work to
+    another."""
 
     def seen(event: tuple[Any, Any]) -> None:
         details = event[1]

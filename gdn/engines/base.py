@@ -42,11 +42,12 @@ EXACT: dict[Graph, Graph] = {
 
 
 class EngineError(GdnError, RuntimeError):
-    """An engine that cannot be had or cannot run; the message is one line that says what to do."""
+    """An engine that is not available or cannot run. The message is one line that says what to
+    do."""
 
 
 class OutOfMemory(EngineError, MemoryError):
-    """The device, or the host, has no memory for a batch of this size."""
+    """The device or the host has too little memory for a batch of this size."""
 
 
 _NO_MEMORY = (
@@ -61,35 +62,35 @@ _NO_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a runtime's own error, of whatever class, means that memory ran out."""
+    """Whether a runtime's own error, of any class, means that memory ran out."""
     return isinstance(error, MemoryError) or any(
         words in str(error).lower() for words in _NO_MEMORY
     )
 
 
 def rows(feed: dict[str, NDArray[Any]], first: int, size: int) -> dict[str, NDArray[Any]]:
-    """Some rows of a batch; scalars belong to all of them."""
+    """Some rows of a batch. Scalars belong to all rows."""
     return {
         name: array[first : first + size] if array.ndim else array for name, array in feed.items()
     }
 
 
 def kind_of(graph: Graph) -> Graph:
-    """What a graph computes, in whichever precision."""
+    """What a graph computes, without its precision."""
     return cast(Graph, graph.removeprefix("exact-"))
 
 
 def dtype_of(model: Model, graph: Graph) -> np.dtype[Any]:
-    """Type of a graph's inputs and outputs; a step's sums are single in a half-precision model
-    too."""
+    """Type of a graph's inputs and outputs. The sums of a step are in single precision in a
+    half-precision model too."""
     half = model.card.precision == "fp16" and kind_of(graph) == graph and graph != "step"
     return np.dtype(np.float16 if half else np.float32)
 
 
 def onnx_bytes(model: Model, graph: Graph) -> bytes:
-    """The graph in ONNX, whole, of files whose hashes the model has vouched for. Handed over as
-    bytes, so that a graph cannot name files outside itself. Raises EngineError where the model has
-    none, or its files do not belong together."""
+    """The whole graph in ONNX, from files whose hashes the model has checked. It is passed as
+    bytes, so that a graph cannot name files outside itself. Raises EngineError if the model has no
+    such graph, or if its files do not belong together."""
     path = model.file(f"{graph}.onnx")
     if path is None:
         raise EngineError(f"{model.folder}: {graph}.onnx is missing; export the model again")
@@ -103,8 +104,12 @@ def onnx_bytes(model: Model, graph: Graph) -> bytes:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`value` (n,) float64 the tiles' negative log-likelihood in nats, `gradient` (n, d) its
-    derivative in the latents, `images` (n, h, w) the patches x = G(z) on the way."""
+    """The likelihood of tiles and its gradient.
+
+    - `value` (n,) float64: the tiles' negative log-likelihood, nats.
+    - `gradient` (n, d): its derivative by the latents.
+    - `images` (n, h, w): the patches x = G(z).
+    """
 
     value: NDArray[np.float64]
     gradient: Array
@@ -112,7 +117,7 @@ class Evaluation:
 
 
 class Engine(Protocol):
-    """Evaluates one model on one device. A context manager; use is over when the block ends.
+    """Evaluates one model on one device. It is a context manager; do not use it after the block.
 
     n latents z are (n, d), patches (n, h, w), all float32; vacuum is 1.
     """
@@ -124,8 +129,8 @@ class Engine(Protocol):
 
     @property
     def exact(self) -> Engine:
-        """The engine in single precision, for objectives, gradients and final images; itself unless
-        the model is in half."""
+        """The engine in single precision, for objectives, gradients and final images. It is the
+        engine itself unless the model is in half precision."""
         ...
 
     def generate(self, z: Array) -> Array:
@@ -135,7 +140,8 @@ class Engine(Protocol):
     def value_and_gradient(
         self, z: Array, data: TileData, scale: Array, shift: Array
     ) -> Evaluation:
-        """Likelihood of the tiles with mean mu = scale * G(z) + shift, and its gradient in z.
+        """Likelihood of the tiles with mean mu = scale * G(z) + shift, and its gradient by z
+        (docs/method.md, "Likelihood").
 
         `scale` (n,), `shift` (n, h, w), electrons per binned pixel.
         """

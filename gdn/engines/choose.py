@@ -1,8 +1,8 @@
-"""Chooses the engine and the device, and says why.
+"""Choose the engine and the device, and say why.
 
-`auto` tries TensorRT, ONNX Runtime on CUDA, torch on CUDA, and takes the first that is installed,
-starts, and gives the CPU's images; else ONNX Runtime, or torch, on the CPU. What was tried and why
-it was not taken is part of the reason.
+`auto` tries TensorRT, ONNX Runtime on CUDA and torch on CUDA. It takes the first that is installed,
+starts, and gives the same images as the CPU. Else it takes ONNX Runtime, or torch, on the CPU. The
+reason lists what was tried and why it was not taken.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ AGREES = {"fp32": 1e-3, "fp16": 3e-2}  # largest difference from the CPU's, vacu
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """An engine on a device and the reason in words."""
+    """An engine on a device, and the reason for it in words."""
 
     engine: str
     device: str
@@ -42,7 +42,7 @@ class EngineChoice:
 
 
 def check(engine: str = "auto", device: str = "auto") -> None:
-    """Raises EngineError where what is asked for is not known or not installed."""
+    """Raises EngineError if what is asked for is unknown or not installed."""
     if engine not in ("auto", *ENGINES):
         raise EngineError(f"unknown engine '{engine}'; choose auto, {', '.join(ENGINES)}")
     kind = device.split(":")[0]
@@ -69,7 +69,7 @@ def check(engine: str = "auto", device: str = "auto") -> None:
 
 
 def candidates(device: str = "auto") -> Iterator[EngineChoice]:
-    """What `auto` tries on `device`, in order, as far as it is installed."""
+    """What `auto` tries on `device`, in order, of what is installed."""
     here = installed_runtimes()
     if device != "cpu" and (device != "auto" or has_driver()):
         for runtime in here:
@@ -96,7 +96,7 @@ def _module(runtime: Runtime) -> Any:
 
 
 def has_driver() -> bool:
-    """Whether NVIDIA's driver is installed: without it nothing of CUDA need be imported, which
+    """Whether NVIDIA's driver is installed. Without it no CUDA package need be imported, which
     takes seconds."""
     for name in ("libcuda.so.1", "nvcuda.dll"):
         with contextlib.suppress(OSError):
@@ -112,11 +112,11 @@ def open_engine(
     threads: int | None = None,
     require_gpu: bool = False,
 ) -> Engine:
-    """The chosen engine, loaded with `model`; use it in a `with` block. A device that was asked for
-    is never replaced.
+    """Open the chosen engine with `model`; use it in a `with` block. A device that was asked for is
+    never replaced by another.
 
-    Raises EngineError if what was asked for cannot be had, and with `require_gpu` rather than take
-    the CPU.
+    Raises EngineError if what was asked for is not available; with `require_gpu` also if only the
+    CPU is.
     """
     check(engine, device)
     if model.card.channels != 1:
@@ -162,7 +162,7 @@ def open_engine(
 
 
 def _open(model: Model, choice: EngineChoice, threads: int | None) -> Engine:
-    """One engine. Raises EngineError."""
+    """Open one engine. Raises EngineError."""
     runtime = runtime_named(choice.engine)
     make = getattr(_module(runtime), runtime.engine_class)
     engine: Engine = make(model, choice.device, threads=threads, reason=choice.reason)
@@ -170,8 +170,7 @@ def _open(model: Model, choice: EngineChoice, threads: int | None) -> Engine:
 
 
 def _prove(opened: Engine, model: Model) -> None:
-    """Raises EngineError where an engine's images are not the CPU's. An engine that is not proved
-    is closed."""
+    """Raises EngineError if an engine's images differ from the CPU's. The engine is then closed."""
     from gdn.restarts import restart_latents
 
     z = restart_latents(0, range(PROVED), model.card.latent)

@@ -1,8 +1,8 @@
-"""Memory and one stream of a CUDA device, by whichever package is installed: cuda-python, torch, or
-pycuda.
+"""Memory and one stream of a CUDA device, through the package that is installed: cuda-python,
+torch, or pycuda.
 
-All three use the device's primary context, so that they may be loaded beside one another (of pycuda
-only `pycuda.autoprimaryctx` does). Not yet run on a card: docs/gpu.md.
+All three use the device's primary context, so they can be loaded together (of pycuda only
+`pycuda.autoprimaryctx` does). Not yet run on a card: docs/gpu.md.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from gdn.engines.base import EngineError, OutOfMemory
 
 
 class Device(Protocol):
-    """A CUDA device. `name`, compute `capability` ("8.9"), `driver`; `stream`, the handle that work
-    is queued on.
+    """A CUDA device: its `name`, compute `capability` ("8.9") and `driver`; `stream` is the handle
+    on which work is queued.
 
     Raises OutOfMemory and EngineError.
     """
@@ -30,10 +30,10 @@ class Device(Protocol):
     stream: int
 
     def allocate(self, size: int) -> int:
-        """Address of `size` bytes."""
+        """Allocate `size` bytes and return their address."""
 
     def free(self, address: int) -> None:
-        """Give them back."""
+        """Free allocated memory."""
 
     def upload(self, address: int, array: NDArray[Any]) -> None:
         """Queue a copy to the device."""
@@ -42,21 +42,21 @@ class Device(Protocol):
         """Queue a copy from the device into `array`."""
 
     def synchronise(self) -> None:
-        """Wait for all that is queued."""
+        """Wait for all queued work."""
 
     def capture(self, work: Callable[[], None]) -> Any:
-        """What `work` queues, as a CUDA graph; it does not run. None where this package has no
-        graphs."""
+        """Record what `work` queues as a CUDA graph, without running it. None if this package has
+        no graphs."""
 
     def launch(self, graph: Any) -> None:
         """Queue a captured graph."""
 
     def forget(self, graph: Any) -> None:
-        """Give a graph back."""
+        """Free a captured graph."""
 
 
 class CudaPython:
-    """By NVIDIA's own bindings."""
+    """Through NVIDIA's own bindings."""
 
     def __init__(self, number: int = 0) -> None:
         from cuda.bindings import runtime
@@ -132,7 +132,7 @@ class CudaPython:
 
 
 class Torch:
-    """By torch: every block of memory is a tensor of bytes."""
+    """Through torch: every block of memory is a tensor of bytes."""
 
     def __init__(self, number: int = 0) -> None:
         import torch
@@ -202,7 +202,7 @@ class Torch:
 
 
 class PyCuda:
-    """By pycuda, in the primary context."""
+    """Through pycuda, in the primary context."""
 
     def __init__(self, number: int = 0) -> None:
         if number:
@@ -263,8 +263,8 @@ KINDS: dict[str, type[CudaPython] | type[Torch] | type[PyCuda]] = {
 
 
 def open_device(number: int = 0) -> Device:
-    """Device `number` by the first package that has it. Raises EngineError, naming what each
-    said."""
+    """Open device `number` through the first package that has it. Raises EngineError with the
+    reason of each package."""
     said = []
     for package, kind in KINDS.items():
         if importlib.util.find_spec(package) is None:

@@ -1,8 +1,8 @@
-"""Inputs that stay on a device: an array that nobody may write, and that was uploaded before, is
+"""Inputs that stay on a device: an array that nobody can write to and that was uploaded before is
 not uploaded again.
 
-Refinement gives a graph the same counts and weights many times over. Which array is which is told
-by where it lies in memory; the array is held, so that its memory cannot become another's.
+Refinement gives a graph the same counts and weights many times. Arrays are recognised by their
+address in memory. Each array is kept alive, so that another cannot get its address.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Where = tuple[int, tuple[int, ...], tuple[int, ...], str]
 
 
 class Resident(Generic[Placed]):
-    """What of each input lies on the device. `place(name, array, former)` uploads an array, where
-    it can into the place of a `former` one."""
+    """The inputs that lie on the device. `place(name, array, former)` uploads an array, if possible
+    to the place of a `former` one."""
 
     def __init__(self, place: Callable[[str, NDArray[Any], Placed | None], Placed]) -> None:
         self._place = place
@@ -31,7 +31,7 @@ class Resident(Generic[Placed]):
         self.uploads = 0
 
     def of(self, name: str, array: NDArray[Any]) -> Placed:
-        """The place of an input's array."""
+        """The place of an input's array. The array is uploaded if needed."""
         if array.flags.writeable:
             self.uploads += 1
             former = self._passing.pop(name, None)  # gone, should placing fail
@@ -47,7 +47,7 @@ class Resident(Generic[Placed]):
         return kept[where][1]
 
     def drain(self) -> Iterator[Placed]:
-        """Everything placed; afterwards nothing is."""
+        """Return everything that was placed and forget it."""
         yield from self._passing.values()
         for kept in self._kept.values():
             yield from (placed for _, placed in kept.values())

@@ -1,5 +1,5 @@
-"""The engine over one primitive, running a named graph: shapes are checked once, at the door, and
-memory that runs out halves the batch. A runtime adds only how a graph is run."""
+"""An engine that needs only one operation of a runtime: to run a named graph. Shapes are checked
+once, at the start. If memory runs out, the batch is halved."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ log = logging.getLogger("gdn")
 
 
 class GraphEngine(ABC):
-    """The `Engine` methods over one primitive: run a named graph on named float32 arrays."""
+    """The methods of `Engine`, all through one operation: run a named graph on named float32
+    arrays."""
 
     name: str
     device: str
@@ -32,9 +33,9 @@ class GraphEngine(ABC):
     def run_graph(
         self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
     ) -> list[list[Array]]:
-        """Those of the graph's outputs, float32, of each of the pieces in which the batch was run,
-        in order. An input that may not be written stays as it is while it lives: a device need be
-        given it once. Raises EngineError if the model lacks the graph, OutOfMemory for too large a
+        """The requested outputs, float32, of each of the pieces in which the batch was run, in
+        order. An input that cannot be written to does not change while it lives, so a device needs
+        it only once. Raises EngineError if the model lacks the graph, OutOfMemory for too large a
         batch."""
 
     @cached_property
@@ -49,7 +50,8 @@ class GraphEngine(ABC):
         return frozenset(name.removesuffix(".onnx") for name in files if name.endswith(".onnx"))
 
     def _run_in_memory(self, graph: Graph, feed: dict[str, Array], *outputs: str) -> list[Array]:
-        """`run_graph`, the batch halved until it fits; what did not fit once is not tried again."""
+        """`run_graph`, with the batch halved until it fits. A size that did not fit is not tried
+        again."""
         n = len(next(iter(feed.values())))
         size = min(n, self._most or n)
         try:
@@ -180,7 +182,7 @@ class GraphEngine(ABC):
 
 
 class Exact(GraphEngine):
-    """An engine's graphs in single precision, of a model that is in half."""
+    """An engine's graphs in single precision, for a model in half precision."""
 
     def __init__(self, engine: GraphEngine) -> None:
         self.engine, self.model = engine, engine.model
@@ -189,7 +191,7 @@ class Exact(GraphEngine):
     def run_graph(
         self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
     ) -> list[list[Array]]:
-        """The graph of the engine that it stands before, in single precision."""
+        """Run the single-precision graph of the engine."""
         return self.engine.run_graph(EXACT.get(graph, graph), feed, outputs)
 
     @cached_property
@@ -207,8 +209,8 @@ def _scalar(value: float) -> Array:
 
 @lru_cache(maxsize=4)
 def _blank(shape: tuple[int, ...]) -> TileData:
-    """Tiles of zeros with unit variance. The same arrays every time: a device that has them need
-    not be given them again."""
+    """Tiles of zeros with unit variance. They are always the same arrays, so a device needs them
+    only once."""
     return TileData(np.zeros(shape, np.float32), np.ones(shape, np.float32), NoiseLaw(0.0, 1.0))
 
 

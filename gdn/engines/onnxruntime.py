@@ -37,7 +37,7 @@ PROVIDERS = {
 
 
 def card_reason() -> str | None:
-    """Why it can use a card here, or None."""
+    """Why it can use a card on this machine, or None."""
     return (
         "its CUDA provider is present"
         if PROVIDERS["cuda"] in onnxruntime.get_available_providers()
@@ -46,13 +46,13 @@ def card_reason() -> str | None:
 
 
 class OnnxRuntimeEngine(GraphEngine):
-    """See `gdn.engines.base.Engine`. `threads` bounds the threads (None: all cores).
+    """See `gdn.engines.base.Engine`. `threads` limits the threads (None: all cores).
 
-    On the CPU a batch is cut into chunks of fixed size, each run by one thread: onnxruntime's own
-    threads divide single operations, which for so small a network gains next to nothing
-    (docs/measurements/search.md), and chunks whose size does not depend on the threads give the
-    same numbers whatever their count. On a card inputs and outputs are bound to its memory, and
-    inputs that do not change stay there (not yet run on one: docs/gpu.md).
+    On the CPU a batch is cut into chunks of fixed size, each run by one thread. onnxruntime's own
+    threads divide single operations, which gains almost nothing for so small a network
+    (docs/measurements/search.md). The size of the chunks does not depend on the threads, so any
+    number of threads gives the same results. On a card inputs and outputs are bound to its memory,
+    and inputs that do not change stay there (not yet run on one: docs/gpu.md).
     """
 
     name = "onnxruntime"
@@ -124,7 +124,7 @@ class OnnxRuntimeEngine(GraphEngine):
     def run_graph(
         self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
     ) -> list[list[Array]]:
-        """One batch, in chunks that threads share, or in the memory that is bound."""
+        """Run one batch, in chunks shared by threads, or in bound memory."""
         session, kind = self._session(graph)
         n = len(next(iter(feed.values())))
         if self.bound is not None:
@@ -151,8 +151,8 @@ class OnnxRuntimeEngine(GraphEngine):
     def _run_bound(
         self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
     ) -> list[Array]:
-        """One batch, inputs and outputs in the card's memory; only what changed goes there, only
-        what is asked for comes back."""
+        """Run one batch with inputs and outputs in the card's memory. Only inputs that changed are
+        uploaded, and only requested outputs are downloaded."""
         session, kind = self._sessions[graph]
         place, number = self.bound, self._number
 
@@ -191,7 +191,7 @@ class OnnxRuntimeEngine(GraphEngine):
 
 
 def _advice() -> str:
-    """What to install. Both packages hold one module: the one that came last has overwritten the
+    """What to install. Both packages install the same module, so the later one has overwritten the
     other."""
     return (
         "pip uninstall onnxruntime onnxruntime-gpu, then pip install 'onnxruntime-gpu[cuda,cudnn]'"
@@ -199,8 +199,8 @@ def _advice() -> str:
 
 
 def providers_of(model: Model, kind: str, graph: Graph, number: int = 0) -> list[Any]:
-    """The provider of a `kind` of device and its options, with which onnxruntime opens a graph on
-    card `number`. TensorRT leaves what it cannot do to CUDA."""
+    """onnxruntime's provider for a `kind` of device, with its options for card `number`. What
+    TensorRT cannot run is left to CUDA."""
     card = {"device_id": number}
     if kind == "cpu":
         return [PROVIDERS["cpu"]]
@@ -222,8 +222,8 @@ def providers_of(model: Model, kind: str, graph: Graph, number: int = 0) -> list
 
 
 def what_is_missing(kind: str) -> str:
-    """What keeps a provider from starting: a library that it names when loaded, or else the card
-    and its driver."""
+    """Why a provider cannot start: a library that it names when loaded, or else the card and its
+    driver."""
     path = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{kind}.so"
     try:
         ctypes.CDLL(str(path))
@@ -238,8 +238,8 @@ def what_is_missing(kind: str) -> str:
 
 
 def _checked(work: Any, n: int) -> list[Any]:
-    """The outputs. Raises OutOfMemory where that is what onnxruntime's own unrelated classes mean,
-    else EngineError."""
+    """The outputs. Raises OutOfMemory if onnxruntime's error, whose class does not tell, means
+    that; else EngineError."""
     try:
         outputs: list[Any] = work()
     except Exception as error:

@@ -1,5 +1,5 @@
-"""Running a restorer: any size of frame, padded by reflection, large ones in windows that overlap;
-ONNX Runtime alone."""
+"""Run a restorer on frames of any size, with ONNX Runtime alone. Frames are padded by reflection;
+large ones are restored in overlapping windows."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ TURNS = (1, 2, 4, 8)  # of the square's symmetries that results may be averaged 
 
 
 class RestorerSession:
-    """A restorer, loaded: `restore` maps noisy frames to the clean one. A context manager.
+    """A loaded restorer. `restore` maps noisy frames to the clean one. It is a context manager.
 
-    `device`: cpu, cuda or cuda:N, or auto: a card where onnxruntime has its provider. `threads`
-    bounds the CPU's (None: GDN_THREADS, or all cores). `largest` and `overlap`, px, of the windows
-    in which a larger frame is restored. Raises EngineError where it cannot be loaded.
+    - `device`: cpu, cuda or cuda:N; or auto: a card if onnxruntime has a provider for it.
+    - `threads`: limit on the CPU (None: GDN_THREADS, or all cores).
+    - `largest`, `overlap`: px, of the windows in which a larger frame is restored.
+
+    Raises EngineError if it cannot be loaded.
     """
 
     name = "onnxruntime"
@@ -70,10 +72,10 @@ class RestorerSession:
         """The expected clean image (rows, columns), float32, of the first of `frames` (n, rows,
         columns), in its units.
 
-        `frames` in any linear units, the same for all; n is at most the model's slots. `mask` (n,
-        rows, columns) is 1 where a pixel is valid and 0 elsewhere (None: all are). The mean over
-        `turns` of the square's symmetries, 1, 2, 4 or
-        8. Raises ValueError for other shapes.
+        `frames` can be in any linear units, the same for all; n is at most the model's slots.
+        `mask` (n, rows, columns) is 1 where a pixel is valid and 0 elsewhere (None: all are). The
+        result is the mean over `turns` of the square's symmetries: 1, 2, 4 or 8. Raises ValueError
+        for other shapes.
         """
         slots = self.model.card.slots
         if frames.ndim != 3 or not 1 <= len(frames) <= slots or min(frames.shape) < 1:
@@ -109,7 +111,8 @@ class RestorerSession:
         return self._windowed(padded)[:rows, :columns]
 
     def _windowed(self, stack: Array) -> Array:
-        """The image of a `stack` whose sides are multiples, at once or blended from windows."""
+        """The image of a `stack` whose sides are multiples, in one piece or blended from
+        windows."""
         shape = stack.shape[-2:]
         pieces = [windows(n, self._largest, self._overlap, self.model.card.multiple) for n in shape]
         if all(len(side) == 1 for side in pieces):
@@ -122,7 +125,7 @@ class RestorerSession:
         return np.asarray(total / norm, dtype=np.float32)
 
     def _run(self, stack: Array) -> Array:
-        """One pass of the network."""
+        """Run the network once."""
         full = np.zeros((2, 1, self.model.card.slots, *stack.shape[-2:]), np.float32)
         full[:, 0, : stack.shape[1]] = stack
         try:
@@ -163,8 +166,8 @@ def open_restorer(
     threads: int | None = None,
     require_gpu: bool = False,
 ) -> RestorerSession:
-    """A restorer, loaded, beside generators for which `engine` and `device` were asked for. Raises
-    EngineError."""
+    """Load a restorer for use together with generators for which `engine` and `device` were chosen.
+    Raises EngineError."""
     number = device.partition(":")[2]
     wanted = "cuda" + (f":{number}" if number else "") if device.startswith("tensorrt") else device
     if engine in ("torch", "tensorrt") and device != "cpu":
@@ -179,8 +182,8 @@ def open_restorer(
 
 
 def _moments(frame: Array, valid: Array) -> tuple[np.float32, np.float32]:
-    """Mean and standard deviation of the valid pixels, as `gdn.generator.restorer_network.moments`
-    has them."""
+    """Mean and standard deviation of the valid pixels, as in
+    `gdn.generator.restorer_network.moments`."""
     values = frame[valid > 0] if (valid == 0).any() else frame
     mean = float(values.mean(dtype=np.float64)) if values.size else 0.0
     variance = float(values.var(dtype=np.float64)) if values.size else 0.0
@@ -188,7 +191,7 @@ def _moments(frame: Array, valid: Array) -> tuple[np.float32, np.float32]:
 
 
 def _provider(device: str) -> tuple[str, Any]:
-    """The device taken, and onnxruntime's provider of it. Raises EngineError."""
+    """The chosen device, and onnxruntime's provider for it. Raises EngineError."""
     import onnxruntime
 
     kind, _, number = device.partition(":")
@@ -207,8 +210,8 @@ def _provider(device: str) -> tuple[str, Any]:
 def windows(
     length: int, largest: int, overlap: int, multiple: int
 ) -> list[tuple[slice, NDArray[np.float32]]]:
-    """Windows over an axis, all of one size, with smooth weights: evenly spread, about `overlap` px
-    shared by neighbours."""
+    """Windows along an axis, all of one size and evenly spread, with smooth weights. Neighbours
+    share about `overlap` px."""
     size = max(largest // multiple * multiple, 2 * multiple)
     if length <= size:
         return [(slice(0, length), np.ones(length, np.float32))]

@@ -1,7 +1,7 @@
-"""The engines: one row for each, and beside this file one file of `gdn.engines` with its class.
+"""The engines, one row each. The class of an engine is in a file of its own in `gdn.engines`.
 
-Whatever names engines reads this table: what `auto` tries and in which order, `--engine` and its
-help, `gdn doctor`. It imports nothing, so that a command's help is quick.
+All code that names engines reads this table: what `auto` tries and in which order, `--engine` and
+its help, `gdn doctor`. It imports nothing, so that a command's help appears quickly.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """An engine: its `name`, the `module` and class that evaluate with it, the packages of which
-    one must be installed, the extra that brings one, the device it takes where none is named, and
-    the devices it knows of.
+    """An engine: its `name`; the `module` and class that evaluate with it; the packages, of which
+    one must be installed; the extra that installs one; the device it uses by default; and the
+    devices that it supports.
 
-    The module has, besides the class, a function `card_reason()`: in words why it can use a card
-    here, or None.
+    The module also has a function `card_reason()`, which says in words why it can use a card on
+    this machine, or returns None.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Runtime:
 
     @property
     def installed(self) -> bool:
-        """Whether one of its packages is, without importing it."""
+        """Whether one of its packages is installed. Nothing is imported."""
         return any(importlib.util.find_spec(package) is not None for package in self.packages)
 
 
@@ -71,7 +71,7 @@ ON_CPU = tuple(runtime for runtime in RUNTIMES if "cpu" in runtime.devices)  # n
 
 
 def installed_runtimes() -> list[Runtime]:
-    """The rows of which a package is installed."""
+    """The rows for which a package is installed."""
     return [runtime for runtime in RUNTIMES if runtime.installed]
 
 

@@ -1,7 +1,6 @@
-"""TensorRT, by `tensorrt` or `tensorrt_rtx`: plans built and cached on first use.
+"""TensorRT, through `tensorrt` or `tensorrt_rtx`: plans are built and cached on first use.
 
-Not yet run on a card (docs/gpu.md); the tests build every plan, and run this file on a device that
-is a fake.
+Not yet run on a card (docs/gpu.md). The tests build every plan, and run this file on a fake device.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ from gdn.models import Model
 
 
 def check() -> None:
-    """Raises EngineError where no library can be imported: it says what is missing."""
+    """Raises EngineError if no library can be imported. The message says what is missing."""
     load_library()
 
 
 def card_reason() -> str | None:
-    """Why it can use a card here, or None."""
+    """Why it can use a card on this machine, or None."""
     return "TensorRT is installed" if installed_libraries() else None
 
 
@@ -56,8 +55,8 @@ def key_of(model: Model, graph: Graph, onnx: bytes, library: Library, device: De
 def find_or_build_plan(
     model: Model, graph: Graph, library: Library, device: Device | None
 ) -> bytes:
-    """The plan of a graph for `device`, from the cache or built into it; without a device built and
-    not kept."""
+    """The plan of a graph for `device`, from the cache, or built now and cached. Without a device
+    it is built and not kept."""
     onnx = onnx_bytes(model, graph)
     if device is None:
         return build_plan(library, onnx, graph)
@@ -67,8 +66,8 @@ def find_or_build_plan(
 
 
 class TensorRTEngine(GraphEngine):
-    """See `gdn.engines.base.Engine`. `threads` are a CPU's, and not used; `library` and `opened`
-    stand in for what is found here."""
+    """See `gdn.engines.base.Engine`. `threads` is for a CPU and not used. `library` and `opened`
+    replace those of this machine."""
 
     name = "tensorrt"
 
@@ -92,7 +91,7 @@ class TensorRTEngine(GraphEngine):
     def run_graph(
         self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
     ) -> list[list[Array]]:
-        """One batch through its plan."""
+        """Run one batch through its plan."""
         if graph not in self._runners:
             plan = find_or_build_plan(self.model, graph, self._library, self._opened)
             self._runners[graph] = Runner(graph, plan, self._library, self._opened)

@@ -1,9 +1,9 @@
-"""Built plans in the user's cache. A plan is code that runs: only one that this user's gdn built
-for this card is taken.
+"""Built plans in the user's cache. A plan is executable code, so only a plan that this user's gdn
+built for this card is used.
 
-A file holds what it was built from, the plan's hash, and the plan. It is believed if all of the
-first is as wanted, the hash is right, and nobody else could have written it; else it is built
-again.
+A file holds a description of what the plan was built from, the plan's hash, and the plan. It is
+used if the description is the wanted one, the hash is right, and nobody else can have written the
+file. Else the plan is built again.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ log = logging.getLogger("gdn")
 
 @dataclass(frozen=True, kw_only=True)
 class PlanKey:
-    """All that a plan depends on. `onnx` sha256 of the graph, whole; `device` name, `capability`
-    and `driver` of the card."""
+    """Everything that a plan depends on: `onnx`, the sha256 of the whole graph; `device`, the name,
+    `capability` and `driver` of the card."""
 
     onnx: str
     model: str
@@ -54,7 +54,7 @@ class PlanKey:
 
 @dataclass(frozen=True)
 class Kept:
-    """A plan in the cache: where, what it was built from (None: damaged), bytes."""
+    """A plan in the cache: its path, what it was built from (None: damaged), and its bytes."""
 
     path: Path
     description: dict[str, Any] | None
@@ -62,7 +62,7 @@ class Kept:
 
 
 def plan_folder() -> Path:
-    """Where plans are kept, made so that only its owner enters. Raises OSError."""
+    """The folder of plans, created so that only its owner can enter it. Raises OSError."""
     folder = cache_folder() / "plans"
     folder.mkdir(parents=True, exist_ok=True)
     if os.name == "posix" and stat.S_IMODE(folder.stat().st_mode) != 0o700:
@@ -71,8 +71,9 @@ def plan_folder() -> Path:
 
 
 def plan_for(key: PlanKey, build: Callable[[], bytes]) -> bytes:
-    """The plan of `key`, from the cache or built now and kept. A cache that cannot be used costs
-    time, never the result; a stale, foreign or damaged plan is built again, with one line."""
+    """The plan of `key`, from the cache, or built now and cached. If the cache cannot be used, that
+    costs time but does not change the result. A stale, foreign or damaged plan is built again, and
+    one line says so."""
     path: Path | None = None
     with contextlib.suppress(OSError):
         path = plan_folder() / key.name
@@ -93,7 +94,7 @@ def plan_for(key: PlanKey, build: Callable[[], bytes]) -> bytes:
 
 
 def _read(path: Path, key: PlanKey) -> bytes | None:
-    """The plan in a file, or None where it must not be believed."""
+    """The plan in a file, or None if it must not be used."""
     try:
         if not _ours(path):
             return None
@@ -108,7 +109,7 @@ def _read(path: Path, key: PlanKey) -> bytes | None:
 
 
 def _ours(path: Path) -> bool:
-    """Whether a file is this user's, no link, and nobody else may write to it."""
+    """Whether a file belongs to this user, is no link, and cannot be written by anyone else."""
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
         return False
@@ -116,7 +117,7 @@ def _ours(path: Path) -> bool:
 
 
 def _parted(content: bytes) -> tuple[dict[str, Any] | None, bytes]:
-    """Header and plan of a file's bytes."""
+    """Header and plan from a file's bytes."""
     end = content.find(b"\n", len(MAGIC), LONGEST_HEADER)
     if not content.startswith(MAGIC) or end < 0:
         return None, b""
@@ -138,7 +139,7 @@ def kept_plans() -> list[Kept]:
 
 
 def clear_plans() -> list[Kept]:
-    """Remove every plan; returns what was removed."""
+    """Remove all plans and return what was removed."""
     removed = []
     shutil.rmtree(cache_folder() / "plans" / RUNTIMES_OWN, ignore_errors=True)
     for plan in kept_plans():

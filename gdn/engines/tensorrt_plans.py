@@ -39,7 +39,7 @@ TANGENTS = (1, 1, 32)  # for each latent: least, usual, most
 
 @dataclass(frozen=True)
 class Profile:
-    """Batch sizes of one optimisation profile; kernels are chosen for `best`."""
+    """Batch sizes of one optimisation profile. Kernels are chosen for `best`."""
 
     least: int
     best: int
@@ -56,7 +56,7 @@ class Library:
 
 
 def installed_libraries() -> list[str]:
-    """Those of LIBRARIES that can be imported, without importing them."""
+    """Those of LIBRARIES that can be imported. Nothing is imported."""
     return [name for name in LIBRARIES if importlib.util.find_spec(name) is not None]
 
 
@@ -78,7 +78,7 @@ def load_library(name: str | None = None) -> Library:
 
 
 def profiles_of(graph: Graph) -> list[Profile]:
-    """Profiles of a graph: of the search's batch and of refinement's, one where they are the
+    """Profiles of a graph: for the search's batch and for refinement's; one if both are the
     same."""
     search, refinement = BATCH[kind_of(graph)]
     sizes = [search] if search == refinement else [search, refinement]
@@ -86,8 +86,8 @@ def profiles_of(graph: Graph) -> list[Profile]:
 
 
 def build_plan(library: Library, onnx: bytes, graph: Graph) -> bytes:
-    """The plan of one graph, for the card here (tensorrt) or any RTX card (tensorrt_rtx). Raises
-    EngineError."""
+    """Build the plan of one graph, for this machine's card (tensorrt) or any RTX card
+    (tensorrt_rtx). Raises EngineError."""
     trt = library.module
     messages = _logger(trt)
     builder = trt.Builder(messages)
@@ -115,8 +115,8 @@ def build_plan(library: Library, onnx: bytes, graph: Graph) -> bytes:
 
 
 def _shapes(made: Any, network: Any, profile: Profile) -> Any:
-    """The profile with the shapes of every input; the first free axis is the batch, a second that
-    of the tangents."""
+    """The profile with the shapes of every input. The first free axis is the batch, a second free
+    axis is that of the tangents."""
     for number in range(network.num_inputs):
         tensor = network.get_input(number)
         shape = tuple(tensor.shape)
@@ -149,7 +149,7 @@ def _logger(trt: Any) -> Any:
 
 
 def provider_shapes(model: Model, graph: Graph) -> dict[str, str]:
-    """TensorRT's shapes of a graph's inputs, in the words of onnxruntime's options: least, usual
+    """TensorRT's shapes of a graph's inputs, in the syntax of onnxruntime's options: least, usual
     and largest batch."""
     patch, latent, kind = model.card.patch, model.card.latent, kind_of(graph)
     image = f"{model.card.channels}x{patch}x{patch}"

@@ -1,10 +1,10 @@
 """One TensorRT plan on a device: an execution context for each profile, and memory that stays bound
 to it.
 
-Everything is queued on one stream. What an input held before and cannot have changed is not
-uploaded again; only outputs that are asked for come back. Batches of the search's own size are a
-CUDA graph: captured once, launched as one piece of work. Not yet run on a card (docs/gpu.md); the
-tests run this file on a device that is a fake.
+Everything is queued on one stream. An input that cannot have changed is not uploaded again; only
+requested outputs are downloaded. Batches of the search's own size are a CUDA graph: captured once,
+then launched as one piece of work. Not yet run on a card (docs/gpu.md); the tests run this file on
+a fake device.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class _Block:
 
 
 class _Place:
-    """A context with the memory of its tensors. `batch`: the only one it runs, as a graph; None:
-    any of its profile."""
+    """A context with the memory of its tensors. `batch` is the only batch size that it runs, as a
+    graph; None: any of its profile."""
 
     def __init__(self, runner: Runner, context: Any, batch: int | None) -> None:
         self.runner, self.context, self.batch = runner, context, batch
@@ -50,7 +50,7 @@ class _Place:
         return block
 
     def _block(self, size: int, former: _Block | None) -> _Block:
-        """Memory of at least `size` bytes, the former one where that is large enough."""
+        """Memory of at least `size` bytes: the former block if it is large enough."""
         if former is not None:
             if former.size >= size:
                 return former
@@ -58,7 +58,7 @@ class _Place:
         return _Block(self.runner.device.allocate(max(size, 1)), size)
 
     def run(self, feed: dict[str, Array], wanted: tuple[str, ...]) -> list[Array]:
-        """The outputs that are wanted."""
+        """The requested outputs."""
         must, context, device = self.runner.must, self.context, self.runner.device
         for name, array in feed.items():
             must(context.set_input_shape(name, array.shape), f"the shape {array.shape} of {name}")
@@ -83,8 +83,8 @@ class _Place:
         return [results[name].astype(np.float32, copy=False) for name in wanted]
 
     def _execute(self) -> None:
-        """Queue the work; of a fixed batch from the second time on as a graph, if the device can
-        capture one."""
+        """Queue the work. A fixed batch is queued as a graph from the second time on, if the device
+        can capture one."""
         if self.captured is not None:
             self.runner.device.launch(self.captured)
             return
@@ -100,7 +100,7 @@ class _Place:
         self.runner.must(self.context.execute_async_v3(self.runner.device.stream), "to run")
 
     def close(self) -> None:
-        """Give graph and memory back."""
+        """Free graph and memory."""
         if self.captured is not None:
             self.runner.device.forget(self.captured)
         for block in (*self.resident.drain(), *self.outputs.values()):
@@ -128,8 +128,8 @@ class Runner:
         self._places: dict[tuple[int, int | None], _Place] = {}
 
     def _place(self, batch: int) -> _Place:
-        """The context of the profile whose usual batch is the next larger; for the batch that is
-        captured one of its own, whose shapes and addresses nothing else changes."""
+        """The context of the profile whose usual batch is the next larger one. The batch that is
+        captured has a context of its own, whose shapes and addresses nothing else changes."""
         best = [p.best for p in profiles_of(self._graph)]
         number = min(range(len(best)), key=lambda i: (best[i] < batch, abs(best[i] - batch)))
         fixed = batch if batch == CAPTURED.get(kind_of(self._graph)) else None
@@ -144,7 +144,7 @@ class Runner:
         return self._places[number, fixed]
 
     def run(self, feed: dict[str, Array], wanted: tuple[str, ...]) -> list[Array]:
-        """Those of the graph's outputs, float32."""
+        """The requested outputs of the graph, float32."""
         return self._place(len(next(iter(feed.values())))).run(feed, wanted)
 
     def dtype(self, name: str) -> Any:
@@ -152,12 +152,12 @@ class Runner:
         return np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name)))
 
     def must(self, good: bool, what: str) -> None:
-        """TensorRT says no by False, and goes on."""
+        """Raise an error where TensorRT returns False, since it raises none itself."""
         if not good:
             raise EngineError(f"TensorRT refuses {what} of {self._graph}")
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         for place in self._places.values():
             place.close()
         self._places.clear()

@@ -1,4 +1,4 @@
-"""PyTorch: the engine for machines that have it, and the reference for the others."""
+"""PyTorch: the engine for machines that have it, and the reference for the other engines."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def card_reason() -> str | None:
-    """Why it can use a card here, or None."""
+    """Why it can use a card on this machine, or None."""
     return "torch sees a CUDA device" if torch.cuda.is_available() else None
 
 
 class TorchEngine(GraphEngine):
-    """See `gdn.engines.base.Engine`. `networks`, a run's generator and encoder, stand in for the
+    """See `gdn.engines.base.Engine`. `networks`, the generator and encoder of a run, replace the
     model's own."""
 
     name = "torch"
@@ -61,7 +61,7 @@ class TorchEngine(GraphEngine):
     def run_graph(
         self, graph: Graph, feed: dict[str, Array], outputs: tuple[str, ...]
     ) -> list[list[Array]]:
-        """One batch through the networks."""
+        """Run one batch through the networks."""
         try:
             tensors = [self._tensor(graph, name, a) for name, a in feed.items()]
             with torch_threads(self._threads):
@@ -80,7 +80,8 @@ class TorchEngine(GraphEngine):
         raise OutOfMemory(f"torch: memory ran out for a batch of {len(next(iter(feed.values())))}")
 
     def _tensor(self, graph: Graph, name: str, array: Array) -> torch.Tensor:
-        """An input as the graph takes it; on a card what cannot have changed is there already."""
+        """An input as the graph takes it. On a card, an input that cannot have changed is there
+        already."""
         if self.device == "cpu":
             return _shared(array)
         place = self.resident.setdefault(
@@ -93,8 +94,8 @@ class TorchEngine(GraphEngine):
 
 
 def _shared(array: Array) -> torch.Tensor:
-    """A tensor on an array's own memory. torch warns of an array that may not be written: it is
-    only read here."""
+    """A tensor that shares an array's memory. torch warns of arrays that cannot be written to; here
+    it is only read."""
     # ascontiguousarray would make a vector of a scalar, which torch takes as it is.
     array = np.require(array, np.float32, "C")
     if not array.flags.writeable:
@@ -109,7 +110,7 @@ def _shared(array: Array) -> torch.Tensor:
 def _graphs(
     generator: Generator, encoder: Encoder | None, scale: float, vacuum: float
 ) -> dict[Graph, torch.nn.Module]:
-    """The graphs: folded where the generator has that form, by autograd where not."""
+    """The graphs: folded if the generator can be folded, else by autograd."""
     from gdn.generator.encoder_mean import EncoderMean
     from gdn.generator.folding import fold
     from gdn.generator.onnx_files import round_to_half

@@ -1,9 +1,9 @@
-"""Fit a model's calibration on simulated frames of the validation split: spread, goodness of fit,
-columns.
+"""Fit a model's calibration to simulated frames of the validation split: spread, goodness of fit,
+columns (docs/method.md, "Trust").
 
-Every law is fitted on all structures but those of one fold and tried on that fold; the half-widths
-of intervals and the null of the p-values are those of the tried ones (cross-conformal prediction:
-Vovk 2015).
+Every law is fitted to all structures except those of one fold, and then applied to that fold. The
+half-widths of intervals and the null of the p-values come from these applications (cross-conformal
+prediction: Vovk 2015).
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ PLANTED_WEIGHT = 0.25
 
 @dataclass(frozen=True)
 class Samples:
-    """Features (n, f) with their target (n,), the weight (n,) of each, and the fold (n,) of its
-    structure."""
+    """Features (n, f) with their target (n,), the weight (n,) of each sample, and the fold (n,) of
+    its structure."""
 
     features: Values
     target: Values
@@ -59,8 +59,8 @@ class Samples:
 def calibrate(
     observations: Sequence[Observation], spectrum: SpectrumLaw, split: str, seed: int
 ) -> Calibration:
-    """The calibration that observations of frames teach, with a classifier of spectra. Raises
-    ValueError where they are too few."""
+    """The calibration fitted to observations of frames, with a classifier of spectra. Raises
+    ValueError if there are too few."""
     structures = sorted({o.structure for o in observations})
     if len(structures) < FOLDS * 4:
         raise ValueError(
@@ -81,8 +81,8 @@ def calibrate(
 
 
 def spread_law(observations: Sequence[Observation], fold: dict[int, int], seed: int) -> SpreadLaw:
-    """Network on all frames; its conformal factors from networks that have not seen the
-    structure."""
+    """A network fitted to all frames. Its conformal factors come from networks that have not seen
+    the structure."""
     features = np.concatenate([o.pixels for o in observations])
     size = np.abs(np.concatenate([o.errors for o in observations]))
     folds = np.concatenate([np.full(len(o.errors), fold[o.structure]) for o in observations])
@@ -109,8 +109,8 @@ def spread_law(observations: Sequence[Observation], fold: dict[int, int], seed: 
 
 
 def _frame_logs(observations: Sequence[Observation], size: Values, ratio: Values) -> Values:
-    """log of mean squared error over mean squared half-width of every frame; `ratio` (n,) of each
-    error to its half-width."""
+    """Logarithm of mean squared error over mean squared half-width of every frame. `ratio` (n,) is
+    each error divided by its half-width."""
     ends = np.cumsum([len(o.errors) for o in observations])[:-1]
     width = size / np.maximum(ratio, 1e-9)
     parts = zip(np.split(size**2, ends), np.split(width**2, ends), strict=True)
@@ -120,7 +120,7 @@ def _frame_logs(observations: Sequence[Observation], size: Values, ratio: Values
 def fit_law(
     observations: Sequence[Observation], fold: dict[int, int], spectrum: SpectrumLaw
 ) -> FitLaw:
-    """Law of the tiles' features, and the nulls of tiles and frames."""
+    """Fit the law of the tiles' features, and the nulls of tiles and frames."""
     features = np.concatenate([o.tiles for o in observations])
     level = np.concatenate([np.full(len(o.tiles), o.level) for o in observations])
     folds = np.concatenate([np.full(len(o.tiles), fold[o.structure]) for o in observations])
@@ -150,7 +150,7 @@ def fit_law(
 
 
 def tile_law(features: Values, level: Values) -> TileLaw:
-    """The law of tiles' features (tiles, n) at noise levels (tiles,)."""
+    """The law of the tiles' features (tiles, n) at noise levels (tiles,)."""
     trend = Trend.of(features, level)
     z = trend.standardise(features, level)
     covariance = np.cov(z.T)
@@ -160,7 +160,7 @@ def tile_law(features: Values, level: Values) -> TileLaw:
 
 
 def column_law(observations: Sequence[Observation], fold: dict[int, int]) -> ColumnLaw:
-    """Probabilities of columns and sites; positions' errors."""
+    """Probabilities of columns and sites, and errors of positions."""
     drawn = _samples(observations, fold, lambda o: o.drawn)
     sites = _samples(observations, fold, lambda o: o.sites)
     ratio = np.concatenate(
@@ -172,8 +172,7 @@ def column_law(observations: Sequence[Observation], fold: dict[int, int]) -> Col
 
 
 def position_ratio(judged: Judged) -> Values:
-    """Distance from the truth in units of doubt * width / amplitude, of the columns that are
-    true."""
+    """Distance of the true columns from the truth, in units of doubt * width / amplitude."""
     unit = (
         judged.evidence.doubt
         * judged.columns.width
@@ -187,7 +186,7 @@ def _samples(
     fold: dict[int, int],
     pick: Callable[[Observation], list[Judged]],
 ) -> Samples:
-    """Of each observation, what is natural with weight 1, what is planted with less."""
+    """The columns of each observation: natural ones with weight 1, planted ones with less."""
     rows: list[tuple[Values, Values, Values, NDArray[np.int64]]] = []
     for o in observations:
         for judged, weight in zip(pick(o), (1.0, PLANTED_WEIGHT), strict=False):
@@ -208,7 +207,7 @@ def _samples(
 
 
 def fit_logistic(samples: Samples) -> Logistic:
-    """Maximum likelihood with a slight ridge."""
+    """Fit a logistic regression by maximum likelihood with a slight ridge."""
     scaling = Scaling.of(samples.features)
     design = Logistic.expand(scaling.apply(samples.features))
     total = samples.weight.sum()

@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationTask:
-    """Frame `number` of a calibration: its structure's wave, the view of it, the model."""
+    """Frame `number` of a calibration: its structure's wave, the view of it, and the model."""
 
     number: int
     path: Path
@@ -69,7 +69,7 @@ def calibrate_folder(
     """Calibrate the model in `folder` on `frames` frames of the validation structures in the data
     set `data`.
 
-    Raises ValueError where there are too few of them, and where the model is of another specimen or
+    Raises ValueError if there are too few structures, or if the model is for another specimen or
     voltage.
     """
     card = load_model(folder).card
@@ -108,7 +108,7 @@ def _waves(data: Path, split: str) -> list[Path]:
 
 @contextmanager
 def _mapping(workers: int) -> Iterator[Callable[..., Any]]:
-    """`map`, over processes of one thread each where there are several."""
+    """`map`, over processes of one thread each if there are several."""
     if workers == 1:
         yield map
         return
@@ -117,7 +117,7 @@ def _mapping(workers: int) -> Iterator[Callable[..., Any]]:
 
 
 def _counted(items: Iterable[T], progress: Callable[[int], None]) -> list[T]:
-    """All of `items`, each reported."""
+    """Yield all `items` and report each."""
     results = []
     for item in items:
         results.append(item)
@@ -144,13 +144,13 @@ def _one_thread() -> None:
 
 @cache
 def model_in(folder: Path) -> Model:
-    """The model in `folder`, its files hashed once a process."""
+    """The model in `folder`. Its files are hashed once per process."""
     return load_model(folder)
 
 
 @cache
 def denoiser_of(folder: Path) -> Denoiser:
-    """The model in `folder` as `gdn denoise` runs it where it is the one that is chosen: one a
+    """The model in `folder`, used as `gdn denoise` uses a model that was chosen. Opened once per
     process."""
     return Denoiser.of(beside_restorer(model_in(folder)), Options(restarts=RESTARTS, threads=1))
 
@@ -163,8 +163,8 @@ def draw_noise(rng: np.random.Generator) -> Noise:
 
 
 def imaging_of(card: ModelCard) -> Imaging:
-    """The conditions that a model's training images were taken under: those of the frames it is
-    calibrated for."""
+    """The imaging conditions of a model's training images. The frames for its calibration have the
+    same conditions."""
     return Imaging.model_validate(card.recipe.get("imaging", {}))
 
 
@@ -183,7 +183,7 @@ def draw_clean_view(task: CalibrationTask, card: ModelCard, rng: np.random.Gener
 
 
 def observed(task: CalibrationTask) -> Observation:
-    """Denoise one frame as a user would, told nothing, and compare with the truth."""
+    """Denoise one frame as a user would, without any information, and compare it with the truth."""
     rng = np.random.default_rng([task.seed, task.number, 0xCA1])
     clean = draw_clean_view(task, model_in(task.model).card, rng)
     noisy = draw_noise(rng).apply(clean, int(rng.integers(2**31)))
@@ -194,7 +194,7 @@ def observed(task: CalibrationTask) -> Observation:
 
 
 def observe_result(structure: int, result: FrameResult, clean: Array, seed: int) -> Observation:
-    """Samples of a result whose `clean` frame, in the noisy one's units, is known."""
+    """Samples of a result whose `clean` frame is known, in the noisy frame's units."""
     assert result.estimate is not None
     truth = bin_sum(result.noise.electrons(clean), result.grids)
     return observe(

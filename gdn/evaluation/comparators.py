@@ -1,8 +1,8 @@
 """The methods with which gdn is compared. Each takes a noisy frame in the study's units and returns
 an image.
 
-`blur` and `bm3d-binned` choose their sigma and their binning with the truth at hand: a comparator
-is shown at its best.
+`blur` and `bm3d-binned` know the truth and choose the best sigma or binning with it. So each
+comparator is shown at its best.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BINNED_ANGSTROM = (0.2, 0.8)  # Å: the least and the largest binned pixel among
 
 @dataclass(frozen=True)
 class Case:
-    """One noisy frame: the `clean` truth, the `noisy` image, its noise and sampling."""
+    """One noisy frame: the `clean` truth, the `noisy` image, its noise and its sampling."""
 
     clean: Image
     noisy: Image
@@ -38,7 +38,7 @@ class Case:
 
 
 def noisy(case: Case) -> Image:
-    """The frame as it is."""
+    """The noisy frame, unchanged."""
     return case.noisy
 
 
@@ -48,7 +48,7 @@ def constant(case: Case) -> Image:
 
 
 def blur(case: Case) -> Image:
-    """The best of Gaussian blurs of 0.5 ... 64 px, chosen with the truth in hand."""
+    """The best Gaussian blur of 0.5 ... 64 px, chosen with the truth."""
     tried = (gaussian_filter(case.noisy, s, truncate=3) for s in 2.0 ** np.arange(-1, 6.01, 0.25))
     return max(tried, key=lambda image: psnr(case.clean, image))
 
@@ -64,15 +64,15 @@ def inverse_anscombe(y: Image) -> Image:
 
 
 def binnings(sampling_angstrom: float) -> list[int]:
-    """The BINNINGS whose binned pixel is one that a crystal can be seen at; 4 ... 12 at the study's
-    0.0612 Å/px."""
+    """The BINNINGS at which a crystal is still visible in the binned pixels: 4 ... 12 at the
+    study's 0.0612 Å/px."""
     low, high = BINNED_ANGSTROM
     return [n for n in BINNINGS if low <= round(n * sampling_angstrom, 9) <= high]
 
 
 def bm3d_at(case: Case, binning: int) -> Image:
-    """Counts summed `binning` x `binning`, Anscombe, BM3D at unit noise, inverse, band-limited
-    interpolation back."""
+    """BM3D (Dabov et al. 2007) at one binning: sum counts over `binning` x `binning`, apply the
+    Anscombe transform, BM3D at unit noise, and its inverse; interpolate back, band-limited."""
     import bm3d
 
     sampling = case.sampling_angstrom
@@ -94,14 +94,13 @@ def bm3d_at(case: Case, binning: int) -> Image:
 
 
 def bm3d_binned(case: Case) -> Image:
-    """The best of `bm3d_at` over `binnings`, chosen with the truth in hand, as the blur's sigma
-    is."""
+    """The best `bm3d_at` over `binnings`, chosen with the truth like the blur's sigma."""
     tried = (bm3d_at(case, binning) for binning in binnings(case.sampling_angstrom))
     return max(tried, key=lambda image: psnr(case.clean, image))
 
 
 def unet_comparator(folder: Path) -> Comparator:
-    """The U-Net in `folder`, told the true vacuum level."""
+    """The U-Net in `folder`. It is told the true vacuum level."""
     return lambda case: unet_frame(case.noisy, STUDY_VACUUM, case.sampling_angstrom, folder)
 
 
@@ -113,11 +112,11 @@ NEEDS = {"bm3d-binned": "bm3d"}
 
 
 def unet_comparators(folder: Path) -> dict[str, Comparator]:
-    """The U-Net in `folder`, or each of those in its folders, by name. Raises ValueError if there
-    is none."""
+    """The U-Net in `folder`, or those in its subfolders, by name. Raises ValueError if there is
+    none."""
     return {name: unet_comparator(path) for name, path in find_unets(folder).items()}
 
 
 def available(name: str) -> bool:
-    """Whether the package behind a comparator is installed."""
+    """Whether the package that a comparator needs is installed."""
     return name not in NEEDS or importlib.util.find_spec(NEEDS[name]) is not None

@@ -1,5 +1,5 @@
-"""The shipped demonstration frames: exit waves of test structures, rendered and made noisy on the
-spot."""
+"""The shipped demonstration frames. They are rendered from exit waves of test structures and made
+noisy when needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures a model's errors on one simulated frame of known structure."""
+"""Measure a model's errors on one simulated frame of known structure."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ CLEAR_ANGSTROM = 1.2  # between a planted column and any other
 
 @dataclass(frozen=True)
 class Judged:
-    """Columns with their evidence, whether the truth has one within 0.5 Å, and how far off it is,
-    Å."""
+    """Columns with their evidence, whether the truth has a column within 0.5 Å, and the distance to
+    it, Å."""
 
     columns: Columns
     evidence: Evidence
@@ -44,9 +44,14 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """Samples of one frame: `pixels` (n, f) features and `errors` (n,) in vacuum units; `tiles` (m,
-    g) features at noise `level`; its spectrum's `rings`; columns `drawn` and planted into the
-    image, empty lattice `sites` and columns planted out of it."""
+    """Samples of one frame.
+
+    - `pixels` (n, f), `errors` (n,): features, and errors in vacuum units.
+    - `tiles` (m, g): features at noise `level`.
+    - `rings`: of its spectrum.
+    - `drawn`: columns that the image shows, and columns planted into it.
+    - `sites`: empty lattice sites, and columns removed from the image.
+    """
 
     structure: int
     level: float
@@ -59,15 +64,15 @@ class Observation:
 
 
 def reference_columns(truth: Array, image: Array, sampling: float) -> Columns:
-    """Columns of the clean image, of the polarity of `image`, down to half the contrast asked of a
-    column."""
+    """Columns of the clean image with the polarity of `image`, down to half the contrast that a
+    column must have."""
     return find_columns(truth, sampling, dark=polarity(image)[0], share=WEAKEST / 2)
 
 
 def judge_against(
     columns: Columns, reference: Columns, image: Array, estimate: Estimate, sampling: float
 ) -> Judged:
-    """Evidence of `columns` in `image` (vacuum units), and their truth by the `reference`."""
+    """Evidence of `columns` in `image` (vacuum units), and whether the `reference` has them."""
     evidence = weigh(columns, image, doubt(estimate), estimate.binned, estimate.dose, sampling)
     far = np.full(len(columns), np.inf)
     if len(reference) and len(columns):
@@ -103,8 +108,8 @@ def add_columns(image: Array, columns: Columns, sampling: float) -> Array:
 def observe_columns(
     estimate: Estimate, truth: Array, sampling: float, rng: np.random.Generator
 ) -> tuple[list[Judged], list[Judged]]:
-    """Columns drawn, those planted into the image; empty lattice sites, and true columns that were
-    planted out."""
+    """Columns that the image shows, and those planted into it; empty lattice sites, and true
+    columns that were removed."""
     image, clean = (
         np.asarray(part / estimate.dose, dtype=np.float32) for part in (estimate.image, truth)
     )

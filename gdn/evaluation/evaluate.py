@@ -43,8 +43,8 @@ class FrameEvaluation:
 
 @dataclass(frozen=True)
 class Rivals:
-    """What gdn is compared with: `names` of `comparators`, or `original`, the study's own search by
-    these settings."""
+    """The methods with which gdn is compared: `names` of `comparators`; or `original`, the study's
+    own search with these settings."""
 
     names: tuple[str, ...] = DEFAULT_AGAINST
     comparators: Mapping[str, Comparator] = field(default_factory=lambda: COMPARATORS)
@@ -59,7 +59,7 @@ def evaluate_frame(
     seed: int,
     rivals: Rivals,
 ) -> FrameEvaluation:
-    """One frame at one noise of `seed`: a row for each of the `rivals`, and for gdn, by
+    """Evaluate one frame at one noise of `seed`: a row for each of the `rivals`, and for gdn, by
     `recording`."""
     case = Case(clean.image, noise.apply(clean.image, seed), noise, clean.sampling_angstrom)
     done = FrameEvaluation()

@@ -1,5 +1,5 @@
-"""PSNR, SSIM, and atom columns found and matched. Images in the study's units: vacuum near 0.45,
-range 1."""
+"""PSNR, SSIM, and atom columns that are found and matched (docs/method.md, "Metrics"). Images are
+in the study's units: vacuum near 0.45, range 1."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def ssim(clean: Image, other: Image) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnScore:
-    """Agreement of two sets of atom columns. Of those matched: `bias_pm`, the length of their mean
-    displacement in pm, and `rms_pm`, the root of their mean squared distance in pm."""
+    """Agreement of two sets of atom columns. For matched columns `bias_pm` is the length of their
+    mean displacement, and `rms_pm` the root of their mean squared distance, in pm."""
 
     precision: float
     recall: float
@@ -59,10 +59,11 @@ class ColumnScore:
 
 
 def column_score(clean: Image, other: Image, sampling_angstrom: float) -> ColumnScore:
-    """Columns of `other` against those of `clean`, found alike in both and matched within 0.5 Å.
+    """Columns of `other` against those of `clean`. Both are found in the same way and matched
+    within 0.5 Å.
 
-    The reference is the clean image itself: what its own maxima or minima (whichever stand out
-    more) show is what a denoiser can be asked for. NaN where neither image has a column.
+    The reference is the clean image itself: a denoiser can be expected to show its maxima or minima
+    (whichever are stronger). NaN if neither image has a column.
     """
     centred = clean - np.median(clean)
     dark = bool(np.abs(np.percentile(centred, 0.5)) > np.abs(np.percentile(centred, 99.5)))
@@ -89,7 +90,7 @@ def column_score(clean: Image, other: Image, sampling_angstrom: float) -> Column
 
 
 def matched_displacements(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """b - a (m, 2), Å, of the places of `a` and `b` (n, 2), Å, that are each other's nearest and
+    """b - a (m, 2), Å, of the places of `a` and `b` (n, 2), Å, that are nearest to each other and
     within 0.5 Å."""
     distance, index = cKDTree(a).query(b, distance_upper_bound=MATCH_ANGSTROM)
     _, back = cKDTree(b).query(a)

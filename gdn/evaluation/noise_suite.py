@@ -1,5 +1,5 @@
-"""The original study's noise suite: `poisson:s` = Poisson(s x) / s, `gaussian:s` = x + N(0,
-s^2)."""
+"""The original study's noise suite: `poisson:s` = Poisson(s x) / s, `gaussian:s` = x + N(0, s^2)
+(docs/method.md, "Metrics")."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Noise:
         return f"{self.kind}:{self.level:g}"
 
     def apply(self, clean: Image, seed: int) -> Image:
-        """A noisy copy of `clean` (study units); the same for the same seed."""
+        """A noisy copy of `clean` (study units). The same seed gives the same copy."""
         rng = np.random.default_rng([seed, 0x5E])
         if self.kind == "poisson":
             return np.asarray(

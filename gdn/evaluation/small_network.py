@@ -1,4 +1,4 @@
-"""The small networks of a calibration: trained with torch, kept as plain numbers
+"""The small networks of a calibration. They are trained with torch and stored as plain numbers
 (`gdn.trust.calibration.network`)."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Layers = tuple[list[list[list[float]]], list[list[float]]]
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How a network is trained: units of its two hidden layers, AdamW's rate (falling as a cosine)
-    and decay, passes."""
+    and weight decay, and passes over the data."""
 
     width: int
     rate: float
@@ -36,7 +36,7 @@ def fit_network(
     """Weights and biases of a network with SiLU from features `x` (n, f) to outputs that start at
     `bias` (k,).
 
-    `loss(outputs, index)` of a batch (b, k) at the rows `index` (b,) of `x`.
+    `loss(outputs, index)` is the loss of a batch (b, k) at the rows `index` (b,) of `x`.
     """
     sizes = (x.shape[1], plan.width, plan.width, len(bias))
     with own_random_numbers(seed):

@@ -1,7 +1,8 @@
-"""The classifier of spectra behind the goodness of fit.
+"""The classifier of spectra for the goodness of fit.
 
-It tells frames of the right kind from the same structures at wrong pixel sizes and from lattices
-and fringes that are none of theirs, all rendered at the generator's sampling: no search is needed.
+It separates frames of the right kind from the same structures at wrong pixel sizes, and from
+lattices and fringes of other specimens. All are rendered at the generator's sampling; no search is
+needed.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ PLAN = Plan(width=48, rate=2e-3, decay=3e-2, passes=60, batch=512)
 
 @dataclass(frozen=True)
 class Lesson:
-    """Features (n, f) of frames and whether each is of a `wrong` kind (n,)."""
+    """Features (n, f) of frames, and whether each is of a `wrong` kind (n,)."""
 
     features: Values
     wrong: NDArray[np.bool_]
@@ -44,7 +45,7 @@ class Lesson:
 def lesson_of(
     path: Path, seed: int, sampling_angstrom: float, patch: int, ranges: Imaging = Imaging()
 ) -> Lesson:
-    """Pairs of a right and a wrong frame of one wave, of the same size and noise."""
+    """Pairs of a right and a wrong frame from one wave, with the same size and noise."""
     rng = np.random.default_rng([seed, 0x5BEC])
     wave = read_wave(path)
     rows = []
@@ -69,7 +70,7 @@ def lesson_of(
 def _view(
     wave: Wave, sampling: float, side: int, rng: np.random.Generator, ranges: Imaging
 ) -> Array:
-    """A square of the wave at random conditions, somewhere in it, vacuum 1."""
+    """A square of the wave at a random place under random conditions, vacuum 1."""
     room = wave.cell_angstrom - FIELD_ANGSTROM
     corner = room / 2 + rng.uniform(0, max(FIELD_ANGSTROM - side * sampling, 0), 2)
     optics = Optics.random(rng, ranges)
@@ -108,7 +109,7 @@ def draw_strange_image(
 
 
 def noisy(image: Array, level: float, poisson: bool, rng: np.random.Generator) -> Binned:
-    """The clean `image` (vacuum 1) with noise of exp(`level`) of the vacuum level a pixel."""
+    """The clean `image` (vacuum 1) plus noise of exp(`level`) of the vacuum level per pixel."""
     if poisson:
         dose = np.exp(-2 * level)
         return Binned(rng.poisson(dose * image).astype(np.float32), POISSON)
@@ -120,7 +121,7 @@ def noisy(image: Array, level: float, poisson: bool, rng: np.random.Generator) -
 
 
 def fit_spectrum(lessons: Sequence[Lesson], seed: int) -> SpectrumLaw:
-    """A classifier whose output is the log-odds of a wrong frame."""
+    """Fit a classifier whose output is the log-odds of a wrong frame."""
     x = np.concatenate([lesson.features for lesson in lessons])
     scaling = Scaling.of(x)
     target = torch.tensor(np.concatenate([lesson.wrong for lesson in lessons]), dtype=torch.float32)

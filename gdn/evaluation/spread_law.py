@@ -20,8 +20,8 @@ def fit_spread(x: Values, size: Values, seed: int) -> Layers:
     """Weights and biases of the network whose outputs are the logarithms of the QUANTILES of the
     errors' `size`.
 
-    Pinball loss (Koenker & Bassett 1978), summed over QUANTILES. `x` (n, f) standardised features,
-    `size` (n,) in vacuum units.
+    The loss is the pinball loss (Koenker & Bassett 1978), summed over QUANTILES. `x` (n, f) are
+    standardised features, `size` (n,) is in vacuum units.
     """
     target = torch.tensor(np.log(size + SMALLEST), dtype=torch.float32)
     level = torch.tensor(QUANTILES)

@@ -1,8 +1,8 @@
-"""The supervised comparator as it is used: a U-Net on the binned frame, run by onnxruntime.
+"""The supervised comparator: a U-Net on the binned frame, run by onnxruntime.
 
-Two lie in the repository's `benchmarks/unets`, trained by `gdn train --recipe unet-poisson1` (the
-study's: its noise alone) and `--recipe unet` (blind: all doses of the suite) on the frames that the
-generators were trained on.
+There are two in the repository's `benchmarks/unets`. They were trained by `gdn train --recipe
+unet-poisson1` (the study's: one noise only) and `--recipe unet` (blind: all doses of the suite), on
+the frames on which the generators were trained.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _session(folder: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]
 
 def find_unets(folder: Path) -> dict[str, Path]:
     """Folders of U-Nets by their comparators' names (`unet-` and the folder's name): `folder`
-    itself, or those in it.
+    itself, or its subfolders.
 
     Raises ValueError if there is none.
     """
@@ -48,8 +48,8 @@ def find_unets(folder: Path) -> dict[str, Path]:
 
 
 def unet_frame(frame: Image, vacuum: float, sampling_angstrom: float, folder: Path) -> Image:
-    """The image by the U-Net in `folder` of a whole `frame` whose empty beam has the value
-    `vacuum`, in its units and on its grid."""
+    """The image by the U-Net in `folder` of a whole `frame`, in the frame's units and on its grid.
+    The empty beam has the value `vacuum`."""
     session, description = _session(folder)
     grids = grids_for(
         (frame.shape[0], frame.shape[1]), sampling_angstrom, description["sampling_angstrom"]

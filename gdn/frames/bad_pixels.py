@@ -131,8 +131,9 @@ def _isolated(frame: Frame, unknown: Mask) -> Mask:
 
 
 def _trimmed_noise(values: NDArray[np.float64], unknown: Mask) -> tuple[float, float]:
-    """Standard deviation of a pixel's noise, from second differences without the largest ones; and
-    the level, estimated in the same way. Pixels that are `unknown` are left out."""
+    """Standard deviation of a pixel's noise, from second differences without the largest ones
+    (docs/method.md, "Noise law", step 1); and the level, estimated in the same way. Pixels that are
+    `unknown` are left out."""
     difference = np.abs(values[:, :-2] - 2 * values[:, 1:-1] + values[:, 2:]) / 6**0.5
     if unknown.any():
         difference = difference[~(unknown[:, :-2] | unknown[:, 1:-1] | unknown[:, 2:])]

@@ -11,8 +11,8 @@ from gdn.generator.chains import cut, halves
 
 
 def widths(patch: int, coarse: int, base: int, cap: int) -> list[int]:
-    """Channels of the stages from the coarsest map up to patch/2; doubling towards it, at most
-    `cap`."""
+    """Channels of the stages from the coarsest map up to patch/2. They double towards the coarsest
+    map, up to `cap`."""
     stages = int(math.log2(patch // coarse))
     return [min(base * 2**i, cap) for i in range(stages)][::-1]
 
@@ -38,8 +38,8 @@ class Residual(nn.Module):
 
 
 class GridStem(nn.Module):
-    """Latents on a grid of cells: (n, c g g) -> (n, width, g, g). The same weights serve a grid of
-    any size."""
+    """Latents on a grid of cells: (n, c g g) -> (n, width, g, g). The same weights work for a grid
+    of any size."""
 
     def __init__(self, latent: int, width: int, coarse: int) -> None:
         super().__init__()
@@ -55,8 +55,8 @@ class GridStem(nn.Module):
 
 
 class MappingStem(nn.Module):
-    """Two hidden layers before the coarsest map: the phase of a lattice is not linear in its wave
-    vector."""
+    """Two hidden layers before the coarsest map, because the phase of a lattice is not linear in
+    its wave vector."""
 
     def __init__(self, latent: int, width: int, coarse: int, hidden: int = 384) -> None:
         super().__init__()
@@ -96,18 +96,19 @@ class StyleBlock(nn.Module):
         self.affine = nn.Sequential(nn.Linear(latent, 128), nn.ReLU(), nn.Linear(128, 2 * width))
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        """The map `x` as the latents `z` (n, d) have it."""
+        """The map `x`, scaled and shifted by the latents `z` (n, d)."""
         scale, shift = halves(self.affine(z)[:, :, None, None])
         y: Tensor = x * (1 + 0.3 * scale) + 0.3 * shift
         return y
 
 
 class PlaneWaves(nn.Module):
-    """Plane waves whose wave vectors and phases come from the latent, gated by the map they are
-    added to.
+    """Plane waves whose wave vectors and phases come from the latent. They are multiplied by the
+    map to which they are added.
 
-    `waves` pairs cos, sin of 2 pi k.r + phase, r in px from the patch's centre; |k| below the map's
-    Nyquist frequency at first (`reach` cycles per px of the full patch), free afterwards.
+    `waves` are pairs cos, sin of 2 pi k.r + phase, with r in px from the patch's centre. At the
+    start |k| is below the map's Nyquist frequency (`reach` cycles per px of the full patch); later
+    it is free.
     """
 
     def __init__(
@@ -134,10 +135,10 @@ class PlaneWaves(nn.Module):
 
 
 class Rung(nn.Module):
-    """Latents of a finer grid, added to the map there: (n, c s s) -> (n, width, s, s); nothing at
-    first.
+    """Latents of a finer grid, added to the map there: (n, c s s) -> (n, width, s, s). At the start
+    they add nothing.
 
-    `place` (start, stop) is where they lie in the flat latent.
+    `place` (start, stop) is their range in the flat latent.
     """
 
     def __init__(self, start: int, channels: int, size: int, width: int) -> None:

@@ -1,5 +1,5 @@
-"""What a folded generator is put together from: chains of operations, a ladder of chains, and the
-flow's couplings."""
+"""The parts of a folded generator: chains of operations, a ladder of chains, and the flow's
+couplings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gdn.generator.operations import Conv, Operation, Trace, per_tangent
 
 
 class Chain(Operation):
-    """Operations one after the other; with `skip`, their result is added to the input."""
+    """Operations in sequence. With `skip`, their result is added to the input."""
 
     def __init__(self, operations: list[Operation], skip: bool = False) -> None:
         super().__init__()
@@ -49,8 +49,8 @@ class Chain(Operation):
 
 
 def cut(z: Tensor, widths: list[int]) -> list[Tensor]:
-    """Neighbouring parts of (n, d, ...) along d, of the `widths`. By slices: `split` and `chunk`
-    become sequences in ONNX, which TensorRT refuses."""
+    """Split (n, d, ...) along d into neighbouring parts of the `widths`. It uses slices: `split`
+    and `chunk` become sequences in ONNX, which TensorRT refuses."""
     ends = [0, *itertools.accumulate(widths)]
     return [z[:, low:high] for low, high in itertools.pairwise(ends)]
 
@@ -61,10 +61,10 @@ def halves(x: Tensor) -> list[Tensor]:
 
 
 class Ladder(Operation):
-    """Chains one after the other, the map between two of them joined by latents of its own.
+    """Chains in sequence. Between two of them, latents are added to the map.
 
-    `chains[0]` takes the first `splits[0]` latents of z (n, d); before `chains[i]` the next
-    `splits[i]`, shaped `shapes[i - 1]` and sent through `entries[i - 1]`, are added.
+    `chains[0]` takes the first `splits[0]` latents of z (n, d). Before `chains[i]` the next
+    `splits[i]` are added, shaped `shapes[i - 1]` and passed through `entries[i - 1]`.
     """
 
     def __init__(
@@ -120,8 +120,8 @@ class Ladder(Operation):
 
 
 class FoldedCoupling(Operation):
-    """Affine coupling y = m x + (1 - m)(x exp(s) + t), (s, t) from `net` of m x, |s| below `bound`
-    (RealNVP)."""
+    """Affine coupling y = m x + (1 - m)(x exp(s) + t), with (s, t) from `net` of m x and |s| below
+    `bound` (RealNVP, Dinh et al. 2017)."""
 
     def __init__(self, mask: Tensor, net: Chain, bound: float) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class FoldedCoupling(Operation):
         self.channels = int(mask.shape[1])
 
     def _parts(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """tanh, exp(s) and t of what the net says."""
+        """tanh, exp(s) and t from the net's output."""
         squashed = torch.tanh(h[:, : self.channels] / self.bound)
         return squashed, torch.exp(self.free * self.bound * squashed), h[:, self.channels :]
 

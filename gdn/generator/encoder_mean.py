@@ -1,5 +1,4 @@
-"""The encoder as it is evaluated: from a noisy image to the latents of the generator's own
-prior."""
+"""The encoder for evaluation: from a noisy image to latents of the generator's prior."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The generator as it is evaluated: batch norm folded, with products of its Jacobian written by
-hand.
+"""The generator for evaluation: batch norm is folded in, and products with its Jacobian are written
+by hand.
 
-`torch.autograd` does not export to ONNX; these few operations and their transposes do. Everything
-is checked against autograd in float64 by test.
+`torch.autograd` cannot be exported to ONNX; these few operations and their transposes can. Tests
+check everything against autograd in float64.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class FoldedGenerator(nn.Module):
 
 
 def weighted_residual(mu: Tensor, y: Tensor, w: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-    """w (mu - y) / (alpha mu + beta): the derivative of the negative log-likelihood in mu for
-    Poisson, shifted Poisson and Gaussian noise alike."""
+    """w (mu - y) / (alpha mu + beta): the derivative of the negative log-likelihood by mu, for
+    Poisson, shifted Poisson and Gaussian noise (docs/method.md, "Likelihood")."""
     return w * (mu - y) / torch.clamp(alpha * mu + beta, min=1e-6)
 
 

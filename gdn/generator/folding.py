@@ -1,4 +1,4 @@
-"""From trained layers to the operations of a folded generator: batch norm goes into the
+"""Turn trained layers into the operations of a folded generator: batch norm is merged into the
 convolutions before it."""
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from gdn.generator.operations import Affine, Conv, Full, Operation, Relu, Reshap
 
 
 def fold(generator: Generator, intensity_scale: float, vacuum: float = 1.0) -> FoldedGenerator:
-    """The generator in evaluation mode with batch norm folded. Raises ValueError for a body without
-    such a form."""
+    """The generator in evaluation mode with batch norm folded. Raises ValueError for a body that
+    cannot be folded."""
     if not generator.foldable:
         raise ValueError(
             f"a generator with the body '{generator.network.body}' cannot be exported; "
@@ -76,7 +76,7 @@ def fold_norm(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def fold_sequence(modules: list[nn.Module]) -> list[Operation]:
-    """Operations of convolutions, batch norms and ReLUs; a norm that follows a convolution joins
+    """Operations for convolutions, batch norms and ReLUs. A norm after a convolution is merged into
     it."""
     operations: list[Operation] = []
     for m in modules:

@@ -1,9 +1,9 @@
-"""A refinement's Gauss-Newton step in one graph: one pass forward, then one back and one both ways
-for each iteration.
+"""A Gauss-Newton step in one graph: one forward pass, then for each iteration one pass back and one
+in both directions.
 
-The arithmetic is that of `gdn.search.objective` (Martens 2010), whose products of the Jacobian are
-graphs of their own, each with a pass forward to the same point. Here that pass is made once, and of
-all images none leaves the device.
+The arithmetic is that of `gdn.search.objective` (Martens 2010). There each product with the
+Jacobian is a graph of its own, with a forward pass to the same point. Here that pass is made once,
+and no image leaves the device.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ class _Tangent:
 
 
 def _bounded(t: Tensor, product: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Tensor:
-    """A linear product of `t`. In half precision of t over its largest entry: neither a strong
-    gradient nor a weak one leaves what half can hold."""
+    """A linear product of `t`. In half precision `t` is first divided by its largest entry, so that
+    neither strong nor weak gradients leave the range of half precision."""
     if dtype == t.dtype:
         return product(t)
     size = torch.clamp(torch.amax(t.abs().flatten(1), 1), min=1e-30)

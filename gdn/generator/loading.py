@@ -1,4 +1,4 @@
-"""A generator and its encoder, or a restorer, from stored weights, and their weights stored."""
+"""Load a generator and its encoder, or a restorer, from stored weights; and store their weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gdn.recipes import Recipe
 
 
 def write_weights(path: Path, generator: nn.Module, encoder: nn.Module | None) -> None:
-    """Write both networks as a model folder has them: float16, vectors float32 (batch norm's
+    """Write both networks in the format of a model folder: float16, vectors float32 (batch norm's
     variances underflow in half precision). The name appears once the file is complete."""
     from safetensors.torch import save_file
 
@@ -37,8 +37,8 @@ def write_weights(path: Path, generator: nn.Module, encoder: nn.Module | None) -
 
 @torch.no_grad()
 def round_weights(generator: nn.Module, encoder: nn.Module | None) -> None:
-    """Round both networks to what `write_weights` stores, so that what is exported is what is
-    stored."""
+    """Round both networks to what `write_weights` stores, so that the exported graphs agree with
+    the stored weights."""
     for _, module in _named(generator, encoder):
         for value in module.state_dict().values():
             if _is_halved(value):
@@ -50,7 +50,7 @@ def _is_halved(value: Tensor) -> bool:
 
 
 def read_weights(path: Path, generator: nn.Module, encoder: nn.Module | None) -> None:
-    """Fill both networks with what `write_weights` wrote. Raises RuntimeError where names or shapes
+    """Load into both networks what `write_weights` wrote. Raises RuntimeError if names or shapes
     differ."""
     from safetensors.torch import load_file
 
@@ -101,15 +101,15 @@ def networks_of_model(folder: Path) -> tuple[Generator, Encoder | None, Recipe]:
 
 
 def _specimen_of(known: SpecimenCard) -> dict[str, Any]:
-    """What a recipe from before it had a section for it would say of a model's specimen."""
+    """The specimen of a model whose recipe is older than the recipes' section for it."""
     voltage = {} if known.voltage_kv is None else {"energies_kv": (known.voltage_kv,)}
     return {"description": known.material} | voltage
 
 
 def read_restorer(weights: Path, description: Mapping[str, Any], where: str) -> Restorer:
-    """The network of a restorer, of the `shape` that `description` names, with its `weights` in
-    single precision. Raises ValueError where they are not those of such a network; the message says
-    `where` the shape stands."""
+    """The network of a restorer with the `shape` that `description` names and its `weights`, in
+    single precision. Raises ValueError if the weights do not belong to such a network; the message
+    says `where` the shape is stated."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -128,7 +128,7 @@ def read_restorer(weights: Path, description: Mapping[str, Any], where: str) -> 
 
 
 def write_restorer(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write a restorer's weights as a model folder has them: float16."""
+    """Write a restorer's weights in the format of a model folder: float16."""
     from safetensors.torch import save
 
     half = {name: value.detach().half().contiguous() for name, value in weights.items()}

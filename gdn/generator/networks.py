@@ -51,8 +51,8 @@ class Generator(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def _entry(self, width: int, pixel: int) -> list[nn.Module]:
-        """Where the latent enters a stage of `width` channels, whose map has `pixel` px of the
-        patch a pixel."""
+        """Where the latent enters a stage of `width` channels. A pixel of its map covers `pixel` px
+        of the patch."""
         if self.network.body == "style":
             return [StyleBlock(self.latent, width)]
         return (
@@ -63,12 +63,11 @@ class Generator(nn.Module):
 
     @property
     def foldable(self) -> bool:
-        """Whether its derivatives are written by hand (`gdn.generator.folded`), so that it can be
-        exported."""
+        """Whether `gdn.generator.folded` has its derivatives, so that it can be exported."""
         return self.network.body == "conv"
 
     def decode(self, e: Tensor) -> Tensor:
-        """Images of latents behind the flow."""
+        """Images from latents behind the flow."""
         y: Tensor = self.stem(e[:, : self.network.stem_latent])
         for i, layer in enumerate(self.layers):
             y = layer(y, e) if isinstance(layer, StyleBlock | PlaneWaves) else layer(y)
@@ -80,15 +79,15 @@ class Generator(nn.Module):
         return self.decode(self.to_latents(u))
 
     def to_latents(self, u: Tensor) -> Tensor:
-        """Latents e of normal `u` (n, d): the stem's through the flow, those of the rungs as they
-        are."""
+        """Latents e from normal `u` (n, d). Those of the stem pass through the flow; those of the
+        rungs do not change."""
         if self.flow is None:
             return u
         stem = self.network.stem_latent
         return torch.cat([self.flow(u[:, :stem]), u[:, stem:]], 1)
 
     def to_normal(self, e: Tensor) -> tuple[Tensor, Tensor]:
-        """u ~ N(0, I) of latents `e` (n, d), and log |du/de| (n,)."""
+        """u ~ N(0, I) from latents `e` (n, d), and log |du/de| (n,)."""
         if self.flow is None:
             return e, e.new_zeros(len(e))
         stem = self.network.stem_latent

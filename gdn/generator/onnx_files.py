@@ -1,5 +1,5 @@
-"""Writing ONNX graphs: the exporter without its remarks, half-precision storage, folders put in
-place at once."""
+"""Write ONNX graphs: the exporter without its log messages, storage in half precision, and folders
+that are replaced in one step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NORM_EPS = 1e-5  # torch's, which the networks keep
 
 @contextmanager
 def quiet_onnx_export() -> Iterator[None]:
-    """Without the exporter's remarks on packages that are not needed."""
+    """Silence the exporter's messages about packages that are not needed."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -43,7 +43,7 @@ def quiet_onnx_export() -> Iterator[None]:
 def export_graph(
     module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str], path: Path
 ) -> None:
-    """One ONNX file with a dynamic first axis on every input of more than zero dimensions."""
+    """Export one ONNX file. Every input of more than zero dimensions has a dynamic first axis."""
     batch = torch.export.Dim("batch", min=1, max=2**20)
     tangents = torch.export.Dim("tangents", min=1, max=2**16)
     dynamic = tuple(
@@ -68,10 +68,12 @@ def export_graph(
 
 
 def store(path: Path, halve: bool = True) -> None:
-    """Write a graph as a model keeps it: without the exporter's notes on where each operation came
-    from, up to half of the file; every large weight named after what it holds, so that graphs can
-    share it; with `halve` float32 weights that float16 holds exactly as that, with a Cast behind:
-    half the size, float32 arithmetic, and nothing changes.
+    """Write a graph in the form that a model stores.
+
+    The exporter's notes on the origin of each operation, up to half of the file, are left out.
+    Every large weight is named after what it holds, so that graphs can share it. With `halve`,
+    float32 weights that are exact in float16 are stored as float16 with a Cast behind them: half
+    the size, float32 arithmetic, and the same results.
     """
     model = onnx.load(str(path))
     graph = model.graph
@@ -110,9 +112,9 @@ def store(path: Path, halve: bool = True) -> None:
 
 
 def share_weights(folder: Path) -> None:
-    """Leave out of a folder's whole graphs the weights that can be made of weights.safetensors,
-    which lies there: see `gdn.models.graphs`. What cannot, such as a flow's masks, each graph
-    keeps."""
+    """Remove from a folder's complete graphs the weights that can be computed from the folder's
+    weights.safetensors (see `gdn.models.graphs`). Other weights, such as a flow's masks, stay in
+    each graph."""
     known = _sources(folder / WEIGHTS)
     for path in folder.glob("*.onnx"):
         model = onnx.load(str(path))
@@ -132,8 +134,8 @@ def share_weights(folder: Path) -> None:
 
 
 def _sources(weights: Path) -> dict[str, WeightSource]:
-    """What can be made of a file of weights, by name: each large tensor, and each layer's folded
-    with the norm behind it."""
+    """The tensors that can be computed from a file of weights, by name: each large tensor, and each
+    layer's weights folded with the norm after it."""
     stored = load_file(str(weights))
     by_name: dict[str, WeightSource] = {}
     for name, tensor in stored.items():
@@ -158,9 +160,9 @@ def _sources(weights: Path) -> dict[str, WeightSource]:
 def _scales(
     weight: NDArray[np.float32], variance: NDArray[np.float32]
 ) -> list[NDArray[np.float32]]:
-    """A batch norm's factors as `gdn.generator.folding` has them, by torch and rounded exactly:
-    torch's square root may be off by the last bit on one machine and not on another, and the graphs
-    may come from elsewhere."""
+    """A batch norm's factors as in `gdn.generator.folding`, computed by torch and rounded exactly.
+    torch's square root may differ in the last bit between machines, and the graphs may come from
+    another machine."""
     here = torch.from_numpy(weight) / torch.sqrt(torch.from_numpy(variance) + NORM_EPS)
     return [here.numpy(), weight / np.sqrt(variance + np.float32(NORM_EPS))]
 
@@ -175,7 +177,7 @@ def round_to_half(module: nn.Module) -> nn.Module:
 
 
 def replace_folder(work: Path, out: Path) -> None:
-    """Put the finished folder `work` in the place of `out`."""
+    """Replace `out` by the finished folder `work`."""
     old = out.with_name(f".{out.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():

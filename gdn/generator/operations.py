@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Trace:
-    """What an operation made of x, and on the way: everything its derivatives at x need. Made once,
-    it serves them all."""
+    """The output of an operation for x, and everything that its derivatives at x need. It is
+    computed once and serves all of them."""
 
     x: Tensor
     y: Tensor
@@ -49,7 +49,7 @@ def per_tangent(derivative: Tensor, t: Tensor) -> Tensor:
 
 
 class Affine(Operation):
-    """Per-channel scale and shift: what is left of batch norm."""
+    """Per-channel scale and shift: batch norm in evaluation mode."""
 
     def __init__(self, scale: Tensor, shift: Tensor) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """A learnt prior: coupling layers between u ~ N(0, I) and the latents that real patches have.
 
-Latents of a grid of cells are independent under N(0, I), so random ones make lattices without
-long-range order. An invertible map e = h(u) carries that order (RealNVP, Dinh et al. 2017); u stays
-normal, so search, bank and likelihood know nothing of it.
+If the latents of a grid of cells are independent under N(0, I), random ones make lattices without
+long-range order. An invertible map e = h(u) adds that order (RealNVP, Dinh et al. 2017). u stays
+normal, so search, bank and likelihood do not change.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class CouplingLayer(nn.Module):
         )
 
     def start_as_identity(self) -> None:
-        """Zero the last layer: the flow then changes nothing until it is trained."""
+        """Set the last layer to zero, so that the flow changes nothing until it is trained."""
         last = self.net[-1]
         assert isinstance(last, nn.Conv2d)
         assert last.bias is not None
@@ -49,21 +49,21 @@ class CouplingLayer(nn.Module):
         return free * BOUND * torch.tanh(s / BOUND), free * t
 
     def forward(self, x: Tensor) -> Tensor:
-        """y of x."""
+        """y from x."""
         kept = self.mask * x
         s, t = self._scale_and_shift(kept)
         return kept + (1 - self.mask) * x * s.exp() + t
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """x and log |dx/dy| (n,)."""
+        """x from y, and log |dx/dy| (n,)."""
         kept = self.mask * y
         s, t = self._scale_and_shift(kept)
         return kept + (1 - self.mask) * (y - t) * (-s).exp(), -s.sum((1, 2, 3))
 
 
 def _mask(channels: int, size: int, kind: int) -> Tensor:
-    """Of a layer's `kind`: checkerboards of cells and halves of channels in turn, each then the
-    other way."""
+    """The mask of a layer's `kind`. Checkerboards of cells alternate with halves of channels, and
+    each with its complement."""
     cells = torch.arange(size)
     if kind % 2 == 0 and size > 1:
         board = ((cells[:, None] + cells[None, :]) % 2).float().expand(channels, size, size)

@@ -1,11 +1,11 @@
-"""The restorer: a network from noisy frames of any crystal to the expected clean one, blind to
-noise, gain and offset.
+"""The restorer: a network from noisy frames of any crystal to the expected clean one. It is not
+told noise, gain or offset.
 
-A U-Net (Ronneberger et al. 2015) of residual blocks that works at half the resolution and below:
-frames come binned to about 0.35 Å a pixel, where half the resolution still holds every image's band
-in its four interleaved copies (pixel unshuffling loses nothing). The input is standardised by its
-own mean and deviation and the output scaled back, so that an affine change of the frame changes the
-result by the same: no gain, offset or dose need be known.
+It is a U-Net (Ronneberger et al. 2015) of residual blocks that works at half the resolution and
+below. Frames are binned to about 0.35 Å per pixel. At half that resolution, the four interleaved
+copies still hold the whole band of every image (pixel unshuffling loses nothing). The input is
+standardised by its own mean and deviation, and the output is scaled back. So an affine change of
+the frame changes the result in the same way, and gain, offset and dose need not be known.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ SHUFFLE = 2  # px of the frame for one of the finest map
 
 @dataclass(frozen=True)
 class RestorerShape:
-    """Channels of the maps at 1/2, 1/4, ... of the resolution, and the residual blocks of each on
-    the way down (the way up has one each)."""
+    """Channels of the maps at 1/2, 1/4, ... of the resolution, and the number of residual blocks of
+    each on the way down (on the way up there is one each)."""
 
     widths: tuple[int, ...] = (128, 192, 256, 256)
     blocks: tuple[int, ...] = (2, 1, 1, 2)
@@ -92,7 +92,7 @@ class Restorer(nn.Module):
         return mean + deviation * standard
 
     def restore(self, standard: Tensor, mask: Tensor) -> Tensor:
-        """The network alone, on standardised frames, in standardised units."""
+        """The network alone: standardised frames in, standardised image out."""
         x = F.pixel_unshuffle(torch.cat([standard * mask, mask - 1], 1), SHUFFLE)
         x, kept = self.enter(x), []
         for i, layer in enumerate(self.down):

@@ -1,4 +1,4 @@
-"""Sets torch's random numbers and number of threads, which hold for the whole process, and restores
+"""Set torch's random numbers and number of threads, which hold for the whole process, and restore
 them afterwards."""
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import torch
 
 @contextmanager
 def own_random_numbers(seed: int = 0) -> Iterator[None]:
-    """New weights on the CPU are drawn from `seed`; the caller's random numbers go on afterwards as
-    if nothing had been drawn."""
+    """New weights on the CPU are drawn from `seed`. Afterwards the caller's random numbers continue
+    as if nothing had been drawn."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the cards too
         yield
@@ -20,7 +20,7 @@ def own_random_numbers(seed: int = 0) -> Iterator[None]:
 
 @contextmanager
 def torch_threads(count: int | None) -> Iterator[None]:
-    """`count` threads on the CPU while the block runs; None: as many as there are."""
+    """Use `count` threads on the CPU while the block runs; None: all of the current ones."""
     before = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)

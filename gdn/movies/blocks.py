@@ -1,8 +1,9 @@
 """A candidate for each frame of a movie: the aligned sum of the movie, or of a long part of it, is
 denoised once and moved to the place of the frame.
 
-Where something changed within the piece (`gdn.movies.changes`) the sum shows a state that never
-was. There a frame gets the sum of those frames alone between which and itself nothing changed.
+Where something changed within the block (`gdn.movies.changes`), the sum shows a state that never
+existed. There a frame gets the sum of only those frames that lie between the same changes
+(docs/method.md, "Movies").
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ Denoise = Callable[[Recorded], Array]
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Frames of a movie that are denoised as one, where frame `at` is, by `denoise`: from recorded
-    counts to an image in electrons per pixel of the generator's grid. `shifts` (frames, 2) in
-    recorded px; `changes` in the order of `chosen`."""
+    """Frames of a movie that are denoised as one image at the place of frame `at`. `denoise` makes
+    an image in electrons per pixel of the generator's grid from recorded counts. `shifts` (frames,
+    2) are in recorded px; `changes` are in the order of `chosen`."""
 
     frames: MovieFrames
     shifts: Shifts
@@ -47,8 +48,8 @@ class Block:
     _images: dict[tuple[int, int, int], Array] = field(default_factory=dict, repr=False)
 
     def image(self, index: int, depth: int) -> Array:
-        """Of one frame's share of the sum, as frame `index` has it, for one `depth` of thinning;
-        NaN where few of the frames saw anything."""
+        """The image of one frame's share of the sum, at the place of frame `index`, for one `depth`
+        of thinning. It is NaN where few of the frames recorded anything."""
         whole = self._image(0, len(self.chosen), depth)
         if not self.changes.times:
             return whole
@@ -57,7 +58,7 @@ class Block:
         return np.where(place > 0, whole + place * (piece - whole), whole)
 
     def _image(self, first: int, last: int, depth: int) -> Array:
-        """Of the frames numbered `first` to `last` - 1 of the block, made once."""
+        """The image of the block's frames `first` to `last` - 1, made once."""
         key = first, last, depth
         if key not in self._images:
             chosen = self.chosen[first:last]
@@ -93,8 +94,8 @@ class Block:
 
 
 def blocks_of(frames: MovieFrames, shifts: Shifts, denoise: Denoise) -> list[Block]:
-    """Blocks of a movie's frames, each of one image but for a few changes; frames that fit into
-    none are in none. `shifts` (frames, 2) in recorded px."""
+    """Blocks of a movie's frames, each showing one image except for a few changes. Frames that fit
+    into no block are in none. `shifts` (frames, 2) are in recorded px."""
     usable = [i for i in range(frames.count) if frames.recorded(i) is not None]
     blocks: list[Block] = []
     for chosen in _near_each_other(shifts, usable, frames.grids.frame_shape):
@@ -105,7 +106,7 @@ def blocks_of(frames: MovieFrames, shifts: Shifts, denoise: Denoise) -> list[Blo
 def _near_each_other(
     shifts: Shifts, usable: Sequence[int], field_px: tuple[int, int]
 ) -> list[list[int]]:
-    """Frames in a row that show much of the same field."""
+    """Successive frames that show much of the same field."""
     groups: list[list[int]] = [[]]
     for index in usable:
         block = [*groups[-1], index]
@@ -120,7 +121,7 @@ def _near_each_other(
 def _split_at_changes(
     frames: MovieFrames, shifts: Shifts, chosen: list[int], denoise: Denoise
 ) -> list[Block]:
-    """One block, or, where too much changed, those of either half of it."""
+    """One block; or, if too much changed, the blocks of each half of it."""
     if len(chosen) < SHORTEST:
         return []
     # In the middle of where its frames are.
@@ -140,7 +141,7 @@ def _split_at_changes(
 
 
 def _changes(frames: MovieFrames, shifts: Shifts, chosen: list[int], at: int) -> Changes:
-    """What changed, seen in the counts that are left when those are held out that weigh and score
+    """The changes in a block, found in remaining counts: without those held out to weight and score
     the results."""
     grids = frames.grids
     counts, seen = [], []
@@ -164,21 +165,21 @@ class BlockCandidate:
 
     @property
     def name(self) -> str:
-        """As the record has it."""
+        """Its name in the record."""
         return "movie"
 
     @property
     def identity(self) -> str:
-        """Which frames it sees."""
+        """The frames that it sees."""
         return f"frames {self.block.chosen[0]}-{self.block.chosen[-1]}"
 
     @property
     def frames_seen(self) -> int:
-        """How many."""
+        """Number of frames that it sees."""
         return len(self.block.chosen)
 
     def __call__(self, recorded: Recorded) -> Array:
-        """In electrons per pixel of the generator's grid; NaN where it knows nothing."""
+        """Its image in electrons per pixel of the generator's grid; NaN where it has no value."""
         block, grids = self.block, recorded.grids
         away = block.shifts[self.index] - block.shifts[block.at]
         image = _moved(block.image(self.index, recorded.depth), away / _binned_px(grids))
@@ -196,8 +197,8 @@ def _binned_px(grids: Grids) -> NDArray[np.float64]:
 
 
 def _moved(image: Array, shift: Shifts) -> Array:
-    """An `image` (rows, columns) moved by `shift` px, between pixels by cubic splines; NaN stays
-    NaN, and where nothing comes from becomes NaN."""
+    """An `image` (rows, columns) moved by `shift` px, between pixels by cubic splines. NaN stays
+    NaN, and pixels that come from outside the image become NaN."""
     known = np.isfinite(image)
     whole = np.where(known, image, image[known].mean() if known.any() else 0)
     moved = scipy.ndimage.shift(whole, shift, order=3, mode="mirror")

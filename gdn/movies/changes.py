@@ -1,10 +1,11 @@
-"""Finds where and when the specimen changed within a block of frames that otherwise show one image.
+"""Find where and when the specimen changed within a block of frames that otherwise show one image
+(docs/method.md, "Movies").
 
-In a block aligned to one of its frames every place of the size of a column has a series of counts
-in time. A column that comes, goes or moves is a step in it: of all times the one is sought at which
-the means before and after it differ most, in standard deviations of what noise alone would do
-(the likelihood-ratio test of one change point; Page 1955). A single frame could not tell; the sums
-before and after can.
+In a block aligned to one of its frames, every place of the size of a column has a series of counts
+in time. A column that comes, goes or moves is a step in the series. gdn looks for the time at which
+the means before and after differ most, in units of the standard deviation due to noise alone (the
+likelihood-ratio test of one change point; Page 1955). A single frame has too few electrons for
+this; the sums before and after have enough.
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ SAME_TIME = 1  # frames by which times of one change may be off
 
 @dataclass(frozen=True)
 class Changes:
-    """In `count` frames: `times`, each the number of the first frame after a change, in order;
-    `place` (rows, columns) is 1 where something changed, 0 elsewhere, and smooth. `too_many`: the
-    frames are not one image."""
+    """The changes in `count` frames.
+
+    - `times`: each the number of the first frame after a change, in order.
+    - `place` (rows, columns): 1 where something changed, 0 elsewhere, and smooth.
+    - `too_many`: True if the frames do not show one image.
+    """
 
     count: int
     times: list[int]
@@ -38,16 +42,17 @@ class Changes:
     too_many: bool = False
 
     def segment(self, index: int) -> tuple[int, int]:
-        """The range of frames without a change around frame `index`: its first frame, and the first
-        frame after it."""
+        """The frames around frame `index` without a change between them: the first of them, and the
+        first frame after them."""
         before = [time for time in self.times if time <= index]
         after = [time for time in self.times if time > index]
         return before[-1] if before else 0, after[0] if after else self.count
 
 
 def find_changes(frames: Array, seen: Array, law: NoiseLaw, pixel_angstrom: float) -> Changes:
-    """Changes in aligned `frames` (n, rows, columns) in electrons, pixels of `pixel_angstrom` with
-    the noise `law`; `seen` of the same shape: the share of each pixel that a frame recorded."""
+    """Find the changes in aligned `frames` (n, rows, columns) in electrons, with pixels of
+    `pixel_angstrom` and the noise `law`. `seen`, of the same shape, is the share of each pixel that
+    a frame recorded."""
     width = COLUMN_ANGSTROM / pixel_angstrom
     # Near where a frame ends its smoothed counts are not whole.
     inside = np.stack([gaussian_filter(image.astype(np.float64), width) for image in seen])
@@ -66,8 +71,8 @@ def find_changes(frames: Array, seen: Array, law: NoiseLaw, pixel_angstrom: floa
 
 
 def _left_of_noise(shape: tuple[int, ...], width: float) -> NDArray[np.float64]:
-    """Variance (rows, columns) of white noise of variance 1 under a Gaussian of `width` px: at the
-    edges, where the filter mirrors, it is twice that of the middle, and in the corners four
+    """Variance (rows, columns) of white noise of variance 1 after a Gaussian of `width` px. The
+    filter mirrors at the edges, so there it is twice that in the middle, and in the corners four
     times."""
     rows, columns = (
         np.square(gaussian_filter1d(np.eye(length), width, axis=0)).sum(1) for length in shape
@@ -78,7 +83,7 @@ def _left_of_noise(shape: tuple[int, ...], width: float) -> NDArray[np.float64]:
 def _largest_step(
     series: NDArray[np.float64], weight: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The step in time, at every place, that is the largest by its own error, in errors of one
+    """For every place the step in time that is largest relative to its own error, in errors of one
     frame; and the first frame after it."""
     total, count = (series * weight).sum(0), weight.sum(0)
     so_far, number = np.zeros_like(total), np.zeros_like(count)
@@ -98,7 +103,7 @@ def _largest_step(
 def _grouped(
     deviations: NDArray[np.float64], when: NDArray[np.int64], count: int, pixel_angstrom: float
 ) -> Changes:
-    """Significant steps, those of about the same time taken for one change."""
+    """Significant steps. Steps at about the same time count as one change."""
     left = deviations > SIGNIFICANT
     place = _spread_out(left, pixel_angstrom)
     times: list[int] = []

@@ -1,12 +1,12 @@
-"""Estimates how far a specimen drifted between the frames of a movie.
+"""Estimate how far a specimen drifted between the frames of a movie (docs/method.md, "Movies").
 
-At low dose a frame says too little of another frame for the two to be compared: their correlation
-peaks where noise and the lattice will have it. So each frame's counts are compared with a reference
-restored from the aligned sum of other frames, which is the best estimate of what they show: where
-noise is nearly white, the shift of the highest correlation with the true image is that of the
-highest likelihood. First the frames are taken in order, each against those before it; then, several
-times, the even frames against a reference of the odd ones and the odd ones against one of the even.
-A frame is never in its own reference: its noise would hold it where it was put before.
+At low dose two frames cannot be compared with each other: their correlation has its peaks where
+noise and the lattice happen to put them. So each frame's counts are compared with a reference,
+which is restored from the aligned sum of other frames. If the noise is nearly white, the shift with
+the highest correlation with the true image is the most likely one. First each frame, in order, is
+compared with those before it. Then, several times, the even frames are compared with a reference of
+the odd ones, and the odd ones with a reference of the even ones. A frame is never in its own
+reference, because its noise would keep it at its earlier place.
 """
 
 from __future__ import annotations
@@ -39,18 +39,21 @@ LEAST_OVERLAP = 0.5  # share of the field along either axis
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """Frames of one field: `counts`, each (rows, columns) in electrons per pixel of about
-    FINE_ANGSTROM, None for a frame that cannot be used; `coarse`, the number of those along a side
-    of a pixel in which they are compared; `smooth` makes the expected image of a sum of counts in
-    such pixels."""
+    """Frames of one field.
+
+    - `counts`: each (rows, columns) in electrons per pixel of about FINE_ANGSTROM, None for a frame
+      that cannot be used.
+    - `coarse`: number of these pixels along a side of a pixel in which frames are compared.
+    - `smooth`: makes the expected image from a sum of counts in such pixels.
+    """
 
     counts: list[Array | None]
     coarse: int
     smooth: Smooth
 
     def summed(self, shifts: Shifts, chosen: Sequence[int], at: Shifts) -> Array:
-        """The `chosen` frames, moved back by their `shifts` against `at`, fine px: per frame, in
-        coarse pixels."""
+        """The sum of the `chosen` frames, moved back by their `shifts` relative to `at`, fine px:
+        per frame, in coarse pixels."""
         used = [(self.counts[index], shifts[index] - at) for index in chosen]
         shape = next(counts.shape for counts in self.counts if counts is not None)
         total, exposure = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
@@ -67,7 +70,7 @@ class Stack:
         return [index for index in chosen if self.counts[index] is not None]
 
     def reference(self, shifts: Shifts, chosen: Sequence[int], at: Shifts) -> Array:
-        """The expected image of one frame, of the sum of the `chosen` ones; its mean taken away."""
+        """The expected image of one frame, from the sum of the `chosen` ones, without its mean."""
         many = np.float32(len(chosen))
         image = self.smooth(self.summed(shifts, chosen, at) * many) / many
         return np.asarray(image - image.mean(), dtype=np.float32)
@@ -79,8 +82,8 @@ class Stack:
 
 
 def add_moved(total: Array, exposure: Array, frame: Array, shift: Shifts) -> None:
-    """Add a frame, moved back by the whole pixels nearest to its `shift`, to a sum of frames and to
-    the number of frames in each pixel of it."""
+    """Add a frame to a sum of frames, and to the number of frames in each pixel of the sum. The
+    frame is first moved back by its `shift`, rounded to whole pixels."""
     here, there = [], []
     for moved, length in zip(np.rint(shift).astype(int), total.shape, strict=True):
         low, high = max(0, -moved), min(length, length - moved)
@@ -98,11 +101,12 @@ def estimate_drift(
     smooth: Smooth,
 ) -> Shifts:
     """The drift of the specimen in each of `count` frames since the first, (frames, 2) Å along rows
-    and columns; positive: towards higher rows and columns.
+    and columns. It is positive towards higher rows and columns.
 
-    `read` gives a frame's counts in pixels of `fine_angstrom`, None for one that cannot be used,
-    which is taken to be where its neighbour is; `coarse` and `smooth` as in `Stack`.
-    Long movies are taken in pieces, each tied to the one before: only so many frames are in memory.
+    `read` gives a frame's counts in pixels of `fine_angstrom`, or None for a frame that cannot be
+    used; such a frame gets the place of its neighbour. `coarse` and `smooth` are those of `Stack`.
+    Long movies are aligned in pieces, each tied to the one before, so that few frames are in
+    memory.
     """
     shifts = np.zeros((count, 2))
     tail: list[Array | None] = []
@@ -150,7 +154,8 @@ def _each_half(stack: Stack, shifts: Shifts, known: int, fine_angstrom: float) -
 
 
 def _tie(stack: Stack, shifts: Shifts, known: int, fine_angstrom: float) -> None:
-    """Move all frames from number `known` on together to where those before them say."""
+    """Move all frames from number `known` on together, to the place that fits the frames before
+    them."""
     at = shifts[known]
     earlier = stack.usable(range(known))
     later = stack.usable(range(known, min(known + BEFORE, len(stack.counts))))
@@ -164,12 +169,13 @@ def _tie(stack: Stack, shifts: Shifts, known: int, fine_angstrom: float) -> None
 
 
 def _overlap(shift: Shifts, shape: tuple[int, ...], coarse: int) -> float:
-    """Share of a field of `shape` coarse px that lies on itself moved by `shift` fine px."""
+    """The share of a field of `shape` coarse px that overlaps with itself after a move by `shift`
+    fine px."""
     return float(np.prod(np.clip(1 - np.abs(shift) / np.multiply(shape, coarse), 0, 1)))
 
 
 def _neighbours(shifts: Shifts, index: int) -> Shifts:
-    """Where the frames beside a frame are, in the mean."""
+    """The mean place of the frames beside a frame."""
     beside = [i for i in (index - 1, index + 1) if 0 <= i < len(shifts)]
     return np.asarray(shifts[beside].mean(0))
 
@@ -177,11 +183,11 @@ def _neighbours(shifts: Shifts, index: int) -> Shifts:
 def shift_between(
     counts: Array, reference: Array, pixel: float, near: Shifts | None = None
 ) -> Shifts:
-    """The likeliest shift (rows, columns) px of `counts` against a `reference` of the same mean,
-    both (rows, columns) of `pixel` Å, not far from `near`.
+    """The most likely shift (rows, columns) px of `counts` against a `reference` of the same mean,
+    both (rows, columns) with pixels of `pixel` Å, not far from `near`.
 
-    The log-likelihood of counts y of the level m, where noise is as good as Gaussian and the true
-    image r: y r / m summed over pixels, but for terms without the shift.
+    The log-likelihood of counts y of level m, for nearly Gaussian noise and the true image r, is
+    the sum of y r / m over pixels, except for terms without the shift (docs/method.md, "Movies").
     """
     middle = np.zeros(2) if near is None else near
     span = np.arange(-int(REACH_ANGSTROM / pixel), int(REACH_ANGSTROM / pixel) + 1)
@@ -200,8 +206,8 @@ def shift_between(
 
 
 class _Compared:
-    """Counts and a reference, both (rows, columns), in Fourier space, padded by `beyond` px so that
-    no shift of so many wraps around."""
+    """Counts and a reference, both (rows, columns), in Fourier space. They are padded by `beyond`
+    px so that shifts of up to that many do not wrap around."""
 
     def __init__(self, counts: Array, reference: Array, beyond: int) -> None:
         self._shape = [scipy.fft.next_fast_len(n + beyond, real=True) for n in counts.shape]
@@ -216,8 +222,9 @@ class _Compared:
         ]
 
     def covariance(self, rows: Shifts, columns: Shifts) -> Shifts:
-        """Its sum at every shift of `rows` and `columns`, px: minus infinity where little overlaps.
-        Between pixels the images are taken for band-limited, which sums of pixels nearly are."""
+        """Sum of the product at every shift of `rows` and `columns`, px; minus infinity where
+        little overlaps. Between pixels the images are assumed to be band-limited; sums of pixels
+        nearly are."""
         along = [
             np.exp(2j * np.pi * np.outer(shifts, np.fft.fftfreq(n)))
             for shifts, n in zip((rows, columns), self._shape, strict=True)

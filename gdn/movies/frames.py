@@ -21,9 +21,13 @@ KEPT = 48  # frames in memory: a block and what lies beside it
 
 @dataclass(frozen=True, kw_only=True)
 class MovieFrames:
-    """`count` frames of one size on `grids`. `read` gives one as recorded, float32 (rows, columns)
-    with NaN where nothing was; `noise` is what the user says of it (None: it is found out). `seed`
-    is that of the thinning."""
+    """`count` frames of one size on `grids`.
+
+    - `read`: gives a frame as recorded, float32 (rows, columns), with NaN where nothing was
+      recorded.
+    - `noise`: the user's noise model (None: it is estimated).
+    - `seed`: of the thinning.
+    """
 
     read: Callable[[int], Array]
     count: int
@@ -33,8 +37,8 @@ class MovieFrames:
     _kept: OrderedDict[int, Recorded | None] = field(default_factory=OrderedDict, repr=False)
 
     def recorded(self, index: int, depth: int = 0) -> Recorded | None:
-        """The electrons of a frame, thinned `depth` times as those are that weigh and score its
-        result; None for one that cannot be used."""
+        """The electrons of a frame, thinned `depth` times with the same draws as those that weight
+        and score its result. None for a frame that cannot be used."""
         if index not in self._kept:
             self._kept[index] = self._read(index)
             if len(self._kept) > KEPT:
@@ -62,8 +66,8 @@ class MovieFrames:
 
 @dataclass(frozen=True)
 class Sum:
-    """Frames added up, moved to where one of them is: `recorded` counts and in how many frames each
-    pixel lies (`exposure`), in frames."""
+    """The sum of frames, moved to the place of one of them: the `recorded` counts, and `exposure`,
+    the number of frames in each pixel."""
 
     recorded: Recorded
     exposure: Array
@@ -72,8 +76,9 @@ class Sum:
 def sum_moved(
     frames: MovieFrames, shifts: Shifts, chosen: list[int], at: int, depth: int = 0
 ) -> Sum | None:
-    """The `chosen` frames, moved by whole pixels to where frame `at` is; `shifts` (frames, 2) in
-    recorded px, `depth` as in `MovieFrames.recorded`. None where none of them can be used."""
+    """The sum of the `chosen` frames, moved by whole pixels to the place of frame `at`. `shifts`
+    (frames, 2) are in recorded px, `depth` is that of `MovieFrames.recorded`. None if no frame can
+    be used."""
     shape = frames.grids.frame_shape
     total, exposure = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     laws = []

@@ -34,8 +34,9 @@ class Apart:
 
 @dataclass(frozen=True, kw_only=True)
 class WindowCandidate:
-    """What `inner` makes of a frame's counts added to those of the frames at most `reach` before
-    and after it. `shifts` (frames, 2) in recorded px; `apart`: what changed near in time."""
+    """The image that `inner` makes from the sum of a frame's counts and those of up to `reach`
+    frames before and after it. `shifts` (frames, 2) are in recorded px; `apart` says what changed
+    in time."""
 
     inner: Candidate
     frames: MovieFrames
@@ -46,17 +47,17 @@ class WindowCandidate:
 
     @property
     def name(self) -> str:
-        """How many frames it sees, at most."""
+        """Its name, with the largest number of frames that it sees."""
         return f"{self.frames_seen} frames"
 
     @property
     def identity(self) -> str:
-        """That of the inner candidate, and its reach."""
+        """The identity of the inner candidate, and the reach."""
         return f"{self.inner.identity}+-{self.reach}"
 
     @property
     def frames_seen(self) -> int:
-        """How many, at most."""
+        """The largest number of frames that it sees."""
         return 2 * self.reach + 1
 
     def __call__(self, recorded: Recorded) -> Array:
@@ -102,17 +103,17 @@ class NeighboursCandidate:
 
     @property
     def name(self) -> str:
-        """How many frames it sees, at most."""
+        """Its name, with the largest number of frames that it sees."""
         return f"{self.frames_seen} neighbours"
 
     @property
     def identity(self) -> str:
-        """That of its model."""
+        """The identity of its model."""
         return f"{self.session.model.hash}, {self.name}"
 
     @property
     def frames_seen(self) -> int:
-        """How many, at most."""
+        """The largest number of frames that it sees."""
         return self.session.model.card.slots
 
     def __call__(self, recorded: Recorded) -> Array:
@@ -141,7 +142,8 @@ class NeighboursCandidate:
         return rebin_sums(image, factor, grids)
 
     def _nearest(self) -> list[int]:
-        """The frames nearest in time, as many as the restorer takes beside the frame itself."""
+        """The frames nearest in time, as many as the restorer takes in addition to the frame
+        itself."""
         others = [i for i in range(self.frames.count) if i != self.index]
         others.sort(key=lambda i: (abs(i - self.index), i))
         return sorted(others[: self.frames_seen - 1])

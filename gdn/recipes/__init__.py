@@ -32,10 +32,13 @@ class Network(_Section):
     )
     waves: int = Field(16, ge=1, le=256, description="plane waves of the body 'waves'")
     rungs: tuple[int, ...] = Field(
-        (), description="of the latents, how many a pixel of each finer map; the rest is the stem's"
+        (), description="latents per pixel of each finer map; the stem gets the other latents"
     )
     rung_width: int = Field(
-        64, ge=4, le=512, description="channels of the encoder where it finds those"
+        64,
+        ge=4,
+        le=512,
+        description="channels of the encoder at the maps that give the finer latents",
     )
     flow: int = Field(
         0, ge=0, le=32, description="coupling layers between N(0, I) and the latents; 0: none"
@@ -75,7 +78,7 @@ class Network(_Section):
 
 
 class Optimiser(_Section):
-    """Adam's settings. Lengths are counted in images, so that batch size does not change their
+    """Adam's settings. Lengths are counted in images, so that the batch size does not change their
     meaning."""
 
     images: int = Field(1_000_000, ge=1)
@@ -99,7 +102,7 @@ class Optimiser(_Section):
 
 
 class Loss(_Section):
-    """`gan`: adversarial loss alone. `range`: encoder + likelihood + small adversarial term.
+    """`gan`: only the adversarial loss. `range`: encoder, likelihood and a small adversarial term.
     `unet`: squared error."""
 
     kind: Literal["gan", "range", "unet"] = "gan"
@@ -116,20 +119,25 @@ class Loss(_Section):
     kl_weight: float = Field(1.0, ge=0)
     adversarial_weight: float = Field(0.0, ge=0)
     prior_share: float = Field(
-        0.25, ge=0, le=1, description="random latents per encoded one in each batch"
+        0.25, ge=0, le=1, description="random latents per encoded latent in each batch"
     )
     noisy_share: float = Field(0.5, ge=0, le=1)
     log10_dose: tuple[float, float] = Field(
         (0.7, 4.0), description="electrons per generated pixel, uniform in log"
     )
     unknown_share: float = Field(
-        1.0, ge=0, description="of the error that fitting all latents to the counts would leave"
+        1.0,
+        ge=0,
+        description="share of the error that remains if all latents are fitted to the counts",
     )
     cut_share: float = Field(
-        0.0, ge=0, le=1, description="of images shown to the encoder as if a frame's edge cut them"
+        0.0,
+        ge=0,
+        le=1,
+        description="share of images that are cut as if by a frame's edge before they are encoded",
     )
     condition_weight: float = Field(
-        0.0, ge=0, description="nats: the first latents are defocus and thickness"
+        0.0, ge=0, description="weight, nats: makes the first latents defocus and thickness"
     )
 
 
@@ -146,8 +154,8 @@ class Stream(_Section):
 
 
 class Imaging(_Section):
-    """Imaging conditions of the rendered images: ranges, and where there is one number the
-    deviation of a half-normal. The defaults are one aberration-corrected microscope at
+    """Imaging conditions of the rendered images. Two numbers are a range; one number is the
+    deviation of a half-normal distribution. The defaults are one aberration-corrected microscope at
     underfocus."""
 
     defocus_nm: tuple[int, int] = Field(
@@ -161,13 +169,13 @@ class Imaging(_Section):
     source_mrad: tuple[float, float] = (0.05, 0.25)
     blur_angstrom: tuple[float, float] = (0.42, 0.6)
     camera_angstrom: tuple[float, float] = Field(
-        (0.0, 0.0), description="of the camera's transfer, (1 + (2 pi k c)^2)^(-3/4)"
+        (0.0, 0.0), description="c in the camera's transfer, (1 + (2 pi k c)^2)^(-3/4)"
     )
     magnification: tuple[float, float] = Field(
-        (1.0, 1.0), description="other lattice constants, and a sampling not well known"
+        (1.0, 1.0), description="factors: other lattice constants, or an inexact sampling"
     )
     most_contrast: float = Field(
-        0.0, ge=0, description="a patch of more (largest |x - 1|) is scaled to it; 0: none is"
+        0.0, ge=0, description="limit of |x - 1|; a patch beyond it is scaled to it; 0: no limit"
     )
 
     @model_validator(mode="after")
@@ -190,11 +198,11 @@ class Imaging(_Section):
 
 
 class Specimen(_Section):
-    """What the images are of. The defaults are what all recipes were of before there was this
-    section."""
+    """What the images show. The defaults are those of all recipes from before this section
+    existed."""
 
     description: str = Field(
-        "Pt nanoparticles on CeO2", min_length=1, description="as model.json has it"
+        "Pt nanoparticles on CeO2", min_length=1, description="the specimen's name in model.json"
     )
     source: str = Field(
         "pt-ceo2", description="scenes of 'gdn simulate', or any: crystals in any mode"
@@ -202,7 +210,7 @@ class Specimen(_Section):
     energies_kv: tuple[Annotated[float, Field(gt=0, le=3000)], ...] = Field(
         (300.0,),
         min_length=1,
-        description="of the beam; where there are several, each structure has one of them",
+        description="beam energies; each structure gets one of them",
     )
 
     @model_validator(mode="after")
@@ -214,7 +222,7 @@ class Specimen(_Section):
         return self
 
     def card(self) -> models.SpecimenCard:
-        """The same as `model.json` has it: no voltage where there are several."""
+        """The same settings for `model.json`: without a voltage if there are several."""
         several = len(set(self.energies_kv)) > 1
         return models.SpecimenCard(
             material=self.description, voltage_kv=None if several else self.energies_kv[0]

@@ -46,7 +46,7 @@ def _path(x: Values, y: Values, x_range: tuple[float, float], y_range: tuple[flo
 
 
 def histogram(values: Values, title: str, x_label: str) -> str:
-    """Density of `values` from -5 to 5 against the normal law of variance 1."""
+    """Density of `values` from -5 to 5, with the normal law of variance 1."""
     edges = np.linspace(-5, 5, 51)
     density = np.histogram(values, edges, density=True)[0] if len(values) else np.zeros(50)
     middle = 0.5 * (edges[1:] + edges[:-1])

@@ -1,4 +1,5 @@
-"""One page for a run: pictures, numbers and warnings, in a file that needs nothing else."""
+"""The report of a run: pictures, numbers and warnings on one page, in one file that needs no
+other."""
 
 from __future__ import annotations
 
@@ -39,8 +40,8 @@ INPUTS = '<meta name="gdn-inputs" content="{}">'
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """What the page says of the whole run: lines of (name, value), all of it as text; and marks
-    of its inputs, by which the next run knows whose page this is."""
+    """What the page says about the whole run: lines of (name, value), all as text; and marks of its
+    inputs, by which the next run recognises the page as its own."""
 
     title: str
     facts: list[tuple[str, str]]
@@ -159,5 +160,5 @@ def _candidates(entry: Entry) -> str:
 
 
 def _nats(objective: float) -> str:
-    """An objective in words; a restorer alone has none."""
+    """An objective in words. A result of a restorer alone has none."""
     return f"{objective:.1f} nats per tile" if math.isfinite(objective) else "none"

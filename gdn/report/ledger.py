@@ -1,4 +1,4 @@
-"""Collects the scores and pictures of a run's frames for the pooled score and the report."""
+"""Collect the scores and pictures of a run's frames, for the pooled score and the report."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ QUALITY = 82
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One frame: what the table shows, and its pictures as (caption, data URI or SVG) where it has
-    any; `candidates`: the legend of the picture of their shares."""
+    """One frame: its row of the table, and its pictures, if any, as (caption, data URI or SVG).
+    `candidates` is the legend of the picture of their shares."""
 
     name: str
     row: dict[str, Any]
@@ -46,9 +46,9 @@ class Entry:
 
 @dataclass(kw_only=True)
 class Ledger:
-    """Sees every frame of a run (`gdn.pipeline.denoise_file.Witness`). `keep`: its entries, for a
-    report, the first PICTURES of them with pictures where `pictures`; else only what can be said of
-    all of them together."""
+    """Sees every frame of a run (`gdn.pipeline.denoise_file.Witness`). With `keep` it stores an
+    entry for each frame, for a report; with `pictures` the first PICTURES of them have pictures.
+    Without `keep` it stores only what the pooled score needs."""
 
     keep: bool = False
     pictures: bool = True
@@ -101,7 +101,7 @@ class Ledger:
         return [pool.result() for pool in self.pools.values()]
 
     def words(self) -> list[str]:
-        """What to say after a run of several frames."""
+        """The text to print after a run of several frames."""
         said = []
         if self.scored > 1:
             said = [
@@ -126,7 +126,7 @@ def sentence(c: Comparison) -> str:
 
 
 def decibels(c: Comparison) -> str:
-    """A comparison's gain with its standard error, where that is known."""
+    """A comparison's gain with its standard error, if that is known."""
     error = f" ± {c.gain_error_db:.2f}" if np.isfinite(c.gain_error_db) else ""
     return f"{c.gain_db:+.2f}{error} dB"
 
@@ -138,13 +138,14 @@ def whitened_residual(estimate: Estimate) -> Array:
 
 
 def share_map(result: FrameResult) -> ShareMap | None:
-    """Where a frame's contrast is whose, if it is a mixture."""
+    """The map of the candidates' local shares, if the frame is a mixture."""
     mixed = None if result.estimate is None else result.estimate.mixed
     return None if mixed is None else mixed.map
 
 
 def data_uri(picture: Image.Image, kind: str = "JPEG") -> str:
-    """The picture inside a page: in base64, JPEG, or PNG where areas have few colours."""
+    """The picture as text inside a page: in base64, as JPEG, or as PNG if areas have few
+    colours."""
     stream = io.BytesIO()
     picture.save(stream, format=kind, quality=QUALITY)
     return f"data:image/{kind.lower()};base64," + base64.b64encode(stream.getvalue()).decode()
@@ -203,7 +204,7 @@ def _charts(estimate: Estimate) -> list[str]:
 
 
 def _above_best(estimate: Estimate) -> NDArray[np.float64]:
-    """Mean over tiles of how far the restarts' objectives lie above the best, by rank."""
+    """How far the restarts' objectives lie above the best one, by rank; mean over tiles."""
     fit = estimate.fit
     groups = [np.sort(fit.objectives[fit.tile == t]) for t in range(len(fit.objective))]
     depth = min(len(g) for g in groups)

@@ -1,4 +1,4 @@
-"""The picture of which candidate of a mixture made which part of an image, and its legend."""
+"""A picture that shows which candidate of a mixture made which part of an image, and its legend."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def legend(shares: ShareMap) -> list[LegendLine]:
 
 
 def share_picture(shares: ShareMap, size: tuple[int, int]) -> Image.Image:
-    """The map as a picture of `size` (width, height) px, in squares, each of one candidate's
-    colour: of those at a place as many as its share; gray where the image has hardly any contrast.
-    """
+    """The map as a picture of `size` (width, height) px, made of squares. Each square has one
+    candidate's colour; the number of a candidate's squares at a place is proportional to its share.
+    Squares are gray where the image has hardly any contrast."""
     count, rows, columns = shares.shares.shape
     side = SQUARES / max(rows, columns)
     height, width = (max(1, round(n * side)) for n in (rows, columns))
@@ -69,5 +69,5 @@ def share_picture(shares: ShareMap, size: tuple[int, int]) -> Image.Image:
 
 
 def _middles(count: int, parts: int) -> NDArray[np.int64]:
-    """Pixels in the middle of each of `parts` parts of `count`."""
+    """The middle pixel of each of `parts` parts of `count`."""
     return np.asarray((np.arange(parts) + 0.5) * count / parts, dtype=np.int64)

@@ -42,7 +42,7 @@ class BankPart:
 
     @cached_property
     def images(self) -> Array:
-        """x."""
+        """The images x."""
         return np.asarray(self.raw, dtype=np.float32).reshape(len(self.raw), -1)
 
     @cached_property

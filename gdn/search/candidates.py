@@ -133,7 +133,8 @@ def run_in_batches(
 
 
 def evaluate(engine: Engine, data: TileData, candidates: Candidates) -> Candidates:
-    """The candidates with objective and mean. The dose of each is found in closed form."""
+    """The candidates with objective and mean. The dose of each is found in closed form: the sum of
+    counts over the sum of x."""
 
     def evaluate_batch(turned: TileData, part: Candidates) -> Candidates:
         nuisance, value, mu = evaluate_at_best_dose(engine, turned, part.z, part.nuisance)

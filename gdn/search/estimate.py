@@ -130,8 +130,9 @@ class Estimate:
 
     @property
     def raw_spread(self) -> Array:
-        """Standard deviation, not calibrated. The generator does not support what was added from
-        the residual, so its size counts as uncertainty."""
+        """Standard deviation, not calibrated: the root of the summed squares of its parts. The
+        generator does not support what was added from the residual, so its size counts as
+        uncertainty."""
         return np.asarray(
             np.sqrt(
                 self.disagreement() ** 2

@@ -188,8 +188,8 @@ def _estimate_spread(
     electrons: Array, sampling: float, session: RestorerSession, noise: NoiseModel, seed: int
 ) -> Array:
     """Standard deviation of the image that is due to noise, from the images of two independent
-    parts of the counts. With shares s and 1 - s, the variance of their difference is 1 / s + 1 / (1
-    - s) times that of the image of all counts."""
+    parts of the counts (docs/restorer.md, "How far to trust it"). With shares s and 1 - s, the
+    variance of their difference is 1 / s + 1 / (1 - s) times that of the image of all counts."""
     parts = split(electrons, noise.law, seed)
     first, second = (
         restore_counts(part, sampling, session) / np.float32(share)

@@ -165,7 +165,8 @@ def transfer(
 
 
 def intensity_spectrum(wave: Wave, optics: Optics) -> NDArray[np.complex64]:
-    """Fourier coefficients (m, m) of the image intensity over the cell, mean value at [0, 0].
+    """Fourier coefficients (m, m) of the image intensity over the cell, mean value at [0, 0]
+    (docs/simulation.md, "Pt on CeO2").
 
     Focal spread is an incoherent sum over a Gauss-Hermite rule of five foci.
     """

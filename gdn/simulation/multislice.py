@@ -67,7 +67,7 @@ def _spline_transform(grid: int, device: str) -> Tensor:
 @cache
 def _potential(number: int, grid: int, cell: float, thermal: float, device: str) -> Tensor:
     """Transform of one atom's projected potential on the half plane, per pixel, V Å, with its
-    Debye-Waller factor."""
+    Debye-Waller factor (docs/simulation.md, "Waves without abTEM")."""
     k2 = _k_squared(grid, cell, device)
     damping = torch.exp(-2 * (np.pi * thermal) ** 2 * k2)
     potential = (

@@ -105,8 +105,9 @@ def intensity_spectra(waves: Tensor, lens: Lens, cell: float, grid: int = GRID) 
     """Fourier coefficients (images, m, m) complex64 of the intensity of exit waves (images, n, n),
     mean value at [0, 0].
 
-    Lens transfer with the envelope of the source angle (Kirkland 2010, eqs. 3.9 and 3.38); the
-    focal spread is an incoherent sum over a Gauss-Hermite rule of five foci.
+    Lens transfer with the envelope of the source angle (Kirkland 2010, eqs. 3.9 and 3.38). The
+    focal spread is an incoherent sum over a Gauss-Hermite rule of five foci (docs/simulation.md,
+    "Images on the training device").
     """
     n = waves.shape[-1]
     nodes, weights = np.polynomial.hermite.hermgauss(FOCI)
@@ -223,7 +224,7 @@ def turning_room(half: Tensor, cell: float) -> Tensor:
 def stem_image(maps: Tensor, probe: Tensor, tail: Tensor, cell: float) -> Tensor:
     """Images (images, GRID, GRID), real and not negative, of columns by an incoherent probe. `maps`
     (images, m, m) are spectra. The probe is a Gaussian of `probe` (images,) Å; its share `tail` is
-    three times as wide."""
+    three times as wide (docs/simulation.md, "Images on the training device")."""
     _, k2 = _frequencies(maps.shape[-1], cell, str(maps.device))
     narrow = torch.exp(-2 * (np.pi * over_pixels(probe)) ** 2 * k2)
     seen = maps * ((1 - over_pixels(tail)) * narrow + over_pixels(tail) * narrow**9)

@@ -1,2 +1,2 @@
-"""Everything that is needed to make a generator: simulation, datasets, networks, the loop,
-export."""
+"""Train and export a generator or a restorer: streams of patches, losses, the loop, the run's
+state, export."""

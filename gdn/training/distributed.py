@@ -49,7 +49,7 @@ def average_gradients(*modules: nn.Module | None) -> None:
 
 
 def same_weights(*modules: nn.Module) -> None:
-    """Copy parameters and buffers of rank 0 to all."""
+    """Copy parameters and buffers from rank 0 to all ranks."""
     if dist.is_initialized():
         for module in modules:
             for tensor in module.state_dict().values():
@@ -70,11 +70,11 @@ def mean_of(row: dict[str, float]) -> dict[str, float]:
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm whose statistics are those of the whole batch, of all processes (torch's own wants
-    a GPU)."""
+    """Batch norm with the statistics of the whole batch, of all processes (torch's own version
+    needs a GPU)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, channels, h, w), equally many on every process, normalised."""
+        """The input (n, channels, h, w), normalised. n is the same on every process."""
         if not (self.training and dist.is_initialized()):
             return super().forward(x)
         wide, world = x.float(), world_size()
@@ -102,7 +102,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronise_norms(*modules: nn.Module | None) -> None:
-    """Make every batch norm take its statistics over all processes."""
+    """Make every batch norm compute its statistics over all processes."""
     if dist.is_initialized():
         for module in modules:
             for child in module.modules() if module is not None else ():
@@ -111,7 +111,7 @@ def synchronise_norms(*modules: nn.Module | None) -> None:
 
 
 def any_true(value: bool) -> bool:
-    """Whether any process says so; all get the same answer."""
+    """Whether the flag is true on any process. All processes get the same answer."""
     if not dist.is_initialized():
         return value
     flag = torch.tensor(float(value), device="cuda" if torch.cuda.is_available() else "cpu")

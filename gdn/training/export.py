@@ -1,5 +1,5 @@
 """From a run to a model folder: folded graphs in ONNX, checked against torch before they are
-kept."""
+stored."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ GRID_WIDTH = 1200  # px
 
 @dataclass(frozen=True, kw_only=True)
 class ExportReport:
-    """What was compared: the largest differences between onnxruntime and torch."""
+    """The largest differences between onnxruntime and torch."""
 
     folder: Path
     generator_error: float
@@ -49,8 +49,8 @@ class ExportReport:
 
 @dataclass(frozen=True)
 class Trained:
-    """How a model was trained: by `recipe`, `training` as its card has it, and the `history`, the
-    run's (or model's) folder whose statistics and last sample grid go along."""
+    """How a model was trained: its `recipe`; `training`, as on its card; and `history`, the folder
+    of the run (or model) from which statistics and the last sample grid are copied."""
 
     recipe: Recipe
     training: dict[str, Any]
@@ -60,8 +60,8 @@ class Trained:
 def export_model(
     generator: Generator, encoder: Encoder | None, trained: Trained, out: Path, fp16: bool = False
 ) -> ExportReport:
-    """Write, check and only then keep a model folder. Raises ValueError if a graph disagrees with
-    torch."""
+    """Write and check a model folder, and put it in place only if it is right. Raises ValueError if
+    a graph disagrees with torch."""
     recipe = trained.recipe
     n = recipe.network
     sizes: dict[str, Any] = {"latent": n.latent, "patch": n.patch, "channels": n.channels}
@@ -133,8 +133,8 @@ def _write_graphs(
 
 
 def _copy_history(history: Path | None, work: Path) -> None:
-    """The run's `stats.jsonl` and its last sample grid, as `grid.png`, to be looked at: not as
-    large as it was."""
+    """Copy the run's `stats.jsonl` and its last sample grid, as `grid.png` of reduced size, for the
+    reader."""
     if history is None:
         return
     if (history / "stats.jsonl").exists():

@@ -1,4 +1,4 @@
-"""An exported model's graphs against torch, on random latents and counts."""
+"""Compare an exported model's graphs with torch, on random latents and counts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def tangents(z: Tensor) -> Tensor:
 
 
 def step_example(card: dict[str, Any], n: int) -> tuple[Tensor, ...]:
-    """Inputs of the step graph, single precision always."""
+    """Inputs of the step graph, always in single precision."""
     z, y, w, *_, alpha, beta = example(card, n, torch.float32)
     nuisance = torch.tensor([np.log(19.0), 0.0, 0.0, 0.0], dtype=torch.float32).repeat(n, 1)
     return (
@@ -62,8 +62,8 @@ def compare(
     precision: str,
     prefix: str = "",
 ) -> dict[str, float]:
-    """Largest differences of onnxruntime's outputs from torch's on random latents. Raises
-    ValueError where they are too large."""
+    """Largest differences between the outputs of onnxruntime and torch on random latents. Raises
+    ValueError if they are too large."""
     inputs = example(sizes, CHECKED, torch.float16 if precision == "fp16" else torch.float32)
     single = [t.float() for t in inputs]
     x, dz = reference(*single)
@@ -104,7 +104,7 @@ def compare(
 
 
 def _run(work: Path, graph: str, feed: dict[str, Tensor]) -> list[np.ndarray[Any, Any]]:
-    """A graph's outputs by onnxruntime."""
+    """A graph's outputs in onnxruntime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -117,9 +117,9 @@ def _run(work: Path, graph: str, feed: dict[str, Tensor]) -> list[np.ndarray[Any
 
 
 def _apart(computed: np.ndarray[Any, Any], expected: Tensor) -> np.ndarray[Any, Any]:
-    """Differences as shares of a length, for each latent. Their median is what counts: where a
-    ReLU's input is zero to the last bit, the two runtimes may take different sides of the kink, and
-    that latent's gradient jumps without either being wrong."""
+    """Differences as shares of a length, for each latent. Their median is compared with the limit.
+    If a ReLU's input is zero to the last bit, the two runtimes may take different sides of the
+    kink, and that latent's gradient jumps although both are right."""
     rows, wanted = computed.reshape(CHECKED, -1), expected.numpy().reshape(CHECKED, -1)
     share: np.ndarray[Any, Any] = np.linalg.norm(rows - wanted, axis=1) / np.linalg.norm(
         wanted, axis=1

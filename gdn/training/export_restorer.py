@@ -1,5 +1,5 @@
 """From a restorer's weights to its model folder: `weights.safetensors` in half precision, and a
-graph that holds none."""
+graph without weights."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ SIZES = ((4, 6), (9, 5), (16, 16))  # sides of the images compared, in multiples
 
 
 class _Standardised(Restorer):
-    """The network alone: frames come and images leave in standardised units. Whoever runs it
-    standardises the whole frame, of which the network may see one window at a time."""
+    """The network alone, with frames and images in standardised units. The caller standardises the
+    whole frame, because the network may see one window at a time."""
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """See Restorer.restore."""
@@ -36,17 +36,17 @@ class _Standardised(Restorer):
 
 
 def is_restorer(source: Path) -> bool:
-    """Whether a folder holds what a training of a restorer leaves."""
+    """Whether a folder contains the result of a restorer's training."""
     return (source / WEIGHTS).is_file() and (source / ABOUT).is_file()
 
 
 def export_restorer(weights: Path, description: dict[str, Any], out: Path) -> float:
-    """Write the model folder, compared with torch before it is kept; returns the largest
-    difference, as a share of the image's largest difference from its mean.
+    """Write the model folder and compare it with torch before it is put in place. Returns the
+    largest difference, as a share of the image's largest difference from its mean.
 
     `weights`: safetensors with the names of `Restorer().state_dict()`. `description`: `shape` (of
-    `RestorerShape.record`), `sampling_angstrom`, and what the record is to say: `recipe`, `seeds`,
-    counts. Raises ValueError where they do not belong together or the graph disagrees with torch.
+    `RestorerShape.record`), `sampling_angstrom`, and entries for the record: `recipe`, `seeds`,
+    counts. Raises ValueError if they do not belong together or if the graph disagrees with torch.
     """
     network = read_restorer(weights, description, ABOUT)
     round_to_half(network.eval())
@@ -70,8 +70,8 @@ def export_restorer(weights: Path, description: dict[str, Any], out: Path) -> fl
 
 
 def _write_graph(network: Restorer, path: Path) -> None:
-    """ONNX of frames whose sides are any multiples of the least, without the weights: those go by
-    their names in torch."""
+    """ONNX for frames whose sides are any multiples of the least, without the weights, which are
+    referred to by their names in torch."""
     multiple = network.shape.multiple
     alone = _Standardised(network.shape).eval()
     alone.load_state_dict(network.state_dict())
@@ -110,8 +110,8 @@ def _write_graph(network: Restorer, path: Path) -> None:
 
 
 def _example(network: Restorer, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Counts of a frame of `size` multiples in slot 0, a fainter one with a hole in slot 1, nothing
-    in the others."""
+    """Counts of a frame of `size` multiples in slot 0, a fainter one with a hole in slot 1, and
+    nothing in the other slots."""
     rng = torch.Generator().manual_seed(11)
     shape = [1, SLOTS, *(network.shape.multiple * n for n in size)]
     wave = 1 + 0.3 * torch.sin(torch.arange(shape[3]) / 2.0)
@@ -126,7 +126,7 @@ def _example(network: Restorer, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _compare(network: Restorer, work: Path) -> float:
-    """Largest difference of onnxruntime from torch over images of several sizes."""
+    """Largest difference between onnxruntime and torch over images of several sizes."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(restorer_graph(work), providers=["CPUExecutionProvider"])

@@ -39,8 +39,8 @@ def is_unet(run: Path) -> bool:
 
 
 def export_unet(run: Path, out: Path) -> float:
-    """Write the folder, compared with torch before it is kept; returns the largest difference,
-    vacuum units.
+    """Write the folder and compare it with torch before it is put in place. Returns the largest
+    difference, vacuum units.
 
     Raises ValueError if the graph disagrees or the run has no checkpoint.
     """
@@ -85,7 +85,7 @@ def export_unet(run: Path, out: Path) -> float:
 
 
 def _write_graph(graph: nn.Module, path: Path, multiple: int) -> None:
-    """ONNX of any frame whose sides are multiples of `multiple` px."""
+    """ONNX for frames whose sides are multiples of `multiple` px."""
     rows, columns = (
         multiple * torch.export.Dim(name, min=2, max=4096) for name in ("rows", "columns")
     )

@@ -1,4 +1,4 @@
-"""Measures a run: held-out error, samples of the averaged generator, batch-norm statistics."""
+"""Measure a run: held-out error, samples of the averaged generator, batch-norm statistics."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STUDY_DOSE_PER_A2 = 0.45 / 0.0612**2  # electrons per Å^2 at the study's poisso
 def recompute_statistics(
     module: nn.Module, forward: Callable[[Tensor], Tensor], inputs: Tensor
 ) -> None:
-    """Give averaged weights batch-norm statistics of their own: `forward` of `inputs` (n, ...) in
+    """Compute the batch-norm statistics of averaged weights: `forward` of `inputs` (n, ...) in
     batches of 64."""
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     for m in norms:
@@ -79,7 +79,7 @@ def _own_statistics(
 def _of_denoiser(
     state: State, recipe: Recipe, held_out: Tensor, device: str
 ) -> tuple[dict[str, Any], Tensor]:
-    """A U-Net's error at the study's dose and ten times as much; its images at the former."""
+    """A U-Net's error at the study's dose and at ten times that dose; its images at the former."""
     row: dict[str, Any] = {}
     images = held_out
     for name, factor in (("study_x10", 10.0), ("study", 1.0)):
@@ -94,8 +94,8 @@ def _doses(recipe: Recipe) -> dict[str, float]:
 
 
 def _seen(recipe: Recipe, clean: Tensor, dose: float, device: str) -> tuple[Tensor, Tensor]:
-    """`clean` through the noise of `dose` electrons per generated pixel, the same every time, and
-    its sigma."""
+    """`clean` with the noise of `dose` electrons per generated pixel, the same every time, and its
+    sigma."""
     scale = recipe.network.intensity_scale
     doses = torch.full((len(clean),), dose, device=device)
     return losses.sample_noise(
@@ -108,7 +108,7 @@ def _diversity(images: Tensor, data: Tensor) -> float:
 
 
 def _psnr(images: Tensor, clean: Tensor, recipe: Recipe) -> float:
-    """dB in the study's units (vacuum 0.45, data range 1), of the mean squared error over all
-    patches."""
+    """PSNR in dB in the study's units (vacuum 0.45, data range 1), from the mean squared error over
+    all patches (docs/method.md, "Metrics")."""
     error = ((images - clean) * recipe.network.intensity_scale * 0.45) ** 2
     return float(-10 * torch.log10(error.mean()))

@@ -35,8 +35,8 @@ VALIDATION = 256  # patches
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """Where and how long to run; nothing here changes what is learnt, only when it stops and
-    reports."""
+    """Where and how long to run. These options do not change what is learnt, only when the run
+    stops and reports."""
 
     run: Path
     data: Path
@@ -51,10 +51,8 @@ class RunOptions:
 
 
 def train(recipe: Recipe, options: RunOptions) -> State:
-    """Run or resume until the recipe's images are seen or the minutes are spent; returns the state.
-
-    Raises ValueError for a folder that holds another recipe's run or for unusable data.
-    """
+    """Run or resume until the recipe's images are seen or the minutes are over. Returns the state.
+    Raises ValueError for a folder that holds another recipe's run, or for unusable data."""
     rank, world = distributed.start()
     device = (
         options.device
@@ -84,8 +82,8 @@ def train(recipe: Recipe, options: RunOptions) -> State:
 
 @dataclass(frozen=True)
 class Place:
-    """Where this process of a run computes: its `device`, and that it is number `rank` of
-    `world`."""
+    """Where this process of a run computes: its `device`, and its number `rank` among `world`
+    processes."""
 
     device: str
     rank: int
@@ -158,7 +156,7 @@ def _check_finite(sums: dict[str, float], images: int) -> None:
 def _report(
     state: State, options: RunOptions, numbers: dict[str, Any], held_out: Tensor, samples: Tensor
 ) -> None:
-    """Keep the `numbers` of a status, and a grid of `held_out` and generated `samples`."""
+    """Store the `numbers` of a status, and a grid of `held_out` patches and generated `samples`."""
     row = {"images": state.images, "seconds": round(state.seconds, 1)} | numbers
     row["warnings"] = monitor.collapse_warnings(row)
     row = {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}

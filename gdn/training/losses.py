@@ -1,5 +1,5 @@
-"""Losses of the recipes that train a generator. Images in network units, latents (n, d), logits (n,
-1)."""
+"""Losses of the recipes that train a generator. Images are in network units, latents (n, d), logits
+(n, 1)."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ def generator_loss(fake_logits: Tensor) -> Tensor:
 
 
 def relativistic_loss(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Relativistic pairing loss (Jolicoeur-Martineau 2019; Huang et al. 2024, eq. 2): `ours` is to
-    look more real."""
+    """Relativistic pairing loss (Jolicoeur-Martineau 2019; Huang et al. 2024, eq. 2). It is small
+    if `ours` look more real."""
     return F.softplus(theirs - ours).mean()
 
 
 def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
-    """Mean squared norm of the logits' gradient in the images: R1 on real, R2 on fake (Mescheder et
-    al. 2018)."""
+    """Mean squared norm of the logits' gradient by the images: R1 on real images, R2 on generated
+    ones (Mescheder et al. 2018)."""
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.square().sum((1, 2, 3)).mean()
 
 
 def kl_to_flow(log_variance: Tensor, u: Tensor, log_determinant: Tensor) -> Tensor:
-    """KL of the encoder's Gaussian to the flow's prior per sample (n,), nats, from one draw e: the
-    entropy in closed form, -log p(e) = |u|^2 / 2 - log |du/de| at the draw (both without d log(2
-    pi) / 2, which cancels)."""
+    """KL divergence of the encoder's Gaussian from the flow's prior per sample (n,), nats, from one
+    draw e. The entropy is in closed form (Kingma & Welling 2014, app. B); -log p(e) = |u|^2 / 2 -
+    log |du/de| is that of the draw (Dinh et al. 2017). Both are without d log(2 pi) / 2, which
+    cancels."""
     return 0.5 * (u**2 - 1 - log_variance).sum(1) - log_determinant
 
 
@@ -50,13 +51,13 @@ def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def reconstruction(images: Tensor, target: Tensor, variance: Tensor, inside: Tensor) -> Tensor:
-    """Gaussian negative log-likelihood per sample (n,), nats, without its constant; `variance`
-    (n,), `inside` (n, 1, h, w) 1 where the sample was seen."""
+    """Gaussian negative log-likelihood per sample (n,), nats, without its constant. `variance`
+    (n,); `inside` (n, 1, h, w) is 1 where the sample was seen."""
     return (inside * (images - target) ** 2).sum((1, 2, 3)) / (2 * variance)
 
 
 def random_windows(n: int, size: int, share: float, draws: StepDraws) -> Tensor:
-    """Windows (n, 1, size, size), 1 inside and 0 outside: of a `share` of them every other side, at
+    """Windows (n, 1, size, size), 1 inside and 0 outside. In a `share` of them every other side, at
     random, is cut by up to 0.4 of the size, as the edge of a frame cuts a tile."""
     cut = 0.4 * size * draws.uniform(n, 4)
     cut *= draws.uniform(n, 4) < 0.5
@@ -70,8 +71,8 @@ def random_windows(n: int, size: int, share: float, draws: StepDraws) -> Tensor:
 
 def sample_noise(images: Tensor, dose: Tensor, scale: float, draws: StepDraws) -> Tensor:
     """Poisson counts of `images` (network units, x = 1 + scale t) at `dose` (n,) electrons per
-    pixel, back in network units. Above 50 counts the normal law of equal variance stands in: its
-    skewness is lost in the noise, and it is ten times cheaper."""
+    pixel, converted back to network units. Above 50 counts they are drawn from the normal law of
+    equal variance: the skewness is then below the noise, and this is ten times faster."""
     x = (1 + scale * images).clamp_min(0.02)
     expected = x * dose[:, None, None, None]
     noise = draws.normal(*expected.shape)

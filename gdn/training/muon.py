@@ -1,10 +1,10 @@
-"""Muon: updates of convolutions whose matrices are made orthogonal (Jordan et al. 2024), by groups
-of one shape.
+"""Muon: updates of convolutions by orthogonal matrices (Jordan et al. 2024), in groups of one
+shape.
 
-Every output channel's weights are one row of a matrix. The momentum of the gradient is brought near
-the closest matrix of orthonormal rows by Newton-Schulz iterations, so that directions which many
-patches agree upon do not drown the rare ones. Steps are scaled to the size that AdamW's have (Liu
-et al. 2025), so that both share one rate.
+The weights of each output channel are one row of a matrix. Newton-Schulz iterations bring the
+gradient's momentum near the closest matrix with orthonormal rows. So directions on which many
+patches agree do not outweigh the rare ones. Steps are scaled to the size of AdamW's (Liu et al.
+2025), so that both share one rate.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ ADAMW_SIZE = 0.2  # root mean square of an AdamW step, in rates
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """(n, rows, columns) -> the same shape, singular values near 1 (0.7 to 1.2), by matrix products
-    alone."""
+    """A matrix (n, rows, columns) of the same shape with singular values near 1 (0.7 to 1.2), by
+    matrix products alone (Newton-Schulz; Jordan et al. 2024)."""
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
@@ -38,8 +38,8 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For weights of two dimensions or more; `rate` as AdamW's. Groups by shape, one batched
-    product for each."""
+    """The optimiser, for weights of two dimensions or more. `rate` is like AdamW's. Weights of one
+    shape form a group, with one batched product."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update; every weight has a gradient. Not finite ones count as 0."""
+        """Take one update. Every weight has a gradient. Values that are not finite count as 0."""
         for group in self.param_groups:
             weights: list[nn.Parameter] = group["params"]
             gradient = torch.stack([w.grad.flatten(1) for w in weights if w.grad is not None])

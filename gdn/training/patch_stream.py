@@ -1,7 +1,7 @@
-"""Streams of training patches: rendered on the fly from stored waves, or drawn from an array.
+"""Streams of training patches, rendered on the fly from stored waves, or drawn from an array.
 
-A stream yields (n, channels, patch, patch) float32 in network units. What it yields depends only on
-its seed and on how many patches were drawn before, not on the number of workers.
+A stream yields (n, channels, patch, patch) float32 in network units. The patches depend only on its
+seed and on how many were drawn before, not on the number of workers.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ _OVERSAMPLED = 320  # px over the 64 Å cell: 0.2 Å, twice finer than the image
 
 @dataclass(frozen=True)
 class Batch:
-    """`images` (n, channels, patch, patch) float32 in [-1, 1]; `labels` (n, 2) float32,
-    standardised defocus and specimen thickness, zero where nothing is known of them."""
+    """Training patches.
+
+    - `images` (n, channels, patch, patch): float32 in [-1, 1].
+    - `labels` (n, 2): float32, standardised defocus and specimen thickness, zero if unknown.
+    """
 
     images: Patches
     labels: Patches
@@ -38,8 +41,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Cut:
-    """How patches are cut from an image: `patch` px of `sampling_angstrom` on a side, at a random
-    place; with `augment`, turned and mirrored at random."""
+    """How patches are cut from an image: squares of `patch` px of `sampling_angstrom`, at a random
+    place; with `augment` turned and mirrored at random."""
 
     patch: int
     sampling_angstrom: float
@@ -73,8 +76,9 @@ def wave_patches(
 
 
 def cut_angle(rng: np.random.Generator, half: float, cell: float) -> float:
-    """A random angle at which a square of half-width `half` fits into the cell: beyond its edge the
-    periodic neighbour shows. Large patches are turned by multiples of 90 degrees and a little."""
+    """A random angle at which a square of half-width `half` fits into the cell; beyond the cell's
+    edge its periodic neighbour would be visible. Large patches are turned by multiples of 90
+    degrees and a little more."""
     angle = rng.uniform(0, 2 * np.pi)
     if half * (abs(np.cos(angle)) + abs(np.sin(angle))) + 1 <= cell / 2:
         return float(angle)
@@ -84,8 +88,8 @@ def cut_angle(rng: np.random.Generator, half: float, cell: float) -> float:
 
 
 def _labels(wave: Wave, optics: Optics, centre: tuple[float, float], width: float) -> Patches:
-    """Standardised defocus, and standardised log of the projected atomic number per Å^2 around the
-    patch."""
+    """Standardised defocus, and the standardised logarithm of the projected atomic number per Å^2
+    around the patch."""
     near = np.abs(wave.columns - np.array(centre)[::-1]).max(1) < width / 2
     mass = np.log1p(wave.weights[near].sum() / width**2)
     return np.array([(optics.defocus_nm - 10) / 6, (mass - 2.6) / 1.6], np.float32)
@@ -95,7 +99,7 @@ Task = tuple[list[Path], list[int], int, int, float, bool, Imaging]
 
 
 def _task(arguments: Task) -> tuple[Patches, Patches]:
-    """One rendered image's worth of patches; a pure function of its arguments."""
+    """The patches from one rendered image. A pure function of its arguments."""
     paths, key, n, patch, sampling, augment, imaging = arguments
     rng = np.random.default_rng(key)
     path = paths[rng.integers(len(paths))]
@@ -111,8 +115,7 @@ def _task(arguments: Task) -> tuple[Patches, Patches]:
 
 
 class _Shard:
-    """Patches of some structures: `paths`, rendered into a reservoir of their own that mixes
-    them."""
+    """Patches of some structures: `paths`, rendered into a reservoir that mixes them."""
 
     def __init__(self, number: int, paths: list[Path], reservoir: int) -> None:
         self.number, self.paths, self.size = number, paths, reservoir
@@ -122,11 +125,12 @@ class _Shard:
 
 
 class WaveStream:
-    """Patches of the waves in `folder`; `share` = (rank, world) gives each process its own
+    """Patches of the waves in `folder`. `share` = (rank, world) gives each process its own
     structures.
 
-    The training structures are dealt to the shards of a batch, and those to the processes: what a
-    batch holds does not depend on how many processes there are. Raises ValueError.
+    The training structures are distributed to the shards of a batch, and the shards to the
+    processes. So the content of a batch does not depend on the number of processes. Raises
+    ValueError.
     """
 
     def __init__(
@@ -155,7 +159,7 @@ class WaveStream:
 
     @property
     def structures(self) -> list[Path]:
-        """Those that this process trains on."""
+        """The structures on which this process trains."""
         return [path for shard in self._mine for path in shard.paths]
 
     def _arguments(self, kind: int, shard: int, counter: int, paths: list[Path]) -> Task:
@@ -183,7 +187,7 @@ class WaveStream:
         return result
 
     def draw(self, n: int) -> Batch:
-        """The next `n` patches: so many of each shard, in their order."""
+        """The next `n` patches, in the order of the shards."""
         parts = [
             self._of(shard, rows)
             for shard, rows in zip(self._mine, self.shards.parts(n), strict=True)
@@ -192,8 +196,8 @@ class WaveStream:
         return Batch(self._to_network(images), labels)
 
     def _of(self, shard: _Shard, n: int) -> tuple[Patches, Patches]:
-        """`n` patches of a shard. A reservoir mixes its structures; the oldest places are
-        overwritten at random."""
+        """`n` patches of a shard. A reservoir mixes its structures: new patches overwrite the
+        oldest places in random order."""
         stream = self._recipe.stream
         rng = np.random.default_rng([stream.seed, 2, shard.number, shard.drawn])
         if shard.reservoir is None:
@@ -220,8 +224,8 @@ class WaveStream:
         return chosen, labels[index]
 
     def skip(self, images: int) -> None:
-        """Continue where a run of `images` patches, of all processes, left off, without repeating
-        its renderings."""
+        """Continue after a run of `images` patches, of all processes, without repeating its
+        renderings."""
         for shard in self._mine:
             shard.drawn = images // self.shards.count
             shard.counter = int(shard.drawn * self._recipe.stream.fresh_share) + 10**6

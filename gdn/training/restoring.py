@@ -1,5 +1,5 @@
-"""Training the restorer: squared error of the clean patch from noisy frames made on the training
-device."""
+"""Train the restorer: squared error of the clean patch from noisy frames, which are made on the
+training device."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ HELD_OUT_DOSES = (5.0, 15.0, 100.0)  # electrons a pixel
 
 @dataclass(frozen=True, kw_only=True)
 class RestorerRecipe:
-    """Settings of a run; lengths in seconds of the clock or in steps, since a borrowed device gives
-    time, not images."""
+    """Settings of a run. Lengths are in seconds of the clock or in steps, because a borrowed device
+    is lent for a time, not for a number of images."""
 
     shape: RestorerShape = field(default_factory=RestorerShape)
     patch: int = 128
@@ -52,12 +52,12 @@ class RestorerRecipe:
 
 
 def error_weight(clean: Tensor, noise: Tensor) -> Tensor:
-    """What the squared error of each patch (n, 1, 1, 1) is multiplied by, so that every dose and
-    contrast counts alike.
+    """The weight of each patch's squared error (n, 1, 1, 1). It makes every dose and contrast
+    equally important.
 
-    `clean` and `noise` (n, 1, h, w) in standardised units. A restorer's error lies between the
-    noise's and the signal's variance, near their geometric mean: over the study's noise suite it
-    falls as dose^-1/2.
+    `clean` and `noise` (n, 1, h, w) are in standardised units. A restorer's error lies between the
+    variances of noise and signal, near their geometric mean: over the study's noise suite it falls
+    as dose^-1/2.
     """
     signal = clean.var((1, 2, 3), keepdim=True)
     return 1 / ((noise.var((1, 2, 3), keepdim=True) * signal).sqrt() + 0.02 * signal + 1e-4)
@@ -66,8 +66,8 @@ def error_weight(clean: Tensor, noise: Tensor) -> Tensor:
 def loss(
     network: Callable[[Tensor, Tensor], Tensor], clean: Tensor, draws: Draws, device: str
 ) -> Tensor:
-    """Weighted squared error (scalar) of one batch of `clean` patches (n, 1, p, p) seen through
-    fresh noise."""
+    """Weighted squared error (scalar) of one batch of `clean` patches (n, 1, p, p) with fresh
+    noise."""
     seen = observe(clean, draws)
     mean, deviation = moments(seen.frames, seen.mask)
     standard, target = (seen.frames - mean) / deviation, (clean - mean) / deviation
@@ -78,8 +78,8 @@ def loss(
 
 
 def rate_factor(recipe: RestorerRecipe, step: int, done: float) -> float:
-    """Linear warm-up in steps, then constant, then a cosine fall to 1 % over the last share of the
-    time."""
+    """Factor of the learning rate: it rises linearly over some steps, is constant, and falls as a
+    cosine to 1 % over the last share of the time."""
     warm = min(1.0, (step + 1) / recipe.warmup_steps)
     through = min(1.0, max(0.0, (done - recipe.decay_from) / (1 - recipe.decay_from)))
     return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * through)))
@@ -199,8 +199,8 @@ class RestorerRun:
 
     @torch.no_grad()
     def held_out(self) -> tuple[dict[str, float], Tensor]:
-        """dB gained over a constant at each dose on images that training does not draw, and (clean,
-        noisy, restored) patches."""
+        """dB gained over a constant at each dose, on images that training does not draw; and
+        (clean, noisy, restored) patches."""
         draws = Draws.seeded(HELD_OUT_SEED, self.device)
         source = AnyCrystal(
             draws=draws,
@@ -251,8 +251,8 @@ def train_restorer(
     feed: Callable[[WavePool], None],
     status_every: float = 60.0,
 ) -> Iterator[dict[str, Any]]:
-    """Train for `seconds`, yielding each status row once the snapshot that belongs to it is
-    written; `feed` adds structures."""
+    """Train for `seconds`. Yields each status row once its snapshot is written. `feed` adds
+    structures."""
     begun = last = time.monotonic()
     mean = torch.zeros((), device=run.device)
     while (spent := time.monotonic() - begun) < seconds:
@@ -267,8 +267,8 @@ def train_restorer(
 
 
 def snapshot(run: RestorerRun, out: Path, seconds: float, mean_loss: float) -> dict[str, Any]:
-    """Write weights, settings and a sheet of patches under their names, each whole; returns the
-    status row."""
+    """Write weights, settings and a sheet of patches under their names, each file complete. Returns
+    the status row."""
     from safetensors.torch import save_file
 
     row, shown = run.held_out()

@@ -1,4 +1,4 @@
-"""Writes the reports of a run: statistics, sample grids, warnings of collapse."""
+"""Write the reports of a run: statistics, sample grids, warnings of collapse."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def diversity(images: Images) -> float:
 
 
 def collapse_warnings(stats: dict[str, Any]) -> list[str]:
-    """Plain words for what is known to precede a useless generator; empty when all is well.
+    """Warnings, in plain words, of signs that usually precede a useless generator; empty if there
+    are none.
 
     Reads `diversity` (generated over data), `d_real` and `d_fake` (mean probabilities of 'real').
     """

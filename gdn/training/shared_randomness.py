@@ -1,8 +1,8 @@
 """Random draws of a step that do not depend on how many processes share its batch.
 
-A batch is made of shards, each with structures, a reservoir and a generator of random numbers of
-its own. A process has some of them, all if it is alone; a row's draws are those of its shard,
-whoever has it.
+A batch consists of shards. Each shard has its own structures, reservoir and generator of random
+numbers. A process has some of the shards, or all if it is alone. The draws of a row are those of
+its shard, on any process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ MOST = 8  # shards: as many processes can share a batch
 
 
 def shard_count(batch: int, structures: int) -> int:
-    """Shards of a batch: a power of two that divides it, with a structure for each at least."""
+    """Number of shards of a batch: a power of two that divides it, with at least one structure for
+    each."""
     count = math.gcd(batch, MOST)
     while count > max(1, structures):
         count //= 2
@@ -29,8 +30,8 @@ def shard_count(batch: int, structures: int) -> int:
 
 @dataclass(frozen=True)
 class Shards:
-    """Which of a batch's `count` shards process `rank` of `world` has: those that lie side by side
-    in the batch."""
+    """The shards that process `rank` of `world` has, of a batch's `count`. They are neighbours in
+    the batch."""
 
     count: int
     rank: int = 0
@@ -51,20 +52,21 @@ class Shards:
         return range(self.rank * each, (self.rank + 1) * each)
 
     def parts(self, n: int) -> list[int]:
-        """How many of this process's `n` rows of a batch each of its shards has, in their order."""
+        """How many of this process's `n` rows of a batch belong to each of its shards, in their
+        order."""
         each = len(self.mine)
         return [b - a for a, b in itertools.pairwise(n * i // each for i in range(each + 1))]
 
 
 def seed_of(*numbers: int) -> int:
-    """One seed of several numbers, none negative: the same for any interpreter, as `hash` of a
-    tuple need not be."""
+    """One seed from several numbers, none negative. It is the same for every interpreter; `hash` of
+    a tuple need not be."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
 class StepDraws:
-    """The random numbers of one step on `device`, of the shards `numbers` among `count`; `key` says
-    which step."""
+    """The random numbers of one step on `device`, for the shards `numbers` among `count`. `key`
+    identifies the step."""
 
     def __init__(self, key: tuple[int, ...], shards: Shards, device: str) -> None:
         self.device, self.shards = device, shards
@@ -101,8 +103,8 @@ class StepDraws:
         return torch.cat([torch.poisson(piece, generator=g) for piece, g in pieces])
 
     def first(self, n: int, share: float) -> Tensor:
-        """Which of `n` rows (bool) belong to the `share` of the batch: every so many, wherever the
-        batch is cut."""
+        """Which of `n` rows (bool) belong to the `share` of the batch. They are evenly spaced,
+        wherever the batch is cut."""
         offset = self.shards.rank * n
         place = torch.arange(offset, offset + n + 1, dtype=torch.float64)
         steps = (place * share + 1e-9).floor()

@@ -32,8 +32,8 @@ def _network(recipe: Recipe) -> Generator | UNet:
 
 
 def load_common(mine: nn.Module, its: nn.Module) -> None:
-    """Take `its` weights. A flow and rungs that it lacks, or has in another shape, stay at their
-    start, where they change little.
+    """Load the weights `its`. A flow and rungs that they lack, or have in another shape, keep their
+    initial values, which change little.
 
     Raises RuntimeError for any other difference.
     """
@@ -95,13 +95,13 @@ class State:
         temporary.replace(path)
 
     def save_weights(self, path: Path) -> None:
-        """Write the averaged generator and the encoder alone, as a model folder has them."""
+        """Write only the averaged generator and the encoder, in the format of a model folder."""
         write_weights(path, self.average, self.encoder)
 
     def start_from(self, folder: Path) -> None:
-        """Take generator and encoder of a model or run folder; a flow that they lack starts as the
-        identity. Where their intensity scale is another one, they are taken as they are: what is
-        encoded and decoded keeps its network units.
+        """Load generator and encoder of a model or run folder. A flow that they lack starts as the
+        identity. Weights for another intensity scale are loaded unchanged, because encoder and
+        decoder work in network units.
 
         Raises ValueError if their shapes differ.
         """
@@ -118,7 +118,7 @@ class State:
             ) from None
 
     def load(self, path: Path, device: str) -> None:
-        """Restore what `save` wrote; nothing but tensors and numbers is unpickled."""
+        """Restore what `save` wrote. Only tensors and numbers are unpickled."""
         content = torch.load(path, map_location=device, weights_only=True)
         for name, module in self.modules().items():
             module.load_state_dict(content[name])
@@ -128,15 +128,15 @@ class State:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether `folder` is a run's, or what a sitting left, and no model's."""
+    """Whether `folder` is the folder of a run or of a sitting, and not of a model."""
     return (folder / "recipe.json").exists() and not (folder / "model.json").exists()
 
 
 def networks_of_run(
     run: Path, report: Callable[[str], None] = lambda line: None
 ) -> tuple[Generator, Encoder | None, Recipe, dict[str, Any]]:
-    """Averaged generator and encoder of a run's last checkpoint, or of the weights that a sitting
-    (`benchmarks/sitting.py`) left, and what to record of its training. Raises ValueError."""
+    """Averaged generator and encoder from a run's last checkpoint, or from the weights of a sitting
+    (`benchmarks/sitting.py`); and the record of its training. Raises ValueError."""
     try:
         content = dict(json.loads((run / "recipe.json").read_text(encoding="utf-8")))
         content["recipe"]

@@ -1,8 +1,7 @@
-"""Training a generator from exit waves that stay on the training device, for as long as a clock
-allows.
+"""Train a generator for a given time from exit waves that stay on the training device.
 
-What `gdn.training.loop` does from stored waves. Progress is a share of the time, counted in the
-recipe's images, so that its rates and lengths keep their meaning on a device of any speed.
+It does what `gdn.training.loop` does from stored waves. Progress is a share of the time, counted in
+the recipe's images. So rates and lengths keep their meaning on a device of any speed.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ CPU_STEPS_A_STRUCTURE = 8
 
 
 class ResidentRun:
-    """One run of `recipe` (name or file) on `device`; starts from the weights of the model folder
-    `start`.
+    """One run of `recipe` (name or file) on `device`. It starts from the weights of the model
+    folder `start`.
 
     Raises ValueError for an unknown recipe, and for weights of another shape.
     """
@@ -70,8 +69,8 @@ class ResidentRun:
         return source.draw(16 if self.toy else HELD_OUT)
 
     def _feed(self, workers: StructureWorkers) -> None:
-        """Add finished structures to the pool, many at the start; later a CPU, whose waves cost the
-        time of training steps, adds a few only."""
+        """Add finished structures to the pool, many at the start. Later a CPU adds only a few,
+        because computing their waves takes time from training."""
         pool, self._calls = self.source.pool, self._calls + 1
         enough = 400 if self.device == "cuda" else 64
         if self.device != "cuda" and pool.count >= enough and self._calls % CPU_STEPS_A_STRUCTURE:
@@ -83,8 +82,7 @@ class ResidentRun:
     def train(
         self, out: Path, seconds: float, workers: StructureWorkers, status_every: float = 60.0
     ) -> Iterator[dict[str, Any]]:
-        """Train for `seconds`; yields each status row once the files that belong to it are written
-        into `out`."""
+        """Train for `seconds`. Yields each status row once its files are written into `out`."""
         begun = last = time.monotonic()
         length, batch = self.recipe.optimiser.images, self.recipe.optimiser.batch
         fixed = torch.randn(
@@ -141,7 +139,7 @@ class ResidentRun:
 
 
 def _on_device(recipe: Recipe, device: str, toy: bool) -> Recipe:
-    """The recipe with a card's batch and rates, or with a toy's."""
+    """The recipe with the batch size and rates for a card, or with those of a small test."""
     content = recipe.model_dump()
     if device == "cuda":
         content["optimiser"] |= {

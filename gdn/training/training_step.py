@@ -35,7 +35,7 @@ def autocast(recipe: Recipe, device: str) -> torch.autocast:
 
 
 def random_dose(recipe: Recipe, n: int, draws: StepDraws) -> Tensor:
-    """Electrons per generated pixel (n,), uniform in the logarithm."""
+    """Random doses (n,), electrons per generated pixel, uniform in the logarithm."""
     low, high = recipe.loss.log10_dose
     return 10 ** (low + (high - low) * draws.uniform(n))
 
@@ -43,7 +43,7 @@ def random_dose(recipe: Recipe, n: int, draws: StepDraws) -> Tensor:
 def _gan_losses(
     state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: StepDraws
 ) -> Row:
-    """Adversarial step of the study: discriminator first, then the generator on the same
+    """The study's adversarial step: first the discriminator, then the generator on the same
     latents."""
     assert isinstance(state.generator, Generator)
     z = draws.normal(len(real), recipe.network.latent)
@@ -94,8 +94,13 @@ def _discriminator_step(
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """What the encoder makes of a batch: `mean`, `log_variance` and a draw `z` (n, d) at `dose`
-    (n,), electrons per pixel; `inside` (n, 1, h, w) 1 where it was shown the image."""
+    """The encoder's output for a batch.
+
+    - `mean`, `log_variance`: of the latents.
+    - `z` (n, d): a draw from them.
+    - `dose` (n,): electrons per pixel.
+    - `inside` (n, 1, h, w): 1 where the encoder saw the image.
+    """
 
     dose: Tensor
     mean: Tensor
@@ -107,8 +112,8 @@ class Encoded:
 def encode(
     encoder: Encoder, recipe: Recipe, real: Tensor, device: str, draws: StepDraws
 ) -> Encoded:
-    """Latents of `real`, part of it seen through noise, part clean, part of it cut as a frame's
-    edge cuts a tile."""
+    """Latents of `real`. A part of the images is seen with noise, a part clean; a part is cut as a
+    frame's edge cuts a tile."""
     n, loss, scale = len(real), recipe.loss, recipe.network.intensity_scale
     dose = random_dose(recipe, n, draws)
     dose[~draws.first(n, loss.noisy_share)] = 1e6  # practically clean
@@ -128,7 +133,8 @@ def encode(
 
 
 def with_prior(state: State, recipe: Recipe, e: Tensor, draws: StepDraws) -> Tensor:
-    """Encoded latents and random ones in one batch, so that they share batch-norm statistics."""
+    """Encoded latents and random ones in one batch, so that they have the same batch-norm
+    statistics."""
     n_prior = int(len(e) * recipe.loss.prior_share) if recipe.loss.adversarial_weight else 0
     u = draws.normal(n_prior, e.shape[1])
     assert isinstance(state.generator, Generator)
@@ -138,8 +144,8 @@ def with_prior(state: State, recipe: Recipe, e: Tensor, draws: StepDraws) -> Ten
 def _range_losses(
     state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: StepDraws
 ) -> Row:
-    """Evidence lower bound on clean images, seen clean or through noise, and a small adversarial
-    term."""
+    """Evidence lower bound (Kingma & Welling 2014) on clean images, which the encoder sees clean or
+    with noise, and a small adversarial term."""
     n, loss, scale = len(real), recipe.loss, recipe.network.intensity_scale
     assert state.encoder is not None
     assert isinstance(state.generator, Generator)
@@ -194,10 +200,9 @@ LOSSES = {"gan": _gan_losses, "range": _range_losses, "unet": _unet_losses}
 def step(
     state: State, recipe: Recipe, real: Tensor, labels: Tensor, device: str, draws: StepDraws
 ) -> dict[str, float]:
-    """One update of all networks on one batch; returns the scalars worth recording.
+    """Make one update of all networks on one batch. Returns the scalars worth recording.
 
-    `labels` (n, 2): standardised defocus and thickness of each patch, zeros where the stream knows
-    none.
+    `labels` (n, 2) are standardised defocus and thickness of each patch, zeros if unknown.
     """
     factor = learning_rate_factor(recipe, state.images)
     rates = [recipe.optimiser.lr_generator, recipe.optimiser.lr_encoder]
@@ -213,7 +218,7 @@ def step(
 
 @torch.no_grad()
 def _update_average(state: State, recipe: Recipe, images: int) -> None:
-    """Exponential average of the generator with a half-life in images; buffers are copied."""
+    """Exponential average of the generator, with a half-life in images. Buffers are copied."""
     half_life = recipe.optimiser.ema_images
     # Short at first, so that the start is forgotten (Karras et al. 2024, section 3).
     decay = 0.5 ** (images / min(half_life, 0.05 * state.images + 1)) if half_life else 0.0

@@ -1,7 +1,9 @@
-"""The supervised comparator: a U-Net from a noisy patch to its clean one, by squared error.
+"""The supervised comparator: a U-Net (Ronneberger et al. 2015) from a noisy patch to its clean one,
+by squared error.
 
-The kind of Vincent et al. 2021 (several scales, skip connections, trained on simulated pairs), on
-frames binned to the generator's sampling: there it needs a fortieth of the work and loses nothing.
+It is of the kind of Vincent et al. 2021 (several scales, skip connections, trained on simulated
+pairs). It works on frames binned to the generator's sampling, where it needs a fortieth of the work
+and loses nothing.
 """
 
 from __future__ import annotations
