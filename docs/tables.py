@@ -156,6 +156,33 @@ def far_coverage() -> str:
     return "\n".join([*lines[:2], *kept])
 
 
+def adapted_coverage() -> str:
+    """Coverage of results of which something was learned, for test structures and the far set, each
+    noise; and the false columns among those called present."""
+    lines = [
+        "| frames | noise | n | 68 %: inside (s.e.) | 90 % | true / expected error, median "
+        "| false among present, % |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for name, is_far in (("test structures", False), ("far set", True)):
+        for noise in ("poisson:0.1", "poisson:1", "poisson:10"):
+            some = [
+                row
+                for row in rows("trust-adapted")
+                if row["noise"] == noise and is_far == any("far" in kind for kind in row["inside"])
+            ]
+            share, error, n = trust_tables.coverage(some, None)
+            ratio = sorted(row["rms"] / row["expected_rms"] for row in some)[len(some) // 2]
+            called = [row["columns"]["drawn"]["present"] for row in some if row["columns"]]
+            present, true = (sum(counts[i] for counts in called) for i in (0, 1))
+            lines.append(
+                f"| {name} | {noise} | {n} | {share[1]:.1f} ({error[1]:.1f}) "
+                f"| {share[2]:.1f} ({error[2]:.1f}) | {ratio:.2f} "
+                f"| {100 * (1 - true / max(present, 1)):.1f} |"
+            )
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "suite-short": lambda: suite.short_table(suite_rows()),
     "suite-lead": lambda: suite.lead_table(suite_rows()),
@@ -188,6 +215,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "trust-scores": lambda: trust_tables.scores_table(rows("trust")),
     "trust-mixture": lambda: without_noises(trust_tables.coverage_table(rows("trust-mixture"))),
     "trust-far": far_coverage,
+    "trust-adapted": adapted_coverage,
 }
 
 
