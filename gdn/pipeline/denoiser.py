@@ -179,6 +179,10 @@ class Denoiser:
         if budget is not None and options.method != "gdn":
             method = options.method
             raise InputError(f"adapt: not with method {method}, which mixes nothing", "adapt")
+        if budget is not None and not any(isinstance(model, Model) for model in models):
+            raise InputError(
+                "adapt: a restorer alone mixes nothing; add a generator, or use model auto", "adapt"
+            )
         self.options = options
         self._models = OpenModels(models, options, open_bank)
         self._closed = False

@@ -61,9 +61,10 @@ def test_wrong_steps_are_an_input_error(wrong: Any) -> None:
         gdn.Denoiser(**SMALL, adapt=True, adapt_steps=wrong)
 
 
-def test_the_original_method_learns_nothing() -> None:
+@pytest.mark.parametrize("alone", [{"model": "restore"}, {"method": "original"}])
+def test_what_mixes_nothing_learns_nothing(alone: dict[str, Any]) -> None:
     with pytest.raises(gdn.InputError, match="mixes nothing"):
-        gdn.Denoiser(model="pt-ceo2-64", method="original", adapt=True)
+        gdn.Denoiser(**({"model": "pt-ceo2-64"} | alone), adapt=True)
 
 
 def test_budgets() -> None:
