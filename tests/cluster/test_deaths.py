@@ -135,14 +135,14 @@ def test_an_item_that_kills_its_workers_is_lost_alone(tmp_path: Path, address: s
 import os, signal
 from distributed import Client, LocalCluster
 from gdn.cluster.chunks import Lost
-from gdn.cluster.connect import connected
+from gdn.cluster.connect import connect
 from gdn.cluster.work_sharing import WorkSharing, deaths_noted
 def deadly(n):
     if n == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return n
 if __name__ == "__main__":
-    with connected({address!r}) as client, deaths_noted(client):
+    with connect({address!r}) as client, deaths_noted(client):
         for item, value in WorkSharing(client, deadly, 8, target=0.001).run(range(8)):
             print(item, value.reason if isinstance(value, Lost) else value)
 """

@@ -111,7 +111,7 @@ def test_weights_without_flow_and_rungs_start_a_run_with_them(
     state.start_from(tiny_model)
     old = networks_of_model(tiny_model)[0]
     torch.testing.assert_close(state.generator.stem.conv.weight, old.stem.conv.weight)
-    with pytest.raises(ValueError, match="another shape"):
+    with pytest.raises(ValueError, match="do not have the shape"):
         State(tiny(network=FULL | {"base_channels": 12}), "cpu").start_from(tiny_model)
 
 

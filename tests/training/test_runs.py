@@ -170,7 +170,7 @@ def test_start_from_a_model(
     assert gdn(*arguments, "-o", tmp_path / "a", "--from", tiny_model).returncode == 0
     wrong = gdn(*arguments, "-o", tmp_path / "b", "--from", tiny_model, "--latent", "32")
     assert wrong.returncode == 1
-    assert "another shape" in wrong.stderr
+    assert "do not have the shape" in wrong.stderr
 
 
 def test_start_from_what_a_sitting_left(
