@@ -27,7 +27,7 @@ from gdn.evaluation.metrics import psnr
 from gdn.evaluation.noise_suite import parse_suite
 from gdn.frames.source import of_array
 from gdn.models import LEARNED, RESTORER, RestorerModel, find_any
-from gdn.pipeline.learning import Budget
+from gdn.pipeline.budget import Budget
 from gdn.pipeline.open_models import models_named
 from gdn.pipeline.options import Options
 

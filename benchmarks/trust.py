@@ -38,8 +38,9 @@ from gdn.evaluation.metrics import MATCH_ANGSTROM
 from gdn.evaluation.noise_suite import STUDY_VACUUM, SUITE, Noise, parse_suite
 from gdn.frames.resampling import bin_sum
 from gdn.models import AUTO
+from gdn.pipeline.budget import Budget
 from gdn.pipeline.inputs import check_input
-from gdn.pipeline.learning import Budget, learned_candidates
+from gdn.pipeline.learning import learned_candidates
 from gdn.pipeline.recording import RecordingDenoiser
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.settings import Searcher

@@ -6,7 +6,6 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +25,6 @@ from gdn.adaptation.steps import (
 )
 from gdn.engines.base import is_out_of_memory
 from gdn.generator.restorer_network import Restorer
-from gdn.generator.torch_globals import torch_threads
 from gdn.likelihood import Array
 
 JUDGED = 4  # frames at most by which it is told whether learning gains
@@ -183,13 +181,17 @@ class Learning:
         if is_out_of_memory(error) and self.batch > 1:
             self.batch //= 2
             self.notes.append(f"memory ran out on {self.device}: {self.batch} windows a step")
-        elif self.device.type != "cpu":
-            words = " ".join(str(error).split())[:120]
-            self.notes.append(f"{self.device} failed ({words}): learning goes on on the processor")
-            self.batch = min(self.batch, self._settings.batch)
-            self._move(torch.device("cpu"))
         else:
+            self._leave_card(error)
+
+    def _leave_card(self, error: Exception) -> None:
+        """Go on on the processor after an `error` of a card; raise one of the processor's."""
+        if self.device.type == "cpu":
             raise error
+        words = " ".join(str(error).split())[:120]
+        self.notes.append(f"{self.device} failed ({words}): learning goes on on the processor")
+        self.batch = min(self.batch, self._settings.batch)
+        self._move(torch.device("cpu"))
 
     def _move(self, device: torch.device) -> None:
         """Take networks and optimiser to a device; the optimiser begins anew."""
@@ -205,10 +207,7 @@ class Learning:
         try:
             return images(self._average, self._judged)
         except Exception as error:
-            if self.device.type == "cpu":
-                raise
-            self.batch = 1
-            self._make_way(error)
+            self._leave_card(error)
             return images(self._average, self._judged)
 
     def _look(self) -> None:
@@ -219,25 +218,3 @@ class Learning:
         self._without = 0 if gained else self._without + 1
         if gained:
             learned.best, learned.weights = learned.steps, weights_of(self._average)
-
-
-def learn(
-    network: Restorer,
-    lessons: Sequence[Lesson],
-    settings: LearningSettings,
-    progress: Callable[[float, float], None] = lambda share, nats: None,
-) -> Learned:
-    """Tune `network` on `lessons` and return the best weights met, those at the start where nothing
-    gained. `progress` hears of the share that is done and the nats gained so far. Ctrl-C ends it
-    with the best so far."""
-    with torch_threads(settings.threads):
-        learning = Learning(network, lessons, settings)
-
-        def tell() -> None:
-            steps, seconds = learning.learned.steps, learning.seconds
-            done = seconds / settings.seconds if settings.steps is None else steps / settings.steps
-            progress(min(1.0, done), max(learning.nats, 0.0))
-
-        with suppress(KeyboardInterrupt):  # the best so far is a result
-            learning.until(settings.seconds, settings.steps, tell)
-    return learning.learned

@@ -47,6 +47,11 @@ class Lesson:
     kept_law: NoiseLaw
     valid: Array | None = None
 
+    def kept_target(self) -> tuple[Array, float]:
+        """The kept counts per electron of the frame, and the variance of a pixel of them."""
+        variance = self.kept_law.variance(float(self.kept.mean())) / self.kept_share**2
+        return self.kept / self.kept_share, float(variance)
+
     def pair(self, at: tuple[slice, slice], rng: np.random.Generator) -> tuple[Array, Array, float]:
         """A part of the counts in a window, the others there, and the share of the first."""
         share = float(rng.uniform(*SHARES))
@@ -127,12 +132,11 @@ def held_out_nats(
     seen."""
     total = 0.0
     for lesson, image, first in zip(lessons, images, start, strict=True):
-        target = lesson.kept / lesson.kept_share
-        variance = lesson.kept_law.variance(float(lesson.kept.mean())) / lesson.kept_share**2
+        target, variance = lesson.kept_target()
         gain = (first - target) ** 2 - (image - target) ** 2
         if lesson.valid is not None:
             gain = gain * lesson.valid
-        total += float(gain.sum(dtype=np.float64)) / (2 * float(variance))
+        total += float(gain.sum(dtype=np.float64)) / (2 * variance)
     return total
 
 
@@ -141,12 +145,11 @@ def error_nats(lessons: Sequence[Lesson], images: Sequence[Array]) -> tuple[floa
     and its standard error."""
     total, square = 0.0, 0.0
     for lesson, image in zip(lessons, images, strict=True):
-        target = lesson.kept / lesson.kept_share
-        variance = lesson.kept_law.variance(float(lesson.kept.mean())) / lesson.kept_share**2
+        target, variance = lesson.kept_target()
         error = (image - target) ** 2
         if lesson.valid is not None:
             error = error[lesson.valid > 0]
-        beyond = error.sum(dtype=np.float64) - error.size * float(variance)
-        total += float(beyond) / (2 * float(variance))
-        square += error.size * float(error.var(dtype=np.float64)) / (2 * float(variance)) ** 2
+        beyond = error.sum(dtype=np.float64) - error.size * variance
+        total += float(beyond) / (2 * variance)
+        square += error.size * float(error.var(dtype=np.float64)) / (2 * variance) ** 2
     return total, square**0.5

@@ -19,7 +19,8 @@ from gdn.cli.denoise_options import STEPS, Threads
 from gdn.cli.file_options import NOISE, Dataset, Sampling
 from gdn.cli.help import INPUT, OUTPUT, SEARCH, Grouped
 from gdn.errors import InputError
-from gdn.models import LEARNED, RESTORER
+from gdn.models import RESTORER, learned_folders
+from gdn.pipeline.budget import SECONDS, Budget
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
     from gdn.adaptation.adapt import Recording
@@ -28,10 +29,7 @@ if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be 
     from gdn.frames.source import FrameFile
     from gdn.models import RestorerModel
     from gdn.pipeline.denoise_file import FileSettings
-    from gdn.pipeline.learning import Budget
     from gdn.pipeline.options import Options
-
-SECONDS = 60.0
 
 
 def register(app: typer.Typer) -> None:
@@ -76,7 +74,7 @@ def adapt(
     except ValueError as error:
         raise usage_fault(error) from None
     writable_folder(output.parent)
-    if output.exists() and not _is_learned(output):
+    if output.exists() and not learned_folders(output):
         raise UsageFault(
             f"{output}: exists already, and 'gdn adapt' did not write it; choose another (-o)"
         )
@@ -101,8 +99,6 @@ def adapt(
 
 def parse_budget(seconds: float, steps: str | None, option: str) -> Budget:
     """What the options say. Raises UsageFault."""
-    from gdn.pipeline.learning import Budget
-
     if steps is None:
         return Budget(seconds)
     counts = re.fullmatch(r"(\d{1,9})(?:,(\d{1,9}))?", steps.replace(" ", ""))
@@ -113,13 +109,6 @@ def parse_budget(seconds: float, steps: str | None, option: str) -> Budget:
         )
     first, second = counts.groups()
     return Budget(seconds, int(first), None if second is None else int(second))
-
-
-def _is_learned(folder: Path) -> bool:
-    """Whether `gdn adapt` wrote it."""
-    return any(
-        (place / "model.json").is_file() for place in (folder, *map(folder.joinpath, LEARNED))
-    )
 
 
 def _opened(paths: list[Path], reading: FileSettings) -> Iterator[tuple[FrameFile, float]]:

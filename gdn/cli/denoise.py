@@ -15,12 +15,13 @@ from gdn.batch.inputs import watch as watch_folder
 from gdn.batch.run import BatchRun, Tally, process, refusals
 from gdn.batch.terminal import UsageFault, usage_fault
 from gdn.cli import denoise_options as option
-from gdn.cli.adapting import SECONDS, adapted_groups, parse_budget
+from gdn.cli.adapting import adapted_groups, parse_budget
 from gdn.cli.common import need, writable_folder
 from gdn.cli.config import text_of
 from gdn.cli.help import Grouped
 from gdn.cli.run_files import RunFiles
 from gdn.models import AUTO
+from gdn.pipeline.budget import SECONDS
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
     from gdn.pipeline.options import Options

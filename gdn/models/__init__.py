@@ -160,10 +160,15 @@ def find_any(name_or_folder: str) -> Model | RestorerModel:
     return load_any(folder)
 
 
+def learned_folders(folder: Path) -> list[Path]:
+    """The model folders in what `gdn adapt` wrote; none where it did not."""
+    places = [*(folder / name for name in LEARNED), folder]
+    return [place for place in places if (place / "model.json").is_file()]
+
+
 def learned_models(folder: Path) -> list[RestorerModel]:
     """What `gdn adapt` left in a folder: one model or several. Raises ModelError."""
-    folders = [folder / name for name in LEARNED if (folder / name).is_dir()]
-    models = [load_any(each) for each in folders or [folder]]
+    models = [load_any(each) for each in learned_folders(folder) or [folder]]
     restorers = [model for model in models if isinstance(model, RestorerModel)]
     if len(restorers) < len(models):
         raise ModelError(f"{folder}: a generator; a folder that 'gdn adapt' wrote is wanted here")

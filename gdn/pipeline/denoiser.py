@@ -17,7 +17,8 @@ from gdn.engines.restorer import RestorerSession
 from gdn.errors import GdnError, InputError
 from gdn.likelihood import Array
 from gdn.models import AUTO, Model, RestorerModel
-from gdn.pipeline.learning import Budget, budget_of, learned_candidates
+from gdn.pipeline.budget import Budget
+from gdn.pipeline.learning import budget_of, learned_candidates
 from gdn.pipeline.open_models import OpenModels, models_named
 from gdn.pipeline.options import Options
 from gdn.pipeline.recording import RecordingDenoiser
@@ -223,7 +224,7 @@ class Denoiser:
         given = check_input(image, sampling_angstrom, mask)
         first = next(index for index in range(len(given.frames)) if index not in given.unusable)
         recording = self.for_recording(given.frames[first], given.sampling_angstrom)
-        if self._budget is None or recording.bank is None:
+        if self._budget is None:
             return _denoise_all(given, recording, progress)
         half, rest = part_of(progress, 0, 0.5), part_of(progress, 0.5, 0.5)
         with learned_candidates(given, self.options, self._budget, half) as (learned, notes):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from gdn.errors import InputError
 from gdn.frames.source import of_array
 from gdn.models import RESTORER, RestorerModel, find_any
+from gdn.pipeline.budget import SECONDS, Budget
 from gdn.pipeline.inputs import Input
 from gdn.pipeline.options import Options
 from gdn.search.band_mixture import Candidate
@@ -22,18 +22,6 @@ from gdn.search.restored import RestorerCandidate
 
 if TYPE_CHECKING:  # torch waits until something is to be learned
     from gdn.adaptation.learn import LearningSettings
-
-SECONDS = 60.0  # of learning, where it is not said
-
-
-@dataclass(frozen=True)
-class Budget:
-    """For how long networks learn from a recording: `seconds` of the clock; or exactly so many
-    `steps` of the tuned restorer, and `anew` of the network that begins from nothing."""
-
-    seconds: float = SECONDS
-    steps: int | None = None
-    anew: int | None = None
 
 
 def budget_of(adapt: float | bool, steps: int | tuple[int, int] | None) -> Budget | None:

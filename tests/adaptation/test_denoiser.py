@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import gdn
-from gdn.pipeline.learning import Budget, budget_of
+from gdn.pipeline.budget import Budget
+from gdn.pipeline.learning import budget_of
 from gdn.pipeline.recording import RecordingDenoiser
 from tests.helpers.frames import noisy_frame
 

@@ -19,10 +19,11 @@ import torch
 
 from gdn.adaptation import learn as learning
 from gdn.adaptation.adapt import adapt, recordings_of
-from gdn.adaptation.learn import LearningSettings, learn
+from gdn.adaptation.learn import Learned, Learning, LearningSettings
 from gdn.adaptation.lessons import CorrelatedNoise, Lesson, lesson_of
 from gdn.adaptation.model_folder import network_of
 from gdn.adaptation.steps import Batch, take_step
+from gdn.adaptation.two_starts import Progress, learn_from
 from gdn.engines.restorer import RestorerSession
 from gdn.errors import InputError
 from gdn.frames.noise import parse_noise
@@ -50,6 +51,15 @@ def small() -> Restorer:
     return Restorer(RestorerShape((16, 32), (1, 1)))
 
 
+def learn(
+    network: Restorer,
+    lessons: list[Lesson],
+    settings: LearningSettings,
+    progress: Progress = lambda share, best: None,
+) -> Learned:
+    return learn_from({"only": (network, lessons, settings)}, settings, progress)["only"].learned
+
+
 def test_learning_gains_and_repeats_to_the_bit(lesson: Lesson) -> None:
     first, again = (learn(small(), [lesson], SETTINGS) for _ in range(2))
     assert first.best > 0
@@ -71,8 +81,8 @@ def test_where_nothing_gains_the_weights_stay(lesson: Lesson) -> None:
 
 
 def test_interrupted_it_keeps_the_best_so_far(lesson: Lesson) -> None:
-    def stop(share: float, nats: float) -> None:
-        if nats > 5:
+    def stop(share: float, best: Learning) -> None:
+        if best.nats > 5:
             raise KeyboardInterrupt
 
     learned = learn(small(), [lesson], SETTINGS, stop)
