@@ -181,15 +181,21 @@ def table(frames: list[Kept]) -> Iterator[str]:
         yield f"| {label} | {' | '.join(cells)} |"
 
 
-def main() -> int:
+def options_for(description: str | None, noise: str) -> argparse.ArgumentParser:
+    """The options of a script about kept frames: which, where they are kept, at which `noise`."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--frames", type=Path, required=True, help="folder that near.py wrote")
     parser.add_argument(
         "--kept", type=Path, required=True, help="folder for the candidates' images"
     )
-    parser.add_argument("--noise", default="poisson:1")
+    parser.add_argument("--noise", default=noise)
+    return parser
+
+
+def main() -> int:
+    parser = options_for(__doc__, "poisson:1")
     options = parser.parse_args()
     print(*table(list(keep(options.frames, options.kept, parse_suite(options.noise)[0]))), sep="\n")
     return 0

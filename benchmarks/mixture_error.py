@@ -15,13 +15,12 @@ All errors are shares of the squared mean level. Frames are denoised once, and k
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mixing import Image, Kept, keep
+from mixing import Image, Kept, keep, options_for
 from mixture_tables import against_best_table
 
 from gdn.evaluation.noise_suite import parse_suite
@@ -71,14 +70,7 @@ def row_of(frame: Kept) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--frames", type=Path, required=True, help="folder that near.py wrote")
-    parser.add_argument(
-        "--kept", type=Path, required=True, help="folder for the candidates' images"
-    )
-    parser.add_argument("--noise", default=DOSES)
+    parser = options_for(__doc__, DOSES)
     parser.add_argument("--rows", type=Path, metavar="JSONL", help="written anew")
     options = parser.parse_args()
     names, rows = sorted(path.stem for path in options.frames.glob("*.npz")), []
