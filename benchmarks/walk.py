@@ -3,7 +3,7 @@ those that climb.
 
 A hand-over is a call from a function of one file of the package into a function of another, calls
 through libraries between counted as none. It climbs where it goes to a package above its own in
-ORDER (CONTRIBUTING.md). Imports count.
+ORDER (CONTRIBUTING.md). A module that is imported on the way runs too; these are counted apart.
 
     python benchmarks/walk.py FRAME.tif [--restarts 64 --model pt-ceo2-64] [--pairs]
 """
@@ -39,11 +39,15 @@ class Walk:
     def __init__(self) -> None:
         self.files: set[str] = set()
         self.pairs: Counter[tuple[str, str]] = Counter()
+        self.imports = 0
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> None:
         """One event of the interpreter."""
         here = _inside(frame)
         if event != "call" or here is None:
+            return
+        if frame.f_code.co_name == "<module>":
+            self.imports += 1
             return
         self.files.add(here)
         caller = frame.f_back
@@ -106,7 +110,7 @@ def main() -> int:
     climbs = walk.climbs()
     print(
         f"{len(walk.files)} files, {sum(walk.pairs.values())} hand-overs, "
-        f"{sum(n for *_, n in climbs)} of them climb"
+        f"{sum(n for *_, n in climbs)} of them climb; {walk.imports} imports"
     )
     if options.pairs:
         print("climb:", *(f"{n:5d}  {a} -> {b}" for a, b, n in climbs), sep="\n")

@@ -54,6 +54,12 @@ def writing(path: Path) -> Iterator[Path]:
         _remove(temporary)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, or not at all."""
+    with writing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
 def _sync(path: Path) -> None:
     """Wait until a file is on the disk: a name that outlives a power cut must not stand for an
     empty file."""

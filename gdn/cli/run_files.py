@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import platform
 import re
 import shlex
@@ -62,25 +63,22 @@ class RunFiles:
 
     def write_settings(self) -> None:
         """Write what repeats the run."""
-        from gdn.storage import writing
+        from gdn.storage import write_text
 
-        with writing(self.settings) as temporary:
-            temporary.write_text(self._settings, encoding="utf-8")
+        write_text(self.settings, self._settings)
 
     def write_summary(self, rows: list[dict[str, Any]]) -> None:
         """Write a line for every frame (rows as `--json` prints them); nothing where there is
         none."""
-        from gdn.storage import writing
+        from gdn.storage import write_text
 
         if not rows:
             return
-        with (
-            writing(self.summary) as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as stream,
-        ):
-            table = csv.writer(stream)
-            table.writerow(COLUMNS)
-            table.writerows(_cells(row) for row in rows)
+        text = io.StringIO(newline="")
+        table = csv.writer(text)
+        table.writerow(COLUMNS)
+        table.writerows(_cells(row) for row in rows)
+        write_text(self.summary, text.getvalue())
 
     def write_report(self, ledger: Ledger, run: BatchRun, skipped: int) -> None:
         """Write the page, and say where; not where no frame was denoised, as after --resume with

@@ -17,7 +17,6 @@ from gdn.engines.base import (
     EngineError,
     Graph,
     OutOfMemory,
-    dtype_of,
     is_out_of_memory,
     kind_of,
     onnx_bytes,
@@ -97,7 +96,7 @@ class OnnxRuntimeEngine(GraphEngine):
 
     def _session(self, name: Graph) -> tuple[onnxruntime.InferenceSession, np.dtype[Any]]:
         if name not in self._sessions:
-            content, kind = onnx_bytes(self.model, name), dtype_of(self.model, name)
+            content = onnx_bytes(self.model, name)
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = 1
             options.log_severity_level = 3
@@ -118,7 +117,8 @@ class OnnxRuntimeEngine(GraphEngine):
                     f"onnxruntime fell back to the CPU: device {self.device} needs "
                     f"{what_is_missing(self._kind)}"
                 )
-            self._sessions[name] = session, kind
+            half = session.get_inputs()[0].type == "tensor(float16)"
+            self._sessions[name] = session, np.dtype(np.float16 if half else np.float32)
         return self._sessions[name]
 
     def run_graph(

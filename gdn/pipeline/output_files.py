@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 
@@ -51,12 +52,12 @@ class Outputs:
     def _image(self, what: str) -> Path:
         return self.folder / f"{self.stem}_{what}{SUFFIX[self.kind]}"
 
-    @property
+    @cached_property
     def denoised(self) -> Path:
         """The result."""
         return self._image("denoised")
 
-    @property
+    @cached_property
     def spread(self) -> Path:
         """Its spread."""
         return self._image("spread")
@@ -65,12 +66,12 @@ class Outputs:
         """Half-width of the interval of `level` per cent."""
         return self._image(f"interval{level}")
 
-    @property
+    @cached_property
     def record(self) -> Path:
         """Settings, estimates and scores. Not NAME.json: others write a sidecar of that name."""
         return self.folder / f"{self.stem}_gdn.json"
 
-    @property
+    @cached_property
     def former_record(self) -> Path:
         """The record as it was called before version 0.2."""
         return self.folder / f"{self.stem}.json"

@@ -17,7 +17,7 @@ from gdn.frames.source import FrameFile
 from gdn.frames.writing import result_writer
 from gdn.likelihood import Array
 from gdn.pipeline.output_files import Outputs
-from gdn.storage import writing
+from gdn.storage import write_text, writing
 
 if TYPE_CHECKING:  # columns, and Pillow for their picture, only where columns were asked for
     from gdn.trust.atoms import Atoms
@@ -140,5 +140,4 @@ class ResultFiles:
             "outputs": sorted(self._names),
             "former_outputs": sorted(former),
         }
-        with writing(self._record_path) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_text(self._record_path, json.dumps(content, indent=1) + "\n")
