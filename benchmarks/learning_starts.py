@@ -37,7 +37,7 @@ from gdn.adaptation.lessons import Lesson, held_out_nats, lesson_of
 from gdn.adaptation.model_folder import network_of
 from gdn.engines.restorer import turned, turned_back
 from gdn.evaluation.noise_suite import parse_suite
-from gdn.frames.examined import examined
+from gdn.frames.examined import examine
 from gdn.frames.resampling import Grids
 from gdn.generator.restorer_network import Restorer, RestorerShape
 from gdn.likelihood import POISSON
@@ -190,7 +190,7 @@ def measure(
     content, start = far.read(path), STARTS[name]
     sampling = content["sampling_angstrom"]
     noisy = parse_suite(noise)[0].apply(content["image"], int(content["record"]["number"]))
-    _, whole, model = examined(noisy, None)
+    _, whole, model = examine(noisy, None)
     rows, columns = kept.truth.shape
     recorded = Recorded(
         electrons=model.electrons(whole),

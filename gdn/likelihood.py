@@ -56,7 +56,7 @@ class NoiseLaw:
         deviation: Values = np.sqrt(self.variance(mean))
         return deviation
 
-    def drawn(self, mean: Array, random: np.random.Generator) -> Array:
+    def draw(self, mean: Array, random: np.random.Generator) -> Array:
         """Draw the recorded electrons for the expected `mean` (any shape), float32. Counts are
         whole numbers."""
         if self.poisson:

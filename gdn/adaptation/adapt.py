@@ -15,7 +15,7 @@ from gdn.adaptation.lessons import CorrelatedNoise, Lesson, evenly, lesson_of
 from gdn.adaptation.model_folder import NOTHING, SMALL_ANGSTROM, network_of, write_adapted
 from gdn.adaptation.two_starts import Progress, learn_from, small_network, small_settings
 from gdn.errors import InputError
-from gdn.frames.examined import examined
+from gdn.frames.examined import examine
 from gdn.frames.noise import NoiseModel
 from gdn.frames.pixel_mask import PixelMask
 from gdn.frames.source import FrameFile
@@ -90,7 +90,7 @@ def _noise_of(
     for index in range(file.count):
         try:
             frame = file.read(index)
-            return examined(frame if mask is None else mask.applied(frame), noise)[2]
+            return examine(frame if mask is None else mask.apply(frame), noise)[2]
         except ValueError:
             continue
     return None
@@ -172,7 +172,7 @@ def _lessons(
             try:
                 frame = file.read(index)
                 if recording.mask is not None:
-                    frame = recording.mask.applied(frame)
+                    frame = recording.mask.apply(frame)
                 made = [
                     lesson_of(frame, recording.sampling_angstrom, target, noise, seed, index)
                     for target in targets

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.fft import dctn
 
 from gdn.frames.bad_pixels import CORRELATED
-from gdn.frames.examined import examined
+from gdn.frames.examined import examine
 from gdn.frames.noise import NoiseModel
 from gdn.likelihood import Array, NoiseLaw
 from gdn.search.restored import bin_by, bin_mask, binning
@@ -72,7 +72,7 @@ def lesson_of(
     `seed` and `stream` are those of its denoising. Raises ValueError where the noise model
     contradicts the frame, and CorrelatedNoise where the noise of neighbouring pixels is correlated:
     no split makes independent parts of it."""
-    defects, whole, model = examined(frame, noise)
+    defects, whole, model = examine(frame, noise)
     if CORRELATED in defects.notes:
         raise CorrelatedNoise("the noise of neighbouring pixels is correlated")
     factor = binning(sampling_angstrom, target_angstrom)

@@ -99,7 +99,7 @@ class RestorerSession:
         stack = np.stack([(np.asarray(frames - mean, dtype=np.float32) / deviation) * valid, valid])
         total = np.zeros(frames.shape[1:], np.float64)
         for turn in range(turns):
-            total += turned_back(self._padded(turned(stack, turn)), turn)
+            total += turned_back(self._padded(turn_stack(stack, turn)), turn)
         return np.asarray(mean + deviation * (total / turns), dtype=np.float32)
 
     def _padded(self, stack: Array) -> Array:
@@ -233,7 +233,7 @@ def windows(
     return windows
 
 
-def turned(stack: Array, turn: int) -> Array:
+def turn_stack(stack: Array, turn: int) -> Array:
     """`stack` (..., rows, columns) under one of the square's symmetries, 0 to 7."""
     turned = np.rot90(stack, turn % 4, (-2, -1))
     return turned[..., ::-1] if turn >= 4 else turned

@@ -89,7 +89,7 @@ def calibrate_folder(
         ranges=imaging_of(card),
     )
     with _mapping(workers) as mapped:
-        observations = _counted(mapped(observed, tasks), lambda n: progress(n, total))
+        observations = _counted(mapped(observe_structure, tasks), lambda n: progress(n, total))
         taught = _counted(
             mapped(teach, lessons, range(len(lessons))), lambda n: progress(frames + n, total)
         )
@@ -182,7 +182,7 @@ def draw_clean_view(task: CalibrationTask, card: ModelCard, rng: np.random.Gener
     return np.ascontiguousarray(image[y : y + side, x : x + side])
 
 
-def observed(task: CalibrationTask) -> Observation:
+def observe_structure(task: CalibrationTask) -> Observation:
     """Denoise one frame as a user would, without any information, and compare it with the truth."""
     rng = np.random.default_rng([task.seed, task.number, 0xCA1])
     clean = draw_clean_view(task, model_in(task.model).card, rng)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.fft import dctn
 from scipy.ndimage import binary_dilation, rank_filter, uniform_filter
 
-from gdn.frames.constant_regions import constant_regions, find_flat_top
+from gdn.frames.constant_regions import find_constant_regions, find_flat_top
 
 Frame = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -48,12 +48,12 @@ def find_defects(frame: Frame) -> Defects:
     are no counts are bad pixels too, whatever their number."""
     missing = ~np.isfinite(frame)
     if missing.any():
-        frame = filled(frame, missing)
+        frame = fill_bad(frame, missing)
     constant, full = _flat(frame, missing)
     unknown = missing | constant | full
     if unknown.all():
         return Defects(unknown)
-    known = filled(frame, unknown) if unknown.any() else frame
+    known = fill_bad(frame, unknown) if unknown.any() else frame
     rim = _rim(known, unknown) if unknown.any() else unknown
     clipped = _isolated(known, unknown) & ~unknown
     notes = correlation_note(known)
@@ -82,7 +82,7 @@ def _flat(frame: Frame, missing: Mask) -> tuple[Mask, Mask]:
     """Regions of one value, and patches of pixels at a ceiling far above the frame."""
     constant, full = np.zeros(frame.shape, bool), np.zeros(frame.shape, bool)
     top = float(frame[~missing].max()) if missing.any() else float(frame.max())
-    for region in constant_regions(frame, missing):
+    for region in find_constant_regions(frame, missing):
         constant |= region.where
         if region.value == top:
             full |= region.where
@@ -148,7 +148,7 @@ def _trimmed_noise(values: NDArray[np.float64], unknown: Mask) -> tuple[float, f
     return float(np.sqrt((kept**2).mean())), middle if middle > 0 else float(values.mean())
 
 
-def filled(frame: Frame, bad: Mask) -> Frame:
+def fill_bad(frame: Frame, bad: Mask) -> Frame:
     """The frame with its `bad` pixels at the mean of the good ones around them: within 7x7 px, or
     more if there are none."""
     known, good = np.where(bad, 0, frame).astype(np.float64), (~bad).astype(np.float64)

@@ -55,7 +55,7 @@ class Region:
     where: Mask
 
 
-def constant_regions(frame: Frame, missing: Mask) -> list[Region]:
+def find_constant_regions(frame: Frame, missing: Mask) -> list[Region]:
     """The regions of a `frame` (rows, columns) that chance does not explain, one for each value.
     Pixels that are `missing` belong to none. There are none in a picture without noise."""
     values = _screened(frame, missing)

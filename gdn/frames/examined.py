@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from gdn.errors import EmptyFrame
-from gdn.frames.bad_pixels import Defects, Mask, filled, find_defects
+from gdn.frames.bad_pixels import Defects, Mask, fill_bad, find_defects
 from gdn.frames.noise import Frame, NoiseModel, noise_of
 from gdn.frames.source import MOST_MISSING
 
@@ -53,15 +53,15 @@ class Examiner:
         return defects, whole, noise
 
 
-examined = Examiner()
+examine = Examiner()
 
 
 def fill_with_noise(frame: Frame, bad: Mask, noise: NoiseModel) -> Frame:
     """Fill the `bad` pixels of a frame with draws around the mean of the good ones nearby, with the
     frame's noise. Code that treats them as recorded pixels sees a flat image and no edge. The same
     frame gives the same draws."""
-    whole = filled(frame, bad)
-    drawn = noise.law.drawn(noise.electrons(whole)[bad], np.random.default_rng(_SEED))
+    whole = fill_bad(frame, bad)
+    drawn = noise.law.draw(noise.electrons(whole)[bad], np.random.default_rng(_SEED))
     whole[bad] = noise.units(drawn)
     return whole
 
@@ -98,7 +98,7 @@ def _noise_of(frame: Frame, bad: Mask | None, wanted: NoiseModel | None) -> Nois
     else:
         good = ~bad
         _check_share(int(good.sum()), good.size)
-        whole = filled(frame, bad)
+        whole = fill_bad(frame, bad)
     values = (whole if good is None else whole[good]).astype(np.float64)
     if values.min() == values.max():
         raise EmptyFrame(f"constant (every good pixel is {values[0]:g}); nothing to denoise")

@@ -44,7 +44,7 @@ class MeanVariance:
     fourth_error: float
 
 
-def mean_variance(frame: Frame, good: Mask | None = None) -> MeanVariance:
+def measure_mean_variance(frame: Frame, good: Mask | None = None) -> MeanVariance:
     """Fit the variance of neighbour differences against the local mean over classes of equal mean
     (docs/method.md, "Noise law", step 2).
 

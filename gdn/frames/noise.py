@@ -15,7 +15,7 @@ import numpy as np
 from gdn.errors import InputError
 from gdn.frames.bad_pixels import CEILINGS
 from gdn.frames.free_level import free_level, signal_variance, zero_is_possible
-from gdn.frames.mean_variance import Mask, MeanVariance, mean_variance
+from gdn.frames.mean_variance import Mask, MeanVariance, measure_mean_variance
 from gdn.frames.noise_model import Frame, NoiseModel, parse_noise
 
 __all__ = ["Frame", "NoiseModel", "noise_of", "parse_noise"]
@@ -40,7 +40,7 @@ def noise_of(frame: Frame, wanted: NoiseModel | None, good: Mask | None = None) 
         return noise_of(frame / np.float32(scale), known, good).times(scale)
     if wanted is not None and wanted.kind == "gaussian" and np.isfinite(wanted.gain):
         return _on_free_level(wanted, frame, good, values)
-    line = mean_variance(frame, good)
+    line = measure_mean_variance(frame, good)
     kind = None if wanted is None else wanted.kind
     if kind != "gaussian":
         inverted = _inverted(frame, good, values, line)
@@ -215,7 +215,7 @@ def _inverted(
     skewed = line.third < -5 * line.third_error and line.slope < 2 * line.slope_error
     if not (falls or skewed) or (values.min() >= 0 and _poisson(values, line) is not None):
         return None
-    mirrored = mean_variance(-frame, good)
+    mirrored = measure_mean_variance(-frame, good)
     negative = _affine(-values, mirrored)
     if negative.kind == "gaussian":
         return None
@@ -231,7 +231,7 @@ def _inverted(
         if top >= highest and abs(top - estimated) < distance:
             upright = np.asarray(np.float32(top) - frame)
             upright_values = upright if good is None else upright[good]
-            counts = _poisson(upright_values, mean_variance(upright, good))
+            counts = _poisson(upright_values, measure_mean_variance(upright, good))
             # Of few pixels the estimate is rough, and whole counts know their top better.
             near = abs(top - estimated) < 0.3 * distance
             if counts is not None and (near or counts.how == COUNTED):

@@ -46,7 +46,7 @@ class PixelMask:
         """sha256 of its pixels."""
         return hashlib.sha256(f"{self.shape}".encode() + self.packed).hexdigest()
 
-    def applied(self, frame: Frame) -> Frame:
+    def apply(self, frame: Frame) -> Frame:
         """A `frame` (rows, columns) with NaN where it is masked. Raises InputError for a frame of
         another shape."""
         if frame.shape != self.shape:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gdn.frames.examined import examined
+from gdn.frames.examined import examine
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids
 from gdn.likelihood import Array
@@ -52,7 +52,7 @@ class MovieFrames:
 
     def _read(self, index: int) -> Recorded | None:
         try:
-            defects, whole, model = examined(self.read(index), self.noise)
+            defects, whole, model = examine(self.read(index), self.noise)
         except ValueError:  # its own denoising says what is wrong with it
             return None
         return Recorded(

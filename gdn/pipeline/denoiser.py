@@ -287,7 +287,7 @@ class Denoiser:
             return possible[0]
         options, frame = self.options, first_frame()
         if options.mask is not None:
-            frame = options.mask.applied(frame)
+            frame = options.mask.apply(frame)
         number, nats = best_generator(
             frame, sampling_angstrom, generators, options.search, options.noise_model
         )

@@ -144,7 +144,7 @@ def open_movie(
 
     def masked(index: int) -> Array:
         frame = read(index)
-        return frame if options.mask is None else options.mask.applied(frame)
+        return frame if options.mask is None else options.mask.apply(frame)
 
     shape = _shape_of_first(masked, count)
     if shape is None:

@@ -86,7 +86,7 @@ class RecordingDenoiser:
         """
         mask = self.options.mask
         if mask is not None:
-            frame = mask.applied(frame)
+            frame = mask.apply(frame)
         result = self.search(frame, sampling_angstrom, part_of(progress, 0, 0.5))
         trust = self.judge(frame, result)
         check_result(frame, result, trust)

@@ -11,7 +11,7 @@ from gdn.blas import one_blas_thread
 from gdn.engines.base import Engine
 from gdn.errors import InputError
 from gdn.frames.bad_pixels import Mask
-from gdn.frames.examined import examined
+from gdn.frames.examined import examine
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, bin_sum, grids_for, unbin
 from gdn.likelihood import Array, NoiseLaw
@@ -72,7 +72,7 @@ def denoise_frame(
     contradicts it."""
     engine = searcher.engine
     watch = Watch(Clock(), progress)
-    defects, whole, model = examined(frame, noise)
+    defects, whole, model = examine(frame, noise)
     electrons = model.electrons(whole)
     grids, counts = _bin_electrons(electrons, sampling_angstrom, engine)
     law, area = model.law, grids.area
@@ -117,7 +117,7 @@ def bin_frame(
 ) -> tuple[NoiseModel, Grids, Array]:
     """Noise model, grids, and the frame in electrons on the generator's grid, with bad pixels
     filled in. Raises ValueError where the noise model contradicts the frame."""
-    _, whole, model = examined(frame, noise)
+    _, whole, model = examine(frame, noise)
     return model, *_bin_electrons(model.electrons(whole), sampling_angstrom, engine)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from gdn.blas import one_blas_thread
 from gdn.engines.base import Engine
-from gdn.frames.examined import examined
+from gdn.frames.examined import examine
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, grids_for
 from gdn.likelihood import Array
@@ -54,7 +54,7 @@ def best_generator(
     if not np.nanstd(frame) > 0:
         return 0, {}
     try:
-        defects, whole, model = examined(frame, noise)
+        defects, whole, model = examine(frame, noise)
     except ValueError:
         return 0, {}
     electrons = model.electrons(whole)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gdn.blas import one_blas_thread
 from gdn.engines.base import Engine
-from gdn.frames.examined import examined
+from gdn.frames.examined import examine
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import unbin
 from gdn.likelihood import Array, NoiseLaw, TileData
@@ -43,7 +43,7 @@ def original_frame(
     stands for its vacuum level. Raises ValueError where the noise model contradicts the frame.
     """
     begun = time.perf_counter()
-    defects = examined(frame, noise)[0]
+    defects = examine(frame, noise)[0]
     model, grids, binned = bin_frame(frame, sampling_angstrom, engine, noise)
     level = float(binned.mean())
     image, losses = _denoise(binned / np.float32(level), engine, settings, progress)

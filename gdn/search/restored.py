@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 
 from gdn.blas import one_blas_thread
 from gdn.engines.restorer import RestorerSession
-from gdn.frames.examined import examined
+from gdn.frames.examined import examine
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, rebin, unbin
 from gdn.likelihood import Array, NoiseLaw
@@ -147,7 +147,7 @@ def restore_frame(
     counts. It is not calibrated. An error that both parts have in common is not in it.
     """
     clock = Clock()
-    defects, whole, model = examined(frame, noise)
+    defects, whole, model = examine(frame, noise)
     electrons = model.electrons(whole)
     mask = None if defects.bad is None else (~defects.bad).astype(np.float32)
     clock.mark("prepare")

@@ -107,7 +107,7 @@ class Recorded:
         place = [0x4E11, self.depth, *([self.stream] if self.stream else [])]
         mean = unbin(image, self.grids)[self.bad] / np.float32(self.grids.area)
         electrons = self.electrons.astype(np.float32)
-        electrons[self.bad] = self.law.drawn(mean, np.random.default_rng(place))
+        electrons[self.bad] = self.law.draw(mean, np.random.default_rng(place))
         return replace(self, electrons=electrons)
 
     def split(self, seed: int) -> tuple[Split, Recorded]:

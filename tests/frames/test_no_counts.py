@@ -17,8 +17,8 @@ from scipy.ndimage import rotate
 from gdn.errors import EmptyFrame, InputError
 from gdn.evaluation.demo import demo_frames
 from gdn.frames.bad_pixels import find_defects
-from gdn.frames.constant_regions import constant_regions
-from gdn.frames.examined import examined
+from gdn.frames.constant_regions import find_constant_regions
+from gdn.frames.examined import examine
 from gdn.frames.noise import noise_of, parse_noise
 from gdn.frames.pixel_mask import PixelMask, read_mask
 from gdn.pipeline.denoiser import Denoiser
@@ -59,7 +59,7 @@ def masks(side: int = 400) -> dict[str, Mask]:
 def test_regions_of_any_value_are_no_counts(name: str, dose: float, value: float) -> None:
     frame, mask = counts(dose), masks()[name]
     frame[mask] = value
-    defects, _, noise = examined(frame)
+    defects, _, noise = examine(frame)
     assert defects.bad is not None
     assert not (mask & ~defects.bad).any()
     assert (defects.bad & ~mask).sum() < 0.05 * mask.size
@@ -71,7 +71,7 @@ def test_regions_of_any_value_are_no_counts(name: str, dose: float, value: float
 def test_pixels_of_one_value_by_chance_are_counts(dose: float) -> None:
     for seed in range(3):
         frame = counts(dose, seed)
-        assert constant_regions(frame, np.zeros(frame.shape, bool)) == []
+        assert find_constant_regions(frame, np.zeros(frame.shape, bool)) == []
         assert find_defects(frame).bad is None
 
 
@@ -247,7 +247,7 @@ def test_frames_with_nothing_in_them_are_said_to_be_so() -> None:
     for frame, words in cases:
         for noise in (None, parse_noise("poisson"), parse_noise("gaussian")):
             with pytest.raises(EmptyFrame) as raised:
-                examined(frame, noise)
+                examine(frame, noise)
             assert words in str(raised.value)
     again = pickle.loads(pickle.dumps(EmptyFrame("constant")))
     assert (type(again), str(again)) == (EmptyFrame, "constant")

@@ -17,7 +17,7 @@ from gdn.errors import EmptyFrame
 from gdn.evaluation.demo import demo_frames
 from gdn.evaluation.noise_suite import SUITE, Noise, parse_suite
 from gdn.frames import examined
-from gdn.frames.bad_pixels import filled, find_defects
+from gdn.frames.bad_pixels import fill_bad, find_defects
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import bin_sum
 from gdn.models import find_model
@@ -54,7 +54,7 @@ def test_hot_and_dead_pixels_are_found(dose: float) -> None:
     assert found.bad is not None
     np.testing.assert_array_equal(found.bad, truth)
     assert f"{truth.sum()} hot or dead pixels are left out" in found.notes[0]
-    level = filled(frame, found.bad)[found.bad]
+    level = fill_bad(frame, found.bad)[found.bad]
     assert np.abs(level - dose).max() < 6 * np.sqrt(dose / 40) + 0.05
 
 
@@ -97,7 +97,7 @@ def test_saturated_pixels_are_found_and_too_many_are_refused() -> None:
     frame[:100] = 255
     frame[100:] = 3
     with pytest.raises(EmptyFrame, match="nothing to denoise"):
-        examined.examined(frame)
+        examined.examine(frame)
 
 
 def test_a_clipped_tail_of_counts_is_kept() -> None:
