@@ -35,7 +35,7 @@ from gdn.adaptation import steps
 from gdn.adaptation.learn import LearningSettings
 from gdn.adaptation.lessons import Lesson, held_out_nats, lesson_of
 from gdn.adaptation.model_folder import network_of
-from gdn.engines.restorer import turned, turned_back
+from gdn.engines.restorer import turn_stack, turn_stack_back
 from gdn.evaluation.noise_suite import parse_suite
 from gdn.frames.examined import examine
 from gdn.frames.resampling import Grids
@@ -150,11 +150,11 @@ def restored(network: Restorer, counts: Image) -> Image:
     """The mean of the network's images under the symmetries that a candidate has."""
     whole = np.zeros(counts.shape)
     for turn in range(TURNS):
-        seen = np.ascontiguousarray(turned(counts, turn))
+        seen = np.ascontiguousarray(turn_stack(counts, turn))
         lesson = Lesson(
             counts=seen, share=1, law=POISSON, kept=seen, kept_share=1, kept_law=POISSON
         )
-        whole += turned_back(steps.images(network, [lesson])[0], turn) / TURNS
+        whole += turn_stack_back(steps.images(network, [lesson])[0], turn) / TURNS
     return whole.astype(np.float32)
 
 

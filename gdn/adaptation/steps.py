@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gdn.adaptation.lessons import Lesson
-from gdn.engines.restorer import turned
+from gdn.engines.restorer import turn_stack
 from gdn.generator.restorer_network import Restorer
 from gdn.likelihood import Array
 from gdn.models import SLOTS
@@ -114,7 +114,7 @@ def _window(
     beyond = [(0, max(side - n, 0)) for n in first.shape]
     pieces = []
     for array in (first, rest, valid):
-        whole = turned(np.pad(array, beyond, mode="symmetric"), turn)
+        whole = turn_stack(np.pad(array, beyond, mode="symmetric"), turn)
         pieces.append(np.ascontiguousarray(whole, np.float32))
     return pieces[0], pieces[1], share, pieces[2]
 

@@ -99,7 +99,7 @@ class RestorerSession:
         stack = np.stack([(np.asarray(frames - mean, dtype=np.float32) / deviation) * valid, valid])
         total = np.zeros(frames.shape[1:], np.float64)
         for turn in range(turns):
-            total += turned_back(self._padded(turn_stack(stack, turn)), turn)
+            total += turn_stack_back(self._padded(turn_stack(stack, turn)), turn)
         return np.asarray(mean + deviation * (total / turns), dtype=np.float32)
 
     def _padded(self, stack: Array) -> Array:
@@ -239,7 +239,7 @@ def turn_stack(stack: Array, turn: int) -> Array:
     return turned[..., ::-1] if turn >= 4 else turned
 
 
-def turned_back(image: Array, turn: int) -> Array:
-    """The inverse of `turned`."""
+def turn_stack_back(image: Array, turn: int) -> Array:
+    """The inverse of `turn_stack`."""
     straight = image[..., ::-1] if turn >= 4 else image
     return np.rot90(straight, -(turn % 4), (-2, -1))
