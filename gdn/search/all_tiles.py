@@ -55,20 +55,11 @@ class Mixture:
 
     Candidates can be added in any portions, those of one tile in several too. The memory is that of
     the tiles, not of the candidates. Without `spread` it is half of that.
-
-    `known` (tiles,) is the share of each tile that was recorded. It is the tile's weight where
-    tiles overlap (None: all weights are equal).
     """
 
-    def __init__(
-        self,
-        tiling: Tiling,
-        temperature: float,
-        spread: bool = True,
-        known: Array | None = None,
-    ) -> None:
+    def __init__(self, tiling: Tiling, temperature: float, spread: bool = True) -> None:
         n, p = len(tiling.corners), tiling.patch
-        self.tiling, self.temperature, self._known = tiling, temperature, known
+        self.tiling, self.temperature = tiling, temperature
         self._log_weight = np.full(n, -np.inf)
         self._mean = np.zeros((n, p, p), np.float32)
         self._square = np.zeros((n if spread else 0, p, p), np.float32)
@@ -94,7 +85,7 @@ class Mixture:
 
     def image(self) -> Array:
         """Posterior mean, electrons per binned pixel."""
-        return merge(self._mean, self.tiling, self._known)
+        return merge(self._mean, self.tiling)
 
     def image_and_spread(self) -> tuple[Array, Array]:
         """Posterior mean and spread over restarts and overlapping tiles.
@@ -106,7 +97,7 @@ class Mixture:
         image = self.image()
         if not len(self._square):
             return image, np.zeros_like(image)
-        spread = merge(self._square, self.tiling, self._known)
+        spread = merge(self._square, self.tiling)
         for row, level in zip(
             spread, image, strict=True
         ):  # in double precision: the difference is small
@@ -163,7 +154,7 @@ def run_in_portions(
 def blend_starts(searcher: Searcher, binned: Binned, tiling: Tiling) -> Array:
     """The image that is blended from unrefined starts."""
     engine, bank, settings = searcher.engine, searcher.bank, searcher.settings
-    mixture = Mixture(tiling, settings.temperature, spread=False, known=binned.known(tiling))
+    mixture = Mixture(tiling, settings.temperature, spread=False)
     dose = binned.level
 
     def propose_portion(index: NDArray[np.int64]) -> Candidates:
@@ -184,7 +175,6 @@ def search_tiles(searcher: Searcher, binned: Binned, tiling: Tiling, watch: Watc
             # Next to no temperature leaves each tile its best candidate alone.
             1e-9 if settings.estimate == "map" else settings.temperature,
             watch.spread,
-            binned.known(tiling),
         )
     )
     dose = binned.level
@@ -238,4 +228,4 @@ def laplace_spread(searcher: Searcher, pool: SearchedTiles, binned: Binned) -> A
 
     for index, part in run_in_portions(len(variance), tiling.patch, work):
         variance[index] = part
-    return np.sqrt(merge(variance, tiling, binned.known(tiling)))
+    return np.sqrt(merge(variance, tiling))

@@ -160,9 +160,8 @@ def estimate(
     exist already."""
     watch, settings = watch or Watch(), searcher.settings
     patch = searcher.engine.model.card.patch
-    tiling = tile_frame(
-        (binned.counts.shape[0], binned.counts.shape[1]), patch, settings.stride or patch // 2
-    )
+    shape = (binned.counts.shape[0], binned.counts.shape[1])
+    tiling = tile_frame(shape, patch, settings.stride or patch // 2, binned.valid)
     pool = search_tiles(searcher, binned, tiling, watch)
     spread_within = (
         np.zeros_like(binned.counts)

@@ -31,9 +31,8 @@ def held_out_nats(parts: Split, engine: Engine, bank: Bank, settings: SearchSett
     """Nats by which the generator's image of the first of two `parts` of a frame's counts explains
     the second part better than the mean of the first does."""
     patch = engine.model.card.patch
-    tiling = tile_frame(
-        (parts.first.shape[0], parts.first.shape[1]), patch, settings.stride or patch // 2
-    )
+    shape = (parts.first.shape[0], parts.first.shape[1])
+    tiling = tile_frame(shape, patch, settings.stride or patch // 2, parts.valid)
     quick = replace(settings, symmetries=1, brief_candidates=0)
     searcher = Searcher(engine=engine, bank=bank, settings=quick)
     binned = Binned(parts.first, parts.law, parts.valid)

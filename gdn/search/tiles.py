@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -24,15 +24,18 @@ def mean_of(image: Array, valid: Array | None) -> float:
 @dataclass(frozen=True)
 class Tiling:
     """Corners (n, 2) int of tiles of `patch` px on a frame of `shape`. A frame smaller than a tile
-    lies inside one tile."""
+    lies inside one tile. `known` (n,) is the recorded share of each tile, its weight where tiles
+    overlap (None: all of the frame was recorded)."""
 
     shape: tuple[int, int]
     patch: int
     corners: NDArray[np.int64]
+    known: Array | None = None
 
     def take(self, index: NDArray[np.int64]) -> Tiling:
         """The tiles of `index`."""
-        return Tiling(self.shape, self.patch, self.corners[index])
+        known = None if self.known is None else self.known[index]
+        return Tiling(self.shape, self.patch, self.corners[index], known)
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,6 @@ class Binned:
             weights *= cut(self.valid, part)[0]
         return TileData(counts, weights, self.law)
 
-    def known(self, tiling: Tiling) -> Array | None:
-        """Recorded share (tiles,) of each tile, the tile's weight where tiles overlap. None if all
-        of the frame was recorded."""
-        if self.valid is None:
-            return None
-        shares = cut(self.valid, tiling)[0].mean((1, 2))
-        return np.asarray(np.maximum(shares, LEAST_KNOWN), dtype=np.float32)
-
 
 def _starts(length: int, patch: int, stride: int) -> NDArray[np.int64]:
     """Starts from 0 to length - patch, evenly spread and at most `stride` apart. A short axis is
@@ -81,12 +76,20 @@ def _starts(length: int, patch: int, stride: int) -> NDArray[np.int64]:
     return np.round(np.linspace(0, length - patch, steps + 1)).astype(np.int64)
 
 
-def tile_frame(shape: tuple[int, int], patch: int, stride: int) -> Tiling:
-    """Tiles that cover `shape`. Neighbours are at most `stride` px apart."""
+def tile_frame(
+    shape: tuple[int, int], patch: int, stride: int, valid: Array | None = None
+) -> Tiling:
+    """Tiles that cover `shape`. Neighbours are at most `stride` px apart. `valid` is the recorded
+    share of each pixel (None: all of each)."""
     rows, columns = (_starts(n, patch, stride) for n in shape)
-    return Tiling(
+    tiling = Tiling(
         shape, patch, np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
     )
+    if valid is None:
+        return tiling
+    shares = cut(valid, tiling)[0].mean((1, 2))
+    known = np.asarray(np.maximum(shares, LEAST_KNOWN), dtype=np.float32)
+    return replace(tiling, known=known)
 
 
 def cut(frame: Array, tiling: Tiling) -> tuple[Array, Array]:
@@ -119,14 +122,14 @@ def window(patch: int) -> Array:
     return np.asarray(np.outer(ramp, ramp), dtype=np.float32)
 
 
-def merge(values: Array, tiling: Tiling, weights: Array | None = None) -> Array:
+def merge(values: Array, tiling: Tiling) -> Array:
     """Mean of overlapping tiles (n, patch, patch) on the frame's grid, float32. Each tile is
-    weighted by the smooth window and by its own weight (n,), above zero (None: all equal)."""
+    weighted by the smooth window and by its recorded share."""
     total = np.zeros(tiling.shape, np.float64)
     norm = np.zeros(tiling.shape, np.float64)
     smooth = window(tiling.patch).astype(np.float64)
     for number, (value, (y, x)) in enumerate(zip(values, tiling.corners, strict=True)):
-        w = smooth if weights is None else smooth * weights[number]
+        w = smooth if tiling.known is None else smooth * tiling.known[number]
         ty, fy = _inside(y, tiling.patch, tiling.shape[0])
         tx, fx = _inside(x, tiling.patch, tiling.shape[1])
         total[fy, fx] += w[ty, tx] * value[ty, tx]
