@@ -143,7 +143,7 @@ def test_the_slurm_example_makes_a_job(
     both = {"cert": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")}
     tls = {"ca-file": both["cert"], "scheduler": both, "worker": both, "client": both}
     with (
-        dask.config.set({"distributed.comm.tls": tls}),
+        dask.config.set({f"distributed.comm.tls.{name}": value for name, value in tls.items()}),
         pytest.raises(SystemExit) as end,
     ):
         exec(compile(code, "scaling.md", "exec"), {"__name__": "__main__"})
