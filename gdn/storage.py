@@ -1,7 +1,8 @@
 """Writes files so that none is ever half-written, and knows the user's cache folder.
 
-Whatever gdn writes is written under a temporary name and renamed once it is complete, so that
-nothing half-written ever has a final name, whenever a process is killed.
+Whatever gdn writes is written in a private folder beside it and renamed once it is complete, so
+that nothing half-written ever has a final name, whenever a process is killed. The folder's name is
+random, it must be new, and only its owner can enter it: nobody can lay a link where gdn will write.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import errno
 import glob
 import os
 import re
+import secrets
 import shutil
 import socket
 import time
@@ -36,22 +38,25 @@ class CacheError(GdnError, ValueError):
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, for a file or a folder, that becomes `path` if the block
-    succeeds and vanishes if not."""
+    succeeds and vanishes if not. Nothing is there yet."""
     _sweep(path)
-    temporary = path.with_name(f".{path.stem}.{HOST}-{os.getpid()}.part{path.suffix}")
+    name = f".{path.stem}.{HOST}-{os.getpid()}-{secrets.token_hex(8)}.part{path.suffix}"
+    private = path.with_name(name)
+    temporary = private / name
     try:
+        private.mkdir(mode=0o700)
         yield temporary
         _sync(temporary)
         _replace(temporary, path)
     except OSError as error:
         # A full disk has no name to it, or one that the user has never seen.
         if error.errno is None or (
-            error.filename is not None and not str(error.filename).startswith(str(temporary))
+            error.filename is not None and not str(error.filename).startswith(str(private))
         ):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
-        _remove(temporary)
+        _remove(private)
 
 
 def _sync(path: Path) -> None:
@@ -81,7 +86,7 @@ def _replace(temporary: Path, path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
         return
     path.unlink(missing_ok=True)
@@ -92,7 +97,9 @@ def _sweep(path: Path) -> None:
     for stale in path.parent.glob(
         f".{glob.escape(path.stem)}.{glob.escape(HOST)}-*.part{glob.escape(path.suffix)}"
     ):
-        number = stale.name.removesuffix(f".part{path.suffix}").rpartition("-")[2]
+        number = (
+            stale.name.removeprefix(f".{path.stem}.{HOST}-").partition(".")[0].partition("-")[0]
+        )
         if number.isdecimal() and not psutil.pid_exists(int(number)):
             _remove(stale)
 
@@ -135,8 +142,8 @@ def evict(folder: Path, limit: int) -> list[Path]:
     now = time.time()
     for path in folder.glob(".*.part*"):
         with contextlib.suppress(OSError):
-            if now - path.stat().st_mtime > _ABANDONED_SECONDS:
-                path.unlink()
+            if now - path.lstat().st_mtime > _ABANDONED_SECONDS:
+                _remove(path)
     files = []
     for path in folder.glob("*.npy"):
         with contextlib.suppress(OSError):  # another process may evict at the same time
