@@ -40,9 +40,9 @@ def writing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, for a file or a folder, that becomes `path` if the block
     succeeds and vanishes if not. Nothing is there yet."""
     _sweep(path)
-    name = f".{path.stem}.{HOST}-{os.getpid()}-{secrets.token_hex(8)}.part{path.suffix}"
-    private = path.with_name(name)
-    temporary = private / name
+    # Without the suffix: who looks for files of a kind must not meet the folder.
+    private = path.with_name(f".{path.stem}.{HOST}-{os.getpid()}-{secrets.token_hex(8)}.part")
+    temporary = private / f"{private.name}{path.suffix}"
     try:
         private.mkdir(mode=0o700)
         yield temporary
@@ -94,12 +94,9 @@ def _remove(path: Path) -> None:
 
 def _sweep(path: Path) -> None:
     """Remove what killed processes of this machine left under temporary names of `path`."""
-    for stale in path.parent.glob(
-        f".{glob.escape(path.stem)}.{glob.escape(HOST)}-*.part{glob.escape(path.suffix)}"
-    ):
-        number = (
-            stale.name.removeprefix(f".{path.stem}.{HOST}-").partition(".")[0].partition("-")[0]
-        )
+    start = f".{path.stem}.{HOST}-"
+    for stale in path.parent.glob(f"{glob.escape(start)}*.part*"):
+        number = re.split("[.-]", stale.name.removeprefix(start))[0]
         if number.isdecimal() and not psutil.pid_exists(int(number)):
             _remove(stale)
 

@@ -266,7 +266,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     left = tmp_path / f".out.{HOST}-{gone.pid}.part.tif"
     other = tmp_path / f".out.elsewhere-{gone.pid}.part.tif"
     living = tmp_path / f".out.{HOST}-{os.getppid()}-1f.part.tif"
-    folder = tmp_path / f".out.{HOST}-{gone.pid}-0a1b.part.tif"
+    folder = tmp_path / f".out.{HOST}-{gone.pid}-0a1b.part"
     folder.mkdir(mode=0o700)
     for path in (left, other, living, folder / folder.name):
         path.write_bytes(b"half")

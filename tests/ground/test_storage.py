@@ -32,6 +32,7 @@ def test_temporary_names_are_random_new_and_private(tmp_path: Path) -> None:
             assert path.parent.parent == tmp_path
             assert path.parent.stat().st_mode & 0o777 == 0o700
             assert path.suffix == ".tif"
+            assert path.parent.suffix == ".part"  # not taken for an image
             path.write_text(str(path))
     assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
 
@@ -49,7 +50,7 @@ def test_links_are_swept_and_not_followed(tmp_path: Path) -> None:
 
 
 def test_an_old_half_written_bank_is_removed_with_its_folder(tmp_path: Path) -> None:
-    folder = tmp_path / ".bank.elsewhere-1-0a.part.npy"
+    folder = tmp_path / ".bank.elsewhere-1-0a.part"
     folder.mkdir()
     (folder / folder.name).write_text("half")
     os.utime(folder, (0, 0))
