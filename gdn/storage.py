@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import json
+import math
 import os
 import re
 import secrets
@@ -19,6 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -29,6 +32,20 @@ HOST = (
 )  # folders may be shared between machines
 DEFAULT_CACHE_GIB = 10.0
 _ABANDONED_SECONDS = 86_400  # age of a temporary file that no living process still writes
+
+
+def json_line(content: Any, indent: int | None = None) -> str:
+    """JSON that every reader takes: a number that is not finite becomes null, because JSON has no
+    word for it."""
+    return json.dumps(_finite(content), indent=indent, allow_nan=False)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, dict):
+        return {name: _finite(value) for name, value in content.items()}
+    return [_finite(value) for value in content] if isinstance(content, list | tuple) else content
 
 
 class CacheError(GdnError, ValueError):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import platform
 import re
 import shlex
@@ -55,7 +56,7 @@ class RunFiles:
         self._settings, self._replacing = settings, replacing
         self._inputs = {str(path.resolve()) for path in inputs}
         # A page is for showing around: it holds no paths.
-        self._marks = {hashlib.sha256(name.encode()).hexdigest()[:16] for name in self._inputs}
+        self._marks = {hashlib.sha256(os.fsencode(name)).hexdigest()[:16] for name in self._inputs}
         self.settings = free_name(folder / NAME, self._same_settings)
         self.summary = free_name(folder / SUMMARY, self._own_summary)
         self.report = free_name(folder / REPORT, self._own_report) if report else None
@@ -65,7 +66,7 @@ class RunFiles:
         from gdn.storage import writing
 
         with writing(self.settings) as temporary:
-            temporary.write_text(self._settings, encoding="utf-8")
+            temporary.write_text(self._settings, encoding="utf-8", errors="backslashreplace")
 
     def write_summary(self, rows: list[dict[str, Any]]) -> None:
         """Write a line for every frame (rows as `--json` prints them); nothing where there is
@@ -76,7 +77,7 @@ class RunFiles:
             return
         with (
             writing(self.summary) as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as stream,
+            temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream,
         ):
             table = csv.writer(stream)
             table.writerow(COLUMNS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
@@ -17,7 +16,7 @@ from gdn.frames.source import FrameFile
 from gdn.frames.writing import result_writer
 from gdn.likelihood import Array
 from gdn.pipeline.output_files import Outputs
-from gdn.storage import writing
+from gdn.storage import json_line, writing
 
 if TYPE_CHECKING:  # columns, and Pillow for their picture, only where columns were asked for
     from gdn.trust.atoms import Atoms
@@ -141,4 +140,4 @@ class ResultFiles:
             "former_outputs": sorted(former),
         }
         with writing(self._record_path) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(json_line(content, indent=1) + "\n", encoding="utf-8")
