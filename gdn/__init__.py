@@ -5,6 +5,7 @@ does so many times (docs/python.md). They are imported when they are first used,
 gdn` takes no time.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from gdn.pipeline.denoiser import Denoiser
     from gdn.pipeline.result import Result
     from gdn.pipeline.shortcuts import Micrograph, denoise, read
+
+# ONNX Runtime writes an identifier of the machine under the user's home and sends events to its
+# vendor, from the moment it is imported. It reads this variable then, and so do processes that gdn
+# starts.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __version__ = "0.2.0"
 __all__ = [

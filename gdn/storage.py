@@ -1,7 +1,8 @@
 """Writes files so that none is ever half-written, and knows the user's cache folder.
 
-Whatever gdn writes is written under a temporary name and renamed once it is complete, so that
-nothing half-written ever has a final name, whenever a process is killed.
+Whatever gdn writes is written in a private folder beside it and renamed once it is complete, so
+that nothing half-written ever has a final name, whenever a process is killed. The folder's name is
+random, it must be new, and only its owner can enter it: nobody can lay a link where gdn will write.
 """
 
 from __future__ import annotations
@@ -9,14 +10,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import json
+import math
 import os
 import re
+import secrets
 import shutil
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -29,6 +34,20 @@ DEFAULT_CACHE_GIB = 10.0
 _ABANDONED_SECONDS = 86_400  # age of a temporary file that no living process still writes
 
 
+def json_line(content: Any, indent: int | None = None) -> str:
+    """JSON that every reader takes: a number that is not finite becomes null, because JSON has no
+    word for it."""
+    return json.dumps(_finite(content), indent=indent, allow_nan=False)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, dict):
+        return {name: _finite(value) for name, value in content.items()}
+    return [_finite(value) for value in content] if isinstance(content, list | tuple) else content
+
+
 class CacheError(GdnError, ValueError):
     """A setting of the cache that cannot be used; one line."""
 
@@ -36,28 +55,31 @@ class CacheError(GdnError, ValueError):
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, for a file or a folder, that becomes `path` if the block
-    succeeds and vanishes if not."""
+    succeeds and vanishes if not. Nothing is there yet."""
     _sweep(path)
-    temporary = path.with_name(f".{path.stem}.{HOST}-{os.getpid()}.part{path.suffix}")
+    # Without the suffix: who looks for files of a kind must not meet the folder.
+    private = path.with_name(f".{path.stem}.{HOST}-{os.getpid()}-{secrets.token_hex(8)}.part")
+    temporary = private / f"{private.name}{path.suffix}"
     try:
+        private.mkdir(mode=0o700)
         yield temporary
         _sync(temporary)
         _replace(temporary, path)
     except OSError as error:
         # A full disk has no name to it, or one that the user has never seen.
         if error.errno is None or (
-            error.filename is not None and not str(error.filename).startswith(str(temporary))
+            error.filename is not None and not str(error.filename).startswith(str(private))
         ):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
-        _remove(temporary)
+        _remove(private)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole, or not at all."""
+    """Write a text file whole, or not at all. Of a name that is not text the bytes are escaped."""
     with writing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def _sync(path: Path) -> None:
@@ -87,7 +109,7 @@ def _replace(temporary: Path, path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
         return
     path.unlink(missing_ok=True)
@@ -95,10 +117,9 @@ def _remove(path: Path) -> None:
 
 def _sweep(path: Path) -> None:
     """Remove what killed processes of this machine left under temporary names of `path`."""
-    for stale in path.parent.glob(
-        f".{glob.escape(path.stem)}.{glob.escape(HOST)}-*.part{glob.escape(path.suffix)}"
-    ):
-        number = stale.name.removesuffix(f".part{path.suffix}").rpartition("-")[2]
+    start = f".{path.stem}.{HOST}-"
+    for stale in path.parent.glob(f"{glob.escape(start)}*.part*"):
+        number = re.split("[.-]", stale.name.removeprefix(start))[0]
         if number.isdecimal() and not psutil.pid_exists(int(number)):
             _remove(stale)
 
@@ -141,8 +162,8 @@ def evict(folder: Path, limit: int) -> list[Path]:
     now = time.time()
     for path in folder.glob(".*.part*"):
         with contextlib.suppress(OSError):
-            if now - path.stat().st_mtime > _ABANDONED_SECONDS:
-                path.unlink()
+            if now - path.lstat().st_mtime > _ABANDONED_SECONDS:
+                _remove(path)
     files = []
     for path in folder.glob("*.npy"):
         with contextlib.suppress(OSError):  # another process may evict at the same time

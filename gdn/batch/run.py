@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -12,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gdn.batch.inputs import Planned
+from gdn.batch.printed import one_row
 from gdn.batch.terminal import in_options, progress_bar
 from gdn.errors import CandidateError, InputError, debugging
+from gdn.storage import json_line
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
     from gdn.frames.source import FrameFile
@@ -100,7 +101,7 @@ class Tally:
                 self._failed[path] = outcome.failure
         self.rows += outcome.rows
         for row in () if outcome.skipped else outcome.rows:
-            print(json.dumps(row) if as_json else _line(row), flush=True)
+            print(json_line(row) if as_json else one_row(_line(row)), flush=True)
 
 
 def refusals(planned: list[Planned], run: BatchRun) -> dict[Path, str]:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gdn.batch.printed import one_row, plain
+
 LOG_SECONDS = 60.0  # between lines of progress where there is no terminal
 
 
@@ -71,21 +73,21 @@ def progress_bar(description: str, total: float | None = None) -> Iterator[Any]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=total)
+    with Progress(*columns, console=Console(file=plain(sys.stderr)), transient=True) as bar:
+        task = bar.add_task(one_row(description), total=total)
 
         def update(done: float, total: float | None = None, text: str | None = None) -> None:
             changes: dict[str, Any] = {"completed": done}
             if total is not None:
                 changes["total"] = total
             if text is not None:
-                changes["description"] = text
+                changes["description"] = one_row(text)
             bar.update(task, **changes)
 
         yield update

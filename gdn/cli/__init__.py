@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from gdn import __version__
+from gdn.batch.printed import plain, printing_safely
 from gdn.cli import (
     adapting,
     align,
@@ -68,9 +69,18 @@ def _root(
 def main(arguments: list[str] | None = None) -> None:
     """Run the program and exit: 0 done, 1 some work failed, 2 bad usage, 130 interrupted. No
     tracebacks."""
+    with printing_safely():
+        code = _run(arguments)
+    sys.exit(code)
+
+
+def _run(arguments: list[str] | None) -> int:
+    """The exit code of the program."""
     command = typer.main.get_command(app)
     _speak()
     signal.signal(signal.SIGTERM, _terminated)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _terminated)  # the terminal was closed, without nohup
     try:
         result: Any = command.main(args=arguments, prog_name="gdn", standalone_mode=False)
         code = result if isinstance(result, int) else 0
@@ -78,11 +88,11 @@ def main(arguments: list[str] | None = None) -> None:
         print("gdn: interrupted; what is finished is complete", file=sys.stderr)
         code = 130
     except BrokenPipeError:
-        sys.stderr.close()
+        plain(sys.stderr).close()
         code = 1
     except Exception as error:
         code = _explain(error)
-    sys.exit(code)
+    return code
 
 
 def _speak() -> None:

@@ -3,7 +3,7 @@ package."""
 
 from __future__ import annotations
 
-import os
+import tempfile
 from pathlib import Path
 
 from gdn.batch.terminal import UsageFault
@@ -11,11 +11,10 @@ from gdn.batch.terminal import UsageFault
 
 def writable_folder(path: Path) -> Path:
     """Create a folder and prove that it can be written to. Raises UsageFault."""
-    probe = path / f".gdn-{os.getpid()}.part"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=path):
+            pass
     except OSError as error:
         raise UsageFault(
             f"{path}: cannot write there ({error.strerror}); choose another folder with -o"

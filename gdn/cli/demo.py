@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from gdn.cli.common import writable_folder
 from gdn.cli.help import Grouped
 from gdn.engines.table import ENGINE_HELP
 from gdn.models import AUTO
+from gdn.storage import json_line
 
 
 def register(app: typer.Typer) -> None:
@@ -103,7 +103,7 @@ def demo(
             words.append(_trust_words(frame, done, trust))
             if as_json:
                 for row in done.rows:
-                    print(json.dumps(row), flush=True)
+                    print(json_line(row), flush=True)
     picture = output / "demo.png"
     save_panels(picture, pictures, frames[0].sampling_angstrom)
     print(f"picture: {picture}; frames and results as TIFF beside it", file=sys.stderr)

@@ -96,7 +96,7 @@ def denoise(
       gdn denoise movie.tif --movie on --sampling 0.061
       gdn denoise --watch /data/today -o clean
       gdn denoise night1 -o clean --resume          (continues after an interruption)
-      gdn denoise night1 -o clean --cluster tcp://head:8786
+      gdn denoise night1 -o clean --cluster tls://head:8786
     """
     from gdn.engines.base import EngineError
     from gdn.frames.pixel_mask import read_mask

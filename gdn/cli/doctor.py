@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from importlib import metadata
@@ -14,6 +13,7 @@ from gdn import __version__
 from gdn.cli.help import Grouped
 from gdn.engines.table import RUNTIMES, runtime_named
 from gdn.models import DEFAULT_MODEL
+from gdn.storage import json_line
 
 OTHERS = (
     "numpy",
@@ -55,7 +55,7 @@ def doctor(
     """
     report = examine(model, engine, device, require_gpu)
     if as_json:
-        print(json.dumps(report))
+        print(json_line(report))
     else:
         for key, value in report.items():
             print(f"{key:12} {_text(value)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from gdn.batch.terminal import UsageFault, expand, in_options, progress_bar, usa
 from gdn.cli.help import COMPARED, INPUT, MACHINE, OUTPUT, SEARCH, Grouped
 from gdn.engines.table import ENGINE_HELP
 from gdn.models import AUTO
+from gdn.storage import json_line
 
 if TYPE_CHECKING:
     from gdn.evaluation.comparators import Comparator
@@ -150,7 +150,7 @@ def evaluate(
                     update(number * len(noises) + n + 1, text=f"{path.name} {frame_noise}")
                     if as_json:
                         for row in done.rows:
-                            print(json.dumps(row), flush=True)
+                            print(json_line(row), flush=True)
     if not as_json and rows:
         print(table(rows))
     return 1 if failures else 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 import platform
 import re
 import shlex
@@ -56,7 +57,7 @@ class RunFiles:
         self._settings, self._replacing = settings, replacing
         self._inputs = {str(path.resolve()) for path in inputs}
         # A page is for showing around: it holds no paths.
-        self._marks = {hashlib.sha256(name.encode()).hexdigest()[:16] for name in self._inputs}
+        self._marks = {hashlib.sha256(os.fsencode(name)).hexdigest()[:16] for name in self._inputs}
         self.settings = free_name(folder / NAME, self._same_settings)
         self.summary = free_name(folder / SUMMARY, self._own_summary)
         self.report = free_name(folder / REPORT, self._own_report) if report else None

@@ -78,7 +78,7 @@ def simulate(
       gdn simulate data200 --count 1000 --seed 1 --energy-kv 200
       gdn simulate wide --count 3000 --seed 2 --scenes pt-ceo2-wide
       gdn simulate data --count 20000 --seed 1 --device cuda
-      gdn simulate data --count 20000 --seed 1 --cluster tcp://head:8786
+      gdn simulate data --count 20000 --seed 1 --cluster tls://head:8786
     """
     if multislice not in ("torch", "abtem"):
         raise UsageFault(f"--multislice {multislice}: torch or abtem")

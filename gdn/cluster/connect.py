@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import dask.config
 from distributed import Client, LocalCluster, Nanny, Worker
+from distributed.comm.addressing import get_address_host, parse_address
+from distributed.security import Security
 
 from gdn.errors import GdnError
 
 WAIT_SECONDS = 600.0  # for the first worker of a cluster that is starting
 NANNY = "distributed.nanny.pre-spawn-environ"
 TRIM = "MALLOC_TRIM_THRESHOLD_"
+PLAIN = "GDN_CLUSTER_PLAIN"  # environment variable: 1 allows a scheduler without TLS
+# The status pages of Dask show names and settings to any user of the machine.
+NO_PAGES: dict[str, list[str]] = {
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
 
 
 class ClusterError(GdnError, RuntimeError):
@@ -30,18 +40,14 @@ def connect(address: str) -> Iterator[Client]:
     _quiet()
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set({NANNY: nanny_environment()}))
-        if address.startswith("local"):
-            cluster = stack.enter_context(_local(address))
+        if _is_local(address):
+            stack.enter_context(dask.config.set(NO_PAGES))
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="gdn-"))
+            cluster = stack.enter_context(_local(address, scratch))
             client = stack.enter_context(Client(cluster))
         else:
-            try:
-                client = stack.enter_context(Client(address, timeout=20))
-            except (OSError, ValueError, ImportError) as error:
-                words = " ".join(str(error).split())[:120]
-                raise ClusterError(
-                    f"--cluster {address}: no scheduler answers there ({words}); start one with "
-                    "'dask scheduler'"
-                ) from None
+            check_private(address)
+            client = stack.enter_context(_client(address))
         try:
             client.wait_for_workers(1, timeout=WAIT_SECONDS)
         except TimeoutError:
@@ -50,6 +56,49 @@ def connect(address: str) -> Iterator[Client]:
                 "with 'dask worker'"
             ) from None
         yield client
+
+
+def _is_local(address: str) -> bool:
+    """Whether an address asks for workers on this machine: `local`, `local:N`."""
+    return "://" not in address and address.partition(":")[0] == "local"
+
+
+def check_private(address: str) -> None:
+    """Raises ClusterError for a scheduler on another machine without TLS, unless GDN_CLUSTER_PLAIN
+    is 1: whoever reaches such a scheduler can run programs as its user."""
+    if os.environ.get(PLAIN, "0") not in ("", "0"):
+        return
+    try:
+        protocol, host = parse_address(address)[0], get_address_host(address)
+    except ValueError as error:
+        raise ClusterError(f"--cluster {address}: no address of a scheduler ({error})") from None
+    if protocol in ("tls", "wss"):
+        return
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_loopback:
+            return
+    if host != "localhost":
+        raise ClusterError(
+            f"--cluster {address}: anybody on that network can run programs as the user of such a "
+            f"scheduler; start it with TLS and give tls://... (docs/scaling.md), or set {PLAIN}=1"
+        )
+
+
+def _client(address: str) -> Client:
+    """A client of a running scheduler. Dask's own configuration names the certificates."""
+    try:
+        return Client(address, timeout=20)
+    except TypeError:  # Dask has no better kind for a client without certificates
+        raise ClusterError(
+            f"--cluster {address}: Dask's configuration names no certificate for it "
+            "(docs/scaling.md)"
+        ) from None
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        words = " ".join(str(error).split())[:120]
+        raise ClusterError(
+            f"--cluster {address}: no scheduler answers there ({words}); start one with "
+            "'dask scheduler'"
+        ) from None
 
 
 def _quiet() -> None:
@@ -83,9 +132,10 @@ class LocalWorker(Worker):
         return await super().close(*args, **kwargs)
 
 
-def _local(address: str) -> LocalCluster:
-    """N workers that share this machine's cores. Nothing else distinguishes them from a cluster's
-    workers."""
+def _local(address: str, scratch: str) -> LocalCluster:
+    """N workers that share this machine's cores, with their own files in `scratch`. Other users of
+    the machine reach their ports as well: only who has this run's certificate gets an answer. It
+    exists in memory alone."""
     count = address.removeprefix("local").removeprefix(":") or str(os.cpu_count() or 1)
     if not count.isdecimal() or not 1 <= int(count) <= 1024:
         raise ClusterError(
@@ -100,9 +150,23 @@ def _local(address: str) -> LocalCluster:
         processes=True,
         memory_limit=0,
         dashboard_address="127.0.0.1:0",
+        local_directory=scratch,
+        security=_certificate(),
         silence_logs=50,
         worker_class=partial(Nanny, worker_class=LocalWorker),
     )
+
+
+def _certificate() -> Security:
+    """A certificate of this run. Raises ClusterError without the library that makes one."""
+    try:
+        certificate: Security = Security.temporary()
+    except ImportError:
+        raise ClusterError(
+            "--cluster local needs the package cryptography, of the extra 'cluster': "
+            "pip install 'gdn[cluster]'"
+        ) from None
+    return certificate
 
 
 def workers_of(client: Client) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from gdn.frames.axes import (
     objection,
     plain_axes,
 )
+from gdn.frames.bounds import check_archive, check_packed
 from gdn.frames.choosing import Arrays
 from gdn.frames.cut_off import mrc_frames_within, npy_frames_within
 from gdn.frames.source import (
@@ -40,6 +42,8 @@ def read_mrc(path: Path, dataset: str | None = None) -> FrameFile:
     import mrcfile
 
     packed = path.suffix.lower() in (".gz", ".bz2")
+    if packed:
+        check_packed(path)
     there, words = (None if packed else mrc_frames_within(path)) or (None, "")
     header_only = {"header_only": True} if words else {}
     opener = mrcfile.open if packed or words else mrcfile.mmap
@@ -103,6 +107,8 @@ def read_npz(path: Path, dataset: str | None = None) -> FrameFile:
     """Open the only image among the arrays of a NumPy archive, or `dataset`. Pickled objects are
     refused."""
     arrays = Arrays(path=path)
+    with zipfile.ZipFile(path) as entries:
+        check_archive(path, entries)
     with np.load(path, allow_pickle=False) as archive:
         for name in archive.files:
             arrays.add(name, archive[name])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from gdn.frames.bounds import check_growth
 from gdn.frames.selection import select_channel
 from gdn.frames.source import FrameError, FrameFile, one_line
 from gdn.frames.unread import check_read
@@ -218,7 +219,9 @@ def read_frames(path: Path, dataset: str | None = None, channel: int | None = No
             from gdn.frames.hdf5 import check_hdf5
 
             check_hdf5(path)
-        return select_channel(family.read(path, dataset), channel)
+        frames = family.read(path, dataset)
+        check_growth(frames, files_beside(path))
+        return select_channel(frames, channel)
     except (FrameError, PermissionError):
         raise
     except Exception as error:  # the libraries raise many kinds on broken files

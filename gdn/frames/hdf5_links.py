@@ -139,11 +139,15 @@ class Links:
 
 
 def check_links(path: Path) -> None:
-    """Raises FrameError for a file with a link that leaves its folder or leads nowhere. Needed by
-    readers that let the library follow links."""
+    """Raises FrameError for a file with a link that leaves its folder or leads nowhere, or whose
+    pixels lie in other files. Needed by readers that let the library follow links."""
     links = Links(path)
-    for _ in links.datasets():
-        pass
+    for name, _, dataset in links.datasets():
+        if dataset.external or dataset.is_virtual:
+            raise FrameError(
+                f"{path}: {name}: its pixels lie in other files, which gdn does not read here; "
+                "write it as one file"
+            )
     for name, why in links.broken.items():
         raise FrameError(f"{path}: {name}: {why}")
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from gdn.frames.arrays import of_axes
 from gdn.frames.axes import plain_axes
+from gdn.frames.bounds import check_archive
 from gdn.frames.choosing import Arrays
 from gdn.frames.hdf5_axes import nion_axes
 from gdn.frames.source import FrameError, FrameFile
@@ -22,6 +23,7 @@ def read_ndata(path: Path, dataset: str | None = None) -> FrameFile:
     arrays = Arrays(path=path)
     axes = {}
     with zipfile.ZipFile(path) as archive:
+        check_archive(path, archive)
         names = archive.namelist()
         properties = json.loads(archive.read("metadata.json")) if "metadata.json" in names else {}
         for name in names:

@@ -14,6 +14,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from gdn.frames.bounds import check_named_files, check_opened_files
 from gdn.frames.choosing import Arrays
 from gdn.frames.source import FrameError, FrameFile, check_layout, one_line
 from gdn.frames.tiff_calibration import stated
@@ -48,8 +49,12 @@ def read_tiff(path: Path, dataset: str | None = None) -> FrameFile:
         with quiet_tifffile(), tifffile.TiffFile(path) as tif:
             if tif.is_eer:
                 check_read(path, ".eer")
+            others = check_named_files(path, tif.ome_metadata if tif.is_ome else None)
             number, notes = _series(tif, path, dataset)
             series = tif.series[number]
+            check_opened_files(path, series.pages)
+            if others:
+                notes = [*notes, f"planes of {', '.join(others)} in its folder belong to it"]
             shape, axes, dtype = tuple(series.shape), series.axes, series.dtype
             metadata = stated(tif, number, path)
             colour = axes.find("S")
@@ -139,6 +144,21 @@ def _unlike_frames(series: Any, imagej: bool) -> str:
     return ""
 
 
+@contextmanager
+def _opened(page: Any) -> Iterator[None]:
+    """Keep a page's file open. tifffile closes the other files of an OME series, and warns on the
+    terminal when it opens them again by itself."""
+    handle = page.parent.filehandle
+    closed = handle.closed
+    if closed:
+        handle.open()
+    try:
+        yield
+    finally:
+        if closed:
+            handle.close()
+
+
 class _Pages:
     """Frames of a stack, read page by page, so that memory does not grow with the stack."""
 
@@ -153,7 +173,8 @@ class _Pages:
                 page = series.pages[index]
                 if page is None:
                     return np.zeros(self.shape, series.dtype)
-                return np.asarray(page.asarray()).reshape(self.shape)
+                with _opened(page):
+                    return np.asarray(page.asarray()).reshape(self.shape)
             # ImageJ keeps big stacks behind one page: map them instead.
             mapped = tifffile.memmap(self.path, mode="r", series=self.series)
             return np.array(mapped.reshape((self.count, *self.shape))[index])

@@ -23,6 +23,8 @@ def write_options(
     """tifffile's arguments that give an output the axes, calibration and style of its input, state
     where it came from, and what its `values` mean."""
     values = values or Values()
+    # A name may hold bytes that are no UTF-8.
+    provenance = provenance.encode("utf-8", "backslashreplace").decode()
     if calibration.style == "imagej":
         return _imagej(calibration, provenance, values)
     if not values.plain:

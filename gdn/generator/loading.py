@@ -15,6 +15,7 @@ from gdn.generator.restorer_network import Restorer, RestorerShape
 from gdn.generator.torch_globals import own_random_numbers
 from gdn.models import ModelError, SpecimenCard, load_model
 from gdn.recipes import Recipe
+from gdn.storage import writing
 
 
 def write_weights(path: Path, generator: nn.Module, encoder: nn.Module | None) -> None:
@@ -27,12 +28,11 @@ def write_weights(path: Path, generator: nn.Module, encoder: nn.Module | None) -
         for prefix, module in _named(generator, encoder)
         for name, value in module.state_dict().items()
     }
-    temporary = path.with_suffix(".part")
-    save_file(tensors, str(temporary))
-    mask = os.umask(0)
-    os.umask(mask)
-    temporary.chmod(0o666 & ~mask)  # the library writes it for its owner's eyes only
-    temporary.replace(path)
+    with writing(path) as temporary:
+        save_file(tensors, str(temporary))
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)  # the library writes it for its owner's eyes only
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -174,13 +173,3 @@ def round_to_half(module: nn.Module) -> nn.Module:
             if tensor.is_floating_point():
                 tensor.copy_(tensor.half().float())
     return module
-
-
-def replace_folder(work: Path, out: Path) -> None:
-    """Replace `out` by the finished folder `work`."""
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.replace(old)
-    work.replace(out)
-    shutil.rmtree(old, ignore_errors=True)

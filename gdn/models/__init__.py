@@ -48,13 +48,13 @@ class SpecimenCard(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     material: str
-    voltage_kv: float | None = Field(default=None, gt=0)
+    voltage_kv: float | None = Field(default=None, gt=0, lt=1e5)
 
 
 class Card(BaseModel):
     """What `model.json` holds of every kind of model."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
     sampling_angstrom: float = Field(gt=0, lt=100)
     specimen: SpecimenCard
@@ -75,7 +75,7 @@ class ModelCard(Card):
     latent: int = Field(ge=1, le=65536)
     patch: int = Field(ge=8, le=4096)
     channels: Literal[1, 3] = 1
-    vacuum: float = 1.0
+    vacuum: float = Field(default=1.0, gt=1e-3, lt=1e3)
     precision: Literal["fp32", "fp16"] = "fp32"
 
 

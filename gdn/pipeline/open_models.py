@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from gdn.engines.base import Engine
+import numpy as np
+
+from gdn.engines.base import Engine, EngineError
 from gdn.engines.restorer import RestorerSession
 from gdn.frames.resampling import grids_for
 from gdn.models import AUTO, FAMILY, RESTORER, Model, RestorerModel, find_any, shipped_models
@@ -89,6 +91,8 @@ class OpenModels:
                 self._stack.enter_context(self._options.open_restorer(model))
                 for model in self._restorers
             ]
+            for session, model in zip(self._sessions, self._restorers, strict=True):
+                check_restorer(session, model)
         return self._sessions
 
     def check_pixel_size(self, sampling_angstrom: float) -> None:
@@ -103,8 +107,27 @@ class OpenModels:
     def _open(self, model: Model) -> tuple[Engine, Bank]:
         if model.card.name not in self._opened:
             engine = self._stack.enter_context(self._options.open_engine(model))
+            check_generator(engine)
             self._opened[model.card.name] = engine, self._open_bank(engine)
         return self._opened[model.card.name]
+
+
+def check_generator(engine: Engine) -> None:
+    """Raises EngineError if a generator's image of one latent has values that are not finite."""
+    card = engine.model.card
+    if not np.isfinite(engine.generate(np.zeros((1, card.latent), np.float32))).all():
+        raise EngineError(_broken(engine.model))
+
+
+def check_restorer(session: RestorerSession, model: RestorerModel) -> None:
+    """Raises EngineError if a restorer makes values that are not finite of a flat frame."""
+    side = -(-64 // model.card.multiple) * model.card.multiple
+    if not np.isfinite(session.restore(np.ones((1, side, side), np.float32))).all():
+        raise EngineError(_broken(model))
+
+
+def _broken(model: Model | RestorerModel) -> str:
+    return f"{model.folder}: the model makes images of NaN; export it again, or choose another"
 
 
 def fitting_models(

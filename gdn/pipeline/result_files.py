@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
@@ -17,7 +16,7 @@ from gdn.frames.source import FrameFile
 from gdn.frames.writing import result_writer
 from gdn.likelihood import Array
 from gdn.pipeline.output_files import Outputs
-from gdn.storage import write_text, writing
+from gdn.storage import json_line, write_text, writing
 
 if TYPE_CHECKING:  # columns, and Pillow for their picture, only where columns were asked for
     from gdn.trust.atoms import Atoms
@@ -140,4 +139,4 @@ class ResultFiles:
             "outputs": sorted(self._names),
             "former_outputs": sorted(former),
         }
-        write_text(self._record_path, json.dumps(content, indent=1) + "\n")
+        write_text(self._record_path, json_line(content, indent=1) + "\n")

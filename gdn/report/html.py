@@ -51,7 +51,7 @@ class ReportedRun:
 def write_report(path: Path, run: ReportedRun, ledger: Ledger) -> None:
     """Write the page; its name appears only when it is complete."""
     with writing(path) as temporary:
-        temporary.write_text(page(run, ledger), encoding="utf-8")
+        temporary.write_text(page(run, ledger), encoding="utf-8", errors="backslashreplace")
 
 
 def page(run: ReportedRun, ledger: Ledger) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -143,13 +144,32 @@ def _generated(
 
 def _read(path: Path, shape: tuple[int, ...]) -> NDArray[np.float16] | None:
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return None
         images: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
         if images.shape != shape or images.dtype != np.float16:
             return None
+        with path.open("rb") as stream:
+            stream.seek(-len(_trailer(0)), os.SEEK_END)
+            if stream.read() != _trailer(_checksum(images)):
+                return None
         os.utime(path)  # eviction goes by last use
     except (OSError, ValueError, EOFError):
         return None
     return images
+
+
+def _checksum(images: NDArray[np.float16]) -> int:
+    """CRC-32 of a bank's images."""
+    checksum = 0
+    for first in range(0, len(images), BATCH):
+        checksum = zlib.crc32(images[first : first + BATCH].tobytes(), checksum)
+    return checksum
+
+
+def _trailer(checksum: int) -> bytes:
+    """What follows the images in a bank's file; NumPy does not read it."""
+    return b"gdn-crc32" + checksum.to_bytes(4, "little")
 
 
 def _write(
@@ -171,8 +191,11 @@ def _write(
             "shape": shape,
         }
         np.lib.format.write_array_header_1_0(stream, header)
+        checksum = 0
         for images in _generated(engine, seed, shape[0], progress):
             stream.write(images.tobytes())
+            checksum = zlib.crc32(images.tobytes(), checksum)
+        stream.write(_trailer(checksum))
 
 
 def best_of_bank(

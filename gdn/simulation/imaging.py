@@ -9,7 +9,6 @@ evaluation, not interpolation.
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from gdn.recipes import Imaging
 from gdn.simulation.scattering import wavelength_angstrom
+from gdn.storage import writing
 
 ComplexArray = NDArray[np.complex64]
 FloatArray = NDArray[np.float32]
@@ -98,8 +98,7 @@ class Wave:
 
 def write_wave(path: Path, wave: Wave) -> None:
     """Store `wave` as an uncompressed .npz (no pickle) under a temporary name, then rename."""
-    temporary = path.with_suffix(f".{os.getpid()}.part")
-    with temporary.open("wb") as stream:
+    with writing(path) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
             spectrum=wave.spectrum.astype(np.complex64),
@@ -108,7 +107,6 @@ def write_wave(path: Path, wave: Wave) -> None:
             weights=wave.weights.astype(np.float32),
             record=np.array(json.dumps(wave.record)),
         )
-    temporary.replace(path)
 
 
 def read_wave(path: Path) -> Wave:

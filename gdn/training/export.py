@@ -24,13 +24,13 @@ from gdn.generator.loading import round_weights, write_weights
 from gdn.generator.networks import Encoder, Generator
 from gdn.generator.onnx_files import (
     export_graph,
-    replace_folder,
     round_to_half,
     share_weights,
     store,
 )
 from gdn.models import MODEL_SCHEMA, ModelCard, load_model, sha256_of
 from gdn.recipes import Recipe
+from gdn.storage import writing
 from gdn.training.export_check import GRADIENT_INPUTS, compare, example, step_example, tangents
 
 GRID_WIDTH = 1200  # px
@@ -65,10 +65,9 @@ def export_model(
     recipe = trained.recipe
     n = recipe.network
     sizes: dict[str, Any] = {"latent": n.latent, "patch": n.patch, "channels": n.channels}
-    work = out.with_name(f".{out.name}.part")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with writing(out) as work:
+        work.mkdir()
         round_weights(generator, encoder)
         write_weights(work / "weights.safetensors", generator, encoder)
         folded = fold(generator.eval().float().cpu(), n.intensity_scale)
@@ -109,7 +108,6 @@ def export_model(
         _copy_history(trained.history, work)
         _write_card(work, out.name, trained, "fp16" if fp16 else "fp32", errors)
         load_model(work)
-        replace_folder(work, out)
         size = sum(p.stat().st_size for p in out.iterdir())
         return ExportReport(
             folder=out,
@@ -118,8 +116,6 @@ def export_model(
             encoder_error=errors.get("encoder"),
             size_bytes=size,
         )
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _write_graphs(

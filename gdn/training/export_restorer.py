@@ -4,7 +4,6 @@ graph without weights."""
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,11 @@ from torch import Tensor
 
 from gdn import __version__
 from gdn.generator.loading import read_restorer, write_restorer
-from gdn.generator.onnx_files import OPSET, quiet_onnx_export, replace_folder, round_to_half
+from gdn.generator.onnx_files import OPSET, quiet_onnx_export, round_to_half
 from gdn.generator.restorer_network import Restorer, RestorerShape, moments
 from gdn.models import MODEL_SCHEMA, SLOTS, RestorerCard, SpecimenCard, load_any, sha256_of
 from gdn.models.graphs import restorer_graph
+from gdn.storage import writing
 
 WEIGHTS, ABOUT = "restore.safetensors", "restore.json"  # what a training of a restorer leaves
 # largest difference from torch, as a share of the largest difference of the image from its mean
@@ -50,10 +50,9 @@ def export_restorer(weights: Path, description: dict[str, Any], out: Path) -> fl
     """
     network = read_restorer(weights, description, ABOUT)
     round_to_half(network.eval())
-    work = out.with_name(f".{out.name}.part")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with writing(out) as work:
+        work.mkdir()
         write_restorer(work / "weights.safetensors", network.state_dict())
         _write_graph(network, work / "restorer.onnx")
         error = _compare(network, work)
@@ -63,10 +62,7 @@ def export_restorer(weights: Path, description: dict[str, Any], out: Path) -> fl
             )
         _write_card(network.shape, description, error, work, out.name)
         load_any(work)
-        replace_folder(work, out)
         return error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _write_graph(network: Restorer, path: Path) -> None:

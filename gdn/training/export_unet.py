@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from gdn import __version__
-from gdn.generator.onnx_files import OPSET, quiet_onnx_export, replace_folder, round_to_half, store
+from gdn.generator.onnx_files import OPSET, quiet_onnx_export, round_to_half, store
 from gdn.models import sha256_of
 from gdn.recipes import Recipe
+from gdn.storage import writing
 from gdn.training.state import State
 from gdn.training.unet_network import UNet
 
@@ -53,10 +54,9 @@ def export_unet(run: Path, out: Path) -> float:
     network = recipe.network
     graph = _Scaled(state.average.eval().float(), network.intensity_scale)
     round_to_half(graph)
-    work = out.with_name(f".{out.name}.part")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with writing(out) as work:
+        work.mkdir()
         _write_graph(graph, work / "unet.onnx", 2 ** (network.scales - 1))
         error = _compare(graph, work / "unet.onnx")
         if not error < TOLERANCE:
@@ -78,10 +78,7 @@ def export_unet(run: Path, out: Path) -> float:
             "files": {"unet.onnx": sha256_of(work / "unet.onnx")},
         }
         (work / "unet.json").write_text(json.dumps(description, indent=1) + "\n")
-        replace_folder(work, out)
         return error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _write_graph(graph: nn.Module, path: Path, multiple: int) -> None:

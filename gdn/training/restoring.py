@@ -21,6 +21,7 @@ from gdn.models import SLOTS
 from gdn.simulation.breadth import AnyCrystal, WavePool
 from gdn.simulation.conditions import Draws
 from gdn.simulation.detectors import observe
+from gdn.storage import writing
 from gdn.training.muon import Muon
 
 HELD_OUT_SEED = 2**40
@@ -283,9 +284,8 @@ def snapshot(run: RestorerRun, out: Path, seconds: float, mean_loss: float) -> d
         "drawing_share": round(run.drawing / max(seconds, 1e-9), 3),
     }
     weights = {name: value.half().contiguous() for name, value in run.average.state_dict().items()}
-    part = out / "restore.safetensors.part"
-    save_file(weights, str(part))
-    part.replace(out / "restore.safetensors")
+    with writing(out / "restore.safetensors") as part:
+        save_file(weights, str(part))
     description = {
         "shape": run.recipe.shape.record(),
         "recipe": run.recipe.record(),
@@ -293,9 +293,8 @@ def snapshot(run: RestorerRun, out: Path, seconds: float, mean_loss: float) -> d
         "slots": SLOTS,
         "statistics": row,
     }
-    part = out / "restore.json.part"
-    part.write_text(json.dumps(description, indent=1) + "\n")
-    part.replace(out / "restore.json")
+    with writing(out / "restore.json") as part:
+        part.write_text(json.dumps(description, indent=1) + "\n")
     with (out / "stats.jsonl").open("a") as stream:
         stream.write(json.dumps(row) + "\n")
     save_sheet(out / "sheet.png", shown.numpy())
@@ -320,6 +319,5 @@ def save_sheet(path: Path, triples: Any) -> None:
     rows = [np.hstack(cells[i : i + 8]) for i in range(0, len(cells) - len(cells) % 8, 8)] or [
         np.hstack(cells)
     ]
-    part = path.with_suffix(".part")
-    Image.fromarray(np.vstack(rows)).save(part, format="PNG")
-    part.replace(path)
+    with writing(path) as part:
+        Image.fromarray(np.vstack(rows)).save(part, format="PNG")

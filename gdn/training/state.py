@@ -14,6 +14,7 @@ from gdn.generator.loading import networks_of_model, networks_of_weights, write_
 from gdn.generator.networks import Discriminator, Encoder, Generator, initialise
 from gdn.generator.torch_globals import own_random_numbers
 from gdn.recipes import Recipe
+from gdn.storage import writing
 from gdn.training.unet_network import UNet
 
 ADDITIONS = (
@@ -90,9 +91,8 @@ class State:
         content: dict[str, Any] = {name: m.state_dict() for name, m in self.modules().items()}
         content |= {"opt_g": self.opt_g.state_dict(), "opt_d": self.opt_d.state_dict()}
         content |= {"images": self.images, "seconds": self.seconds}
-        temporary = path.with_suffix(".part")
-        torch.save(content, temporary)
-        temporary.replace(path)
+        with writing(path) as temporary:
+            torch.save(content, temporary)
 
     def save_weights(self, path: Path) -> None:
         """Write only the averaged generator and the encoder, in the format of a model folder."""

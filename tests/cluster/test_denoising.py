@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.candidates import command, script
-from tests.helpers.cluster import COUNT, OPTIONS, same
+from tests.helpers.cluster import COUNT, OPTIONS, certificate_files, same
 from tests.helpers.commands import gdn, one_line
 from tests.helpers.needs import needs_cluster, needs_training
 from tests.helpers.places import ROOT
@@ -130,14 +130,22 @@ def test_structures_on_a_cluster_are_those_of_one_machine(tmp_path: Path) -> Non
 
 @pytest.mark.filterwarnings("ignore:Port 8787")  # another scheduler's status page
 def test_the_slurm_example_makes_a_job(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if importlib.util.find_spec("dask_jobqueue") is None:
         pytest.skip("needs dask-jobqueue, of the extra 'cluster'")
     text = (ROOT / "docs" / "scaling.md").read_text()
     code = text.split("```python\n")[1].split("```")[0]
     monkeypatch.setattr(sys, "argv", ["example.py", "--dry-run"])
-    with pytest.raises(SystemExit) as end:
+    import dask.config
+
+    certificate_files(tmp_path)
+    both = {"cert": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")}
+    tls = {"ca-file": both["cert"], "scheduler": both, "worker": both, "client": both}
+    with (
+        dask.config.set({f"distributed.comm.tls.{name}": value for name, value in tls.items()}),
+        pytest.raises(SystemExit) as end,
+    ):
         exec(compile(code, "scaling.md", "exec"), {"__name__": "__main__"})
     assert end.value.code in (None, 0)
     said = capsys.readouterr().out

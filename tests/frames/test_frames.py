@@ -265,11 +265,14 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     gone.wait()
     left = tmp_path / f".out.{HOST}-{gone.pid}.part.tif"
     other = tmp_path / f".out.elsewhere-{gone.pid}.part.tif"
-    living = tmp_path / f".out.{HOST}-{os.getppid()}.part.tif"
-    for path in (left, other, living):
+    living = tmp_path / f".out.{HOST}-{os.getppid()}-1f.part.tif"
+    folder = tmp_path / f".out.{HOST}-{gone.pid}-0a1b.part"
+    folder.mkdir(mode=0o700)
+    for path in (left, other, living, folder / folder.name):
         path.write_bytes(b"half")
     write_tiff(tmp_path / "out.tif", noisy_frame().astype(np.float32), FrameCalibration())
     assert not left.exists()
+    assert not folder.exists()
     assert other.exists()  # another machine's: it may be at work
     assert living.exists()
 

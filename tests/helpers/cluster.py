@@ -37,6 +37,19 @@ def picture(seed: int, side: int = 100) -> np.ndarray:
     return np.random.default_rng(seed).poisson(12 * clean).astype(np.uint8)
 
 
+def picture_file(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(exist_ok=True)
+    tifffile.imwrite(path, picture(seed))
+
+
+def certificate_files(folder: Path) -> None:
+    from distributed.security import Security
+
+    made = Security.temporary()
+    (folder / "cert.pem").write_text(made.tls_client_cert)
+    (folder / "key.pem").write_text(made.tls_client_key)
+
+
 def timeless(path: Path) -> Any:
     """A record without its times and folder."""
     text = re.sub(r'"(alone|mixed|local\d)/', '"OUT/', path.read_text())
@@ -81,10 +94,9 @@ class Cluster:
             )
         return self.started[-1]
 
-    def scheduler(self) -> subprocess.Popen[bytes]:
-        started = self.start(
-            "dask_scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"
-        )
+    def scheduler(self, *more: str) -> subprocess.Popen[bytes]:
+        where = ("--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard")
+        started = self.start("dask_scheduler", *where, *more)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with (

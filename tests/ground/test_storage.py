@@ -1,0 +1,75 @@
+"""Temporary names: nobody else can guess them, or have gdn write through a link of theirs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from gdn.storage import HOST, evict, writing
+from tests.helpers.places import ROOT
+
+
+def test_a_link_laid_under_the_former_name_is_not_written_through(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    for name in (f".out.{HOST}-{os.getpid()}.part.txt", ".out.part", "out.part"):
+        (tmp_path / name).symlink_to(victim)
+    with writing(tmp_path / "out.txt") as temporary:
+        temporary.write_text("result")
+    assert victim.read_text() == "mine"
+    assert (tmp_path / "out.txt").read_text() == "result"
+
+
+def test_temporary_names_are_random_new_and_private(tmp_path: Path) -> None:
+    with writing(tmp_path / "a.tif") as first, writing(tmp_path / "a.tif") as second:
+        assert first.parent != second.parent
+        assert not first.exists()
+        for path in (first, second):
+            assert path.parent.parent == tmp_path
+            assert path.parent.stat().st_mode & 0o777 == 0o700
+            assert path.suffix == ".tif"
+            assert path.parent.suffix == ".part"  # not taken for an image
+            path.write_text(str(path))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
+
+
+def test_links_are_swept_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "kept").write_text("")
+    (tmp_path / "out").mkdir()
+    link = tmp_path / "out" / f".a.{HOST}-999999999.part.tif"  # no process has this number
+    link.symlink_to(tmp_path / "theirs")
+    with writing(tmp_path / "out" / "a.tif") as temporary:
+        temporary.write_text("")
+    assert not link.is_symlink()
+    assert (tmp_path / "theirs" / "kept").exists()
+
+
+def test_an_old_half_written_bank_is_removed_with_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / ".bank.elsewhere-1-0a.part"
+    folder.mkdir()
+    (folder / folder.name).write_text("half")
+    os.utime(folder, (0, 0))
+    evict(tmp_path, 2**30)
+    assert not folder.exists()
+
+
+def test_a_fault_names_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as fault, writing(tmp_path / "no" / "a.tif"):
+        pass
+    assert fault.value.filename == str(tmp_path / "no" / "a.tif")
+    assert fault.value.errno == errno.ENOENT
+
+
+def test_nothing_of_gdn_makes_a_temporary_name_of_its_own() -> None:
+    own = re.compile(r"""\.part\b["']|\.part\{""")
+    makers = [
+        path.relative_to(ROOT).as_posix()
+        for path in sorted((ROOT / "gdn").rglob("*.py"))
+        if own.search(path.read_text()) and path.name != "storage.py"
+    ]
+    assert makers == ["gdn/simulation/dataset.py"]  # it sweeps what older versions left
