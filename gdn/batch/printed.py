@@ -19,7 +19,7 @@ _HALVES = re.compile("[\ud800-\udfff]")
 
 def escaped(text: str) -> str:
     """The text with control characters in the way Python writes them, such as \\x1b."""
-    text = _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    text = _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
     return _HALVES.sub(lambda half: f"\\x{ord(half[0]) & 0xFF:02x}", text)
 
 
