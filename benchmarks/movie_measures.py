@@ -1,5 +1,5 @@
 """What `movies.py` measures: PSNR of frames and near events, and columns that change, found in a
-restored movie; and its table.
+restored movie. The table is made by `movie_tables.py`.
 
 The detector is the same for all methods and knows the true drift and every site of a column. At a
 site its signal is the mean of the restored frame within 0.8 Å. Its step at frame t is the mean of
@@ -17,7 +17,6 @@ alone would do it anywhere in the movie once in twenty movies.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -235,62 +234,3 @@ def _away(a: Change, b: Change) -> float:
 
 def _together(a: Change, b: Change, within: float) -> bool:
     return _away(a, b) < within and abs(a.frame - b.frame) <= AROUND
-
-
-def movie_table(rows: Iterable[Row]) -> str:
-    """Markdown: for each dose and method one line over all movies; the last row of a movie counts.
-    Of the truth it says what the detector does with clean frames."""
-    latest = {(r["movie"], r["dose"], r["method"]): r for r in rows}
-    groups: dict[tuple[float, str], list[Row]] = {}
-    for (_, dose, method), row in latest.items():
-        groups.setdefault((dose, method), []).append(row)
-    lines = [
-        "| dose | method | movies | frames | PSNR (sd) | 3 before | 3 after | n | found | invented"
-        " | told: found | invented | lag (sd) |",
-        "|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    for (dose, method), group in sorted(groups.items(), key=lambda item: item[0][0]):
-        frames = [v for r in group for v in r["psnr"]]
-        before, after = (
-            [v for r in group for v in r["event_psnr"][name]] for name in ("before", "after")
-        )
-        watched = [r["detected"] for r in group if r["detected"]]
-        events, hits, invented = (
-            sum(d[name] for d in watched) for name in ("events", "found", "invented")
-        )
-        lags = [lag for d in watched for lag in d["lags"]]
-        plain = method == "truth"
-        cells = [
-            f"{dose:g}",
-            method,
-            str(len(group)),
-            str(len(frames)),
-            "" if plain else _spread(frames),
-            "" if plain else _mean(before),
-            "" if plain else _mean(after),
-            str(len(before)),
-            f"{hits} of {events}",
-            str(invented),
-            *_told(watched, events),
-            _spread(lags),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _told(watched: list[Row], events: int) -> tuple[str, str]:
-    """The cells of what the counts tell; rows of before it was measured have none."""
-    if any("told_found" not in d for d in watched):
-        return "-", "-"
-    found, invented = (sum(d[name] for d in watched) for name in ("told_found", "told_invented"))
-    return f"{found} of {events}", str(invented)
-
-
-def _mean(values: list[float]) -> str:
-    return f"{np.mean(values):.2f}" if values else "-"
-
-
-def _spread(values: list[float]) -> str:
-    if not values:
-        return "-"
-    return f"{np.mean(values):.2f} ({np.std(values, ddof=1) if len(values) > 1 else 0:.2f})"

@@ -100,8 +100,9 @@ def test_a_window_s_mean_is_moved_by_the_true_drift() -> None:
 
 
 def test_the_blur_of_a_window_finds_what_a_frame_alone_does_not_show() -> None:
-    from movie_measures import frame_psnr, movie_table
+    from movie_measures import frame_psnr
     from movie_methods import METHODS
+    from movie_tables import movie_table
     from movies import measure
 
     clip = drawn_clip()
