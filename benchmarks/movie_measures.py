@@ -1,5 +1,5 @@
 """What `movies.py` measures: PSNR of frames and near events, and columns that change, found in a
-restored movie; and its table.
+restored movie. The table is made by `movie_tables.py`.
 
 The detector is the same for all methods and knows the true drift and every site of a column. At a
 site its signal is the mean of the restored frame within 0.8 Å. Its step at frame t is the mean of
@@ -9,12 +9,16 @@ deviation of the clean first frame within 3 Å of the site. An event is found by
 detection of its sign within 1.5 Å and three frames; its lag is the detection's frame less its own.
 A detection farther than 3 Å or three frames from every event is invented. Events with fewer than
 three frames before or after them are not counted.
+
+A restored image shows steps that the counts cannot tell. So it is also said how many of the
+detections are *told*: at the site the counts of the same frames step too, by so much that noise
+alone would do it anywhere in the movie once in twenty movies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -32,6 +36,7 @@ DISC_ANGSTROM = 0.8
 THRESHOLD = 0.5  # of the local contrast
 APART_ANGSTROM = 2.0  # two detections
 MATCH_ANGSTROM = 1.5
+FALSE_MOVIES = 0.05  # of movies without an event, in which the counts tell of one
 HEAVY = 0.35  # of the 75th percentile of summed atomic numbers: columns that are watched
 LOCAL = ("vanish", "appear", "hop", "layer")
 WATCHED = ("static", *LOCAL)  # movies whose columns change by events alone
@@ -167,6 +172,17 @@ def detect(clip: Clip, images: Stack) -> list[tuple[Change, float]]:
     return detections
 
 
+def told_by_counts(clip: Clip, change: Change, tests: int) -> bool:
+    """Whether the counts themselves step at a change, beyond noise, of `tests` sites and times."""
+    signal = signals(clip, clip.counts / np.float32(clip.dose), np.array([change.place]))[:, 0]
+    before = signal[change.frame - AROUND : change.frame].mean()
+    after = signal[change.frame : change.frame + AROUND].mean()
+    pixels = len(disc_offsets(DISC_ANGSTROM / clip.sampling))
+    error = np.sqrt((before + after) / (AROUND * pixels * clip.dose))
+    least = NormalDist().inv_cdf(1 - FALSE_MOVIES / 2 / max(tests, 1))
+    return bool(abs(after - before) > least * error)
+
+
 def column_sign(clip: Clip) -> int:
     """1 where columns are brighter than their surroundings in the clean movie, else -1: the sign of
     the step at its changes, or of the sites against the first frame's median."""
@@ -178,11 +194,21 @@ def column_sign(clip: Clip) -> int:
 
 
 def score_events(clip: Clip, images: Stack) -> Row:
-    """Events found, their lags, and events invented."""
+    """Events found, their lags, and events invented; and the same of those that the counts tell."""
     detections = [change for change, _ in detect(clip, images)]
+    tests = len(watched_sites(clip)) * max(len(images) - 2 * AROUND + 1, 1)
+    told = [change for change in detections if told_by_counts(clip, change, tests)]
+    alone = _matched(clip, told)
+    return _matched(clip, detections) | {
+        "told_found": alone["found"],
+        "told_invented": alone["invented"],
+    }
+
+
+def _matched(clip: Clip, detections: list[Change]) -> Row:
     sign = column_sign(clip)
     lags, free = [], list(detections)
-    last = len(images) - AROUND
+    last = len(clip.clean) - AROUND
     scored = [event for event in clip.changes if AROUND <= event.frame <= last]
     for event in scored:
         alike = [
@@ -208,53 +234,3 @@ def _away(a: Change, b: Change) -> float:
 
 def _together(a: Change, b: Change, within: float) -> bool:
     return _away(a, b) < within and abs(a.frame - b.frame) <= AROUND
-
-
-def movie_table(rows: Iterable[Row]) -> str:
-    """Markdown: for each dose and method one line over all movies; the last row of a movie counts.
-    Of the truth it says what the detector does with clean frames."""
-    latest = {(r["movie"], r["dose"], r["method"]): r for r in rows}
-    groups: dict[tuple[float, str], list[Row]] = {}
-    for (_, dose, method), row in latest.items():
-        groups.setdefault((dose, method), []).append(row)
-    lines = [
-        "| dose | method | movies | frames | PSNR (sd) | 3 before | 3 after | n | found | invented"
-        " | lag (sd) |",
-        "|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    for (dose, method), group in sorted(groups.items(), key=lambda item: item[0][0]):
-        frames = [v for r in group for v in r["psnr"]]
-        before, after = (
-            [v for r in group for v in r["event_psnr"][name]] for name in ("before", "after")
-        )
-        watched = [r["detected"] for r in group if r["detected"]]
-        events, hits, invented = (
-            sum(d[name] for d in watched) for name in ("events", "found", "invented")
-        )
-        lags = [lag for d in watched for lag in d["lags"]]
-        plain = method == "truth"
-        cells = [
-            f"{dose:g}",
-            method,
-            str(len(group)),
-            str(len(frames)),
-            "" if plain else _spread(frames),
-            "" if plain else _mean(before),
-            "" if plain else _mean(after),
-            str(len(before)),
-            f"{hits} of {events}",
-            str(invented),
-            _spread(lags),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _mean(values: list[float]) -> str:
-    return f"{np.mean(values):.2f}" if values else "-"
-
-
-def _spread(values: list[float]) -> str:
-    if not values:
-        return "-"
-    return f"{np.mean(values):.2f} ({np.std(values, ddof=1) if len(values) > 1 else 0:.2f})"

@@ -35,10 +35,10 @@ from movie_measures import (
     Row,
     event_psnr,
     frame_psnr,
-    movie_table,
     score_events,
 )
 from movie_methods import METHODS, OPENED, Method
+from movie_tables import movie_table
 from numpy.typing import NDArray
 
 from gdn.simulation.movie_events import KINDS

@@ -21,7 +21,7 @@ sys.path.insert(0, str(HERE.parent / "benchmarks"))
 import generator_table  # noqa: E402 - benchmarks are no package
 import learning_tables  # noqa: E402
 import mixture_tables  # noqa: E402
-import movie_measures  # noqa: E402
+import movie_tables  # noqa: E402
 import numpy as np  # noqa: E402
 import rivals_tables  # noqa: E402
 import suite  # noqa: E402
@@ -197,8 +197,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "recording-held-out": lambda: learning_tables.held_out_table(rows("recording-held-out")),
     "learning-starts": lambda: learning_tables.starts_table(rows("learning-starts")),
     "adapting-near": lambda: learning_tables.adapting_table(rows("adapting-near")),
-    "movies": lambda: movie_measures.movie_table(rows("movies")),
-    "movies-far": lambda: movie_measures.movie_table(rows("movies-far")),
+    "movies": lambda: movie_tables.movie_table(rows("movies")),
+    "movies-far": lambda: movie_tables.movie_table(rows("movies-far")),
     "planted": lambda: mixture_tables.planted_table(rows("planted")),
     "mixture-best": lambda: mixture_tables.against_best_table(rows("mixture-best")),
     "adapting": lambda: learning_tables.adapting_table(rows("adapting")),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gdn.batch.inputs import Planned
 from gdn.batch.printed import one_row
 from gdn.batch.terminal import in_options, progress_bar
-from gdn.errors import CandidateError, InputError, debugging
+from gdn.errors import CandidateError, debugging
 from gdn.storage import json_line
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
@@ -208,24 +208,14 @@ def attempt(
 def sum_aligned_file(
     path: Path, run: BatchRun, sampling: float, recording: RecordingDenoiser
 ) -> FrameFile:
-    """The sum of a movie's frames, aligned. Raises FrameError; InputError where the models have no
-    restorer, which aligning needs."""
+    """The sum of a movie's frames, aligned. Raises FrameError."""
     from gdn.pipeline.align import estimate_file_drift, sum_aligned
-    from gdn.search.restored import RestorerCandidate
+    from gdn.pipeline.movie import inner_of
 
-    sessions = [
-        candidate.session
-        for candidate in recording.others
-        if isinstance(candidate, RestorerCandidate)
-    ]
-    if not sessions:
-        raise InputError(
-            "movie: to align the frames gdn needs a restorer; add 'restore' to the models", "movie"
-        )
     frames = replace(run.files, summed=False).read(path)
     if frames.count < 2:
         return frames
-    drift = estimate_file_drift(frames, sampling, sessions[-1], run.options.noise_model)
+    drift = estimate_file_drift(frames, sampling, inner_of(recording), run.options.noise_model)
     return sum_aligned(frames, drift, sampling)
 
 

@@ -105,12 +105,13 @@ def _align(
     """One file. Raises ValueError, OSError."""
     from gdn.frames.writing import write_tiff
     from gdn.pipeline.align import drift_in_words, estimate_file_drift, sum_aligned, write_drift
+    from gdn.search.restored import RestorerCandidate
 
-    frames = reading.read(path)
+    frames, inner = reading.read(path), RestorerCandidate(session)
     sampling = frames.sampling(reading.sampling_angstrom)
     with progress_bar("aligning", 1.0) as update:
         drift = estimate_file_drift(
-            frames, sampling, session, noise, lambda share: update(share, text=path.name)
+            frames, sampling, inner, noise, lambda share: update(share, text=path.name)
         )
     summed = sum_aligned(frames, drift, sampling)
     calibration = replace(summed.calibration, sampling_angstrom=sampling)

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from gdn.blas import one_blas_thread
-from gdn.engines.restorer import RestorerSession
 from gdn.errors import InputError
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import grids_for
@@ -19,7 +18,7 @@ from gdn.likelihood import Array
 from gdn.movies.drift import Shifts, add_moved
 from gdn.movies.frames import MovieFrames
 from gdn.pipeline.movie import drift_of
-from gdn.search.restored import RestorerCandidate
+from gdn.search.band_mixture import Candidate
 from gdn.storage import writing
 
 
@@ -27,11 +26,11 @@ from gdn.storage import writing
 def estimate_file_drift(
     frames: FrameFile,
     sampling_angstrom: float,
-    session: RestorerSession,
+    inner: Candidate,
     noise: NoiseModel | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Shifts:
-    """The drift (frames, 2) Å of a file's frames, with pixels of `sampling_angstrom`. `session`
+    """The drift (frames, 2) Å of a file's frames, with pixels of `sampling_angstrom`. `inner`
     restores the reference with which they are compared. Raises InputError for a file of one
     frame."""
     if frames.count < 2:
@@ -43,7 +42,7 @@ def estimate_file_drift(
         seed=0,
         noise=noise,
     )
-    return drift_of(movie, RestorerCandidate(session), progress)
+    return drift_of(movie, inner, progress)
 
 
 def sum_aligned(frames: FrameFile, drift: Shifts, sampling_angstrom: float) -> FrameFile:

@@ -54,6 +54,7 @@ def test_a_column_that_vanishes_is_found_at_its_frame_in_the_truth() -> None:
     clip = drawn_clip()
     score = score_events(clip, clip.clean)
     assert (score["found"], score["lags"], score["invented"]) == (1, [0], 0)
+    assert (score["told_found"], score["told_invented"]) == (1, 0)
     late = np.concatenate([clip.clean[:6], clip.clean[5:-1]])  # it drifts, too: steps everywhere
     near = event_psnr(clip, late)
     assert near["before"][0] > near["after"][0] + 50
@@ -67,8 +68,21 @@ def test_columns_that_flicker_are_invented_events() -> None:
     centre = np.rint(clip.pixels(np.array([[17.0, 20.0]]), 8)[0]).astype(int)
     low, high = centre - 8, centre + 9
     images[8:, low[0] : high[0], low[1] : high[1]] = 1
-    assert score_events(clip, images)["invented"] >= 1
+    score = score_events(clip, images)
+    assert score["invented"] >= 1
+    assert score["told_invented"] == 0  # the counts show that the column is there
     assert score_events(replace(clip, changes=[]), clip.clean)["invented"] == 1  # the true one
+
+
+def test_of_few_electrons_no_event_is_told() -> None:
+    from movie_measures import score_events
+
+    clip = drawn_clip()
+    dose = 0.02
+    counts = np.random.default_rng(1).poisson(dose * clip.clean).astype(np.float32)
+    faint = replace(clip, counts=counts, dose=dose)
+    score = score_events(faint, clip.clean)
+    assert (score["found"], score["told_found"], score["told_invented"]) == (1, 0, 0)
 
 
 def test_a_window_s_mean_is_moved_by_the_true_drift() -> None:
@@ -86,8 +100,9 @@ def test_a_window_s_mean_is_moved_by_the_true_drift() -> None:
 
 
 def test_the_blur_of_a_window_finds_what_a_frame_alone_does_not_show() -> None:
-    from movie_measures import frame_psnr, movie_table
+    from movie_measures import frame_psnr
     from movie_methods import METHODS
+    from movie_tables import movie_table
     from movies import measure
 
     clip = drawn_clip()

@@ -203,3 +203,17 @@ def test_a_blanked_frame_of_a_movie_costs_the_others_nothing(tmp_path: Path) -> 
     truth = truth_of(3)
     for index in (0, 2, 3, 4):
         assert np.square(images[index] - truth[index]).mean() < 0.7 * truth[index].var()
+
+
+@pytest.mark.slow
+def test_the_aligned_sum_needs_no_restorer(tmp_path: Path) -> None:
+    """The collaborative filter makes the references, as it does for each frame of a movie."""
+    tifffile.imwrite(tmp_path / "m.tif", film().astype(np.uint8))
+    named = ("--model", "pt-ceo2-64", "--no-score", "--sum", "--movie", "on", "--sampling", PIXEL)
+    done = command("denoise", tmp_path / "m.tif", "-o", tmp_path, *named, *FAST)
+    assert "m.tif" in done.stdout, done.stderr
+    image = tifffile.imread(tmp_path / "m_denoised.tif")
+    # The edges that some frames did not see are left out: their moves are known to a pixel.
+    inner = (slice(10, -10), slice(10, -10))
+    sums = [len(PATH) * truth[inner] for truth in truth_of(3)]
+    assert min(np.square(image[inner] - s).mean() for s in sums) < 0.7 * sums[0].var()
