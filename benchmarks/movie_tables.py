@@ -53,8 +53,8 @@ def _told(watched: list[Row], events: int) -> tuple[str, str]:
     """The cells of what the counts tell; rows of before it was measured have none."""
     if any("told_found" not in d for d in watched):
         return "-", "-"
-    found, invented = (sum(d[name] for d in watched) for name in ("told_found", "told_invented"))
-    return f"{found} of {events}", str(invented)
+    hits, invented = (sum(d[name] for d in watched) for name in ("told_found", "told_invented"))
+    return f"{hits} of {events}", str(invented)
 
 
 def _mean(values: list[float]) -> str:
