@@ -1,5 +1,5 @@
 """Trains the restorer's weights on a recording's own counts, as long as counts that are kept aside
-are predicted better."""
+are predicted better (docs/howto/adapt.md, "What happens")."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Learning:
     @property
     def gain_db(self) -> float | None:
         """Gained over the start, dB of the squared error; None where the kept counts do not tell
-        how large that was."""
+        how large that was (docs/howto/adapt.md, "What happens")."""
         error, doubt = self._error
         left = error - max(self.nats, 0.0)
         if left < RESOLVED * doubt:

@@ -96,7 +96,8 @@ def lesson_of(
 
 def coarse_noise(counts: Array, law: NoiseLaw, sampling_angstrom: float) -> float:
     """By how much the noise of coarse detail in `counts` (rows, columns) is stronger than their
-    `law` has it, 1 where that is not resolved.
+    `law` has it, 1 where that is not resolved. The source is docs/method.md, "Noise law", "Noise of
+    coarse detail".
 
     Counting cameras miss electrons that come close together, by which coarse noise is weaker than
     the variance of a pixel says; interpolation makes it stronger. What is learned from sums of
@@ -128,8 +129,8 @@ def held_out_nats(
     lessons: Sequence[Lesson], images: Sequence[Array], start: Sequence[Array]
 ) -> float:
     """Nats by which `images` explain the kept counts better than those at the `start` (each per
-    electron of the frame, (rows, columns)), by squared error: unbiased, as the counts were not
-    seen."""
+    electron of the frame, (rows, columns)), by squared error: unbiased, as the counts were not seen
+    (docs/method.md, "Trust", "Held-out score")."""
     total = 0.0
     for lesson, image, first in zip(lessons, images, start, strict=True):
         target, variance = lesson.kept_target()
@@ -142,7 +143,7 @@ def held_out_nats(
 
 def error_nats(lessons: Sequence[Lesson], images: Sequence[Array]) -> tuple[float, float]:
     """The squared error of `images` in the nats of `held_out_nats`, beyond what noise alone gives,
-    and its standard error."""
+    and its standard error (docs/method.md, "Trust", "Held-out score")."""
     total, square = 0.0, 0.0
     for lesson, image in zip(lessons, images, strict=True):
         target, variance = lesson.kept_target()

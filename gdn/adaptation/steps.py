@@ -1,5 +1,5 @@
 """One step of learning on windows of a recording's counts, and the images that tell how far it has
-come; on the processor or a card."""
+come; on the processor or a card (docs/howto/adapt.md, "What happens")."""
 
 from __future__ import annotations
 
@@ -121,7 +121,8 @@ def _window(
 
 @torch.no_grad()
 def move_average(average: Restorer, network: Restorer, keep: float) -> None:
-    """Move the mean of the weights, of which the share `keep` stays, towards those of `network`."""
+    """Move the mean of the weights, of which the share `keep` stays, towards those of `network`
+    (Polyak & Juditsky 1992; exponential: Karras et al. 2024, section 3)."""
     for mean, value in zip(average.parameters(), network.parameters(), strict=True):
         mean.lerp_(value, 1 - keep)
 

@@ -211,7 +211,8 @@ def windows(
     length: int, largest: int, overlap: int, multiple: int
 ) -> list[tuple[slice, NDArray[np.float32]]]:
     """Windows along an axis, all of one size and evenly spread, with smooth weights. Neighbours
-    share about `overlap` px."""
+    share about `overlap` px. The weights are sin^2 ramps, as those of tiles (docs/method.md,
+    "Search", step 5)."""
     size = max(largest // multiple * multiple, 2 * multiple)
     if length <= size:
         return [(slice(0, length), np.ones(length, np.float32))]

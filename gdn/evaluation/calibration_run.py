@@ -1,5 +1,5 @@
 """Calibrate a model folder: denoise simulated frames of the validation split, fit, and store
-`calibration.json`."""
+`calibration.json` (docs/method.md, "Trust")."""
 
 from __future__ import annotations
 

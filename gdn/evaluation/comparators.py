@@ -1,5 +1,5 @@
 """The methods with which gdn is compared. Each takes a noisy frame in the study's units and returns
-an image.
+an image (docs/method.md, "Metrics").
 
 `blur` and `bm3d-binned` know the truth and choose the best sigma or binning with it. So each
 comparator is shown at its best.

@@ -1,4 +1,5 @@
-"""Add noise to clean frames, denoise with gdn and its comparators, and measure."""
+"""Add noise to clean frames, denoise with gdn and its comparators, and measure (docs/method.md,
+"Metrics")."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ Layers = tuple[list[list[list[float]]], list[list[float]]]
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How a network is trained: units of its two hidden layers, AdamW's rate (falling as a cosine)
-    and weight decay, and passes over the data."""
+    and weight decay, and passes over the data (Loshchilov & Hutter 2017, eq. 5)."""
 
     width: int
     rate: float
@@ -34,7 +34,7 @@ def fit_network(
     x: Values, bias: Values, loss: Callable[[Tensor, Tensor], Tensor], plan: Plan, seed: int
 ) -> Layers:
     """Weights and biases of a network with SiLU from features `x` (n, f) to outputs that start at
-    `bias` (k,).
+    `bias` (k,). AdamW is that of Loshchilov & Hutter 2019, SiLU that of Elfwing et al. 2018.
 
     `loss(outputs, index)` is the loss of a batch (b, k) at the rows `index` (b,) of `x`.
     """

@@ -1,4 +1,4 @@
-"""The classifier of spectra for the goodness of fit.
+"""The classifier of spectra for the goodness of fit (docs/method.md, "Trust", "p").
 
 It separates frames of the right kind from the same structures at wrong pixel sizes, and from
 lattices and fringes of other specimens. All are rendered at the generator's sampling; no search is

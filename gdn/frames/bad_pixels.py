@@ -97,7 +97,7 @@ def _flat(frame: Frame, missing: Mask) -> tuple[Mask, Mask]:
 def _rim(frame: Frame, unknown: Mask) -> Mask:
     """Pixels at the edge of the `unknown` ones whose mean differs from that of their neighbours
     further away, and is not explained by a slope. There, interpolation has mixed counts with pixels
-    that are no counts."""
+    that are no counts (docs/method.md, "Noise law", "Bad pixels")."""
     rim = np.zeros(frame.shape, bool)
     inner = unknown
     rings = []
@@ -118,7 +118,8 @@ def _rim(frame: Frame, unknown: Mask) -> Mask:
 
 
 def _isolated(frame: Frame, unknown: Mask) -> Mask:
-    """Pixels far above or far below all of their neighbours but one."""
+    """Pixels far above or far below all of their neighbours but one (docs/method.md, "Noise law",
+    "Bad pixels")."""
     values = frame.astype(np.float64)
     sigma, mean = _trimmed_noise(values, unknown)
     # One electron, were the noise Poisson; next to nothing on an offset or at high counts.
@@ -150,7 +151,7 @@ def _trimmed_noise(values: NDArray[np.float64], unknown: Mask) -> tuple[float, f
 
 def fill_bad(frame: Frame, bad: Mask) -> Frame:
     """The frame with its `bad` pixels at the mean of the good ones around them: within 7x7 px, or
-    more if there are none."""
+    more if there are none (docs/method.md, "Noise law", "Bad pixels")."""
     known, good = np.where(bad, 0, frame).astype(np.float64), (~bad).astype(np.float64)
     image, left = frame.astype(np.float32), bad.copy()
     for width in WIDTHS:
@@ -167,7 +168,7 @@ def fill_bad(frame: Frame, bad: Mask) -> Frame:
 
 def correlation_note(frame: Frame) -> list[str]:
     """A warning if the noise of neighbouring pixels is correlated: the frame was interpolated,
-    resampled or compressed.
+    resampled or compressed (docs/method.md, "Noise law", "Correlated noise").
 
     If the noise is white, the variance of second differences over s pixels is the same for every s.
     If it is correlated, the variance grows with s up to a plateau. If it is the signal, it grows
@@ -188,7 +189,7 @@ def correlation_note(frame: Frame) -> list[str]:
 def _falls_off(values: NDArray[np.float64]) -> bool:
     """Whether the finest detail is weaker than detail half as fine, as in interpolated frames. In
     white noise with a lattice of a few pixels it is not: medians leave out the lattice's few
-    frequencies."""
+    frequencies (docs/method.md, "Noise law", "Correlated noise")."""
     part = values[:SPECTRUM, :SPECTRUM]
     power = dctn(part, norm="ortho") ** 2
     rows, columns = (np.arange(n) / n for n in part.shape)

@@ -18,7 +18,8 @@ def widths(patch: int, coarse: int, base: int, cap: int) -> list[int]:
 
 
 class Residual(nn.Module):
-    """x + conv(relu(bn(conv(relu(bn(x)))))), 3x3, at constant width."""
+    """x + conv(relu(bn(conv(relu(bn(x)))))), 3x3, at constant width (He et al. 2016b,
+    fig. 4e)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -104,7 +105,7 @@ class StyleBlock(nn.Module):
 
 class PlaneWaves(nn.Module):
     """Plane waves whose wave vectors and phases come from the latent. They are multiplied by the
-    map to which they are added.
+    map to which they are added (docs/method.md, "The problem", "Plane waves").
 
     `waves` are pairs cos, sin of 2 pi k.r + phase, with r in px from the patch's centre. At the
     start |k| is below the map's Nyquist frequency (`reach` cycles per px of the full patch); later

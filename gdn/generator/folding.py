@@ -68,7 +68,7 @@ def _entrance(generator: Generator) -> list[Operation]:
 
 
 def fold_norm(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Scale and shift of a batch norm in evaluation mode."""
+    """Scale and shift of a batch norm in evaluation mode (Ioffe & Szegedy 2015, algorithm 2)."""
     assert norm.running_var is not None
     assert norm.running_mean is not None
     scale = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)

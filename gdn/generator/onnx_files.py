@@ -161,7 +161,7 @@ def _scales(
 ) -> list[NDArray[np.float32]]:
     """A batch norm's factors as in `gdn.generator.folding`, computed by torch and rounded exactly.
     torch's square root may differ in the last bit between machines, and the graphs may come from
-    another machine."""
+    another machine (Ioffe & Szegedy 2015, algorithm 2)."""
     here = torch.from_numpy(weight) / torch.sqrt(torch.from_numpy(variance) + NORM_EPS)
     return [here.numpy(), weight / np.sqrt(variance + np.float32(NORM_EPS))]
 

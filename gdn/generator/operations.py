@@ -1,5 +1,5 @@
 """The operations of a folded generator, each with its derivative in both directions written by
-hand.
+hand. They are written out because no exporter makes them (docs/method.md, "What does not work").
 
 `back` is the transposed derivative (for a gradient), `push` the derivative itself along several
 tangents.
@@ -49,7 +49,8 @@ def per_tangent(derivative: Tensor, t: Tensor) -> Tensor:
 
 
 class Affine(Operation):
-    """Per-channel scale and shift: batch norm in evaluation mode."""
+    """Per-channel scale and shift: batch norm in evaluation mode (Ioffe & Szegedy 2015, algorithm
+    2)."""
 
     def __init__(self, scale: Tensor, shift: Tensor) -> None:
         super().__init__()

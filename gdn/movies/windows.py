@@ -1,4 +1,5 @@
-"""Candidates for a frame of a movie that also use its aligned neighbours."""
+"""Candidates for a frame of a movie that also use its aligned neighbours (docs/method.md, "Movies",
+"Candidates")."""
 
 from __future__ import annotations
 

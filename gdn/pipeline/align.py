@@ -1,4 +1,4 @@
-"""Aligns the frames of a movie, and adds them up."""
+"""Aligns the frames of a movie, and adds them up (docs/method.md, "Movies", "Drift")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Denoises a stack whose frames show one object: each frame with the help of its neighbours."""
+"""Denoises a stack whose frames show one object: each frame with the help of its neighbours
+(docs/method.md, "Movies")."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def _weights(
     objective: Values, tile: NDArray[np.int64], temperature: float
 ) -> tuple[Values, Values, Values]:
     """exp(-objective / temperature) relative to each tile's best (n,), its sum over each tile, and
-    the best objectives."""
+    the best objectives (docs/method.md, "Search", step 5)."""
     tiles = int(tile.max()) + 1
     best = np.full(tiles, np.inf)
     np.minimum.at(best, tile, objective)
@@ -65,7 +65,8 @@ class Mixture:
         self._square = np.zeros((n if spread else 0, p, p), np.float32)
 
     def add(self, candidates: Candidates) -> None:
-        """Add candidates; `tile` is the tile's number in the frame."""
+        """Add candidates; `tile` is the tile's number in the frame. Weights are as in
+        `candidate_weights` (docs/method.md, "Search", step 5)."""
         if not len(candidates.tile):
             return
         tiles, own = np.unique(candidates.tile, return_inverse=True)
@@ -88,7 +89,8 @@ class Mixture:
         return merge(self._mean, self.tiling)
 
     def image_and_spread(self) -> tuple[Array, Array]:
-        """Posterior mean and spread over restarts and overlapping tiles.
+        """Posterior mean and spread over restarts and overlapping tiles (docs/latent-search.md,
+        "The raw spread").
 
         The spread is the standard deviation of the estimates that meet in a pixel: those of the
         restarts of a tile, and of the tiles that overlap there. It is not calibrated. It is a lower
@@ -211,7 +213,8 @@ def search_tiles(searcher: Searcher, binned: Binned, tiling: Tiling, watch: Watc
 
 
 def laplace_spread(searcher: Searcher, pool: SearchedTiles, binned: Binned) -> Array:
-    """Standard deviation within each tile's best restart, by the Laplace approximation, blended."""
+    """Standard deviation within each tile's best restart, by the Laplace approximation, blended
+    (MacKay 2003, ch. 27)."""
     engine, settings, seed = searcher.engine, searcher.settings, searcher.bank.seed
     tiling, best = pool.mixture.tiling, pool.best
     assert best is not None  # every frame has a tile, every tile a candidate

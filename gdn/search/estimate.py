@@ -116,7 +116,7 @@ class Estimate:
 
     def disagreement(self, rows: slice = slice(None)) -> Array:
         """Standard deviation over restarts, overlapping tiles, and the candidates of a mixture, for
-        the given rows."""
+        the given rows (docs/latent-search.md, "The raw spread")."""
         if self.mixed is None:
             return self.restarts[rows]
         own = self.restarts[rows] * np.float32(self.mixed.noise)
@@ -132,7 +132,7 @@ class Estimate:
     def raw_spread(self) -> Array:
         """Standard deviation, not calibrated: the root of the summed squares of its parts. The
         generator does not support what was added from the residual, so its size counts as
-        uncertainty."""
+        uncertainty (docs/latent-search.md, "The raw spread")."""
         return np.asarray(
             np.sqrt(
                 self.disagreement() ** 2
@@ -274,7 +274,7 @@ def _choose(
 
 def _noise_left(mixing: Mixing, others: Sequence[Candidate]) -> float:
     """The field `noise` of `Mixed`. Each candidate's share of the contrast stands for its share of
-    the image."""
+    the image. Frames seen count as in docs/measurements/movies.md (SHARED)."""
     seen = {other.name: float(getattr(other, "frames_seen", 1)) for other in others}
     shares = {name: mixing.share(name) for name in mixing.names}
     total = max(sum(shares.values()), 1e-30)

@@ -1,5 +1,6 @@
 """Refinement of candidates, brief and full: by Gauss-Newton steps, or, for the single best
-explanation of a tile (`map`), by Adam."""
+explanation of a tile (`map`), by Adam. The Gauss-Newton steps are those of docs/method.md,
+"Search", step 4, Adam's those of Kingma & Ba 2015, algorithm 1."""
 
 from __future__ import annotations
 
@@ -56,7 +57,7 @@ def _refine_steps(
 
 def measure_structure(candidates: Candidates, data: TileData) -> NDArray[np.float64]:
     """How far a tile's mean estimate is from a flat image, in nats of the likelihood, for each
-    candidate (n,)."""
+    candidate (n,). The likelihood is taken to second order (docs/method.md, "Search", step 3)."""
     tiles = len(data.counts)
     total = np.zeros((tiles, *data.counts.shape[1:]), np.float32)
     np.add.at(total, candidates.tile, candidates.mean)
@@ -92,7 +93,7 @@ def take_newton_steps(
 
 def rate_at(step: int, steps: int, peak: float) -> float:
     """Learning rate: it rises over the first 5 %, is constant, and falls as a cosine to zero over
-    the last half."""
+    the last half (Loshchilov & Hutter 2017, eq. 5)."""
     warm = max(1, steps // 20)
     if step < warm:
         return peak * (step + 1) / warm

@@ -64,8 +64,8 @@ def image_of_sums(
     recorded: Recorded, sampling_angstrom: float, filter_counts: Callable[[Array, NoiseLaw], Array]
 ) -> Array:
     """Sum recorded counts over squares of about `sampling_angstrom` and apply `filter_counts` to
-    the sums and their noise law. Returns the image in electrons per pixel of the generator's
-    grid."""
+    the sums and their noise law. Returns the image in electrons per pixel of the generator's grid.
+    The sums are those of docs/method.md, "Grid"."""
     factor = binning(recorded.grids.sampling_angstrom, sampling_angstrom)
     image = filter_counts(bin_by(recorded.electrons, factor), recorded.law.of_sum(factor**2))
     return rebin_sums(image, factor, recorded.grids)

@@ -1,4 +1,5 @@
-"""How much of a mixed image's contrast comes from which candidate, at each place.
+"""How much of a mixed image's contrast comes from which candidate, at each place. The map is
+explained in docs/restorer.md, "The mixture".
 
 A candidate's contribution is its image without the mean, with each band of frequency multiplied by
 the candidate's weight there. Its size at a place is the root mean square over about the width of a

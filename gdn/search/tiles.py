@@ -1,4 +1,5 @@
-"""A frame on the generator's grid, its overlapping tiles, and the merging of tiles into a frame."""
+"""A frame on the generator's grid, its overlapping tiles, and the merging of tiles into a frame
+(docs/method.md, "Grid")."""
 
 from __future__ import annotations
 
@@ -117,7 +118,8 @@ def _inside(start: int, patch: int, length: int) -> tuple[slice, slice]:
 
 
 def window(patch: int) -> Array:
-    """Smooth blending weights (patch, patch): sin^2 along each axis, above zero everywhere."""
+    """Smooth blending weights (patch, patch): sin^2 along each axis, above zero everywhere
+    (docs/method.md, "Search", step 5)."""
     ramp = np.sin(np.pi * (np.arange(patch) + 0.5) / patch) ** 2 + 1e-3
     return np.asarray(np.outer(ramp, ramp), dtype=np.float32)
 

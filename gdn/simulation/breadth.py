@@ -1,5 +1,5 @@
 """Clean patches of any crystal in any imaging mode, made on the training device: random lattices,
-and multislice of real structures."""
+and multislice of real structures (docs/simulation.md, "Any crystal")."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Imaging conditions of any microscope, drawn at random: what a general restorer is trained on.
-Lengths in Å."""
+Lengths in Å. The ranges are in docs/simulation.md, "Any crystal"."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Draws:
 
 def any_lens(draws: Draws, wavelength: Tensor) -> Lens:
     """Random lenses for beams of `wavelength` (n,). Five in six have a corrector, the others are
-    near Scherzer's focus."""
+    near Scherzer's focus (Scherzer 1949)."""
     n = len(wavelength)
     corrected = draws.chance(5 / 6, n)
     spherical = torch.where(corrected, draws.uniform(-2e5, 1e5, n), draws.uniform(0.5e7, 1.3e7, n))

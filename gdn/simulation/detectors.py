@@ -1,6 +1,7 @@
 """Simulate detectors on clean patches, for networks that must know real noise: counts at any dose,
 Gaussian and mixed noise, noise correlated by a camera, scan lines and jitter of a STEM, residual
-gain patterns, lost pixels, and up to four neighbouring frames."""
+gain patterns, lost pixels, and up to four neighbouring frames (docs/simulation.md, "Any
+crystal")."""
 
 from __future__ import annotations
 
@@ -85,7 +86,7 @@ def _gain_residue(moved: Tensor, draws: Draws) -> Tensor:
 
 def _correlated(noise: Tensor, draws: Draws) -> Tensor:
     """`noise` blurred as a camera blurs each electron: by a Gaussian of 0.3 to 1.3 px, or by a
-    spread with long tails."""
+    spread with long tails (docs/simulation.md, "Pt on CeO2", "Camera")."""
     n, _, h, w = noise.shape
     ky, kx = torch.fft.fftfreq(h, device=noise.device), torch.fft.rfftfreq(w, device=noise.device)
     k2 = ky[:, None] ** 2 + kx[None, :] ** 2

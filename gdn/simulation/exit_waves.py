@@ -1,5 +1,5 @@
 """The exit wave of one structure, by torch or by abTEM, with its columns and a record of how it was
-made."""
+made (docs/simulation.md, "Pt on CeO2")."""
 
 from __future__ import annotations
 

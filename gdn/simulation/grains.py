@@ -1,5 +1,5 @@
 """Atoms of one crystal grain or amorphous film: oriented lattices, twins, decahedra, films,
-overlaps, strain.
+overlaps, strain (docs/simulation.md, "Any crystal").
 
 Lab frame as in `gdn.simulation.structures`: z along the beam, the field's centre at x = y = 0.
 Lengths in Å, angles in degrees.
@@ -163,7 +163,7 @@ def _mirror(points: Vectors, normal: Vectors, place: float) -> Vectors:
 
 def _decahedron(crystal: Crystal, to_lab: Vectors, low: Vectors, high: Vectors) -> Atoms:
     """Five twins of an fcc `crystal` about their common [1-10] axis, which lies along `to_lab`'s
-    zone axis."""
+    zone axis (docs/simulation.md, "Any crystal")."""
     radius = float(np.linalg.norm(high - low)) / 2
     local = orientation(
         [1, -1, 0], [0, 0, 1]
@@ -244,7 +244,7 @@ def drop_overlaps(atoms: Atoms, cell: Vectors, distance: float) -> Atoms:
 
 def strain(rng: np.random.Generator, points: Vectors, amplitude: float) -> Vectors:
     """Displace `points` by three random waves of 40 to 150 Å, by at most `amplitude` Å in each
-    direction."""
+    direction (docs/simulation.md, "Any crystal")."""
     displacement = np.zeros_like(points)
     for _ in range(3):
         angle, wavelength = rng.uniform(0, 2 * np.pi), rng.uniform(40, 150)

@@ -1,5 +1,5 @@
-"""From a stored exit wave to an image: lens transfer, partial coherence, blur, sampling. NumPy
-only.
+"""From a stored exit wave to an image: lens transfer, partial coherence, blur, sampling. NumPy only
+(docs/simulation.md, "Pt on CeO2").
 
 Intensities are in units of the vacuum level (1.0). Spatial frequencies k in 1/Å. The wave lives on
 a periodic square cell and is band-limited, so an image at any sampling and origin is exact Fourier

@@ -1,4 +1,5 @@
-"""Movies of simulated scenes: drift, and events that are known for every frame.
+"""Movies of simulated scenes: drift, and events that are known for every frame (docs/simulation.md,
+"Pt on CeO2", "Movies").
 
 A movie is a pure function of its structure's seed, its number among the movies of that structure,
 and its settings. The cell is 64 Å wide and periodic. So a specimen may move only as far as the

@@ -1,5 +1,5 @@
 """The atom columns of a particle: the atoms of each, the columns at its surface, and the places for
-another column."""
+another column (docs/simulation.md, "Pt on CeO2", "Movies")."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Images of stored exit waves in torch, a batch at a time, on the training device. It computes what
-`gdn.simulation.imaging` computes for one image.
+`gdn.simulation.imaging` computes for one image (docs/simulation.md, "Images on the training
+device").
 
 Intensities are in units of the vacuum level (1.0), lengths in Å, spatial frequencies in 1/Å, angles
 in radians. Every tensor of imaging conditions is (n,), one value per image.
@@ -88,7 +89,8 @@ def over_pixels(values: Tensor) -> Tensor:
 
 
 def _path(lens: Lens, alpha: Tensor, a2: Tensor) -> Tensor:
-    """Path difference in Å at the angles `alpha`, without defocus."""
+    """Path difference in Å at the angles `alpha`, without defocus (Uhlemann & Haider 1998;
+    docs/simulation.md, "Images on the training device")."""
     path = 0.25 * over_pixels(lens.spherical) * a2**2
     towards = torch.conj(alpha)
     for size, azimuth, order in (
@@ -137,7 +139,7 @@ def _blurred(spectra: Tensor, blur: Tensor, camera: Tensor, cell: float) -> Tens
 def pixel_averaged(spectra: Tensor, pixel: Tensor, cell: float) -> Tensor:
     """`spectra` (images, m, m) of images averaged over pixels of `pixel` (images,) Å. The pixel's
     box is replaced by the Gaussian of equal second moment, so that the image can be turned
-    afterwards."""
+    afterwards (docs/simulation.md, "Images on the training device")."""
     _, k2 = _frequencies(spectra.shape[-1], cell, str(spectra.device))
     return spectra * torch.exp(-2 * np.pi**2 / 12 * over_pixels(pixel) ** 2 * k2)
 
@@ -205,7 +207,8 @@ def _spline_values(coefficients: Tensor, image: Tensor, rows: Tensor, columns: T
 
 
 def _weights(place: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Weights of the four coefficients around `place`, and the number of the first."""
+    """Weights of the four coefficients around `place`, and the number of the first. They are those
+    of the cubic B-spline (Unser 1999)."""
     low = place.floor()
     t = place - low
     u = 1 - t
@@ -215,7 +218,7 @@ def _weights(place: Tensor) -> tuple[list[Tensor], Tensor]:
 
 def turning_room(half: Tensor, cell: float) -> Tensor:
     """Largest angle, radians from a multiple of 90 degrees, at which squares of half-width `half`
-    (n,) Å fit into the cell."""
+    (n,) Å fit into the cell (docs/simulation.md, "Images on the training device")."""
     ratio = ((cell / 2 - 1) / half / np.sqrt(2)).clamp(0, 1)
     limit = (torch.asin(ratio) - np.pi / 4).clamp_min(0)
     return torch.where(ratio >= 1, torch.full_like(limit, np.pi / 4), limit)

@@ -1,5 +1,5 @@
 """Shapes that cut grains: slabs, edges, holes and particles, each as a signed distance in Å
-(positive outside).
+(positive outside; docs/simulation.md, "Any crystal").
 
 Every `draw_...` returns plain values that `..._distance` turns into distances; angles are in
 radians here.

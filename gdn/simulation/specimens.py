@@ -1,5 +1,5 @@
 """Random specimens of any common crystal: slabs, edges, wedges, particles, boundaries, sheets,
-films.
+films (docs/simulation.md, "Any crystal").
 
 A specimen is a pure function of its seed. Lab frame as in `gdn.simulation.structures`: z along the
 beam, lengths in Å. The field's centre is x = y = 0 until `_place` shifts it.

@@ -1,4 +1,5 @@
-"""Random atomic structures: Pt nanoparticles on CeO2 seen in profile, and the parts of that scene.
+"""Random atomic structures: Pt nanoparticles on CeO2 seen in profile, and the parts of that scene
+(docs/simulation.md, "Pt on CeO2").
 
 Lab frame: x to the right, y away from the support (its surface normal before the in-plane
 rotation), z along the beam. Lengths in Å, angles in degrees unless a name says otherwise.
@@ -74,7 +75,7 @@ def orientation(zone: Any, normal: Any) -> Vectors:
 
 
 def rotation(axis: Any, degrees: float) -> Vectors:
-    """Rotation matrix (3, 3) about `axis` by `degrees` (Rodrigues' formula)."""
+    """Rotation matrix (3, 3) about `axis` by `degrees` (Rodrigues 1840)."""
     k, angle = unit(axis), np.deg2rad(degrees)
     cross = np.array([[0, -k[2], k[1]], [k[2], 0, -k[0]], [-k[1], k[0], 0]])
     return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross)

@@ -52,7 +52,8 @@ def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 def reconstruction(images: Tensor, target: Tensor, variance: Tensor, inside: Tensor) -> Tensor:
     """Gaussian negative log-likelihood per sample (n,), nats, without its constant. `variance`
-    (n,); `inside` (n, 1, h, w) is 1 where the sample was seen."""
+    (n,); `inside` (n, 1, h, w) is 1 where the sample was seen (docs/method.md, "Likelihood", alpha
+    = 0)."""
     return (inside * (images - target) ** 2).sum((1, 2, 3)) / (2 * variance)
 
 

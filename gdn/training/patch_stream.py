@@ -78,7 +78,7 @@ def wave_patches(
 def cut_angle(rng: np.random.Generator, half: float, cell: float) -> float:
     """A random angle at which a square of half-width `half` fits into the cell; beyond the cell's
     edge its periodic neighbour would be visible. Large patches are turned by multiples of 90
-    degrees and a little more."""
+    degrees and a little more (docs/simulation.md, "Images on the training device")."""
     angle = rng.uniform(0, 2 * np.pi)
     if half * (abs(np.cos(angle)) + abs(np.sin(angle))) + 1 <= cell / 2:
         return float(angle)

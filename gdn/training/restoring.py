@@ -54,7 +54,7 @@ class RestorerRecipe:
 
 def error_weight(clean: Tensor, noise: Tensor) -> Tensor:
     """The weight of each patch's squared error (n, 1, 1, 1). It makes every dose and contrast
-    equally important.
+    equally important (docs/restorer.md, "Making one").
 
     `clean` and `noise` (n, 1, h, w) are in standardised units. A restorer's error lies between the
     variances of noise and signal, near their geometric mean: over the study's noise suite it falls
@@ -67,8 +67,8 @@ def error_weight(clean: Tensor, noise: Tensor) -> Tensor:
 def loss(
     network: Callable[[Tensor, Tensor], Tensor], clean: Tensor, draws: Draws, device: str
 ) -> Tensor:
-    """Weighted squared error (scalar) of one batch of `clean` patches (n, 1, p, p) with fresh
-    noise."""
+    """Weighted squared error (scalar) of one batch of `clean` patches (n, 1, p, p) with fresh noise
+    (docs/restorer.md, "Making one")."""
     seen = observe(clean, draws)
     mean, deviation = moments(seen.frames, seen.mask)
     standard, target = (seen.frames - mean) / deviation, (clean - mean) / deviation
@@ -80,7 +80,7 @@ def loss(
 
 def rate_factor(recipe: RestorerRecipe, step: int, done: float) -> float:
     """Factor of the learning rate: it rises linearly over some steps, is constant, and falls as a
-    cosine to 1 % over the last share of the time."""
+    cosine to 1 % over the last share of the time (Loshchilov & Hutter 2017, eq. 5)."""
     warm = min(1.0, (step + 1) / recipe.warmup_steps)
     through = min(1.0, max(0.0, (done - recipe.decay_from) / (1 - recipe.decay_from)))
     return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * through)))

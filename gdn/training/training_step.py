@@ -19,7 +19,8 @@ Row = dict[str, Tensor]
 
 
 def learning_rate_factor(recipe: Recipe, images: int) -> float:
-    """Linear warm-up, constant, cosine fall to 1 % over the last part of the run."""
+    """Linear warm-up, constant, cosine fall to 1 % over the last part of the run (Loshchilov &
+    Hutter 2017, eq. 5)."""
     o = recipe.optimiser
     share = images / o.images
     warm = min(1.0, (images + o.batch) / o.warmup_images) if o.warmup_images else 1.0
@@ -218,7 +219,8 @@ def step(
 
 @torch.no_grad()
 def _update_average(state: State, recipe: Recipe, images: int) -> None:
-    """Exponential average of the generator, with a half-life in images. Buffers are copied."""
+    """Exponential average of the generator, with a half-life in images (Polyak & Juditsky 1992;
+    exponential: Karras et al. 2024, section 3). Buffers are copied."""
     half_life = recipe.optimiser.ema_images
     # Short at first, so that the start is forgotten (Karras et al. 2024, section 3).
     decay = 0.5 ** (images / min(half_life, 0.05 * state.images + 1)) if half_life else 0.0

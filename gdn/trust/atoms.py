@@ -1,4 +1,5 @@
-"""The atom columns of a result, each judged against the counts, in the frame's own coordinates."""
+"""The atom columns of a result, each judged against the counts, in the frame's own coordinates
+(docs/method.md, "Trust")."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Scaling(_Strict):
 
 def network(weights: list[list[list[float]]], biases: list[list[float]], x: Values) -> Values:
     """The outputs (n, k) of a small network for `x` (n, in): layers of `weights` (out, in) and
-    `biases` with SiLU between them."""
+    `biases` with SiLU between them (Elfwing et al. 2018)."""
     for number, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         x = x @ np.array(weight).T + np.array(bias)
         if number < len(weights) - 1:
@@ -94,7 +94,7 @@ class SpreadLaw(_Strict):
 
     def half_widths(self, features: Values) -> Values:
         """Half-widths (n, levels) in vacuum units for features (n, f). They are wider for higher
-        levels."""
+        levels (docs/method.md, "Trust", "Spread"; Romano et al. 2019)."""
         logs = network(self.weights, self.biases, self.scaling.apply(features)) + np.log(
             self.factors
         )
@@ -103,7 +103,7 @@ class SpreadLaw(_Strict):
 
 class Trend(_Strict):
     """How numbers of right frames depend on the noise `level`: polynomials of their mean and of the
-    logarithm of their scale."""
+    logarithm of their scale (docs/method.md, "Trust", "p")."""
 
     level: Scaling
     mean: list[list[float]]  # (3, numbers)
@@ -147,7 +147,8 @@ class Tail(_Strict):
     def surprise(self, score: Values, level: Values) -> Values:
         """-log of the share of right frames with a higher score. In the last tenth an exponential
         law replaces the counted share. So scores that are far outside of all that were seen still
-        differ from scores just outside."""
+        differ from scores just outside (docs/method.md, "Trust", "p"; an exponential
+        tail is a case of Pickands 1975)."""
         score = self.trend.standardise(score[:, None], level)[:, 0]
         null = np.array(self.sorted)
         start = np.quantile(null, 1 - TAIL)
@@ -184,20 +185,23 @@ class TileLaw(_Strict):
     precision: list[list[float]]
 
     def distances(self, features: Values, level: Values) -> Values:
-        """Squared Mahalanobis distance (tiles,) of features (tiles, n) at noise levels (tiles,)."""
+        """Squared Mahalanobis distance (tiles,) of features (tiles, n) at noise levels (tiles,)
+        (Mahalanobis 1936)."""
         z = self.trend.standardise(features, level)
         return np.asarray(np.einsum("ni,ij,nj->n", z, np.array(self.precision), z))
 
 
 def powers_of(scaling: Scaling, level: Values) -> Values:
-    """1, s and s^2, (tiles, 3), for the standardised noise level s."""
+    """1, s and s^2, (tiles, 3), for the standardised noise level s (docs/method.md, "Trust",
+    "p")."""
     s = np.clip((level - scaling.mean[0]) / scaling.scale[0], -2, 2)
     return np.stack([np.ones_like(s), s, s**2], 1)
 
 
 class FitLaw(_Strict):
     """Goodness of fit of tiles and frames. `null` holds the sorted squared distances of tiles that
-    were not used to fit the law.
+    were not used to fit the law. The combination is that of Fisher 1932, section 21.1
+    (docs/method.md, "Trust", "p").
 
     A frame is judged by two scores: the mean log distance of its tiles, and the log-odds from its
     spectrum. The sum of their surprises by `tails` (Fisher's combination, calibrated as one score)
@@ -226,7 +230,8 @@ class FitLaw(_Strict):
 
 
 def frame_score(distances: Values) -> Values:
-    """One number (1,) from the squared distances of a frame's tiles."""
+    """One number (1,) from the squared distances of a frame's tiles (docs/method.md, "Trust",
+    "p")."""
     return np.asarray(np.log(np.maximum(distances, 1e-9)).mean(keepdims=True))
 
 
@@ -241,7 +246,7 @@ def conformal_p(null: list[float], scores: Values) -> Values:
 
 class Logistic(_Strict):
     """Probability of a column from its features: a logistic regression on their standardised values
-    and products."""
+    and products (McCullagh & Nelder 1989, ch. 4)."""
 
     scaling: Scaling
     coefficients: list[float]
@@ -265,7 +270,8 @@ class Logistic(_Strict):
 
 class ColumnLaw(_Strict):
     """Probabilities of columns that the image shows and of empty lattice sites; and the factor that
-    turns spread * width / amplitude into the standard error of a position along each axis."""
+    turns spread * width / amplitude into the standard error of a position along each axis
+    (docs/method.md, "Trust", "Places of columns")."""
 
     drawn: Logistic
     sites: Logistic

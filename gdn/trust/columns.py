@@ -1,5 +1,5 @@
 """Atom columns of an image: where they are, how strong and how wide, and where the lattice would
-have more.
+have more (docs/method.md, "Trust", "Places of columns").
 
 Images are on the generator's grid in units of the vacuum level, (rows, columns) float32. Positions
 are (y, x) in Å from the centre of the first pixel.

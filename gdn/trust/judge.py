@@ -1,5 +1,5 @@
 """The judgement of a denoised frame: spread, goodness of fit, held-out scores, columns, and
-warnings in words."""
+warnings in words (docs/method.md, "Trust")."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def _warn_of_trust(
 
 def expect_error(spread: Array, dose: float, law: Calibration | None) -> Expected:
     """A result's mean squared error according to its `spread` (electrons per binned pixel, like
-    `dose`)."""
+    `dose`; docs/method.md, "Trust", "Spread")."""
     square = float((spread.astype(np.float64) ** 2).mean()) / dose**2
     if law is None:
         return Expected(square, float("nan"))
