@@ -1,5 +1,5 @@
-"""The tables of learning_curve.py, adapting.py and learning_starts.py from their rows; without
-torch."""
+"""The tables of learning_curve.py, one_more.py, adapting.py and learning_starts.py from their rows;
+without torch."""
 
 from __future__ import annotations
 
@@ -74,6 +74,32 @@ def starts_table(rows: list[dict[str, Any]]) -> str:
         lines.append(
             f"| {start} | {seconds:g} | {steps} | {len(same)} | " + " | ".join(cells) + " |"
         )
+    return "\n".join(lines)
+
+
+def one_more_table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: for each noise and class the mean PSNR with either generator, with the one that
+    auto chooses, and with the better one; how often auto takes the second; auto's time."""
+    first, second = rows[0]["models"]
+    lines = [
+        f"| noise | class | n | {first} | {second} | auto | chosen by truth "
+        f"| auto takes the second | auto's time / that of its generator alone |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for noise in dict.fromkeys(row["noise"] for row in rows):
+        of_noise = [row for row in rows if row["noise"] == noise]
+        for group in [*sorted({row["group"] for row in of_noise}), "all"]:
+            some = [row for row in of_noise if group in ("all", row["group"])]
+            values = [
+                *([row["db"][i] for row in some] for i in (0, 1)),
+                [row["db"][row["chosen"]] for row in some],
+                [max(row["db"]) for row in some],
+            ]
+            alone = sum(row["seconds"][row["chosen"]] for row in some)
+            ratio = 1 + sum(row["choosing"] for row in some) / alone
+            means = " | ".join(f"{np.mean(v):.2f}" for v in values)
+            taken = sum(row["chosen"] for row in some)
+            lines.append(f"| {noise} | {group} | {len(some)} | {means} | {taken} | {ratio:.2f} |")
     return "\n".join(lines)
 
 

@@ -194,6 +194,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "original": original,
     "far-short": far_short,
     "learning-curve": lambda: learning_tables.curve_table(rows("learning_curve")),
+    "learning-curve-small": lambda: learning_tables.curve_table(rows("learning_curve_small")),
+    "one-more": lambda: learning_tables.one_more_table(rows("one-more")),
     "recording-held-out": lambda: learning_tables.held_out_table(rows("recording-held-out")),
     "learning-starts": lambda: learning_tables.starts_table(rows("learning-starts")),
     "adapting-near": lambda: learning_tables.adapting_table(rows("adapting-near")),
