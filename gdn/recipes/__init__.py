@@ -136,6 +136,12 @@ class Loss(_Section):
         le=1,
         description="share of images that are cut as if by a frame's edge before they are encoded",
     )
+    detector_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the noisy images with a detector's noise: blurred, lines, gain",
+    )
     condition_weight: float = Field(
         0.0, ge=0, description="weight, nats: makes the first latents defocus and thickness"
     )

@@ -85,15 +85,20 @@ def _gain_residue(moved: Tensor, draws: Draws) -> Tensor:
 
 
 def _correlated(noise: Tensor, draws: Draws) -> Tensor:
-    """`noise` blurred as a camera blurs each electron: by a Gaussian of 0.3 to 1.3 px, or by a
-    spread with long tails (docs/simulation.md, "Pt on CeO2", "Camera")."""
-    n, _, h, w = noise.shape
+    """`noise` blurred as a camera blurs each electron."""
+    n = len(noise)
+    return blur_as_camera(noise, draws.uniform(0.3, 1.3, n), draws.chance(0.5, n))
+
+
+def blur_as_camera(noise: Tensor, width: Tensor, gaussian: Tensor) -> Tensor:
+    """`noise` (n, slots, h, w) blurred by a `width` (n,) px: by a Gaussian where `gaussian` (n,) is
+    True, else by a spread with long tails (docs/simulation.md, "Pt on CeO2", "Camera")."""
+    h, w = noise.shape[-2:]
     ky, kx = torch.fft.fftfreq(h, device=noise.device), torch.fft.rfftfreq(w, device=noise.device)
     k2 = ky[:, None] ** 2 + kx[None, :] ** 2
-    width = _wide(draws.uniform(0.3, 1.3, n))
-    gauss = torch.exp(-2 * (math.pi * width) ** 2 * k2)
-    tailed = (1 + (2 * math.pi * width) ** 2 * k2) ** -0.75
-    transfer = torch.where(_wide(draws.chance(0.5, n)), gauss, tailed)
+    gauss = torch.exp(-2 * (math.pi * _wide(width)) ** 2 * k2)
+    tailed = (1 + (2 * math.pi * _wide(width)) ** 2 * k2) ** -0.75
+    transfer = torch.where(_wide(gaussian), gauss, tailed)
     blurred: Tensor = torch.fft.irfft2(torch.fft.rfft2(noise) * transfer, s=(h, w))
     return blurred
 

@@ -7,7 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gdn.simulation.detectors import blur_as_camera
 from gdn.training.shared_randomness import StepDraws
+
+NEARLY_CLEAN = 1e5  # electrons a pixel
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, smoothing: float) -> Tensor:
@@ -83,3 +86,28 @@ def sample_noise(images: Tensor, dose: Tensor, scale: float, draws: StepDraws) -
         expected + expected.sqrt() * noise,
     )
     return (counts / dose[:, None, None, None] - 1) / scale
+
+
+def add_detector_noise(
+    noisy: Tensor, images: Tensor, dose: Tensor, scale: float, share: float, draws: StepDraws
+) -> Tensor:
+    """`noisy` copies (n, 1, h, w) of `images`, in network units, at `dose` (n,); a `share` of them
+    with what a real detector adds: half of these with noise that the camera has blurred, three
+    tenths with scan lines too bright or too dark, two tenths with a gain pattern of 1 to 6 %
+    (docs/simulation.md, "Any crystal"). A practically clean image stays clean."""
+    n, _, h, w = noisy.shape
+    size, kind = draws.uniform(n), draws.uniform(n) / share
+    kind[dose > NEARLY_CLEAN] = 1.0
+    camera = blur_as_camera(noisy - images, 0.3 + size, draws.uniform(n) < 0.5)
+    lines = ((0.02 + 0.38 * size) * dose.rsqrt() / scale)[:, None, None, None]
+    lines = lines * draws.normal(n, 1, h, 1)
+    pattern = (0.01 + 0.05 * size)[:, None, None, None] * draws.normal(n, 1, h, w)
+    noisy = torch.where(_below(kind, 0.5), images + camera, noisy)
+    noisy = torch.where(_below(kind, 0.8) & ~_below(kind, 0.5), noisy + lines, noisy)
+    gained = noisy + (1 / scale + images) * pattern
+    return torch.where(_below(kind, 1.0) & ~_below(kind, 0.8), gained, noisy)
+
+
+def _below(kind: Tensor, bound: float) -> Tensor:
+    """Where `kind` (n,) is below a bound, (n, 1, 1, 1)."""
+    return (kind < bound)[:, None, None, None]

@@ -119,6 +119,8 @@ def encode(
     dose = random_dose(recipe, n, draws)
     dose[~draws.first(n, loss.noisy_share)] = 1e6  # practically clean
     noisy = losses.sample_noise(real, dose, scale, draws)
+    if loss.detector_share:
+        noisy = losses.add_detector_noise(noisy, real, dose, scale, loss.detector_share, draws)
     inside = (
         losses.random_windows(n, real.shape[-1], loss.cut_share, draws)
         if loss.cut_share

@@ -39,6 +39,7 @@ pytestmark = needs_training
             {"g_loss", "d_loss"},
         ),
         ({"stream": {"augment": False}}, {"fit"}),
+        ({"loss": {"detector_share": 0.5}}, {"fit", "psnr_study_db"}),
     ],
 )
 def test_recipes_run_and_leave_finite_statistics(
@@ -202,3 +203,29 @@ def test_low_doses_count_for_more_where_less_is_called_unknown() -> None:
             LOSSES["range"](state, recipe, real, torch.zeros(8, 2), "cpu", draws)["fit"].item()
         )
     assert fits[1] > 1.5 * fits[0]
+
+
+def test_detector_noise_comes_with_its_share_and_keeps_what_is_clean() -> None:
+    import torch
+
+    from gdn.training.losses import add_detector_noise, sample_noise
+    from gdn.training.shared_randomness import StepDraws
+
+    n, scale = 400, 0.5
+    images, dose = torch.zeros(n, 1, 32, 32), torch.full((n,), 20.0)
+    dose[:100] = 1e6
+    draws = StepDraws.single(3, "cpu")
+    white = sample_noise(images, dose, scale, draws)
+    seen = add_detector_noise(white, images, dose, scale, 0.5, draws)
+    changed = (seen != white).flatten(1).any(1)
+    assert not changed[:100].any()
+    assert 0.4 < changed[100:].float().mean() < 0.6
+    neighbours = (seen[..., 1:] * seen[..., :-1]).mean((1, 2, 3)) / (seen**2).mean((1, 2, 3))
+    assert (neighbours[~changed].abs() < 0.15).all()
+    assert 0.3 < (neighbours[changed] > 0.15).float().mean() < 0.9  # blurred, or in lines
+    rows = seen.mean((1, 3)).var(1) * 32 / seen.var((1, 2, 3))
+    assert 0.1 < (rows[changed] > 3).float().mean() < 0.6
+    again = add_detector_noise(white, images, dose, scale, 0.5, StepDraws.single(4, "cpu"))
+    assert torch.equal(
+        again, add_detector_noise(white, images, dose, scale, 0.5, StepDraws.single(4, "cpu"))
+    )
