@@ -18,6 +18,7 @@ from gdn.cli import denoise_options as option
 from gdn.cli.adapting import adapted_groups, parse_budget
 from gdn.cli.common import need, writable_folder
 from gdn.cli.config import text_of
+from gdn.cli.file_options import Dataset, Sampling
 from gdn.cli.help import Grouped
 from gdn.cli.run_files import RunFiles
 from gdn.models import AUTO
@@ -36,8 +37,8 @@ def register(app: typer.Typer) -> None:
 def denoise(
     context: typer.Context,
     files: option.Files = None,
-    sampling: option.Sampling = None,
-    dataset: option.Dataset = None,
+    sampling: Sampling = None,
+    dataset: Dataset = None,
     channel: option.Channel = None,
     summed: option.Summed = False,
     movie: option.Movie = "off",

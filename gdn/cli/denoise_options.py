@@ -21,24 +21,6 @@ Files = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
-Sampling = Annotated[
-    float | None,
-    typer.Option(
-        metavar="Å/px",
-        help="Pixel size in Å. Needed if the file does not say it; replaces the file's "
-        "value if it does.",
-        rich_help_panel=INPUT,
-    ),
-]
-Dataset = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="Which image to read if a file holds several: its name, or in a TIFF the "
-        "number of the series.",
-        rich_help_panel=INPUT,
-    ),
-]
 Channel = Annotated[
     int | None,
     typer.Option(

@@ -1,4 +1,4 @@
-"""Options of commands that read frames beside `gdn denoise`."""
+"""Options of every command that reads frames."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ Sampling = Annotated[
     float | None,
     typer.Option(
         metavar="Å/px",
-        help="Pixel size in Å. Needed if the files do not say it.",
+        help="Pixel size in Å. Needed if the file does not say it; replaces the file's "
+        "value if it does.",
         rich_help_panel=INPUT,
     ),
 ]
