@@ -44,10 +44,11 @@ def load(context: typer.Context, parameter: typer.CallbackParam, value: Path | N
 
 def typed_or_loaded(
     context: typer.Context, parameter: typer.CallbackParam, value: list[str] | None
-) -> list[str] | None:
+) -> list[str]:
     """What was typed, or else the setting of the TOML file: click before 8.2 does not look there
-    for an argument that takes any number of values. A callback."""
-    return value or (context.default_map or {}).get(str(parameter.name)) or value
+    for an argument that takes any number of values. A callback; old versions of typer ask for the
+    length of what it returns."""
+    return value or (context.default_map or {}).get(str(parameter.name)) or []
 
 
 def text_of(context: typer.Context) -> str:
