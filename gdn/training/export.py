@@ -108,7 +108,7 @@ def export_model(
         _copy_history(trained.history, work)
         _write_card(work, out.name, trained, "fp16" if fp16 else "fp32", errors)
         load_model(work)
-        size = sum(p.stat().st_size for p in out.iterdir())
+        size = sum(p.stat().st_size for p in work.iterdir())
         return ExportReport(
             folder=out,
             generator_error=errors["generator"],
