@@ -86,13 +86,19 @@ class TileData:
     """Observed tiles and their observation model.
 
     `counts` and `weights` (n, h, w) float32: electrons per binned pixel, and 1 where observed, 0
-    where not. `law` is that of one binned pixel. Nobody may write to the arrays: an engine may hold
-    them on a device, and then reads them only once.
+    where not. `law` is that of one binned pixel. The arrays cannot be written through it: an engine
+    that holds them on a device relies on that.
     """
 
     counts: Array
     weights: Array
     law: NoiseLaw
+
+    def __post_init__(self) -> None:
+        for name in ("counts", "weights"):
+            array = getattr(self, name).view()
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
 
     def take(self, index: NDArray[np.int64]) -> TileData:
         """The tiles of `index`, in that order."""

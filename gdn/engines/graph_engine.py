@@ -131,8 +131,8 @@ class GraphEngine(ABC):
         feed = {
             "z": z,
             "nuisance": nuisance,
-            "y": _unchanging(data.counts)[:, None],
-            "w": _unchanging(data.weights)[:, None],
+            "y": data.counts[:, None],
+            "w": data.weights[:, None],
             "alpha": _scalar(data.law.alpha),
         }
         feed |= {"beta": _scalar(data.law.beta), "damping": _scalar(damping), "prior": prior}
@@ -152,8 +152,8 @@ class GraphEngine(ABC):
     ) -> list[Array]:
         feed = {
             "z": z,
-            "y": _unchanging(data.counts)[:, None],
-            "w": _unchanging(data.weights)[:, None],
+            "y": data.counts[:, None],
+            "w": data.weights[:, None],
             "scale": scale,
             "shift": shift[:, None],
         }
@@ -201,13 +201,6 @@ class Exact(GraphEngine):
 
     def _has(self, graph: Graph) -> bool:
         return self.engine._has(graph)
-
-
-def _unchanging(array: Array) -> Array:
-    """The array of a TileData, marked so that a device needs it only once (`run_graph`)."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
 
 
 def _scalar(value: float) -> Array:

@@ -364,3 +364,10 @@ def test_fake_device_no_image_comes_back_of_a_step(fake: SimpleNamespace) -> Non
         assert fake.device.sent.count(tile) == 2  # counts and weights
         assert fake.device.fetched.count(tile) == 1  # of what the step led to
         assert max(fake.device.sent + fake.device.fetched) == tile
+
+
+def test_tiles_cannot_be_written_where_a_device_may_hold_them() -> None:
+    counts = np.ones((1, 4, 4), np.float32)
+    data = TileData(counts, counts.copy(), POISSON)
+    with pytest.raises(ValueError, match="read-only"):
+        data.counts[0] = 2
