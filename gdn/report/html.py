@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gdn.pipeline.column_picture import COLOURS
 from gdn.report.ledger import Entry, Ledger, decibels, sentence
-from gdn.storage import writing
+from gdn.storage import write_text
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:1240px;padding:0 1em}
@@ -50,8 +50,7 @@ class ReportedRun:
 
 def write_report(path: Path, run: ReportedRun, ledger: Ledger) -> None:
     """Write the page; its name appears only when it is complete."""
-    with writing(path) as temporary:
-        temporary.write_text(page(run, ledger), encoding="utf-8", errors="backslashreplace")
+    write_text(path, page(run, ledger))
 
 
 def page(run: ReportedRun, ledger: Ledger) -> str:

@@ -193,8 +193,9 @@ def _write(
         np.lib.format.write_array_header_1_0(stream, header)
         checksum = 0
         for images in _generated(engine, seed, shape[0], progress):
-            stream.write(images.tobytes())
-            checksum = zlib.crc32(images.tobytes(), checksum)
+            content = images.tobytes()
+            stream.write(content)
+            checksum = zlib.crc32(content, checksum)
         stream.write(_trailer(checksum))
 
 

@@ -12,7 +12,7 @@ from gdn import __version__
 from gdn.recipes import Specimen
 from gdn.simulation.imaging import ENERGY_KV
 from gdn.simulation.scenes import DEFAULT, SCENES
-from gdn.storage import writing
+from gdn.storage import write_text
 
 DATASET_SCHEMA = 1
 FILE = "dataset.json"
@@ -92,8 +92,7 @@ def open_dataset(
         "multislice": multislice,
     }
     content |= {"scenes": scenes, "gdn": __version__}
-    with writing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def check_specimen(data: Path, specimen: Specimen) -> None:

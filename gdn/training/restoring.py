@@ -21,7 +21,7 @@ from gdn.models import SLOTS
 from gdn.simulation.breadth import AnyCrystal, WavePool
 from gdn.simulation.conditions import Draws
 from gdn.simulation.detectors import observe
-from gdn.storage import writing
+from gdn.storage import write_text, writing
 from gdn.training.muon import Muon
 
 HELD_OUT_SEED = 2**40
@@ -293,8 +293,7 @@ def snapshot(run: RestorerRun, out: Path, seconds: float, mean_loss: float) -> d
         "slots": SLOTS,
         "statistics": row,
     }
-    with writing(out / "restore.json") as part:
-        part.write_text(json.dumps(description, indent=1) + "\n")
+    write_text(out / "restore.json", json.dumps(description, indent=1) + "\n")
     with (out / "stats.jsonl").open("a") as stream:
         stream.write(json.dumps(row) + "\n")
     save_sheet(out / "sheet.png", shown.numpy())

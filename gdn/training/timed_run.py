@@ -22,7 +22,7 @@ from gdn.recipes import Recipe, load_recipe
 from gdn.simulation.patch_sources import source_of
 from gdn.simulation.structures import seeds_of
 from gdn.simulation.workers import StructureWorkers
-from gdn.storage import writing
+from gdn.storage import write_text
 from gdn.training import run_log as monitor
 from gdn.training.held_out_status import status
 from gdn.training.shared_randomness import Shards, StepDraws
@@ -129,8 +129,7 @@ class ResidentRun:
         row = {name: round(v, 4) if isinstance(v, float) else v for name, v in row.items()}
         self.state.save_weights(out / "weights.safetensors")
         content = {"recipe": self.recipe.model_dump(mode="json"), "training": row}
-        with writing(out / "recipe.json") as part:
-            part.write_text(json.dumps(content, indent=1) + "\n")
+        write_text(out / "recipe.json", json.dumps(content, indent=1) + "\n")
         with (out / "stats.jsonl").open("a") as stream:
             stream.write(json.dumps(row) + "\n")
         shown = self.held_out[:64].float().cpu().numpy()
