@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rivals import TK_NETWORKS, frames_of
+from rival_methods import TK_NETWORKS
+from rivals import frames_of
 
 from gdn.evaluation.metrics import Image, psnr
 from gdn.evaluation.noise_suite import parse_suite

@@ -1,35 +1,33 @@
-"""gdn beside what a reader has at hand, on the far set (`far.py`): a constant, the best blur, BM3D
-at its best binning, tk_r_em.
+"""gdn beside what a reader has at hand, on frames that far.py or near.py wrote: filters, general
+networks, and networks that learn from the frame itself.
 
 Each frame is made noisy with a recorded seed and restored by each method; a line of JSON for each
 frame and method is appended to `--json`, and what is there is not done again (`--again` does it
-again; the last line counts). The tables are printed from that file.
-
-tk_r_em (Lobato, Friedrich and Van Aert 2023) is run by `tk_worker.py` with the Python that `--tk`
-names, on counts summed over the whole number of pixels nearest to 0.35 Å, without any truth:
-`sfr_hrtem` on HRTEM frames and `sfr_hrstem` on HAADF and ABF, its networks for atomic resolution;
-mean over eight orientations; interpolated back. gdn runs as in `gdn denoise --model auto`.
+again; the last line counts). A method that fails on a frame is a line that says so. The tables are
+printed from that file. The methods, and how each is installed: rival_methods.py and its workers.
 
     python benchmarks/far.py -o /data/far
-    python benchmarks/rivals.py --far /data/far --tk /opt/tk/bin/python \\
-        --json /data/far/rivals.jsonl
+    python benchmarks/rivals.py --far /data/far --json /data/far/rivals.jsonl \\
+        --python tk_r_em=/opt/tk/bin/python --python topaz=/opt/topaz/bin/python
+    python benchmarks/rivals.py --far /data/far --json /data/far/rivals.jsonl \\
+        --methods zs-n2n,noise2self --only pt-ceo2-1,srtio3-110 --learn 180
+
+gdn runs as in `gdn denoise --model auto`.
 
 In the tables: SSIM, column F1, bias and rms error of the matched columns' positions as
 `gdn.evaluation.metrics` has them (against the extrema of the clean image); in periodic fields the
-share of the columns drawn that the clean image has not; vacancies filled and adatoms lost (less
-than half of the clean image's difference from the like sites is left), vacancies and adatoms made
-(more than half of it where there is none).
+share of the columns drawn that the clean image has not; rms error farther than 3 Å from any column,
+in per cent of the vacuum (HRTEM of Pt/CeO2); vacancies filled and adatoms lost (less than half of
+the clean image's difference from the like sites is left), vacancies and adatoms made (more than
+half of it where there is none).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -37,111 +35,22 @@ from typing import Any
 import far
 import numpy as np
 from numpy.typing import NDArray
-from rivals_tables import METHODS, rows_of, tables
+from rival_methods import Method, gdn_method, opened, pythons_of
+from rivals_tables import METHODS, last_lines, tables
 from scipy.ndimage import gaussian_filter, map_coordinates
-from suite import denoiser_of
+from scipy.spatial import cKDTree
 
-from gdn.evaluation.comparators import COMPARATORS, Case, unet_comparators
+from gdn.evaluation.comparators import Case
 from gdn.evaluation.metrics import Image, column_score, psnr, ssim
-from gdn.evaluation.noise_suite import Noise, parse_suite
-from gdn.frames.resampling import bin_sum, grids_for, unbin
+from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise, parse_suite
 from gdn.models import AUTO
 
 Row = dict[str, Any]
-Method = Callable[[Case, Row], Image]
 
-KNOWN = COMPARATORS | unet_comparators(Path(__file__).resolve().parent / "unets")
-TK_ANGSTROM = 0.35
-TK_NETWORKS = {"HRTEM": "sfr_hrtem", "HAADF": "sfr_hrstem", "ABF": "sfr_hrstem"}
 SMOOTH_ANGSTROM = 0.3
 INNER_ANGSTROM = 2.0  # from the edge, of the sites that are looked at
-
-
-class TkRem:
-    """tk_r_em in a process of its own, which is ended with the context."""
-
-    def __init__(self, python: str) -> None:
-        worker = Path(__file__).with_name("tk_worker.py")
-        self._process = subprocess.Popen(
-            [python, str(worker)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self._folder = tempfile.TemporaryDirectory()
-
-    def __enter__(self) -> TkRem:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._folder.cleanup()
-
-    def __call__(self, case: Case, record: Row) -> Image:
-        """Bin, restore, interpolate back."""
-        sampling = case.sampling_angstrom
-        binning = max(1, round(TK_ANGSTROM / sampling))
-        grids = grids_for((case.noisy.shape[0], case.noisy.shape[1]), sampling, binning * sampling)
-        paths = [Path(self._folder.name) / f"{name}.npy" for name in ("input", "output")]
-        np.save(paths[0], bin_sum(case.noisy, grids) / np.float32(grids.area))
-        asked = {
-            "model": TK_NETWORKS[record["mode"]],
-            "input": str(paths[0]),
-            "output": str(paths[1]),
-        }
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(asked) + "\n")
-        self._process.stdin.flush()
-        if self._process.stdout.readline().strip() != "done":
-            raise RuntimeError(
-                "tk_worker.py failed: run it by hand with the Python of --tk to see why"
-            )
-        return unbin(np.load(paths[1]), grids)
-
-
-def gdn_method(stack: ExitStack, model: str, restarts: int) -> Method:
-    """What `gdn denoise --model MODEL` does."""
-    denoiser = stack.enter_context(denoiser_of(model, restarts))
-
-    def run(case: Case, record: Row) -> Image:
-        return (
-            denoiser.for_recording(case.noisy, case.sampling_angstrom)
-            .search(case.noisy, case.sampling_angstrom)
-            .image
-        )
-
-    return run
-
-
-def without_record(method: Callable[[Case], Image]) -> Method:
-    """A comparator that asks for nothing but the frame."""
-    return lambda case, record: method(case)
-
-
-def opened(names: list[str], stack: ExitStack, options: argparse.Namespace) -> dict[str, Method]:
-    """The methods by name; what they need is closed by `stack`. Raises ValueError for a name that
-    there is not."""
-    methods: dict[str, Method] = {}
-    for name in names:
-        if name == "gdn":
-            methods[options.label] = gdn_method(stack, options.model, options.restarts)
-        elif name == "tk_r_em":
-            if options.tk is None:
-                raise ValueError(
-                    "--methods tk_r_em needs --tk, the Python of an environment that has it"
-                )
-            methods[name] = stack.enter_context(TkRem(options.tk))
-        elif name in KNOWN:
-            methods[name] = without_record(KNOWN[name])
-        else:
-            raise ValueError(
-                f"--methods {name}: choose from {', '.join([*KNOWN, 'tk_r_em', 'gdn'])}"
-            )
-    return methods
+VACUUM_ANGSTROM = 3.0  # from every column
+LEAST_VACUUM = 0.01  # of the frame
 
 
 def at_sites(image: Image, places: NDArray[np.float32], sampling: float) -> NDArray[np.float64]:
@@ -177,6 +86,23 @@ def defects(clean: Image, image: Image, frame: Row) -> Row:
     return row
 
 
+def vacuum_error(clean: Image, image: Image, frame: Row) -> float | None:
+    """Rms error farther than 3 Å from any column, per cent of the vacuum; None where the frame has
+    no such place, or no vacuum of the study's (periodic fields, HAADF, ABF)."""
+    columns = frame["columns"]
+    if frame["record"]["group"] != "pt-ceo2" or not len(columns):
+        return None
+    places = np.stack(np.meshgrid(*(np.arange(n) for n in clean.shape[::-1])), -1).reshape(-1, 2)
+    distance, _ = cKDTree(columns).query(
+        places, distance_upper_bound=VACUUM_ANGSTROM / frame["sampling_angstrom"]
+    )
+    empty = np.isinf(distance).reshape(clean.shape)
+    if empty.mean() < LEAST_VACUUM:
+        return None
+    error = (image - clean)[empty].astype(np.float64)
+    return round(100 * float(np.sqrt((error**2).mean())) / STUDY_VACUUM, 4)
+
+
 def measured(frame: Row, noise: Noise, name: str, method: Method) -> Row:
     """One line of the file."""
     record, sampling, seed = (
@@ -186,26 +112,27 @@ def measured(frame: Row, noise: Noise, name: str, method: Method) -> Row:
     )
     clean = frame["image"]
     case = Case(clean, noise.apply(clean, seed), noise, sampling)
+    head = {key: record[key] for key in ("group", "mode", "contrast", "periodic")}
+    head = {"frame": record["name"], **head}
+    head |= {"noise": str(noise), "noise_seed": seed, "method": name}
     begun = time.perf_counter()
-    image = method(case, record)
-    seconds = time.perf_counter() - begun
+    try:
+        restored = method(case, record)
+    except (RuntimeError, ValueError, MemoryError) as error:
+        return head | {"failed": " ".join(str(error).split())[:200]}
+    seconds, image = time.perf_counter() - begun, restored.image
     score = vars(column_score(clean, image, sampling))
-    return {
-        "frame": record["name"],
-        "group": record["group"],
-        "mode": record["mode"],
-        "contrast": record["contrast"],
-        "periodic": record["periodic"],
-        "noise": str(noise),
-        "noise_seed": seed,
-        "method": name,
+    return head | {
         "psnr_db": round(psnr(clean, image), 3),
         "ssim": round(ssim(clean, image), 4),
         "columns": {
             key: None if np.isnan(value) else round(value, 4) for key, value in score.items()
         },
         "defects": defects(clean, image, frame),
-        "seconds": round(seconds, 2),
+        "vacuum_percent": vacuum_error(clean, image, frame),
+        "seconds": round(seconds if restored.seconds is None else restored.seconds, 2),
+        "angstrom": restored.angstrom,
+        "peak_mib": restored.peak_mib,
     }
 
 
@@ -232,10 +159,18 @@ def measure(options: argparse.Namespace) -> None:
     done = (
         set()
         if options.again
-        else {(r["frame"], r["noise"], r["method"]) for r in rows_of(options.json)}
+        else {(r["frame"], r["noise"], r["method"]) for r in last_lines(options.json)}
     )
     with ExitStack() as stack:
-        methods = opened(options.methods.split(","), stack, options)
+        names = options.methods.split(",")
+        methods = opened(
+            [name for name in names if name != "gdn"],
+            stack,
+            pythons_of(options.python),
+            options.learn,
+        )
+        if "gdn" in names:
+            methods[options.label] = gdn_method(stack, options.model, options.restarts)
         stream = stack.enter_context(options.json.open("a", encoding="utf-8"))
         for noise in parse_suite(options.noise):
             for frame in frames:
@@ -245,11 +180,8 @@ def measure(options: argparse.Namespace) -> None:
                     row = measured(frame, noise, name, method)
                     stream.write(json.dumps(row) + "\n")
                     stream.flush()
-                    print(
-                        f"{row['frame']} {noise} {name}: {row['psnr_db']:.2f} dB, "
-                        f"{row['seconds']:.1f} s",
-                        file=sys.stderr,
-                    )
+                    words = row.get("failed") or f"{row['psnr_db']:.2f} dB, {row['seconds']:.1f} s"
+                    print(f"{row['frame']} {noise} {name}: {words}", file=sys.stderr, flush=True)
 
 
 def main() -> int:
@@ -267,10 +199,19 @@ def main() -> int:
     parser.add_argument(
         "--methods",
         default=",".join(METHODS),
-        help="of the comparators, tk_r_em and gdn; '' only prints",
+        help="of the comparators, the rivals and gdn; '' only prints",
     )
     parser.add_argument("--noise", default="poisson:1")
-    parser.add_argument("--tk", metavar="PYTHON", help="of the environment of tk_r_em")
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="NAME=PYTHON",
+        help="of a rival's environment; may be given several times",
+    )
+    parser.add_argument(
+        "--learn", type=float, default=180, metavar="SECONDS", help="of what learns from the frame"
+    )
     parser.add_argument("--model", default=AUTO, help="of gdn's row")
     parser.add_argument("--label", default="gdn", help="name of gdn's row, to tell models apart")
     parser.add_argument("--restarts", type=int, default=256)
@@ -279,7 +220,7 @@ def main() -> int:
     try:
         if options.methods:
             measure(options)
-    except ValueError as error:
+    except (ValueError, OSError) as error:  # of the frames, the names, the Pythons given
         parser.error(str(error))
     print(*tables(options.json).values(), sep="\n\n")
     return 0

@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 
 Row = dict[str, Any]
-METHODS = ("constant", "blur", "bm3d-binned", "tk_r_em", "gdn")
+METHODS = (
+    "constant",
+    "blur",
+    "bm3d-binned",
+    "bmnd",
+    "topaz",
+    "zs-n2n",
+    "noise2self",
+    "n2v2",
+    "tk_r_em",
+    "gdn",
+)
 GROUPS = {
     "pt-ceo2": "far: Pt/CeO2",
     "other": "far: other crystals",
@@ -21,9 +32,21 @@ GROUPS = {
 
 
 def rows_of(path: Path) -> list[Row]:
-    """The last line of each frame, noise and method."""
+    """The last line of each frame, noise and method that gave an image."""
+    return [row for row in last_lines(path) if "failed" not in row]
+
+
+def last_lines(path: Path) -> list[Row]:
+    """The last line of each frame, noise and method; failures too."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return list({(r["frame"], r["noise"], r["method"]): r for r in map(json.loads, lines)}.values())
+
+
+def failures(rows: list[Row]) -> Iterator[str]:
+    """A line for each method that failed, with what it said first."""
+    for method in dict.fromkeys(r["method"] for r in rows if "failed" in r):
+        mine = [r for r in rows if r["method"] == method and "failed" in r]
+        yield f"{method} failed on {len(mine)} frames: {mine[0]['failed']}"
 
 
 def mean_of(rows: list[Row], key: str) -> str:
@@ -41,6 +64,12 @@ def invented(rows: list[Row]) -> str:
     return f"{100 * np.mean(values):.1f}" if values else "-"
 
 
+def vacuum(rows: list[Row]) -> str:
+    """Mean rms error of the vacuum, per cent of it, over the frames that have one."""
+    values = [r["vacuum_percent"] for r in rows if r.get("vacuum_percent") is not None]
+    return f"{np.mean(values):.2f}" if values else "-"
+
+
 def defect_count(rows: list[Row], kind: str, lost: bool) -> str:
     """'3/16': defects lost or made, of those there or of the like sites, summed over frames."""
     counts = [r["defects"][kind] for r in rows if kind in r["defects"]]
@@ -55,8 +84,8 @@ def halves(rows: list[Row]) -> Iterator[str]:
         count = len({r["frame"] for r in here})
         yield (
             f"| {GROUPS[group]}, {noise}, n = {count} | PSNR dB (sd) | worst | SSIM | "
-            "column F1 | bias pm | rms pm | invented %"
-            " | vacancies filled | made | adatoms lost | made | s/frame |\n|---|" + "--:|" * 12
+            "column F1 | bias pm | rms pm | invented % | vacuum rms %"
+            " | vacancies filled | made | adatoms lost | made | s/frame |\n|---|" + "--:|" * 13
         )
         for method in dict.fromkeys(r["method"] for r in here):
             mine = [r for r in here if r["method"] == method]
@@ -68,6 +97,7 @@ def halves(rows: list[Row]) -> Iterator[str]:
                 f"{np.mean([r['ssim'] for r in mine]):.3f}",
                 *(mean_of(mine, key) for key in ("f1", "bias_pm", "rms_pm")),
                 invented(mine),
+                vacuum(mine),
                 *(
                     defect_count(mine, kind, lost)
                     for kind in ("vacancies", "adatoms")
@@ -165,5 +195,6 @@ def tables(path: Path) -> dict[str, str]:
         "leads": leads(rows, methods),
         "classes": classes(rows, methods),
         "single": single_frames(rows, methods),
+        "failures": failures(last_lines(path)),
     }
     return {name: "\n".join(lines).strip() for name, lines in parts.items()}

@@ -12,14 +12,14 @@ networks do not mind scale and offset, so that it is in electrons, as the counts
 import sys
 
 import numpy as np
-from tk_worker import restored  # sets TensorFlow's environment
+from tk_worker import over_turns  # sets TensorFlow's environment
 
 
 def main() -> None:
     from tk_r_em import load_network  # when that is set
 
     source, target, network = sys.argv[1:]
-    np.save(target, restored(load_network(network), np.load(source)))
+    np.save(target, over_turns(load_network(network), np.load(source)))
 
 
 if __name__ == "__main__":

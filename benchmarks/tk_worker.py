@@ -1,28 +1,28 @@
-"""Runs tk_r_em for rivals.py, with the Python of an environment of its own (tensorflow-cpu 2.15,
-tk_r_em; it is GPL).
+"""Runs tk_r_em for rivals.py, with the Python of an environment of its own (it is GPL, and its
+TensorFlow 2.15 cannot live beside gdn's NumPy):
 
-Reads one JSON object a line, {"model", "input", "output"}: a binned image as .npy, to be restored
-by the network `model` and written to `output`; answers each with a line. The network does not mind
-scale and offset. The result is the mean over the eight turns and reflections of the square. Edges
-are mirrored to a multiple of 16 pixels; the package pads odd sides with a constant.
+    pip install "tensorflow-cpu==2.15.*" tk_r_em
+
+`sfr_hrtem` restores HRTEM frames and `sfr_hrstem` HAADF and ABF: its networks for atomic
+resolution. They do not mind scale and offset. The result is the mean over the eight turns and
+reflections of the square. Edges are mirrored to a multiple of 16 pixels; the package pads odd sides
+with a constant.
 """
 
-import json
 import os
-import sys
 from typing import Any
 
 os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
 import numpy as np
-from numpy.typing import NDArray
+from rival_worker import Image, Request, serve
 from tk_r_em import load_network
 
 PAD = 8  # px mirrored on each side, at least
 
 
-def restored(network: Any, image: NDArray[np.float32]) -> NDArray[np.float32]:
+def over_turns(network: Any, image: Image) -> Image:
     """The mean over eight orientations, each turned back."""
     spans = [(PAD, PAD + -(n + 2 * PAD) % 16) for n in image.shape]
     wide = np.pad(image, spans, mode="reflect")
@@ -40,17 +40,15 @@ def restored(network: Any, image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def main() -> None:
-    networks: dict[str, Any] = {}
-    for line in sys.stdin:
-        asked = json.loads(line)
-        name = asked["model"]
-        networks.setdefault(name, None)
-        if networks[name] is None:
-            networks[name] = load_network(name)
-        np.save(
-            asked["output"], restored(networks[name], np.load(asked["input"])).astype(np.float32)
-        )
-        print("done", flush=True)
+    opened: dict[str, Any] = {}
+
+    def restore(image: Image, request: Request) -> Image:
+        name = request["network"]
+        if name not in opened:
+            opened[name] = load_network(name)
+        return over_turns(opened[name], image)
+
+    serve(restore)
 
 
 if __name__ == "__main__":

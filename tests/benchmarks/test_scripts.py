@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.helpers.commands import gdn
@@ -129,3 +131,47 @@ def test_the_instrument_prints_a_row_for_a_run(tmp_path: Path, full_run: Path) -
     assert row["test_2"]["all"]["n"] == 4
     assert {"precision", "recall", "spectrum_db"} == set(row["likeness"])
     assert "| full | 80 |" in said
+
+
+@needs_training
+def test_rivals_that_learn_from_the_frame_and_one_that_cannot_start(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    rows, columns = np.mgrid[:96, :96]
+    image = (0.45 + 0.1 * np.sin(rows / 4) * np.sin(columns / 4)).astype(np.float32)
+    places = rng.uniform(10, 30, (4, 2)).astype(np.float32)
+    record = {"name": "toy", "number": 1, "group": "pt-ceo2", "mode": "HRTEM"}
+    record |= {"contrast": "bright", "periodic": False}
+    defects = dict.fromkeys(
+        ("vacancies", "vacancy_peers", "adatoms", "adatom_peers"), np.zeros((0, 2), np.float32)
+    )
+    np.savez(
+        tmp_path / "toy.npz",
+        image=image,
+        sampling_angstrom=0.1,
+        columns=places,
+        record=json.dumps(record),
+        **defects,
+    )
+    said = run_script(
+        "rivals",
+        "--far",
+        tmp_path,
+        "--json",
+        tmp_path / "rows.jsonl",
+        "--methods",
+        "noisy,zs-n2n,noise2self,topaz",
+        "--python",
+        f"topaz={shutil.which('false')}",
+        "--learn",
+        3,
+    )
+    lines = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    by_method = {line["method"]: line for line in lines}
+    assert "ended unasked" in by_method["topaz"]["failed"]
+    assert "topaz failed on 1 frames" in said
+    for name in ("zs-n2n", "noise2self"):
+        assert by_method[name]["angstrom"] == pytest.approx(0.2)
+        assert by_method[name]["vacuum_percent"] > 0
+        assert 0 < by_method[name]["seconds"] < 60
+        assert by_method[name]["peak_mib"] > 50
+        assert by_method[name]["psnr_db"] > by_method["noisy"]["psnr_db"] + 2
