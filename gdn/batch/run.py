@@ -129,7 +129,7 @@ def process(files: Iterable[Planned], run: BatchRun, tally: Tally) -> None:
     with (
         progress_bar("denoising", total) as update,
         Denoiser.of(
-            run.models, run.options, lambda engine: run.options.open_bank(engine, say_bank)
+            run.models, run.options, partial(run.options.open_bank, progress=say_bank)
         ) as denoiser,
     ):
         for path, outputs, again in files:
