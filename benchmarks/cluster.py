@@ -103,8 +103,9 @@ def stub(name: str, task: Any) -> Any:
         Outcome([row]),
         [
             Entry(
-                name=str(task.path),
-                row=row,
+                file=str(task.path),
+                frame=0,
+                row=row | {"sampling_angstrom": 0.06, "dose": 0.45, "frame_shape": (850, 850)},
                 noise="stub",
                 expected_rms=0.1,
                 scores=scores,

@@ -8,12 +8,14 @@ import io
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from typing import Any, TextIO
 
 # Control characters but for line feed and tab; marks that turn the direction of the text; halves of
 # surrogate pairs, which stand for bytes of a name that are no UTF-8.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+LINE = 120
 _HALVES = re.compile("[\ud800-\udfff]")
 
 
@@ -26,6 +28,18 @@ def escaped(text: str) -> str:
 def one_row(text: str) -> str:
     """The text escaped, on one line."""
     return escaped(text.replace("\n", "\\n"))
+
+
+def note(text: str) -> None:
+    """Say something beside the results, on stderr, in lines of at most LINE characters."""
+    lines = textwrap.wrap(
+        f"gdn: {text}",
+        LINE,
+        subsequent_indent="     ",
+        break_long_words=False,  # names of files
+        break_on_hyphens=False,
+    )
+    print("\n".join(lines), file=sys.stderr)
 
 
 class Printed(io.TextIOBase):

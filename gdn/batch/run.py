@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gdn.batch.inputs import Planned
-from gdn.batch.printed import one_row
+from gdn.batch.printed import note, one_row
 from gdn.batch.terminal import in_options, progress_bar
 from gdn.errors import CandidateError, debugging
 from gdn.storage import json_line
@@ -47,6 +48,7 @@ class BatchRun:
         from gdn.pipeline.previous_results import check_free
 
         judging = self.options.judging
+        outputs = outputs.of_method(self.options.method)
         wanted = outputs.wanted(judging.intervals, judging.atoms, frames)
         check_free(outputs, path, wanted, self.resume or self.overwrite)
 
@@ -102,6 +104,9 @@ class Tally:
         self.rows += outcome.rows
         for row in () if outcome.skipped else outcome.rows:
             print(json_line(row) if as_json else one_row(_line(row)), flush=True)
+        if not (as_json or outcome.skipped):
+            for words in warnings_of(outcome.rows):
+                note(one_row(words))
 
 
 def refusals(planned: list[Planned], run: BatchRun) -> dict[Path, str]:
@@ -264,15 +269,34 @@ def failure_words(path: Path, error: Exception) -> str:
     )
 
 
+def warnings_of(rows: list[dict[str, Any]]) -> list[str]:
+    """The warnings of a file's frames, each once, with the number of frames that have it. Warnings
+    that differ in their numbers only are one, in the words of the first frame."""
+    frames: dict[str, list[int]] = {}
+    words: dict[str, str] = {}
+    for row in rows:
+        if row["noise"] is None:
+            continue  # its own line says why
+        for warning in dict.fromkeys(row["warnings"]):
+            kind = re.sub(r"[0-9.]+", "0", warning)
+            frames.setdefault(kind, []).append(row["frame"])
+            words.setdefault(kind, warning)
+    said = []
+    for kind, those in frames.items():
+        name, several = rows[0]["input"], len(rows) > 1
+        where = f"{len(those)} of {len(rows)} frames" if len(those) > 1 else f"frame {those[0]}"
+        said.append(f"{name}: {where}: {words[kind]}" if several else f"{name}: {words[kind]}")
+    return said
+
+
 def _line(row: dict[str, Any]) -> str:
-    noise, warnings = row["noise"], row["warnings"]
+    noise = row["noise"]
     head = f"{row['input']} [{row['frame']}] -> {row['output']}"
     if noise is None:
-        return f"{head} {'; '.join(warnings)}"
+        return f"{head} {'; '.join(row['warnings'])}"
     level = (
         f"read noise {noise['read_noise']:.3g}"
         if noise["kind"] == "gaussian"
         else f"{noise['dose']:.3g} e/px in vacuum"
     )
-    tail = "".join(f"; warning: {w}" for w in warnings)
-    return f"{head} ({noise['kind']}, {level}, {row['seconds']} s){tail}"
+    return f"{head} ({noise['kind']}, {level}, {row['seconds']} s)"

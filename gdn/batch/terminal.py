@@ -13,6 +13,8 @@ from typing import Any
 from gdn.batch.printed import one_row, plain
 
 LOG_SECONDS = 60.0  # between lines of progress where there is no terminal
+TRIED_SECONDS = 5.0  # after which it is known how long the work takes
+LONG_SECONDS = 10.0  # of work that is left: worth saying
 
 
 class UsageFault(ValueError):
@@ -76,7 +78,9 @@ def progress_bar(description: str, total: float | None = None) -> Iterator[Any]:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
+        TextColumn("elapsed"),
         TimeElapsedColumn(),
+        TextColumn("left"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(file=plain(sys.stderr)), transient=True) as bar:
@@ -95,7 +99,7 @@ def progress_bar(description: str, total: float | None = None) -> Iterator[Any]:
 
 class Log:
     """Progress as plain lines, for a batch system's log: one in LOG_SECONDS at most, none for what
-    is done sooner."""
+    is done sooner. Once, after TRIED_SECONDS, how long the work will take, if it is long."""
 
     def __init__(
         self, description: str, total: float | None, clock: Callable[[], float] = time.monotonic
@@ -103,20 +107,25 @@ class Log:
         self._description, self._total, self._clock = description, total, clock
         self._begun = self._said = clock()
         self._text = ""
+        self._estimated = False
 
     def __call__(self, done: float, total: float | None = None, text: str | None = None) -> None:
         """Say how far it is, if it is time to."""
         self._total = self._total if total is None else total
         self._text = self._text if text is None else text
         now = self._clock()
-        if now - self._said < LOG_SECONDS:
+        spent, left = now - self._begun, 0.0
+        if self._total and done > 0:
+            left = spent * (self._total / done - 1)
+        first = not self._estimated and spent >= TRIED_SECONDS and left > LONG_SECONDS
+        if now - self._said < LOG_SECONDS and not first:
             return
-        self._said = now
+        self._said, self._estimated = now, True
         words = [f"{self._description}: {self._text or f'{done:.0f} done'}"]
         if self._total:
             words.append(f"{done / self._total:.0%}")
-        if self._total and done > 0:
-            words.append(f"about {duration((now - self._begun) * (self._total / done - 1))} left")
+        if left:
+            words.append(f"about {duration(left)} left")
         print(f"gdn: {', '.join(words)}", file=sys.stderr, flush=True)
 
 

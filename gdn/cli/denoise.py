@@ -12,6 +12,7 @@ import typer
 
 from gdn.batch.inputs import Named, Planned, gather, plan
 from gdn.batch.inputs import watch as watch_folder
+from gdn.batch.printed import note
 from gdn.batch.run import BatchRun, Tally, process, refusals
 from gdn.batch.terminal import UsageFault, usage_fault
 from gdn.cli import denoise_options as option
@@ -198,13 +199,9 @@ def denoise(
         own.write_summary(tally.rows)
     _say(tally, ledger)
     _suggest(tally, ledger, options, adapt or adapted is not None)
-    own.write_report(ledger, run, tally.skipped)
+    own.write_report(ledger, run, tally.skipped, tally.rows)
     if strict and ledger.unlike:
-        print(
-            f"gdn: --strict: the generator cannot explain {ledger.unlike} of "
-            f"{ledger.frames} frames",
-            file=sys.stderr,
-        )
+        note(f"--strict: the generator cannot explain {ledger.unlike} of {ledger.frames} frames")
     return 1 if tally.failed or (strict and ledger.unlike) else 0
 
 
@@ -287,22 +284,20 @@ def _suggest(tally: Tally, ledger: Ledger, options: Options, learned: bool) -> N
     """What might help, on stderr: where frames may be a movie, and where no generator explains
     them."""
     from gdn.pipeline.options import FEWEST
+    from gdn.report.words import UNEXPLAINED, UNEXPLAINED_LEARNED
 
     inputs = [row["input"] for row in tally.rows]
     stacks = [name for name in dict.fromkeys(inputs) if inputs.count(name) >= FEWEST]
     if stacks and options.movie == "off" and options.method == "gdn":
-        print(
-            f"gdn: {stacks[0]} has {inputs.count(stacks[0])} frames. If they show one "
-            "object, try --movie on: it uses the neighbouring frames to denoise each "
-            "one, and takes two to three times as long",
-            file=sys.stderr,
+        note(
+            f"{stacks[0]} has {inputs.count(stacks[0])} frames. If they show one object, try "
+            "--movie on: it uses the neighbouring frames to denoise each one, and takes two to "
+            "three times as long"
         )
-    if ledger.unlike and not learned and options.method == "gdn":
-        print(
-            f"gdn: {ledger.unlike} of {ledger.frames} frames are unlike anything that the "
-            "generator was trained on. Try --adapt: it also learns from the frames "
-            "themselves, in a minute for each recording",
-            file=sys.stderr,
+    if ledger.unlike and options.method == "gdn":
+        note(
+            f"the generator cannot explain {ledger.unlike} of {ledger.frames} frames. "
+            + (UNEXPLAINED_LEARNED if learned else UNEXPLAINED)
         )
 
 
@@ -311,18 +306,14 @@ def _say(tally: Tally, ledger: Ledger) -> None:
     for line in tally.failures:
         print(f"gdn: {line}", file=sys.stderr)
     if tally.failed and tally.files > 1:
-        print(
-            f"gdn: {tally.failed} of {tally.files} files failed; the others are done",
-            file=sys.stderr,
-        )
+        note(f"{tally.failed} of {tally.files} files failed; the others are done")
     if tally.skipped:
-        print(f"gdn: {tally.skipped} of {tally.files} files were already complete", file=sys.stderr)
+        note(f"{tally.skipped} of {tally.files} files were already complete")
     left_out = sum(row["noise"] is None for row in tally.rows)
     if left_out:
-        print(
-            f"gdn: {left_out} of {len(tally.rows)} frames could not be denoised; they are flat in "
-            "the results",
-            file=sys.stderr,
+        note(
+            f"{left_out} of {len(tally.rows)} frames could not be denoised; they are flat in the "
+            "results"
         )
     for words in ledger.words():
-        print(f"gdn: {words}", file=sys.stderr)
+        note(words)

@@ -14,6 +14,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,15 +82,26 @@ class RunFiles:
         table.writerows(_cells(row) for row in rows)
         write_text(self.summary, text.getvalue())
 
-    def write_report(self, ledger: Ledger, run: BatchRun, skipped: int) -> None:
+    def write_report(
+        self, ledger: Ledger, run: BatchRun, skipped: int, rows: list[dict[str, Any]]
+    ) -> None:
         """Write the page, and say where; not where no frame was denoised, as after --resume with
         nothing left to do: a former page stays."""
         if self.report is None or not ledger.frames:
             return
         from gdn.report import html
 
-        title = f"gdn: {ledger.frames} frames"
-        page = html.ReportedRun(title, _facts(run, skipped), sorted(self._marks))
+        page = html.ReportedRun(
+            title=f"gdn: {ledger.frames} frame{'s' if ledger.frames > 1 else ''}",
+            facts=_facts(run, skipped),
+            commands=[
+                shlex.join(["gdn", *sys.argv[1:]]),
+                f"gdn denoise --config {shlex.quote(self.settings.name)}",
+            ],
+            inputs=sorted(self._marks),
+            models={f"{Path(r['input']).name} [{r['frame']}]": r["model"] for r in rows},
+            movies=_movies(rows),
+        )
         html.write_report(self.report, page, ledger)
         print(f"gdn: report: {self.report}", file=sys.stderr)
 
@@ -155,12 +167,15 @@ def _number(value: float | None) -> str:
 
 def _facts(run: BatchRun, skipped: int) -> list[tuple[str, str]]:
     """What a report says of its run."""
+    options = run.options
+    settings = (
+        f"{options.bank_size} restarts, seed {options.seed}, noise {options.noise}, method "
+        f"{options.method}, estimate {options.estimate}, movie {options.movie}"
+    )
     facts = [
-        ("command", shlex.join(["gdn", *sys.argv[1:]])),
-        ("model", "; ".join(f"{m.card.name}, sha256 {m.hash}" for m in run.models)),
-        ("seed and restarts", f"{run.options.seed}, {run.options.bank_size}"),
-        ("search", str(run.options.search)),
-        ("judgement", str(run.options.judging)),
+        ("made", f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}"),
+        ("models", "; ".join(f"{m.card.name}, sha256 {m.hash[:16]}" for m in run.models)),
+        ("settings", settings),
         (
             "versions",
             f"gdn {__version__}, Python {platform.python_version()}, {platform.platform()}",
@@ -168,3 +183,17 @@ def _facts(run: BatchRun, skipped: int) -> list[tuple[str, str]]:
     ]
     complete = f"{skipped} files whose results were already complete before this run (--resume)"
     return [("not on this page", complete), *facts] if skipped else facts
+
+
+def _movies(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the records of stacks say of them as movies, by the files' names."""
+    from gdn.pipeline.previous_results import read_record
+
+    movies = {}
+    for result in dict.fromkeys(row["output"] for row in rows if row["frame"] == 1):
+        path = Path(result)
+        stem = path.name.rpartition("_denoised")[0]
+        record = read_record(path.with_name(f"{stem}_gdn.json")) or {}
+        if "movie" in record:
+            movies[Path(record["input"]["path"]).name] = record["movie"]
+    return movies

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from gdn.pipeline.scale_bar import with_scale_bar
 from gdn.trust.atoms import Atoms, write_csv
 
 Gray = NDArray[np.float32]
@@ -52,7 +53,7 @@ def gray_picture(
 def overlay(image: Gray, atoms: Atoms, longest: int = OVERLAY) -> Image.Image:
     """The result with a ring around every column, coloured by its verdict (Okabe & Ito's palette,
     which colour-blind people can distinguish). A square marks a place where lattice and counts show
-    a column that the image does not have."""
+    a column that the image does not have. A scale bar lies in the lower left corner."""
     picture = gray_picture(image, longest).convert("RGB")
     factor = picture.width / image.shape[1]
     draw = ImageDraw.Draw(picture)
@@ -65,7 +66,7 @@ def overlay(image: Gray, atoms: Atoms, longest: int = OVERLAY) -> Image.Image:
             draw.ellipse(box, outline=COLOURS[str(atoms.verdict[k])], width=pen)
         elif atoms.verdict[k] == "present":
             draw.rectangle(box, outline=COLOURS["missing"], width=pen)
-    return picture
+    return with_scale_bar(picture, atoms.sampling_angstrom / factor)
 
 
 def save_atoms(table: Path, picture: Path, image: Gray, atoms: Atoms) -> None:

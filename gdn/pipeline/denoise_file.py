@@ -76,7 +76,7 @@ class FileSettings:
         """Whether the results of a file of this content hash are complete and those that
         `recording` would make."""
         judging = recording.options.judging
-        images = outputs.images(judging.intervals)
+        images = outputs.of_method(recording.options.method).images(judging.intervals)
         return is_complete(outputs, images, judging.atoms, self.key(source, content, recording))
 
 
@@ -95,6 +95,7 @@ def denoise_file(
     or every frame in it.
     """
     source, count = frames.path, frames.count
+    outputs = outputs.of_method(recording.options.method)
     sampling = frames.sampling(settings.sampling_angstrom)
     try:
         check_field(frames.frame_shape, sampling)

@@ -43,11 +43,17 @@ class OutputStyle:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Names of the outputs of one input; `atoms` are written if columns are asked for."""
+    """Names of the outputs of one input; `atoms` are written if columns are asked for. The original
+    method has no spread: none is written (`with_spread`)."""
 
     folder: Path
     stem: str
     kind: str = "tif"
+    with_spread: bool = True
+
+    def of_method(self, method: str) -> Outputs:
+        """What this `method` writes of them."""
+        return replace(self, with_spread=method != "original")
 
     def _image(self, what: str) -> Path:
         return self.folder / f"{self.stem}_{what}{SUFFIX[self.kind]}"
@@ -85,7 +91,8 @@ class Outputs:
 
     def images(self, levels: tuple[int, ...]) -> list[Path]:
         """Every image that is written, in order."""
-        return [self.denoised, self.spread, *(self.interval(level) for level in levels)]
+        spread = [self.spread] if self.with_spread else []
+        return [self.denoised, *spread, *(self.interval(level) for level in levels)]
 
     def wanted(self, levels: tuple[int, ...], atoms: bool, frames: int = 1) -> list[Path]:
         """What a run writes of so many frames."""
@@ -95,7 +102,7 @@ class Outputs:
 
     def possible(self) -> list[Path]:
         """Every file that a run may have written under these names, of those that are there."""
-        kinds = [replace(self, kind=kind) for kind in SUFFIX]
+        kinds = [replace(self, kind=kind, with_spread=True) for kind in SUFFIX]
         images = [path for kind in kinds for path in kind.images(LEVELS)]
         tables = [path for path in self.atoms() if path.exists()]
         for index in count():

@@ -92,7 +92,7 @@ class RecordKeeper:
         of_file = {
             "input": None if source is None else str(source),
             "output": None if outputs is None else str(outputs.denoised),
-            "spread": None if outputs is None else str(outputs.spread),
+            "spread": str(outputs.spread) if outputs and outputs.with_spread else None,
             "sampling_angstrom": sampling_angstrom,
         }
         return [_row(of_file, recording, *numbered) for numbered in enumerate(self.frames)]

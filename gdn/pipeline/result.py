@@ -156,7 +156,7 @@ class Result:
         Returns the files. Raises InputError where one of them is there and `overwrite` is not set,
         OSError where the disk refuses.
         """
-        outputs = outputs_for(Path(path), None)
+        outputs = outputs_for(Path(path), None).of_method(self.header["search"]["method"])
         levels = tuple(self.intervals)
         with_atoms = any(frame.atoms is not None for frame in self.values)
         written = outputs.wanted(levels, with_atoms, len(self.values))
@@ -179,7 +179,8 @@ class Result:
                 spread = result.raw_spread if result.spread is None else result.spread
                 assert spread is not None
                 files.set(index, result.image, spread, result.intervals, frame.atoms)
-            paths = {"output": str(outputs.denoised), "spread": str(outputs.spread)}
+            spread_path = str(outputs.spread) if outputs.with_spread else None
+            paths = {"output": str(outputs.denoised), "spread": spread_path}
             files.finish(self.header | {"frames": [frame.record | paths for frame in self.values]})
         return written
 

@@ -64,6 +64,7 @@ class ResultFiles:
         self._opened = [(path, open_image(path)) for path in outputs.images(levels)]
         self._stack, self._record = ExitStack(), dict[str, Any]()
         self._names: list[str] = []
+        self._with_spread = outputs.with_spread
 
     def __enter__(self) -> ResultFiles:
         with ExitStack() as stack:
@@ -96,8 +97,11 @@ class ResultFiles:
         atoms: Atoms | None,
     ) -> None:
         """Write frame `index`; half-widths that are not there become NaN."""
-        denoised, doubt, *widths = self._images
-        denoised[index], doubt[index] = image, spread
+        denoised, *widths = self._images
+        denoised[index] = image
+        if self._with_spread:
+            widths[0][index] = spread
+            widths = widths[1:]
         for width, level in zip(widths, self._levels, strict=True):
             width[index] = intervals.get(level, np.full_like(image, np.nan))
         for written in self._images:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +13,7 @@ from gdn.frames.formats import read_frames
 from gdn.likelihood import Array
 from gdn.pipeline.denoiser import Denoiser
 from gdn.pipeline.result import Result
+from gdn.pipeline.signals import Signal, SignalResult, denoise_signal, is_signal
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,15 +59,39 @@ def read(path: str | Path, dataset: str | None = None, channel: int | None = Non
     )
 
 
+@overload
 def denoise(
-    image: ArrayLike, sampling_angstrom: float | None, mask: ArrayLike | None = None, **options: Any
-) -> Result:
+    image: Signal,
+    sampling_angstrom: float | None = None,
+    mask: ArrayLike | None = None,
+    **options: Any,
+) -> SignalResult: ...
+
+
+@overload
+def denoise(
+    image: ArrayLike,
+    sampling_angstrom: float | None = None,
+    mask: ArrayLike | None = None,
+    **options: Any,
+) -> Result: ...
+
+
+def denoise(
+    image: Any,
+    sampling_angstrom: float | None = None,
+    mask: ArrayLike | None = None,
+    **options: Any,
+) -> Result | SignalResult:
     """Denoise one image (rows, columns) or a stack (n, rows, columns) of `sampling_angstrom` Å per
-    pixel.
+    pixel; or a HyperSpy `Signal2D`, lazy or not, which has its own pixel size
+    (`gdn.pipeline.signals.denoise_signal`).
 
     `mask`, bool: True where a pixel is missing. `options` are those of `gdn.Denoiser`. For many
     images open one Denoiser: it keeps its engines and restarts from one to the next. Raises what
     `Denoiser` and `Denoiser.denoise` raise.
     """
+    if is_signal(image):
+        return denoise_signal(image, sampling_angstrom, mask, **options)
     with Denoiser(**options) as denoiser:
         return denoiser.denoise(image, sampling_angstrom, mask)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
@@ -11,6 +13,16 @@ Values = NDArray[np.float64]
 
 WIDTH, HEIGHT = 300, 170
 LEFT, BOTTOM, TOP = 40, 30, 22
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a chart: its `name` ('' for the only one), x and y (NaN: a gap), and colour."""
+
+    name: str
+    x: Values
+    y: Values
+    colour: str
 
 
 def _frame(
@@ -25,7 +37,7 @@ def _frame(
     for value in np.linspace(*y, 3):
         at = HEIGHT - BOTTOM - (value - y[0]) / (y[1] - y[0]) * (HEIGHT - BOTTOM - TOP)
         ticks.append(f'<text x="{LEFT - 4}" y="{at + 4:.0f}" text-anchor="end">{value:.3g}</text>')
-    axes = f'<path d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - 8}" fill="none" stroke="#555"/>'
+    axes = f'<path d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - 8}" class="axis"/>'
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
         f'role="img" aria-label="{escape(title)}">'
@@ -73,3 +85,27 @@ def ranked(values: Values, title: str, x_label: str) -> str:
         'stroke-width="1.5"/>'
     )
     return _frame(title, x_label, x_range, y_range, line)
+
+
+def lines(drawn: Sequence[Line], title: str, x_label: str) -> str:
+    """Lines over one axis, with a legend where there are several."""
+    y = np.concatenate([line.y for line in drawn])
+    x = np.concatenate([line.x for line in drawn])
+    least, most = min(0.0, float(np.nanmin(y))), float(np.nanmax(y))
+    y_range = (least, most if most > least else least + 1)
+    x_range = (float(x.min()), max(float(x.max()), float(x.min()) + 1))
+    body = []
+    for number, line in enumerate(drawn):
+        known = np.isfinite(line.y)
+        path = _path(line.x[known], line.y[known], x_range, y_range)
+        body.append(
+            f'<path d="{path}" fill="none" stroke="{line.colour}" stroke-width="1.5"/>'
+            if known.sum() > 1
+            else ""
+        )
+        if line.name:
+            body.append(
+                f'<text x="{LEFT + 6}" y="{TOP + 10 + 13 * number}" '
+                f'style="fill:{line.colour}">{escape(line.name)}</text>'
+            )
+    return _frame(title, x_label, x_range, y_range, "".join(body))

@@ -4,48 +4,41 @@ other."""
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from gdn.pipeline.column_picture import COLOURS
 from gdn.report.ledger import Entry, Ledger, decibels, sentence
+from gdn.report.pictures import Picture
+from gdn.report.stacks import stack_section, stacks_of
+from gdn.report.style import SCRIPT, STYLE, policy
+from gdn.report.words import UNEXPLAINED, glossary
 from gdn.storage import write_text
-
-STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:1240px;padding:0 1em}
-body{color:#222;background:#fff}table{border-collapse:collapse;margin:1em 0}
-td,th{border:1px solid #ccc;padding:.25em .6em;text-align:right;font-size:14px}
-td:first-child,th:first-child,td.w{text-align:left}th{background:#f3f3f3}
-.p{display:flex;flex-wrap:wrap;gap:10px}figure{margin:0;max-width:290px}img{width:290px;display:block}
-figcaption,svg text{font-size:12px;fill:#333}svg .t{font-weight:600}
-.warn{background:#fff3cd;border-left:4px solid #e69f00;padding:.4em .8em;margin:.4em 0}
-.key span{margin-right:1em}
-.key i{display:inline-block;width:.8em;height:.8em;margin-right:.3em}
-.key i{border-radius:50%;border:2px solid}
-section{border-top:1px solid #ddd;margin-top:1.5em}dt{font-weight:600}dd{margin:0 0 .3em 0}
-"""
-GUIDE = """\
-<p>Spread: half-width of the interval that holds the truth in 68 of 100 pixels, as measured on
-simulated frames of the kind the model was trained for. p: the share of such frames that fit as
-badly as this frame or worse; if it is below 0.01, do not rely on this page. Held out: gdn
-denoised three quarters of the electrons, and the result was compared on the other quarter with a
-Gaussian blur of the best width and with a flat image; ± is one standard error. Columns: each is
-tested against the counts and called present, cannot tell or absent, at the stated false-discovery
-rate. None of this replaces a second recording of the same object.</p>"""
-
+from gdn.trust.fit import REFUSED
 
 INPUTS = '<meta name="gdn-inputs" content="{}">'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReportedRun:
-    """What the page says about the whole run: lines of (name, value), all as text; and marks of its
-    inputs, by which the next run recognises the page as its own."""
+    """What the page says about the whole run.
+
+    - `title`, and `facts`: lines of (name, value), as text.
+    - `commands`: what repeats the run, a command line each.
+    - `inputs`: marks of the run's inputs, by which the next run recognises the page as its own.
+    - `models`: the model of a frame, by the name that the page gives the frame.
+    - `movies`: what the record of a stack says of it as a movie, by the file's name.
+    """
 
     title: str
-    facts: list[tuple[str, str]]
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
+    models: Mapping[str, str] = field(default_factory=dict)
+    movies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def write_report(path: Path, run: ReportedRun, ledger: Ledger) -> None:
@@ -57,16 +50,27 @@ def page(run: ReportedRun, ledger: Ledger) -> str:
     """The page's HTML."""
     facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in run.facts)
     pooled = "".join(f"<li>{escape(line)}</li>" for line in ledger.words())
-    frames = "".join(_section(number, e) for number, e in enumerate(ledger.entries) if e.pictures)
+    stacks = "".join(
+        stack_section(group, run.movies.get(group[0].file)) for group in stacks_of(ledger.entries)
+    )
+    later = {entry.name for group in stacks_of(ledger.entries) for entry in group[1:]}
+    frames = "".join(
+        _section(number, e, run.models.get(e.name, ""), folded=e.name in later)
+        for number, e in enumerate(ledger.entries)
+        if e.pictures
+    )
     hidden = sum(not e.pictures for e in ledger.entries)
     note = f"<p>{hidden} further frames are only in the table.</p>" if hidden else ""
     inputs = INPUTS.format(" ".join(run.inputs))
+    commands = "".join(f"<pre>{escape(command)}</pre>" for command in run.commands)
     return (
-        '<!DOCTYPE html><html lang="en"><head><meta '
-        f'charset="utf-8"><title>{escape(run.title)}</title><style>{STYLE}</style>'
-        f"{inputs}</head><body><h1>{escape(run.title)}</h1>{GUIDE}{_key()}<ul>{pooled}</ul>"
-        f"{_table(ledger.entries)}{note}{frames}"
-        f"<section><h2>How to repeat it</h2><dl>{facts}</dl></section></body></html>\n"
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">{policy()}'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(run.title)}</title><style>{STYLE}</style>"
+        f"{inputs}</head><body><h1>{escape(run.title)}</h1><dl>{facts}</dl>{glossary()}{_key()}"
+        f"<ul>{pooled}</ul>{_table(ledger.entries, run.models)}{note}{stacks}{frames}"
+        f"<section><h2>How to repeat it</h2>{commands}</section>"
+        f"<script>{SCRIPT}</script></body></html>\n"
     )
 
 
@@ -81,23 +85,28 @@ def _key() -> str:
     )
 
 
-def _table(entries: list[Entry]) -> str:
+def _table(entries: list[Entry], models: Mapping[str, str]) -> str:
     head = (
         "frame",
+        "pixel, Å",
         "dose, e/px",
+        "dose, e/Å²",
+        "model",
         "p",
-        "error expected",
+        "error expected, % of the vacuum level",
         "against best blur",
         "against flat",
         "columns: present / cannot tell / absent",
         "warnings",
     )
-    rows = "".join(_row(number, e) for number, e in enumerate(entries))
-    return f"<table><tr>{''.join(f'<th>{h}</th>' for h in head)}</tr>{rows}</table>"
+    rows = "".join(_row(number, e, models.get(e.name, "–")) for number, e in enumerate(entries))
+    heads = "".join(f"<th>{h}</th>" for h in head)
+    return f'<div class="scroll"><table><tr>{heads}</tr>{rows}</table></div>'
 
 
-def _row(number: int, entry: Entry) -> str:
+def _row(number: int, entry: Entry, model: str) -> str:
     p, atoms = entry.row["explained_p"], entry.row["atoms"]
+    sampling, dose = entry.row["sampling_angstrom"], entry.row["dose"]
     by_name = {c.against: c for c in entry.scores}
     scores = [
         f"{decibels(c)}, {c.verdict}" if (c := by_name.get(name)) else "–"
@@ -111,9 +120,12 @@ def _row(number: int, entry: Entry) -> str:
     name = escape(entry.name)
     cells = [
         f'<a href="#f{number}">{name}</a>' if entry.pictures else name,
-        f"{entry.row['dose']:.3g}",
+        f"{sampling:.4g}",
+        f"{dose:.3g}",
+        f"{dose / sampling**2:.3g}",
+        escape(model),
         "–" if p is None else f"{p:.3g}",
-        f"{100 * entry.expected_rms:.2g} %",
+        f"{100 * entry.expected_rms:.2g} %" if math.isfinite(entry.expected_rms) else "–",
         *scores,
         columns,
         str(len(entry.row["warnings"])),
@@ -121,24 +133,55 @@ def _row(number: int, entry: Entry) -> str:
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
-def _section(number: int, entry: Entry) -> str:
+def _section(number: int, entry: Entry, model: str, folded: bool) -> str:
     warnings = "".join(f'<p class="warn">{escape(w)}</p>' for w in entry.row["warnings"])
+    p = entry.row["explained_p"]
+    if p is not None and p < REFUSED:
+        warnings += f'<p class="warn">{escape(UNEXPLAINED)}</p>'
     scores = "".join(f"<li>{escape(sentence(c))}; verdict: {c.verdict}</li>" for c in entry.scores)
     calibrated = (
         "The spread is calibrated." if entry.calibrated else "The spread is NOT calibrated."
     )
-    figures = "".join(
-        f'<figure><img src="{uri}" '
-        f'alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
-        for caption, uri in entry.pictures
+    figures = "".join(_figure(picture) for picture in entry.pictures)
+    compare = (
+        '<div class="compare" hidden><div class="stage"></div><label>before<input type="range" '
+        'value="50" aria-label="before or after">after</label></div>'
     )
-    return (
-        f'<section id="f{number}"><h2>{escape(entry.name)}</h2>{warnings}<div '
-        f'class="p">{figures}</div>{_candidates(entry)}'
-        f'<div class="p">{"".join(entry.charts)}</div><p>Noise: '
+    top = f'<div class="top">{compare}{entry.profile}</div>'
+    charts = "".join(entry.charts)
+    body = (
+        f'{warnings}{_size_words(entry, model)}{top}<div class="p">{figures}</div>'
+        f'{_candidates(entry)}<div class="p">{charts}</div><p>Noise: '
         f"{escape(entry.noise)}. {calibrated} "
         f"Objective of the search (smaller fits better): {_nats(entry.row['objective'])}.</p>"
-        f"<ul>{scores}</ul></section>"
+        f"<ul>{scores}</ul>"
+    )
+    name = escape(entry.name)
+    if folded:  # of a stack the first frame is open
+        body = f"<details><summary>{name}</summary>{body}</details>"
+    else:
+        body = f"<h2>{name}</h2>{body}"
+    return f'<section id="f{number}">{body}</section>'
+
+
+def _size_words(entry: Entry, model: str) -> str:
+    sampling, dose = entry.row["sampling_angstrom"], entry.row["dose"]
+    rows, columns = entry.row["frame_shape"]
+    field_nm = " x ".join(f"{n * sampling / 10:.3g}" for n in (columns, rows))
+    its = f"; model {escape(model)}" if model else ""
+    return (
+        f"<p>{columns} x {rows} px of {sampling:.4g} Å ({field_nm} nm); dose {dose:.3g} e/px, "
+        f"{dose / sampling**2:.3g} e/Å²{its}. Click a picture to enlarge it.</p>"
+    )
+
+
+def _figure(picture: Picture) -> str:
+    caption = escape(picture.caption)
+    bar = "" if picture.scale is None else picture.scale.bar()
+    return (
+        f'<figure><label class="z"><input type="checkbox" aria-label="enlarge {caption}">'
+        f'<img src="{picture.uri}" alt="{caption}"></label>'
+        f"<figcaption>{caption}{bar}</figcaption></figure>"
     )
 
 

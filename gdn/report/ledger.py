@@ -2,46 +2,51 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from gdn.likelihood import Array
 from gdn.pipeline.recording import JudgedFrame
-from gdn.report.shares import CAPTION, LegendLine, legend, share_picture
+from gdn.report.charts import histogram, ranked
+from gdn.report.pictures import Picture, pictures_of, share_map, unit_of, whitened_residual
+from gdn.report.profile import profile_of
+from gdn.report.shares import LegendLine, legend
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate
-from gdn.search.share_map import ShareMap
 from gdn.trust.fit import REFUSED
 from gdn.trust.held_out_score import Comparison, Pool
 from gdn.trust.judge import Trust
 
 PICTURES = 40  # frames with pictures in a report; all are in its table
-PIXELS = 560  # of a picture, longer side
-QUALITY = 82
+MOST_ERROR_DB = 10.0  # a gain with a larger standard error says nothing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One frame: its row of the table, and its pictures, if any, as (caption, data URI or SVG).
-    `candidates` is the legend of the picture of their shares."""
+    """Frame number `frame` of a `file`: its row of the table, and its pictures and `charts` (SVG),
+    if any. `candidates` is the legend of the picture of their shares."""
 
-    name: str
+    file: str
+    frame: int
     row: dict[str, Any]
     noise: str
     expected_rms: float
     scores: list[Comparison]
     missing: int | None
     calibrated: bool
-    pictures: list[tuple[str, str]] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    profile: str = ""
     charts: list[str] = field(default_factory=list)
     candidates: list[LegendLine] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What the page calls the frame."""
+        return f"{self.file} [{self.frame}]"
 
 
 @dataclass(kw_only=True)
@@ -73,16 +78,18 @@ class Ledger:
         )
         self.add(
             Entry(
-                name=f"{source.name} [{index}]",
-                row=trust.row() | {"dose": result.dose, "objective": result.objective},
+                file=source.name,
+                frame=index,
+                row=_row(result, trust),
                 noise=noise_words,
                 expected_rms=trust.own.square**0.5,
                 scores=trust.scores,
                 missing=None if trust.atoms is None else trust.atoms.missing,
                 calibrated=trust.calibrated,
-                pictures=_pictures(frame, result, trust) if show else [],
+                pictures=pictures_of(frame, result, trust) if show else [],
+                profile=_profile(frame, result, trust) if show else "",
                 charts=_charts(result.estimate) if show and result.estimate else [],
-                candidates=legend(shares) if show and (shares := share_map(result)) else [],
+                candidates=legend(shares) if self.keep and (shares := share_map(result)) else [],
             )
         )
 
@@ -126,72 +133,40 @@ def sentence(c: Comparison) -> str:
 
 
 def decibels(c: Comparison) -> str:
-    """A comparison's gain with its standard error, if that is known."""
-    error = f" ± {c.gain_error_db:.2f}" if np.isfinite(c.gain_error_db) else ""
-    return f"{c.gain_db:+.2f}{error} dB"
+    """A comparison's gain with its standard error, if that is known. Where the error leaves nothing
+    of the gain, as in an empty field, that is said instead."""
+    error = c.gain_error_db
+    if np.isfinite(error) and error <= MOST_ERROR_DB:
+        return f"{c.gain_db:+.2f} ± {error:.2f} dB"
+    if c.verdict == "not resolved":
+        return "nothing to resolve"
+    if np.isfinite(error) and c.verdict == "worse":
+        off = 100 * abs(c.difference) ** 0.5
+        return f"nothing to resolve; gdn is off by {off:.2g} % of the vacuum level"
+    return f"{c.gain_db:+.2f} dB"
 
 
-def whitened_residual(estimate: Estimate) -> Array:
-    """(counts - result) / standard deviation of the noise, on the generator's grid."""
-    sigma = estimate.binned.law.deviation(estimate.image)
-    return np.asarray((estimate.binned.counts - estimate.image) / sigma, dtype=np.float32)
+def _row(result: FrameResult, trust: Trust) -> dict[str, Any]:
+    sampling = result.grids.sampling_angstrom
+    return trust.row() | {
+        "dose": result.dose,
+        "objective": result.objective,
+        "sampling_angstrom": sampling,
+        "frame_shape": result.grids.frame_shape,
+    }
 
 
-def share_map(result: FrameResult) -> ShareMap | None:
-    """The map of the candidates' local shares, if the frame is a mixture."""
-    mixed = None if result.estimate is None else result.estimate.mixed
-    return None if mixed is None else mixed.map
-
-
-def data_uri(picture: Image.Image, kind: str = "JPEG") -> str:
-    """The picture as text inside a page: in base64, as JPEG, or as PNG if areas have few
-    colours."""
-    stream = io.BytesIO()
-    picture.save(stream, format=kind, quality=QUALITY)
-    return f"data:image/{kind.lower()};base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-def _pictures(frame: Array, result: FrameResult, trust: Trust) -> list[tuple[str, str]]:
-    from gdn.pipeline.column_picture import gray_picture, overlay
-
-    pictures = [
-        ("noisy", gray_picture(frame, PIXELS)),
-        ("denoised", gray_picture(result.image, PIXELS)),
-    ]
-    if np.isfinite(trust.spread).any():
-        top = float(np.nanpercentile(trust.spread, 99.5))
-        level = max(abs(float(np.nanmean(result.image)) - result.noise.offset), 1e-30)
-        pictures.append(
-            (
-                f"spread, white = {100 * top / level:.2g} % of the mean",
-                gray_picture(trust.spread, PIXELS, 0.0, top),
-            )
-        )
-    if result.estimate is not None:
-        residual = gray_picture(whitened_residual(result.estimate), PIXELS, -4, 4)
-        pictures.append(
-            (
-                "residual divided by its noise, -4 to 4",
-                residual.resize(pictures[0][1].size, Image.Resampling.NEAREST),
-            )
-        )
-    if trust.atoms is not None:
-        pictures.append(("columns", overlay(result.image, trust.atoms, PIXELS)))
-    if trust.fit is not None:
-        spots = gray_picture(trust.fit.map, PIXELS, -5, 5).resize(
-            pictures[0][1].size, Image.Resampling.NEAREST
-        )
-        pictures.append(("misfit of the generator, -5 to 5 standard deviations", spots))
-    uris = [(caption, data_uri(picture)) for caption, picture in pictures]
-    if shares := share_map(result):
-        picture = share_picture(shares, pictures[0][1].size)
-        uris.insert(2, (CAPTION, data_uri(picture, "PNG")))
-    return uris
+def _profile(frame: Array, result: FrameResult, trust: Trust) -> str:
+    """The chart of a line profile, where the offset and gain are those of electrons."""
+    noise, field_angstrom = result.noise, frame.shape[1] * result.grids.sampling_angstrom
+    if noise.gain <= 0 or noise.offset != 0:
+        return ""
+    spread = np.nan_to_num(trust.spread)
+    chart = profile_of(frame, result.image, spread, unit_of(noise), field_angstrom)
+    return chart.svg()
 
 
 def _charts(estimate: Estimate) -> list[str]:
-    from gdn.report.charts import histogram, ranked
-
     residual: NDArray[np.float64] = whitened_residual(estimate).ravel().astype(np.float64)
     charts = [
         histogram(residual, "residual; dashed: pure noise", "standard deviations of the noise")

@@ -9,7 +9,6 @@ one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from gdn.likelihood import Array, NoiseLaw, TileData
 from gdn.restarts import restart_latents
 from gdn.search.denoise_frame import FrameResult, bin_frame
 from gdn.search.held_out_shares import Choice
+from gdn.search.progress import Progress, part_of
 from gdn.search.settings import OriginalSettings
 from gdn.search.tiles import cut, merge, tile_frame
 
@@ -34,7 +34,7 @@ def original_frame(
     engine: Engine,
     settings: OriginalSettings,
     noise: NoiseModel | None = None,
-    progress: Callable[[float], None] = lambda share: None,
+    progress: Progress = lambda share: None,
 ) -> FrameResult:
     """The study's result for a frame (rows, columns), in the frame's units. Its spread is NaN,
     because the method has none.
@@ -73,7 +73,7 @@ def _denoise(
     image: Array,
     engine: Engine,
     settings: OriginalSettings,
-    progress: Callable[[float], None],
+    progress: Progress,
 ) -> tuple[Array, NDArray[np.float64]]:
     """Denoise a binned frame with vacuum near 1, tile by tile, and put the tiles side by side: the
     image, and the tiles' squared errors."""
@@ -82,14 +82,19 @@ def _denoise(
     tiles, weights = cut(image, tiling)
     images, losses = np.empty_like(tiles), np.empty(len(tiles))
     for i in range(len(tiles)):
-        z, losses[i] = search_original(engine, tiles[i : i + 1], weights[i : i + 1], settings)
+        its = part_of(progress, i / len(tiles), 1 / len(tiles))
+        z, losses[i] = search_original(engine, tiles[i : i + 1], weights[i : i + 1], settings, its)
         images[i] = engine.generate(z)[0]
-        progress((i + 1) / len(tiles))
+    progress(1.0)
     return merge(images, tiling), losses
 
 
 def search_original(
-    engine: Engine, tile: Array, weight: Array, settings: OriginalSettings
+    engine: Engine,
+    tile: Array,
+    weight: Array,
+    settings: OriginalSettings,
+    progress: Progress = lambda share: None,
 ) -> tuple[Array, float]:
     """The clamped latent (1, d) with which the study's search ends, for a tile (1, h, w) of vacuum
     1; and its squared error."""
@@ -97,16 +102,25 @@ def search_original(
     data = TileData(tile, weight, NoiseLaw(0.0, 0.5))
     starts = restart_latents(settings.seed, range(settings.restarts), engine.model.card.latent)
     best, best_loss = starts[:1], np.inf
-    for start in starts:
-        z, loss = _adam(engine, data, start[None], settings.restart_steps, settings)
+    steps = settings.restarts * settings.restart_steps + settings.final_steps
+    each = settings.restart_steps / steps
+    for number, start in enumerate(starts):
+        its = part_of(progress, number * each, each)
+        z, loss = _adam(engine, data, start[None], settings.restart_steps, settings, its)
         if loss < best_loss:
             best, best_loss = z, loss
-    z, loss = _adam(engine, data, best, settings.final_steps, settings)
+    last = part_of(progress, settings.restarts * each, settings.final_steps / steps)
+    z, loss = _adam(engine, data, best, settings.final_steps, settings, last)
     return np.clip(z, -settings.clamp, settings.clamp), loss
 
 
 def _adam(
-    engine: Engine, data: TileData, z: Array, steps: int, settings: OriginalSettings
+    engine: Engine,
+    data: TileData,
+    z: Array,
+    steps: int,
+    settings: OriginalSettings,
+    progress: Progress,
 ) -> tuple[Array, float]:
     """Adam with PyTorch's default settings. Returns the last latent and its sum of squared
     errors."""
@@ -114,6 +128,7 @@ def _adam(
     first, second = np.zeros_like(z), np.zeros_like(z)
     loss = np.inf
     for step in range(1, steps + 1):
+        progress((step - 1) / steps)
         inside = np.abs(z) <= settings.clamp
         evaluation = engine.value_and_gradient(
             np.clip(z, -settings.clamp, settings.clamp), data, scale, dark

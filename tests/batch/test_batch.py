@@ -234,7 +234,7 @@ def test_a_run_is_repeated_by_its_config(frame_file: Path, tmp_path: Path) -> No
 def test_a_log_says_how_far_it_is_and_how_long_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
     from gdn.batch.terminal import Log, duration
 
-    times = iter([0.0, 10.0, 61.0, 70.0, 7300.0])
+    times = iter([0.0, 10.0, 71.0, 80.0, 7300.0])
     log = Log("denoising", 40, lambda: next(times))
     log(0.5, text="a.tif (1/40)")
     log(1, text="b.tif (2/40), frame 1/3")
@@ -242,7 +242,8 @@ def test_a_log_says_how_far_it_is_and_how_long_it_takes(capsys: pytest.CaptureFi
     log(20, text="u.tif (21/40)")
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "gdn: denoising: b.tif (2/40), frame 1/3, 2%, about 40 min left",
+        "gdn: denoising: a.tif (1/40), 1%, about 13 min left",  # once, as soon as it is known
+        "gdn: denoising: b.tif (2/40), frame 1/3, 2%, about 46 min left",
         "gdn: denoising: u.tif (21/40), 50%, about 2 h 02 min left",
     ]
     assert [duration(s) for s in (3, 89, 95, 5300, 5400)] == [

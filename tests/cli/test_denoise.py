@@ -218,7 +218,7 @@ def test_denoise_by_the_original_method(frame_file: Path) -> None:
         "rate": 0.01,
         "clamp": 5.0,
     }
-    assert np.isnan(tifffile.imread(frame_file.with_name("frame_spread.tif"))).all()
+    assert not frame_file.with_name("frame_spread.tif").exists()  # the method has none
     assert np.isfinite(tifffile.imread(frame_file.with_name("frame_denoised.tif"))).all()
     bad = gdn("denoise", frame_file, "--method", "original", "--original-steps", "2,3")
     assert bad.returncode == 2

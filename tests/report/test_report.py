@@ -19,10 +19,15 @@ from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import grids_for
 from gdn.likelihood import POISSON
 from gdn.pipeline.recording import JudgedFrame
+from gdn.pipeline.scale_bar import bar_length, in_words, with_scale_bar
 from gdn.report.charts import histogram, ranked
+from gdn.report.colours import CIVIDIS, coloured
 from gdn.report.html import ReportedRun, page, write_report
-from gdn.report.ledger import PICTURES, Ledger
+from gdn.report.ledger import PICTURES, Ledger, decibels
+from gdn.report.profile import profile_of
 from gdn.report.shares import FLAT, PALETTE, legend, share_picture
+from gdn.report.spectra import SIDE, spectrum_picture
+from gdn.report.style import policy
 from gdn.search.band_mixture import Mixing
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate, Mixed, TileFit
@@ -139,17 +144,23 @@ def test_twenty_large_frames_make_one_small_page(twenty: Ledger, tmp_path: Path)
     path = tmp_path / "report.html"
     write_report(
         path,
-        ReportedRun("gdn: 20 frames", [("command", "gdn denoise 'a <b>.tif'"), ("seed", "0")]),
+        ReportedRun(
+            title="gdn: 20 frames",
+            facts=[("seed", "0")],
+            commands=["gdn denoise 'a <b>.tif'"],
+            models={"frame 0 <&>.tif [0]": "mine"},
+        ),
         twenty,
     )
-    assert path.stat().st_size < 30e6
+    assert path.stat().st_size < 20e6  # below 1 MB a frame
     text = path.read_text()
-    # Self-contained: nothing is fetched, no script runs.
+    # Self-contained: nothing is fetched, and no script runs but the page's own.
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", text)
-    assert "<script" not in text
+    assert text.count("<script") == 1
+    assert policy() in text
     assert "<b>" not in text  # file names and warnings are text
     pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', text)
-    assert len(pictures) == 20 * 6
+    assert len(pictures) == 20 * 8
     for encoded in pictures[:6]:
         assert Image.open(io.BytesIO(base64.b64decode(encoded))).size[0] > 300
     for said in (
@@ -157,65 +168,75 @@ def test_twenty_large_frames_make_one_small_page(twenty: Ledger, tmp_path: Path)
         "better than the best blur",
         "cannot be explained by the generator",
         "&lt;b&gt;not&lt;/b&gt;",
+        "<pre>gdn denoise &#x27;a &lt;b&gt;.tif&#x27;</pre>",
+        "error expected, % of the vacuum level",
+        "0.45 e/px, 120 e/Å²; model mine",
+        "1200 x 1200 px of 0.0612 Å (7.34 x 7.34 nm)",
+        "pixel size (--sampling)",  # what to do about the frame that is not explained
     ):
         assert said in text
 
 
+def browse(tmp_path: Path, *arguments: str) -> str:
+    """What the browser writes about a page."""
+    assert BROWSER is not None
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    command = [BROWSER, *options, f"--user-data-dir={tmp_path / 'profile'}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine: the page is not rendered")
-def test_a_browser_renders_it(twenty: Ledger, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("width", "dark"), [(1300, False), (500, True)])
+def test_a_browser_renders_it(twenty: Ledger, tmp_path: Path, width: int, dark: bool) -> None:
     path, shot = tmp_path / "report.html", tmp_path / "shot.png"
-    write_report(path, ReportedRun("gdn: 20 frames", []), twenty)
-    assert BROWSER is not None
-    options = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ]
+    write_report(path, ReportedRun(title="gdn: 20 frames"), twenty)
     # The page is measured from inside by the browser: a copy of it reports what was laid out.
     probe = (
         "<script>addEventListener('load',()=>{const "
         "i=[...document.images];document.title=[i.length,"
         "i.filter(e=>e.complete&&e.naturalWidth>0&&e.getBoundingClientRect().width>100).length,"
         "[...document.querySelectorAll('svg')].filter(e=>e.getBoundingClientRect().height>50).length,"
+        "document.querySelectorAll('.compare:not([hidden])').length,"
         "document.documentElement.scrollWidth<=innerWidth].join()})</script>"
     )
     copy = tmp_path / "probe.html"
-    copy.write_text(path.read_text().replace("</body>", probe + "</body>"))
-    done = subprocess.run(
-        [
-            BROWSER,
-            *options,
-            "--window-size=1300,900",
-            "--virtual-time-budget=20000",
-            "--dump-dom",
-            copy.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    title = re.search(r"<title>(.*?)</title>", done.stdout)
-    assert title, done.stderr[-500:]
-    assert title[1] == "120,120,40,true"
-    subprocess.run(
-        [BROWSER, *options, "--window-size=1300,1600", f"--screenshot={shot}", path.as_uri()],
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
+    text = path.read_text().replace(policy(), "")  # which forbids the probe
+    copy.write_text(text.replace("</body>", probe + "</body>"))
+    window = f"--window-size={width},1600"
+    said = browse(tmp_path, window, "--virtual-time-budget=20000", "--dump-dom", copy.as_uri())
+    title = re.search(r"<title>(.*?)</title>", said)
+    assert title
+    # Eight pictures a frame, and two in its slider; two charts and a profile.
+    assert title[1] == "200,200,60,20,true"
+    scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
+    browse(tmp_path, window, scheme, f"--screenshot={shot}", path.as_uri())
     picture = np.asarray(Image.open(shot).convert("L"), dtype=float)
-    assert picture.shape == (1600, 1300)
-    assert 0.02 < (picture < 128).mean() < 0.8  # neither blank nor black
+    assert picture.shape == (1600, width)
+    assert 0.02 < (picture < 128).mean() < 0.98  # neither blank nor black
+    assert (picture[:8].mean() < 60) == dark  # its margin
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine: the page is not rendered")
+def test_the_page_lets_its_own_script_run_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    write_report(path, ReportedRun(title="one frame"), ledger_of(1, 300))
+    strange = "<script>document.title='strange'</script></body>"
+    path.write_text(path.read_text().replace("</body>", strange))
+    said = browse(tmp_path, "--virtual-time-budget=9000", "--dump-dom", path.as_uri())
+    assert "<title>one frame</title>" in said
+    assert 'alt="after"' in said  # the slider was made
+    assert re.search(r'class="where">row at \d+ %<', said)  # the profile was drawn again
 
 
 def test_more_frames_than_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gdn.report.ledger.PICTURES", 2)
     assert PICTURES == 40
-    text = page(ReportedRun("t", []), ledger_of(3, 300))
+    text = page(ReportedRun(title="t"), ledger_of(3, 300))
     assert text.count("<section id=") == 2
+    assert "<details><summary>frame" not in text  # three files, no stack
     assert "1 further frames" in text
 
 
@@ -234,7 +255,7 @@ def test_a_result_without_an_estimate_has_its_place() -> None:
     )
     ledger = Ledger(keep=True)
     ledger(Path("a.tif"), 0, frame, JudgedFrame(replace(result, estimate=None), bare))
-    assert "the original method has no spread" in page(ReportedRun("t", []), ledger)
+    assert "the original method has no spread" in page(ReportedRun(title="t"), ledger)
     assert ledger.words() == []
 
 
@@ -289,9 +310,80 @@ def test_the_map_of_shares_has_its_place_and_legend() -> None:
     its = replace(result, estimate=replace(estimate, mixed=mixed))
     ledger(Path("a.tif"), 0, frame, JudgedFrame(its, trust))
     travelled = pickle.loads(pickle.dumps(ledger.entries))  # as from a cluster's worker
-    text = page(ReportedRun("t", []), Ledger(keep=True, entries=travelled))
+    text = page(ReportedRun(title="t"), Ledger(keep=True, entries=travelled))
     assert "generator 62%" in text
     assert "&lt;mine&gt; 38%" in text
     assert text.count("data:image/png") == 1
     ledger(Path("b.tif"), 0, frame, JudgedFrame(result, trust))  # one candidate alone: no map
-    assert page(ReportedRun("t", []), ledger).count("data:image/png") == 1
+    assert page(ReportedRun(title="t"), ledger).count("data:image/png") == 1
+
+
+def test_an_empty_field_has_nothing_to_resolve() -> None:
+    def against(difference: float) -> Comparison:
+        return Comparison(
+            against="constant", difference=difference, error=1e-4, expected=1e-12, nats=0,
+            nats_error=1,
+        )  # fmt: skip
+
+    assert against(-1e-5).gain_db < -29  # a number without a meaning
+    assert decibels(against(-1e-5)) == "nothing to resolve"
+    assert decibels(against(-4e-4)) == ("nothing to resolve; gdn is off by 2 % of the vacuum level")
+
+
+def test_a_stack_is_shown_frame_by_frame_with_its_drift() -> None:
+    ledger = Ledger(keep=True)
+    for index in range(3):
+        frame, result, trust = judged_frame(300, seed=index)
+        ledger(Path("movie.tif"), index, frame, JudgedFrame(result, trust))
+    movie = {
+        "used": True,
+        "window_frames": 9,
+        "drift_angstrom": [[0, 0], [1.5, -0.5], [2.5, -1]],
+        "blocks": [{"changes": [2]}],
+    }
+    text = page(ReportedRun(title="t", movies={"movie.tif": movie}), ledger)
+    assert "movie.tif: 3 frames" in text
+    assert "drift, Å" in text
+    assert "with its neighbours (up to 9 frames)" in text
+    assert text.count("<details><summary>movie.tif [") == 2  # the first is open
+    assert "was denoised by itself" in page(ReportedRun(title="t"), ledger)
+
+
+@pytest.mark.parametrize(
+    ("field_angstrom", "words"),
+    [(3.0, "0.05 nm"), (52.0, "1 nm"), (400.0, "10 nm"), (9e4, "2000 nm")],
+)
+def test_a_scale_bar_is_a_round_length(field_angstrom: float, words: str) -> None:
+    length = bar_length(field_angstrom)
+    assert in_words(length) == words
+    white = Image.new("L", (500, 400), 255)
+    plate = np.asarray(with_scale_bar(white, field_angstrom / 500))
+    dark = np.flatnonzero((plate == 0).any(1))
+    bar = plate[dark[-1] - 8]  # a row of the bar, between the plate's margins
+    runs = np.diff(np.flatnonzero(bar == 0))
+    assert abs(runs.max() - 1 - length / field_angstrom * 500) <= 1
+
+
+def test_a_colour_map_is_told_apart_by_lightness() -> None:
+    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    light = np.asarray(coloured(ramp, CIVIDIS).convert("L"), float)[0]
+    assert (np.diff(light) > -1.5).all()
+    assert light[-1] - light[0] > 180
+
+
+def test_a_lattice_is_two_spots_in_the_spectrum() -> None:
+    x = np.arange(400) * 0.1
+    image = np.tile(np.cos(2 * np.pi * x / 2.5), (400, 1)).astype(np.float32)
+    spots = np.asarray(spectrum_picture(image, 0.1).convert("L"))[SIDE // 2]
+    at = (np.flatnonzero(spots > 250) - SIDE / 2) / (SIDE / 2) * 1.25  # 1/Å
+    assert len(at)
+    assert abs(np.abs(at).mean() - 0.4) < 0.01
+    assert np.abs(np.abs(at) - 0.4).max() < 0.06
+
+
+def test_a_profile_keeps_the_values() -> None:
+    denoised = np.linspace(0, 2, 120, dtype=np.float32) * np.ones((100, 1), np.float32)
+    profile = profile_of(denoised, denoised, 0 * denoised + 0.1, "e/px", 12.0)
+    row = profile.pictures["denoised"][50] / 255 * profile.top
+    np.testing.assert_allclose(row, denoised[50], atol=0.01)
+    assert "e/px" in profile.svg()

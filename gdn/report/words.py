@@ -1,0 +1,67 @@
+"""What the terms of the report mean, a line each."""
+
+from __future__ import annotations
+
+from html import escape
+
+TERMS = (
+    ("dose", "mean number of electrons per pixel in vacuum, as estimated from the frame or given"),
+    ("vacuum level", "the intensity of the empty beam; errors are given in per cent of it"),
+    (
+        "p",
+        "share of simulated frames that fit the generator as badly as this frame or worse. Below "
+        "0.01 the generator cannot explain the frame: do not rely on spread and columns",
+    ),
+    (
+        "error expected",
+        "root mean square error of the denoised image, as its spread predicts it, in per cent of "
+        "the vacuum level",
+    ),
+    (
+        "against best blur, against flat",
+        "gdn denoised three quarters of the electrons; its image is compared on the other quarter "
+        "with a Gaussian blur of the best width, and with a flat image. The gain is that of the "
+        "mean squared error; ± is one standard error",
+    ),
+    (
+        "nothing to resolve",
+        "the electrons cannot tell gdn's image from the other one: in an empty field there is "
+        "nothing to gain",
+    ),
+    (
+        "spread",
+        "half-width of the interval that holds the truth in 68 of 100 pixels, as measured on "
+        "simulated frames of the kind the model was trained for",
+    ),
+    (
+        "present, cannot tell, absent",
+        "each column in the image is tested against the counts, at the stated false-discovery "
+        "rate; missing: the counts show a column where the image has none",
+    ),
+    ("residual", "counts minus the result, divided by their noise; structure in it was not drawn"),
+    ("misfit", "where the generator's image does not fit the counts, in standard deviations"),
+    (
+        "contrast by candidate",
+        "the result is a mixture of candidates (generator, restorer, filters); electrons held out "
+        "of the frame chose their shares",
+    ),
+    ("spectrum (FFT)", "lattice spacings are spots; the rings are at 0.2 and 0.1 nm"),
+    ("objective", "what the search minimises, in nats; smaller fits better"),
+)
+_CAUSES = (
+    "What it may be: a wrong pixel size, a field too small to hold the crystal, or another "
+    "specimen or contrast than those that the generator was trained for. What to do: check the "
+    "pixel size (--sampling), "
+)
+_OWN = "or train a model of your own (docs/howto/own-specimen.md)."
+UNEXPLAINED = f"{_CAUSES}let gdn learn from the recording (--adapt), {_OWN}"
+UNEXPLAINED_LEARNED = f"{_CAUSES}{_OWN}"  # it has learned from the recording
+
+
+def glossary() -> str:
+    """The terms as HTML."""
+    lines = "".join(f"<dt>{escape(term)}</dt><dd>{escape(words)}</dd>" for term, words in TERMS)
+    closing = "None of this replaces a second recording of the same object."
+    return (
+        f"<details><summary>What the words mean</summary><dl>{lines}</dl><p>{closing}</p></details>"
+    )
