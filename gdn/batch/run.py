@@ -257,11 +257,8 @@ def failure_words(path: Path, error: Exception) -> str:
     text = " ".join(in_options(error).split())
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename or path}: {error.strerror}"
-    return (
-        text
-        if str(path) in text or isinstance(error, OSError)
-        else f"{path}: {text or 'out of memory'}"
-    )
+    named = str(path) in text or isinstance(error, OSError)
+    return one_row(text if named else f"{path}: {text or 'out of memory'}")
 
 
 def _line(row: dict[str, Any]) -> str:
