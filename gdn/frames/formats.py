@@ -172,6 +172,7 @@ def format_of(path: Path) -> Format:
     if path.is_dir():
         folders = [f for f in by_name if f.folder]
         if not folders:
+            next(path.iterdir(), None)  # raises PermissionError for a closed one
             raise FrameError(f"{path}: a folder, not a file of frames")
         check_parts(path)
         return folders[0]

@@ -1,5 +1,5 @@
-"""What is no file, or does not stay what it was: pipes, devices, links that leave, files that are cut
-off while they are read. None is waited for, and none ends the process."""
+"""What is no file, or does not stay what it was: pipes, devices, links that leave, files that are
+cut off while they are read. None is waited for, and none ends the process."""
 
 from __future__ import annotations
 
