@@ -1,17 +1,19 @@
-"""Damaged files by the thousand: valid ones, mutated at random, must be read or refused in one
-line, whatever they hold.
+"""Hostile files by the thousand: damaged ones of every format, pipes, links, bombs, files that
+change while they are read, strange names, damaged models, and frames of strange values. Each must
+be read (or denoised), or refused in one line, whatever it holds.
 
 Each case runs in a child process with bounded memory; a case that ends the child, raises anything
-but a refusal, takes over 10 s or wants more memory than the bound is a fault, printed with the seed
-that repeats it. Prints a table.
+but a refusal, takes over 10 s of the processor or 100 s, wants more memory than the bound, or whose
+line would reach the terminal raw is a fault, printed with the seed that repeats it. Prints a table.
 
-    python benchmarks/hostile.py --cases 10000
+    python benchmarks/hostile.py --cases 20000
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import signal
@@ -20,191 +22,131 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tifffile
+from hostile_files import (
+    CORPUS,
+    corpus,
+    damage_model,
+    meanwhile,
+    mutated,
+    place_case,
+    strange_frame,
+    write_corpus,
+)
 
+from gdn.batch.printed import one_row
+from gdn.batch.run import failure_words
+from gdn.errors import GdnError
 from gdn.frames.formats import read_frames
 from gdn.frames.source import FrameError
-from gdn.models import ModelError, load_model, sha256_of, shipped_models
+from gdn.models import ModelError, load_model, shipped_models
+from gdn.pipeline.denoiser import Denoiser
 
 SECONDS = 10.0
 MEMORY_GIB = 4  # of address space, libraries and mapped files included
-EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000)
+SHARES = {"model": 0.05, "frame": 0.01, "place": 0.2}  # of all cases; others: damaged files
+WEIGHTS = {".emd": 0.25, ".h5": 0.25, ".hspy": 0.25, ".dm3": 0.7, ".dm4": 0.7, ".ser": 0.7}
 
 
-CORPUS = Path(__file__).resolve().parent.parent / "tests" / "corpus"
+def check_line(path: Path, error: Exception) -> None:
+    """Raises AssertionError unless the error is said in one line that names the file."""
+    line = failure_words(path, error)
+    if "\n" in str(error).replace(str(path), "") or "\n" in line or one_row(line) != line:
+        raise AssertionError(f"not one line: {line!r}")
+    if one_row(path.name) not in line:
+        raise AssertionError(f"names no file: {line!r}")
 
 
-def corpus() -> dict[str, Path]:
-    """The small valid files that are mutated, by kind; those of formats that cannot be read here
-    are left out."""
-    import importlib.util
-
-    files = {path.stem: path for path in sorted(CORPUS.iterdir())}
-    have = all(importlib.util.find_spec(package) for package in ("h5py", "rsciio"))
-    return {
-        kind: path for kind, path in files.items() if have or path.suffix not in (".emd", ".h5")
-    }
-
-
-def write_corpus(folder: Path) -> None:
-    """Make the corpus anew."""
-    folder.mkdir(exist_ok=True)
-    rng = np.random.default_rng(0)
-    stack = rng.poisson(2, (2, 18, 20)).astype(np.uint16)
-
-    def put(name: str, **options: Any) -> None:
-        tifffile.imwrite(folder / f"{name}.tif", stack, **options)
-
-    put(
-        "tiff-imagej",
-        imagej=True,
-        resolution=(163.9, 163.9),
-        metadata={"unit": "nm", "axes": "TYX"},
-    )
-    put(
-        "tiff-ome",
-        ome=True,
-        photometric="minisblack",
-        metadata={"axes": "TYX", "PhysicalSizeX": 0.06},
-    )
-    put("tiff-tiled-zlib", photometric="minisblack", tile=(16, 16), compression="zlib")
-    put("tiff-big-lzw", photometric="minisblack", bigtiff=True, compression="lzw")
-    import mrcfile
-
-    with mrcfile.new(folder / "mrc.mrc", stack.astype(np.int16)) as file:
-        file.voxel_size = 0.06
-    np.save(folder / "npy.npy", stack)
-    from PIL import Image
-
-    Image.fromarray(stack[0].astype(np.uint8)).save(folder / "png.png")
-    import h5py
-    from rsciio.emd import file_writer
-
-    axes = [
-        {
-            "name": n,
-            "size": s,
-            "scale": 0.006,
-            "offset": 0.0,
-            "units": "nm",
-            "navigate": False,
-            "index_in_array": i,
-        }
-        for i, (n, s) in enumerate(zip("yx", (18, 20), strict=True))
-    ]
-    file_writer(
-        str(folder / "emd.emd"),
-        {
-            "data": stack[0],
-            "axes": axes,
-            "original_metadata": {},
-            "metadata": {"General": {"title": "one"}, "Signal": {}},
-        },
-    )
-    with h5py.File(folder / "hdf5.h5", "w") as file:
-        file["counts"] = stack
-
-
-def mutate(content: bytes, rng: np.random.Generator) -> bytes:
-    """One to four random damages; headers are hit more often than pixels."""
-    data = bytearray(content)
-    for _ in range(rng.integers(1, 5)):
-        if not data:
-            break
-        at = (
-            int(min(rng.exponential(300), len(data) - 1))
-            if rng.random() < 0.7
-            else int(rng.integers(len(data)))
-        )
-        kind = rng.integers(6)
-        if kind == 0:
-            data[at] ^= 1 << int(rng.integers(8))
-        elif kind == 1:
-            size = int(rng.choice([1, 2, 4, 8]))
-            value = int(rng.choice(EXTREMES)) & (256**size - 1)
-            data[at : at + size] = value.to_bytes(size, "little" if rng.random() < 0.7 else "big")
-        elif kind == 2:
-            del data[at:]
-        elif kind == 3:
-            data[at : at + int(rng.integers(1, 64))] = rng.bytes(int(rng.integers(1, 64)))
-        elif kind == 4:
-            del data[at : at + int(rng.integers(1, 64))]
-        else:
-            data[at:at] = data[at : at + int(rng.integers(1, 256))]
-    return bytes(data)
-
-
-def one_file(path: Path) -> str:
+def read_all(path: Path) -> str:
     """'read' or 'refused'; raises for a fault."""
     try:
         source = read_frames(path)
         for number in {0, min(source.count, 1000) - 1}:
             source.read(number)
-        if source.calibration.sampling_angstrom is None:
-            return "read"
-        source.sampling(None)
+        if source.calibration.sampling_angstrom is not None:
+            source.sampling(None)
     except (FrameError, PermissionError) as error:
-        if "\n" in str(error) or str(path) not in str(error):
-            raise AssertionError(f"not one line that names the file: {error}") from None
+        check_line(path, error)
         return "refused"
     return "read"
 
 
-def one_model(folder: Path) -> str:
-    """A model folder: loaded and its graphs opened, or refused."""
+def file_case(kind: str, folder: Path, rng: np.random.Generator) -> str:
+    """A damaged file of the corpus."""
+    return read_all(mutated(corpus()[kind], folder, rng))
+
+
+def special_case(kind: str, folder: Path, rng: np.random.Generator) -> str:
+    """A file that is hostile by what it is."""
+    path = place_case(folder, rng)
+    with meanwhile(path, rng):
+        return read_all(path)
+
+
+def model_case(kind: str, folder: Path, rng: np.random.Generator) -> str:
+    """A damaged model folder: opened and tried, or refused."""
     from gdn.engines.base import EngineError
     from gdn.engines.choose import open_engine
+    from gdn.pipeline.open_models import check_generator
 
+    shutil.copytree(shipped_models()["pt-ceo2-64"], folder / "m")
+    damage_model(folder / "m", rng)
     try:
-        with open_engine(load_model(folder), threads=1) as engine:
-            engine.generate(np.zeros((1, engine.model.card.latent), np.float32))
+        with open_engine(load_model(folder / "m"), threads=1) as engine:
+            check_generator(engine)
     except (ModelError, EngineError) as error:
+        check_line(folder / "m", error)
+        return "refused"
+    return "read"
+
+
+def frame_case(kind: str, folder: Path, rng: np.random.Generator) -> str:
+    """A frame of strange values: denoised to finite numbers, or refused."""
+    try:
+        result = _denoiser().denoise(strange_frame(rng), sampling_angstrom=0.2)
+    except GdnError as error:
         if "\n" in str(error):
             raise AssertionError(f"not one line: {error}") from None
         return "refused"
+    if not np.isfinite(result.image).all() or not np.isfinite(np.asarray(result.spread)).all():
+        raise AssertionError("the result is not finite")
     return "read"
 
 
-def damaged_model(folder: Path, rng: np.random.Generator) -> None:
-    """Damage one file of a model; half of the time its hash is made to fit, so that what reads it
-    must refuse it."""
-    graphs = ["generator.onnx", "gradient.onnx", "encoder.onnx"]
-    names = ["model.json", "model.json", *graphs, "calibration.json", "weights.safetensors"]
-    name = str(rng.choice(names))
-    (folder / name).write_bytes(mutate((folder / name).read_bytes(), rng))
-    if name != "model.json" and rng.random() < 0.7:
-        card = json.loads((folder / "model.json").read_text())
-        card["files"][name] = sha256_of(folder / name)
-        (folder / "model.json").write_text(json.dumps(card))
+@cache
+def _denoiser() -> Denoiser:
+    return Denoiser(restarts=16, threads=1)
+
+
+CASES: dict[str, Callable[[str, Path, np.random.Generator], str]] = {
+    "place": special_case,
+    "model": model_case,
+    "frame": frame_case,
+}
 
 
 def child(kind: str, first: int, last: int, folder: Path) -> None:
     """Run cases, one JSON line each; the parent sees from the last line where a crash was."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_GIB << 30, MEMORY_GIB << 30))
     warnings.simplefilter("ignore")
-    source = None if kind == "model" else corpus()[kind]
-    content = source.read_bytes() if source else b""
+    case = CASES.get(kind, file_case)
     for seed in range(first, last):
         rng = np.random.default_rng([seed, 0xF0])
         begun = time.process_time()  # of the processor: a busy machine is no fault
         signal.alarm(int(10 * SECONDS))  # ends the process; the parent goes on with the next seed
+        inner = folder / f"{seed}"
+        inner.mkdir()
         try:
-            if source is None:
-                shutil.rmtree(folder / "m", ignore_errors=True)
-                shutil.copytree(shipped_models()["pt-ceo2-64"], folder / "m")
-                damaged_model(folder / "m", rng)
-                result = one_model(folder / "m")
-            else:
-                path = folder / f"case{source.suffix}"
-                path.write_bytes(mutate(content, rng))
-                result = one_file(path)
+            result = case(kind, inner, rng)
         except BaseException as error:
-            result = f"fault: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        print(json.dumps([seed, result, round(time.process_time() - begun, 3)]), flush=True)
+            result = f"fault: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        took = round(time.process_time() - begun, 3)
+        print(json.dumps([seed, result, took]), flush=True)
+        shutil.rmtree(inner, ignore_errors=True)
 
 
 def run(kind: str, cases: int, first: int = 0) -> tuple[dict[str, int], list[str], float]:
@@ -212,24 +154,21 @@ def run(kind: str, cases: int, first: int = 0) -> tuple[dict[str, int], list[str
     counts, faults, slowest, seed = {"read": 0, "refused": 0}, [], 0.0, first
     while seed < first + cases:
         with tempfile.TemporaryDirectory() as folder:
-            command = [
-                sys.executable,
-                str(Path(__file__).resolve()),
-                "--child",
-                kind,
-                str(seed),
-                str(first + cases),
-                folder,
-            ]
+            own = str(Path(__file__).resolve())
+            command = [sys.executable, own, "--child", kind, str(seed), str(first + cases), folder]
+            environment = os.environ | {"GDN_CACHE_DIR": f"{folder}/cache"}
             with subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL,
+                text=True,
+                env=environment,
             ) as running:
                 assert running.stdout is not None
                 for line in running.stdout:
-                    if not line.startswith("[") or not line.endswith(
-                        "]\n"
-                    ):  # a crashing child's last words, or a library's print
-                        continue
+                    if not line.startswith("[") or not line.endswith("]\n"):
+                        continue  # a crashing child's last words, or a library's print
                     seed, result, seconds = json.loads(line)
                     slowest = max(slowest, seconds)
                     if result in counts:
@@ -252,25 +191,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--cases", type=int, default=10_000, help="over all kinds; a twentieth are models"
-    )
-    parser.add_argument("--first", type=int, default=0, help="first seed")
-    parser.add_argument("--write-corpus", action="store_true", help="make the valid files anew")
+    add = parser.add_argument
+    add("--cases", type=int, default=20_000, help="over all kinds")
+    add("--first", type=int, default=0, help="first seed")
+    add("--kind", action="append", help="only this kind, again and again for more")
+    add("--write-corpus", action="store_true", help="make the valid files anew")
     options = parser.parse_args()
     if options.write_corpus:
         write_corpus(CORPUS)
         return 0
-    kinds = list(corpus())
-    plan = {kind: -(-options.cases * 95 // (100 * len(kinds))) for kind in kinds} | {
-        "model": options.cases // 20
-    }
+    weights = {kind: WEIGHTS.get(path.suffix, 2.0) for kind, path in corpus().items()}
+    each = options.cases * (1 - sum(SHARES.values())) / sum(weights.values())
+    plan = {kind: int(each * weight) + 1 for kind, weight in weights.items()}
+    plan |= {kind: int(options.cases * share) for kind, share in SHARES.items()}
     print(
         "| kind | cases | read | refused in one line | faults | slowest s "
         "|\n|---|--:|--:|--:|--:|--:|"
     )
     everything = []
     for kind, cases in plan.items():
+        if options.kind and kind not in options.kind:
+            continue
         counts, faults, slowest = run(kind, cases, options.first)
         everything += faults
         print(

@@ -48,6 +48,15 @@ def _finite(content: Any) -> Any:
     return [_finite(value) for value in content] if isinstance(content, list | tuple) else content
 
 
+def read_text(path: Path) -> str:
+    """The text of a file, UTF-8. Raises OSError for a pipe or a device too, which would be waited
+    for, or read without end."""
+    if not path.is_file():
+        path.stat()
+        raise OSError(errno.EINVAL, "not a file", str(path))
+    return path.read_text(encoding="utf-8")
+
+
 class CacheError(GdnError, ValueError):
     """A setting of the cache that cannot be used; one line."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gdn.batch.inputs import Planned
 from gdn.batch.printed import note, one_row
 from gdn.batch.terminal import in_options, progress_bar
-from gdn.errors import CandidateError, debugging
+from gdn.errors import GdnError, debugging
 from gdn.storage import json_line
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
@@ -115,7 +115,7 @@ def refusals(planned: list[Planned], run: BatchRun) -> dict[Path, str]:
     for path, outputs, _ in planned:
         try:
             run.check_free(path, outputs)
-        except (ValueError, OSError) as error:
+        except Exception as error:
             refused[path] = failure_words(path, error)
     return refused
 
@@ -169,7 +169,9 @@ def attempt(
     denoiser: Denoiser,
     progress: Callable[[float, int], None],
 ) -> Outcome:
-    """Denoise one file. Raises EngineError or CacheError where no file could be done."""
+    """Denoise one file. Whatever goes wrong costs this file, and nothing else: raises only
+    KeyboardInterrupt, and EngineError, CacheError or ImportError before any model could be opened,
+    where no file can be done."""
     from gdn.engines.base import EngineError
     from gdn.pipeline.denoise_file import denoise_file
     from gdn.storage import CacheError
@@ -195,19 +197,12 @@ def attempt(
             run.witness,
         )
         return Outcome(rows)
-    except (ValueError, OSError, MemoryError, EngineError, CandidateError) as error:
-        if isinstance(error, EngineError | CacheError) and not denoiser.opened:
-            raise  # bad usage: no file could be done
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a library may even exit, or panic
+        if isinstance(error, EngineError | CacheError | ImportError) and not denoiser.opened:
+            raise  # bad usage, or a part of gdn is not installed
         return Outcome(failure=failure_words(path, error), errno=getattr(error, "errno", None))
-    except ImportError:
-        raise  # the installation's fault: no file could be done
-    except Exception as error:  # gdn's own fault costs one file, not the night's batch
-        if debugging():
-            traceback.print_exc()
-        words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        return Outcome(
-            failure=f"{path}: internal error, please report it: {words} (gdn --debug shows where)"
-        )
 
 
 def sum_aligned_file(
@@ -257,16 +252,20 @@ def rows_of_record(outputs: Outputs) -> list[dict[str, Any]]:
     return [row for row in record.get("frames", []) if "sampling_angstrom" in row]
 
 
-def failure_words(path: Path, error: Exception) -> str:
-    """One line for a file that failed."""
+def failure_words(path: Path, error: BaseException) -> str:
+    """One line for a file that failed; what gdn does not raise on purpose is gdn's own fault."""
+    if not isinstance(error, ValueError | OSError | MemoryError | GdnError):
+        if debugging():
+            traceback.print_exception(error)
+        words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return one_row(
+            f"{path}: internal error, please report it: {words} (gdn --debug shows where)"
+        )
     text = " ".join(in_options(error).split())
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename or path}: {error.strerror}"
-    return (
-        text
-        if str(path) in text or isinstance(error, OSError)
-        else f"{path}: {text or 'out of memory'}"
-    )
+    named = str(path) in text or isinstance(error, OSError)
+    return one_row(text if named else f"{path}: {text or 'out of memory'}")
 
 
 def warnings_of(rows: list[dict[str, Any]]) -> list[str]:

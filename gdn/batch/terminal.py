@@ -21,7 +21,7 @@ class UsageFault(ValueError):
     """The command line makes no sense as typed: exit code 2."""
 
 
-def in_options(error: Exception) -> str:
+def in_options(error: BaseException) -> str:
     """An error's message for someone who typed options: the library names a parameter, if that is
     at fault."""
     text, parameter = str(error), getattr(error, "parameter", None)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from gdn.batch.inputs import Planned, gather
+from gdn.batch.run import failure_words
 from gdn.batch.terminal import UsageFault, progress_bar, usage_fault
 from gdn.cli.common import need, writable_folder
 from gdn.cli.denoise_options import STEPS, Threads
 from gdn.cli.file_options import NOISE, Dataset, Sampling
 from gdn.cli.help import INPUT, OUTPUT, SEARCH, Grouped
-from gdn.errors import InputError
 from gdn.models import RESTORER, learned_folders
 from gdn.pipeline.budget import SECONDS, Budget
 
@@ -118,8 +118,8 @@ def _opened(paths: list[Path], reading: FileSettings) -> Iterator[tuple[FrameFil
         try:
             frames = reading.read(path)
             yield frames, frames.sampling(reading.sampling_angstrom)
-        except (ValueError, OSError) as error:
-            print(f"gdn: not learned from: {error}", file=sys.stderr)
+        except Exception as error:
+            print(f"gdn: not learned from: {failure_words(path, error)}", file=sys.stderr)
 
 
 def _learn(
@@ -183,8 +183,9 @@ def adapted_groups(
         for number, recording in enumerate(recordings):
             try:
                 models = _learn(recording, noise, settings, Path(folder) / f"{number}")
-            except InputError as error:  # the frames can be denoised all the same
-                print(f"gdn: {error}", file=sys.stderr)
+            except Exception as error:  # the frames can be denoised all the same
+                first = recording.files[0].path
+                print(f"gdn: not learned from: {failure_words(first, error)}", file=sys.stderr)
                 models = []
             paths = {file.path for file in recording.files}
             taught |= paths

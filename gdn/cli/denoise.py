@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ import typer
 from gdn.batch.inputs import Named, Planned, gather, plan
 from gdn.batch.inputs import watch as watch_folder
 from gdn.batch.printed import note
-from gdn.batch.run import BatchRun, Tally, process, refusals
+from gdn.batch.run import BatchRun, Tally, failure_words, process, refusals
 from gdn.batch.terminal import UsageFault, usage_fault
 from gdn.cli import denoise_options as option
 from gdn.cli.adapting import adapted_groups, parse_budget
@@ -196,13 +196,23 @@ def denoise(
         else:
             _process(planned, cluster, run, ledger, tally)
     finally:  # also of what was done before Ctrl-C
-        own.write_summary(tally.rows)
+        written = _written(lambda: own.write_summary(tally.rows))
     _say(tally, ledger)
     _suggest(tally, ledger, options, adapt or adapted is not None)
-    own.write_report(ledger, run, tally.skipped, tally.rows)
+    written &= _written(lambda: own.write_report(ledger, run, tally.skipped, tally.rows))
     if strict and ledger.unlike:
         note(f"--strict: the generator cannot explain {ledger.unlike} of {ledger.frames} frames")
-    return 1 if tally.failed or (strict and ledger.unlike) else 0
+    return 1 if tally.failed or not written or (strict and ledger.unlike) else 0
+
+
+def _written(write: Callable[[], None]) -> bool:
+    """Whether a file of the run could be written; if not, it is said why: the disk may be full."""
+    try:
+        write()
+    except OSError as error:
+        note(failure_words(Path(), error))
+        return False
+    return True
 
 
 def _check_source(files: list[str] | None, watch: Path | None, cluster: str | None) -> None:

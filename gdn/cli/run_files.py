@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from gdn import __version__
 from gdn.cli.config import NAME
+from gdn.storage import read_text, write_text
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
     from gdn.batch.run import BatchRun
@@ -65,15 +66,11 @@ class RunFiles:
 
     def write_settings(self) -> None:
         """Write what repeats the run."""
-        from gdn.storage import write_text
-
         write_text(self.settings, self._settings)
 
     def write_summary(self, rows: list[dict[str, Any]]) -> None:
         """Write a line for every frame (rows as `--json` prints them); nothing where there is
         none."""
-        from gdn.storage import write_text
-
         if not rows:
             return
         text = io.StringIO(newline="")
@@ -109,11 +106,11 @@ class RunFiles:
         """Whether a settings file says what this run's does, or is of the same inputs and may be
         replaced."""
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path)
             if text == self._settings:
                 return True
             there, ours = tomllib.loads(text), tomllib.loads(self._settings)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return False
         names = ("gdn", "FILES", "files", "watch")
         same = all(there.get(name) == ours.get(name) for name in names)
@@ -121,10 +118,9 @@ class RunFiles:
 
     def _own_summary(self, path: Path) -> bool:
         try:
-            with path.open(newline="", encoding="utf-8") as stream:
-                lines = csv.DictReader(stream)
-                own = tuple(lines.fieldnames or ()) == COLUMNS
-                files = {str(Path(line["file"]).resolve()) for line in lines} if own else {""}
+            lines = csv.DictReader(io.StringIO(read_text(path), newline=""))
+            own = tuple(lines.fieldnames or ()) == COLUMNS
+            files = {str(Path(line["file"]).resolve()) for line in lines} if own else {""}
         except (OSError, ValueError, csv.Error):
             return False
         return self._replacing and own and self._covers(files)
@@ -133,7 +129,7 @@ class RunFiles:
         from gdn.report.html import INPUTS
 
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path)
         except (OSError, ValueError):
             return False
         marks = re.search(INPUTS.format("([0-9a-f ]*)"), text)

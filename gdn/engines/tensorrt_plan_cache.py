@@ -133,6 +133,8 @@ def kept_plans() -> list[Kept]:
     folder = cache_folder() / "plans"
     plans = []
     for path in sorted(folder.glob("*.plan")):
+        if not path.is_file():  # a pipe would be waited for
+            continue
         with contextlib.suppress(OSError), path.open("rb") as stream:
             plans.append(Kept(path, _parted(stream.read(LONGEST_HEADER))[0], path.stat().st_size))
     return plans

@@ -4,13 +4,17 @@ file of its size can stand for. Both are checked before pixels are read."""
 from __future__ import annotations
 
 import bz2
+import glob
 import gzip
 import html
+import math
 import re
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from gdn.frames.hdf5_links import within_folder
 from gdn.frames.source import FrameError, FrameFile
@@ -19,6 +23,7 @@ MOST_UNPACKED = 2**31  # bytes of a packed file, which is unpacked in memory
 MOST_GROWTH = 2000  # bytes of pixels for one of the file: zlib packs zeros by 1030
 FREE_BYTES = 2**26  # of pixels, whatever the size of the file
 _CHUNK = 2**20
+_HEADER = 1024  # bytes of the header of an MRC file
 _NAMED = re.compile(r"""\bFileName\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 
 
@@ -49,6 +54,28 @@ def check_opened_files(path: Path, pages: Iterable[Any]) -> None:
             )
 
 
+def check_regular(path: Path) -> None:
+    """Raises FrameError for what is no file: a pipe or a device would be waited for, or read
+    without end. Of an .emi, also the files of its series are looked at."""
+    series = path.parent.glob(f"{glob.escape(path.stem)}_*.ser")
+    for each in (path, *(series if path.suffix.lower() == ".emi" else ())):
+        if not (each.is_file() or each.is_dir()):
+            raise FrameError(
+                f"{each}: a pipe, a device or a socket, not a file; save it as a file first"
+            )
+
+
+def check_parts(path: Path) -> None:
+    """Raises FrameError for a folder of data that holds anything but files and folders, or a link
+    that leaves it."""
+    folder = path.resolve()
+    for part in path.rglob("*"):
+        if part.is_symlink() and not part.resolve().is_relative_to(folder):
+            raise FrameError(f"{path}: {part.relative_to(path)} is a link that leaves the folder")
+        if not part.is_dir() and not part.is_file():
+            raise FrameError(f"{path}: {part.relative_to(path)} is not a file")
+
+
 def check_growth(frames: FrameFile, others: Iterable[Path]) -> None:
     """Raises FrameError if the frames of a file take more bytes than files of that size can stand
     for: its header is wrong, or someone wants to fill the memory or the disk."""
@@ -67,15 +94,44 @@ def check_growth(frames: FrameFile, others: Iterable[Path]) -> None:
 
 
 def check_packed(path: Path) -> None:
-    """Raises FrameError for a .gz or .bz2 that unpacks to more than MOST_UNPACKED bytes. It is
-    unpacked piece by piece, and nothing is kept."""
+    """Raises FrameError for a packed MRC file whose header promises more than MOST_UNPACKED bytes,
+    or more than a file of its size can stand for, and for one that unpacks to more than its header
+    promises. It is unpacked piece by piece, no further than that, and nothing is kept."""
     opener = bz2.open if path.suffix.lower() == ".bz2" else gzip.open
-    total = 0
     with opener(path, "rb") as stream:
+        promised = _promised(path, stream.read(_HEADER))
+        if promised > MOST_UNPACKED:
+            raise FrameError(_too_large(path))
+        if promised > FREE_BYTES + MOST_GROWTH * path.stat().st_size:
+            raise FrameError(
+                f"{path}: promises {promised / 1e6:.0f} MB, but has only "
+                f"{path.stat().st_size / 1e3:.1f} kB; the file is damaged"
+            )
+        total = _HEADER
         while piece := stream.read(_CHUNK):
             total += len(piece)
-            if total > MOST_UNPACKED:
-                raise FrameError(_too_large(path))
+            if total > promised + _CHUNK:
+                raise FrameError(
+                    f"{path}: unpacks to more than the {promised} bytes that its header promises; "
+                    "the file is damaged"
+                )
+
+
+def _promised(path: Path, head: bytes) -> int:
+    """Bytes of an MRC file with this header. Raises ValueError if it is none."""
+    if len(head) < _HEADER:
+        raise FrameError(f"{path}: not a readable MRC file (it ends in its header)")
+    from mrcfile import utils
+    from mrcfile.dtypes import HEADER_DTYPE
+
+    header = np.frombuffer(head, HEADER_DTYPE)[0]
+    order = utils.byte_order_from_machine_stamp(header["machst"])
+    header = np.frombuffer(head, HEADER_DTYPE.newbyteorder(order)).view(np.recarray)[0]
+    shape, dtype = utils.data_shape_from_header(header), utils.data_dtype_from_header(header)
+    if min(shape) < 1 or header.nsymbt < 0:
+        raise FrameError(f"{path}: not a readable MRC file (a shape of {shape})")
+    pixels = math.prod(int(n) for n in shape) * int(dtype.itemsize)
+    return _HEADER + int(header.nsymbt) + pixels
 
 
 def check_archive(path: Path, archive: zipfile.ZipFile) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from gdn.frames.bounds import check_growth
+from gdn.frames.bounds import check_growth, check_parts, check_regular
 from gdn.frames.selection import select_channel
 from gdn.frames.source import FrameError, FrameFile, one_line
 from gdn.frames.unread import check_read
@@ -172,7 +172,9 @@ def format_of(path: Path) -> Format:
     if path.is_dir():
         folders = [f for f in by_name if f.folder]
         if not folders:
+            next(path.iterdir(), None)  # raises PermissionError for a closed one
             raise FrameError(f"{path}: a folder, not a file of frames")
+        check_parts(path)
         return folders[0]
     with path.open("rb") as stream:
         head = stream.read(HEAD)
@@ -209,6 +211,8 @@ def read_frames(path: Path, dataset: str | None = None, channel: int | None = No
     if not path.exists():
         raise FrameError(f"{path}: no such file")
     check_read(path)
+    check_regular(path)
+    family = None
     try:
         family = format_of(path)
         if family.package and importlib.util.find_spec(family.package) is None:
@@ -225,4 +229,5 @@ def read_frames(path: Path, dataset: str | None = None, channel: int | None = No
     except (FrameError, PermissionError):
         raise
     except Exception as error:  # the libraries raise many kinds on broken files
-        raise FrameError(f"{path}: not a readable {family.name} file ({one_line(error)})") from None
+        kind = "file" if family is None else f"{family.name} file"
+        raise FrameError(f"{path}: not a readable {kind} ({one_line(error)})") from None

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdn.errors import EmptyFrame, InputError
+from gdn.frames.mapped import Stored
 from gdn.frames.units import pixel_size
 
 Frame = NDArray[np.float32]  # (rows, columns)
@@ -184,7 +185,8 @@ class _Planes:
     """Images of an array, by their number along its other axes. They are read when asked for."""
 
     def __init__(self, data: Any, image: tuple[int, int]) -> None:
-        self.data, self.image = data, image
+        self.data = Stored(data) if isinstance(data, np.ndarray) else data
+        self.image = image
         self.leading = [axis for axis in range(len(data.shape)) if axis not in image]
 
     def __getitem__(self, index: int) -> Any:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gdn.frames.bounds import check_named_files, check_opened_files
 from gdn.frames.choosing import Arrays
+from gdn.frames.mapped import Stored
 from gdn.frames.source import FrameError, FrameFile, check_layout, one_line
 from gdn.frames.tiff_calibration import stated
 from gdn.frames.tiff_pages import check_pages, frames_there
@@ -69,7 +70,7 @@ def read_tiff(path: Path, dataset: str | None = None) -> FrameFile:
             if colour >= 0:
                 data = np.moveaxis(data, colour, -1)
             if cut_off:
-                data = data if there.mapped is None else there.mapped
+                data = data if there.mapped is None else Stored(there.mapped)
                 axes, shape = "TYX", (there.there, *shape[-2:])
     except FrameError:
         raise
@@ -177,4 +178,4 @@ class _Pages:
                     return np.asarray(page.asarray()).reshape(self.shape)
             # ImageJ keeps big stacks behind one page: map them instead.
             mapped = tifffile.memmap(self.path, mode="r", series=self.series)
-            return np.array(mapped.reshape((self.count, *self.shape))[index])
+            return Stored(mapped.reshape((self.count, *self.shape)))[index]

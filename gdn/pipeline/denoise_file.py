@@ -106,6 +106,7 @@ def denoise_file(
     movie = recording.open_movie(frames.read, count, sampling, progress)
     opener = image_opener(outputs, frames, sampling, settings.style.dtype, signature(recording))
     former = own_files(outputs, source)
+    outputs.folder.mkdir(parents=True, exist_ok=True)  # that of a subfolder, with --recursive
     with ResultFiles(outputs, levels, opener, several=count > 1, former=former) as written:
         for index in range(count):
             its, part = recording.for_frame(movie, index, count, progress)

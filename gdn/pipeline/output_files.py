@@ -144,18 +144,26 @@ def content_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def files_in(folder: Path, recursive: bool = False) -> list[Path]:
+def files_in(
+    folder: Path, recursive: bool = False, inside: frozenset[Path] = frozenset()
+) -> list[Path]:
     """Every file of frames in a folder, without gdn's own results, by name; also those of its
-    subfolders if `recursive`."""
+    subfolders if `recursive`, but not again those of a folder that it lies `inside` of: links may
+    lead up. A subfolder that cannot be read is listed itself, so that it fails alone."""
     if is_data_folder(folder):
         return [folder]
     files: list[Path] = []
+    inside |= {folder.resolve()}
     for path in sorted(folder.iterdir()):
         data = path.is_file() or is_data_folder(path)
         if path.name.startswith(".") or is_own_result(path):
             continue
         if not data:
-            files += files_in(path, recursive) if recursive and path.is_dir() else ()
+            if recursive and path.is_dir() and path.resolve() not in inside:
+                try:
+                    files += files_in(path, recursive, inside)
+                except PermissionError:
+                    files.append(path)
         elif suffix_of(path) and not (path.suffix.lower() == ".ser" and _has_emi(path)):
             files.append(path)
     return files

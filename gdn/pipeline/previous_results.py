@@ -15,6 +15,7 @@ from typing import Any
 
 from gdn.frames.source import FrameError
 from gdn.pipeline.output_files import Outputs, content_hash
+from gdn.storage import read_text
 
 _RECORD = {"schema", "key", "input", "model", "engine", "search", "frames"}  # every one of gdn's
 CHOOSE = "choose another folder for the results (-o)"
@@ -23,8 +24,8 @@ CHOOSE = "choose another folder for the results (-o)"
 def read_record(path: Path) -> dict[str, Any] | None:
     """Read a record of gdn; None if the file does not exist or is something else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) and content.keys() >= _RECORD else None
 

@@ -20,9 +20,10 @@ pytestmark = pytest.mark.benchmark
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX")
 def test_damaged_files_by_the_hundred() -> None:
-    """A sample; `benchmarks/hostile.py` alone takes ten thousand."""
+    """A sample; `benchmarks/hostile.py` alone takes twenty thousand."""
     said = run_script("hostile", "--cases", 200, "--first", 70000)
     assert "| model | 10 |" in said
+    assert "| place | 40 |" in said
 
 
 @needs_training

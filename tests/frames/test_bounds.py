@@ -6,8 +6,10 @@ import bz2
 import gzip
 import os
 import resource
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -140,18 +142,32 @@ def test_an_empty_hdf5_has_no_200000_frames(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pack", [gzip.open, bz2.open])
-def test_a_packed_file_is_not_unpacked_beyond_a_bound(
-    tmp_path: Path, pack, monkeypatch: pytest.MonkeyPatch, little_memory: None
+def test_a_packed_file_is_not_unpacked_beyond_what_it_promises(
+    tmp_path: Path, pack: Callable[..., IO[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounds, "MOST_UNPACKED", 2**28)
     path = tmp_path / f"a.mrc.{'gz' if pack is gzip.open else 'bz2'}"
     write_mrc(tmp_path / "a.mrc", OURS, 0.1)
-    with pack(path, "wb") as stream:
-        stream.write((tmp_path / "a.mrc").read_bytes())
+    content = (tmp_path / "a.mrc").read_bytes()
+
+    def write(more: bytes, times: int = 1) -> None:
+        with pack(path, "wb") as stream:
+            for _ in range(times):
+                stream.write(more)
+
+    write(content)
     np.testing.assert_array_equal(read_frames(path).read(0), OURS)
-    with pack(path, "ab") as stream:
-        for _ in range(300):
-            stream.write(bytes(2**20))
+    member = path.read_bytes()
+    write(bytes(2**22))
+    path.write_bytes(member + path.read_bytes() * 1000)  # 4 GB of zeros after the pixels
+    begun = time.process_time()
+    with pytest.raises(FrameError, match=r"unpacks to more than the \d+ bytes"):
+        read_frames(path)
+    assert time.process_time() - begun < 3
+    large = content[:4] + (2**20).to_bytes(4, "little") + content[8:]  # as many rows
+    write(large)
+    with pytest.raises(FrameError, match=r"a\.mrc.*: promises 268 MB, but has only .*damaged"):
+        read_frames(path)
+    monkeypatch.setattr(bounds, "MOST_UNPACKED", 2**26)
     with pytest.raises(FrameError, match="unpack it and give the unpacked file"):
         read_frames(path)
 
