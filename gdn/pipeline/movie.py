@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from gdn.movies.blocks import Block, BlockCandidate, blocks_of
 from gdn.movies.drift import FINE_ANGSTROM, Shifts, estimate_drift
 from gdn.movies.frames import MovieFrames
 from gdn.movies.windows import Apart, NeighboursCandidate, WindowCandidate
+from gdn.pipeline.movie_evidence import FrameBeside, MovieEvidence
 from gdn.pipeline.options import FEWEST
 from gdn.pipeline.recording import ALIGNING, RecordingDenoiser
 from gdn.search.band_mixture import Candidate
@@ -52,9 +54,21 @@ class Movie:
         without a movie, to the bit."""
         if not self.used:
             return self.recording
-        own = replace(self.recording, stream=index)
         if self.frames.recorded(index) is None:
-            return own
+            return replace(self.recording, stream=index)
+        return replace(self._alone(index), beside=FrameBeside(self._evidence, index))
+
+    @cached_property
+    def _evidence(self) -> MovieEvidence:
+        return MovieEvidence(
+            searcher=lambda index: self._alone(index).searcher,
+            recorded=self.frames.recorded,
+            count=self.frames.count,
+        )
+
+    def _alone(self, index: int) -> RecordingDenoiser:
+        """What denoises a frame with weights of its own."""
+        own = replace(self.recording, stream=index)
         blocks = [block for block in self.blocks if index in block.chosen]
         apart = blocks[0].apart(index) if blocks else None
         more: list[Candidate] = [self._window(index, apart), *self._neighbours(index, apart)]

@@ -22,6 +22,7 @@ from gdn.pipeline.result_check import check_result, left_empty
 from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
 from gdn.search.denoise_frame import FrameResult, denoise_frame
+from gdn.search.first_part import Beside
 from gdn.search.progress import Progress, part_of
 from gdn.search.restored import RestorerCandidate, restore_frame
 from gdn.search.settings import Searcher
@@ -50,7 +51,8 @@ class RecordingDenoiser:
     `engine` and `bank` are a generator's; or `engine` is a restorer alone, without a bank. `others`
     are the candidates mixed with the generator's image. `rivals`: hashes of the generators among
     which the first frame decided; `stream`: of the draws that thin a frame of a movie; `nats`: by
-    how much each of them, by name, explains counts held out of that frame.
+    how much each of them, by name, explains counts held out of that frame; `beside`: what the
+    other frames of a movie say of the candidates.
     """
 
     engine: Engine | RestorerSession
@@ -60,6 +62,7 @@ class RecordingDenoiser:
     rivals: Sequence[str] = ()
     stream: int = 0
     nats: Mapping[str, float] = field(default_factory=dict)
+    beside: Beside | None = None
 
     @property
     def learned(self) -> bool:
@@ -174,6 +177,7 @@ class RecordingDenoiser:
             settings=self.options.search,
             others=self.others,
             stream=self.stream,
+            beside=self.beside,
         )
 
     @cached_property

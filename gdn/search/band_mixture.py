@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -132,15 +132,44 @@ def bands(shape: tuple[int, int], sampling: tuple[float, float]) -> Iterator[Val
         yield np.asarray(np.cos(np.pi / 2 * np.clip(np.abs(place - band), 0, 1)) ** 2)
 
 
-def choose_mixing(
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the held-out counts of a frame say of the candidates' weights.
+
+    - `names`: the candidates.
+    - `prior`: their weights if only the first two of them existed.
+    - `grams` (bands, candidates, candidates), `linears` (bands, candidates): weights w gain 2 l w -
+      w G w nats over the prior ones in a band.
+    - `contrast` (bands,): of the image of the prior weights.
+    """
+
+    names: tuple[str, ...]
+    prior: Values
+    grams: Values
+    linears: Values
+    contrast: Values
+
+    def added(self, others: Sequence[Evidence]) -> Evidence:
+        """With that of other frames. It is for the sum of their counts, and its prior weights are
+        the mean of theirs."""
+        frames = [self, *others]
+        return replace(
+            self,
+            prior=np.mean([frame.prior for frame in frames], 0),
+            grams=np.sum([frame.grams for frame in frames], 0),
+            linears=np.sum([frame.linears for frame in frames], 0),
+        )
+
+
+def measure_evidence(
     parts: Split,
     images: Sequence[Array],
     names: tuple[str, ...],
     choice: Choice,
     sampling: tuple[float, float],
-) -> Mixing:
-    """Choose the weights of the candidates from `images`, which were made from the first part of
-    the counts. The first images are the generator's and the plain filter's (OWN)."""
+) -> Evidence:
+    """What the second part of a frame's counts says of the candidates' `images` of the first part.
+    The first images are the generator's and the plain filter's (OWN)."""
     prior = np.zeros(len(images))
     prior[:2] = 1 - choice.share, choice.share
     before = _cosines(
@@ -153,25 +182,56 @@ def choose_mixing(
     scale = (1 - parts.share) / parts.share  # of the first part's electrons to the second's
     target = _cosines(parts.second) / scale - before
     variance = parts.other_law.variance(float(parts.second.mean())) / scale**2
-    forms, contrast = [], []
+    grams, linears, contrast = [], [], []
     for window in bands((parts.first.shape[0], parts.first.shape[1]), sampling):
         weighted = (offsets * window).reshape(len(images), -1) / (2 * variance)
-        forms.append((weighted @ offsets.reshape(len(images), -1).T, weighted @ target.ravel()))
+        grams.append(weighted @ offsets.reshape(len(images), -1).T)
+        linears.append(weighted @ target.ravel())
         contrast.append(float((window * before**2).sum() - window[0, 0] * before[0, 0] ** 2))
-    whole = np.sum([gram for gram, _ in forms], 0), np.sum([linear for _, linear in forms], 0)
-    everywhere = _move_weights(_start(prior, names, *whole), *whole)
-    weights = [_move_weights(everywhere, gram, linear) for gram, linear in forms]
+    return Evidence(
+        names=names,
+        prior=prior,
+        grams=np.array(grams),
+        linears=np.array(linears),
+        contrast=np.array(contrast),
+    )
+
+
+def choose_mixing(
+    parts: Split,
+    images: Sequence[Array],
+    names: tuple[str, ...],
+    choice: Choice,
+    sampling: tuple[float, float],
+    beside: Sequence[Evidence] = (),
+) -> Mixing:
+    """Choose the weights of the candidates from `images`, which were made from the first part of
+    the counts (see `measure_evidence`). `beside` is the evidence of other frames of one movie, with
+    the same candidates. Then the weights that are best for all frames together are the start, from
+    which the frame's own move."""
+    evidence = measure_evidence(parts, images, names, choice, sampling)
+    weights = _weights_of_bands(evidence.added(beside) if beside else evidence)
+    forms = list(zip(evidence.grams, evidence.linears, strict=True))
+    if beside:
+        weights = [_move_weights(w, *form) for w, form in zip(weights, forms, strict=True)]
     gain = [_gain(weight, *form) for weight, form in zip(weights, forms, strict=True)]
-    alone = [[_gain(weight, *form) for weight in np.eye(len(images))] for form in forms]
-    total = max(sum(contrast), 1e-30)
+    alone = [[_gain(weight, *form) for weight in np.eye(len(names))] for form in forms]
     return Mixing(
         names=names,
         weights=np.array(weights),
-        prior=prior,
+        prior=evidence.prior,
         gain=np.array(gain),
         alone=np.array(alone),
-        contrast=np.array(contrast) / total,
+        contrast=evidence.contrast / max(sum(evidence.contrast), 1e-30),
     )
+
+
+def _weights_of_bands(evidence: Evidence) -> list[Values]:
+    """Weights of each band: first the same for all bands, and from there those of each."""
+    whole = np.sum(list(evidence.grams), 0), np.sum(list(evidence.linears), 0)
+    everywhere = _move_weights(_start(evidence.prior, evidence.names, *whole), *whole)
+    forms = zip(evidence.grams, evidence.linears, strict=True)
+    return [_move_weights(everywhere, *form) for form in forms]
 
 
 def _start(prior: Values, names: tuple[str, ...], gram: Values, linear: Values) -> Values:

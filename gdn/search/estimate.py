@@ -11,22 +11,28 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 from gdn.likelihood import Array
-from gdn.search.all_tiles import SearchedTiles, blend_starts, laplace_spread, search_tiles
-from gdn.search.band_mixture import OWN, Candidate, Mixing, choose_mixing, mix_images
+from gdn.search.all_tiles import SearchedTiles, laplace_spread, search_tiles
+from gdn.search.band_mixture import OWN, Candidate, Mixing, mix_images
+from gdn.search.first_part import (
+    complete_images,
+    first_part,
+    mix_by_counts,
+    others_of_first,
+    quick_image,
+    tiles_of,
+)
 from gdn.search.held_out_shares import Choice, apply_plain_filter, choose, shrink_residual
 from gdn.search.progress import Watch
 from gdn.search.settings import Searcher
 from gdn.search.share_map import ShareMap, map_shares
 from gdn.search.thinning import Recorded, Split, fill_with, split
-from gdn.search.tiles import Binned, Tiling, tile_frame
+from gdn.search.tiles import Binned, Tiling
 
 # The errors of a result of n frames by those of one: not 1 / sqrt(n), as what generator and
 # alignment get wrong is the same in all (docs/measurements/movies.md).
 SHARED = -0.2
-FADED = 4.0  # px from where a candidate knows nothing to where it is itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,9 +165,7 @@ def estimate(
     candidates of a mixture work on `recorded` counts. `known` are their images of these, if they
     exist already."""
     watch, settings = watch or Watch(), searcher.settings
-    patch = searcher.engine.model.card.patch
-    shape = (binned.counts.shape[0], binned.counts.shape[1])
-    tiling = tile_frame(shape, patch, settings.stride or patch // 2, binned.valid)
+    tiling = tiles_of(searcher, binned)
     pool = search_tiles(searcher, binned, tiling, watch)
     spread_within = (
         np.zeros_like(binned.counts)
@@ -193,7 +197,7 @@ def estimate(
             other(whole) if its else image
             for other, its in zip(searcher.others, used[len(OWN) :], strict=True)
         ]
-        images = _completed([image + residual, filtered, *theirs])
+        images = complete_images([image + residual, filtered, *theirs])
         sampling = recorded.grids.binned_sampling
         mixed = mix_images(images, mixing, sampling)
         shares = map_shares(images, mixing, sampling) if watch.spread else None
@@ -243,33 +247,24 @@ def _choose(
 ) -> tuple[Choice, Mixing | None, Thinned | None]:
     """Choose the amounts of residual and plain filter and the weights of other candidates, with the
     encoder's image of thinned counts."""
-    seed, settings, others = searcher.bank.seed, searcher.settings, searcher.others
+    seed, others, beside = searcher.bank.seed, searcher.others, searcher.beside
     if recorded is None:
         parts = replace(split(binned.counts, binned.law, seed), valid=binned.valid)
-        first = None
-    else:
-        parts, first = recorded.split(seed)
-    quick = replace(settings, symmetries=min(4, settings.symmetries), brief_candidates=0)
-    guess = blend_starts(
-        replace(searcher, settings=quick), Binned(parts.first, parts.law, binned.valid), tiling
+        return choose(parts, quick_image(searcher, parts, tiling))[0], None, None
+    made = None if beside is None else beside.made(recorded)
+    first = first_part(searcher, recorded, tiling) if made is None else made[0]
+    gains = () if beside is None else beside.gains()
+    choice, *own = choose(first.parts, first.guess, gains)
+    theirs = others_of_first(searcher, first) if made is None else made[1]
+    thinned = Thinned(
+        seed=seed,
+        parts=first.parts,
+        recorded=first.recorded,
+        others=tuple(others),
+        images=theirs,
     )
-    choice, *own = choose(parts, guess)
-    if first is None:
-        return choice, None, None
-    whole = first.refill(guess)
-    theirs = [other(whole) for other in others]
-    thinned = Thinned(seed=seed, parts=parts, recorded=first, others=tuple(others), images=theirs)
-    if not others:
-        return choice, None, thinned
-    names = (*OWN, *(other.name for other in others))
-    images = _completed([*own, *theirs])
-    if parts.valid is not None:
-        # Where nothing was recorded all candidates are alike, and as far from the counts: none.
-        first_image, valid = images[0], parts.valid
-        images = [fill_with(first_image, image, valid) for image in images]
-        unseen = np.asarray(first_image * ((1 - parts.share) / parts.share), dtype=np.float32)
-        parts = replace(parts, second=fill_with(unseen, parts.second, valid))
-    return choice, choose_mixing(parts, images, names, choice, first.grids.binned_sampling), thinned
+    mixing = mix_by_counts(searcher, first, choice, [*own, *theirs]) if others else None
+    return choice, mixing, thinned
 
 
 def _noise_left(mixing: Mixing, others: Sequence[Candidate]) -> float:
@@ -279,20 +274,6 @@ def _noise_left(mixing: Mixing, others: Sequence[Candidate]) -> float:
     shares = {name: mixing.share(name) for name in mixing.names}
     total = max(sum(shares.values()), 1e-30)
     return float(sum(s * seen.get(name, 1.0) ** SHARED for name, s in shares.items()) / total)
-
-
-def _completed(images: list[Array]) -> list[Array]:
-    """Candidates' images without gaps. Where one has no value (NaN), it takes that of the first
-    image; at the edge of the gap it fades into it."""
-    completed = []
-    for image in images:
-        known = np.isfinite(image)
-        if not known.all():
-            inside = distance_transform_edt(np.pad(known, 1, mode="edge"))[1:-1, 1:-1]
-            weight = np.clip(inside / FADED, 0, 1).astype(np.float32)
-            image = images[0] + weight * (np.where(known, image, images[0]) - images[0])
-        completed.append(image)
-    return completed
 
 
 def _own(binned: Binned, image: Array, choice: Choice, with_filter: bool) -> tuple[Array, Array]:

@@ -39,6 +39,16 @@ _TAPER = np.outer(_RAMP, _RAMP)
 _NORM = float(np.sqrt((_TAPER**2).sum()))  # makes unit white noise of unit power
 
 
+@dataclass(frozen=True)
+class Gains:
+    """Nats by which images of a frame's first part explain the second part better than its mean
+    does: the generator's with its `residual`, for each of THRESHOLDS, and those of the plain
+    `filter`, for windowed shrinkage and each of WIDTHS."""
+
+    residual: NDArray[np.float64]
+    filter: NDArray[np.float64]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Choice:
     """What the held-out counts chose.
@@ -72,26 +82,53 @@ def apply_plain_filter(counts: Array, sigma: Array, width: float | None) -> Arra
     return np.asarray(mean + shrink_residual(counts - mean, sigma), dtype=np.float32)
 
 
-def choose(parts: Split, guess: Array) -> tuple[Choice, Array, Array]:
+def measure_gains(parts: Split, guess: Array) -> Gains:
+    """The gains of one frame. `guess` is a generator's image of the first part."""
+    return _images_and_gains(parts.fill_first(guess), guess)[2]
+
+
+def choose(parts: Split, guess: Array, beside: Sequence[Gains] = ()) -> tuple[Choice, Array, Array]:
     """Choose the threshold, share and filter of least held-out loss. Also returns the image of the
     generator with its residual, and that of the filter. `guess` is a generator's image of the first
-    part."""
-    noise = parts.law.deviation(guess)
+    part.
+
+    `beside` are the gains of other frames of one movie. They are added to this frame's own: what is
+    chosen is best for all of them together. The scores of the choice are this frame's alone.
+    """
     parts = parts.fill_first(guess)
-    flat = np.full_like(guess, parts.level)
-    images = [guess + part for part in shrink_residuals(parts.first - guess, noise, THRESHOLDS)]
-    level, *losses = _losses([flat, *images], parts)
-    best, own = _first_of_best([level - loss for loss in losses], MARGIN)
-    threshold, mine = THRESHOLDS[best], images[best]
-    widths = (None, *WIDTHS)
-    images = [apply_plain_filter(parts.first, noise, width) for width in widths]
-    best, other = _first_of_best([level - loss for loss in _losses(images, parts)], 0.0)
-    width, its = widths[best], images[best]
-    images = [((1 - share) * mine + share * its).astype(np.float32) for share in MIXTURES[1:-1]]
-    between = [level - loss for loss in _losses(images, parts)]
-    share = MIXTURES[_first_of_best([own, *between, other], MARGIN)[0]]
-    choice = Choice(threshold=threshold, share=share, width=width, generator=own, filter=other)
+    with_residual, filtered, gains = _images_and_gains(parts, guess)
+    frames = [gains, *beside]
+    ours, theirs = (np.sum([getattr(f, n) for f in frames], 0) for n in ("residual", "filter"))
+    best = _first_of_best(ours, MARGIN)
+    other = _first_of_best(theirs, 0.0)
+    mine, its = with_residual[best], filtered[other]
+    ends = float(gains.residual[best]), float(gains.filter[other])
+    mixed = [((1 - share) * mine + share * its).astype(np.float32) for share in MIXTURES[1:-1]]
+    between = _gains(mixed, parts)
+    if beside:
+        # What a mixture gains beyond the mean of its ends is about the same in every frame.
+        between = [
+            (1 - share) * ours[best]
+            + share * theirs[other]
+            + len(frames) * (gain - (1 - share) * ends[0] - share * ends[1])
+            for share, gain in zip(MIXTURES[1:-1], between, strict=True)
+        ]
+    share = MIXTURES[_first_of_best([ours[best], *between, theirs[other]], MARGIN)]
+    width = (None, *WIDTHS)[other]
+    choice = Choice(
+        threshold=THRESHOLDS[best], share=share, width=width, generator=ends[0], filter=ends[1]
+    )
     return choice, mine, its
+
+
+def _images_and_gains(parts: Split, guess: Array) -> tuple[list[Array], list[Array], Gains]:
+    """The generator's images with each residual, the filter's images, and the gains of both."""
+    noise = parts.law.deviation(guess)
+    residuals = shrink_residuals(parts.first - guess, noise, THRESHOLDS)
+    with_residual = [guess + part for part in residuals]
+    filtered = [apply_plain_filter(parts.first, noise, width) for width in (None, *WIDTHS)]
+    gains = Gains(np.array(_gains(with_residual, parts)), np.array(_gains(filtered, parts)))
+    return with_residual, filtered, gains
 
 
 def explained_nats(parts: Split, guess: Array) -> float:
@@ -99,19 +136,24 @@ def explained_nats(parts: Split, guess: Array) -> float:
     part of its residual, explains the second part better than the mean of the first does."""
     parts = parts.fill_first(guess)
     image = guess + shrink_residual(parts.first - guess, parts.law.deviation(guess))
-    flat = np.full_like(guess, parts.level)
-    level, loss = _losses([flat, image], parts)
-    return level - loss
+    return _gains([image], parts)[0]
 
 
-def _first_of_best(gains: Sequence[float], margin: float) -> tuple[int, float]:
-    """Number and gain of the first image that no later one beats by the margin. A later image has
-    more free parameters, so it must gain more."""
+def _gains(images: Sequence[Array], parts: Split) -> list[float]:
+    """Nats by which `images` explain the second part better than the mean of the first does."""
+    flat = np.full_like(images[0], parts.level)
+    level, *losses = _losses([flat, *images], parts)
+    return [level - loss for loss in losses]
+
+
+def _first_of_best(gains: Sequence[float] | NDArray[np.float64], margin: float) -> int:
+    """Number of the first image that no later one beats by the margin. A later image has more free
+    parameters, so it must gain more."""
     best = 0
     for number, gain in enumerate(gains):
         if gain > gains[best] + margin:
             best = number
-    return best, gains[best]
+    return best
 
 
 def _losses(images: Sequence[Array], parts: Split) -> list[float]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from gdn.engines.base import Engine
 from gdn.errors import InputError
 from gdn.models.graphs import STEP_ITERATIONS
 from gdn.search.band_mixture import Candidate
 from gdn.search.bank import Bank
+
+if TYPE_CHECKING:
+    from gdn.search.first_part import Beside
 
 SYMMETRIES = 8  # of the square
 Laplace = Literal["none", "sampled", "exact"]
@@ -42,13 +45,15 @@ class SearchSettings:
 @dataclass(frozen=True, kw_only=True)
 class Searcher:
     """A generator's `engine` and `bank`, the `settings`, and the `others`: candidates that are
-    mixed with the generator's image, with weights from held-out counts."""
+    mixed with the generator's image, with weights from held-out counts. `beside` is what the counts
+    of the other frames of a movie say of these weights."""
 
     engine: Engine
     bank: Bank
     settings: SearchSettings = field(default_factory=SearchSettings)
     others: Sequence[Candidate] = ()
     stream: int = 0  # of the draws that thin a frame: another for each frame of a movie
+    beside: Beside | None = None
 
 
 def settings_for(estimate: str, residual: bool = True, laplace: str = "none") -> SearchSettings:
