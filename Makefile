@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-fast test-all test-lowest test-next lint bench bench-search docs-check site clean
+.PHONY: demo test test-fast test-all test-lowest test-next test-viewers lint bench bench-search docs-check site clean
 
 # Two environments' worth of stamps in one .venv: the demo needs neither torch nor abTEM.
 $(VENV)/.core: pyproject.toml constraints.txt
@@ -56,6 +56,13 @@ else
 	build/next/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(CORE_NEEDS)
 	name=next; $(CORE_TESTS)
 endif
+
+# napari's plugin and HyperSpy signals: an environment of their own (napari brings Qt), and a display.
+VIEWERS := xvfb-run -a -s "-screen 0 1400x900x24" build/viewers/bin/python -m pytest -q -r fE
+test-viewers:
+	$(PYTHON) -m venv --clear build/viewers
+	build/viewers/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt ".[napari,hyperspy]" pytest matplotlib
+	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 OMP_NUM_THREADS=1 GDN_THREADS=1 $(VIEWERS) tests/viewer tests/pipeline/test_signals.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -29,6 +29,7 @@ NEEDED = [
     "gdn/models/restore/restorer.onnx",
     "gdn/evaluation/demo_waves/frame4.npz",
     "gdn/simulation/lobato.npy",
+    "gdn/viewer/napari.json",
     "gdn/py.typed",
 ]
 # unpacked; the comparators' U-Nets would make it 41, weights that lie in a model twice 50

@@ -29,6 +29,7 @@ FLOORS = (
     "evaluation",
     "report",
     "batch",
+    "viewer",
     "cluster",
     "cli",
 )
@@ -41,6 +42,7 @@ APART = {
     "pipeline": {"simulation", "generator", "recipes"},
     "training": {"search", "trust", "pipeline"},
     "report": {"training", "evaluation", "simulation"},
+    "viewer": {"training", "evaluation", "report", "simulation", "generator"},
     "batch": {"training", "evaluation", "report", "simulation"},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 from importlib import metadata
@@ -26,6 +27,16 @@ OTHERS = (
     "bm3d",
     "cuda-python",
 )
+# A module that an extra brings, the extra, and what it is for.
+EXTRAS = (
+    ("rsciio", "formats", "to read DM3, DM4, EMD and SER files"),
+    ("h5py", "formats", "to read HDF5 files"),
+    ("zarr", "formats", "to read and write Zarr"),
+    ("torch", "adapt", "for --adapt and gdn adapt; gdn[train] to train a model"),
+    ("distributed", "cluster", "for --cluster"),
+    ("napari", "napari", "to work in napari"),
+    ("hyperspy", "hyperspy", "to denoise HyperSpy signals"),
+)
 PACKAGES = (*OTHERS, *(package for runtime in RUNTIMES for package in runtime.packages))
 
 
@@ -44,7 +55,7 @@ def doctor(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> int:
     """Show what this machine has: devices, libraries, versions, the model, and the engine that gdn
-    uses.
+    uses; and what to do about what is missing.
 
     Exit code 1 if nothing can run.
 
@@ -58,7 +69,10 @@ def doctor(
         print(json_line(report))
     else:
         for key, value in report.items():
-            print(f"{key:12} {_text(value)}")
+            if key != "advice":
+                print(f"{key:12} {_text(value)}")
+        for line in report["advice"]:
+            print(f"{'to do':12} {line}")
     return 0 if report["ready"] is True else 1
 
 
@@ -104,7 +118,36 @@ def examine(model: str, engine: str, device: str, require_gpu: bool = False) -> 
         report["ready"] = True
     except (ModelError, EngineError) as error:
         report["ready"] = f"no: {error}"
+    report["advice"] = advise(report)
     return report
+
+
+def advise(report: dict[str, Any]) -> list[str]:
+    """What to do about each thing that is missing, a line each."""
+    from gdn.engines.choose import has_driver
+    from gdn.storage import cache_folder
+
+    advice = []
+    if report["ready"] is not True:
+        advice.append(
+            "nothing can be denoised: choose another --model, --engine or --device, or install "
+            "gdn again"
+        )
+    if has_driver() and " on cpu" in str(report.get("engine", "")):
+        advice.append(
+            "the card is not used: pip uninstall onnxruntime, then pip install 'gdn[gpu]' "
+            "(docs/gpu.md)"
+        )
+    folder = next(place for place in (cache_folder(), *cache_folder().parents) if place.exists())
+    if not os.access(folder, os.W_OK):
+        advice.append(f"{folder} cannot be written to: set GDN_CACHE_DIR to a folder of your own")
+    lacking: dict[str, list[str]] = {}
+    for module, extra, purpose in EXTRAS:
+        if importlib.util.find_spec(module) is None:
+            lacking.setdefault(extra, []).append(purpose)
+    return advice + [
+        f"{'; '.join(purposes)}: pip install 'gdn[{extra}]'" for extra, purposes in lacking.items()
+    ]
 
 
 def _restorer(device: str) -> str:

@@ -137,6 +137,23 @@ def test_evaluate_prints_rows(tmp_path: Path) -> None:
     one_line(gdn("evaluate", tmp_path / "clean.tif", "--against", "magic"), 2, "magic")
 
 
+def test_doctor_says_what_to_do_about_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from importlib.util import find_spec
+
+    present = {"rsciio", "h5py", "torch", "distributed", "napari", "hyperspy"}
+    monkeypatch.setattr(
+        "gdn.cli.doctor.importlib.util.find_spec",
+        lambda name: name if name in present else (None if name == "zarr" else find_spec(name)),
+    )
+    done = gdn("doctor")
+    advice = [line for line in done.stdout.splitlines() if line.startswith("to do")]
+    assert advice == ["to do        to read and write Zarr: pip install 'gdn[formats]'"]
+    broken = gdn("doctor", "--model", tmp_path)
+    assert "to do        nothing can be denoised: choose another --model" in broken.stdout
+
+
 def test_doctor_says_no_when_nothing_can_run(tmp_path: Path) -> None:
     result = gdn("doctor", "--model", tmp_path, "--json")
     assert result.returncode == 1
