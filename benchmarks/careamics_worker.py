@@ -52,7 +52,14 @@ class Deadline(Callback):  # type: ignore[misc]
 def restore(image: Image, request: Request) -> Image:
     """Train on the image, then predict it, mirrored to a multiple of 16 px."""
     config = create_n2v_config(
-        "rival", "array", "YX", [64, 64], 16, num_epochs=EPOCHS, use_n2v2=True
+        "rival",
+        "array",
+        "YX",
+        [64, 64],
+        16,
+        num_epochs=EPOCHS,
+        n_val_patches=1,  # a binned frame has few patches
+        use_n2v2=True,
     )
     config.data_config.seed = request["seed"]
     with tempfile.TemporaryDirectory() as folder:

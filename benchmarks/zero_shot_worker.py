@@ -27,11 +27,11 @@ def halves(image: Tensor) -> tuple[Tensor, Tensor]:
 
 def loss_of(network: nn.Module, noisy: Tensor) -> Tensor:
     """Residual loss and consistency loss."""
-    one, two = halves(noisy)
-    clean_one, clean_two = one - network(one), two - network(two)
-    residual = ((one - clean_two) ** 2).mean() + ((two - clean_one) ** 2).mean()
-    down_one, down_two = halves(noisy - network(noisy))
-    consistent = ((clean_one - down_one) ** 2).mean() + ((clean_two - down_two) ** 2).mean()
+    left, right = halves(noisy)
+    clean_left, clean_right = left - network(left), right - network(right)
+    residual = ((left - clean_right) ** 2).mean() + ((right - clean_left) ** 2).mean()
+    down_left, down_right = halves(noisy - network(noisy))
+    consistent = ((clean_left - down_left) ** 2).mean() + ((clean_right - down_right) ** 2).mean()
     loss: Tensor = 0.5 * (residual + consistent)
     return loss
 
