@@ -142,7 +142,7 @@ def test_how_long_it_takes_is_said_before(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = iter(range(0, 10**6, 10))
-    monkeypatch.setattr(bank_file.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("gdn.search.bank_file.time.monotonic", lambda: float(next(clock)))
     logging.getLogger("gdn").propagate = True
     told = bank_file.Estimate(lambda made, of: None, 2**30)
     for made in range(61 * 256, 10**6, 256):
