@@ -160,9 +160,9 @@ def cached_bytes() -> int:
     return sum(path.stat().st_size for path in (cache_folder() / "banks").glob("*.npy"))
 
 
-def evict(folder: Path, limit: int) -> list[Path]:
-    """Remove the least recently used banks of `folder` until they take at most `limit` bytes
-    together.
+def evict(folder: Path, limit: int, spared: Path | None = None) -> list[Path]:
+    """Remove the least recently used banks of `folder`, and those that were begun and left, until
+    they take at most `limit` bytes together; not the one that is `spared`.
 
     Also removes what a killed process left half-written a day ago or more. Returns what was
     removed.
@@ -177,14 +177,20 @@ def evict(folder: Path, limit: int) -> list[Path]:
     for path in folder.glob("*.npy"):
         with contextlib.suppress(OSError):  # another process may evict at the same time
             files.append((path.stat().st_mtime, path.stat().st_size, path))
+    for path in folder.glob(".*.growing"):
+        with contextlib.suppress(OSError):
+            states = [part.stat() for part in path.iterdir()] if path != spared else []
+            newest = max((state.st_mtime for state in states), default=now)
+            files.append((newest, sum(state.st_size for state in states), path))
     total = sum(size for _, size, _ in files)
     for _, size, path in sorted(files):
         if total <= limit:
             break
-        with contextlib.suppress(
-            OSError
-        ):  # a map that is open stays readable on POSIX; Windows refuses: next time
-            path.unlink()
+        if path == spared:
+            continue
+        with contextlib.suppress(OSError):
+            # A map that is open stays readable on POSIX; Windows refuses: next time.
+            _remove(path)
             removed.append(path)
             total -= size
     return removed

@@ -6,6 +6,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -171,3 +173,17 @@ def frame_file(tmp_path: Path) -> Path:
         metadata={"unit": "nm", "axes": "YX"},
     )
     return path
+
+
+@pytest.fixture
+def not_for_ever() -> Iterator[None]:
+    """A test that waits for a pipe, or follows links without end, fails after 40 s."""
+
+    def late(number: int, frame: object) -> None:
+        raise AssertionError("it waits")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(40)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

@@ -15,7 +15,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,11 @@ from gdn.blas import product
 from gdn.engines.base import Engine
 from gdn.likelihood import FLOOR, Array, TileData
 from gdn.restarts import restart_latents
+from gdn.search import bank_file
+from gdn.search.bank_file import BATCH, checksum_of, grow, growing_folder, head_of, trailer_of
 from gdn.search.portions import PORTIONS
 from gdn.storage import CacheError, cache_folder, cache_limit, evict, writing
 
-BATCH = 256
 TILE_CHUNK = 256  # turned tiles scored at a time: bounds memory
 IN_MEMORY_BYTES = 2**30  # largest bank that --no-cache holds
 
@@ -108,13 +109,14 @@ def bank_for(
     shape = (count, card.patch, card.patch)
     path = cache_folder() / "banks" / f"{engine.model.hash[:16]}-{seed}-{count}.npy"
     size = 2 * int(np.prod(shape))
+    told = bank_file.Estimate(progress, size if use_cache and size <= cache_limit() else 0)
     if use_cache:
         images = _read(path, shape)
         if images is not None:
             return Bank(seed=seed, dimension=card.latent, images=images, cached=True)
         if size <= cache_limit():
             with contextlib.suppress(OSError):
-                _write(path, shape, engine, seed, progress)
+                _write(path, shape, engine, seed, told)
                 return Bank(
                     seed=seed,
                     dimension=card.latent,
@@ -126,15 +128,15 @@ def bank_for(
             "memory: it needs the cache on disk"
             f" (GDN_CACHE_DIR={path.parent.parent}, GDN_CACHE_GIB={cache_limit() / 2**30:g})"
         )
-    images = np.concatenate(list(_generated(engine, seed, count, progress)))
+    images = np.concatenate(list(_generated(engine, seed, count, told)))
     return Bank(seed=seed, dimension=card.latent, images=images)
 
 
 def _generated(
-    engine: Engine, seed: int, count: int, progress: Callable[[int, int], None]
+    engine: Engine, seed: int, count: int, progress: Callable[[int, int], None], begin: int = 0
 ) -> Iterator[NDArray[np.float16]]:
-    """Images of restarts 0 ... count - 1, batch by batch."""
-    for first in range(0, count, BATCH):
+    """Images of restarts `begin` ... count - 1, batch by batch."""
+    for first in range(begin, count, BATCH):
         last = min(first + BATCH, count)
         yield engine.generate(
             restart_latents(seed, range(first, last), engine.model.card.latent)
@@ -150,26 +152,13 @@ def _read(path: Path, shape: tuple[int, ...]) -> NDArray[np.float16] | None:
         if images.shape != shape or images.dtype != np.float16:
             return None
         with path.open("rb") as stream:
-            stream.seek(-len(_trailer(0)), os.SEEK_END)
-            if stream.read() != _trailer(_checksum(images)):
+            stream.seek(-len(trailer_of(0)), os.SEEK_END)
+            if stream.read() != trailer_of(checksum_of(images)):
                 return None
         os.utime(path)  # eviction goes by last use
     except (OSError, ValueError, EOFError):
         return None
     return images
-
-
-def _checksum(images: NDArray[np.float16]) -> int:
-    """CRC-32 of a bank's images."""
-    checksum = 0
-    for first in range(0, len(images), BATCH):
-        checksum = zlib.crc32(images[first : first + BATCH].tobytes(), checksum)
-    return checksum
-
-
-def _trailer(checksum: int) -> bytes:
-    """What follows the images in a bank's file; NumPy does not read it."""
-    return b"gdn-crc32" + checksum.to_bytes(4, "little")
 
 
 def _write(
@@ -179,24 +168,26 @@ def _write(
     seed: int,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Write the bank to a file of this process's own, then rename it. So two processes never write
-    to the same file."""
+    """Write the bank under a private name, then rename it. So two processes never write to the same
+    file. A large bank is written in parts that are kept if the run is stopped."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    evict(path.parent, cache_limit() - 2 * int(np.prod(shape)))
+    size = 2 * int(np.prod(shape))
+    evict(path.parent, cache_limit() - size, growing_folder(path))
+    generate = partial(_generated, engine, seed, shape[0], progress)
+    if size >= bank_file.KEPT_BYTES:
+        if grow(path, head_of(shape), size // shape[0], generate, trailer_of):
+            return
+        if path.exists():  # another process has just completed it
+            return
     with writing(path) as temporary, temporary.open("wb") as stream:
         # Written, not mapped: a full disk is then an OSError, not a bus error.
-        header = {
-            "descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)),
-            "fortran_order": False,
-            "shape": shape,
-        }
-        np.lib.format.write_array_header_1_0(stream, header)
+        stream.write(head_of(shape))
         checksum = 0
-        for images in _generated(engine, seed, shape[0], progress):
+        for images in generate():
             content = images.tobytes()
             stream.write(content)
             checksum = zlib.crc32(content, checksum)
-        stream.write(_trailer(checksum))
+        stream.write(trailer_of(checksum))
 
 
 def best_of_bank(

@@ -4,10 +4,8 @@ cut off while they are read. None is waited for, and none ends the process."""
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,20 +21,6 @@ from tests.helpers.needs import needs_formats
 STACK = np.arange(40 * 64 * 64, dtype=np.int16).reshape(40, 64, 64) % 97
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX")
-
-
-@pytest.fixture
-def not_for_ever() -> Iterator[None]:
-    """A test that waits for a pipe fails after 20 s."""
-
-    def late(number: int, frame: object) -> None:
-        raise AssertionError("it waits")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(20)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".mrc.gz", ".npy", ".h5", ".emi", ""])
