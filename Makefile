@@ -15,7 +15,7 @@ $(VENV)/.core: pyproject.toml constraints.txt
 # torch first and pinned: elsewhere a bare 'torch' may bring several GB of CUDA packages.
 $(VENV)/.dev: $(VENV)/.core
 	$(PIP) "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
-	$(PIP) -e ".[train,abtem,bench,dev,formats,docs,tensorrt-rtx,cluster]"
+	$(PIP) -e ".[train,abtem,bench,dev,formats,docs,tensorrt-rtx,cluster,video]"
 	touch $@
 
 demo: $(VENV)/.core

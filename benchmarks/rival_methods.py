@@ -51,8 +51,8 @@ Method = Callable[[Case, dict[str, Any]], Restored]
 @dataclass(frozen=True, kw_only=True)
 class Rival:
     """A method with a `worker`. `angstrom`: the pixel that it is given (None: the binnings that
-    BM3D gets, from `least_angstrom` on; the truth decides). `own`: it needs an environment of its own; the others run by this
-    Python."""
+    BM3D gets, from `least_angstrom` on; the truth decides). `own`: it needs an environment of its
+    own; the others run by this Python."""
 
     worker: str
     angstrom: float | None = None
@@ -66,9 +66,9 @@ RIVALS = MappingProxyType(
         "bmnd": Rival(worker="bmnd_worker.py", least_angstrom=0.35),
         "topaz": Rival(worker="topaz_worker.py"),
         "tk_r_em": Rival(worker="tk_worker.py", angstrom=0.35),
-        # The pixels of what learns from the frame: the better of 0.2 and 0.35 Å on validation frames
-        # (N2V2 31.8 and 31.0 dB on one, Noise2Self 21.3 and 25.6 on two, zero-shot Noise2Noise 23.3
-        # and 26.0 on three).
+        # The pixels of what learns from the frame: the better of 0.2 and 0.35 Å on validation
+        # frames (N2V2 31.8 and 31.0 dB on one, Noise2Self 21.3 and 25.6 on two, zero-shot
+        # Noise2Noise 23.3 and 26.0 on three).
         "n2v2": Rival(worker="careamics_worker.py", angstrom=0.2),
         "noise2self": Rival(worker="blind_spot_worker.py", angstrom=0.35, own=False),
         "zs-n2n": Rival(worker="zero_shot_worker.py", angstrom=0.35, own=False),

@@ -53,6 +53,8 @@ def denoise(
     kind: option.Kind = "tif",
     dtype: option.Dtype = "float32",
     fill: option.Fill = "model",
+    png: option.Png = False,
+    movie_file: option.MovieFile = "",
     report: option.Report = False,
     as_json: option.AsJson = False,
     overwrite: option.Overwrite = False,
@@ -116,7 +118,7 @@ def denoise(
             f"--sampling {sampling:g}: Å per pixel, from {FINEST:g} to {COARSEST:g} (1 nm is 10 Å)"
         )
     _check_source(files, watch, cluster)
-    _check_fill(fill, dtype)
+    _check_written(fill, dtype, movie_file)
     if adapt:
         budget = parse_budget(adapt_seconds, adapt_steps, "--adapt-steps")
         _check_adapt(watch, adapted, method)
@@ -151,7 +153,7 @@ def denoise(
             channel=channel,
             summed=summed,
             partial=partial,
-            style=OutputStyle(kind, dtype),
+            style=OutputStyle(kind, dtype, png, movie_file),
         )
         models = models_named(model)
         if adapted is not None:
@@ -230,8 +232,11 @@ def _check_source(files: list[str] | None, watch: Path | None, cluster: str | No
         raise UsageFault(f"--watch {watch}: no such folder")
 
 
-def _check_fill(fill: str, dtype: str) -> None:
-    """Raises UsageFault where the results cannot hold what is to stand for pixels left out."""
+def _check_written(fill: str, dtype: str, movie_file: str) -> None:
+    """Raises UsageFault where the results cannot hold what is to stand for pixels left out, or a
+    movie cannot be written."""
+    if movie_file:
+        need("av", "video")
     if fill == "nan" and dtype.startswith("uint"):
         raise UsageFault(
             f"--fill nan: {dtype} cannot hold NaN; choose --dtype float32, or --fill model"

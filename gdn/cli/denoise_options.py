@@ -127,6 +127,25 @@ Dtype = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Png = Annotated[
+    bool,
+    typer.Option(
+        "--png",
+        help="Also write each result as a PNG for slides, with a scale bar, the dose, and the "
+        "gray range.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+MovieFile = Annotated[
+    str,
+    typer.Option(
+        "--movie-file",
+        metavar="mp4|gif",
+        help="Of a stack also write a movie of the noisy frames beside the denoised ones, with "
+        "scale bar and dose.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Fill = Annotated[
     str,
     typer.Option(

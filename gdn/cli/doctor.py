@@ -34,6 +34,7 @@ EXTRAS = (
     ("zarr", "formats", "to read and write Zarr"),
     ("torch", "adapt", "for --adapt and gdn adapt; gdn[train] to train a model"),
     ("distributed", "cluster", "for --cluster"),
+    ("av", "video", "for --movie-file"),
     ("napari", "napari", "to work in napari"),
     ("hyperspy", "hyperspy", "to denoise HyperSpy signals"),
 )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from gdn.batch.terminal import UsageFault, progress_bar, usage_fault
+from gdn.batch.terminal import UsageFault, expand, progress_bar, usage_fault
 from gdn.cli.common import need, writable_folder
 from gdn.cli.help import Grouped
+
+if TYPE_CHECKING:
+    from gdn.simulation.own_crystals import OwnCrystals
 
 
 def register(app: typer.Typer) -> None:
@@ -45,6 +49,22 @@ def simulate(
         help="Kind of structures: pt-ceo2, or pt-ceo2-wide (thicker, more tilted, some "
         "with an amorphous film).",
     ),
+    structures: list[str] | None = typer.Option(
+        None,
+        "--structures",
+        metavar="FILES",
+        help="Make scenes of your own crystals instead: CIF files, or XYZ files (with a lattice a "
+        "crystal, without one a particle that is placed as it is). May be repeated; wildcards in "
+        "quotes are expanded. Needs gdn[structures].",
+    ),
+    zone: str = typer.Option(
+        "001",
+        metavar="UVW",
+        help="With --structures: zone axis along the beam, or several, such as 110,1-10.",
+    ),
+    thickness: str = typer.Option(
+        "30-60", metavar="Å", help="With --structures: thickness along the beam, from and to."
+    ),
     multislice: str = typer.Option(
         "torch",
         help="Library that computes the waves: torch, or abtem (needs the extra 'abtem', GPL).",
@@ -77,6 +97,7 @@ def simulate(
       gdn simulate data --count 1000 --seed 1 --movies 20      (adds movies to it)
       gdn simulate data200 --count 1000 --seed 1 --energy-kv 200
       gdn simulate wide --count 3000 --seed 2 --scenes pt-ceo2-wide
+      gdn simulate mine --count 1200 --seed 1 --structures SrTiO3.cif --zone 110 --thickness 30-60
       gdn simulate data --count 20000 --seed 1 --device cuda
       gdn simulate data --count 20000 --seed 1 --cluster tls://head:8786
     """
@@ -96,6 +117,7 @@ def simulate(
 
     try:
         scene_maker(scenes)
+        crystals = _own_crystals(structures, zone, thickness, movies) if structures else None
     except InputError as error:
         raise usage_fault(error) from None
     _check_device(device)
@@ -129,13 +151,27 @@ def simulate(
             energy_kv=energy_kv,
             multislice=way,
             device=device,
-            scenes=scenes,
+            scenes=scenes if crystals is None else crystals,
             movies=MovieSettings(count=movies, frames=movie_frames, side=movie_side),
         )
         paths = run(plan, update, runner)
     made = f", {movies} movies" if movies else ""
     print(f"{out}: {len(paths)} exit waves, {frames} frames{made}")
     return 0
+
+
+def _own_crystals(files: list[str], zone: str, thickness: str, movies: int) -> OwnCrystals:
+    """The scenes of the user's own structures. Raises UsageFault, InputError."""
+    need("ase", "structures")
+    from gdn.simulation.own_crystals import OwnCrystals, parse_thickness, parse_zones, read_models
+
+    if movies:
+        raise UsageFault("--movies cannot be used with --structures: its events are those of Pt")
+    return OwnCrystals(
+        models=read_models(expand(files)),
+        zones=parse_zones(zone),
+        thickness_angstrom=parse_thickness(thickness),
+    )
 
 
 def _check_device(device: str) -> None:

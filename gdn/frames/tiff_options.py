@@ -39,6 +39,7 @@ def write_options(
     options: dict[str, Any] = {"photometric": "minisblack", "metadata": metadata}
     if sampling:
         metadata["sampling_angstrom"] = sampling
+        options |= {"extratags": _tags_of_micrographs(sampling)}
         if sampling > 0.03:  # the tag holds at most 2^32 pixels per centimetre
             options |= {"resolution": (1e8 / sampling,) * 2, "resolutionunit": "CENTIMETER"}
     return options
@@ -64,7 +65,19 @@ def _imagej(calibration: FrameCalibration, provenance: str, values: Values) -> d
     if interval is not None:
         metadata["finterval"] = interval
     options: dict[str, Any] = {"imagej": True, "metadata": metadata}
-    return options | ({"resolution": (size / sampling,) * 2} if sampling else {})
+    if not sampling:
+        return options
+    tags = _tags_of_micrographs(sampling)
+    return options | {"resolution": (size / sampling,) * 2, "extratags": tags}
+
+
+def _tags_of_micrographs(sampling_angstrom: float) -> list[tuple[int, int, int, Any, bool]]:
+    """The pixel size in the tags that DigitalMicrograph writes into its TIFF files, in nm:
+    RosettaSciIO, and so HyperSpy, reads it there."""
+    unit, size = (2, 3, "nm"), (12, 1, sampling_angstrom / 10)  # as TIFF's ASCII, DOUBLE
+    origin = (12, 1, 0.0)
+    tags = {65003: unit, 65004: unit, 65006: origin, 65007: origin, 65009: size, 65010: size}
+    return [(number, *tag, False) for number, tag in tags.items()]
 
 
 def _ome(calibration: FrameCalibration, provenance: str) -> dict[str, Any]:

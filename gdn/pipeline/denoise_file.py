@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class FileSettings:
         """Hash of everything that determines the results of a file with this content hash."""
         reading = {
             "sampling": self.sampling_angstrom,
-            "style": asdict(self.style),
+            "style": self.style.record(),
             "dataset": self.dataset,
             "channel": self.channel,
             "summed": self.summed,
@@ -127,6 +127,7 @@ def denoise_file(
                 continue
             trust = judged.trust
             written.set(index, judged.result.image, trust.spread, trust.intervals, trust.atoms)
+            written.show(index, frame, judged.result)
             if witness is not None:
                 witness(source, index, frame, judged)
             keeper.add(judged)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from gdn.errors import InputError
 from gdn.frames.formats import is_data_folder, suffix_of
@@ -14,21 +15,30 @@ from gdn.frames.writing import DTYPES, SUFFIX
 from gdn.trust.calibration import LEVELS
 
 KINDS = (*SUFFIX, "same")
+MOVIE_FILES = ("mp4", "gif")
 
 
 @dataclass(frozen=True)
 class OutputStyle:
-    """How images are written: `kind` tif, mrc, zarr or same (as the input), `dtype` of DTYPES.
-    Raises InputError."""
+    """How images are written: `kind` tif, mrc, zarr or same (as the input), `dtype` of DTYPES;
+    `png` slides, and `movie` mp4 or gif, '' for none. Raises InputError."""
 
     kind: str = "tif"
     dtype: str = "float32"
+    png: bool = False
+    movie: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise InputError(f"format {self.kind}: one of {', '.join(KINDS)}", "format")
         if self.dtype not in DTYPES:
             raise InputError(f"dtype {self.dtype}: one of {', '.join(DTYPES)}", "dtype")
+        if self.movie not in ("", *MOVIE_FILES):
+            raise InputError(f"movie_file {self.movie}: {' or '.join(MOVIE_FILES)}", "movie_file")
+
+    def record(self) -> dict[str, Any]:
+        """What decides whether results are complete; pictures only where they are asked for."""
+        return {name: value for name, value in asdict(self).items() if value}
 
     def of(self, source: Path) -> str:
         """The kind that results of `source` get. What cannot be written (DM4, SER, ...) becomes
@@ -41,15 +51,18 @@ class OutputStyle:
         return "mrc" if suffix in (".mrc", ".mrcs", ".map", ".ali", ".st") else "tif"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outputs:
     """Names of the outputs of one input; `atoms` are written if columns are asked for. The original
-    method has no spread: none is written (`with_spread`)."""
+    method has no spread: none is written (`with_spread`). `png` slides and a `movie` of this kind
+    are written if they are asked for."""
 
     folder: Path
     stem: str
     kind: str = "tif"
     with_spread: bool = True
+    png: bool = False
+    movie: str = ""
 
     def of_method(self, method: str) -> Outputs:
         """What this `method` writes of them."""
@@ -89,6 +102,16 @@ class Outputs:
         name = f"{self.stem}_atoms{number}"
         return self.folder / f"{name}.csv", self.folder / f"{name}.png"
 
+    def slide(self, index: int | None = None) -> Path:
+        """The picture for slides of an image, or of frame `index` of a stack."""
+        number = "" if index is None else f"_{index:04d}"
+        return self.folder / f"{self.stem}_denoised{number}.png"
+
+    @cached_property
+    def movie_file(self) -> Path:
+        """The movie of a stack."""
+        return self.folder / f"{self.stem}_denoised.{self.movie}"
+
     def images(self, levels: tuple[int, ...]) -> list[Path]:
         """Every image that is written, in order."""
         spread = [self.spread] if self.with_spread else []
@@ -98,7 +121,9 @@ class Outputs:
         """What a run writes of so many frames."""
         numbers = range(frames) if frames > 1 else [None]
         tables = [path for n in numbers for path in self.atoms(n)] if atoms else []
-        return [*self.images(levels), self.record, *tables]
+        slides = [self.slide(n) for n in numbers] if self.png else []
+        movies = [self.movie_file] if self.movie and frames > 1 else []
+        return [*self.images(levels), self.record, *tables, *slides, *movies]
 
     def possible(self) -> list[Path]:
         """Every file that a run may have written under these names, of those that are there."""
@@ -120,7 +145,9 @@ def is_own_result(path: Path) -> bool:
     """Whether a name is that of a result of gdn. If a folder is denoised twice, its results must
     not be denoised."""
     stem = path.name.removesuffix(suffix_of(path))
-    return stem.endswith(ENDINGS) or ("_atoms" in stem and path.suffix == ".png")
+    numbered = stem.rstrip("0123456789").removesuffix("_")
+    pictures = path.suffix == ".png" and ("_atoms" in stem or numbered.endswith("_denoised"))
+    return stem.endswith(ENDINGS) or pictures
 
 
 def outputs_for(source: Path, folder: Path | None, style: OutputStyle | None = None) -> Outputs:
@@ -128,8 +155,13 @@ def outputs_for(source: Path, folder: Path | None, style: OutputStyle | None = N
     `folder`, or beside the input."""
     stem = source.name.removesuffix(suffix_of(source))
     stem = stem[:-4] if stem.lower().endswith(".ome") else stem
+    style = style or OutputStyle()
     return Outputs(
-        folder if folder is not None else source.parent, stem, (style or OutputStyle()).of(source)
+        folder=folder if folder is not None else source.parent,
+        stem=stem,
+        kind=style.of(source),
+        png=style.png,
+        movie=style.movie,
     )
 
 

@@ -18,7 +18,9 @@ from gdn.likelihood import Array
 from gdn.pipeline.output_files import Outputs
 from gdn.storage import json_line, write_text, writing
 
-if TYPE_CHECKING:  # columns, and Pillow for their picture, only where columns were asked for
+if TYPE_CHECKING:  # columns, pictures and movies only where they were asked for
+    from gdn.pipeline.slides import MovieFile
+    from gdn.search.denoise_frame import FrameResult
     from gdn.trust.atoms import Atoms
 
 Opener = Callable[[Path], AbstractContextManager[Sink]]
@@ -65,6 +67,7 @@ class ResultFiles:
         self._stack, self._record = ExitStack(), dict[str, Any]()
         self._names: list[str] = []
         self._with_spread = outputs.with_spread
+        self._movie: MovieFile | None = None
 
     def __enter__(self) -> ResultFiles:
         with ExitStack() as stack:
@@ -113,6 +116,23 @@ class ResultFiles:
             table, picture = (self._stack.enter_context(writing(path)) for path in paths)
             self._names += [path.name for path in paths]
             save_atoms(table, picture, image, atoms)
+
+    def show(self, index: int, frame: Array, result: FrameResult) -> None:
+        """Write the slide of frame `index` (as recorded) and add it to the movie, if wanted."""
+        if self._outputs.png:
+            from gdn.pipeline.slides import save_slide
+
+            path = self._outputs.slide(index if self._several else None)
+            save_slide(self._stack.enter_context(writing(path)), result)
+            self._names.append(path.name)
+        if self._outputs.movie and self._several:
+            if self._movie is None:
+                from gdn.pipeline.slides import movie_file
+
+                path = self._outputs.movie_file
+                self._movie = self._stack.enter_context(movie_file(path, self._outputs.movie))
+                self._names.append(path.name)
+            self._movie.add(index, frame, result)
 
     def leave_out(self, index: int, shape: tuple[int, int], mean: float) -> None:
         """Frame `index` of `shape` (rows, columns) could not be denoised: it becomes flat, at its

@@ -211,7 +211,9 @@ class Specimen(_Section):
         "Pt nanoparticles on CeO2", min_length=1, description="the specimen's name in model.json"
     )
     source: str = Field(
-        "pt-ceo2", description="scenes of 'gdn simulate', or any: crystals in any mode"
+        "pt-ceo2",
+        description="scenes of 'gdn simulate' (files: those of its --structures), or any: crystals "
+        "in any mode",
     )
     energies_kv: tuple[Annotated[float, Field(gt=0, le=3000)], ...] = Field(
         (300.0,),

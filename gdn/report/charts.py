@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 
 WIDTH, HEIGHT = 300, 170
-LEFT, BOTTOM, TOP = 40, 30, 22
+LEFT, BOTTOM, TOP = 46, 30, 22
+LEGEND = 14  # height of its line
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,12 @@ class Line:
 
 
 def _frame(
-    title: str, x_label: str, x: tuple[float, float], y: tuple[float, float], body: str
+    title: str,
+    x_label: str,
+    x: tuple[float, float],
+    y: tuple[float, float],
+    body: str,
+    extra: int = 0,
 ) -> str:
     ticks = []
     for value in np.linspace(*x, 3):
@@ -39,7 +45,7 @@ def _frame(
         ticks.append(f'<text x="{LEFT - 4}" y="{at + 4:.0f}" text-anchor="end">{value:.3g}</text>')
     axes = f'<path d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - 8}" class="axis"/>'
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT + extra}" width="{WIDTH}" height="{HEIGHT + extra}" '
         f'role="img" aria-label="{escape(title)}">'
         f'<text x="{LEFT}" y="13" class="t">{escape(title)}</text>{body}{axes}{"".join(ticks)}'
         f'<text x="{(WIDTH + LEFT) // 2}" y="{HEIGHT - 3}" '
@@ -105,7 +111,8 @@ def lines(drawn: Sequence[Line], title: str, x_label: str) -> str:
         )
         if line.name:
             body.append(
-                f'<text x="{LEFT + 6}" y="{TOP + 10 + 13 * number}" '
+                f'<text x="{LEFT}" y="{HEIGHT + LEGEND * (number + 1) - 4}" '
                 f'style="fill:{line.colour}">{escape(line.name)}</text>'
             )
-    return _frame(title, x_label, x_range, y_range, "".join(body))
+    named = sum(bool(line.name) for line in drawn)
+    return _frame(title, x_label, x_range, y_range, "".join(body), LEGEND * named)

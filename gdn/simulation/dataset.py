@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from gdn import __version__
 from gdn.recipes import Specimen
 from gdn.simulation.imaging import ENERGY_KV
-from gdn.simulation.scenes import DEFAULT, SCENES
+from gdn.simulation.scenes import DEFAULT, FILES, SCENES
 from gdn.storage import write_text
 
 DATASET_SCHEMA = 1
@@ -49,10 +50,13 @@ def open_dataset(
     count: int,
     energy_kv: float,
     multislice: str = "torch",
-    scenes: str = DEFAULT,
+    scenes: str | Mapping[str, Any] = DEFAULT,
 ) -> None:
-    """Create the folder of a data set, or continue the one in it. Raises ValueError if that one has
-    another seed, voltage, multislice or other scenes."""
+    """Create the folder of a data set, or continue the one in it. `scenes` is a name, or the record
+    of a user's own structures. Raises ValueError if that one has another seed, voltage, multislice
+    or other scenes."""
+    own = None if isinstance(scenes, str) else dict(scenes)
+    scenes = scenes if isinstance(scenes, str) else FILES
     for name in ("waves", "frames"):
         (out / name).mkdir(parents=True, exist_ok=True)
     for stale in out.glob("waves/*.part"):
@@ -84,6 +88,10 @@ def open_dataset(
                 "folder or"
                 f" --scenes {content['scenes']}"
             )
+        if content.get("structures") != own:
+            raise ValueError(
+                f"{path}: made of other structures, zone or thickness; choose another folder"
+            )
     content = {
         "schema": DATASET_SCHEMA,
         "seed": seed,
@@ -92,13 +100,14 @@ def open_dataset(
         "multislice": multislice,
     }
     content |= {"scenes": scenes, "gdn": __version__}
+    content |= {} if own is None else {"structures": own}
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def check_specimen(data: Path, specimen: Specimen) -> None:
     """Check that the waves in the folder `data` are of the recipe's specimen. Raises ValueError in
     one line."""
-    if specimen.source not in SCENES:
+    if specimen.source not in (*SCENES, FILES):
         raise ValueError(
             f"{data}: the recipe is for '{specimen.source}', which 'gdn simulate' does "
             f"not make ({', '.join(SCENES)});"

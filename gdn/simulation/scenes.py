@@ -13,6 +13,7 @@ from gdn.simulation.structures import Structure, random_structure
 from gdn.simulation.wide_scenes import wide_structure
 
 DEFAULT = "pt-ceo2"
+FILES = "files"  # scenes of a user's own structures (gdn.simulation.own_crystals), by no name here
 SCENES: dict[str, Callable[[int], Structure]] = {
     DEFAULT: random_structure,
     "pt-ceo2-wide": wide_structure,

@@ -34,8 +34,9 @@ from gdn.simulation.imaging import (
 )
 from gdn.simulation.movie_files import MovieMaker, movie_path
 from gdn.simulation.movies import MovieSettings
+from gdn.simulation.own_crystals import OwnCrystals
 from gdn.simulation.scenes import DEFAULT, scene_maker
-from gdn.simulation.structures import split_of
+from gdn.simulation.structures import Structure, split_of
 
 Progress = Callable[[int, int], None]
 Runner = Callable[[list[Callable[[], None]]], Iterable[None]]  # once for each task that has ended
@@ -45,7 +46,7 @@ Runner = Callable[[list[Callable[[], None]]], Iterable[None]]  # once for each t
 class SimulationPlan:
     """What a data set contains: `count` structures, `frames` rendered frames and `movies`, all from
     `seed`, with a beam of `energy_kv`; and how its waves are made. `scenes` is a name of
-    `gdn.simulation.scenes`."""
+    `gdn.simulation.scenes`, or a user's own crystals."""
 
     out: Path
     count: int
@@ -55,8 +56,13 @@ class SimulationPlan:
     energy_kv: float = ENERGY_KV
     multislice: Multislice = TORCH
     device: str = "cpu"
-    scenes: str = DEFAULT
+    scenes: str | OwnCrystals = DEFAULT
     movies: MovieSettings = field(default_factory=MovieSettings)
+
+    @property
+    def maker(self) -> Callable[[int], Structure]:
+        """The function from a seed to its structure. Raises InputError for a name without one."""
+        return scene_maker(self.scenes) if isinstance(self.scenes, str) else self.scenes
 
 
 def wave_path(out: Path, index: int, seed: int) -> Path:
@@ -70,7 +76,7 @@ def seed_of_path(path: Path) -> int:
 
 
 def _simulate_one(plan: SimulationPlan, index: int, seed: int) -> None:
-    wave = exit_wave(scene_maker(plan.scenes)(seed), plan.energy_kv, plan.multislice, plan.device)
+    wave = exit_wave(plan.maker(seed), plan.energy_kv, plan.multislice, plan.device)
     record = wave.record | {"seed": seed, "index": index, "split": split_of(seed)}
     write_wave(wave_path(plan.out, index, seed), replace(wave, record=record))
 
@@ -102,6 +108,8 @@ def frame_path(out: Path, index: int, seed: int, view: int) -> Path:
 
 def _movie_tasks(plan: SimulationPlan, seeds: list[int]) -> list[Callable[[], None]]:
     """The movies of `plan` that do not exist yet, each as a task."""
+    if not isinstance(plan.scenes, str):
+        return []
     maker = MovieMaker(
         out=plan.out,
         settings=plan.movies,
@@ -142,8 +150,9 @@ def simulate(
     Raises ValueError if the folder holds a data set made with another seed, voltage, multislice or
     other scenes.
     """
-    scene_maker(plan.scenes)
-    open_dataset(plan.out, plan.seed, plan.count, plan.energy_kv, plan.multislice, plan.scenes)
+    _ = plan.maker
+    scenes = plan.scenes if isinstance(plan.scenes, str) else plan.scenes.record()
+    open_dataset(plan.out, plan.seed, plan.count, plan.energy_kv, plan.multislice, scenes)
     seeds = [structure_seed(plan.seed, i) for i in range(plan.count)]
     tasks: list[Callable[[], None]] = [
         partial(_simulate_one, plan, i, s)

@@ -142,7 +142,7 @@ def test_doctor_says_what_to_do_about_what_is_missing(
 ) -> None:
     from importlib.util import find_spec
 
-    present = {"rsciio", "h5py", "torch", "distributed", "napari", "hyperspy"}
+    present = {"rsciio", "h5py", "torch", "distributed", "av", "napari", "hyperspy"}
     monkeypatch.setattr(
         "gdn.cli.doctor.importlib.util.find_spec",
         lambda name: name if name in present else (None if name == "zarr" else find_spec(name)),

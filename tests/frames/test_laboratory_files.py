@@ -14,8 +14,8 @@ import tifffile
 from gdn.frames.axes import Axis
 from gdn.frames.formats import read_frames
 from gdn.frames.selection import with_warnings
-from gdn.frames.source import FrameError
-from gdn.frames.writing import result_writer
+from gdn.frames.source import FrameCalibration, FrameError
+from gdn.frames.writing import result_writer, write_tiff
 from tests.helpers.commands import gdn
 from tests.helpers.frames import noisy_frame, refused
 from tests.helpers.microscope_files import write_dm_images
@@ -276,3 +276,27 @@ def test_axes_that_nothing_describes_are_said(tmp_path: Path) -> None:
     assert focus.kind == "unknown"
     np.savez(tmp_path / "c.npz", thumbnail=FRAME, counts=STACK)
     assert read_frames(tmp_path / "c.npz").count == 6
+
+
+@pytest.mark.parametrize("style", ["plain", "imagej"])
+def test_a_result_has_the_tags_of_digitalmicrograph(tmp_path: Path, style: str) -> None:
+    path = tmp_path / "a.tif"
+    calibration = FrameCalibration(sampling_angstrom=0.061, style=style, shape=(20, 20))
+    write_tiff(path, np.zeros((20, 20), np.float32), calibration)
+    with tifffile.TiffFile(path) as file:
+        tags = file.pages[0].tags
+        assert [tags[number].value for number in (65003, 65004)] == ["nm", "nm"]
+        assert [tags[number].value for number in (65009, 65010)] == pytest.approx([0.0061] * 2)
+        assert [tags[number].value for number in (65006, 65007)] == [0, 0]
+
+
+@needs_formats
+def test_hyperspy_finds_the_pixel_size_of_a_result(tmp_path: Path) -> None:
+    from rsciio.tiff import file_reader
+
+    path = tmp_path / "a.tif"
+    calibration = FrameCalibration(sampling_angstrom=0.061, shape=(20, 20))
+    write_tiff(path, np.ones((20, 20), np.float32), calibration)
+    (read,) = file_reader(str(path))
+    assert [axis["units"] for axis in read["axes"]] == ["nm", "nm"]
+    assert [axis["scale"] for axis in read["axes"]] == pytest.approx([0.0061] * 2)
