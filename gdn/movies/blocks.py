@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from gdn.frames.resampling import Grids, bin_sum
 from gdn.likelihood import Array
 from gdn.movies.changes import Changes, find_changes
-from gdn.movies.drift import Shifts
 from gdn.movies.frames import MovieFrames, sum_moved
+from gdn.movies.shift import Shifts
 from gdn.movies.windows import Apart
 from gdn.search.thinning import Recorded
 

@@ -15,26 +15,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
-from numpy.typing import NDArray
 
 from gdn.likelihood import Array
+from gdn.movies.shift import LEAST_OVERLAP, Shifts, shift_between
 from gdn.search.restored import bin_by
 
-Shifts = NDArray[np.float64]
 Smooth = Callable[[Array], Array]
 
 FINE_ANGSTROM = 0.12  # of the pixels by which frames are moved: half of one is below all detail
 BEFORE = 16  # frames of the first reference
 PIECE = 40  # frames in memory
-REACH_ANGSTROM = 12.0  # between a frame and its neighbours
-# What is expected of a step: most are small, and some are large. It decides only where the counts
-# say little: a lattice spacing of 2 Å costs five nats, where a frame of the study's dose holds
-# thousands.
-STEP_ANGSTROM, TAIL = 1.0, 3.0
-ROUNDS = 3  # of each half against the other
-FINER = (4, 4, 2)  # times finer from look to look: a 16th of a pixel at last
-LEAST_OVERLAP = 0.5  # share of the field along either axis
+ROUNDS, SETTLED = 8, 1.0  # of each half against the other, at most; fine px, of the last one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +61,11 @@ class Stack:
         return [index for index in chosen if self.counts[index] is not None]
 
     def reference(self, shifts: Shifts, chosen: Sequence[int], at: Shifts) -> Array:
-        """The expected image of one frame, from the sum of the `chosen` ones, without its mean."""
-        many = np.float32(len(chosen))
-        image = self.smooth(self.summed(shifts, chosen, at) * many) / many
-        return np.asarray(image - image.mean(), dtype=np.float32)
+        """The expected contrast of a frame, from the sum of the `chosen` ones: less its mean, and
+        as a share of it."""
+        image = self.smooth(self.summed(shifts, chosen, at) * np.float32(len(chosen)))
+        mean = max(float(image.mean(dtype=np.float64)), 1e-30)
+        return np.asarray((image - mean) / mean, dtype=np.float32)
 
     def whole(self, index: int) -> Array | None:
         """A frame in coarse pixels."""
@@ -140,6 +132,7 @@ def _each_half(stack: Stack, shifts: Shifts, known: int, fine_angstrom: float) -
     usable = stack.usable(range(known, len(stack.counts)))
     halves = usable[::2], usable[1::2]
     for _ in range(ROUNDS if len(usable) > 2 else 0):
+        before = shifts.copy()
         for mine, others in (halves, halves[::-1]):
             at = shifts[known:].mean(0)
             reference = stack.reference(shifts, others, at)
@@ -151,6 +144,8 @@ def _each_half(stack: Stack, shifts: Shifts, known: int, fine_angstrom: float) -
                 near = (_neighbours(shifts, index) - at) / stack.coarse
                 shift = shift_between(counts, reference, fine_angstrom * stack.coarse, near)
                 shifts[index] = at + shift * stack.coarse
+        if np.abs(shifts - before).max() < SETTLED:
+            break
 
 
 def _tie(stack: Stack, shifts: Shifts, known: int, fine_angstrom: float) -> None:
@@ -162,9 +157,7 @@ def _tie(stack: Stack, shifts: Shifts, known: int, fine_angstrom: float) -> None
     if earlier and later:
         reference = stack.reference(shifts, earlier, at)
         counts = stack.summed(shifts, later, at) * np.float32(len(later))
-        moved = shift_between(
-            counts, reference * np.float32(len(later)), fine_angstrom * stack.coarse
-        )
+        moved = shift_between(counts, reference, fine_angstrom * stack.coarse)
         shifts[known:] += moved * stack.coarse
 
 
@@ -178,63 +171,3 @@ def _neighbours(shifts: Shifts, index: int) -> Shifts:
     """The mean place of the frames beside a frame."""
     beside = [i for i in (index - 1, index + 1) if 0 <= i < len(shifts)]
     return np.asarray(shifts[beside].mean(0))
-
-
-def shift_between(
-    counts: Array, reference: Array, pixel: float, near: Shifts | None = None
-) -> Shifts:
-    """The most likely shift (rows, columns) px of `counts` against a `reference` of the same mean,
-    both (rows, columns) with pixels of `pixel` Å, not far from `near`.
-
-    The log-likelihood of counts y of level m, for nearly Gaussian noise and the true image r, is
-    the sum of y r / m over pixels, except for terms without the shift (docs/method.md, "Movies").
-    """
-    middle = np.zeros(2) if near is None else near
-    span = np.arange(-int(REACH_ANGSTROM / pixel), int(REACH_ANGSTROM / pixel) + 1)
-    compared = _Compared(counts, reference, int(np.abs(middle).max() + span[-1]) + 2)
-    level = max(float(counts.mean()), 1e-30)
-    shift, step = np.rint(middle), 1.0
-    for finer in FINER:
-        rows, columns = (start + step * span for start in shift)
-        value = compared.covariance(rows, columns) / level
-        square = (rows - middle[0])[:, None] ** 2 + (columns - middle[1]) ** 2
-        value -= TAIL * np.log1p(square * (pixel / STEP_ANGSTROM) ** 2)
-        y, x = np.unravel_index(int(value.argmax()), value.shape)
-        shift = np.array([rows[y], columns[x]])
-        step, span = step / finer, np.arange(-finer, finer + 1)
-    return shift
-
-
-class _Compared:
-    """Counts and a reference, both (rows, columns), in Fourier space. They are padded by `beyond`
-    px so that shifts of up to that many do not wrap around."""
-
-    def __init__(self, counts: Array, reference: Array, beyond: int) -> None:
-        self._shape = [scipy.fft.next_fast_len(n + beyond, real=True) for n in counts.shape]
-        ours, theirs, ones = (
-            scipy.fft.fft2(image.astype(np.float64), s=self._shape)
-            for image in (counts - counts.mean(), reference, np.ones_like(counts))
-        )
-        self._least = LEAST_OVERLAP**2 * counts.size
-        self._products = [
-            first * second.conj()
-            for first, second in ((ours, theirs), (ours, ones), (ones, theirs), (ones, ones))
-        ]
-
-    def covariance(self, rows: Shifts, columns: Shifts) -> Shifts:
-        """Sum of the product at every shift of `rows` and `columns`, px; minus infinity where
-        little overlaps. Between pixels the images are assumed to be band-limited; sums of pixels
-        nearly are."""
-        along = [
-            np.exp(2j * np.pi * np.outer(shifts, np.fft.fftfreq(n)))
-            for shifts, n in zip((rows, columns), self._shape, strict=True)
-        ]
-        pixels = self._shape[0] * self._shape[1]
-        both, ours, theirs, overlap = (
-            (along[0] @ product @ along[1].T).real / pixels for product in self._products
-        )
-        known = np.maximum(overlap, 1)
-        # Of the means where they overlap: those of the whole images would pull towards no shift.
-        value = both - ours * theirs / known
-        value[overlap < self._least] = -np.inf
-        return np.asarray(value)

@@ -13,7 +13,8 @@ from gdn.frames.examined import examine
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids
 from gdn.likelihood import Array
-from gdn.movies.drift import Shifts, add_moved
+from gdn.movies.drift import add_moved
+from gdn.movies.shift import Shifts
 from gdn.search.thinning import Recorded
 
 KEPT = 48  # frames in memory: a block and what lies beside it

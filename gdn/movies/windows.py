@@ -11,8 +11,8 @@ import numpy as np
 
 from gdn.engines.restorer import RestorerSession
 from gdn.likelihood import Array
-from gdn.movies.drift import Shifts
 from gdn.movies.frames import MovieFrames, sum_moved
+from gdn.movies.shift import Shifts
 from gdn.search.band_mixture import Candidate
 from gdn.search.restored import TURNS, bin_by, bin_mask, binning, rebin_sums
 from gdn.search.thinning import Recorded

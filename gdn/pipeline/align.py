@@ -15,8 +15,9 @@ from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import grids_for
 from gdn.frames.source import FrameFile
 from gdn.likelihood import Array
-from gdn.movies.drift import Shifts, add_moved
+from gdn.movies.drift import add_moved
 from gdn.movies.frames import MovieFrames
+from gdn.movies.shift import Shifts
 from gdn.pipeline.movie import drift_of
 from gdn.search.band_mixture import Candidate
 from gdn.storage import writing

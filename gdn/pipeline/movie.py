@@ -16,8 +16,9 @@ from gdn.frames.resampling import bin_sum, grids_for
 from gdn.likelihood import POISSON, Array, NoiseLaw
 from gdn.models import LEARNED
 from gdn.movies.blocks import Block, BlockCandidate, blocks_of
-from gdn.movies.drift import FINE_ANGSTROM, Shifts, estimate_drift
+from gdn.movies.drift import FINE_ANGSTROM, estimate_drift
 from gdn.movies.frames import MovieFrames
+from gdn.movies.shift import Shifts
 from gdn.movies.windows import Apart, NeighboursCandidate, WindowCandidate
 from gdn.pipeline.movie_evidence import FrameBeside, MovieEvidence
 from gdn.pipeline.options import FEWEST

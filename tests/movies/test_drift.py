@@ -7,7 +7,8 @@ import pytest
 
 from gdn.likelihood import Array
 from gdn.movies import drift
-from gdn.movies.drift import Shifts, add_moved, estimate_drift, shift_between
+from gdn.movies.drift import add_moved, estimate_drift
+from gdn.movies.shift import Shifts, shift_between
 from tests.helpers.movies import counted, crystal, expected, smoothed
 
 PIXEL, SIDE, DOSE = 0.12, 200, 5.0  # Å, px, electrons per pixel
@@ -154,3 +155,27 @@ def test_moved_frames_are_added_where_they_lie() -> None:
     assert not exposure[:, :2].any()
     add_moved(total, exposure, frame, np.array([20.0, 0.0]))  # beyond the field
     assert exposure.sum() == 5 * 6
+
+
+@pytest.mark.parametrize("step", [3.0, -3.0, 3.4])
+def test_a_lattice_that_moves_through_the_field_is_known_by_its_edge(step: float) -> None:
+    """A crystal fills the field but for a strip. As it moves, a row of columns enters or leaves.
+    One spacing less than the true step matches as many columns, but not its edge."""
+    pixel, side, spacing = 0.35, 90, 2.4
+    along = np.arange(-30.0, 30.0, spacing)
+    rows, columns = (grid.ravel() for grid in np.meshgrid(along, along, indexing="ij"))
+    places = np.stack([rows, columns], -1)[rows < 8]
+    still = expected(places, side, pixel, (0, 0), 0.5)
+    moved = expected(places, side, pixel, (step, 0), 0.5)
+    for seed in range(4):
+        shift = shift_between(counted(moved, 8, seed), still / still.mean() - 1, pixel)
+        np.testing.assert_allclose(shift * pixel, [step, 0], atol=0.15)
+
+
+def test_a_reference_without_truth_moves_nothing() -> None:
+    """Of another crystal, and of few electrons: chance alone would move it."""
+    image = expected(crystal(1, 16), 90, 0.35, (0, 0), 0.1)
+    wrong = expected(crystal(2, 16), 90, 0.35, (0, 0), 0.1)
+    for seed in range(4):
+        shift = shift_between(counted(image, 0.5, seed), wrong / wrong.mean() - 1, 0.35)
+        assert np.abs(shift).max() <= 2
