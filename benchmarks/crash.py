@@ -148,7 +148,8 @@ class Rounds:
             if code not in (0, 1, 130, -number, -signal.SIGINT):
                 self.faults.append(f"{which}: exit code {code}")
             if code == 130:
-                self.faults += [f"{which}: left {name}" for name in left_behind(out)]
+                own = [name for name in left_behind(out) if f"-{running.pid}-" in name]
+                self.faults += [f"{which}: left {name}" for name in own]
         self.faults += [f"{which}: {line}" for line in half_written(out)]
 
     def run_cluster(self, kills: int) -> int:

@@ -23,6 +23,7 @@ __all__ = ["Frame", "NoiseModel", "noise_of", "parse_noise"]
 # What may stand for no electrons in a frame of inverted contrast: minus the counts, one minus them,
 # the ceiling of a converter, and (tried last) the frame's own maximum.
 TOPS = (0.0, 1.0, *CEILINGS)
+MOST_ALIKE = 0.02  # of the pixels, that have the highest value unless values are clipped there
 COUNTED = "values are multiples of one number, and so is variance over mean"
 
 
@@ -227,7 +228,9 @@ def _inverted(
         return None  # many pixels would hold fewer electrons than none
     distance = abs(estimated - line.mean) + 1e-6 * abs(estimated)
     highest = float(values.max())
-    for top in (*TOPS, highest):
+    # Values that pile up are clipped there: no electrons cannot be yet another value above.
+    clipped = float((values == highest).mean()) > MOST_ALIKE
+    for top in (highest,) if clipped else (*TOPS, highest):
         if top >= highest and abs(top - estimated) < distance:
             upright = np.asarray(np.float32(top) - frame)
             upright_values = upright if good is None else upright[good]
@@ -236,4 +239,6 @@ def _inverted(
             near = abs(top - estimated) < 0.3 * distance
             if counts is not None and (near or counts.how == COUNTED):
                 return replace(counts, gain=-counts.gain, offset=top, how=f"inverted: {counts.how}")
+    if clipped and estimated > highest + negative.gain:
+        return None
     return replace(negative, gain=-negative.gain, offset=estimated, how=f"inverted: {negative.how}")

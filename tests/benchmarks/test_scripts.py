@@ -21,9 +21,16 @@ pytestmark = pytest.mark.benchmark
 @pytest.mark.skipif(os.name == "nt", reason="POSIX")
 def test_damaged_files_by_the_hundred() -> None:
     """A sample; `benchmarks/hostile.py` alone takes twenty thousand."""
-    said = run_script("hostile", "--cases", 200, "--first", 70000)
-    assert "| model | 10 |" in said
-    assert "| place | 40 |" in said
+    said = run_script("hostile", "--cases", 160, "--first", 70000)
+    assert "| model | 8 |" in said
+    assert "| place | 32 |" in said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX")
+def test_a_batch_that_is_ended_and_resumed() -> None:
+    """A sample; `benchmarks/crash.py` alone ends three hundred, and kills workers too."""
+    said = run_script("crash", "--kills", 2, "--workers", 0)
+    assert "| 1 | 0 |" in said
 
 
 @needs_training

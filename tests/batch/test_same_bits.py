@@ -1,0 +1,93 @@
+"""The images that are written are the same bytes, whatever the order of the files, the threads, the
+sizes of batches, and whether the bank was in the cache. (Workers of a cluster:
+tests/cluster/test_denoising.py; threads of BLAS: tests/ground/test_blas.py; the core without torch:
+.ci/run.)"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import tifffile
+
+from tests.helpers.commands import gdn
+from tests.helpers.frames import noisy_frame
+
+pytestmark = pytest.mark.slow
+
+OPTIONS = ["--restarts", "40", "--sampling", "0.15", "--atoms", "--intervals", "50"]
+NAMES = ["a.tif", "b.tif", "stack.tif"]
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two frames and a stack, of two shapes."""
+    folder = tmp_path_factory.mktemp("night")
+    for number, name in enumerate(NAMES):
+        frame = noisy_frame((90, 100 + 8 * number), number)
+        frames = frame if number < 2 else [noisy_frame((90, 116), n) for n in (7, 8)]
+        tifffile.imwrite(folder / name, frames, photometric="minisblack")
+    return folder
+
+
+def results(folder: Path) -> dict[str, bytes | str]:
+    """Images and tables as they are, records without clock, place and threads."""
+    written: dict[str, bytes | str] = {}
+    for path in folder.iterdir():
+        if path.suffix in (".tif", ".csv") and not path.name.startswith("gdn-"):
+            written[path.name] = path.read_bytes()
+        elif path.name.endswith("_gdn.json"):
+            record = json.loads(path.read_text())
+            written[path.name] = str([frame["noise"] for frame in record["frames"]])
+    assert len(written) >= 3 * 5
+    return written
+
+
+def denoised(folder: Path, names: list[Path], *more: str) -> dict[str, bytes | str]:
+    done = gdn("denoise", *names, *OPTIONS, "-o", folder, *more)
+    assert done.returncode == 0, done.stderr
+    return results(folder)
+
+
+@pytest.fixture(scope="module")
+def calm(night: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes | str]:
+    """The results of one thread, in the order of the names."""
+    folder = tmp_path_factory.mktemp("calm")
+    return denoised(folder, [night / name for name in NAMES], "--threads", "1")
+
+
+@pytest.mark.parametrize("way", ["order", "one by one", "threads", "cold", "batches"])
+def test_the_same_bytes(
+    night: Path,
+    calm: dict[str, bytes | str],
+    tmp_path: Path,
+    way: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paths = [night / name for name in NAMES]
+    more = ["--threads", "1"]
+    if way == "order":
+        paths.reverse()
+    elif way == "threads":
+        more = ["--threads", "3"]
+    elif way == "cold":
+        monkeypatch.setenv("GDN_CACHE_DIR", str(tmp_path / "cache"))
+    elif way == "batches":
+        monkeypatch.setenv("GDN_CACHE_DIR", str(tmp_path / "cache"))
+        monkeypatch.setattr("gdn.search.bank.BATCH", 7)
+        monkeypatch.setattr("gdn.search.portions.BANK_PIXELS", 2**16)
+        monkeypatch.setattr("gdn.search.portions.TILE_PIXELS", 2**14)
+    if way == "one by one":
+        for path in paths:
+            own = tmp_path / "own" / path.name
+            own.parent.mkdir(exist_ok=True)
+            shutil.copy(path, own)
+            done = gdn("denoise", own, *OPTIONS, "-o", tmp_path / "out", *more)
+            assert done.returncode == 0, done.stderr
+        written = results(tmp_path / "out")
+    else:
+        written = denoised(tmp_path / "out", paths, *more)
+    different = [name for name in calm if written[name] != calm[name]]
+    assert different == []
