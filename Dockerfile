@@ -1,6 +1,7 @@
 # Two targets: `cpu` (engine onnxruntime) and `gpu` (TensorRT for RTX cards, and onnxruntime with CUDA).
 #   docker build --target cpu -t gdn .
 #   docker run --rm -v "$PWD:/data" gdn denoise '/data/*.tif'
+#   docker build --target cpu --build-arg EXTRAS=formats,video -t gdn .      (DM4 and other files, movies)
 #   docker build --target gpu -t gdn:gpu .
 #   docker run --rm --gpus all -v "$PWD:/data" -v gdn-cache:/home/gdn/.cache gdn:gpu denoise '/data/*.tif' --require-gpu
 # Files are written as user 10001: add --user "$(id -u):$(id -g)" -e GDN_CACHE_DIR=/data/.gdn-cache to write them as yourself.
@@ -13,8 +14,9 @@ RUN python3 -m build --wheel --outdir /dist . && cp constraints.txt /dist/
 
 FROM python:3.11-slim-bookworm AS cpu
 COPY --from=build /dist /dist
+ARG EXTRAS=""
 RUN python3 -m venv /opt/gdn
-RUN /opt/gdn/bin/python -m pip install --no-cache-dir -c /dist/constraints.txt /dist/*.whl
+RUN /opt/gdn/bin/python -m pip install --no-cache-dir -c /dist/constraints.txt "$(ls /dist/*.whl)${EXTRAS:+[$EXTRAS]}"
 RUN useradd --create-home --uid 10001 gdn && mkdir -p /data /home/gdn/.cache && chown gdn /data /home/gdn/.cache
 ENV PATH=/opt/gdn/bin:$PATH
 USER gdn
