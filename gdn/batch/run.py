@@ -274,5 +274,8 @@ def _line(row: dict[str, Any]) -> str:
         if noise["kind"] == "gaussian"
         else f"{noise['dose']:.3g} e/px in vacuum"
     )
+    size = row.get("pixel_size")
     tail = "".join(f"; warning: {w}" for w in warnings)
+    if size is not None and not size["contradicts"]:  # else it is among the warnings
+        tail += f"; {size['words']}"
     return f"{head} ({noise['kind']}, {level}, {row['seconds']} s){tail}"

@@ -46,6 +46,7 @@ class Choice:
     - `threshold`: of the residual's coefficients.
     - `share`: of the plain filter in the result.
     - `width`: the filter's width, px (None: windowed shrinkage of the counts themselves).
+    - `level`: local power below which a place shows no structure (`gdn.search.flat_places`).
     - `generator`, `filter`: their held-out scores: nats of the whole frame by which they are better
       than its mean.
     """
@@ -53,6 +54,7 @@ class Choice:
     threshold: float = 2.5
     share: float = 0.0
     width: float | None = None
+    level: float = 0.0
     generator: float = float("nan")
     filter: float = float("nan")
 
@@ -80,27 +82,30 @@ def choose(parts: Split, guess: Array) -> tuple[Choice, Array, Array]:
     parts = parts.fill_first(guess)
     flat = np.full_like(guess, parts.level)
     images = [guess + part for part in shrink_residuals(parts.first - guess, noise, THRESHOLDS)]
-    level, *losses = _losses([flat, *images], parts)
-    best, own = _first_of_best([level - loss for loss in losses], MARGIN)
+    level, *rest = losses([flat, *images], parts)
+    best, own = _first_of_best([level - loss for loss in rest], MARGIN)
     threshold, mine = THRESHOLDS[best], images[best]
     widths = (None, *WIDTHS)
     images = [apply_plain_filter(parts.first, noise, width) for width in widths]
-    best, other = _first_of_best([level - loss for loss in _losses(images, parts)], 0.0)
+    best, other = _first_of_best([level - loss for loss in losses(images, parts)], 0.0)
     width, its = widths[best], images[best]
     images = [((1 - share) * mine + share * its).astype(np.float32) for share in MIXTURES[1:-1]]
-    between = [level - loss for loss in _losses(images, parts)]
+    between = [level - loss for loss in losses(images, parts)]
     share = MIXTURES[_first_of_best([own, *between, other], MARGIN)[0]]
     choice = Choice(threshold=threshold, share=share, width=width, generator=own, filter=other)
     return choice, mine, its
 
 
-def explained_nats(parts: Split, guess: Array) -> float:
-    """Nats by which a generator's image `guess` of the first part, plus the clearly significant
-    part of its residual, explains the second part better than the mean of the first does."""
+def explained_nats(parts: Split, guess: Array, residual: bool = True) -> float:
+    """Nats by which a generator's image `guess` of the first part explains the second part better
+    than the mean of the first does. With `residual` its clearly significant part is added to the
+    guess."""
     parts = parts.fill_first(guess)
-    image = guess + shrink_residual(parts.first - guess, parts.law.deviation(guess))
+    image = guess
+    if residual:
+        image = guess + shrink_residual(parts.first - guess, parts.law.deviation(guess))
     flat = np.full_like(guess, parts.level)
-    level, loss = _losses([flat, image], parts)
+    level, loss = losses([flat, image], parts)
     return level - loss
 
 
@@ -114,8 +119,9 @@ def _first_of_best(gains: Sequence[float], margin: float) -> tuple[int, float]:
     return best, gains[best]
 
 
-def _losses(images: Sequence[Array], parts: Split) -> list[float]:
-    """Negative log-likelihoods of the second part, nats."""
+def losses(images: Sequence[Array], parts: Split) -> list[float]:
+    """Negative log-likelihoods of the second part, nats, if the expected counts of the first are
+    each of `images`."""
     ratio = (1 - parts.share) / parts.share
     return frame_negative_log_likelihoods(images, ratio, parts.second, parts.other_law, parts.valid)
 
