@@ -23,6 +23,7 @@ import learning_tables  # noqa: E402
 import mixture_tables  # noqa: E402
 import movie_tables  # noqa: E402
 import numpy as np  # noqa: E402
+import pixel_size  # noqa: E402
 import rivals_tables  # noqa: E402
 import suite  # noqa: E402
 import trust_tables  # noqa: E402
@@ -216,6 +217,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "trust-fit": lambda: trust_tables.fit_table(rows("trust")),
     "trust-scores": lambda: trust_tables.scores_table(rows("trust")),
     "trust-mixture": lambda: without_noises(trust_tables.coverage_table(rows("trust-mixture"))),
+    "pixel-size": lambda: pixel_size.table(rows("pixel-size")),
     "trust-far": far_coverage,
     "trust-adapted": adapted_coverage,
 }

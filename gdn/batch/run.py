@@ -298,4 +298,7 @@ def _line(row: dict[str, Any]) -> str:
         if noise["kind"] == "gaussian"
         else f"{noise['dose']:.3g} e/px in vacuum"
     )
-    return f"{head} ({noise['kind']}, {level}, {row['seconds']} s)"
+    size = row.get("pixel_size")
+    # A size that contradicts the given one is among the warnings.
+    tail = "" if size is None or size["contradicts"] else f"; {size['words']}"
+    return f"{head} ({noise['kind']}, {level}, {row['seconds']} s){tail}"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -39,6 +39,7 @@ def denoise(
     context: typer.Context,
     files: option.Files = None,
     sampling: Sampling = None,
+    find_sampling: option.FindSampling = False,
     dataset: Dataset = None,
     channel: option.Channel = None,
     summed: option.Summed = False,
@@ -133,6 +134,7 @@ def denoise(
             require_gpu=require_gpu,
             cache=not no_cache,
             noise=noise,
+            find_sampling=find_sampling,
             mask=None if mask is None else read_mask(mask),
             fill=fill,
             estimate=estimate,
@@ -316,6 +318,18 @@ def _suggest(tally: Tally, ledger: Ledger, options: Options, learned: bool) -> N
         )
 
 
+def restarts_said(rows: list[dict[str, Any]]) -> str:
+    """What the restarts of a run did, in a sentence, from the rows of its frames; nothing where no
+    generator was searched."""
+    searched = [row for row in rows if row.get("tiles")]
+    if not searched:
+        return ""
+    tiles, taken = (sum(row[name] for row in searched) for name in ("tiles", "tiles_from_bank"))
+    restarts = max(row["restarts"] for row in searched)
+    head = f"{restarts:,} restarts: {taken:,} of {tiles:,} tiles took one"
+    return head if taken == tiles else f"{head}; the encoder's guess was better elsewhere"
+
+
 def _say(tally: Tally, ledger: Ledger) -> None:
     """What became of the files, on stderr."""
     for line in tally.failures:
@@ -330,5 +344,7 @@ def _say(tally: Tally, ledger: Ledger) -> None:
             f"{left_out} of {len(tally.rows)} frames could not be denoised; they are flat in the "
             "results"
         )
+    if words := restarts_said(tally.rows):
+        print(f"gdn: {words}", file=sys.stderr)
     for words in ledger.words():
         note(words)

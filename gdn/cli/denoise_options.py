@@ -21,6 +21,16 @@ Files = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+FindSampling = Annotated[
+    bool,
+    typer.Option(
+        "--find-sampling",
+        help="Look for the pixel size that the generator explains best, within a factor of 1.5, "
+        "and say so. It is not used: gdn keeps to the one given. Without this option gdn looks "
+        "only where p < 0.01.",
+        rich_help_panel=INPUT,
+    ),
+]
 Channel = Annotated[
     int | None,
     typer.Option(

@@ -35,6 +35,7 @@ ADAPTED = "adapted"  # a restorer that was tuned to a recording
 ANEW = "anew"  # a small one that learned from the recording alone
 LEARNED = (ADAPTED, ANEW)  # what `gdn adapt` leaves, each in a folder of its name
 AUTO = "auto"
+GENERAL = "any crystal"  # the specimen of a model that was trained on crystals of all kinds
 _LARGEST_FILE = 64 * 2**20  # bytes; a generator of this program has at most 16 MiB
 
 

@@ -118,5 +118,6 @@ def _values(judged: FrameSummary | FrameLeftOut, record: dict[str, Any]) -> Fram
         dose=float(judged.result.dose),
         warnings=list(trust.warnings),
         atoms=trust.atoms,
+        pixel_size=trust.pixel_size,
         record=record,
     )

@@ -61,6 +61,9 @@ class Denoiser:
         Keep the bank on disk (`GDN_CACHE_DIR`).
     noise
         `auto`, `poisson`, `gaussian`, `gaussian:S` (S in the image's units) or `poisson-gaussian`.
+    find_sampling
+        Look for the pixel size that the generator explains best, and say so; the one given is used
+        all the same. Without it gdn looks only where the generator cannot explain the image.
     fill
         Value of pixels that are left out (missing, saturated, or in a constant region): `model`
         (the search fills them in), or `nan`.
@@ -117,6 +120,7 @@ class Denoiser:
         require_gpu: bool = False,
         cache: bool = True,
         noise: str = "auto",
+        find_sampling: bool = False,
         fill: str = "model",
         estimate: str = "mean",
         residual: bool = True,
@@ -141,6 +145,7 @@ class Denoiser:
             require_gpu=require_gpu,
             cache=cache,
             noise=noise,
+            find_sampling=find_sampling,
             fill=fill,
             estimate=estimate,
             residual=residual,
@@ -250,7 +255,12 @@ class Denoiser:
         self._models.check_pixel_size(sampling_angstrom)
         if self.options.original is not None:
             engine, bank = self._models.generator(shape, sampling_angstrom)
-            return [RecordingDenoiser(engine=engine, bank=bank, options=self.options)]
+            explainers = self._models.explainers
+            return [
+                RecordingDenoiser(
+                    engine=engine, bank=bank, options=self.options, explainers=explainers
+                )
+            ]
         # Generators first: an engine that does not start is then an error before anything is open
         # (`opened`).
         generators = self._models.generators(shape, sampling_angstrom)
@@ -265,7 +275,12 @@ class Denoiser:
         rivals = tuple(engine.model.hash for engine, _ in generators)
         return [
             RecordingDenoiser(
-                engine=engine, bank=bank, options=self.options, others=others, rivals=rivals
+                engine=engine,
+                bank=bank,
+                options=self.options,
+                others=others,
+                rivals=rivals,
+                explainers=self._models.explainers,
             )
             for engine, bank in generators
         ]

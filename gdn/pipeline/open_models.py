@@ -19,9 +19,13 @@ from gdn.frames.resampling import grids_for
 from gdn.models import AUTO, FAMILY, RESTORER, Model, RestorerModel, find_any, shipped_models
 from gdn.pipeline.options import Options
 from gdn.pipeline.pixel_sizes import check_pixel_size
-from gdn.search.bank import Bank
+from gdn.search.bank import Bank, bank_for
+from gdn.search.settings import Searcher
+from gdn.trust.calibration import calibration_of
+from gdn.trust.pixel_size import Explainer
 
 OpenBank = Callable[[Engine], Bank]
+FEW = 16  # restarts, for what the encoder does: a generator without one asks them
 
 
 def models_named(names_or_folders: str) -> list[Model | RestorerModel]:
@@ -61,7 +65,9 @@ class OpenModels:
         self._generators = [model for model in models if isinstance(model, Model)]
         self._restorers = [model for model in models if isinstance(model, RestorerModel)]
         self._options, self._open_bank = options, open_bank or options.open_bank
+        self._engines: dict[str, Engine] = {}
         self._opened: dict[str, tuple[Engine, Bank]] = {}
+        self._explainers: dict[str, Explainer] = {}
         self._sessions: list[RestorerSession] = []
         self._stack = ExitStack()
 
@@ -104,12 +110,35 @@ class OpenModels:
         """Close what was opened."""
         self._stack.close()
 
+    def explainers(self) -> list[Explainer]:
+        """What tells by each generator which pixel size is right. Raises EngineError,
+        CacheError."""
+        return [self._explainer(model) for model in self._generators]
+
+    def _explainer(self, model: Model) -> Explainer:
+        name = model.card.name
+        if name not in self._explainers:
+            engine = self._engine(model)
+            bank = bank_for(engine, self._options.seed, FEW, False)
+            law = calibration_of(model)
+            self._explainers[name] = Explainer(
+                Searcher(engine=engine, bank=bank, settings=self._options.search),
+                None if law is None else law.fit,
+            )
+        return self._explainers[name]
+
     def _open(self, model: Model) -> tuple[Engine, Bank]:
         if model.card.name not in self._opened:
-            engine = self._stack.enter_context(self._options.open_engine(model))
-            check_generator(engine)
+            engine = self._engine(model)
             self._opened[model.card.name] = engine, self._open_bank(engine)
         return self._opened[model.card.name]
+
+    def _engine(self, model: Model) -> Engine:
+        if model.card.name not in self._engines:
+            engine = self._stack.enter_context(self._options.open_engine(model))
+            check_generator(engine)
+            self._engines[model.card.name] = engine
+        return self._engines[model.card.name]
 
 
 def check_generator(engine: Engine) -> None:

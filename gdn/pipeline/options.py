@@ -64,6 +64,7 @@ class Options:
     require_gpu: bool = False
     cache: bool = True
     noise: str = "auto"
+    find_sampling: bool = False
     mask: PixelMask | None = None
     fill: str = "model"
     estimate: str = "mean"

@@ -27,7 +27,7 @@ from gdn.trust.judge import Trust, next_frame
 
 RECORD_SCHEMA = 3  # 2: how far to trust a frame; 3: the files that were written, and whose they are
 # What a row says of a frame that was judged, null of one that was not.
-NO_JUDGEMENT = ("explained_p", "heldout_gain_db", "heldout_gain_se_db", "atoms")
+NO_JUDGEMENT = ("explained_p", "heldout_gain_db", "heldout_gain_se_db", "atoms", "pixel_size")
 NO_PIXELS: Array = np.zeros((0, 0), np.float32)
 
 
@@ -116,7 +116,7 @@ def _row(
     }
     row = {"input": of_file["input"], "frame": index, **of_file, **made_by}
     if isinstance(frame, FrameLeftOut):
-        names = ("noise", "objective", "seconds", *NO_JUDGEMENT)
+        names = ("noise", "objective", "tiles", "tiles_from_bank", "seconds", *NO_JUDGEMENT)
         return row | dict.fromkeys(names) | {"warnings": [f"not denoised: {frame.reason}"]}
     result, noise = frame.result, frame.result.noise
     return (
@@ -130,6 +130,8 @@ def _row(
                 "read_noise": noise.read_noise,
             },
             "objective": result.objective if np.isfinite(result.objective) else None,
+            "tiles": result.tiles,
+            "tiles_from_bank": round(result.bank_share * result.tiles),
             "seconds": round(sum(result.seconds.values()), 3),
         }
         | frame.trust.row()
@@ -142,7 +144,6 @@ def _detail(frame: FrameSummary | FrameLeftOut) -> dict[str, Any]:
     result = frame.result
     return {
         "noise_how": result.noise.how,
-        "tiles": result.tiles,
         "objectives": [round(o, 3) for o in result.objectives],
         "best_from_bank_share": round(result.bank_share, 4),
         "residual_share": round(result.residual_share, 4),

@@ -28,6 +28,7 @@ from gdn.search.restored import RestorerCandidate, restore_frame
 from gdn.search.settings import Searcher
 from gdn.trust.calibration import Calibration, calibration_of
 from gdn.trust.judge import Trust, judge, leave_unjudged
+from gdn.trust.pixel_size import Explainer, PixelSize, find_pixel_size, untold
 
 if TYPE_CHECKING:
     from gdn.pipeline.movie import Movie
@@ -52,7 +53,8 @@ class RecordingDenoiser:
     are the candidates mixed with the generator's image. `rivals`: hashes of the generators among
     which the first frame decided; `stream`: of the draws that thin a frame of a movie; `nats`: by
     how much each of them, by name, explains counts held out of that frame; `beside`: what the
-    other frames of a movie say of the candidates.
+    other frames of a movie say of the candidates; `explainers`: all generators, which tell what
+    pixel size is right.
     """
 
     engine: Engine | RestorerSession
@@ -63,6 +65,7 @@ class RecordingDenoiser:
     stream: int = 0
     nats: Mapping[str, float] = field(default_factory=dict)
     beside: Beside | None = None
+    explainers: Callable[[], list[Explainer]] = list
 
     @property
     def learned(self) -> bool:
@@ -93,6 +96,8 @@ class RecordingDenoiser:
         result = self.search(frame, sampling_angstrom, part_of(progress, 0, 0.5))
         trust = self.judge(frame, result)
         check_result(frame, result, trust)
+        if self.options.find_sampling or not trust.explained:
+            trust = trust.with_pixel_size(self.find_pixel_size(frame, sampling_angstrom))
         if self.options.fill == "nan":
             result, trust = left_empty(result, trust)
         progress(1.0)
@@ -159,6 +164,15 @@ class RecordingDenoiser:
         result.seconds["judge"] = round(time.perf_counter() - begun, 4)
         return trust
 
+    def find_pixel_size(self, frame: Array, sampling_angstrom: float) -> PixelSize:
+        """Which pixel size generators explain best, for a `frame` given with `sampling_angstrom`.
+        A model for any crystal cannot tell."""
+        if isinstance(self.engine, RestorerSession):
+            return untold(sampling_angstrom, self.engine.model.card)
+        noise = self.options.noise_model
+        size = find_pixel_size(frame, sampling_angstrom, self.explainers(), noise)
+        return size or untold(sampling_angstrom, self.engine.model.card)
+
     @cached_property
     def calibration(self) -> Calibration | None:
         """The model's, read once."""
@@ -190,6 +204,8 @@ class RecordingDenoiser:
             common |= {"mask": options.mask.name, "mask_sha256": options.mask.identity}
         if options.outside:
             common |= {"candidates": [candidate.record() for candidate in options.outside]}
+        if options.find_sampling:
+            common |= {"find_sampling": True}
         if options.fill != FILLS[0]:
             common |= {"fill": options.fill}
         if options.movie != "off":

@@ -19,6 +19,7 @@ from gdn.pipeline.result_files import ResultFiles, image_opener
 
 if TYPE_CHECKING:
     from gdn.trust.atoms import Atoms
+    from gdn.trust.pixel_size import PixelSize
 
 Value = TypeVar("Value")
 
@@ -34,6 +35,7 @@ class FrameValues:
     dose: float = math.nan
     warnings: list[str]
     atoms: Atoms | None = None
+    pixel_size: PixelSize | None = None
     record: dict[str, Any]
 
 
@@ -103,6 +105,13 @@ class Result:
     def dose(self) -> float | list[float]:
         """Electrons per pixel in vacuum."""
         return self._each([frame.dose for frame in self.values])
+
+    @property
+    def pixel_size(self) -> PixelSize | list[PixelSize | None] | None:
+        """The pixel size that the generator explains best, in Å: `best`, `given`, and `words` that
+        say what this means. None unless `find_sampling` was set, or the generator cannot explain
+        the frame."""
+        return self._each([frame.pixel_size for frame in self.values])
 
     @property
     def warnings(self) -> list[str] | list[list[str]]:

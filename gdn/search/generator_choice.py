@@ -27,16 +27,17 @@ from gdn.search.thinning import Recorded, Split
 from gdn.search.tiles import Binned, tile_frame
 
 
-def held_out_nats(parts: Split, engine: Engine, bank: Bank, settings: SearchSettings) -> float:
+def held_out_nats(parts: Split, searcher: Searcher, residual: bool = True) -> float:
     """Nats by which the generator's image of the first of two `parts` of a frame's counts explains
-    the second part better than the mean of the first does."""
-    patch = engine.model.card.patch
+    the second part better than the mean of the first does; with the significant part of its
+    `residual`, or without."""
+    settings, patch = searcher.settings, searcher.engine.model.card.patch
     shape = (parts.first.shape[0], parts.first.shape[1])
     tiling = tile_frame(shape, patch, settings.stride or patch // 2, parts.valid)
     quick = replace(settings, symmetries=1, brief_candidates=0)
-    searcher = Searcher(engine=engine, bank=bank, settings=quick)
     binned = Binned(parts.first, parts.law, parts.valid)
-    return explained_nats(parts, blend_starts(searcher, binned, tiling))
+    image = blend_starts(replace(searcher, settings=quick), binned, tiling)
+    return explained_nats(parts, image, residual)
 
 
 @one_blas_thread()
@@ -68,7 +69,8 @@ def best_generator(
         if grids not in parts:
             recorded = Recorded(electrons=electrons, law=model.law, grids=grids, bad=defects.bad)
             parts[grids] = recorded.split(bank.seed)[0]
-        nats.append(held_out_nats(parts[grids], engine, bank, settings))
+        searcher = Searcher(engine=engine, bank=bank, settings=settings)
+        nats.append(held_out_nats(parts[grids], searcher))
     best = max(range(len(nats)), key=lambda i: nats[i])
     names = [engine.model.card.name for engine, _ in generators]
     nats_by_name = {name: round(value, 1) for name, value in zip(names, nats, strict=True)}

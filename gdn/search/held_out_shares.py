@@ -56,6 +56,7 @@ class Choice:
     - `threshold`: of the residual's coefficients.
     - `share`: of the plain filter in the result.
     - `width`: the filter's width, px (None: windowed shrinkage of the counts themselves).
+    - `level`: local power below which a place shows no structure (`gdn.search.flat_places`).
     - `generator`, `filter`: their held-out scores: nats of the whole frame by which they are better
       than its mean.
     """
@@ -63,6 +64,7 @@ class Choice:
     threshold: float = 2.5
     share: float = 0.0
     width: float | None = None
+    level: float = 0.0
     generator: float = float("nan")
     filter: float = float("nan")
 
@@ -131,19 +133,22 @@ def _images_and_gains(parts: Split, guess: Array) -> tuple[list[Array], list[Arr
     return with_residual, filtered, gains
 
 
-def explained_nats(parts: Split, guess: Array) -> float:
-    """Nats by which a generator's image `guess` of the first part, plus the clearly significant
-    part of its residual, explains the second part better than the mean of the first does."""
+def explained_nats(parts: Split, guess: Array, residual: bool = True) -> float:
+    """Nats by which a generator's image `guess` of the first part explains the second part better
+    than the mean of the first does. With `residual` its clearly significant part is added to the
+    guess."""
     parts = parts.fill_first(guess)
-    image = guess + shrink_residual(parts.first - guess, parts.law.deviation(guess))
+    image = guess
+    if residual:
+        image = guess + shrink_residual(parts.first - guess, parts.law.deviation(guess))
     return _gains([image], parts)[0]
 
 
 def _gains(images: Sequence[Array], parts: Split) -> list[float]:
     """Nats by which `images` explain the second part better than the mean of the first does."""
     flat = np.full_like(images[0], parts.level)
-    level, *losses = _losses([flat, *images], parts)
-    return [level - loss for loss in losses]
+    level, *others = losses([flat, *images], parts)
+    return [level - loss for loss in others]
 
 
 def _first_of_best(gains: Sequence[float] | NDArray[np.float64], margin: float) -> int:
@@ -156,8 +161,9 @@ def _first_of_best(gains: Sequence[float] | NDArray[np.float64], margin: float) 
     return best
 
 
-def _losses(images: Sequence[Array], parts: Split) -> list[float]:
-    """Negative log-likelihoods of the second part, nats."""
+def losses(images: Sequence[Array], parts: Split) -> list[float]:
+    """Negative log-likelihoods of the second part, nats, if the expected counts of the first are
+    each of `images`."""
     ratio = (1 - parts.share) / parts.share
     return frame_negative_log_likelihoods(images, ratio, parts.second, parts.other_law, parts.valid)
 

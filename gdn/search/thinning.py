@@ -114,16 +114,21 @@ class Recorded:
         """The two sets on the generator's grid, and the first as recorded, so that it can be
         thinned again."""
         parts = split(self.electrons, self.law, seed, self.depth, self.stream)
-        area = self.grids.area
-        binned = replace(
-            parts,
-            first=bin_sum(parts.first.astype(np.float32, copy=False), self.grids),
-            second=bin_sum(parts.second.astype(np.float32, copy=False), self.grids),
-            law=parts.law.of_sum(area),
-            other_law=parts.other_law.of_sum(area),
-            valid=self.valid,
-        )
-        return binned, replace(self, electrons=parts.first, law=parts.law, depth=self.depth + 1)
+        first = replace(self, electrons=parts.first, law=parts.law, depth=self.depth + 1)
+        return bin_parts(parts, self.grids, self.valid), first
+
+
+def bin_parts(parts: Split, grids: Grids, valid: Array | None = None) -> Split:
+    """Two parts of recorded counts, each summed onto the generator's grid. `valid`: the recorded
+    share of each pixel of that grid."""
+    return replace(
+        parts,
+        first=bin_sum(parts.first.astype(np.float32, copy=False), grids),
+        second=bin_sum(parts.second.astype(np.float32, copy=False), grids),
+        law=parts.law.of_sum(grids.area),
+        other_law=parts.other_law.of_sum(grids.area),
+        valid=valid,
+    )
 
 
 def split(binned: Any, law: NoiseLaw, seed: int, depth: int = 0, stream: int = 0) -> Split:

@@ -16,7 +16,15 @@ from gdn import __version__
 from gdn.generator.loading import read_restorer, write_restorer
 from gdn.generator.onnx_files import OPSET, quiet_onnx_export, round_to_half
 from gdn.generator.restorer_network import Restorer, RestorerShape, moments
-from gdn.models import MODEL_SCHEMA, SLOTS, RestorerCard, SpecimenCard, load_any, sha256_of
+from gdn.models import (
+    GENERAL,
+    MODEL_SCHEMA,
+    SLOTS,
+    RestorerCard,
+    SpecimenCard,
+    load_any,
+    sha256_of,
+)
 from gdn.models.graphs import restorer_graph
 from gdn.storage import writing
 
@@ -157,7 +165,7 @@ def _write_card(
         slots=SLOTS,
         multiple=shape.multiple,
         sampling_angstrom=description.get("sampling_angstrom", 0.35),
-        specimen=SpecimenCard(material="any crystal"),
+        specimen=SpecimenCard(material=GENERAL),
         recipe=recipe if isinstance(recipe, dict) else {"name": str(recipe)},
         training=training | {"gdn": __version__, "torch": torch.__version__, "export_error": error},
         metrics=description.get("metrics", {}),

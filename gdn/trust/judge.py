@@ -3,7 +3,7 @@ warnings in words (docs/method.md, "Trust")."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from gdn.trust.held_out_score import (
     score_held_out,
     score_on_following,
 )
+from gdn.trust.pixel_size import PixelSize
 from gdn.trust.spread import spread_of
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Trust:
       for.
     - `calibrated`: whether these are calibrated.
     - `scores`: against the best blur and the constant; empty if not asked for.
+    - `pixel_size`: which one explains the frame best, if that was looked for.
     """
 
     spread: Array
@@ -75,6 +77,18 @@ class Trust:
     atoms: Atoms | None
     own: Expected  # the result's mean squared error
     warnings: list[str] = field(default_factory=list)
+    pixel_size: PixelSize | None = None
+
+    @property
+    def explained(self) -> bool:
+        """Whether the generator may explain the frame, as far as that is known."""
+        return self.fit is None or self.fit.p >= REFUSED
+
+    def with_pixel_size(self, size: PixelSize) -> Trust:
+        """The same with what was found out about the pixel size; a warning if the given one is
+        wrong."""
+        warnings = [*self.warnings, *([size.words] if size.contradicts else [])]
+        return replace(self, pixel_size=size, warnings=warnings)
 
     @property
     def against_blur(self) -> Comparison | None:
@@ -90,6 +104,7 @@ class Trust:
             "heldout_gain_db": gain["gain_db"],
             "heldout_gain_se_db": gain["gain_se_db"],
             "atoms": None if self.atoms is None else self.atoms.counts(),
+            "pixel_size": None if self.pixel_size is None else self.pixel_size.record(),
             "warnings": self.warnings,
         }
 
