@@ -108,4 +108,4 @@ def test_a_closed_stderr_ends_nothing(tmp_path: Path, frame_file: Path) -> None:
 def test_whatever_is_printed_is_escaped() -> None:
     raw = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
     print(f"é {TITLE}", file=Printed(raw))
-    assert raw.buffer.getvalue() == rb"\xe9 \x1b]0;owned\x07\x1b[2J" + b"\n"  # type: ignore[attr-defined]
+    assert raw.buffer.getvalue() == rb"\xe9 \x1b]0;owned\x07\x1b[2J" + b"\n"
