@@ -188,19 +188,19 @@ def denoise(
         resume or overwrite,
         report,
     )
-    own.write_settings()
-    try:
-        if watch is not None:
-            _process(watch_folder(watch, output, reading.style, idle), None, run, ledger, tally)
-        elif adapt:
-            with adapted_groups(planned, reading, options, budget) as groups:
-                for files_of_group, learned in groups:
-                    its = replace(run, models=[*models, *learned])
-                    _process(files_of_group, cluster, its, ledger, tally)
-        else:
-            _process(planned, cluster, run, ledger, tally)
-    finally:  # also of what was done before Ctrl-C
-        written = _written(lambda: own.write_summary(tally.rows))
+    with own.repeatable():
+        try:
+            if watch is not None:
+                _process(watch_folder(watch, output, reading.style, idle), None, run, ledger, tally)
+            elif adapt:
+                with adapted_groups(planned, reading, options, budget) as groups:
+                    for files_of_group, learned in groups:
+                        its = replace(run, models=[*models, *learned])
+                        _process(files_of_group, cluster, its, ledger, tally)
+            else:
+                _process(planned, cluster, run, ledger, tally)
+        finally:  # also of what was done before Ctrl-C
+            written = _written(lambda: own.write_summary(tally.rows))
     _say(tally, ledger)
     _suggest(tally, ledger, options, adapt or adapted is not None)
     written &= _written(lambda: own.write_report(ledger, run, tally.skipped, tally.rows))

@@ -13,12 +13,14 @@ import re
 import shlex
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gdn import __version__
+from gdn.batch.terminal import UsageFault
 from gdn.cli.config import NAME
 from gdn.storage import read_text, write_text
 
@@ -64,9 +66,19 @@ class RunFiles:
         self.summary = free_name(folder / SUMMARY, self._own_summary)
         self.report = free_name(folder / REPORT, self._own_report) if report else None
 
-    def write_settings(self) -> None:
-        """Write what repeats the run."""
-        write_text(self.settings, self._settings)
+    @contextmanager
+    def repeatable(self) -> Iterator[None]:
+        """Write what repeats the run, if one of its inputs is there; not kept if the block ends in
+        bad usage."""
+        fresh = not self.settings.exists()
+        if any(Path(name).exists() for name in self._inputs):
+            write_text(self.settings, self._settings)
+        try:
+            yield
+        except UsageFault:
+            if fresh:
+                self.settings.unlink(missing_ok=True)
+            raise
 
     def write_summary(self, rows: list[dict[str, Any]]) -> None:
         """Write a line for every frame (rows as `--json` prints them); nothing where there is

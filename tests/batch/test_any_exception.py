@@ -132,3 +132,13 @@ def test_a_closed_subfolder_fails_alone(night: Path, tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert "closed: Permission denied" in done.stderr
     assert len(list((tmp_path / "out").glob("*_denoised.tif"))) == 3
+
+
+def test_a_run_of_nothing_leaves_no_settings(night: Path, tmp_path: Path) -> None:
+    done = gdn("denoise", "nothing.tif", *QUICK, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "nothing.tif: no such file" in done.stderr
+    out = tmp_path / "out"
+    done = gdn("denoise", night / "f0.tif", "-o", out, *QUICK, "--engine", "tensorrt")
+    assert done.returncode == 2
+    assert list(tmp_path.rglob("gdn-run.toml")) == []

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gdn.batch.printed import escaped, one_row
+from gdn.batch.printed import Printed, escaped, one_row
 from gdn.batch.terminal import progress_bar
 from tests.helpers.commands import FAST, gdn
 
@@ -103,3 +103,9 @@ def test_a_closed_stderr_ends_nothing(tmp_path: Path, frame_file: Path) -> None:
     assert done.returncode == 0
     (row,) = done.stdout.splitlines()
     assert json.loads(row)["input"] == str(frame_file)
+
+
+def test_whatever_is_printed_is_escaped() -> None:
+    raw = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    print(f"é {TITLE}", file=Printed(raw))
+    assert raw.buffer.getvalue() == rb"\xe9 \x1b]0;owned\x07\x1b[2J" + b"\n"

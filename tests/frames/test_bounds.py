@@ -9,6 +9,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO
 
 import numpy as np
@@ -179,3 +180,14 @@ def test_an_archive_is_not_unpacked_beyond_a_bound(
     np.savez_compressed(tmp_path / "a.npz", np.zeros((600, 1200), np.uint16))
     with pytest.raises(FrameError, match="unpack it and give the unpacked file"):
         read_frames(tmp_path / "a.npz")
+
+
+def test_a_page_that_a_library_took_from_elsewhere_is_refused(folder: Path) -> None:
+    def page(path: Path) -> SimpleNamespace:
+        return SimpleNamespace(parent=SimpleNamespace(filehandle=SimpleNamespace(path=str(path))))
+
+    own, secret = folder / "a.tif", folder.parent / "secret" / "s.ome.tif"
+    tifffile.imwrite(own, OURS)
+    bounds.check_opened_files(own, [page(own), None])
+    with pytest.raises(FrameError, match=r"a\.tif: pixels in .*s\.ome\.tif, which lies outside"):
+        bounds.check_opened_files(own, [page(own), page(secret)])
