@@ -15,7 +15,8 @@ from scipy.ndimage import distance_transform_edt
 
 from gdn.likelihood import Array
 from gdn.search.all_tiles import SearchedTiles, blend_starts, laplace_spread, search_tiles
-from gdn.search.band_mixture import OWN, Candidate, Mixing, choose_mixing, mix_images
+from gdn.search.band_mixture import OWN, Candidate, Mixing, mix_images
+from gdn.search.flat_places import Recipe, choose_recipe, structure_weight
 from gdn.search.held_out_shares import Choice, apply_plain_filter, choose, shrink_residual
 from gdn.search.progress import Watch
 from gdn.search.settings import Searcher
@@ -172,28 +173,31 @@ def estimate(
     image, spread = pool.mixture.image_and_spread()
     fit = _tile_fit(pool)
     del pool
-    choice, mixing, thinned = Choice(threshold=np.inf), None, None
+    choice, recipe, thinned = Choice(threshold=np.inf), None, None
     if settings.residual:
-        choice, mixing, thinned = _choose(searcher, binned, tiling, recorded)
+        choice, recipe, thinned = _choose(searcher, binned, tiling, recorded)
+    mixing = None if recipe is None else recipe.mixing
     # What has no weight in a mixture need not make its image of all counts.
-    used = (
-        np.any(mixing.weights > 0, axis=0).tolist() if mixing is not None and mixing.changed else []
-    )
+    used = [] if recipe is None else recipe.used
     residual, filtered = _own(binned, image, choice, choice.share > 0 or any(used[1:2]))
+    sigma = binned.law.deviation(image)
     added = residual
     if choice.share > 0:
         added = np.asarray(
             (1 - choice.share) * residual + choice.share * (filtered - image), dtype=np.float32
         )
+    if recipe is not None and recipe.level:
+        added = added * structure_weight(image + added, sigma, recipe.level, recipe.sampling)
     watch.clock.mark("beyond")
     result = None
-    if mixing is not None and used and recorded is not None:
+    if recipe is not None and mixing is not None and used and recorded is not None:
         whole = recorded.refill(image)
         theirs = known or [
             other(whole) if its else image
             for other, its in zip(searcher.others, used[len(OWN) :], strict=True)
         ]
         images = _completed([image + residual, filtered, *theirs])
+        images = recipe.structured(images, image, sigma)
         sampling = recorded.grids.binned_sampling
         mixed = mix_images(images, mixing, sampling)
         shares = map_shares(images, mixing, sampling) if watch.spread else None
@@ -240,9 +244,9 @@ def _tile_fit(pool: SearchedTiles) -> TileFit:
 
 def _choose(
     searcher: Searcher, binned: Binned, tiling: Tiling, recorded: Recorded | None
-) -> tuple[Choice, Mixing | None, Thinned | None]:
-    """Choose the amounts of residual and plain filter and the weights of other candidates, with the
-    encoder's image of thinned counts."""
+) -> tuple[Choice, Recipe, Thinned | None]:
+    """Choose the amounts of residual and plain filter, where they are added, and the weights of
+    other candidates, with the encoder's image of thinned counts."""
     seed, settings, others = searcher.bank.seed, searcher.settings, searcher.others
     if recorded is None:
         parts = replace(split(binned.counts, binned.law, seed), valid=binned.valid)
@@ -254,22 +258,19 @@ def _choose(
         replace(searcher, settings=quick), Binned(parts.first, parts.law, binned.valid), tiling
     )
     choice, *own = choose(parts, guess)
-    if first is None:
-        return choice, None, None
-    whole = first.refill(guess)
-    theirs = [other(whole) for other in others]
-    thinned = Thinned(seed=seed, parts=parts, recorded=first, others=tuple(others), images=theirs)
-    if not others:
-        return choice, None, thinned
-    names = (*OWN, *(other.name for other in others))
-    images = _completed([*own, *theirs])
-    if parts.valid is not None:
-        # Where nothing was recorded all candidates are alike, and as far from the counts: none.
-        first_image, valid = images[0], parts.valid
-        images = [fill_with(first_image, image, valid) for image in images]
-        unseen = np.asarray(first_image * ((1 - parts.share) / parts.share), dtype=np.float32)
-        parts = replace(parts, second=fill_with(unseen, parts.second, valid))
-    return choice, choose_mixing(parts, images, names, choice, first.grids.binned_sampling), thinned
+    names: tuple[str, ...] = OWN
+    images, thinned = own, None
+    sampling = (searcher.engine.model.card.sampling_angstrom,) * 2
+    if first is not None:
+        whole = first.refill(guess)
+        theirs = [other(whole) for other in others]
+        thinned = Thinned(
+            seed=seed, parts=parts, recorded=first, others=tuple(others), images=theirs
+        )
+        names, images = (*OWN, *(other.name for other in others)), _completed([*own, *theirs])
+        sampling = first.grids.binned_sampling
+    recipe = choose_recipe(parts, images, guess, names, choice, sampling)
+    return replace(choice, level=recipe.level), recipe, thinned
 
 
 def _noise_left(mixing: Mixing, others: Sequence[Candidate]) -> float:
