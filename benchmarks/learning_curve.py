@@ -100,7 +100,7 @@ def clean_tile(frame: ValidationFrame, recipe: Recipe) -> NDArray[np.float32]:
         draws = Draws.seeded(seed, "cpu")
         structure = random_specimen(seed)
         spectra = crystal_spectra(structure, frame.record["energy_ev"], frame.record["mode"], draws)
-        image = cut(spectra, pixel, patch, draws)
+        image, _ = cut(spectra, pixel, patch, draws)
         apart = image / image.mean() - 1
         # As the recipe crystals-128 does with patches of too much contrast, for every generator.
         return np.asarray(1 + apart[None] * np.float32(min(1, MOST_CONTRAST / np.abs(apart).max())))

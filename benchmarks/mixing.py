@@ -31,7 +31,7 @@ from gdn.evaluation.noise_suite import Noise, parse_suite
 from gdn.frames.resampling import bin_sum
 from gdn.models import AUTO
 from gdn.search import band_mixture as mixture
-from gdn.search import estimate
+from gdn.search import estimate, first_part, flat_places
 from gdn.search.held_out_shares import MARGIN, Choice
 from gdn.search.thinning import Split
 
@@ -59,15 +59,16 @@ def listening(heard: dict[str, Any]) -> Iterator[None]:
     a little weight."""
 
     def choose(
-        parts: Split,
-        images: list[Image],
-        names: tuple[str, ...],
-        choice: Choice,
-        sampling: tuple[float, float],
+        parts: Split, images: list[Image], guess: Image, weighing: flat_places.Weighing
     ) -> Any:
-        heard.update(parts=parts, first=images, names=names, choice=choice, sampling=sampling)
-        mixing = mixture.choose_mixing(parts, images, names, choice, sampling)
-        return replace(mixing, weights=mixing.weights + 1e-9)
+        recipe = flat_places.choose_recipe(parts, images, guess, weighing)
+        made = recipe.structured(images, guess, parts.law.deviation(guess))
+        filled, first = flat_places.fill_unseen(parts, made)
+        heard.update(parts=filled, first=first, names=weighing.names)
+        heard.update(choice=weighing.choice, sampling=weighing.sampling)
+        assert recipe.mixing is not None
+        weights = recipe.mixing.weights + 1e-9
+        return replace(recipe, mixing=replace(recipe.mixing, weights=weights))
 
     def mix_images(
         images: list[Image], mixing: mixture.Mixing, sampling: tuple[float, float]
@@ -76,7 +77,7 @@ def listening(heard: dict[str, Any]) -> Iterator[None]:
         return mixture.mix_images(images, mixing, sampling)
 
     with (
-        mock.patch.object(estimate, "choose_mixing", choose),
+        mock.patch.object(first_part, "choose_recipe", choose),
         mock.patch.object(estimate, "mix_images", mix_images),
     ):
         yield

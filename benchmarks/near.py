@@ -5,7 +5,8 @@ What the far set (`far.py`) must never be used for, these frames are for. `own`:
 the imaging of the recipe `range-128` (dark columns); `bright`: the same under that of
 `pt-ceo2-wide-128` with bright columns; `crystals`: other specimens of `gdn.simulation.specimens` in
 HRTEM, HAADF and ABF. All seeds are of the validation split. Files and units are those of far.py,
-without column positions, so that `rivals.py` takes the folder:
+without column positions, so that `rivals.py` takes the folder. Frames of Pt on CeO2 also have
+`atoms` (n, 2), the places of all atoms as x, y in pixels, for `ghosts.py`:
 
     python benchmarks/near.py -o near [--own 10 --bright 10 --crystals 20] [--sheet near.png]
     python benchmarks/rivals.py --far near --methods blur,bm3d-binned,gdn --json near/rows.jsonl
@@ -22,13 +23,21 @@ from typing import Any
 import far
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gdn.recipes import load_recipe
 from gdn.simulation.breadth import ENERGIES_EV, AnyCrystal, WavePool
 from gdn.simulation.conditions import Draws, any_lens, random_cuts
 from gdn.simulation.imaging import FRAME_SAMPLING, FRAME_SHAPE, Optics
 from gdn.simulation.lattices import CELL
-from gdn.simulation.renderer import Lens, cell_images, intensity_spectra, patches, pixel_averaged
+from gdn.simulation.renderer import (
+    Cuts,
+    Lens,
+    cell_images,
+    intensity_spectra,
+    patches,
+    pixel_averaged,
+)
 from gdn.simulation.scattering import wavelength_angstrom
 from gdn.simulation.specimens import random_specimen
 from gdn.simulation.structures import Structure, random_structure
@@ -39,6 +48,8 @@ MODES = ("HRTEM", "HRTEM", "HRTEM", "HAADF", "ABF")
 SAMPLINGS = (0.07, 0.1, 0.14, 0.2)  # Å/px
 SIDES = (400, 850)  # px
 SHOWN = 240  # px of a frame on the picture
+# Image, Å per pixel, description, and the atoms' places where they are known.
+Made = tuple[far.Image, float, dict[str, Any], NDArray[np.float32] | None]
 
 
 def seeds(group: str) -> Iterator[tuple[int, np.random.Generator]]:
@@ -49,14 +60,25 @@ def seeds(group: str) -> Iterator[tuple[int, np.random.Generator]]:
         yield value, np.random.default_rng([SEED, value])
 
 
-def cut(spectra: torch.Tensor, sampling: float, side: int, draws: Draws) -> far.Image:
-    """One frame of side x side px out of a periodic cell's spectrum (1, m, m)."""
+def cut(spectra: torch.Tensor, sampling: float, side: int, draws: Draws) -> tuple[far.Image, Cuts]:
+    """One frame of side x side px out of a periodic cell's spectrum (1, m, m), and where it was
+    cut out."""
     pixel = torch.tensor([sampling])
     cuts = random_cuts(draws, torch.zeros(1, dtype=torch.int64), side, pixel, CELL)
-    return np.asarray(
-        patches(pixel_averaged(spectra, pixel, CELL), cuts, side, CELL)[0].clamp_min(0).numpy(),
-        dtype=np.float32,
-    )
+    whole = pixel_averaged(spectra, pixel, CELL)
+    image = patches(whole, cuts, side, CELL)[0].clamp_min(0).numpy()
+    return np.asarray(image, dtype=np.float32), cuts
+
+
+def places_in(cuts: Cuts, xy: NDArray[np.floating], side: int) -> NDArray[np.float32]:
+    """Where points (n, 2), x and y in Å of the cell, lie in the frame that was cut out of it: x, y
+    in pixels (n, 2). The inverse of `gdn.simulation.renderer.patches`."""
+    centre, angle = cuts.centre[0].numpy(), float(cuts.angle[0])
+    rows, columns = (xy[:, ::-1] - centre).T
+    y = np.cos(angle) * rows + np.sin(angle) * columns
+    x = (np.cos(angle) * columns - np.sin(angle) * rows) * float(cuts.flip[0])
+    places = np.stack([x, y], 1) / float(cuts.pixel[0]) + (side - 1) / 2
+    return np.asarray(places, dtype=np.float32)
 
 
 def pool_of(structure: Structure, energy_ev: float, maps: bool) -> WavePool:
@@ -66,7 +88,7 @@ def pool_of(structure: Structure, energy_ev: float, maps: bool) -> WavePool:
     return pool
 
 
-def ours(group: str, count: int) -> Iterator[tuple[far.Image, float, dict[str, Any]]]:
+def ours(group: str, count: int) -> Iterator[Made]:
     """Frames of Pt on CeO2 whose columns are dark (`own`) or bright (`bright`)."""
     imaging = load_recipe("range-128" if group == "own" else "pt-ceo2-wide-128").imaging
     made = 0
@@ -79,7 +101,7 @@ def ours(group: str, count: int) -> Iterator[tuple[far.Image, float, dict[str, A
         waves = pool_of(structure, ENERGIES_EV[0], maps=False).waves
         lens = Lens.of([Optics.random(rng, imaging)], wavelength_angstrom(ENERGIES_EV[0]), "cpu")
         spectra = intensity_spectra(waves, lens, CELL)
-        image = cut(spectra, FRAME_SAMPLING, FRAME_SHAPE[0], draws)
+        image, cuts = cut(spectra, FRAME_SAMPLING, FRAME_SHAPE[0], draws)
         heavy = structure.positions[structure.numbers == structure.numbers.max(), :2]
         whole = cell_images(spectra)[0].numpy()
         at = (heavy[:, ::-1] / CELL * whole.shape[0]).astype(int) % whole.shape[0]
@@ -90,6 +112,7 @@ def ours(group: str, count: int) -> Iterator[tuple[far.Image, float, dict[str, A
                 image * np.float32(far.VACUUM),
                 FRAME_SAMPLING,
                 {"mode": "HRTEM", "seed": seed, "contrast": group},
+                places_in(cuts, structure.positions[:, :2], FRAME_SHAPE[0]),
             )
 
 
@@ -106,7 +129,7 @@ def crystal_spectra(
     return source.bright_field(pool.maps[:, 1])
 
 
-def crystals(count: int) -> Iterator[tuple[far.Image, float, dict[str, Any]]]:
+def crystals(count: int) -> Iterator[Made]:
     """Frames of any crystal in any mode."""
     made = 0
     for seed, rng in seeds("crystals"):
@@ -119,7 +142,7 @@ def crystals(count: int) -> Iterator[tuple[far.Image, float, dict[str, Any]]]:
         spectra = crystal_spectra(structure, energy, mode, draws)
         sampling = float(rng.choice(SAMPLINGS))
         side = int(min(int(rng.integers(*SIDES)), 0.6 * CELL / sampling))
-        image = cut(spectra, sampling, side, draws)
+        image, _ = cut(spectra, sampling, side, draws)
         if image.std() < 0.02 * image.mean():
             continue
         made += 1
@@ -137,7 +160,7 @@ def crystals(count: int) -> Iterator[tuple[far.Image, float, dict[str, Any]]]:
             "specimen": str(structure.parameters["kind"]),
             "energy_ev": energy,
         }
-        yield image * np.float32(scale), sampling, description
+        yield image * np.float32(scale), sampling, description, None
 
 
 def main() -> int:
@@ -157,7 +180,7 @@ def main() -> int:
         ("bright", ours("bright", options.bright)),
         ("crystals", crystals(options.crystals)),
     ):
-        for i, (image, sampling, description) in enumerate(frames, 1):
+        for i, (image, sampling, description, atoms) in enumerate(frames, 1):
             number += 1
             record = {
                 "name": f"{group}-{i}",
@@ -175,6 +198,8 @@ def main() -> int:
                 "record": np.array(json.dumps(record)),
                 **places,
             }
+            if atoms is not None:
+                content["atoms"] = atoms
             far.write(options.output / f"{record['name']}.npz", content)
             print(record["name"], image.shape, sampling, description, flush=True)
     if options.sheet:

@@ -19,6 +19,7 @@ RESULTS = HERE / "results"
 sys.path.insert(0, str(HERE.parent / "benchmarks"))
 
 import generator_table  # noqa: E402 - benchmarks are no package
+import ghosts  # noqa: E402
 import learning_tables  # noqa: E402
 import mixture_tables  # noqa: E402
 import movie_tables  # noqa: E402
@@ -217,6 +218,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "trust-fit": lambda: trust_tables.fit_table(rows("trust")),
     "trust-scores": lambda: trust_tables.scores_table(rows("trust")),
     "trust-mixture": lambda: without_noises(trust_tables.coverage_table(rows("trust-mixture"))),
+    "ghosts": lambda: ghosts.comparison(rows("ghosts-before"), rows("ghosts-after")),
     "pixel-size": lambda: pixel_size.table(rows("pixel-size")),
     "trust-far": far_coverage,
     "trust-adapted": adapted_coverage,

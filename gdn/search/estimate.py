@@ -16,13 +16,14 @@ from gdn.likelihood import Array
 from gdn.search.all_tiles import SearchedTiles, laplace_spread, search_tiles
 from gdn.search.band_mixture import OWN, Candidate, Mixing, mix_images
 from gdn.search.first_part import (
+    choose_by_counts,
     complete_images,
     first_part,
-    mix_by_counts,
     others_of_first,
     quick_image,
     tiles_of,
 )
+from gdn.search.flat_places import Recipe, Weighing, choose_recipe, structure_weight
 from gdn.search.held_out_shares import Choice, apply_plain_filter, choose, shrink_residual
 from gdn.search.progress import Watch
 from gdn.search.settings import Searcher
@@ -176,28 +177,31 @@ def estimate(
     image, spread = pool.mixture.image_and_spread()
     fit = _tile_fit(pool)
     del pool
-    choice, mixing, thinned = Choice(threshold=np.inf), None, None
+    choice, recipe, thinned = Choice(threshold=np.inf), None, None
     if settings.residual:
-        choice, mixing, thinned = _choose(searcher, binned, tiling, recorded)
+        choice, recipe, thinned = _choose(searcher, binned, tiling, recorded)
+    mixing = None if recipe is None else recipe.mixing
     # What has no weight in a mixture need not make its image of all counts.
-    used = (
-        np.any(mixing.weights > 0, axis=0).tolist() if mixing is not None and mixing.changed else []
-    )
+    used = [] if recipe is None else recipe.used
     residual, filtered = _own(binned, image, choice, choice.share > 0 or any(used[1:2]))
+    sigma = binned.law.deviation(image)
     added = residual
     if choice.share > 0:
         added = np.asarray(
             (1 - choice.share) * residual + choice.share * (filtered - image), dtype=np.float32
         )
+    if recipe is not None and recipe.level:
+        added = added * structure_weight(image + added, sigma, recipe.level, recipe.sampling)
     watch.clock.mark("beyond")
     result = None
-    if mixing is not None and used and recorded is not None:
+    if recipe is not None and mixing is not None and used and recorded is not None:
         whole = recorded.refill(image)
         theirs = known or [
             other(whole) if its else image
             for other, its in zip(searcher.others, used[len(OWN) :], strict=True)
         ]
         images = complete_images([image + residual, filtered, *theirs])
+        images = recipe.structured(images, image, sigma)
         sampling = recorded.grids.binned_sampling
         mixed = mix_images(images, mixing, sampling)
         shares = map_shares(images, mixing, sampling) if watch.spread else None
@@ -244,13 +248,18 @@ def _tile_fit(pool: SearchedTiles) -> TileFit:
 
 def _choose(
     searcher: Searcher, binned: Binned, tiling: Tiling, recorded: Recorded | None
-) -> tuple[Choice, Mixing | None, Thinned | None]:
-    """Choose the amounts of residual and plain filter and the weights of other candidates, with the
-    encoder's image of thinned counts."""
+) -> tuple[Choice, Recipe, Thinned | None]:
+    """Choose the amounts of residual and plain filter, where they are added, and the weights of
+    other candidates, with the encoder's image of thinned counts."""
     seed, others, beside = searcher.bank.seed, searcher.others, searcher.beside
     if recorded is None:
         parts = replace(split(binned.counts, binned.law, seed), valid=binned.valid)
-        return choose(parts, quick_image(searcher, parts, tiling))[0], None, None
+        guess = quick_image(searcher, parts, tiling)
+        choice, *own = choose(parts, guess)
+        sampling = (searcher.engine.model.card.sampling_angstrom,) * 2
+        weighing = Weighing(names=OWN, choice=choice, sampling=sampling)
+        recipe = choose_recipe(parts, own, guess, weighing)
+        return replace(choice, level=recipe.level), recipe, None
     made = None if beside is None else beside.made(recorded)
     first = first_part(searcher, recorded, tiling) if made is None else made[0]
     gains = () if beside is None else beside.gains()
@@ -263,8 +272,8 @@ def _choose(
         others=tuple(others),
         images=theirs,
     )
-    mixing = mix_by_counts(searcher, first, choice, [*own, *theirs]) if others else None
-    return choice, mixing, thinned
+    recipe = choose_by_counts(searcher, first, choice, [*own, *theirs])
+    return replace(choice, level=recipe.level), recipe, thinned
 
 
 def _noise_left(mixing: Mixing, others: Sequence[Candidate]) -> float:

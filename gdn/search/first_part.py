@@ -12,10 +12,11 @@ from scipy.ndimage import distance_transform_edt
 
 from gdn.likelihood import Array
 from gdn.search.all_tiles import blend_starts
-from gdn.search.band_mixture import OWN, Evidence, Mixing, choose_mixing, measure_evidence
+from gdn.search.band_mixture import OWN, Evidence, measure_evidence
+from gdn.search.flat_places import Recipe, Weighing, choose_recipe, fill_unseen
 from gdn.search.held_out_shares import Choice, Gains, choose, measure_gains
 from gdn.search.settings import Searcher
-from gdn.search.thinning import Recorded, Split, fill_with
+from gdn.search.thinning import Recorded, Split
 from gdn.search.tiles import Binned, Tiling, tile_frame
 
 FADED = 4.0  # px from where a candidate knows nothing to where it is itself
@@ -95,38 +96,29 @@ def weigh(searcher: Searcher, first: FirstPart, beside: Sequence[Gains]) -> Weig
     choice, *own = choose(first.parts, first.guess, beside)
     sampling = first.recorded.grids.binned_sampling
     evidence = measure_evidence(
-        *_comparable(first.parts, [*own, *images]), _names(searcher), choice, sampling
+        *fill_unseen(first.parts, complete_images([*own, *images])),
+        _names(searcher),
+        choice,
+        sampling,
     )
     return Weighed(images=images, evidence=evidence)
 
 
-def mix_by_counts(
+def choose_by_counts(
     searcher: Searcher, first: FirstPart, choice: Choice, images: list[Array]
-) -> Mixing:
-    """The weights of all candidates by their `images` of the first part."""
-    return choose_mixing(
-        *_comparable(first.parts, images),
-        _names(searcher),
-        choice,
-        first.recorded.grids.binned_sampling,
-        () if searcher.beside is None else searcher.beside.evidence(),
+) -> Recipe:
+    """How all candidates are put together, by their `images` of the first part."""
+    weighing = Weighing(
+        names=_names(searcher),
+        choice=choice,
+        sampling=first.recorded.grids.binned_sampling,
+        beside=None if searcher.beside is None else searcher.beside.evidence(),
     )
+    return choose_recipe(first.parts, complete_images(images), first.guess, weighing)
 
 
 def _names(searcher: Searcher) -> tuple[str, ...]:
     return (*OWN, *(other.name for other in searcher.others))
-
-
-def _comparable(parts: Split, images: list[Array]) -> tuple[Split, list[Array]]:
-    """The same, alike where nothing is known."""
-    images = complete_images(images)
-    if parts.valid is None:
-        return parts, images
-    # Where nothing was recorded all candidates are alike, and as far from the counts: none.
-    first_image, valid = images[0], parts.valid
-    images = [fill_with(first_image, image, valid) for image in images]
-    unseen = np.asarray(first_image * ((1 - parts.share) / parts.share), dtype=np.float32)
-    return replace(parts, second=fill_with(unseen, parts.second, valid)), images
 
 
 def complete_images(images: list[Array]) -> list[Array]:

@@ -1,0 +1,159 @@
+"""Where the counts show nothing, nothing is added to the generator's image (docs/method.md, "No
+ghosts").
+
+The residual, the plain filter and the collaborative filter let some of the noise through. In a
+neighbourhood without structure that is all they contribute: ripples, and spots that look like
+columns. The mixture's own structure says where such neighbourhoods are. It is measured by its local
+power: the mean square of the image without what varies slowly, in units of the noise's variance.
+Where this is far below a level, the filters' images are replaced by the generator's. Held-out
+counts choose the level.
+
+All images are float32 (rows, columns) in electrons per binned pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from gdn.likelihood import Array
+from gdn.search.band_mixture import OWN, PLAIN, Evidence, Mixing, choose_mixing, mix_images
+from gdn.search.held_out_shares import LEAST_VARIANCE, Choice, losses
+from gdn.search.thinning import Split, fill_with
+
+LEVELS = (0.0, 0.01, 0.02, 0.04, 0.08)  # of the local power; 0 adds everything everywhere
+MARGIN = 2.0  # nats by which a level may be worse than the best one: the highest such is taken
+AROUND_ANGSTROM = 2.0  # standard deviation of the neighbourhood: about a column's surroundings
+SLOW_ANGSTROM = 3.0  # what varies more slowly is no structure
+Sampling = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How images of the candidates are put together.
+
+    - `names`: of the candidates, the generator's and the plain filter's first.
+    - `share`: of the plain filter, where nothing else is mixed.
+    - `first`: the weights by which the mixture's structure is measured (None: nothing else is
+      mixed).
+    - `mixing`: the weights of the result.
+    - `level`: one of LEVELS.
+    """
+
+    names: tuple[str, ...]
+    share: float
+    sampling: Sampling
+    first: Mixing | None = None
+    mixing: Mixing | None = None
+    level: float = 0.0
+
+    def structured(self, images: Sequence[Array], generated: Array, sigma: Array) -> list[Array]:
+        """The candidates' `images`, those of filters only where there is structure; elsewhere they
+        are the `generated` one. `sigma`: standard deviation of the noise."""
+        if not self.level:
+            return list(images)
+        mixture = self._mix(images, self.first)
+        weight = structure_weight(mixture, sigma, self.level, self.sampling)
+        return [
+            np.asarray(generated + weight * (image - generated), dtype=np.float32)
+            if name in PLAIN
+            else image
+            for name, image in zip(self.names, images, strict=True)
+        ]
+
+    @property
+    def used(self) -> list[bool]:
+        """Which candidates have a weight anywhere; none if nothing but the first two does."""
+        if self.first is None or self.mixing is None or not self.mixing.changed:
+            return []
+        used: list[bool] = np.any(self.first.weights + self.mixing.weights > 0, axis=0).tolist()
+        return used
+
+    def mix(self, images: Sequence[Array]) -> Array:
+        """The mixture of images."""
+        return self._mix(images, self.mixing)
+
+    def _mix(self, images: Sequence[Array], mixing: Mixing | None) -> Array:
+        if mixing is not None:
+            return mix_images(images, mixing, self.sampling)[0]
+        mixture = (1 - self.share) * images[0] + self.share * images[1]
+        return np.asarray(mixture, dtype=np.float32)
+
+
+def structure_weight(image: Array, sigma: Array, level: float, sampling: Sampling) -> Array:
+    """A weight for each pixel: near 1 where the local power of the image's structure is above
+    `level`, near 0 where it is below, 1/2 where it is equal. The power is that of a column's
+    surroundings, in units of the noise's variance (`sigma` squared)."""
+    slow, around = (
+        [length / pixel for pixel in sampling] for length in (SLOW_ANGSTROM, AROUND_ANGSTROM)
+    )
+    least = np.float32(np.sqrt(LEAST_VARIANCE * (sigma**2).mean(dtype=np.float64)))
+    structure = (image - gaussian_filter(image, slow)) / np.maximum(sigma, least)
+    power = np.maximum(gaussian_filter(structure**2, around), 1e-12)
+    return np.asarray(1 / (1 + (level / power) ** 2), dtype=np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighing:
+    """What the weights of candidates follow from, beside their images.
+
+    - `names`: of the candidates, the generator's and the plain filter's first.
+    - `choice`: the amounts of residual and plain filter.
+    - `beside`: for a frame of a movie, the evidence of other frames, whose images have the filters
+      everywhere. So the filters are added everywhere in such a frame.
+    """
+
+    names: tuple[str, ...]
+    choice: Choice
+    sampling: Sampling
+    beside: Sequence[Evidence] | None = None
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The levels that may be chosen."""
+        return LEVELS if self.beside is None else LEVELS[:1]
+
+    def weights(self, parts: Split, images: Sequence[Array]) -> Mixing | None:
+        """The weights of candidates by their `images` of the first part."""
+        if self.names == OWN:
+            return None
+        filled, alike = fill_unseen(parts, images)
+        beside = self.beside or ()
+        return choose_mixing(filled, alike, self.names, self.choice, self.sampling, beside)
+
+
+def choose_recipe(
+    parts: Split, images: Sequence[Array], guess: Array, weighing: Weighing
+) -> Recipe:
+    """The recipe of least held-out loss: the weights, and the highest level that is not worse than
+    the best one by more than MARGIN. `images` are those of the first part; `guess` is the
+    generator's."""
+    first, sigma = weighing.weights(parts, images), parts.law.deviation(guess)
+    tried, mixtures = [], []
+    for level in weighing.levels:
+        recipe = Recipe(
+            names=weighing.names,
+            share=weighing.choice.share,
+            sampling=weighing.sampling,
+            first=first,
+            level=level,
+        )
+        made = recipe.structured(images, guess, sigma)
+        tried.append(replace(recipe, mixing=weighing.weights(parts, made) if level else first))
+        mixtures.append(tried[-1].mix(made))
+    loss = np.array(losses(mixtures, parts))
+    return tried[int(np.flatnonzero(loss <= loss.min() + MARGIN)[-1])]
+
+
+def fill_unseen(parts: Split, images: Sequence[Array]) -> tuple[Split, list[Array]]:
+    """Where nothing was recorded all candidates are alike, and as far from the counts: none. The
+    parts and the images with the first image there."""
+    if parts.valid is None:
+        return parts, list(images)
+    first, valid = images[0], parts.valid
+    alike = [fill_with(first, image, valid) for image in images]
+    unseen = np.asarray(first * ((1 - parts.share) / parts.share), dtype=np.float32)
+    return replace(parts, second=fill_with(unseen, parts.second, valid)), alike
