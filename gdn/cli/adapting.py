@@ -132,9 +132,11 @@ def _learn(
     print(f"gdn: learning from {recording.words()}", file=sys.stderr)
     with progress_bar("learning", 1.0) as update:
         models = adapt(recording, base, noise, settings, out, _teller(update))  # type: ignore[arg-type]
-    steps = ",".join(str(n) for n in models[0].card.training["steps"])
+    counts = [str(n) for n in models[0].card.training["steps"]]
     gained = "; ".join(map(_gained, models))
-    print(f"gdn: learned in {steps} steps: {gained}", file=sys.stderr)
+    # With a comma alone it would read as one large number.
+    steps = f"{' and '.join(counts)} steps (--adapt-steps {','.join(counts)} repeats them)"
+    print(f"gdn: learned in {steps}: {gained}", file=sys.stderr)
     for note in dict.fromkeys(note for model in models for note in model.card.training["notes"]):
         print(f"gdn: {note}", file=sys.stderr)
     return models

@@ -58,8 +58,8 @@ class WindowCandidate:
 
     @property
     def frames_seen(self) -> int:
-        """The largest number of frames that it sees."""
-        return 2 * self.reach + 1
+        """The largest number of frames that it sees: those of a short movie at most."""
+        return min(2 * self.reach + 1, self.frames.count)
 
     def __call__(self, recorded: Recorded) -> Array:
         """Its image of a frame's recorded counts, in electrons per pixel of the generator's

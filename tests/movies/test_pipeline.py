@@ -91,7 +91,7 @@ def test_a_frame_of_a_movie_has_more_candidates_and_draws_of_its_own() -> None:
     )
     own = movie.for_frame(2)
     assert own.stream == 2
-    assert [other.name for other in own.others] == ["9 frames"]
+    assert [other.name for other in own.others] == ["5 frames"]
     assert movie.for_frame(1).others == ()  # of a blanked frame there is nothing to say
 
 
@@ -151,7 +151,7 @@ def test_frames_of_one_object_help_each_other(tmp_path: Path) -> None:
     results["on"].save(tmp_path / "m.tif")
     written = json.loads((tmp_path / "m_gdn.json").read_text())
     assert written["movie"] == record
-    assert {"9 frames", "movie"} <= set(written["frames"][2]["mixture"]["shares"])
+    assert {"5 frames", "movie"} <= set(written["frames"][2]["mixture"]["shares"])
     gains = [np.mean(cast(Any, results[movie].held_out_gain_db)) for movie in ("off", "on")]
     assert gains[1] > gains[0]
     # Where the sum of all knows nothing, at the edges, its image has no value: no fault of its own.
@@ -161,7 +161,7 @@ def test_frames_of_one_object_help_each_other(tmp_path: Path) -> None:
     for frame in results["on"].frames:
         record = cast(Any, frame.record)
         shares = record["mixture"]["shares"]
-        known = sum(shares[name] for name in ("generator", "9 frames", "5 neighbours", "movie"))
+        known = sum(shares[name] for name in ("generator", "5 frames", "5 neighbours", "movie"))
         said = any("explains little" in words for words in frame.warnings)
         assert said == (known < 0.5 or record["residual_share"] > 0.5)
 

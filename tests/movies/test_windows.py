@@ -128,8 +128,11 @@ def test_without_neighbours_it_is_the_inner_candidates_image() -> None:
 
 
 def test_a_window_says_how_many_frames_it_sees() -> None:
-    candidate = window(movie_of(film(8), PIXEL), 3, reach=4)
+    many = film(8, (1.0,) * 12)
+    candidate = window(movie_of(many, PIXEL), 3, reach=4)
     assert candidate.name == "9 frames"
+    # A movie of five frames has no window of nine.
+    assert window(movie_of(many[:5], PIXEL), 3, reach=4).name == "5 frames"
     assert candidate.identity == "itself+-4"
     assert replace(candidate, reach=1).identity != candidate.identity
 
