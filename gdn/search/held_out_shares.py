@@ -151,17 +151,6 @@ def _gains(images: Sequence[Array], parts: Split) -> list[float]:
     return [level - loss for loss in others]
 
 
-def filter_nats(parts: Split) -> float:
-    """Nats by which the best plain filter of the first part explains the second part better than
-    the mean of the first does."""
-    flat = np.full_like(parts.first, parts.level)
-    parts = parts.fill_first(flat)
-    noise = parts.law.deviation(flat)
-    images = [apply_plain_filter(parts.first, noise, width) for width in (None, *WIDTHS)]
-    level, *rest = losses([flat, *images], parts)
-    return level - min(rest)
-
-
 def _first_of_best(gains: Sequence[float] | NDArray[np.float64], margin: float) -> int:
     """Number of the first image that no later one beats by the margin. A later image has more free
     parameters, so it must gain more."""
