@@ -61,7 +61,7 @@ def restore(image: Image, request: Request) -> Image:
         n_val_patches=1,  # a binned frame has few patches
         use_n2v2=True,
     )
-    config.data_config.seed = request["seed"]
+    config.data_config.seed = 1 + request["seed"]  # zero is refused
     with tempfile.TemporaryDirectory() as folder:
         learner = CAREamist(
             config,
