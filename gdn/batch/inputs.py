@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from gdn.batch.terminal import UsageFault, expand
+from gdn.batch.terminal import UsageFault, check_ending, expand
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
     from gdn.pipeline.output_files import Outputs, OutputStyle
@@ -101,6 +101,7 @@ def watch(
     done: dict[Path, _Signature] = {}
     quiet = 0.0
     while idle_seconds is None or quiet < idle_seconds:
+        check_ending()
         ready = []
         for path in files_in(folder):
             now = _signature(path)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gdn.batch.inputs import Planned
 from gdn.batch.printed import note, one_row
-from gdn.batch.terminal import in_options, progress_bar
+from gdn.batch.terminal import check_ending, in_options, progress_bar
 from gdn.errors import GdnError, debugging
 from gdn.storage import json_line
 
@@ -138,6 +138,7 @@ def process(files: Iterable[Planned], run: BatchRun, tally: Tally) -> None:
         ) as denoiser,
     ):
         for path, outputs, again in files:
+            check_ending()
             this = replace(run, overwrite=True, resume=False) if again else run
             count = f"{tally.files + 1}" + ("" if total is None else f"/{total}")
             update(tally.files, text=f"{path.name} ({count})")

@@ -13,6 +13,7 @@ import typer
 
 from gdn import __version__
 from gdn.batch.printed import plain, printing_safely
+from gdn.batch.terminal import ENDING, UsageFault, in_options
 from gdn.cli import (
     adapting,
     align,
@@ -78,6 +79,7 @@ def _run(arguments: list[str] | None) -> int:
     """The exit code of the program."""
     command = typer.main.get_command(app)
     _speak()
+    ENDING.clear()
     signal.signal(signal.SIGTERM, _terminated)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _terminated)  # the terminal was closed, without nohup
@@ -105,6 +107,7 @@ def _speak() -> None:
 
 def _terminated(number: int, frame: object) -> None:
     """A batch system's polite end is an interruption: half-written files are removed."""
+    ENDING.set()
     raise KeyboardInterrupt
 
 
@@ -122,8 +125,6 @@ def _explain(error: Exception) -> int:
     if type(error).__name__ == "Abort":
         print("gdn: interrupted", file=sys.stderr)
         return 130
-    from gdn.batch.terminal import UsageFault, in_options
-
     if debugging():
         traceback.print_exception(error)
     text = " ".join(in_options(error).split()) or type(error).__name__

@@ -40,7 +40,8 @@ def _read(whole: np.memmap[Any, Any], part: NDArray[Any]) -> NDArray[Any]:
     """The values of `part` of a map. Raises OSError if the file has become too short for it."""
     path = Path(str(whole.filename))
     low, high = np.lib.array_utils.byte_bounds(part)
-    first = whole.offset + low - whole.__array_interface__["data"][0]
+    # An old mrcfile gives the offset as an int32, which cannot hold an address.
+    first = int(whole.offset) + low - whole.__array_interface__["data"][0]
     size = high - low
     with path.open("rb") as stream:
         stream.seek(first)

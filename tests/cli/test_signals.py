@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.commands import gdn
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="POSIX")
@@ -27,3 +30,22 @@ def test_the_end_of_a_session_is_an_interruption(tmp_path: Path, name: str) -> N
     _, errors = running.communicate(timeout=60)
     assert running.returncode == 130, errors
     assert "Traceback" not in errors
+
+
+def test_an_interruption_that_a_library_swallows_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the import of a compiled module: the signal comes, and nobody hears of it."""
+    (tmp_path / "watched").mkdir()
+    waited = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        assert len(waited) < 3, "the run goes on"
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("gdn.batch.inputs.watch.__defaults__", (sleep,))
+    done = gdn("denoise", "--watch", tmp_path / "watched", "-o", tmp_path / "out")
+    assert done.returncode == 130, done.stderr
+    assert len(waited) == 1
