@@ -20,7 +20,12 @@ def test_the_end_of_a_session_is_an_interruption(tmp_path: Path, name: str) -> N
     (tmp_path / "watched").mkdir()
     words = ("denoise", "--watch", "watched", "-o", "out", "--sampling", "0.2")
     running = subprocess.Popen(
-        [sys.executable, "-m", "gdn", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "gdn", *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Under nohup a closed terminal is to be ignored, and so it is.
+        preexec_fn=lambda: signal.signal(getattr(signal, name), signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not (tmp_path / "out").exists() and time.monotonic() < deadline:
