@@ -105,8 +105,11 @@ def far_short() -> str:
         for row in rivals_tables.rows_of(RESULTS / "rivals.jsonl")
         if row["noise"] == "poisson:1"
     ]
-    methods = [
-        method for method in rivals_tables.METHODS if any(row["method"] == method for row in found)
+    frames = {row["frame"] for row in found}
+    methods = [  # those that were given every frame
+        method
+        for method in rivals_tables.METHODS
+        if {row["frame"] for row in found if row["method"] == method} == frames
     ]
     text = [
         "| mean (worst) | " + " | ".join(names.get(m, m) for m in methods) + " |",
