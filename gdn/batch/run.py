@@ -138,14 +138,14 @@ def process(files: Iterable[Planned], run: BatchRun, tally: Tally) -> None:
         ) as denoiser,
     ):
         for path, outputs, again in files:
-            check_ending()
-            this = replace(run, overwrite=True, resume=False) if again else run
-            count = f"{tally.files + 1}" + ("" if total is None else f"/{total}")
-            update(tally.files, text=f"{path.name} ({count})")
-            if again:
-                tally.withdraw(path)
-            say = partial(_say, update, tally.files, f"{path.name} ({count})")
             try:
+                check_ending()
+                this = replace(run, overwrite=True, resume=False) if again else run
+                count = f"{tally.files + 1}" + ("" if total is None else f"/{total}")
+                update(tally.files, text=f"{path.name} ({count})")
+                if again:
+                    tally.withdraw(path)
+                say = partial(_say, update, tally.files, f"{path.name} ({count})")
                 tally.add(attempt(path, outputs, this, denoiser, say), run.as_json, path)
             except KeyboardInterrupt:
                 rest = "" if total is None else f" of {total}"

@@ -188,7 +188,14 @@ def test_interruption_leaves_whole_files_only(tmp_path: Path, kind: signal.Signa
         "-o",
         str(out),
     ]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell without a terminal lets what it runs in the background ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(kind, signal.SIG_DFL),
+    )
     assert running.stdout is not None
     running.stdout.readline()
     running.stdout.readline()
