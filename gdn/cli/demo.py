@@ -53,7 +53,7 @@ def demo(
     \b
     Examples:
       gdn demo
-      gdn demo -o out --restarts 4096 --json
+      gdn demo -o out --json
     """
     from gdn.engines.base import EngineError
     from gdn.evaluation.comparators import available

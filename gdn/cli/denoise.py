@@ -96,7 +96,7 @@ def denoise(
 
     \b
     Examples:
-      gdn denoise night1/*.tif --restarts 4096 -o clean
+      gdn denoise night1/*.tif -o clean
       gdn denoise frame.dm4 --atoms --report -o clean
       gdn denoise movie.tif --movie on --sampling 0.061
       gdn denoise --watch /data/today -o clean

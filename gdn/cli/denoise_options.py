@@ -199,7 +199,8 @@ Restarts = Annotated[
     typer.Option(
         min=1,
         max=1_000_000,
-        help="Number of random starting points of the search.",
+        help="Number of random starting points of the search. They are a check on the encoder's "
+        "guess; more than 256 change a result only where that guess fails.",
         rich_help_panel=SEARCH,
     ),
 ]
