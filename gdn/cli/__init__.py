@@ -72,6 +72,9 @@ def main(arguments: list[str] | None = None) -> None:
     tracebacks."""
     with printing_safely():
         code = _run(arguments)
+    # Python remembers an interruption that left a string given to exec, as data classes are made,
+    # though it was caught, and `python -m gdn` would end by SIGINT: it forgets it with the next.
+    exec("")
     sys.exit(code)
 
 
