@@ -26,6 +26,7 @@ from gdn.cli import (
     simulate,
     train,
 )
+from gdn.environment import start_safely
 from gdn.errors import DEBUG, debugging
 
 app = typer.Typer(
@@ -82,6 +83,7 @@ def _run(arguments: list[str] | None) -> int:
     """The exit code of the program."""
     command = typer.main.get_command(app)
     _speak()
+    start_safely()
     ENDING.clear()
     signal.signal(signal.SIGTERM, _terminated)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
