@@ -92,14 +92,19 @@ def _run(arguments: list[str] | None) -> int:
         result: Any = command.main(args=arguments, prog_name="gdn", standalone_mode=False)
         code = result if isinstance(result, int) else 0
     except KeyboardInterrupt:
-        print("gdn: interrupted; what is finished is complete", file=sys.stderr)
-        code = 130
+        code = _interrupted()
     except BrokenPipeError:
         plain(sys.stderr).close()
         code = 1
     except Exception as error:
-        code = _explain(error)
+        # Within the import of a library an interruption may come out as any other fault.
+        code = _interrupted() if ENDING.is_set() else _explain(error)
     return code
+
+
+def _interrupted() -> int:
+    print("gdn: interrupted; what is finished is complete", file=sys.stderr)
+    return 130
 
 
 def _speak() -> None:

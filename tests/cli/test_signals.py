@@ -81,3 +81,23 @@ def test_an_interruption_in_a_string_that_is_executed_ends_with_130(tmp_path: Pa
         check=False,
     )
     assert done.returncode == 130, done.stderr
+
+
+@pytest.mark.parametrize(
+    "where", ["gdn.pipeline.denoise_file.FileSettings.read", "gdn.cli.denoise.refusals"]
+)
+def test_an_interruption_that_comes_out_as_another_fault_is_one(
+    frame_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """As in an import: what was interrupted there is missing afterwards."""
+
+    def fail(*arguments: object) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        raise RuntimeError("cannot import name 'x' from partially initialized module")
+
+    monkeypatch.setattr(where, fail)
+    done = gdn("denoise", frame_file, "-o", tmp_path / "out")
+    assert done.returncode == 130, done.stderr
+    assert "interrupted" in done.stderr
+    assert "report it" not in done.stderr
