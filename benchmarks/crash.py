@@ -144,8 +144,8 @@ class Rounds:
             self.faults.append(f"{which}: it did not end")
             return
         if number != signal.SIGKILL:
-            # Before and after gdn's own work Python ends by itself, and now and then by SIGINT.
-            if code not in (0, 1, 130, -number, -signal.SIGINT):
+            # Before gdn's own work the signal itself ends Python, after it nothing is left to end.
+            if code not in (0, 130, -number):
                 self.faults.append(f"{which}: exit code {code}")
             if code == 130:
                 own = [name for name in left_behind(out) if f"-{running.pid}-" in name]
@@ -204,6 +204,9 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=40, help="kills of workers of a cluster")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    # What this process ignores, as under nohup, its children would ignore; what it handles, not.
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as name:
         rounds = Rounds(Path(name), options.seed)
         batches = rounds.run(options.kills) + rounds.run_cluster(options.workers)

@@ -37,8 +37,14 @@ def write_inputs(folder: Path) -> Path:
 
 
 def run(*words: str | Path, before: tuple[str, ...] = (), **options: object) -> Done:
-    command = [*before, sys.executable, "-m", "gdn", "denoise", *map(str, words)]
-    command += ["--sampling", "0.2", "--restarts", "64", "--threads", "1", "--no-score"]
+    """`gdn denoise`, quickly."""
+    quick = ("--restarts", "64", "--no-score")
+    return gdn("denoise", *words, *quick, before=before, **options)
+
+
+def gdn(*words: str | Path, before: tuple[str, ...] = (), **options: object) -> Done:
+    command = [*before, sys.executable, "-m", "gdn", *map(str, words)]
+    command += ["--sampling", "0.2", "--threads", "1"]
     done = subprocess.run(  # type: ignore[call-overload]
         command, capture_output=True, text=True, timeout=SECONDS, check=False, **options
     )
@@ -90,9 +96,10 @@ def full_disks(work: Path, night: Path) -> None:
         "movie": ("--movie", "on"),
         "zarr": ("--format", "zarr"),
         "integers": ("--dtype", "uint16"),
+        "pictures": ("--png", "--atoms"),
     }
     for stage, more in stages.items():
-        for kilobytes in (60, 400):
+        for kilobytes in (4, 60, 400, 900):
             with small_disk(work / f"{stage}{kilobytes}", kilobytes) as disk:
                 done = run(night, *more, "-o", disk / "out")
                 note("disk full", f"{stage}, {kilobytes} kB", done.faults(disk / "out", (0, 1, 2)))
@@ -101,6 +108,34 @@ def full_disks(work: Path, night: Path) -> None:
             environment = os.environ | {"GDN_CACHE_DIR": str(disk / "cache")}
             done = run(night, "-o", work / f"of-cache{kilobytes}", env=environment)
             note("disk full", f"cache, {kilobytes} kB", done.faults(disk, (0,)))
+    full_disks_of_learning(work, night)
+
+
+def full_disks_of_learning(work: Path, night: Path) -> None:
+    """Disks that fill up with what was learned: for good, or in the folder for temporary files."""
+    learned = models = 0
+    for kilobytes in (4, 60, 700, 1500, 2500, 20_000):
+        with small_disk(work / f"adapted{kilobytes}", kilobytes) as disk:
+            done = gdn("adapt", night / "f2.tif", "--steps", "2,2", "-o", disk / "model")
+            faults = done.faults(disk)
+            there = (disk / "model").exists()
+            if there != (done.code == 0):
+                faults.append(f"exit code {done.code}, but a model there: {there}")
+            if there:
+                models += 1
+                faults += run(
+                    night / "f2.tif", "--adapted", disk / "model", "-o", work / f"with{kilobytes}"
+                ).faults(work / f"with{kilobytes}", (0,))
+            note("disk full", f"adapted model, {kilobytes} kB", faults)
+        with small_disk(work / f"tmp{kilobytes}", kilobytes) as disk:
+            environment = os.environ | {"TMPDIR": str(disk)}
+            out = work / f"learned{kilobytes}"
+            words = (night / "f2.tif", "--adapt", "--adapt-steps", "2,2", "-o", out)
+            done = run(*words, env=environment)
+            learned += "gdn: learned in" in done.said
+            note("disk full", f"--adapt, {kilobytes} kB", done.faults(out, (0,)))
+    if not (0 < models < 6 and 0 < learned < 6):
+        note("disk full", "adapted model", ["the sizes of the disks show nothing"])
 
 
 def little_memory(work: Path, night: Path) -> None:

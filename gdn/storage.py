@@ -31,6 +31,9 @@ HOST = (
     re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:24] or "here"
 )  # folders may be shared between machines
 DEFAULT_CACHE_GIB = 10.0
+_BANK = r"[0-9a-f]{16}-[0-9]+-[0-9]+"  # model, seed, restarts
+_BANK_FILE = re.compile(rf"{_BANK}\.npy|\.{_BANK}\.growing")
+_BANK_PART = re.compile(rf"\.{_BANK}\..*\.part")
 _ABANDONED_SECONDS = 86_400  # age of a temporary file that no living process still writes
 
 
@@ -157,7 +160,8 @@ def cache_limit() -> int:
 
 def cached_bytes() -> int:
     """Bytes that banks take now."""
-    return sum(path.stat().st_size for path in (cache_folder() / "banks").glob("*.npy"))
+    files = (cache_folder() / "banks").glob("*.npy")
+    return sum(path.stat().st_size for path in files if _BANK_FILE.fullmatch(path.name))
 
 
 def evict(folder: Path, limit: int, spared: Path | None = None) -> list[Path]:
@@ -165,19 +169,24 @@ def evict(folder: Path, limit: int, spared: Path | None = None) -> list[Path]:
     they take at most `limit` bytes together; not the one that is `spared`.
 
     Also removes what a killed process left half-written a day ago or more. Returns what was
-    removed.
+    removed. Nothing is removed through a link that stands in the place of the folder, and nothing
+    that is not called as a bank.
     """
-    removed = []
+    removed: list[Path] = []
+    if folder.is_symlink():
+        return removed
     now = time.time()
     for path in folder.glob(".*.part*"):
         with contextlib.suppress(OSError):
-            if now - path.lstat().st_mtime > _ABANDONED_SECONDS:
+            old = now - path.lstat().st_mtime > _ABANDONED_SECONDS
+            if old and _BANK_PART.fullmatch(path.name):
                 _remove(path)
     files = []
-    for path in folder.glob("*.npy"):
+    banks = [path for path in folder.iterdir() if _BANK_FILE.fullmatch(path.name)]
+    for path in [path for path in banks if path.suffix == ".npy"]:
         with contextlib.suppress(OSError):  # another process may evict at the same time
             files.append((path.stat().st_mtime, path.stat().st_size, path))
-    for path in folder.glob(".*.growing"):
+    for path in [path for path in banks if path.suffix == ".growing"]:
         with contextlib.suppress(OSError):
             states = [part.stat() for part in path.iterdir()] if path != spared else []
             newest = max((state.st_mtime for state in states), default=now)

@@ -17,6 +17,15 @@ BY_ORDER = {
     "Family": "rows of a table, in the order of its heading",
     "Lens": "taken apart and put together as the columns of one tensor",
 }
+# Where json writes what no other program reads: keys of caches, words of TOML, records in arrays.
+OWN_JSON = {
+    "storage.py",
+    "engines/tensorrt_plan_cache.py",
+    "pipeline/record.py",
+    "search/outside_candidates.py",
+    "cli/config.py",
+    "simulation/imaging.py",
+}
 FILES = sorted(path for folder in ("gdn", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -60,6 +69,16 @@ def faults(source: str, of_package: bool = True) -> list[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_keeps_the_rules(path: Path) -> None:
     assert not faults(path.read_text(encoding="utf-8"), path.is_relative_to(ROOT / "gdn"))
+
+
+def test_json_is_written_without_nan() -> None:
+    """By `gdn.storage.json_line`: NaN is no JSON."""
+    writers = [
+        str(path.relative_to(ROOT / "gdn"))
+        for path in FILES
+        if path.is_relative_to(ROOT / "gdn") and "json.dump" in path.read_text(encoding="utf-8")
+    ]
+    assert set(writers) <= OWN_JSON, "use gdn.storage.json_line"
 
 
 @pytest.mark.parametrize(

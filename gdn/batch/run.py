@@ -201,6 +201,7 @@ def attempt(
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a library may even exit, or panic
+        check_ending()  # an interruption may come out as any other fault
         if isinstance(error, EngineError | CacheError | ImportError) and not denoiser.opened:
             raise  # bad usage, or a part of gdn is not installed
         return Outcome(failure=failure_words(path, error), errno=getattr(error, "errno", None))

@@ -26,6 +26,7 @@ from gdn.cli import (
     simulate,
     train,
 )
+from gdn.environment import start_safely
 from gdn.errors import DEBUG, debugging
 
 app = typer.Typer(
@@ -72,6 +73,9 @@ def main(arguments: list[str] | None = None) -> None:
     tracebacks."""
     with printing_safely():
         code = _run(arguments)
+    # Python remembers an interruption that left a string given to exec, as data classes are made,
+    # though it was caught, and `python -m gdn` would end by SIGINT: it forgets it with the next.
+    exec("")
     sys.exit(code)
 
 
@@ -79,6 +83,7 @@ def _run(arguments: list[str] | None) -> int:
     """The exit code of the program."""
     command = typer.main.get_command(app)
     _speak()
+    start_safely()
     ENDING.clear()
     signal.signal(signal.SIGTERM, _terminated)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -87,14 +92,19 @@ def _run(arguments: list[str] | None) -> int:
         result: Any = command.main(args=arguments, prog_name="gdn", standalone_mode=False)
         code = result if isinstance(result, int) else 0
     except KeyboardInterrupt:
-        print("gdn: interrupted; what is finished is complete", file=sys.stderr)
-        code = 130
+        code = _interrupted()
     except BrokenPipeError:
         plain(sys.stderr).close()
         code = 1
     except Exception as error:
-        code = _explain(error)
+        # Within the import of a library an interruption may come out as any other fault.
+        code = _interrupted() if ENDING.is_set() else _explain(error)
     return code
+
+
+def _interrupted() -> int:
+    print("gdn: interrupted; what is finished is complete", file=sys.stderr)
+    return 130
 
 
 def _speak() -> None:

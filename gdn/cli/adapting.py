@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from gdn.batch.inputs import Planned, gather
+from gdn.batch.printed import note
 from gdn.batch.run import failure_words
 from gdn.batch.terminal import UsageFault, progress_bar, usage_fault
 from gdn.cli.common import need, writable_folder
@@ -119,7 +119,7 @@ def _opened(paths: list[Path], reading: FileSettings) -> Iterator[tuple[FrameFil
             frames = reading.read(path)
             yield frames, frames.sampling(reading.sampling_angstrom)
         except Exception as error:
-            print(f"gdn: not learned from: {failure_words(path, error)}", file=sys.stderr)
+            note(f"not learned from: {failure_words(path, error)}")
 
 
 def _learn(
@@ -129,16 +129,16 @@ def _learn(
     from gdn.models import find_any
 
     base = find_any(RESTORER)
-    print(f"gdn: learning from {recording.words()}", file=sys.stderr)
+    note(f"learning from {recording.words()}")
     with progress_bar("learning", 1.0) as update:
         models = adapt(recording, base, noise, settings, out, _teller(update))  # type: ignore[arg-type]
     counts = [str(n) for n in models[0].card.training["steps"]]
     gained = "; ".join(map(_gained, models))
     # With a comma alone it would read as one large number.
     steps = f"{' and '.join(counts)} steps (--adapt-steps {','.join(counts)} repeats them)"
-    print(f"gdn: learned in {steps}: {gained}", file=sys.stderr)
-    for note in dict.fromkeys(note for model in models for note in model.card.training["notes"]):
-        print(f"gdn: {note}", file=sys.stderr)
+    note(f"learned in {steps}: {gained}")
+    for words in dict.fromkeys(line for model in models for line in model.card.training["notes"]):
+        note(words)
     return models
 
 
@@ -187,7 +187,7 @@ def adapted_groups(
                 models = _learn(recording, noise, settings, Path(folder) / f"{number}")
             except Exception as error:  # the frames can be denoised all the same
                 first = recording.files[0].path
-                print(f"gdn: not learned from: {failure_words(first, error)}", file=sys.stderr)
+                note(f"not learned from: {failure_words(first, error)}")
                 models = []
             paths = {file.path for file in recording.files}
             taught |= paths

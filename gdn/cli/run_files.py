@@ -156,9 +156,9 @@ def _cells(row: dict[str, Any]) -> list[Any]:
     dose = None if row["noise"] is None else row["noise"]["dose"]
     atoms = row["atoms"] or {}
     return [
-        row["input"],
+        _name(row["input"]),
         row["frame"],
-        row["output"],
+        _name(row["output"]),
         _number(dose),
         _number(None if dose is None else dose / row["sampling_angstrom"] ** 2),
         _number(row["explained_p"]),
@@ -167,6 +167,12 @@ def _cells(row: dict[str, Any]) -> list[Any]:
         "" if row["seconds"] is None else row["seconds"],
         "; ".join(row["warnings"]),
     ]
+
+
+def _name(path: Any) -> str:
+    """A path as a cell that no spreadsheet takes for a formula; it is still the same path."""
+    text = "" if path is None else str(path)
+    return f"./{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _number(value: float | None) -> str:

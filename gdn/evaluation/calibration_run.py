@@ -32,7 +32,7 @@ from gdn.simulation.dataset import check_specimen
 from gdn.simulation.imaging import FRAME_SAMPLING, FRAME_SHAPE, read_wave, render
 from gdn.simulation.simulate import frame_optics, seed_of_path
 from gdn.simulation.structures import split_of
-from gdn.storage import writing
+from gdn.storage import json_line, writing
 from gdn.trust.calibration import FILE, Calibration
 
 SPLIT = "validation"
@@ -133,7 +133,7 @@ def store(folder: Path, calibration: Calibration) -> None:
     content = json.loads(card.read_text())
     content["files"][FILE] = sha256_of(path)
     with writing(card) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        temporary.write_text(json_line(content, indent=1) + "\n")
     load_model(folder)
 
 

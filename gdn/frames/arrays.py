@@ -83,7 +83,8 @@ def read_png(path: Path, dataset: str | None = None) -> FrameFile:
     """Open an 8 or 16-bit gray PNG, or one whose channels are equal. PNG has no pixel size."""
     from PIL import Image
 
-    with Image.open(path) as picture:
+    # Pillow would take it for any of its formats: for some it starts another program.
+    with Image.open(path, formats=("PNG",)) as picture:
         picture.load()
         mode = picture.mode
         data = np.asarray(picture.convert("RGB") if mode in ("P", "RGBA") else picture)

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from gdn.frames.hdf5_links import within_folder
+from gdn.frames.pieces import FREE_BYTES
 from gdn.frames.source import FrameError, FrameFile
 
 MOST_UNPACKED = 2**31  # bytes of a packed file, which is unpacked in memory
 MOST_GROWTH = 2000  # bytes of pixels for one of the file: zlib packs zeros by 1030
-FREE_BYTES = 2**26  # of pixels, whatever the size of the file
 _CHUNK = 2**20
 _HEADER = 1024  # bytes of the header of an MRC file
 _NAMED = re.compile(r"""\bFileName\s*=\s*(?:"([^"]*)"|'([^']*)')""")

@@ -173,6 +173,10 @@ def format_of(path: Path) -> Format:
         folders = [f for f in by_name if f.folder]
         if not folders:
             next(path.iterdir(), None)  # raises PermissionError for a closed one
+            if path.is_symlink():
+                raise FrameError(
+                    f"{path}: a link to another folder, {path.resolve()}; give that folder itself"
+                )
             raise FrameError(f"{path}: a folder, not a file of frames")
         check_parts(path)
         return folders[0]

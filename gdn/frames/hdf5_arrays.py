@@ -14,7 +14,7 @@ from gdn.frames.axes import Axis
 from gdn.frames.choosing import Arrays, is_detector_array
 from gdn.frames.hdf5 import check_linked
 from gdn.frames.hdf5_axes import attribute_sizes, axes_of, is_colour
-from gdn.frames.hdf5_links import Links, Place, within_folder
+from gdn.frames.hdf5_links import Links, Place, check_chunks, within_folder
 from gdn.frames.microscopes import read_signal
 from gdn.frames.source import FrameError, FrameFile
 
@@ -130,6 +130,7 @@ def _missing(place: Place, depth: int) -> str:
         dataset = file[place.name]
         if dataset.external:
             return "its pixels lie in a raw file beside it, which gdn does not read; convert it"
+        check_chunks(place.path, dataset)
         trouble = _missing_filter(dataset)
         sources = dataset.virtual_sources() if dataset.is_virtual else []
     for source in sources if depth < 8 else []:

@@ -23,6 +23,10 @@ def read_signal(module: str, path: Path, dataset: str | None = None) -> FrameFil
     """Open the only image of a file, or `dataset`, by a module of RosettaSciIO."""
     if path.is_file() and module in ("hspy", "emd"):
         check_links(path)
+    if path.is_dir():
+        from gdn.frames.zarr_arrays import check_zarr
+
+        check_zarr(path)
     library = importlib.import_module(f"rsciio.{module}")
     signals = library.file_reader(str(path), lazy=True)
     return _choose_signal(path, signals, module, dataset)

@@ -19,7 +19,7 @@ from gdn.frames.choosing import Arrays
 from gdn.frames.mapped import Stored
 from gdn.frames.source import FrameError, FrameFile, check_layout, one_line
 from gdn.frames.tiff_calibration import stated
-from gdn.frames.tiff_pages import check_pages, frames_there
+from gdn.frames.tiff_pages import check_compression, check_pages, frames_there
 from gdn.frames.unread import check_read
 from gdn.frames.values import rescale
 
@@ -63,6 +63,7 @@ def read_tiff(path: Path, dataset: str | None = None) -> FrameFile:
                 axes = axes.replace("S", "") + "S"
                 shape = (*shape[:colour], *shape[colour + 1 :], shape[colour])
             check_layout(path, shape, axes, dtype)
+            check_compression(path, series)
             there = frames_there(path, tif, series, chain_cut)
             cut_off = bool(there.words and there.there) and colour < 0
             whole = (len(series.pages) == 1 and len(shape) == 2 and not cut_off) or colour >= 0

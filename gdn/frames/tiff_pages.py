@@ -10,11 +10,26 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from tifffile import COMPRESSION
 
 from gdn.frames.cut_off import frames_within, words_for
+from gdn.frames.pieces import check_piece
 from gdn.frames.source import FrameError
 
 MOST_TAGS = 1000  # of a directory; real ones have a few dozen
+# Their decoders unpack no more than a piece of the page, or (JPEG) little. Those of others allocate
+# what the packed piece says: 70 bytes of LERC or 500 of JPEG 2000 can stand for any number of GB.
+BOUNDED = {
+    COMPRESSION.NONE,
+    COMPRESSION.LZW,
+    COMPRESSION.JPEG,
+    COMPRESSION.ADOBE_DEFLATE,
+    COMPRESSION.DEFLATE,
+    COMPRESSION.PACKBITS,
+    COMPRESSION.LZMA,
+    COMPRESSION.ZSTD,
+    COMPRESSION.ZSTD_DEPRECATED,
+}
 HINT = "damaged, or not completely copied"
 
 
@@ -69,6 +84,20 @@ def _next(stream: BinaryIO, path: Path, offset: int, order: str, big: bool) -> i
         if len(raw) == (8 if big else 4)
         else 0
     )
+
+
+def check_compression(path: Path, series: Any) -> None:
+    """Raises FrameError if a page of the series may unpack to more than it shows."""
+    pages = {id(p.keyframe): p.keyframe for p in series.pages if p is not None}
+    for page in pages.values():
+        if page.compression not in BOUNDED:
+            name = getattr(page.compression, "name", f"method {page.compression}")
+            raise FrameError(
+                f"{path}: compressed by {name}, which gdn does not unpack; save it with zlib or "
+                "without compression"
+            )
+        item = np.dtype(page.dtype or np.uint8).itemsize
+        check_piece(path, int(np.prod(page.chunks, dtype=object)) * item, page.nbytes)
 
 
 @dataclass(frozen=True)

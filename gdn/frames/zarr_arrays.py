@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import posixpath
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from gdn.frames.arrays import of_axes
 from gdn.frames.axes import Axis, plain_axes
 from gdn.frames.choosing import Arrays
 from gdn.frames.hdf5_axes import attribute_sizes
+from gdn.frames.pieces import check_piece
 from gdn.frames.source import FrameFile
 from gdn.frames.values import rescale, values_in
 
@@ -24,6 +26,11 @@ class _Level:
         self.array, self.axes, self.trouble = array, axes, trouble
         self.provenance = provenance
         self.shape, self.dtype = tuple(array.shape), array.dtype
+
+    def check(self, path: Path) -> None:
+        """Raises FrameError if a chunk is too large for memory."""
+        item = self.array.dtype.itemsize
+        check_piece(path, math.prod(self.array.chunks) * item, math.prod(self.shape) * item)
 
     def __getitem__(self, index: Any) -> Any:
         return self.array[index]
@@ -45,9 +52,22 @@ def read_zarr(path: Path, dataset: str | None = None) -> FrameFile:
     return _frames(path, arrays.chosen(dataset))
 
 
+def check_zarr(path: Path) -> None:
+    """Raises FrameError if an array of a folder is stored in chunks that are too large for memory.
+    Needed where another library reads it."""
+    import zarr
+
+    opened: Any = zarr.open(path, mode="r")
+    if isinstance(opened, zarr.Group):
+        for _, member in opened.members(max_depth=None):
+            if isinstance(member, zarr.Array):
+                _plain(member).check(path)
+
+
 def _frames(path: Path, level: _Level) -> FrameFile:
     from dataclasses import replace
 
+    level.check(path)
     sizes = attribute_sizes(level.array.attrs) or None
     frames = of_axes(path, level, level.axes, "zarr", [] if level.trouble else sizes)
     if level.trouble and not frames.calibration.sampling_angstrom:

@@ -19,6 +19,7 @@ from gdn.frames.resampling import grids_for
 from gdn.models import AUTO, FAMILY, RESTORER, Model, RestorerModel, find_any, shipped_models
 from gdn.pipeline.options import Options
 from gdn.pipeline.pixel_sizes import check_pixel_size
+from gdn.restarts import restart_latents
 from gdn.search.bank import Bank, bank_for
 from gdn.search.settings import Searcher
 from gdn.trust.calibration import calibration_of
@@ -142,9 +143,11 @@ class OpenModels:
 
 
 def check_generator(engine: Engine) -> None:
-    """Raises EngineError if a generator's image of one latent has values that are not finite."""
-    card = engine.model.card
-    if not np.isfinite(engine.generate(np.zeros((1, card.latent), np.float32))).all():
+    """Raises EngineError if a generator's images of a few latents, the origin and three restarts,
+    have values that are not finite."""
+    size = engine.model.card.latent
+    latents = np.concatenate([np.zeros((1, size), np.float32), restart_latents(0, range(3), size)])
+    if not np.isfinite(engine.generate(latents)).all():
         raise EngineError(_broken(engine.model))
 
 

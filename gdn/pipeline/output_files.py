@@ -176,22 +176,24 @@ def content_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def files_in(
-    folder: Path, recursive: bool = False, inside: frozenset[Path] = frozenset()
-) -> list[Path]:
+def files_in(folder: Path, recursive: bool = False, inside: tuple[Path, ...] = ()) -> list[Path]:
     """Every file of frames in a folder, without gdn's own results, by name; also those of its
     subfolders if `recursive`, but not again those of a folder that it lies `inside` of: links may
-    lead up. A subfolder that cannot be read is listed itself, so that it fails alone."""
+    lead up. A subfolder that cannot be read, or that is a link out of the first folder, is listed
+    itself, so that it fails alone."""
     if is_data_folder(folder):
         return [folder]
     files: list[Path] = []
-    inside |= {folder.resolve()}
+    inside = (*inside, folder.resolve())
     for path in sorted(folder.iterdir()):
         data = path.is_file() or is_data_folder(path)
         if path.name.startswith(".") or is_own_result(path):
             continue
         if not data:
             if recursive and path.is_dir() and path.resolve() not in inside:
+                if not path.resolve().is_relative_to(inside[0]):
+                    files.append(path)
+                    continue
                 try:
                     files += files_in(path, recursive, inside)
                 except PermissionError:

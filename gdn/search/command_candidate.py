@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from gdn.environment import users_environment
 from gdn.errors import CandidateError, debugging
 from gdn.likelihood import Array
 from gdn.search.outside_candidates import shortened
@@ -104,6 +105,7 @@ def _run(words: list[str], log: Path) -> None:
                 stdout=subprocess.DEVNULL,
                 stderr=said,
                 start_new_session=True,
+                env=users_environment(),
             )
         except OSError as error:
             raise CandidateError(f"{words[0]} cannot be run ({error.strerror})") from None

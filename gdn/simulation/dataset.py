@@ -13,7 +13,7 @@ from gdn import __version__
 from gdn.recipes import Specimen
 from gdn.simulation.imaging import ENERGY_KV
 from gdn.simulation.scenes import DEFAULT, FILES, SCENES
-from gdn.storage import write_text
+from gdn.storage import json_line, write_text
 
 DATASET_SCHEMA = 1
 FILE = "dataset.json"
@@ -101,7 +101,7 @@ def open_dataset(
     }
     content |= {"scenes": scenes, "gdn": __version__}
     content |= {} if own is None else {"structures": own}
-    write_text(path, json.dumps(content, indent=1) + "\n")
+    write_text(path, json_line(content, indent=1) + "\n")
 
 
 def check_specimen(data: Path, specimen: Specimen) -> None:

@@ -31,7 +31,7 @@ from gdn.simulation.movies import (
 )
 from gdn.simulation.scenes import DEFAULT, scene_maker
 from gdn.simulation.structures import split_of
-from gdn.storage import write_text
+from gdn.storage import json_line, write_text
 
 FOLDER = "movies"
 
@@ -80,7 +80,7 @@ def write_movie(
         counts = np.stack([counts_of(image, dose, *seeds, f) for f, image in enumerate(clean)])
         kind = np.uint8 if counts.max() < 256 else np.uint16
         _write_stack(path, f"poisson{dose:g}", counts.astype(kind), record | {"dose": dose})
-    write_text(path, json.dumps(record | {"doses": doses}) + "\n")
+    write_text(path, json_line(record | {"doses": doses}) + "\n")
 
 
 def movie_path(out: Path, index: int, seed: int, view: int) -> Path:

@@ -3,7 +3,6 @@ stored."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from gdn.generator.onnx_files import (
 )
 from gdn.models import MODEL_SCHEMA, ModelCard, load_model, sha256_of
 from gdn.recipes import Recipe
-from gdn.storage import writing
+from gdn.storage import json_line, writing
 from gdn.training.export_check import GRADIENT_INPUTS, compare, example, step_example, tangents
 
 GRID_WIDTH = 1200  # px
@@ -163,4 +162,4 @@ def _write_card(
         | {"gdn": __version__, "torch": torch.__version__, "export_error": errors},
         files=files,
     )
-    (work / "model.json").write_text(json.dumps(card.model_dump(mode="json"), indent=1) + "\n")
+    (work / "model.json").write_text(json_line(card.model_dump(mode="json"), indent=1) + "\n")

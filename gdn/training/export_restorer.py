@@ -3,7 +3,6 @@ graph without weights."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from gdn.models import (
     sha256_of,
 )
 from gdn.models.graphs import restorer_graph
-from gdn.storage import writing
+from gdn.storage import json_line, writing
 
 WEIGHTS, ABOUT = "restore.safetensors", "restore.json"  # what a training of a restorer leaves
 # largest difference from torch, as a share of the largest difference of the image from its mean
@@ -171,4 +170,4 @@ def _write_card(
         metrics=description.get("metrics", {}),
         files={p.name: sha256_of(p) for p in sorted(work.iterdir())},
     )
-    (work / "model.json").write_text(json.dumps(card.model_dump(mode="json"), indent=1) + "\n")
+    (work / "model.json").write_text(json_line(card.model_dump(mode="json"), indent=1) + "\n")

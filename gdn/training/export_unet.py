@@ -14,7 +14,7 @@ from gdn import __version__
 from gdn.generator.onnx_files import OPSET, quiet_onnx_export, round_to_half, store
 from gdn.models import sha256_of
 from gdn.recipes import Recipe
-from gdn.storage import writing
+from gdn.storage import json_line, writing
 from gdn.training.state import State
 from gdn.training.unet_network import UNet
 
@@ -77,7 +77,7 @@ def export_unet(run: Path, out: Path) -> float:
             "torch": torch.__version__,
             "files": {"unet.onnx": sha256_of(work / "unet.onnx")},
         }
-        (work / "unet.json").write_text(json.dumps(description, indent=1) + "\n")
+        (work / "unet.json").write_text(json_line(description, indent=1) + "\n")
         return error
 
 

@@ -3,7 +3,6 @@ training device."""
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from gdn.models import SLOTS
 from gdn.simulation.breadth import AnyCrystal, WavePool
 from gdn.simulation.conditions import Draws
 from gdn.simulation.detectors import observe
-from gdn.storage import write_text, writing
+from gdn.storage import json_line, write_text, writing
 from gdn.training.muon import Muon
 
 HELD_OUT_SEED = 2**40
@@ -293,9 +292,9 @@ def snapshot(run: RestorerRun, out: Path, seconds: float, mean_loss: float) -> d
         "slots": SLOTS,
         "statistics": row,
     }
-    write_text(out / "restore.json", json.dumps(description, indent=1) + "\n")
+    write_text(out / "restore.json", json_line(description, indent=1) + "\n")
     with (out / "stats.jsonl").open("a") as stream:
-        stream.write(json.dumps(row) + "\n")
+        stream.write(json_line(row) + "\n")
     save_sheet(out / "sheet.png", shown.numpy())
     return row
 

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gdn.storage import json_line
+
 Images = NDArray[np.float32]
 
 
@@ -61,7 +63,7 @@ def collapse_warnings(stats: dict[str, Any]) -> list[str]:
 def append_stats(run: Path, row: dict[str, Any]) -> None:
     """Add one line to `stats.jsonl`."""
     with (run / "stats.jsonl").open("a") as stream:
-        stream.write(json.dumps(row) + "\n")
+        stream.write(json_line(row) + "\n")
 
 
 def cut_stats(run: Path, images: int) -> None:

@@ -6,7 +6,6 @@ the recipe's images. So rates and lengths keep their meaning on a device of any 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from functools import cached_property
@@ -22,7 +21,7 @@ from gdn.recipes import Recipe, load_recipe
 from gdn.simulation.patch_sources import source_of
 from gdn.simulation.structures import seeds_of
 from gdn.simulation.workers import StructureWorkers
-from gdn.storage import write_text
+from gdn.storage import json_line, write_text
 from gdn.training import run_log as monitor
 from gdn.training.held_out_status import status
 from gdn.training.shared_randomness import Shards, StepDraws
@@ -129,9 +128,9 @@ class ResidentRun:
         row = {name: round(v, 4) if isinstance(v, float) else v for name, v in row.items()}
         self.state.save_weights(out / "weights.safetensors")
         content = {"recipe": self.recipe.model_dump(mode="json"), "training": row}
-        write_text(out / "recipe.json", json.dumps(content, indent=1) + "\n")
+        write_text(out / "recipe.json", json_line(content, indent=1) + "\n")
         with (out / "stats.jsonl").open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
+            stream.write(json_line(row) + "\n")
         shown = self.held_out[:64].float().cpu().numpy()
         monitor.save_grid(out / "grid.png", shown, samples[: len(shown)].float().cpu().numpy())
         return row

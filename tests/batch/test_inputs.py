@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from gdn.batch.inputs import Planned, gather, plan, watch
 from gdn.batch.run import Outcome, Tally
 from gdn.batch.terminal import UsageFault
+from gdn.frames.formats import read_frames
+from gdn.frames.source import FrameError
 from gdn.pipeline.output_files import OutputStyle
 
 
@@ -37,6 +40,19 @@ def test_subfolders_are_searched_when_asked(tmp_path: Path) -> None:
     assert beside[1].outputs.denoised == night / "g1" / "b_denoised.tif"
     with pytest.raises(UsageFault, match="--recursive"):
         gather([str(night / "g2")])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX")
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    touch(tmp_path / "theirs" / "b.tif", tmp_path / "night" / "in" / "a.tif")
+    (tmp_path / "night" / "out").symlink_to(tmp_path / "theirs")
+    (tmp_path / "night" / "up").symlink_to(tmp_path / "night")
+    (tmp_path / "night" / "same").symlink_to(tmp_path / "night" / "in")
+    paths = [path for path, _ in gather([str(tmp_path / "night")], recursive=True)]
+    names = [path.relative_to(tmp_path / "night").as_posix() for path in paths]
+    assert names == ["in/a.tif", "out", "same/a.tif"]
+    with pytest.raises(FrameError, match=r"night/out: a link to another folder, .*theirs; give"):
+        read_frames(tmp_path / "night" / "out")
 
 
 def test_names_from_find_print0(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -172,3 +172,14 @@ def test_the_summary_has_a_line_for_every_frame(tmp_path: Path) -> None:
     image = tifffile.imread(tmp_path / "out" / "movie_denoised.tif")
     assert (image[1] == 0).all()
     assert np.isfinite(image).all()
+
+
+def test_a_name_is_no_formula_of_the_summary(tmp_path: Path) -> None:
+    write(tmp_path / "=1+1.tif")
+    for more in ((), ("--resume",)):
+        done = gdn("denoise", "=1+1.tif", *QUICK, "-o", "out", *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    summaries = list((tmp_path / "out").glob("*.csv"))
+    (row,) = csv.DictReader(summaries[0].read_text().splitlines())
+    assert row["file"] == "./=1+1.tif"
+    assert len(summaries) == 1  # it is known again

@@ -1,14 +1,17 @@
 """The images that are written are the same bytes, whatever the order of the files, the threads, the
-sizes of batches, and whether the bank was in the cache. (Workers of a cluster:
-tests/cluster/test_denoising.py; threads of BLAS: tests/ground/test_blas.py; the core without torch:
-.ci/run.)"""
+sizes of batches, what else is installed, and whether the bank was in the cache. (Workers of a
+cluster: tests/cluster/test_denoising.py; threads of BLAS: tests/ground/test_blas.py; the core in an
+environment of its own: .ci/run.)"""
 
 from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tifffile
 
@@ -17,6 +20,19 @@ from tests.helpers.frames import noisy_frame
 
 pytestmark = pytest.mark.slow
 
+# What the extras bring, or what was installed beside gdn: a core installation has none of it.
+BEYOND_CORE = (
+    "abtem,ase,av,bm3d,cryptography,dask,distributed,h5py,hyperspy,matplotlib,napari,numba,numcodecs,"
+    "numexpr,onnx,onnxscript,pandas,qtpy,rsciio,skimage,sklearn,tensorrt,tensorrt_rtx,torch,zarr"
+)
+CORE = """
+import sys
+from importlib.machinery import PathFinder
+absent, find = sys.argv[1].split(","), PathFinder.find_spec
+PathFinder.find_spec = lambda name, *more: None if name in absent else find(name, *more)
+from gdn.cli import main
+main(sys.argv[2:])
+"""
 OPTIONS = ["--restarts", "40", "--sampling", "0.15", "--atoms", "--intervals", "50"]
 NAMES = ["a.tif", "b.tif", "stack.tif"]
 
@@ -41,7 +57,7 @@ def results(folder: Path) -> dict[str, bytes | str]:
         elif path.name.endswith("_gdn.json"):
             record = json.loads(path.read_text())
             written[path.name] = str([frame["noise"] for frame in record["frames"]])
-    assert len(written) >= 3 * 5
+    assert written
     return written
 
 
@@ -55,7 +71,17 @@ def denoised(folder: Path, names: list[Path], *more: str) -> dict[str, bytes | s
 def calm(night: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes | str]:
     """The results of one thread, in the order of the names."""
     folder = tmp_path_factory.mktemp("calm")
-    return denoised(folder, [night / name for name in NAMES], "--threads", "1")
+    written = denoised(folder, [night / name for name in NAMES], "--threads", "1")
+    assert len(written) >= 3 * 5
+    return written
+
+
+def small_batches(patch: pytest.MonkeyPatch, cache: Path) -> None:
+    """A new bank, made and searched in small portions."""
+    patch.setenv("GDN_CACHE_DIR", str(cache))
+    patch.setattr("gdn.search.bank.BATCH", 7)
+    patch.setattr("gdn.search.portions.BANK_PIXELS", 2**16)
+    patch.setattr("gdn.search.portions.TILE_PIXELS", 2**14)
 
 
 @pytest.mark.parametrize("way", ["order", "one by one", "threads", "cold", "batches"])
@@ -75,10 +101,7 @@ def test_the_same_bytes(
     elif way == "cold":
         monkeypatch.setenv("GDN_CACHE_DIR", str(tmp_path / "cache"))
     elif way == "batches":
-        monkeypatch.setenv("GDN_CACHE_DIR", str(tmp_path / "cache"))
-        monkeypatch.setattr("gdn.search.bank.BATCH", 7)
-        monkeypatch.setattr("gdn.search.portions.BANK_PIXELS", 2**16)
-        monkeypatch.setattr("gdn.search.portions.TILE_PIXELS", 2**14)
+        small_batches(monkeypatch, tmp_path / "cache")
     if way == "one by one":
         for path in paths:
             own = tmp_path / "own" / path.name
@@ -91,3 +114,40 @@ def test_the_same_bytes(
         written = denoised(tmp_path / "out", paths, *more)
     different = [name for name in calm if written[name] != calm[name]]
     assert different == []
+
+
+def test_the_same_bytes_of_a_core_installation(
+    night: Path, calm: dict[str, bytes | str], tmp_path: Path
+) -> None:
+    words = ["denoise", *(str(night / name) for name in NAMES), *OPTIONS, "--threads", "1"]
+    done = subprocess.run(
+        [sys.executable, "-c", CORE, BEYOND_CORE, *words, "-o", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert results(tmp_path / "out") == calm
+    doctor = subprocess.run(
+        [sys.executable, "-c", CORE, BEYOND_CORE, "doctor"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "gdn[adapt]" in doctor.stdout  # or nothing was hidden
+    assert "gdn[formats]" in doctor.stdout
+
+
+@pytest.mark.parametrize("kind", ["movie", "large"])
+def test_the_same_bytes_of_movies_and_of_large_fields(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large field has generators of another size to choose from."""
+    frames = [noisy_frame((90, 116), n) for n in range(4)]
+    frames = frames if kind == "movie" else [noisy_frame((380, 390), 3)]
+    path = tmp_path / "f.tif"
+    tifffile.imwrite(path, np.squeeze(frames), photometric="minisblack")
+    more = ("--movie", "on") if kind == "movie" else ()
+    calm = denoised(tmp_path / "calm", [path], "--threads", "1", *more)
+    small_batches(monkeypatch, tmp_path / "cache")
+    assert denoised(tmp_path / "other", [path], "--threads", "3", *more) == calm

@@ -54,3 +54,50 @@ def test_an_interruption_that_a_library_swallows_ends_the_run(
     done = gdn("denoise", "--watch", tmp_path / "watched", "-o", tmp_path / "out")
     assert done.returncode == 130, done.stderr
     assert len(waited) == 1
+
+
+INTERRUPTED_IN_EXEC = """
+import gdn.batch.inputs
+from gdn.cli import main
+
+def sleep(seconds):
+    exec("import signal; signal.raise_signal(signal.SIGTERM)")
+
+gdn.batch.inputs.watch.__defaults__ = (sleep,)
+main(["denoise", "--watch", "watched", "-o", "out"])
+"""
+
+
+def test_an_interruption_in_a_string_that_is_executed_ends_with_130(tmp_path: Path) -> None:
+    """As in the import of a module with data classes: Python would end by SIGINT."""
+    (tmp_path / "watched").mkdir()
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED_IN_EXEC)
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 130, done.stderr
+
+
+@pytest.mark.parametrize(
+    "where", ["gdn.pipeline.denoise_file.FileSettings.read", "gdn.cli.denoise.refusals"]
+)
+def test_an_interruption_that_comes_out_as_another_fault_is_one(
+    frame_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """As in an import: what was interrupted there is missing afterwards."""
+
+    def fail(*arguments: object) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        raise RuntimeError("cannot import name 'x' from partially initialized module")
+
+    monkeypatch.setattr(where, fail)
+    done = gdn("denoise", frame_file, "-o", tmp_path / "out")
+    assert done.returncode == 130, done.stderr
+    assert "interrupted" in done.stderr
+    assert "report it" not in done.stderr

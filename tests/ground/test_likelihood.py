@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import time
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy.stats import poisson
 
 from gdn.likelihood import mean_derivative, negative_log_likelihood
 from gdn.restarts import restart_latents
-from gdn.storage import evict
 from tests.helpers.tiles import made_tiles
 
 
@@ -44,21 +39,3 @@ def test_each_restart_has_its_own_seed() -> None:
     many = restart_latents(1, range(2000), 8)
     assert abs(many.mean()) < 0.05
     assert many.std() == pytest.approx(1, abs=0.02)
-
-
-def test_cache_forgets_the_least_recently_used(tmp_path: Path) -> None:
-    for age, name in enumerate(("new", "middle", "old")):
-        path = tmp_path / f"{name}.npy"
-        path.write_bytes(bytes(1000))
-        os.utime(path, (time.time() - 100 * age,) * 2)
-    for name, age in ((".dead.1.part.npy", 2 * 86_400), (".living.2.part.npy", 10)):
-        (tmp_path / name).write_bytes(b"")
-        os.utime(tmp_path / name, (time.time() - age,) * 2)
-    assert [p.name for p in evict(tmp_path, 2500)] == ["old.npy"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        ".living.2.part.npy",
-        "middle.npy",
-        "new.npy",
-    ]
-    evict(tmp_path, 0)
-    assert not list(tmp_path.glob("[!.]*"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -49,13 +50,43 @@ def test_links_are_swept_and_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "theirs" / "kept").exists()
 
 
-def test_an_old_half_written_bank_is_removed_with_its_folder(tmp_path: Path) -> None:
-    folder = tmp_path / ".bank.elsewhere-1-0a.part"
+BANKS = [f"0123456789abcdef-{seed}-40.npy" for seed in range(3)]
+
+
+def test_cache_forgets_the_least_recently_used(tmp_path: Path) -> None:
+    (tmp_path / "data.npy").write_bytes(bytes(9000))  # no bank: it is somebody's own
+    os.utime(tmp_path / "data.npy", (0, 0))
+    for age, name in enumerate(BANKS):
+        path = tmp_path / name
+        path.write_bytes(bytes(1000))
+        os.utime(path, (time.time() - 100 * age,) * 2)
+    assert [p.name for p in evict(tmp_path, 2500)] == [BANKS[2]]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [*BANKS[:2], "data.npy"]
+    evict(tmp_path, 0)
+    assert [p.name for p in tmp_path.iterdir()] == ["data.npy"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX")
+def test_nothing_is_forgotten_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / BANKS[0]).write_bytes(bytes(1000))
+    (tmp_path / "banks").symlink_to(tmp_path / "theirs")
+    assert evict(tmp_path / "banks", 0) == []
+    assert (tmp_path / "theirs" / BANKS[0]).exists()
+
+
+@pytest.mark.parametrize("age", [10, 2 * 86_400])
+def test_an_old_half_written_bank_is_removed_with_its_folder(tmp_path: Path, age: int) -> None:
+    folder = tmp_path / ".0123456789abcdef-0-40.elsewhere-1-0a.part"
+    theirs = tmp_path / ".download.part"  # of another program
+    theirs.write_text("half")
+    os.utime(theirs, (0, 0))
     folder.mkdir()
     (folder / folder.name).write_text("half")
-    os.utime(folder, (0, 0))
+    os.utime(folder, (time.time() - age,) * 2)
     evict(tmp_path, 2**30)
-    assert not folder.exists()
+    assert folder.exists() == (age == 10)
+    assert theirs.exists()
 
 
 def test_a_fault_names_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:

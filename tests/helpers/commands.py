@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gdn.cli import main
+from gdn.environment import SAFE_PATH
 
 FAST = ["--restarts", "16", "--threads", "1"]
 
@@ -33,6 +34,7 @@ def gdn(
             contextlib.redirect_stderr(errors),
         ):
             patch.setattr(sys, "stdin", io.StringIO(stdin))
+            patch.setenv(SAFE_PATH, "")  # gdn sets it; here it is taken back
             with pytest.raises(SystemExit) as end:
                 main([str(a) for a in arguments])
     finally:
