@@ -11,6 +11,7 @@ import typer
 from gdn.batch.terminal import UsageFault, expand, progress_bar, usage_fault
 from gdn.cli.common import need, writable_folder
 from gdn.cli.help import Grouped
+from gdn.cli.import_images import check_alone, check_structures, import_files
 
 if TYPE_CHECKING:
     from gdn.simulation.own_crystals import OwnCrystals
@@ -25,8 +26,10 @@ def simulate(
     out: Path = typer.Argument(
         ..., metavar="OUT", help="Folder of the data set. An unfinished data set is continued."
     ),
-    count: int = typer.Option(
-        ..., min=1, help="Number of structures (one exit wave each, about 0.35 MB)."
+    count: int | None = typer.Option(
+        None,
+        min=1,
+        help="Number of structures (one exit wave each, about 0.35 MB). Needed without --images.",
     ),
     seed: int = typer.Option(..., min=0, help="Seed of the whole data set."),
     frames: int = typer.Option(
@@ -65,6 +68,30 @@ def simulate(
     thickness: str = typer.Option(
         "30-60", metavar="Å", help="With --structures: thickness along the beam, from and to."
     ),
+    images: list[str] | None = typer.Option(
+        None,
+        "--images",
+        metavar="FILES",
+        help="Make a data set of clean images of any simulator instead (TIFF, .npz, and all that "
+        "'gdn denoise' reads). May be repeated; wildcards in quotes are expanded.",
+    ),
+    sampling: float | None = typer.Option(
+        None,
+        metavar="Å/px",
+        help="With --images: pixel size in Å. Needed if the files do not say it.",
+    ),
+    vacuum: str = typer.Option(
+        "1",
+        metavar="LEVEL|mean",
+        help="With --images: gray value of the vacuum in the files. mean divides each image by its "
+        "mean, as for dark field.",
+    ),
+    independent: bool = typer.Option(
+        False,
+        "--independent",
+        help="With --images: the frames of one file show different structures. Without it a file "
+        "is one structure, and all its frames are in one split.",
+    ),
     multislice: str = typer.Option(
         "torch",
         help="Library that computes the waves: torch, or abtem (needs the extra 'abtem', GPL).",
@@ -79,7 +106,8 @@ def simulate(
         help="Distribute the structures to Dask workers (docs/scaling.md).",
     ),
 ) -> int:
-    """Simulate Pt on CeO2: random structures, multislice exit waves, frames and movies.
+    """Make a data set to train on: random structures of Pt on CeO2 or of your own crystals, their
+    multislice exit waves, frames and movies; or clean images of any simulator.
 
     Training makes its images from the exit waves, so --frames is needed only to look at frames and
     for 'gdn evaluate'. One structure in ten belongs to the test split and one to validation, by its
@@ -98,9 +126,22 @@ def simulate(
       gdn simulate data200 --count 1000 --seed 1 --energy-kv 200
       gdn simulate wide --count 3000 --seed 2 --scenes pt-ceo2-wide
       gdn simulate mine --count 1200 --seed 1 --structures SrTiO3.cif --zone 110 --thickness 30-60
+      gdn simulate theirs --images 'clean/*.tif' --sampling 0.08 --seed 1
       gdn simulate data --count 20000 --seed 1 --device cuda
       gdn simulate data --count 20000 --seed 1 --cluster tls://head:8786
     """
+    if images:
+        check_alone(
+            {
+                "count": count,
+                "frames": frames,
+                "movies": movies,
+                "structures": structures,
+                "cluster": cluster,
+            }
+        )
+        return import_files(out, images, seed, vacuum, sampling, energy_kv, independent)
+    count = check_structures(count, sampling, vacuum, independent)
     if multislice not in ("torch", "abtem"):
         raise UsageFault(f"--multislice {multislice}: torch or abtem")
     if multislice == "abtem":
