@@ -49,6 +49,7 @@ class RunOptions:
     checkpoint_minutes: float = 5.0
     start_from: Path | None = None  # model folder whose weights a new run starts from
     report: Callable[[dict[str, Any]], None] = field(default=lambda row: None)
+    progress: Callable[[int], None] = field(default=lambda images: None)  # after every step
 
 
 def train(recipe: Recipe, options: RunOptions) -> State:
@@ -126,6 +127,8 @@ def _run(
         state.images += per_process * place.world
         state.seconds = before + time.monotonic() - started
         steps += 1
+        if rank == 0:
+            options.progress(state.images)
         sums = {name: sums.get(name, 0.0) + value for name, value in row.items()}
         spent = distributed.any_true(
             options.minutes is not None and time.monotonic() - started > 60 * options.minutes
