@@ -15,6 +15,8 @@ from gdn.cli.import_images import check_alone, check_structures, import_files
 
 if TYPE_CHECKING:
     from gdn.simulation.own_crystals import OwnCrystals
+    from gdn.simulation.simulate import FrameChoice
+    from gdn.simulation.structures import Split
 
 
 def register(app: typer.Typer) -> None:
@@ -34,6 +36,18 @@ def simulate(
     seed: int = typer.Option(..., min=0, help="Seed of the whole data set."),
     frames: int = typer.Option(
         0, min=0, help="Also make this number of frames, 850x850 px at 0.0612 Å/px, as TIFF."
+    ),
+    frames_of: str = typer.Option(
+        "all",
+        "--frames-of",
+        metavar="SPLIT",
+        help="Structures that --frames show: all, train, validation or test.",
+    ),
+    recipe: str | None = typer.Option(
+        None,
+        metavar="NAME|FILE",
+        help="Image --frames under the conditions of this recipe ([imaging]), in the folder "
+        "frames-NAME.",
     ),
     movies: int = typer.Option(
         0, min=0, help="Also make this number of movies with drift and events (about 70 MB each)."
@@ -122,6 +136,7 @@ def simulate(
     Examples:
       gdn simulate data --count 1000 --seed 1 --workers 2
       gdn simulate data --count 1000 --seed 1 --frames 40      (adds frames to it)
+      gdn simulate data --count 1000 --seed 1 --frames 20 --frames-of test
       gdn simulate data --count 1000 --seed 1 --movies 20      (adds movies to it)
       gdn simulate data200 --count 1000 --seed 1 --energy-kv 200
       gdn simulate wide --count 3000 --seed 2 --scenes pt-ceo2-wide
@@ -161,6 +176,7 @@ def simulate(
         crystals = _own_crystals(structures, zone, thickness, movies) if structures else None
     except InputError as error:
         raise usage_fault(error) from None
+    imaged = _frame_choice(recipe, frames_of)
     _check_device(device)
     if movie_frames == 1:
         raise UsageFault("--movie-frames 1: a movie needs at least 2 frames (0 makes 20 to 40)")
@@ -192,6 +208,7 @@ def simulate(
             energy_kv=energy_kv,
             multislice=way,
             device=device,
+            imaged=imaged,
             scenes=scenes if crystals is None else crystals,
             movies=MovieSettings(count=movies, frames=movie_frames, side=movie_side),
         )
@@ -213,6 +230,28 @@ def _own_crystals(files: list[str], zone: str, thickness: str, movies: int) -> O
         zones=parse_zones(zone),
         thickness_angstrom=parse_thickness(thickness),
     )
+
+
+def _frame_choice(recipe: str | None, split: str) -> FrameChoice:
+    """How and of what --frames are made. Raises UsageFault."""
+    from gdn.recipes import load_recipe
+    from gdn.simulation.simulate import FrameChoice
+
+    chosen: dict[str, Split | None] = {
+        "all": None,
+        "train": "train",
+        "validation": "validation",
+        "test": "test",
+    }
+    if split not in chosen:
+        raise UsageFault(f"--frames-of {split}: {', '.join(chosen)}")
+    try:
+        known = None if recipe is None else load_recipe(recipe)
+    except ValueError as error:
+        raise UsageFault(f"--recipe {error}") from None
+    if known is None:
+        return FrameChoice(split=chosen[split])
+    return FrameChoice(known.imaging, known.name, chosen[split])
 
 
 def _check_device(device: str) -> None:
