@@ -101,6 +101,6 @@ def check_fields(data: Path, specimen: Specimen, wanted_angstrom: float) -> None
     if least < wanted_angstrom:
         raise ValueError(
             f"{data}: its smallest image is {least:.1f} Å wide, less than the "
-            f"{wanted_angstrom:.1f} Å that the recipe's patch may cover; leave it out, or train "
-            "with a smaller --patch"
+            f"{wanted_angstrom:.1f} Å that the recipe's patch may cover; give larger images, or "
+            "take a recipe of a smaller patch, such as pt-ceo2-wide-64"
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from gdn import __version__
-from gdn.errors import InputError
+from gdn.errors import EmptyFrame, InputError
 from gdn.frames.formats import read_frames
 from gdn.frames.source import FrameFile
 from gdn.simulation.clean_images import FOLDER, CleanImage, write_clean_image
@@ -97,7 +97,10 @@ def _parts(path: Path, plan: ImagePlan) -> Iterator[_Part]:
 
 def _read_frame(file: FrameFile, index: int, plan: ImagePlan) -> CleanImage:
     """A frame in units of the vacuum level. Raises InputError."""
-    image = file.read(index, whole=True)
+    try:
+        image = file.read(index, whole=True)
+    except EmptyFrame as error:
+        raise InputError(f"{error}: leave it out") from None
     vacuum = float(image.mean()) if plan.vacuum is None else plan.vacuum
     name = f"{file.path}, frame {index}" if file.count > 1 else str(file.path)
     if vacuum <= 0:

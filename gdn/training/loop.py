@@ -61,9 +61,10 @@ def train(recipe: Recipe, options: RunOptions) -> State:
         if options.device != "cuda" or world == 1
         else f"cuda:{distributed.local_rank()}"
     )
-    _prepare_folder(recipe, options.run, rank)
+    # First the data: what cannot be trained on leaves no folder of a run behind.
     stream = open_stream(options.data, recipe, options.workers, (rank, world))
     try:
+        _prepare_folder(recipe, options.run, rank)
         with torch_threads(options.threads):
             state = State(recipe, device)
             if (options.run / "checkpoint.pt").exists():

@@ -113,6 +113,7 @@ def test_a_data_set_is_continued_but_not_mixed(files: list[Path], tmp_path: Path
         (300 * lattice(0.95), {}, r"odd.tif: its mean is 3\d\d times the vacuum level"),
         (lattice(0.95), {"sampling_angstrom": None}, "odd.tif: carries no pixel size"),
         (lattice(0), {}, "odd.tif: has the same pixels as .*c00.tif"),
+        (np.ones((50, 50)), {}, "odd.tif: frame 0 is constant.*leave it out"),
         (-lattice(0.95), {"vacuum": None}, "its mean is -1.*intensities"),
     ],
 )

@@ -85,9 +85,10 @@ def test_patches_are_cut_from_training_images_alone(images: Path, recipe_file: P
 
 
 def test_images_smaller_than_the_patch_are_refused(
-    images: Path, recipe_file: Path, dataset: Path
+    images: Path, recipe_file: Path, dataset: Path, tmp_path: Path
 ) -> None:
     from gdn.recipes import Recipe, load_recipe
+    from gdn.training.loop import RunOptions, train
     from gdn.training.patch_stream import open_stream
 
     recipe = load_recipe(str(recipe_file))
@@ -96,6 +97,9 @@ def test_images_smaller_than_the_patch_are_refused(
     )
     with pytest.raises(ValueError, match=r"smallest image is 32\.0 Å wide, less than the 35\.2 Å"):
         open_stream(images, large)
+    with pytest.raises(ValueError, match="smallest image"):
+        train(large, RunOptions(run=tmp_path / "run", data=images))
+    assert not (tmp_path / "run").exists()  # a better recipe may take its place
     theirs = recipe.model_dump() | {"specimen": {"source": "files"}}
     with pytest.raises(ValueError, match=r"has the scenes images.*simulate with --structures"):
         open_stream(images, Recipe.model_validate(theirs))
