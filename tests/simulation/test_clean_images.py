@@ -146,9 +146,10 @@ def test_a_view_has_the_pixels_that_were_asked_for() -> None:
     clean = CleanImage(lattice(0.3), 0.1)
     np.testing.assert_allclose(clean.view(0.1, (150, 170), (0, 0)), clean.image, atol=1e-5)
     # Coarser pixels average: as blocks of four do, but for the Gaussian that stands for the box.
+    # Columns 1 Å apart, nearly all that pixels of 0.4 Å can hold, are the worst case.
     blocks = lattice(0.3, (148, 168)).reshape(37, 4, 42, 4).mean((1, 3))
     coarse = clean.view(0.4, (37, 42), (0, 0))
-    np.testing.assert_allclose(coarse[2:-2, 2:-2], blocks[2:-2, 2:-2], atol=5e-3)
+    np.testing.assert_allclose(coarse[2:-2, 2:-2], blocks[2:-2, 2:-2], atol=0.015)
     assert np.abs(lattice(0.3)[1::4, 1::4][:37, :42] - blocks).max() > 0.02
     part = clean.view(0.05, (40, 60), (4.0, 5.0))
     y, x = 4.0 + (np.arange(40) + 0.5) * 0.05, 5.0 + (np.arange(60) + 0.5) * 0.05
