@@ -108,15 +108,13 @@ def table(rows: Sequence[Row]) -> str:
                 continue
             db = np.array([r["psnr_db"] for r in some])
             spread = f" ({db.std(ddof=1):.2f})" if len(db) > 1 else ""
-            means = [
-                float(np.nanmean([r[key] if r[key] is not None else np.nan for r in some]))
-                for key in ("ssim", "f1")
-            ]
+            f1 = [r["f1"] for r in some if r["f1"] is not None]
+            ssims = np.mean([r["ssim"] for r in some])
             p = [r["p"] for r in some if r.get("p") is not None]
             inside = [r["inside"] for r in some if r.get("inside") is not None]
             lines.append(
                 f"| {words} | {NAMES[name]} | {len(some)} | {db.mean():.2f}{spread} "
-                f"| {db.min():.2f} | {means[0]:.3f} | {means[1]:.2f} "
+                f"| {db.min():.2f} | {ssims:.3f} | {f'{np.mean(f1):.2f}' if f1 else '-'} "
                 f"| {f'{np.median(p):.2g}' if p else '-'} "
                 f"| {f'{100 * np.mean(inside):.0f}' if inside else '-'} |"
             )
