@@ -15,7 +15,7 @@ from gdn.simulation.exit_waves import ABTEM, TORCH, exit_wave
 from gdn.simulation.imaging import FRAME_SAMPLING, FRAME_SHAPE, Optics, read_wave, render
 from gdn.simulation.simulate import seed_of_path
 from gdn.simulation.structures import random_structure, split_of
-from gdn.training.patch_stream import Cut, wave_patches
+from gdn.training.patch_cutting import Cut, wave_patches
 
 
 def rates(paths: list[Path]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from gdn.batch.printed import one_row, plain
 
+AT_ONCE_SECONDS = 1.0  # within which only earlier work can be counted as done
 LOG_SECONDS = 60.0  # between lines of progress where there is no terminal
 TRIED_SECONDS = 5.0  # after which it is known how long the work takes
 LONG_SECONDS = 10.0  # of work that is left: worth saying
@@ -110,7 +111,8 @@ def progress_bar(description: str, total: float | None = None) -> Iterator[Any]:
 
 class Log:
     """Progress as plain lines, for a batch system's log: one in LOG_SECONDS at most, none for what
-    is done sooner. Once, after TRIED_SECONDS, how long the work will take, if it is long."""
+    is done sooner. Once, after TRIED_SECONDS, how long the work will take, if it is long. What is
+    done at once was done by an earlier run, and says nothing of the time."""
 
     def __init__(
         self, description: str, total: float | None, clock: Callable[[], float] = time.monotonic
@@ -119,6 +121,7 @@ class Log:
         self._begun = self._said = clock()
         self._text = ""
         self._estimated = False
+        self._before: float | None = None  # what was done before this run
 
     def __call__(self, done: float, total: float | None = None, text: str | None = None) -> None:
         """Say how far it is, if it is time to."""
@@ -126,8 +129,10 @@ class Log:
         self._text = self._text if text is None else text
         now = self._clock()
         spent, left = now - self._begun, 0.0
-        if self._total and done > 0:
-            left = spent * (self._total / done - 1)
+        if self._before is None:
+            self._before = done if spent < AT_ONCE_SECONDS else 0.0
+        if self._total and done > self._before:
+            left = spent * (self._total - done) / (done - self._before)
         first = not self._estimated and spent >= TRIED_SECONDS and left > LONG_SECONDS
         if now - self._said < LOG_SECONDS and not first:
             return

@@ -61,7 +61,8 @@ def export(
         False,
         "--whole",
         help="Write only the graphs of a model, each with its weights, for other "
-        "programs. Needs no torch.",
+        "programs, and rdf.yaml, which describes it in the format of the BioImage Model Zoo. Needs "
+        "no torch.",
     ),
 ) -> int:
     """Make a model folder from a training run.
@@ -150,6 +151,7 @@ def _generator(source: Path, output: Path, fp16: bool) -> None:
 def _whole(source: str, output: Path) -> None:
     """Write the graphs of a model, by folder or name, with their weights."""
     from gdn.engines.base import EngineError, Graph, onnx_bytes
+    from gdn.engines.bioimage import describe_model
     from gdn.models import Model, ModelError, find_any
     from gdn.models.graphs import restorer_graph
     from gdn.storage import writing
@@ -169,6 +171,7 @@ def _whole(source: str, output: Path) -> None:
             with writing(output / name) as temporary:
                 temporary.write_bytes(content)
             print(f"{output / name}: {len(content) / 2**20:.1f} MiB")
+        print(f"{describe_model(model, output)}: what a BioImage Model Zoo needs to know")
     except (ModelError, EngineError) as fault:
         raise UsageFault(str(fault)) from None
     except ValueError as fault:

@@ -11,9 +11,12 @@ import typer
 from gdn.batch.terminal import UsageFault, expand, progress_bar, usage_fault
 from gdn.cli.common import need, writable_folder
 from gdn.cli.help import Grouped
+from gdn.cli.import_images import check_alone, check_structures, import_files
 
 if TYPE_CHECKING:
     from gdn.simulation.own_crystals import OwnCrystals
+    from gdn.simulation.simulate import FrameChoice
+    from gdn.simulation.structures import Split
 
 
 def register(app: typer.Typer) -> None:
@@ -25,12 +28,26 @@ def simulate(
     out: Path = typer.Argument(
         ..., metavar="OUT", help="Folder of the data set. An unfinished data set is continued."
     ),
-    count: int = typer.Option(
-        ..., min=1, help="Number of structures (one exit wave each, about 0.35 MB)."
+    count: int | None = typer.Option(
+        None,
+        min=1,
+        help="Number of structures (one exit wave each, about 0.35 MB). Needed without --images.",
     ),
     seed: int = typer.Option(..., min=0, help="Seed of the whole data set."),
     frames: int = typer.Option(
         0, min=0, help="Also make this number of frames, 850x850 px at 0.0612 Å/px, as TIFF."
+    ),
+    frames_of: str = typer.Option(
+        "all",
+        "--frames-of",
+        metavar="SPLIT",
+        help="Structures that --frames show: all, train, validation or test.",
+    ),
+    recipe: str | None = typer.Option(
+        None,
+        metavar="NAME|FILE",
+        help="Image --frames under the conditions of this recipe ([imaging]), in the folder "
+        "frames-NAME.",
     ),
     movies: int = typer.Option(
         0, min=0, help="Also make this number of movies with drift and events (about 70 MB each)."
@@ -65,6 +82,30 @@ def simulate(
     thickness: str = typer.Option(
         "30-60", metavar="Å", help="With --structures: thickness along the beam, from and to."
     ),
+    images: list[str] | None = typer.Option(
+        None,
+        "--images",
+        metavar="FILES",
+        help="Make a data set of clean images of any simulator instead (TIFF, .npz, and all that "
+        "'gdn denoise' reads). May be repeated; wildcards in quotes are expanded.",
+    ),
+    sampling: float | None = typer.Option(
+        None,
+        metavar="Å/px",
+        help="With --images: pixel size in Å. Needed if the files do not say it.",
+    ),
+    vacuum: str = typer.Option(
+        "1",
+        metavar="LEVEL|mean",
+        help="With --images: gray value of the vacuum in the files. mean divides each image by its "
+        "mean, as for dark field.",
+    ),
+    independent: bool = typer.Option(
+        False,
+        "--independent",
+        help="With --images: the frames of one file show different structures. Without it a file "
+        "is one structure, and all its frames are in one split.",
+    ),
     multislice: str = typer.Option(
         "torch",
         help="Library that computes the waves: torch, or abtem (needs the extra 'abtem', GPL).",
@@ -79,7 +120,8 @@ def simulate(
         help="Distribute the structures to Dask workers (docs/scaling.md).",
     ),
 ) -> int:
-    """Simulate Pt on CeO2: random structures, multislice exit waves, frames and movies.
+    """Make a data set to train on: random structures of Pt on CeO2 or of your own crystals, their
+    multislice exit waves, frames and movies; or clean images of any simulator.
 
     Training makes its images from the exit waves, so --frames is needed only to look at frames and
     for 'gdn evaluate'. One structure in ten belongs to the test split and one to validation, by its
@@ -94,13 +136,27 @@ def simulate(
     Examples:
       gdn simulate data --count 1000 --seed 1 --workers 2
       gdn simulate data --count 1000 --seed 1 --frames 40      (adds frames to it)
+      gdn simulate data --count 1000 --seed 1 --frames 20 --frames-of test
       gdn simulate data --count 1000 --seed 1 --movies 20      (adds movies to it)
       gdn simulate data200 --count 1000 --seed 1 --energy-kv 200
       gdn simulate wide --count 3000 --seed 2 --scenes pt-ceo2-wide
       gdn simulate mine --count 1200 --seed 1 --structures SrTiO3.cif --zone 110 --thickness 30-60
+      gdn simulate theirs --images 'clean/*.tif' --sampling 0.08 --seed 1
       gdn simulate data --count 20000 --seed 1 --device cuda
       gdn simulate data --count 20000 --seed 1 --cluster tls://head:8786
     """
+    if images:
+        check_alone(
+            {
+                "count": count,
+                "frames": frames,
+                "movies": movies,
+                "structures": structures,
+                "cluster": cluster,
+            }
+        )
+        return import_files(out, images, seed, vacuum, sampling, energy_kv, independent)
+    count = check_structures(count, sampling, vacuum, independent)
     if multislice not in ("torch", "abtem"):
         raise UsageFault(f"--multislice {multislice}: torch or abtem")
     if multislice == "abtem":
@@ -120,6 +176,7 @@ def simulate(
         crystals = _own_crystals(structures, zone, thickness, movies) if structures else None
     except InputError as error:
         raise usage_fault(error) from None
+    imaged = _frame_choice(recipe, frames_of)
     _check_device(device)
     if movie_frames == 1:
         raise UsageFault("--movie-frames 1: a movie needs at least 2 frames (0 makes 20 to 40)")
@@ -151,6 +208,7 @@ def simulate(
             energy_kv=energy_kv,
             multislice=way,
             device=device,
+            imaged=imaged,
             scenes=scenes if crystals is None else crystals,
             movies=MovieSettings(count=movies, frames=movie_frames, side=movie_side),
         )
@@ -172,6 +230,28 @@ def _own_crystals(files: list[str], zone: str, thickness: str, movies: int) -> O
         zones=parse_zones(zone),
         thickness_angstrom=parse_thickness(thickness),
     )
+
+
+def _frame_choice(recipe: str | None, split: str) -> FrameChoice:
+    """How and of what --frames are made. Raises UsageFault."""
+    from gdn.recipes import load_recipe
+    from gdn.simulation.simulate import FrameChoice
+
+    chosen: dict[str, Split | None] = {
+        "all": None,
+        "train": "train",
+        "validation": "validation",
+        "test": "test",
+    }
+    if split not in chosen:
+        raise UsageFault(f"--frames-of {split}: {', '.join(chosen)}")
+    try:
+        known = None if recipe is None else load_recipe(recipe)
+    except ValueError as error:
+        raise UsageFault(f"--recipe {error}") from None
+    if known is None:
+        return FrameChoice(split=chosen[split])
+    return FrameChoice(known.imaging, known.name, chosen[split])
 
 
 def _check_device(device: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +123,12 @@ def train(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageFault("--device cuda: torch sees no CUDA device")
-    with progress_bar("training", chosen.optimiser.images) as update:
+    with ExitStack() as stack:
 
-        def report(row: dict[str, Any]) -> None:
-            update(row["images"])
-            print(_line(row), flush=True)
+        @cache
+        def bar() -> Any:
+            # From the first step on, which also makes the first patches: its time tells nothing.
+            return stack.enter_context(progress_bar("training", chosen.optimiser.images))
 
         options = RunOptions(
             run=folder,
@@ -135,7 +138,8 @@ def train(
             threads=threads,
             minutes=minutes,
             status_every=status_every,
-            report=report,
+            report=lambda row: print(_line(row), flush=True),
+            progress=lambda images: bar()(images),
             start_from=_start_folder(start),
         )
         state = run_training(chosen, options)

@@ -28,6 +28,12 @@ from gdn.pipeline.open_models import beside_restorer
 from gdn.pipeline.options import Options
 from gdn.recipes import Imaging, Specimen
 from gdn.search.denoise_frame import FrameResult
+from gdn.simulation.clean_images import (
+    check_fields,
+    is_clean_image,
+    read_clean_image,
+    stored_scenes,
+)
 from gdn.simulation.dataset import check_specimen
 from gdn.simulation.imaging import FRAME_SAMPLING, FRAME_SHAPE, read_wave, render
 from gdn.simulation.simulate import frame_optics, seed_of_path
@@ -73,8 +79,10 @@ def calibrate_folder(
     voltage.
     """
     card = load_model(folder).card
-    check_specimen(data, Specimen.model_validate(card.recipe.get("specimen", {})))
-    paths, lessons = (_waves(data, split) for split in (SPLIT, LESSONS))
+    specimen = Specimen.model_validate(card.recipe.get("specimen", {}))
+    check_specimen(data, specimen)
+    check_fields(data, specimen, card.patch * card.sampling_angstrom)
+    paths, lessons = (_scenes(data, split) for split in (SPLIT, LESSONS))
     tasks = [
         CalibrationTask(
             number=n, path=paths[n % len(paths)], view=n // len(paths), model=folder, seed=seed
@@ -98,11 +106,13 @@ def calibrate_folder(
     return result
 
 
-def _waves(data: Path, split: str) -> list[Path]:
-    """Waves of a split of a data set, in order."""
-    paths = sorted(p for p in (data / "waves").glob("*.npz") if split_of(seed_of_path(p)) == split)
+def _scenes(data: Path, split: str) -> list[Path]:
+    """Waves or clean images of a split of a data set, in order."""
+    paths = [p for p in stored_scenes(data) if split_of(seed_of_path(p)) == split]
     if not paths:
-        raise ValueError(f"{data}: no exit waves of the {split} split; 'gdn simulate' makes them")
+        raise ValueError(
+            f"{data}: no exit waves or images of the {split} split; 'gdn simulate' makes them"
+        )
     return paths
 
 
@@ -172,14 +182,26 @@ def draw_clean_view(task: CalibrationTask, card: ModelCard, rng: np.random.Gener
     """A random clean frame, study units: cut to at most LARGEST_FIELD patches, at a random
     place."""
     patch_angstrom = card.patch * card.sampling_angstrom
-    optics = frame_optics(seed_of_path(task.path), task.view, imaging_of(card))
-    image = np.maximum(
-        render(read_wave(task.path), optics, FRAME_SAMPLING, FRAME_SHAPE), 0
-    ) * np.float32(STUDY_VACUUM)
+    image = np.maximum(_whole_view(task, card), 0) * np.float32(STUDY_VACUUM)
     least = patch_angstrom / FRAME_SAMPLING
-    side = min(min(FRAME_SHAPE), round(rng.uniform(least, LARGEST_FIELD * least)))
-    y, x = (int(rng.integers(0, n - side + 1)) for n in FRAME_SHAPE)
+    side = min(min(image.shape), round(rng.uniform(least, LARGEST_FIELD * least)))
+    y, x = (int(rng.integers(0, n - side + 1)) for n in image.shape)
     return np.ascontiguousarray(image[y : y + side, x : x + side])
+
+
+def _whole_view(task: CalibrationTask, card: ModelCard) -> Array:
+    """The whole field of a wave under a random setting; of a clean image all, or a part as large as
+    the field of a wave at a random place."""
+    seed = seed_of_path(task.path)
+    if not is_clean_image(task.path):
+        optics = frame_optics(seed, task.view, imaging_of(card))
+        return render(read_wave(task.path), optics, FRAME_SAMPLING, FRAME_SHAPE)
+    clean = read_clean_image(task.path)
+    sides = np.array(clean.image.shape) * clean.sampling_angstrom
+    rows, columns = np.minimum((sides / FRAME_SAMPLING + 1e-6).astype(int), FRAME_SHAPE)
+    room = np.maximum(sides - np.array([rows, columns]) * FRAME_SAMPLING, 0)
+    corner = np.random.default_rng([seed, task.view, 0x1A6E]).uniform(0, room)
+    return clean.view(FRAME_SAMPLING, (int(rows), int(columns)), (corner[0], corner[1]))
 
 
 def observe_structure(task: CalibrationTask) -> Observation:

@@ -20,6 +20,7 @@ from gdn.evaluation.small_network import Plan, fit_network
 from gdn.likelihood import POISSON, Array, NoiseLaw
 from gdn.recipes import Imaging
 from gdn.search.tiles import Binned
+from gdn.simulation.clean_images import CleanImage, is_clean_image, read_clean_image
 from gdn.simulation.imaging import Optics, Wave, read_wave, render
 from gdn.trust.calibration import Scaling, SpectrumLaw
 from gdn.trust.fit import measure_rings
@@ -47,18 +48,22 @@ def lesson_of(
 ) -> Lesson:
     """Pairs of a right and a wrong frame from one wave, with the same size and noise."""
     rng = np.random.default_rng([seed, 0x5BEC])
-    wave = read_wave(path)
+    scene: Wave | CleanImage
+    scene = read_clean_image(path) if is_clean_image(path) else read_wave(path)
+    field = FIELD_ANGSTROM
+    if isinstance(scene, CleanImage):
+        field = min(field, scene.field_angstrom)
     rows = []
     for _ in range(VIEWS):
         level = rng.uniform(*LOG_LEVEL)
         factor = float(np.exp(rng.choice([-1, 1]) * rng.uniform(*LOG_FACTOR)))
-        largest = int(FIELD_ANGSTROM / (sampling_angstrom * max(1.0, 1 / factor)))
+        largest = int(field / (sampling_angstrom * max(1.0, 1 / factor)))
         side = int(rng.integers(min(patch, largest), largest + 1))
-        right = _view(wave, sampling_angstrom, side, rng, ranges)
+        right = _view(scene, sampling_angstrom, side, rng, ranges)
         if rng.random() < STRANGE:
             wrong = draw_strange_image(side, sampling_angstrom, float(right.std()), rng)
         else:
-            wrong = _view(wave, sampling_angstrom / factor, side, rng, ranges)
+            wrong = _view(scene, sampling_angstrom / factor, side, rng, ranges)
         poisson = rng.random() < 0.6
         rows += [
             measure_rings(noisy(image, level, poisson, rng), sampling_angstrom)
@@ -68,14 +73,22 @@ def lesson_of(
 
 
 def _view(
-    wave: Wave, sampling: float, side: int, rng: np.random.Generator, ranges: Imaging
+    scene: Wave | CleanImage,
+    sampling: float,
+    side: int,
+    rng: np.random.Generator,
+    ranges: Imaging,
 ) -> Array:
-    """A square of the wave at a random place under random conditions, vacuum 1."""
-    room = wave.cell_angstrom - FIELD_ANGSTROM
+    """A square at a random place, vacuum 1; of a wave under random conditions."""
+    if isinstance(scene, CleanImage):
+        sides = np.array(scene.image.shape) * scene.sampling_angstrom
+        place = rng.uniform(0, np.maximum(sides - side * sampling, 0))
+        return scene.view(sampling, (side, side), (place[0], place[1]))
+    room = scene.cell_angstrom - FIELD_ANGSTROM
     corner = room / 2 + rng.uniform(0, max(FIELD_ANGSTROM - side * sampling, 0), 2)
     optics = Optics.random(rng, ranges)
     return np.asarray(
-        np.maximum(render(wave, optics, sampling, (side, side), (corner[0], corner[1])), 0)
+        np.maximum(render(scene, optics, sampling, (side, side), (corner[0], corner[1])), 0)
     )
 
 

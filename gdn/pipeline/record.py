@@ -27,7 +27,14 @@ from gdn.trust.judge import Trust, next_frame
 
 RECORD_SCHEMA = 3  # 2: how far to trust a frame; 3: the files that were written, and whose they are
 # What a row says of a frame that was judged, null of one that was not.
-NO_JUDGEMENT = ("explained_p", "heldout_gain_db", "heldout_gain_se_db", "atoms", "pixel_size")
+NO_JUDGEMENT = (
+    "explained_p",
+    "heldout_gain_db",
+    "heldout_gain_se_db",
+    "heldout_gain_why",
+    "atoms",
+    "pixel_size",
+)
 NO_PIXELS: Array = np.zeros((0, 0), np.float32)
 
 

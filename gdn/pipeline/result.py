@@ -85,7 +85,7 @@ class Result:
     @property
     def held_out_gain_db(self) -> float | list[float | None] | None:
         """Gain in PSNR over the best Gaussian blur, measured on held-out electrons, dB; None
-        without a score."""
+        without a score, and where there is nothing to resolve, as in an empty field."""
         return self._each([frame.held_out_gain_db for frame in self.values])
 
     @property

@@ -22,7 +22,6 @@ from gdn.trust.held_out_score import Comparison, Pool
 from gdn.trust.judge import Trust
 
 PICTURES = 40  # frames with pictures in a report; all are in its table
-MOST_ERROR_DB = 10.0  # a gain with a larger standard error says nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,15 +134,10 @@ def sentence(c: Comparison) -> str:
 def decibels(c: Comparison) -> str:
     """A comparison's gain with its standard error, if that is known. Where the error leaves nothing
     of the gain, as in an empty field, that is said instead."""
+    if c.unresolved:
+        return c.unresolved
     error = c.gain_error_db
-    if np.isfinite(error) and error <= MOST_ERROR_DB:
-        return f"{c.gain_db:+.2f} ± {error:.2f} dB"
-    if c.verdict == "not resolved":
-        return "nothing to resolve"
-    if np.isfinite(error) and c.verdict == "worse":
-        off = 100 * abs(c.difference) ** 0.5
-        return f"nothing to resolve; gdn is off by {off:.2g} % of the vacuum level"
-    return f"{c.gain_db:+.2f} dB"
+    return f"{c.gain_db:+.2f}" + (f" ± {error:.2f} dB" if np.isfinite(error) else " dB")
 
 
 def _row(result: FrameResult, trust: Trust) -> dict[str, Any]:

@@ -12,11 +12,12 @@ import numpy as np
 from gdn import __version__
 from gdn.recipes import Specimen
 from gdn.simulation.imaging import ENERGY_KV
-from gdn.simulation.scenes import DEFAULT, FILES, SCENES
+from gdn.simulation.scenes import DEFAULT, FILES, IMAGES, SCENES
 from gdn.storage import json_line, write_text
 
 DATASET_SCHEMA = 1
 FILE = "dataset.json"
+OPTIONS = {FILES: "--structures", IMAGES: "--images"}  # that make scenes which have no name
 
 
 def structure_seed(seed: int, index: int) -> int:
@@ -27,7 +28,7 @@ def structure_seed(seed: int, index: int) -> int:
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_dataset(path: Path) -> dict[str, Any]:
     """Read the record. Raises ValueError, in one line, if it is not a `dataset.json`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -63,7 +64,7 @@ def open_dataset(
         stale.unlink(missing_ok=True)
     path = out / FILE
     if path.exists():
-        content = _read(path)
+        content = read_dataset(path)
         if (content.get("schema"), content.get("seed")) != (DATASET_SCHEMA, seed):
             raise ValueError(
                 f"{path}: made with seed {content.get('seed')} (schema {content.get('schema')}), "
@@ -107,20 +108,20 @@ def open_dataset(
 def check_specimen(data: Path, specimen: Specimen) -> None:
     """Check that the waves in the folder `data` are of the recipe's specimen. Raises ValueError in
     one line."""
-    if specimen.source not in (*SCENES, FILES):
+    if specimen.source not in (*SCENES, FILES, IMAGES):
         raise ValueError(
             f"{data}: the recipe is for '{specimen.source}', which 'gdn simulate' does "
             f"not make ({', '.join(SCENES)});"
             " benchmarks/sitting.py trains it without a data set"
         )
     path = data / FILE
-    content = _read(path) if path.exists() else {"energy_kv": ENERGY_KV, "scenes": DEFAULT}
+    content = read_dataset(path) if path.exists() else {"energy_kv": ENERGY_KV, "scenes": DEFAULT}
     if content["scenes"] != specimen.source:
+        option = OPTIONS.get(specimen.source, f"--scenes {specimen.source}")
         raise ValueError(
             f"{path}: has the scenes {content['scenes']}, but the recipe is for "
-            f"{specimen.source}; simulate with"
-            f" --scenes {specimen.source}, or name the source {content['scenes']} under "
-            "[specimen] in the recipe"
+            f"{specimen.source}; simulate with {option}, or name the source {content['scenes']} "
+            "under [specimen] in the recipe"
         )
     energy_kv = content["energy_kv"]
     (wanted,) = specimen.energies_kv

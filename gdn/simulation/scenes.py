@@ -14,6 +14,7 @@ from gdn.simulation.wide_scenes import wide_structure
 
 DEFAULT = "pt-ceo2"
 FILES = "files"  # scenes of a user's own structures (gdn.simulation.own_crystals), by no name here
+IMAGES = "images"  # clean images from any simulator (gdn.simulation.clean_images)
 SCENES: dict[str, Callable[[int], Structure]] = {
     DEFAULT: random_structure,
     "pt-ceo2-wide": wide_structure,

@@ -36,17 +36,32 @@ from gdn.simulation.movie_files import MovieMaker, movie_path
 from gdn.simulation.movies import MovieSettings
 from gdn.simulation.own_crystals import OwnCrystals
 from gdn.simulation.scenes import DEFAULT, scene_maker
-from gdn.simulation.structures import Structure, split_of
+from gdn.simulation.structures import Split, Structure, split_of
 
 Progress = Callable[[int, int], None]
 Runner = Callable[[list[Callable[[], None]]], Iterable[None]]  # once for each task that has ended
 
 
+@dataclass(frozen=True)
+class FrameChoice:
+    """How frames are imaged, and of which structures they are (None: of all splits). The frames of
+    a recipe `name` have a folder of their own."""
+
+    imaging: Imaging = field(default_factory=Imaging)
+    name: str = ""
+    split: Split | None = None
+
+    @property
+    def folder(self) -> str:
+        """In the data set."""
+        return f"frames-{self.name}" if self.name else "frames"
+
+
 @dataclass(frozen=True, kw_only=True)
 class SimulationPlan:
-    """What a data set contains: `count` structures, `frames` rendered frames and `movies`, all from
-    `seed`, with a beam of `energy_kv`; and how its waves are made. `scenes` is a name of
-    `gdn.simulation.scenes`, or a user's own crystals."""
+    """What a data set contains: `count` structures, `frames` rendered frames, as `imaged` says, and
+    `movies`, all from `seed`, with a beam of `energy_kv`; and how its waves are made. `scenes` is
+    a name of `gdn.simulation.scenes`, or a user's own crystals."""
 
     out: Path
     count: int
@@ -57,6 +72,7 @@ class SimulationPlan:
     multislice: Multislice = TORCH
     device: str = "cpu"
     scenes: str | OwnCrystals = DEFAULT
+    imaged: FrameChoice = field(default_factory=FrameChoice)
     movies: MovieSettings = field(default_factory=MovieSettings)
 
     @property
@@ -86,10 +102,9 @@ def frame_optics(seed: int, view: int, ranges: Imaging = Imaging()) -> Optics:
     return Optics.random(np.random.default_rng([seed, view, 0x0B]), ranges)
 
 
-def _render_one(out: Path, index: int, seed: int, view: int) -> None:
-    path = frame_path(out, index, seed, view)
-    wave = read_wave(wave_path(out, index, seed))
-    optics = frame_optics(seed, view)
+def _render_one(plan: SimulationPlan, index: int, seed: int, view: int) -> None:
+    wave = read_wave(wave_path(plan.out, index, seed))
+    optics = frame_optics(seed, view, plan.imaged.imaging)
     image = render(wave, optics, FRAME_SAMPLING, FRAME_SHAPE)
     description: dict[str, Any] = {
         "structure_seed": seed,
@@ -98,12 +113,29 @@ def _render_one(out: Path, index: int, seed: int, view: int) -> None:
         "energy_kv": wave.energy_kv,
     }
     description["optics"] = as_record(optics)
+    path = frame_path(plan, index, seed, view)
     write_tiff(path, image, FrameCalibration(sampling_angstrom=FRAME_SAMPLING), description)
 
 
-def frame_path(out: Path, index: int, seed: int, view: int) -> Path:
+def frame_path(plan: SimulationPlan, index: int, seed: int, view: int) -> Path:
     """Path of rendered frame `view` of structure `index`."""
-    return out / "frames" / f"{split_of(seed)}_{index:06d}_{view:03d}.tif"
+    return plan.out / plan.imaged.folder / f"{split_of(seed)}_{index:06d}_{view:03d}.tif"
+
+
+def _frame_tasks(plan: SimulationPlan, seeds: list[int]) -> list[Callable[[], None]]:
+    """The frames of `plan` that do not exist yet, each as a task. Raises ValueError if no structure
+    is of their split."""
+    split = plan.imaged.split
+    chosen = [i for i in range(plan.count) if split is None or split_of(seeds[i]) == split]
+    if plan.frames and not chosen:
+        raise ValueError(f"none of {plan.count} structures is in the {split} split; make more")
+    (plan.out / plan.imaged.folder).mkdir(exist_ok=True)
+    views = ((chosen[f % len(chosen)], f // len(chosen)) for f in range(plan.frames))
+    return [
+        partial(_render_one, plan, i, seeds[i], view)
+        for i, view in views
+        if not frame_path(plan, i, seeds[i], view).exists()
+    ]
 
 
 def _movie_tasks(plan: SimulationPlan, seeds: list[int]) -> list[Callable[[], None]]:
@@ -159,12 +191,7 @@ def simulate(
         for i, s in enumerate(seeds)
         if not wave_path(plan.out, i, s).exists()
     ]
-    views = [(f % plan.count, f // plan.count) for f in range(plan.frames)]
-    renders: list[Callable[[], None]] = [
-        partial(_render_one, plan.out, i, seeds[i], v)
-        for i, v in views
-        if not frame_path(plan.out, i, seeds[i], v).exists()
-    ]
+    renders = _frame_tasks(plan, seeds)
     movies = _movie_tasks(plan, seeds)
     total = plan.count + plan.frames + plan.movies.count
     done = total - len(tasks) - len(renders) - len(movies)

@@ -49,6 +49,7 @@ class RunOptions:
     checkpoint_minutes: float = 5.0
     start_from: Path | None = None  # model folder whose weights a new run starts from
     report: Callable[[dict[str, Any]], None] = field(default=lambda row: None)
+    progress: Callable[[int], None] = field(default=lambda images: None)  # after every step
 
 
 def train(recipe: Recipe, options: RunOptions) -> State:
@@ -60,9 +61,10 @@ def train(recipe: Recipe, options: RunOptions) -> State:
         if options.device != "cuda" or world == 1
         else f"cuda:{distributed.local_rank()}"
     )
-    _prepare_folder(recipe, options.run, rank)
+    # First the data: what cannot be trained on leaves no folder of a run behind.
     stream = open_stream(options.data, recipe, options.workers, (rank, world))
     try:
+        _prepare_folder(recipe, options.run, rank)
         with torch_threads(options.threads):
             state = State(recipe, device)
             if (options.run / "checkpoint.pt").exists():
@@ -126,6 +128,8 @@ def _run(
         state.images += per_process * place.world
         state.seconds = before + time.monotonic() - started
         steps += 1
+        if rank == 0:
+            options.progress(state.images)
         sums = {name: sums.get(name, 0.0) + value for name, value in row.items()}
         spent = distributed.any_true(
             options.minutes is not None and time.monotonic() - started > 60 * options.minutes

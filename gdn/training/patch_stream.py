@@ -1,4 +1,5 @@
-"""Streams of training patches, rendered on the fly from stored waves, or drawn from an array.
+"""Streams of training patches, rendered on the fly from stored waves, cut from clean images, or
+drawn from an array.
 
 A stream yields (n, channels, patch, patch) float32 in network units. The patches depend only on its
 seed and on how many were drawn before, not on the number of workers.
@@ -13,18 +14,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates, spline_filter
 
 from gdn.recipes import Imaging, Recipe
+from gdn.simulation.clean_images import SCENE_FOLDERS, check_fields, stored_scenes
 from gdn.simulation.dataset import check_specimen
-from gdn.simulation.imaging import Optics, Wave, oversampled, read_wave
+from gdn.simulation.imaging import Optics
 from gdn.simulation.simulate import seed_of_path
 from gdn.simulation.structures import split_of
+from gdn.training.patch_cutting import LABELS, Cut, Patches, patches_of
 from gdn.training.shared_randomness import Shards, shard_count
-
-Patches = NDArray[np.float32]
-LABELS = 2  # standardised defocus and thickness
-_OVERSAMPLED = 320  # px over the 64 Å cell: 0.2 Å, twice finer than the images' band needs
 
 
 @dataclass(frozen=True)
@@ -39,62 +37,6 @@ class Batch:
     labels: Patches
 
 
-@dataclass(frozen=True)
-class Cut:
-    """How patches are cut from an image: squares of `patch` px of `sampling_angstrom`, at a random
-    place; with `augment` turned and mirrored at random."""
-
-    patch: int
-    sampling_angstrom: float
-    augment: bool = True
-
-
-def wave_patches(
-    path: Path, optics: Optics, rng: np.random.Generator, n: int, cut: Cut
-) -> tuple[Patches, Patches]:
-    """`n` patches (n, patch, patch), vacuum 1, of one wave at one setting, and their labels (n,
-    2)."""
-    patch, sampling, augment = cut.patch, cut.sampling_angstrom, cut.augment
-    wave = read_wave(path)
-    image = oversampled(wave, optics, _OVERSAMPLED, sampling)
-    coefficients = spline_filter(image, order=3, mode="grid-wrap", output=np.float32)
-    step = wave.cell_angstrom / _OVERSAMPLED
-    grid = (np.arange(patch) - (patch - 1) / 2) * sampling
-    out = np.empty((n, patch, patch), np.float32)
-    labels = np.empty((n, LABELS), np.float32)
-    for i in range(n):
-        angle = cut_angle(rng, patch * sampling / 2, wave.cell_angstrom) if augment else 0.0
-        c, s = np.cos(angle), np.sin(angle)
-        reach = min(patch * sampling / 2 * (abs(c) + abs(s)) + 2, wave.cell_angstrom / 2)
-        y0, x0 = rng.uniform(reach, wave.cell_angstrom - reach, 2)
-        flip = rng.choice([-1.0, 1.0]) if augment else 1.0
-        y, x = grid[:, None], flip * grid[None, :]
-        places = np.stack(np.broadcast_arrays(y0 + c * y - s * x, x0 + s * y + c * x)) / step
-        out[i] = map_coordinates(coefficients, places, order=3, mode="grid-wrap", prefilter=False)
-        labels[i] = _labels(wave, optics, (y0, x0), patch * sampling)
-    return out, labels
-
-
-def cut_angle(rng: np.random.Generator, half: float, cell: float) -> float:
-    """A random angle at which a square of half-width `half` fits into the cell; beyond the cell's
-    edge its periodic neighbour would be visible. Large patches are turned by multiples of 90
-    degrees and a little more (docs/simulation.md, "Images on the training device")."""
-    angle = rng.uniform(0, 2 * np.pi)
-    if half * (abs(np.cos(angle)) + abs(np.sin(angle))) + 1 <= cell / 2:
-        return float(angle)
-    ratio = min(1.0, max(0.0, (cell / 2 - 1) / half / np.sqrt(2)))
-    limit = max(0.0, np.arcsin(ratio) - np.pi / 4)
-    return float(np.pi / 2 * rng.integers(4) + rng.uniform(-limit, limit))
-
-
-def _labels(wave: Wave, optics: Optics, centre: tuple[float, float], width: float) -> Patches:
-    """Standardised defocus, and the standardised logarithm of the projected atomic number per Å^2
-    around the patch."""
-    near = np.abs(wave.columns - np.array(centre)[::-1]).max(1) < width / 2
-    mass = np.log1p(wave.weights[near].sum() / width**2)
-    return np.array([(optics.defocus_nm - 10) / 6, (mass - 2.6) / 1.6], np.float32)
-
-
 Task = tuple[list[Path], list[int], int, int, float, bool, Imaging]
 
 
@@ -106,7 +48,7 @@ def _task(arguments: Task) -> tuple[Patches, Patches]:
     optics, (least, most) = Optics.random(rng, imaging), imaging.magnification
     if least < most:
         sampling /= rng.uniform(least, most)
-    images, labels = wave_patches(path, optics, rng, n, Cut(patch, sampling, augment))
+    images, labels = patches_of(path, optics, rng, n, Cut(patch, sampling, augment))
     if imaging.most_contrast:
         # The search leaves contrast free, so that a generator need not make all of it.
         largest = np.maximum(np.abs(images - 1).max((1, 2), keepdims=True), imaging.most_contrast)
@@ -125,8 +67,8 @@ class _Shard:
 
 
 class WaveStream:
-    """Patches of the waves in `folder`. `share` = (rank, world) gives each process its own
-    structures.
+    """Patches of the waves, or clean images, in `folder`. `share` = (rank, world) gives each
+    process its own structures.
 
     The training structures are distributed to the shards of a batch, and the shards to the
     processes. So the content of a batch does not depend on the number of processes. Raises
@@ -137,13 +79,13 @@ class WaveStream:
         self, folder: Path, recipe: Recipe, workers: int = 0, share: tuple[int, int] = (0, 1)
     ) -> None:
         self._recipe = recipe
-        paths = sorted((folder / "waves").glob("*.npz"))
+        paths = stored_scenes(folder)
         self.train = [p for p in paths if split_of(seed_of_path(p)) == "train"]
         self.held_out = [p for p in paths if split_of(seed_of_path(p)) == "validation"]
         if len(self.train) < share[1] or not self.held_out:
             raise ValueError(
                 f"{folder}: {len(self.train)} training and {len(self.held_out)} validation "
-                "waves; make more with 'gdn simulate'"
+                "waves or images; make more with 'gdn simulate'"
             )
         self.shards = Shards(shard_count(recipe.optimiser.batch, len(self.train)), *share)
         count, stream = self.shards.count, recipe.stream
@@ -307,9 +249,13 @@ def open_stream(
     """A stream of `data`: a folder of 'gdn simulate', or an .npz of images. Raises ValueError."""
     if data.suffix == ".npz":
         return ArrayStream(data, recipe, share)
-    if not (data / "waves").is_dir():
+    if not any((data / name).is_dir() for name in SCENE_FOLDERS):
         raise ValueError(
-            f"{data}: neither a folder of 'gdn simulate' (it has no waves/) nor an .npz of images"
+            f"{data}: neither a folder of 'gdn simulate' (it has no waves/ or images/) nor an .npz "
+            "of images"
         )
     check_specimen(data, recipe.specimen)
+    network = recipe.network
+    wanted = network.patch * network.sampling_angstrom / recipe.imaging.magnification[0]
+    check_fields(data, recipe.specimen, wanted)
     return WaveStream(data, recipe, workers, share)

@@ -48,6 +48,7 @@ WIDTHS = (
 )  # px of the generator's grid
 RESOLVED = 2.0  # standard errors from which on a difference is called one
 OWN_RESOLVED = 3.0  # standard errors from which on gdn's own error is taken from the counts
+MOST_ERROR_DB = 10.0  # a gain with a larger standard error says nothing
 STRIP_PIXELS = 2**20  # compared at a time
 DECIBEL = 10 / np.log(10)
 
@@ -114,9 +115,24 @@ class Comparison:
             DECIBEL * np.hypot(self.error, ratio * own_error) / (self.own * max(1 + ratio, 1e-3))
         )
 
-    def record(self) -> dict[str, Any]:
-        """The comparison for the JSON record. JSON has neither infinity nor nan."""
+    @property
+    def unresolved(self) -> str:
+        """Why `gain_db` has no meaning, in words, as in an empty field, where its error leaves
+        nothing of it; empty where it has one."""
         error = self.gain_error_db
+        if np.isfinite(error) and error <= MOST_ERROR_DB:
+            return ""
+        if self.verdict == "not resolved":
+            return "nothing to resolve"
+        if np.isfinite(error) and self.verdict == "worse":
+            off = 100 * abs(self.difference) ** 0.5
+            return f"nothing to resolve; gdn is off by {off:.2g} % of the vacuum level"
+        return ""
+
+    def record(self) -> dict[str, Any]:
+        """The comparison for the JSON record. JSON has neither infinity nor nan. A gain that has no
+        meaning is None, and `gain_why` says why."""
+        error, why = self.gain_error_db, self.unresolved
         return {
             "against": self.against,
             "verdict": self.verdict,
@@ -125,8 +141,9 @@ class Comparison:
             "own_mse_expected": self.expected,
             "own_mse_unbiased": self.measured,
             "own_mse_unbiased_se": self.measured_error,
-            "gain_db": round(self.gain_db, 3),
-            "gain_se_db": round(error, 6) if np.isfinite(error) else None,
+            "gain_db": None if why else round(self.gain_db, 3),
+            "gain_se_db": None if why or not np.isfinite(error) else round(error, 6),
+            "gain_why": why or None,
             "gain_nats": round(self.nats, 2),
             "gain_nats_se": round(self.nats_error, 2),
         }

@@ -98,11 +98,12 @@ class Trust:
     def row(self) -> dict[str, Any]:
         """The entries that it adds to the JSON of a frame."""
         blur = self.against_blur
-        gain = dict.fromkeys(("gain_db", "gain_se_db")) if blur is None else blur.record()
+        gain = {} if blur is None else blur.record()
         return {
             "explained_p": None if self.fit is None else round(self.fit.p, 4),
-            "heldout_gain_db": gain["gain_db"],
-            "heldout_gain_se_db": gain["gain_se_db"],
+            "heldout_gain_db": gain.get("gain_db"),
+            "heldout_gain_se_db": gain.get("gain_se_db"),
+            "heldout_gain_why": gain.get("gain_why"),
             "atoms": None if self.atoms is None else self.atoms.counts(),
             "pixel_size": None if self.pixel_size is None else self.pixel_size.record(),
             "warnings": self.warnings,

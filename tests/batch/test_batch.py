@@ -262,6 +262,18 @@ def test_a_log_says_how_far_it_is_and_how_long_it_takes(capsys: pytest.CaptureFi
     ]
 
 
+def test_a_log_does_not_take_an_earlier_runs_work_for_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from gdn.batch.terminal import Log
+
+    times = iter([0.0, 0.1, 10.0])
+    log = Log("simulating", 400, lambda: next(times))
+    log(200)  # what an earlier run has left
+    log(210)
+    assert capsys.readouterr().err == "gdn: simulating: 210 done, 52%, about 3 min left\n"
+
+
 def test_names_that_are_patterns_and_other_alphabets(tmp_path: Path) -> None:
     names = (
         ["run [3] 0.5e.TIF", "Probe_Ångström é.tif", "b*.tif"]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
+from gdn.recipes import Imaging
+from gdn.simulation.dataset import structure_seed
 from gdn.simulation.imaging import Optics, oversampled, read_wave
 from gdn.simulation.simulate import seed_of_path
+from gdn.simulation.structures import split_of
 from tests.helpers.commands import gdn, one_line
 from tests.helpers.needs import needs_training
 
@@ -74,3 +79,44 @@ def test_waves_by_nobody_and_nowhere_are_refused(
 ) -> None:
     one_line(gdn("simulate", tmp_path / "d", "--count", "1", "--seed", "1", *more), 2, words)
     assert not list(tmp_path.glob("d/waves/*"))
+
+
+def test_frames_are_of_the_split_and_the_recipe_that_are_named(
+    tmp_path: Path, dataset: Path
+) -> None:
+    from gdn.simulation.simulate import FrameChoice, SimulationPlan, simulate, wave_path
+
+    seeds = [structure_seed(4, index) for index in range(30)]
+    tests = [index for index, seed in enumerate(seeds) if split_of(seed) == "test"]
+    (tmp_path / "waves").mkdir()
+    stored = min((dataset / "waves").glob("*.npz"))
+    for index, seed in enumerate(seeds):  # copies: nothing is left to be computed
+        shutil.copy(stored, wave_path(tmp_path, index, seed))
+
+    def frames(choice: FrameChoice) -> list[str]:
+        plan = SimulationPlan(out=tmp_path, count=30, seed=4, frames=3, imaged=choice)
+        simulate(plan)
+        return sorted(path.name for path in (tmp_path / choice.folder).iterdir())
+
+    assert len(frames(FrameChoice(split="test"))) == 3
+    blurred = FrameChoice(Imaging(blur_angstrom=(0.9, 0.9)), "blurred", "test")
+    names = frames(blurred)
+    assert names == frames(FrameChoice(split="test"))
+    assert all(name.startswith("test_") for name in names)
+    assert {int(name.split("_")[1]) for name in names} <= set(tests)
+    sharp, soft = (
+        tifffile.imread(tmp_path / folder / names[0]) for folder in ("frames", "frames-blurred")
+    )
+    assert np.abs(np.diff(soft)).mean() < 0.7 * np.abs(np.diff(sharp)).mean()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--frames-of", "tests"), "--frames-of tests: all, train, validation, test"),
+        (("--recipe", "nothing"), "--recipe unknown recipe 'nothing'"),
+    ],
+)
+def test_frames_of_nothing_are_refused(tmp_path: Path, more: tuple[str, ...], words: str) -> None:
+    made = ("simulate", tmp_path / "d", "--count", "1", "--seed", "1", "--frames", "1")
+    one_line(gdn(*made, *more), 2, words)

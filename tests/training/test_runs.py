@@ -64,6 +64,25 @@ def test_a_run_leaves_what_it_promises_and_resumes(
     assert "other settings" in other.stderr
 
 
+def test_a_run_says_after_every_step_how_far_it_is(
+    tmp_path: Path, dataset: Path, tiny_recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gdn.batch.terminal import Log
+    from gdn.recipes import load_recipe
+    from gdn.training.loop import RunOptions, train
+
+    recipe = load_recipe(str(tiny_recipe))
+    seen: list[int] = []
+    train(recipe, RunOptions(run=tmp_path, data=dataset, threads=1, progress=seen.append))
+    assert seen == list(range(16, 257, 16))
+    # As the command shows it: the first step also makes the first patches, and is not counted.
+    times = iter([0.0, 0.0, 10.0])
+    log = Log("training", 256, lambda: next(times))
+    for images in (16, 36):
+        log(images)
+    assert "about 2 min left" in capsys.readouterr().err
+
+
 def test_a_checkpoint_restores_networks_and_counters(tmp_path: Path, tiny_recipe: Path) -> None:
     import torch
 

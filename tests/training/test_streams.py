@@ -165,7 +165,7 @@ def test_a_batch_does_not_depend_on_how_many_share_it(dataset: Path, tiny_recipe
 
 
 def test_labels_follow_defocus_and_thickness(dataset: Path) -> None:
-    from gdn.training.patch_stream import Cut, wave_patches
+    from gdn.training.patch_cutting import Cut, wave_patches
 
     path = sorted((dataset / "waves").glob("*.npz"))[0]
     near, far = (
@@ -177,7 +177,7 @@ def test_labels_follow_defocus_and_thickness(dataset: Path) -> None:
 
 
 def test_large_patches_never_leave_the_cell() -> None:
-    from gdn.training.patch_stream import cut_angle
+    from gdn.training.patch_cutting import cut_angle
 
     rng = np.random.default_rng(0)
     angles = np.array([cut_angle(rng, 25.6, 64.0) for _ in range(500)])

@@ -20,6 +20,7 @@ from gdn.trust.held_out_score import (
     pool_comparisons,
     recover_recorded,
 )
+from gdn.trust.judge import Trust
 
 SAMPLING = 0.4  # Å per binned pixel
 
@@ -110,8 +111,39 @@ def test_verdicts_and_pooling_of_comparisons() -> None:
     assert replace(bright, measured_error=2e-3).own == 1e-3
     assert replace(c, difference=-3e-3).verdict == "worse"
     assert replace(c, difference=1e-3).verdict == "not resolved"
+    assert c.record()["gain_db"] == pytest.approx(10 * np.log10(4), abs=1e-3)
+    assert c.record()["gain_why"] is None
     both = pool_comparisons([c, replace(c, difference=1e-3)])
     assert both.difference == pytest.approx(2e-3)
     assert both.error == pytest.approx(1e-3 / np.sqrt(2))
     with pytest.raises(ValueError, match="no comparison"):
         pool_comparisons([])
+
+
+def test_the_json_of_an_empty_field_has_no_gain_but_says_why() -> None:
+    """Noise may make the difference less than gdn's own error: there are no decibels of that."""
+    empty = Comparison(
+        against="best blur", difference=-1e-5, error=1e-4, expected=1e-12, nats=0, nats_error=1
+    )
+    assert empty.gain_db < -29
+    off = replace(empty, difference=-4e-4)
+    for comparison, why in (
+        (empty, "nothing to resolve"),
+        (off, "nothing to resolve; gdn is off by 2 % of the vacuum level"),
+    ):
+        blank = np.zeros((1, 1), np.float32)
+        trust = Trust(
+            spread=blank,
+            intervals={},
+            calibrated=True,
+            fit=None,
+            scores=[comparison],
+            atoms=None,
+            own=Expected(1e-12),
+        )
+        row = trust.row()
+        assert (row["heldout_gain_db"], row["heldout_gain_se_db"]) == (None, None)
+        assert row["heldout_gain_why"] == why
+        (score,) = trust.detail()["held_out_scores"]
+        assert (score["gain_db"], score["gain_why"]) == (None, why)
+        assert score["verdict"] == comparison.verdict
