@@ -5,7 +5,6 @@ Format 0.5 (Ouyang et al. 2022). The file is JSON, which is YAML too, so that no
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from gdn import __version__
 from gdn.models import Model, RestorerModel, sha256_of
-from gdn.storage import write_text, writing
+from gdn.storage import json_line, write_text, writing
 
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -79,7 +78,7 @@ def describe_model(model: Model | RestorerModel, folder: Path) -> Path:
             "onnx": {"source": path.name, "sha256": sha256_of(path), "opset_version": OPSET}
         },
     }
-    write_text(folder / FILE, json.dumps(content, indent=1) + "\n")
+    write_text(folder / FILE, json_line(content, indent=1) + "\n")
     return folder / FILE
 
 

@@ -7,7 +7,6 @@ size needs to be known.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from gdn.simulation.clean_images import FOLDER, CleanImage, write_clean_image
 from gdn.simulation.dataset import DATASET_SCHEMA, FILE, read_dataset
 from gdn.simulation.scenes import IMAGES
 from gdn.simulation.structures import split_of
-from gdn.storage import write_text
+from gdn.storage import json_line, write_text
 
 Progress = Callable[[int, int], None]
 
@@ -186,4 +185,4 @@ def _open(plan: ImagePlan, parts: list[_Part]) -> None:
     if plan.out.is_dir() and any(plan.out.iterdir()):
         raise InputError(f"{plan.out}: is not empty; choose another folder")
     plan.out.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(content | {"gdn": __version__}, indent=1) + "\n")
+    write_text(path, json_line(content | {"gdn": __version__}, indent=1) + "\n")
