@@ -150,7 +150,7 @@ def _gained(model: RestorerModel) -> str:
         return "nothing was gained, so the restorer is kept unchanged"
     name = start if start == RESTORER else "a network from nothing"
     decibels = learned["gain_db"]
-    much = f"{learned['gain_nats']:g} nats" + ("" if decibels is None else f", {decibels:g} dB")
+    much = f"{learned['gain_nats']:.0f} nats" + ("" if decibels is None else f", {decibels:.1f} dB")
     return f"{name} gained {much}"
 
 
