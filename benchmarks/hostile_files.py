@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
+from hostile_pieces import LARGE_PIECES
 
 EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000)
 CORPUS = Path(__file__).resolve().parent.parent / "tests" / "corpus"
@@ -194,9 +195,11 @@ def strange_name(folder: Path, rng: np.random.Generator) -> Path:
 @place
 def bomb(folder: Path, rng: np.random.Generator) -> Path:
     """A small file that unpacks to much, or promises it."""
-    kind = int(rng.integers(5))
+    kind = int(rng.integers(9))
     if kind == 0:
         return _tiff_of_many(folder / "bomb.tif", int(rng.integers(10_000, 200_000)))
+    if kind > 4:
+        return LARGE_PIECES[kind - 5](folder)
     header = b"\x93NUMPY\x01\x00v\x00" + (
         f"{{'descr': '<u2', 'fortran_order': {bool(rng.integers(2))}, "
         f"'shape': ({int(rng.integers(1, 2**40))}, 64, 64), }}".ljust(117).encode()

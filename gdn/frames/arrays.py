@@ -18,7 +18,7 @@ from gdn.frames.axes import (
     objection,
     plain_axes,
 )
-from gdn.frames.bounds import check_archive, check_packed
+from gdn.frames.bounds import check_archive, unpack_mrc
 from gdn.frames.choosing import Arrays
 from gdn.frames.cut_off import mrc_frames_within, npy_frames_within
 from gdn.frames.source import (
@@ -37,16 +37,14 @@ _IMOD = 1146047817  # the word that says that IMOD wrote a header
 
 
 def read_mrc(path: Path, dataset: str | None = None) -> FrameFile:
-    """Open an MRC2014 file (mrcfile); the voxel size is in Å. Compressed files are read whole,
-    others are mapped."""
+    """Open an MRC2014 file (mrcfile); the voxel size is in Å. Compressed files are unpacked in
+    memory, others are mapped."""
     import mrcfile
 
     packed = path.suffix.lower() in (".gz", ".bz2")
-    if packed:
-        check_packed(path)
-    there, words = (None if packed else mrc_frames_within(path)) or (None, "")
-    header_only = {"header_only": True} if words else {}
-    opener = mrcfile.open if packed or words else mrcfile.mmap
+    there, words = (unpack_mrc(path), "") if packed else mrc_frames_within(path) or (None, "")
+    header_only = {"header_only": True} if there is not None else {}
+    opener = mrcfile.open if there is not None else mrcfile.mmap
     with opener(path, mode="r", **header_only) as file:
         data, voxel = file.data if there is None else there, file.voxel_size
         if data is None:
@@ -55,7 +53,7 @@ def read_mrc(path: Path, dataset: str | None = None) -> FrameFile:
         if int(header.mode) == 0 and _unsigned(header):
             data = data.view(np.uint8)
         space_group, depth = int(header.ispg), int(header.mz)
-        volume = not words and file.is_volume() and data.ndim == 3
+        volume = not words and space_group != 0 and data.ndim == 3
         labels = [label.decode("latin-1") for label in header.label]
     steps = {"Z": (float(voxel.z), "Å")} if volume else {}
     sampling, trouble = pixel_size([(float(voxel.x), "Å"), (float(voxel.y), "Å")])

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gdn.frames.hdf5_links import within_folder
 from gdn.frames.pieces import FREE_BYTES
@@ -93,32 +94,46 @@ def check_growth(frames: FrameFile, others: Iterable[Path]) -> None:
         )
 
 
-def check_packed(path: Path) -> None:
-    """Raises FrameError for a packed MRC file whose header promises more than MOST_UNPACKED bytes,
-    or more than a file of its size can stand for, and for one that unpacks to more than its header
-    promises. It is unpacked piece by piece, no further than that, and nothing is kept."""
+def unpack_mrc(path: Path) -> NDArray[Any]:
+    """The pixels of a packed MRC file. They are unpacked piece by piece into the memory that the
+    header promises, and no further. Raises FrameError if that is more than MOST_UNPACKED bytes, or
+    more than a file of its size can stand for, and if there are fewer bytes, or more."""
     opener = bz2.open if path.suffix.lower() == ".bz2" else gzip.open
     with opener(path, "rb") as stream:
-        promised = _promised(path, stream.read(_HEADER))
-        if promised > MOST_UNPACKED:
+        before, shape, dtype = _layout(path, stream.read(_HEADER))
+        size = math.prod(shape) * dtype.itemsize
+        if before + size > MOST_UNPACKED:
             raise FrameError(_too_large(path))
-        if promised > FREE_BYTES + MOST_GROWTH * path.stat().st_size:
+        if before + size > FREE_BYTES + MOST_GROWTH * path.stat().st_size:
             raise FrameError(
-                f"{path}: promises {promised / 1e6:.0f} MB, but has only "
+                f"{path}: promises {size / 1e6:.0f} MB, but has only "
                 f"{path.stat().st_size / 1e3:.1f} kB; the file is damaged"
             )
-        total = _HEADER
+        stream.seek(before)
+        content = np.empty(size, np.uint8)  # memory is taken as it is filled
+        done = 0
+        while done < size and (piece := stream.read(min(_CHUNK, size - done))):
+            content[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
+            done += len(piece)
+        if done < size:
+            raise FrameError(
+                f"{path}: not a readable MRC file (it unpacks to {before + done} bytes, its header "
+                f"promises {before + size})"
+            )
+        rest = 0
         while piece := stream.read(_CHUNK):
-            total += len(piece)
-            if total > promised + _CHUNK:
+            rest += len(piece)
+            if rest > _CHUNK:
                 raise FrameError(
-                    f"{path}: unpacks to more than the {promised} bytes that its header promises; "
-                    "the file is damaged"
+                    f"{path}: unpacks to more than the {before + size} bytes that its header "
+                    "promises; the file is damaged"
                 )
+    return content.view(dtype).reshape(shape)
 
 
-def _promised(path: Path, head: bytes) -> int:
-    """Bytes of an MRC file with this header. Raises ValueError if it is none."""
+def _layout(path: Path, head: bytes) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
+    """Bytes before the pixels of an MRC file with this header, their shape and type. Raises
+    ValueError if it is none."""
     if len(head) < _HEADER:
         raise FrameError(f"{path}: not a readable MRC file (it ends in its header)")
     from mrcfile import utils
@@ -130,8 +145,7 @@ def _promised(path: Path, head: bytes) -> int:
     shape, dtype = utils.data_shape_from_header(header), utils.data_dtype_from_header(header)
     if min(shape) < 1 or header.nsymbt < 0:
         raise FrameError(f"{path}: not a readable MRC file (a shape of {shape})")
-    pixels = math.prod(int(n) for n in shape) * int(dtype.itemsize)
-    return _HEADER + int(header.nsymbt) + pixels
+    return _HEADER + int(header.nsymbt), tuple(int(n) for n in shape), np.dtype(dtype)
 
 
 def check_archive(path: Path, archive: zipfile.ZipFile) -> None:

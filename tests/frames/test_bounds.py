@@ -7,6 +7,7 @@ import gzip
 import os
 import resource
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -170,6 +171,26 @@ def test_a_packed_file_is_not_unpacked_beyond_what_it_promises(
         read_frames(path)
     monkeypatch.setattr(bounds, "MOST_UNPACKED", 2**26)
     with pytest.raises(FrameError, match="unpack it and give the unpacked file"):
+        read_frames(path)
+
+
+def test_a_packed_file_takes_no_more_memory_than_its_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "a.mrc.gz"
+    write_mrc(tmp_path / "a.mrc", np.broadcast_to(OURS, (4000, 64, 64)), 0.1)
+    content = (tmp_path / "a.mrc").read_bytes()
+    with gzip.open(path, "wb", compresslevel=1) as stream:
+        stream.write(content)
+    tracemalloc.start()
+    try:
+        frames = read_frames(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < len(content) + 2**23
+    np.testing.assert_array_equal(frames.read(3999), OURS)
+    with gzip.open(path, "wb", compresslevel=1) as stream:
+        stream.write(content[:-10])
+    with pytest.raises(FrameError, match=r"a\.mrc.*: not a readable MRC file \(it unpacks to \d+"):
         read_frames(path)
 
 
