@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gdn.evaluation.calibrate import calibrate
+from gdn.evaluation.calibrate import calibrate, check_enough
 from gdn.evaluation.error_samples import Observation, observe
 from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
 from gdn.evaluation.spectrum_law import fit_spectrum, lesson_of
@@ -84,6 +84,7 @@ def calibrate_folder(
     check_specimen(data, specimen)
     check_fields(data, specimen, card.patch * card.sampling_angstrom)
     paths, lessons = (_scenes(data, split) for split in (SPLIT, LESSONS))
+    check_enough(len({seed_of_path(path) for path in paths[:frames]}), SPLIT)  # before the work
     tasks = [
         CalibrationTask(
             number=n, path=paths[n % len(paths)], view=n // len(paths), model=folder, seed=seed
