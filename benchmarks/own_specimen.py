@@ -42,6 +42,8 @@ NAMES = {
     "bm3d-binned": "BM3D",
     "auto": "gdn, shipped models",
     "own": "gdn, own model",
+    "wide-alone": "gdn, shipped generator alone",
+    "own-alone": "gdn, own generator alone",
 }
 SEED = 0
 SHOWN = 420  # px of a frame in the picture

@@ -24,6 +24,7 @@ import learning_tables  # noqa: E402
 import mixture_tables  # noqa: E402
 import movie_tables  # noqa: E402
 import numpy as np  # noqa: E402
+import own_specimen  # noqa: E402
 import pixel_size  # noqa: E402
 import posterior_tables  # noqa: E402
 import rivals_tables  # noqa: E402
@@ -223,6 +224,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "trust-scores": lambda: trust_tables.scores_table(rows("trust")),
     "trust-mixture": lambda: without_noises(trust_tables.coverage_table(rows("trust-mixture"))),
     "ghosts": lambda: ghosts.comparison(rows("ghosts-before"), rows("ghosts-after")),
+    "own-specimen": lambda: own_specimen.table(rows("own-specimen")),
     "pixel-size": lambda: pixel_size.table(rows("pixel-size")),
     "posterior": lambda: posterior_tables.table(rows("posterior")),
     "trust-far": far_coverage,

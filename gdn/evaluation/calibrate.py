@@ -62,11 +62,7 @@ def calibrate(
     """The calibration fitted to observations of frames, with a classifier of spectra. Raises
     ValueError if there are too few."""
     structures = sorted({o.structure for o in observations})
-    if len(structures) < FOLDS * 4:
-        raise ValueError(
-            f"only {len(structures)} structures of the {split} split; calibration needs "
-            f"at least {FOLDS * 4}"
-        )
+    check_enough(len(structures), split)
     fold = {s: n % FOLDS for n, s in enumerate(structures)}
     return Calibration(
         split=split,
@@ -78,6 +74,15 @@ def calibrate(
         fit=fit_law(observations, fold, spectrum),
         columns=column_law(observations, fold),
     )
+
+
+def check_enough(structures: int, split: str) -> None:
+    """Raises ValueError if so many structures of a split are too few to calibrate on."""
+    if structures < FOLDS * 4:
+        raise ValueError(
+            f"only {structures} structures of the {split} split; calibration needs at least "
+            f"{FOLDS * 4}: simulate about {FOLDS * 40} structures or more"
+        )
 
 
 def spread_law(observations: Sequence[Observation], fold: dict[int, int], seed: int) -> SpreadLaw:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gdn.evaluation.calibrate import calibrate
+from gdn.evaluation.calibrate import calibrate, check_enough
 from gdn.evaluation.error_samples import Observation, observe
 from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
 from gdn.evaluation.spectrum_law import fit_spectrum, lesson_of
@@ -47,9 +47,10 @@ RESTARTS = 256
 POISSON_SHARE = 0.6
 LOG10_POISSON = (-0.5, 1.6)  # of the noise suite's s: 0.14 to 18 electrons per recorded pixel
 LOG10_GAUSSIAN = (-1.3, 0.18)
+LESSONS_PER_FRAME = 25  # in the time that one frame takes
 LARGEST_FIELD = 2.0  # patches: smaller generators are for smaller frames
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[float, float], None]
 T = TypeVar("T")
 
 
@@ -83,13 +84,14 @@ def calibrate_folder(
     check_specimen(data, specimen)
     check_fields(data, specimen, card.patch * card.sampling_angstrom)
     paths, lessons = (_scenes(data, split) for split in (SPLIT, LESSONS))
+    check_enough(len({seed_of_path(path) for path in paths[:frames]}), SPLIT)  # before the work
     tasks = [
         CalibrationTask(
             number=n, path=paths[n % len(paths)], view=n // len(paths), model=folder, seed=seed
         )
         for n in range(frames)
     ]
-    total = frames + len(lessons)
+    total = frames + len(lessons) / LESSONS_PER_FRAME
     teach = partial(
         lesson_of,
         sampling_angstrom=card.sampling_angstrom,
@@ -99,7 +101,8 @@ def calibrate_folder(
     with _mapping(workers) as mapped:
         observations = _counted(mapped(observe_structure, tasks), lambda n: progress(n, total))
         taught = _counted(
-            mapped(teach, lessons, range(len(lessons))), lambda n: progress(frames + n, total)
+            mapped(teach, lessons, range(len(lessons))),
+            lambda n: progress(frames + n / LESSONS_PER_FRAME, total),
         )
     result = calibrate(observations, fit_spectrum(taught, seed), SPLIT, seed)
     store(folder, result)

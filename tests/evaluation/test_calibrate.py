@@ -128,3 +128,26 @@ def test_a_model_is_calibrated_on_frames_imaged_as_its_training_images_were(data
         )
         seen.append(np.abs(np.diff(image)).mean())
     assert seen[0] > 1.5 * seen[1] > 0
+
+
+def test_a_calibration_knows_its_data_and_its_time_beforehand(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame takes as long as 25 lessons of the classifier of spectra."""
+    from gdn.evaluation import calibration_run
+
+    with pytest.raises(ValueError, match=r"only 1 structures.*at least 20: simulate about 200"):
+        calibration_run.calibrate_folder(find_model("pt-ceo2-64").folder, dataset, 20)
+    for name in ("observe_structure", "lesson_of", "fit_spectrum", "calibrate", "store"):
+        monkeypatch.setattr(calibration_run, name, lambda *args, **settings: None)
+    monkeypatch.setattr(calibration_run, "check_enough", lambda structures, split: None)
+    seen: list[tuple[float, float]] = []
+    calibration_run.calibrate_folder(
+        find_model("pt-ceo2-64").folder,
+        dataset,
+        20,
+        progress=lambda done, of: seen.append((done, of)),
+    )
+    assert [done for done, _ in seen[:20]] == list(range(1, 21))
+    assert [done for done, _ in seen[20:]] == pytest.approx([20 + n / 25 for n in range(1, 5)])
+    assert {of for _, of in seen} == {seen[-1][0]}
