@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import json
 import math
 import os
@@ -128,12 +127,18 @@ def _remove(path: Path) -> None:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what killed processes of this machine left under temporary names of `path`."""
+    """Remove what killed processes of this machine left under temporary names of `path`; and the
+    empty folders that they left beside other files, which were complete."""
     start = f".{path.stem}.{HOST}-"
-    for stale in path.parent.glob(f"{glob.escape(start)}*.part*"):
-        number = re.split("[.-]", stale.name.removeprefix(start))[0]
-        if number.isdecimal() and not psutil.pid_exists(int(number)):
+    for stale in path.parent.glob(f".*.{HOST}-*.part*"):
+        number = re.split("[.-]", stale.name.rpartition(f".{HOST}-")[2])[0]
+        if not number.isdecimal() or psutil.pid_exists(int(number)):
+            continue
+        if stale.name.startswith(start):
             _remove(stale)
+        else:
+            with contextlib.suppress(OSError):
+                stale.rmdir()
 
 
 def cache_folder() -> Path:

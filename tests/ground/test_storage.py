@@ -50,6 +50,20 @@ def test_links_are_swept_and_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "theirs" / "kept").exists()
 
 
+def test_an_empty_folder_of_a_killed_process_is_removed(tmp_path: Path) -> None:
+    """It was killed between the file's last name and the folder's end."""
+    gone, kept, ours = (
+        tmp_path / f".other{n}.{HOST}-{pid}-0a.part"
+        for n, pid in enumerate((2**30, 2**30, os.getpid()))
+    )
+    for folder in (gone, kept, ours):
+        folder.mkdir()
+    (kept / "half").write_text("")
+    with writing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("")
+    assert [folder.exists() for folder in (gone, kept, ours)] == [False, True, True]
+
+
 BANKS = [f"0123456789abcdef-{seed}-40.npy" for seed in range(3)]
 
 
