@@ -26,6 +26,7 @@ import movie_tables  # noqa: E402
 import numpy as np  # noqa: E402
 import pixel_size  # noqa: E402
 import posterior_tables  # noqa: E402
+import recovery_tables  # noqa: E402
 import rivals_tables  # noqa: E402
 import suite  # noqa: E402
 import trust_tables  # noqa: E402
@@ -224,6 +225,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "trust-mixture": lambda: without_noises(trust_tables.coverage_table(rows("trust-mixture"))),
     "ghosts": lambda: ghosts.comparison(rows("ghosts-before"), rows("ghosts-after")),
     "pixel-size": lambda: pixel_size.table(rows("pixel-size")),
+    "recovery": lambda: recovery_tables.recovery_table(rows("recovery")),
+    "recovery-speed": lambda: recovery_tables.speed_table(rows("recovery")),
     "posterior": lambda: posterior_tables.table(rows("posterior")),
     "trust-far": far_coverage,
     "trust-adapted": adapted_coverage,
