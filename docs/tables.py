@@ -27,6 +27,7 @@ import numpy as np  # noqa: E402
 import own_specimen  # noqa: E402
 import pixel_size  # noqa: E402
 import posterior_tables  # noqa: E402
+import recovery_tables  # noqa: E402
 import rivals_tables  # noqa: E402
 import suite  # noqa: E402
 import trust_tables  # noqa: E402
@@ -226,6 +227,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "ghosts": lambda: ghosts.comparison(rows("ghosts-before"), rows("ghosts-after")),
     "own-specimen": lambda: own_specimen.table(rows("own-specimen")),
     "pixel-size": lambda: pixel_size.table(rows("pixel-size")),
+    "recovery": lambda: recovery_tables.recovery_table(rows("recovery")),
+    "recovery-speed": lambda: recovery_tables.speed_table(rows("recovery")),
     "posterior": lambda: posterior_tables.table(rows("posterior")),
     "trust-far": far_coverage,
     "trust-adapted": adapted_coverage,
