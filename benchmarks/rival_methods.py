@@ -15,9 +15,10 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -37,9 +38,11 @@ TK_NETWORKS = {"HRTEM": "sfr_hrtem", "HAADF": "sfr_hrstem", "ABF": "sfr_hrstem"}
 @dataclass(frozen=True, kw_only=True)
 class Restored:
     """An `image` (rows, columns); the `seconds` that it took, the pixel in Å that it was made at,
-    and the worker's largest memory so far, where they are known."""
+    and the worker's largest memory so far, where they are known; and what the method `said` of
+    how far to trust it."""
 
     image: Image
+    said: dict[str, Any] = field(default_factory=dict)
     seconds: float | None = None
     angstrom: float | None = None
     peak_mib: float | None = None
@@ -153,12 +156,17 @@ class Worker:
 
 
 def gdn_method(stack: ExitStack, model: str, restarts: int) -> Method:
-    """What `gdn denoise --model MODEL` does."""
+    """What `gdn denoise --model MODEL` does. The seconds are those without judging."""
     denoiser = stack.enter_context(denoiser_of(model, restarts))
 
     def run(case: Case, record: dict[str, Any]) -> Restored:
         recording = denoiser.for_recording(case.noisy, case.sampling_angstrom)
-        return Restored(image=recording.search(case.noisy, case.sampling_angstrom).image)
+        begun = time.perf_counter()
+        result = recording.search(case.noisy, case.sampling_angstrom)
+        seconds = time.perf_counter() - begun
+        row = recording.judge(case.noisy, result).row()
+        said = {name: row[name] for name in ("explained_p", "standing", "heldout_gain_db")}
+        return Restored(image=result.image, seconds=seconds, said=said)
 
     return run
 

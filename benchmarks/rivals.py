@@ -133,6 +133,7 @@ def measured(frame: Row, noise: Noise, name: str, method: Method) -> Row:
         "seconds": round(seconds if restored.seconds is None else restored.seconds, 2),
         "angstrom": restored.angstrom,
         "peak_mib": restored.peak_mib,
+        **restored.said,
     }
 
 

@@ -174,6 +174,57 @@ def single_frames(rows: list[Row], methods: list[str]) -> Iterator[str]:
         yield f"| {frame}, {noise} | {' | '.join(cells)} |"
 
 
+LOSSES = ((-np.inf, 0.0), (0.0, 1.0), (1.0, 3.0), (3.0, np.inf))  # dB
+
+
+def judged(rows: list[Row]) -> list[Row]:
+    """gdn's rows that have a p, with `behind`, dB to the best rival of the frame, and `over_blur`,
+    dB gained over the best blur."""
+    by: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        by.setdefault((row["frame"], row["noise"]), {})[row["method"]] = row["psnr_db"]
+    chosen = []
+    for row in rows:
+        if row["method"] == "gdn" and row.get("explained_p") is not None:
+            there = by[row["frame"], row["noise"]]
+            rivals = [there[m] for m in METHODS if m in there and m != "gdn"]
+            own = row["psnr_db"]
+            chosen.append(row | {"behind": max(rivals) - own, "over_blur": own - there["blur"]})
+    return chosen
+
+
+def alarms(rows: list[Row]) -> Iterator[str]:
+    """How far gdn is behind the best rival of a frame, against gdn's p."""
+    yield "| gdn behind the best rival by, dB | frames | median p | p < 0.05 | p < 0.01 |"
+    yield "|---|--:|--:|--:|--:|"
+    for low, high in LOSSES:
+        p = np.array([r["explained_p"] for r in judged(rows) if low <= r["behind"] < high])
+        if len(p):
+            words = "not behind" if np.isinf(low) else f"{low:g} to {high:g}"
+            words = f"more than {low:g}" if np.isinf(high) else words
+            cells = f"{np.median(p):.3f} | {np.mean(p < 0.05):.0%} | {np.mean(p < 0.01):.0%}"
+            yield f"| {words} | {len(p)} | {cells} |"
+    yield ""
+
+
+def standings(rows: list[Row]) -> Iterator[str]:
+    """What images of each standing were worth, by the truth."""
+    yield (
+        "| standing | frames | dB over the best blur, mean | least | dB behind the best rival, mean"
+        " | most |"
+    )
+    yield "|---|--:|--:|--:|--:|--:|"
+    for name in ("explained", "filtered", "unsupported"):
+        mine = [r for r in judged(rows) if r.get("standing") == name]
+        if mine:
+            over, behind = (np.array([r[key] for r in mine]) for key in ("over_blur", "behind"))
+            yield (
+                f"| {name} | {len(mine)} | {over.mean():.2f} | {over.min():.2f} | "
+                f"{behind.mean():.2f} | {behind.max():.2f} |"
+            )
+    yield ""
+
+
 def in_order(rows: list[Row]) -> tuple[list[Row], list[str]]:
     """Rows by group and method, and the methods: models that have a label of their own come before
     gdn, which comes last."""
@@ -195,6 +246,8 @@ def tables(path: Path) -> dict[str, str]:
         "leads": leads(rows, methods),
         "classes": classes(rows, methods),
         "single": single_frames(rows, methods),
+        "alarms": alarms(rows),
+        "standings": standings(rows),
         "failures": failures(last_lines(path)),
     }
     return {name: "\n".join(lines).strip() for name, lines in parts.items()}

@@ -216,6 +216,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "far-leads": lambda: far("leads"),
     "far-classes": lambda: far("classes"),
     "far-frames": lambda: far("single"),
+    "far-alarms": lambda: far("alarms"),
+    "far-standings": lambda: far("standings"),
     "generators": generators,
     "experiments": experiments,
     "trust-intervals": lambda: trust_tables.coverage_table(rows("trust")),

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 FLOOR = 1e-3  # smallest mean that enters a logarithm
+MOST_BELOW = 1e6  # electrons: the square of more does not fit in single precision with a sum
 STRIP_PIXELS = 2**20  # of a frame at a time
 LEAST_VARIANCE = 1e-6  # electrons^2
 Values = TypeVar("Values", bound=Any)  # an array, or a number
@@ -106,13 +107,22 @@ class TileData:
 
 
 def negative_log_likelihood(mu: Array, data: TileData) -> NDArray[np.float64]:
-    """-log p(y | mu) per tile (n,) for `mu` (n, h, w), without terms that do not depend on mu."""
+    """-log p(y | mu) per tile (n,) for `mu` (n, h, w), without terms that do not depend on mu.
+
+    No count has a mean below 0. There the likelihood of the smallest mean goes on, less a square:
+    the linear term alone would fall without bound, and with it the objective of a candidate whose
+    contrast grows without bound.
+    """
     beta = data.law.beta
     if data.law.gaussian:
         terms = (mu - data.counts) ** 2 / (2 * beta)
     else:
-        shifted = np.maximum(mu + beta, FLOOR)
+        mean = mu + beta
+        shifted = np.maximum(mean, FLOOR)
         terms = mu - (data.counts + beta) * np.log(shifted)
+        if mean.min(initial=np.inf) < FLOOR:
+            below = np.minimum(shifted - mean, MOST_BELOW)
+            terms = terms + (shifted - mean) + below**2 / (2 * FLOOR)
     return np.asarray((data.weights * terms).sum((1, 2), dtype=np.float64))
 
 

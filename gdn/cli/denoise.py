@@ -302,6 +302,7 @@ def _suggest(tally: Tally, ledger: Ledger, options: Options, learned: bool) -> N
     them."""
     from gdn.pipeline.options import FEWEST
     from gdn.report.words import UNEXPLAINED, UNEXPLAINED_LEARNED
+    from gdn.trust.standing import FILTERED, UNSUPPORTED
 
     inputs = [row["input"] for row in tally.rows]
     stacks = [name for name in dict.fromkeys(inputs) if inputs.count(name) >= FEWEST]
@@ -316,6 +317,9 @@ def _suggest(tally: Tally, ledger: Ledger, options: Options, learned: bool) -> N
             f"the generator cannot explain {ledger.unlike} of {ledger.frames} frames. "
             + (UNEXPLAINED_LEARNED if learned else UNEXPLAINED)
         )
+    for standing in (FILTERED, UNSUPPORTED):
+        if count := sum(row["standing"] == standing.name for row in tally.rows):
+            note(f"{count} of {len(tally.rows)} results: {standing.words}")
 
 
 def restarts_said(rows: list[dict[str, Any]]) -> str:

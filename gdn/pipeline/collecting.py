@@ -113,6 +113,7 @@ def _values(judged: FrameSummary | FrameLeftOut, record: dict[str, Any]) -> Fram
     blur = trust.against_blur
     return FrameValues(
         explained_p=None if trust.fit is None else float(trust.fit.p),
+        standing=None if trust.standing is None else trust.standing.name,
         held_out_gain_db=None if blur is None or blur.unresolved else blur.gain_db,
         noise=judged.result.noise,
         dose=float(judged.result.dose),

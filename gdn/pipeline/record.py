@@ -29,6 +29,7 @@ RECORD_SCHEMA = 3  # 2: how far to trust a frame; 3: the files that were written
 # What a row says of a frame that was judged, null of one that was not.
 NO_JUDGEMENT = (
     "explained_p",
+    "standing",
     "heldout_gain_db",
     "heldout_gain_se_db",
     "heldout_gain_why",

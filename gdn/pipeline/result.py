@@ -20,6 +20,7 @@ from gdn.pipeline.result_files import ResultFiles, image_opener
 if TYPE_CHECKING:
     from gdn.trust.atoms import Atoms
     from gdn.trust.pixel_size import PixelSize
+    from gdn.trust.standing import StandingName
 
 Value = TypeVar("Value")
 
@@ -30,6 +31,7 @@ class FrameValues:
     reason."""
 
     explained_p: float | None = None
+    standing: StandingName | None = None
     held_out_gain_db: float | None = None
     noise: NoiseModel | None = None
     dose: float = math.nan
@@ -81,6 +83,13 @@ class Result:
         worse. Below 0.01 the generator cannot explain the frame. None if there is no
         calibration."""
         return self._each([frame.explained_p for frame in self.values])
+
+    @property
+    def standing(self) -> StandingName | list[StandingName | None] | None:
+        """What the image may be called: "explained" by the generator; "filtered", where only
+        held-out electrons support it; "unsupported", where they do not. None without p or score.
+        (docs/trust.md, "What may be published")"""
+        return self._each([frame.standing for frame in self.values])
 
     @property
     def held_out_gain_db(self) -> float | list[float | None] | None:

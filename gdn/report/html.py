@@ -138,6 +138,8 @@ def _section(number: int, entry: Entry, model: str, folded: bool) -> str:
     p = entry.row["explained_p"]
     if p is not None and p < REFUSED:
         warnings += f'<p class="warn">{escape(UNEXPLAINED)}</p>'
+    if entry.standing:
+        warnings += f"<p>What it may be used for: {escape(entry.standing)}.</p>"
     scores = "".join(f"<li>{escape(sentence(c))}; verdict: {c.verdict}</li>" for c in entry.scores)
     calibrated = (
         "The spread is calibrated." if entry.calibrated else "The spread is NOT calibrated."

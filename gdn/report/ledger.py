@@ -27,7 +27,8 @@ PICTURES = 40  # frames with pictures in a report; all are in its table
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """Frame number `frame` of a `file`: its row of the table, and its pictures and `charts` (SVG),
-    if any. `candidates` is the legend of the picture of their shares."""
+    if any. `candidates` is the legend of the picture of their shares, `standing` the words for what
+    the result may be used for."""
 
     file: str
     frame: int
@@ -39,6 +40,7 @@ class Entry:
     calibrated: bool
     pictures: list[Picture] = field(default_factory=list)
     profile: str = ""
+    standing: str = ""
     charts: list[str] = field(default_factory=list)
     candidates: list[LegendLine] = field(default_factory=list)
 
@@ -85,6 +87,7 @@ class Ledger:
                 scores=trust.scores,
                 missing=None if trust.atoms is None else trust.atoms.missing,
                 calibrated=trust.calibrated,
+                standing="" if trust.standing is None else trust.standing.words,
                 pictures=pictures_of(frame, result, trust) if show else [],
                 profile=_profile(frame, result, trust) if show else "",
                 charts=_charts(result.estimate) if show and result.estimate else [],

@@ -13,6 +13,11 @@ TERMS = (
         "0.01 the generator cannot explain the frame: do not rely on spread and columns",
     ),
     (
+        "what it may be used for",
+        "a plain rule from p and the comparison with the best blur: explained, filtered, or not "
+        "supported (docs/trust.md)",
+    ),
+    (
         "error expected",
         "root mean square error of the denoised image, as its spread predicts it, in per cent of "
         "the vacuum level",

@@ -26,6 +26,7 @@ from gdn.trust.held_out_score import (
 )
 from gdn.trust.pixel_size import PixelSize
 from gdn.trust.spread import spread_of
+from gdn.trust.standing import Standing, standing_of
 
 if TYPE_CHECKING:
     from gdn.trust.atoms import Atoms
@@ -95,12 +96,18 @@ class Trust:
         """The score against the best Gaussian blur, where scores were asked for."""
         return next((c for c in self.scores if c.against == "best blur"), None)
 
+    @property
+    def standing(self) -> Standing | None:
+        """What the result may be called and used for, as far as that is known."""
+        return standing_of(None if self.fit is None else self.fit.p, self.against_blur)
+
     def row(self) -> dict[str, Any]:
         """The entries that it adds to the JSON of a frame."""
         blur = self.against_blur
         gain = {} if blur is None else blur.record()
         return {
             "explained_p": None if self.fit is None else round(self.fit.p, 4),
+            "standing": None if self.standing is None else self.standing.name,
             "heldout_gain_db": gain.get("gain_db"),
             "heldout_gain_se_db": gain.get("gain_se_db"),
             "heldout_gain_why": gain.get("gain_why"),

@@ -249,6 +249,7 @@ def test_a_run_says_how_far_to_trust_it(tmp_path: Path) -> None:
     assert len(rows) == 3
     for row in rows:
         assert 0 < row["explained_p"] <= 1
+        assert row["standing"] in {"explained", "filtered", "unsupported"}
         assert isinstance(row["heldout_gain_db"], float)
         assert row["heldout_gain_se_db"] > 0
         assert set(row["atoms"]) == {"present", "cannot_tell", "absent"}

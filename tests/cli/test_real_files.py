@@ -45,6 +45,8 @@ def test_a_specimen_that_the_generator_does_not_know_is_flagged(tmp_path: Path) 
     assert any("explains little" in w for w in row["warnings"])
     assert row["explained_p"] < 0.01
     assert any("cannot explain this frame" in w for w in row["warnings"])
+    assert row["standing"] in {"filtered", "unsupported"}
+    assert "1 of 1 results" in result.stderr
     found = tifffile.imread(row["output"]).astype(float)
     assert np.corrcoef(found.ravel(), soot.ravel())[0, 1] > 0.9
 
