@@ -247,11 +247,14 @@ def any_done(
 
 
 def rows_of_record(outputs: Outputs) -> list[dict[str, Any]]:
-    """The rows of a file whose results are complete, for the table of the run."""
+    """The rows of a file whose results are complete, for the table of the run. What an earlier gdn
+    did not judge is None."""
     from gdn.pipeline.previous_results import read_record
+    from gdn.pipeline.record import NO_JUDGEMENT
 
     record = read_record(outputs.record) or {}
-    return [row for row in record.get("frames", []) if "sampling_angstrom" in row]
+    rows = [row for row in record.get("frames", []) if "sampling_angstrom" in row]
+    return [dict.fromkeys(NO_JUDGEMENT) | row for row in rows]
 
 
 def failure_words(path: Path, error: BaseException) -> str:

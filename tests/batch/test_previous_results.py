@@ -47,6 +47,20 @@ def test_a_sidecar_and_another_programs_result_stay(tmp_path: Path) -> None:
         assert (tmp_path / "scan_gdn.json").is_file()
 
 
+def test_results_of_an_earlier_gdn_are_resumed(tmp_path: Path) -> None:
+    """Whose rows do not hold everything that those of today do."""
+    out = tmp_path / "out"
+    source = write(tmp_path / "scan.tif")
+    assert gdn("denoise", source, "-o", out, *QUICK).returncode == 0
+    content = json.loads((out / "scan_gdn.json").read_text())
+    for name in ("standing", "heldout_gain_why", "pixel_size"):
+        del content["frames"][0][name]
+    (out / "scan_gdn.json").write_text(json.dumps(content))
+    done = gdn("denoise", source, "-o", out, *QUICK, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 files were already complete" in done.stderr
+
+
 def test_results_of_another_file_of_that_name_stay(tmp_path: Path) -> None:
     one, two = write(tmp_path / "n1" / "i.tif"), write(tmp_path / "n2" / "i.tif", 1)
     out = tmp_path / "out"
