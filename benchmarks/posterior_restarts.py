@@ -43,7 +43,8 @@ from gdn.likelihood import TileData
 from gdn.models import find_model
 from gdn.restarts import restart_latents
 from gdn.search.all_tiles import candidate_weights
-from gdn.search.candidates import Candidates, evaluate, start, turn_tiles
+from gdn.search.bank import bank_for
+from gdn.search.candidates import Candidates, evaluate, propose, start, turn_tiles
 from gdn.search.refine import search
 from gdn.search.settings import SYMMETRIES, SearchSettings
 
@@ -72,23 +73,6 @@ class Networks:
             seen = (torch.from_numpy(images) - 1)[:, None] / scale
             log_variance: Tensor = self.encoder(seen, torch.from_numpy(sigma) / scale)[1]
         return torch.exp(0.5 * log_variance)
-
-    def before_flow(self, z: Tensor) -> Tensor:
-        """Normal latents z (n, d) as the encoder sees them."""
-        flow, stem = self.generator.flow, self.generator.network.stem_latent
-        if flow is None:
-            return z
-        with torch.no_grad():
-            return torch.cat([flow(z[:, :stem]), z[:, stem:]], 1)
-
-    def after_flow(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """The inverse of `before_flow`, and log |dz / dw| (n,)."""
-        flow, stem = self.generator.flow, self.generator.network.stem_latent
-        if flow is None:
-            return w, w.new_zeros(len(w))
-        with torch.no_grad():
-            first, log_determinant = flow.inverse(w[:, :stem])
-        return torch.cat([first, w[:, stem:]], 1), log_determinant
 
 
 class Sums:
@@ -126,16 +110,10 @@ class Sums:
 def refined(engine: Engine, tiles: TileSet) -> tuple[Candidates, Candidates, TileData]:
     """The eight guesses of the encoder for a tile, the refined candidates in the order of their
     symmetries, and the tile turned for each."""
-    symmetry = np.arange(SYMMETRIES)
-    tile = np.zeros(SYMMETRIES, np.int64)
-    turned = turn_tiles(tiles.data, tile, symmetry)
-    sigma = np.full(SYMMETRIES, turned.law.deviation(tiles.dose) / tiles.dose, np.float32)
-    z = engine.encode(turned.counts / np.float32(tiles.dose), sigma)
-    assert z is not None  # the shipped generators have encoders
-    guesses = evaluate(
-        engine, tiles.data, start(z, tile, symmetry, tiles.dose, np.zeros(SYMMETRIES, bool))
-    )
-    best = search(engine, tiles.data, guesses, SearchSettings())
+    settings = SearchSettings(brief_candidates=0)
+    guesses = propose(engine, bank_for(engine, 0, 1), tiles.data, tiles.dose, settings)
+    best = search(engine, tiles.data, guesses, settings)
+    turned = turn_tiles(tiles.data, guesses.tile, guesses.symmetry)
     return guesses, best.take(np.argsort(best.symmetry)), turned
 
 
@@ -144,14 +122,18 @@ def draws(
 ) -> Iterator[tuple[Candidates, Values]]:
     """The draws `numbers` of a tile in parts, evaluated, with log q of each up to a constant."""
     _, best, turned = refined(engine, tiles)
-    centre = networks.before_flow(torch.from_numpy(best.z))
+    with torch.no_grad():
+        centre = networks.generator.to_latents(torch.from_numpy(best.z))
     spread = width * networks.width(turned, tiles.dose)
     log_volume = torch.log(spread).sum(1)
     for first in range(numbers.start, numbers.stop, CHUNK):
         index = np.arange(first, min(first + CHUNK, numbers.stop))
         normal = torch.from_numpy(restart_latents(0, index, centre.shape[1]))
         symmetry = index % SYMMETRIES
-        z, log_determinant = networks.after_flow(centre[symmetry] + spread[symmetry] * normal)
+        with torch.no_grad():
+            z, log_determinant = networks.generator.to_normal(
+                centre[symmetry] + spread[symmetry] * normal
+            )
         log_q = -0.5 * (normal.double() ** 2).sum(1) - log_volume[symmetry] - log_determinant
         zeros = np.zeros(len(index), np.int64)
         begun = start(z.numpy(), zeros, symmetry, tiles.dose, zeros > 0)

@@ -195,10 +195,11 @@ def judged(rows: list[Row]) -> list[Row]:
 
 def alarms(rows: list[Row]) -> Iterator[str]:
     """How far gdn is behind the best rival of a frame, against gdn's p."""
+    mine = judged(rows)
     yield "| gdn behind the best rival by, dB | frames | median p | p < 0.05 | p < 0.01 |"
     yield "|---|--:|--:|--:|--:|"
     for low, high in LOSSES:
-        p = np.array([r["explained_p"] for r in judged(rows) if low <= r["behind"] < high])
+        p = np.array([r["explained_p"] for r in mine if low <= r["behind"] < high])
         if len(p):
             words = "not behind" if np.isinf(low) else f"{low:g} to {high:g}"
             words = f"more than {low:g}" if np.isinf(high) else words
@@ -214,8 +215,9 @@ def standings(rows: list[Row]) -> Iterator[str]:
         " | most |"
     )
     yield "|---|--:|--:|--:|--:|--:|"
+    whole = judged(rows)
     for name in ("explained", "filtered", "unsupported"):
-        mine = [r for r in judged(rows) if r.get("standing") == name]
+        mine = [r for r in whole if r.get("standing") == name]
         if mine:
             over, behind = (np.array([r[key] for r in mine]) for key in ("over_blur", "behind"))
             yield (

@@ -121,8 +121,8 @@ def negative_log_likelihood(mu: Array, data: TileData) -> NDArray[np.float64]:
         shifted = np.maximum(mean, FLOOR)
         terms = mu - (data.counts + beta) * np.log(shifted)
         if mean.min(initial=np.inf) < FLOOR:
-            below = np.minimum(shifted - mean, MOST_BELOW)
-            terms = terms + (shifted - mean) + below**2 / (2 * FLOOR)
+            below = shifted - mean
+            terms = terms + below + np.minimum(below, MOST_BELOW) ** 2 / (2 * FLOOR)
     return np.asarray((data.weights * terms).sum((1, 2), dtype=np.float64))
 
 
