@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from gdn.generator.loading import networks_of_model
 from gdn.generator.networks import Encoder, Generator
+from gdn.generator.prior_flow import CouplingLayer, PriorFlow
 from gdn.models import find_model
 from gdn.training.patch_stream import open_stream
 
@@ -31,44 +32,18 @@ LEVELS = (0.1, 1.0, 10.0)
 STEPS = (0, 10, 30, 100, 300)
 CLEAN = 0.01  # noise of the encoded patches, of the vacuum level
 HELD = 512  # patches kept aside
-LAYERS, WIDTH, BOUND = 8, 160, 1.5
+LAYERS, WIDTH = 8, 160
 Energy = Callable[[Tensor], Tensor]
 
 
-class Couplings(nn.Module):
-    """Latents (n, d) to normal ones, and log |du/dz| (n,), with another pairing of the latents in
-    each layer."""
+def flow_energy(flow: PriorFlow) -> Energy:
+    """-log p(z) (n,) of latents z (n, d), nats, up to a constant."""
 
-    def __init__(self, latent: int) -> None:
-        super().__init__()
-        half = latent // 2
-        rng = torch.Generator().manual_seed(1)
-        self.orders = [torch.randperm(latent, generator=rng) for _ in range(LAYERS)]
-        self.layers = nn.ModuleList()
-        for _ in range(LAYERS):
-            last = nn.Linear(WIDTH, 2 * (latent - half))
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-            hidden = [nn.Linear(half, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH), nn.SiLU()]
-            self.layers.append(nn.Sequential(*hidden, last))
-        self.kept = half
+    def energy(z: Tensor) -> Tensor:
+        u, log_determinant = flow.inverse(z)
+        return 0.5 * (u**2).sum(1) - log_determinant
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """u and log |du/dz|."""
-        total = z.new_zeros(len(z))
-        for layer, order in zip(self.layers, self.orders, strict=True):
-            kept, moved = z[:, order].split([self.kept, z.shape[1] - self.kept], 1)
-            scale, shift = layer(kept).chunk(2, 1)
-            scale = BOUND * torch.tanh(scale / BOUND)
-            z = torch.cat([kept, (moved - shift) * (-scale).exp()], 1)
-            total = total - scale.sum(1)
-        return z, total
-
-    def energy(self, z: Tensor) -> Tensor:
-        """-log p(z) (n,), nats, up to a constant."""
-        u, log_determinant = self(z)
-        energy: Tensor = 0.5 * (u**2).sum(1) - log_determinant
-        return energy
+    return energy
 
 
 def encode_clean(encoder: Encoder, data: Path, model: str, count: int) -> tuple[Tensor, Tensor]:
@@ -87,26 +62,31 @@ def sample(mean: Tensor, log_variance: Tensor) -> Tensor:
     return mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
 
 
-def fit_flow(mean: Tensor, log_variance: Tensor, steps: int) -> Couplings:
-    """A flow with the weights of least energy on the last HELD patches."""
-    flow = Couplings(mean.shape[1])
+def fit_flow(mean: Tensor, log_variance: Tensor, steps: int) -> Energy:
+    """The energy of a flow with the weights of least energy on the last HELD patches."""
+    flow = PriorFlow(LAYERS, (mean.shape[1], 1, 1), WIDTH)
+    for layer in flow.layers:
+        assert isinstance(layer, CouplingLayer)
+        layer.start_as_identity()
+    energy = flow_energy(flow)
     optimiser = torch.optim.AdamW(flow.parameters(), 1e-3, weight_decay=0.1)
     least, best = np.inf, flow.state_dict()
     for step in range(1, steps + 1):
         index = torch.randint(len(mean) - HELD, (256,))
         optimiser.zero_grad()
-        flow.energy(sample(mean[index], log_variance[index])).mean().backward()
+        energy(sample(mean[index], log_variance[index])).mean().backward()
         nn.utils.clip_grad_norm_(flow.parameters(), 5.0)
         optimiser.step()
         if step % 100 == 0:
             with torch.no_grad():
-                held = float(flow.energy(sample(mean[-HELD:], log_variance[-HELD:])).mean())
+                held = float(energy(sample(mean[-HELD:], log_variance[-HELD:])).mean())
             if held < least:
                 least, best = held, {k: v.clone() for k, v in flow.state_dict().items()}
     plain = float(0.5 * (sample(mean[-HELD:], log_variance[-HELD:]) ** 2).sum(1).mean())
     print(f"nats of patches kept aside: N(0, I) {plain:.1f}, flow {least:.1f}")
     flow.load_state_dict(best)
-    return flow.requires_grad_(False)
+    flow.requires_grad_(False)
+    return energy
 
 
 def fit_gaussian(mean: Tensor, log_variance: Tensor) -> Energy:
@@ -164,7 +144,7 @@ def main() -> None:
     priors: dict[str, Energy] = {
         "N(0, I)": lambda z: 0.5 * (z**2).sum(1),
         "Gaussian": fit_gaussian(*latents),
-        "flow": fit_flow(*latents, options.steps).energy,
+        "flow": fit_flow(*latents, options.steps),
     }
     print(f"fitted in {time.perf_counter() - started:.0f} s")
     print(f"\n| poisson | prior | {' | '.join(f'{n} steps' for n in STEPS)} |")
