@@ -485,9 +485,9 @@ def hrtem_image(
     }
 
 
-def make(frame: Frame, number: int = 0) -> dict[str, Any]:
+def make(frame: Frame, number: int = 0, seed: int = SEED) -> dict[str, Any]:
     """Everything that is stored of a frame."""
-    rng = np.random.default_rng([SEED, number])
+    rng = np.random.default_rng([seed, number])
     box, sampling = frame.box_angstrom, frame.sampling_angstrom
     made = frame.build(rng, box)
     centre, weight, element, _ = columns_of(made.atoms)
@@ -512,7 +512,7 @@ def make(frame: Frame, number: int = 0) -> dict[str, Any]:
         "specimen": frame.specimen,
         "mode": frame.mode,
         "number": number,
-        "seed": SEED,
+        "seed": seed,
         "periodic": made.periodic,
         "contrast": contrast_name(facts["column_contrast"]),
         "camera": frame.camera,
@@ -561,20 +561,20 @@ def write(path: Path, content: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
-def selected(only: str) -> list[tuple[int, Frame]]:
+def selected(frames: list[Frame], only: str) -> list[tuple[int, Frame]]:
     """Frames by name, with their numbers. Raises ValueError for a name that there is not."""
-    names = {frame.name for frame in FRAMES}
+    names = {frame.name for frame in frames}
     asked = set(filter(None, only.split(",")))
     if asked - names:
         raise ValueError(
             f"--only {','.join(sorted(asked - names))}: choose from {', '.join(sorted(names))}"
         )
     return [
-        (number, frame) for number, frame in enumerate(FRAMES) if not asked or frame.name in asked
+        (number, frame) for number, frame in enumerate(frames) if not asked or frame.name in asked
     ]
 
 
-def sheet(folder: Path, path: Path) -> None:
+def sheet(frames: list[Frame], folder: Path, path: Path) -> None:
     """All frames on one picture, to be looked at."""
     import matplotlib as mpl
 
@@ -584,7 +584,7 @@ def sheet(folder: Path, path: Path) -> None:
     figure, axes = plt.subplots(6, 6, figsize=(24, 25))
     for axis in axes.flat:
         axis.axis("off")
-    for axis, frame in zip(axes.flat, FRAMES, strict=False):
+    for axis, frame in zip(axes.flat, frames, strict=False):
         if (folder / f"{frame.name}.npz").exists():
             content = read(folder / f"{frame.name}.npz")
             record, image = content["record"], content["image"]
@@ -606,9 +606,10 @@ def sheet(folder: Path, path: Path) -> None:
     plt.close(figure)
 
 
-def main() -> None:
+def run(description: str | None, frames: list[Frame], seed: int) -> None:
+    """The command that makes a set of frames."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "-o",
@@ -623,12 +624,12 @@ def main() -> None:
     )
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    for number, frame in selected(options.only):
+    for number, frame in selected(frames, options.only):
         path = options.output / f"{frame.name}.npz"
         if path.exists():
             continue
         begun = time.perf_counter()
-        content = make(frame, number)
+        content = make(frame, number, seed)
         write(path, content)
         record = json.loads(str(content["record"]))
         missed = frame.contrast and frame.contrast != record["contrast"]
@@ -641,8 +642,8 @@ def main() -> None:
             flush=True,
         )
     if options.sheet:
-        sheet(options.output, options.sheet)
+        sheet(frames, options.output, options.sheet)
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, FRAMES, SEED)

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from far import BRIGHTEST, VACUUM, Frame, chosen_focus, column_contrast, selected
+from far import BRIGHTEST, FRAMES, VACUUM, Frame, chosen_focus, column_contrast, selected
 from far_imaging import Lens, exit_waves, framed, hrtem, stem, to_pixels
 from far_specimens import columns_of
 from numpy.typing import NDArray
@@ -142,7 +142,7 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="NAMES", help="of the frames, with commas")
     parser.add_argument("--frames", type=int, default=24, help="of each movie")
     options = parser.parse_args()
-    for number, frame in selected(options.only):
+    for number, frame in selected(FRAMES, options.only):
         path = options.output / FOLDER / f"{frame.name}.json"
         if path.exists():
             continue

@@ -267,9 +267,10 @@ class Denoiser:
         restorers = self._models.restorers()
         if not generators:
             return [RecordingDenoiser(engine=restorers[0], bank=None, options=self.options)]
+        restoring = [RestorerCandidate(session) for session in restorers]
         others: list[Candidate] = [
-            CollaborativeCandidate(),
-            *(RestorerCandidate(session) for session in restorers),
+            CollaborativeCandidate(restoring[0] if restoring else None),
+            *restoring,
             *self.options.outside,
         ]
         rivals = tuple(engine.model.hash for engine, _ in generators)

@@ -1,60 +1,58 @@
 """Collaborative filtering of an image whose noise is white, of standard deviation 1: blocks that
 look alike are denoised together.
 
-The method is that of Dabov et al. 2007 (BM3D), with sizes for crystals. A crystal's blocks repeat
-over the whole field, so similar blocks are looked for far away and taken in groups of 64. There are
-two passes. The first keeps the coefficients of each group's three-dimensional cosine transform that
-rise above the noise. The second shrinks each coefficient by the empirical Wiener rule, with the
-first pass's image as its pilot. Images are (rows, columns) float32.
+The method is that of Dabov et al. 2007 (BM3D), with sizes for crystals, whose blocks repeat over
+the whole field (`gdn.search.block_matching`). There are two passes. The first keeps the
+coefficients of each group's three-dimensional cosine transform that rise above the noise. The
+second shrinks each coefficient by the empirical Wiener rule, with the first pass's image as its
+pilot. Images are (rows, columns) float32.
 
 As a candidate of the mixture, the filter works on counts summed by a whole number, after a
-transform that makes their variance constant.
+transform that makes their variance constant. Which blocks are alike is hard to tell under noise. So
+beside a restorer the first pass compares blocks of the restorer's image of the same counts. What is
+filtered are always the counts.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import scipy.fft
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.ndimage import convolve1d, gaussian_filter
 
 from gdn.likelihood import Array, NoiseLaw
-from gdn.search.restored import image_of_sums
+from gdn.search.block_matching import BLOCK, matches
+from gdn.search.restored import RestorerCandidate, image_of_sums
 from gdn.search.thinning import Recorded
 
-Index = NDArray[np.int64]
-
-BLOCK = 8  # px, side of a block
-STEP = 4  # px between reference blocks
-REACH = 30  # px: blocks are looked for at most as far along either axis
 GROUPS = (64, 32)  # blocks in a group, in either pass
-THRESHOLD = 2.7  # deviations
+THRESHOLD = 3.0  # deviations
 SMOOTH = 0.3  # px: of the noisy image for comparing blocks; more would match their noise
-PIECE = 2**18  # px compared at a time, at 12 bytes each
-STRIP = 2048  # reference blocks matched and transformed at a time: about 100 MiB
 LEAST = 2 * BLOCK  # px: smaller images have no blocks to compare
+SAMPLING_ANGSTROM = 0.35  # of the pixels that are filtered, where no restorer states another
 
 _TAPER = np.kaiser(BLOCK, 2.0)
 _WINDOW = np.outer(_TAPER, _TAPER).astype(np.float32)
-SAMPLING_ANGSTROM = 0.5  # of the pixels that are filtered: counts of blocks of 4 Å are compared
 
 
-def filter_collaboratively(noisy: Array) -> Array:
-    """The expected image of `noisy`, whose noise has standard deviation 1. An image smaller than
-    LEAST px becomes its mean. Deterministic."""
+def filter_collaboratively(noisy: Array, guide: Array | None = None) -> Array:
+    """The expected image of `noisy`, whose noise has standard deviation 1. In the first pass blocks
+    are alike that are so in the `guide`, an image of the same with less noise, if there is one. An
+    image smaller than LEAST px becomes its mean. Deterministic."""
     if min(noisy.shape) < LEAST:
         return np.full_like(noisy, noisy.mean())
-    level = np.float32(
-        noisy.mean()
-    )  # blocks are compared about zero, where single precision is finest
-    padded = np.pad(noisy.astype(np.float32) - level, BLOCK, mode="symmetric")
-    pilot = _pass(padded, np.asarray(gaussian_filter(padded, SMOOTH)), GROUPS[0], wiener=False)
+    # Blocks are compared about zero, where single precision is finest.
+    level = np.float32(noisy.mean())
+    padded, compared = (
+        np.pad(image.astype(np.float32) - level, BLOCK, mode="symmetric")
+        for image in (noisy, noisy if guide is None else guide)
+    )
+    if guide is None:
+        compared = np.asarray(gaussian_filter(compared, SMOOTH))
+    pilot = _pass(padded, compared, GROUPS[0], wiener=False)
     return _pass(padded, pilot, GROUPS[1], wiener=True)[BLOCK:-BLOCK, BLOCK:-BLOCK] + level
 
 
@@ -64,7 +62,7 @@ def _pass(noisy: Array, pilot: Array, group: int, wiener: bool) -> Array:
     total, weight = np.zeros(noisy.size), np.zeros(noisy.shape)
     offset, columns = np.arange(BLOCK), noisy.shape[1]
     within = (offset[:, None] * columns + offset).ravel()
-    for y, x in _matches(pilot, group):
+    for y, x in matches(pilot, group):
         # Rows of the strip alone: a large image has many strips.
         top, bottom = int(y.min()), int(y.max()) + BLOCK
         here = slice(top * columns, bottom * columns)
@@ -108,78 +106,6 @@ def _cosines(length: int) -> NDArray[np.float32]:
     return np.asarray(scipy.fft.dct(np.eye(length), axis=0, norm="ortho"), dtype=np.float32)
 
 
-def references(length: int) -> Index:
-    """First pixels of the reference blocks along an axis."""
-    last = length - BLOCK
-    return np.append(np.arange(0, last, STEP), last)
-
-
-def _matches(pilot: Array, group: int) -> Iterator[tuple[Index, Index]]:
-    """First rows and columns, each (references, group), of the blocks most similar to each
-    reference block, most similar first. Computed for a strip of references at a time."""
-    top, left = references(pilot.shape[0]), references(pilot.shape[1])
-    per_strip = max(1, STRIP // len(left))
-    for start in range(0, len(top), per_strip):
-        rows = top[start : start + per_strip]
-        low = max(0, int(rows[0]) - REACH)
-        part = pilot[low : int(rows[-1]) + BLOCK + REACH]
-        y, x = _matches_within(part, rows - low, left, group)
-        yield y + low, x
-
-
-def _matches_within(pilot: Array, top: Index, left: Index, group: int) -> tuple[Index, Index]:
-    side = 2 * REACH + 1
-    flat = distances(pilot, top, left).reshape(side**2, -1).T
-    count = min(group, int(np.isfinite(flat).sum(1).min()))
-    chosen = np.argpartition(flat, count - 1, axis=1)[:, :count]
-    order = np.argsort(np.take_along_axis(flat, chosen, 1), axis=1, kind="stable")
-    chosen = np.take_along_axis(chosen, order, 1)
-    at_y, at_x = (v.reshape(-1, 1) for v in np.meshgrid(top, left, indexing="ij"))
-    return at_y + chosen // side - REACH, at_x + chosen % side - REACH
-
-
-def distances(pilot: Array, top: Index, left: Index) -> NDArray[np.float32]:
-    """Mean squared differences (shifts, rows, columns) between the reference blocks and the blocks
-    at every shift up to REACH along either axis, rows of shifts first. They are infinite where a
-    block would leave the image, and -1 for the reference itself.
-
-    Sums over the rows of a block are rounded once, then those over its columns, so their order has
-    no effect. A block that is its own mirror image is therefore exactly as far from another block
-    as from that block's mirror image.
-    """
-    side = 2 * REACH + 1
-    squares = np.empty((side, side, len(top), len(left)), np.float32)
-    inner = pilot[top[0] : top[-1] + BLOCK]
-    around = np.pad(pilot, REACH, constant_values=np.inf)
-    shifted = sliding_window_view(around, pilot.shape[1], axis=1)[
-        top[0] :
-    ]  # (rows, shifts along columns, columns)
-    some = max(1, PIECE // inner.size)
-    for dy, dx in itertools.product(range(side), range(0, side, some)):
-        square = inner[:, None] - shifted[dy : dy + len(inner), dx : dx + some]
-        np.multiply(square, square, out=square)
-        means = _block_means(np.moveaxis(_block_means(square, top - top[0]), 2, 0), left)
-        squares[dy, dx : dx + some] = means.transpose(2, 1, 0)
-    squares[REACH, REACH] = -1
-    return squares.reshape(side**2, len(top), len(left))
-
-
-def _block_means(values: NDArray[np.float32], starts: Index) -> NDArray[np.float32]:
-    """Means (starts, ...) of `values` (n, ...) along the first axis, over BLOCK from each of
-    `starts` on: multiples of STEP, and one more at the end. A block is two halves; each half
-    belongs to two blocks."""
-    regular = len(starts) - (starts[-1] % STEP > 0)
-    end = STEP * (regular + 1)
-    halves = np.add(values[0:end:STEP], values[1:end:STEP], dtype=np.float64)
-    for row in range(2, STEP):
-        halves += values[row:end:STEP]
-    means = halves[:-1] + halves[1:]
-    if regular < len(starts):
-        means = np.concatenate([means, values[starts[-1] :][:BLOCK].sum(0, dtype=np.float64)[None]])
-    means /= BLOCK
-    return means.astype(np.float32)
-
-
 def stabilise(electrons: Array, law: NoiseLaw) -> Array:
     """Values with a variance near 1, from electrons of that noise law (generalised Anscombe
     transform: Starck et al. 1998, eq. 2.4). Purely Gaussian noise is divided by its standard
@@ -213,20 +139,28 @@ def invert_stabilise(values: Array, law: NoiseLaw) -> Array:
 @dataclass(frozen=True)
 class CollaborativeCandidate:
     """The collaborative filter as one of the mixture's candidates
-    (`gdn.search.band_mixture.Candidate`)."""
+    (`gdn.search.band_mixture.Candidate`), guided by the images of a restorer if there is one."""
 
-    sampling_angstrom: float = SAMPLING_ANGSTROM
+    guide: RestorerCandidate | None = None
     name = "collaborative"  # as the record has it
 
     @property
     def identity(self) -> str:
         """What its images depend on apart from the counts."""
-        return f"collaborative-1, {self.sampling_angstrom:g}"
+        own = f"collaborative-2, {self._sampling_angstrom:g}"
+        return own if self.guide is None else f"{own}, {self.guide.identity}"
+
+    @property
+    def _sampling_angstrom(self) -> float:
+        return SAMPLING_ANGSTROM if self.guide is None else self.guide.sampling_angstrom
 
     def __call__(self, recorded: Recorded) -> Array:
         """Its image of recorded counts, in electrons per pixel of the generator's grid."""
+        guide = None if self.guide is None else self.guide.restore(recorded)
 
         def filter_counts(counts: Array, law: NoiseLaw) -> Array:
-            return invert_stabilise(filter_collaboratively(stabilise(counts, law)), law)
+            compared = None if guide is None else stabilise(guide, law)
+            filtered = filter_collaboratively(stabilise(counts, law), compared)
+            return invert_stabilise(filtered, law)
 
-        return image_of_sums(recorded, self.sampling_angstrom, filter_counts)
+        return image_of_sums(recorded, self._sampling_angstrom, filter_counts)

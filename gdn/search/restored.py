@@ -9,7 +9,8 @@ result.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from weakref import ref
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -36,10 +37,14 @@ SMOOTH_ANGSTROM = 0.8  # over which the squared difference of two images is aver
 
 @dataclass(frozen=True)
 class RestorerCandidate:
-    """The restorer as one of the mixture's candidates (`gdn.search.band_mixture.Candidate`)."""
+    """The restorer as one of the mixture's candidates (`gdn.search.band_mixture.Candidate`). Its
+    last image is kept: the collaborative filter is guided by the same."""
 
     session: RestorerSession
     turns: int = TURNS
+    _last: list[tuple[ref[Recorded], Array]] = field(
+        default_factory=list, repr=False, compare=False
+    )
 
     @property
     def name(self) -> str:
@@ -51,13 +56,26 @@ class RestorerCandidate:
         """sha256 of its model's files."""
         return self.session.model.hash
 
+    @property
+    def sampling_angstrom(self) -> float:
+        """The pixel that frames are summed to, about."""
+        return self.session.model.card.sampling_angstrom
+
+    def restore(self, recorded: Recorded) -> Array:
+        """Its image of recorded counts, in electrons per pixel of their sums
+        (docs/method.md, "Grid")."""
+        for counts, image in self._last:
+            if counts() is recorded:
+                return image
+        factor = binning(recorded.grids.sampling_angstrom, self.sampling_angstrom)
+        image = self.session.restore(bin_by(recorded.electrons, factor)[None], turns=self.turns)
+        self._last[:] = [(ref(recorded), image)]
+        return image
+
     def __call__(self, recorded: Recorded) -> Array:
         """Its image of recorded counts, in electrons per pixel of the generator's grid."""
-        return image_of_sums(
-            recorded,
-            self.session.model.card.sampling_angstrom,
-            lambda counts, law: self.session.restore(counts[None], turns=self.turns),
-        )
+        factor = binning(recorded.grids.sampling_angstrom, self.sampling_angstrom)
+        return rebin_sums(self.restore(recorded), factor, recorded.grids)
 
 
 def image_of_sums(
