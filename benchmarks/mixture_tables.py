@@ -83,3 +83,32 @@ def _kept_cells(seen: list[tuple[list[float], Row]]) -> tuple[str, str]:
     kept = np.concatenate([parts for parts, _ in seen])
     elsewhere = np.mean([field["at_peers"] for _, field in seen])
     return f"{kept.mean():.2f} ({elsewhere:+.2f})", f"{(kept < 0.5).sum()} of {len(kept)}"
+
+
+def blocks_table(rows: Iterable[Row]) -> str:
+    """The collaborative filter under other settings (`blocks.py`): dB over the first variant, in
+    the mean and the least, and its time, for each noise."""
+    by_noise: dict[str, list[Row]] = {}
+    for row in rows:
+        by_noise.setdefault(row["noise"], []).append(row)
+    lines = [
+        "| filter alone | "
+        + " | ".join(f"{noise}, n = {len(its)}" for noise, its in by_noise.items())
+        + " | s/frame |",
+        "|---|" + "--:|" * (len(by_noise) + 1),
+    ]
+    groups = list(by_noise.values())
+    names = list(groups[0][0]["variants"])
+    for name in names:
+        cells = []
+        for its in groups:
+            first, own = ([row["variants"][key]["db"] for row in its] for key in (names[0], name))
+            gain = np.subtract(own, first)
+            cells.append(
+                f"{np.mean(own):.2f} dB"
+                if name == names[0]
+                else f"{gain.mean():+.2f} ({gain.min():+.2f})"
+            )
+        seconds = np.mean([row["variants"][name]["seconds"] for its in groups for row in its])
+        lines.append(f"| {name} | {' | '.join(cells)} | {seconds:.1f} |")
+    return "\n".join(lines)

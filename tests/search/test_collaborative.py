@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.frames.resampling import grids_for
 from gdn.likelihood import POISSON, Array, NoiseLaw
+from gdn.search import collaborative
 from gdn.search.collaborative import (
     LEAST,
     CollaborativeCandidate,
@@ -16,6 +18,7 @@ from gdn.search.collaborative import (
     invert_stabilise,
     stabilise,
 )
+from gdn.search.restored import RestorerCandidate
 from gdn.search.thinning import Recorded
 
 
@@ -63,6 +66,27 @@ def test_a_better_image_as_a_guide_helps(lattice: Array, noisy: Array) -> None:
     assert rms(wrong - lattice) < 0.5 * rms(noisy - lattice)
 
 
+def with_adatom(lattice: Array, height: float) -> tuple[Array, Array]:
+    """The lattice with a spot between its columns, and where it is."""
+    y, x = np.mgrid[: lattice.shape[0], : lattice.shape[1]]
+    near = ((y - 45) ** 2 + (x - 40) ** 2).astype(np.float32)
+    return lattice + height * np.exp(-near / (2 * 1.4**2)), near < 4
+
+
+def test_what_stands_out_of_its_group_is_kept(lattice: Array, noisy: Array) -> None:
+    planted, here = with_adatom(lattice, 4.0)
+    image = filter_collaboratively(noisy + (planted - lattice))
+    assert (image - lattice)[here].mean() > 0.7 * (planted - lattice)[here].mean()
+    elsewhere = np.abs(image - filter_collaboratively(noisy))
+    assert elsewhere[:20].max() < 0.1  # and nothing else changes
+
+
+def test_noise_does_not_stand_out() -> None:
+    for seed in range(8):
+        noise = np.random.default_rng(seed).normal(size=(120, 120)).astype(np.float32)
+        assert (collaborative.add_what_stands_out(noise, np.zeros_like(noise)) == 0).all()
+
+
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (1.0, 4.0), (0.0, 9.0)])
 def test_stabilised_noise_has_deviation_one_and_the_inverse_no_bias(
     alpha: float, beta: float
@@ -89,3 +113,31 @@ def test_the_candidate_works_on_any_shape(shape: tuple[int, int]) -> None:
     image = CollaborativeCandidate()(Recorded(electrons=counts, law=POISSON, grids=grids))
     assert image.shape == grids.binned_shape
     assert image.mean() / grids.area == pytest.approx(counts.mean(), rel=0.01)
+
+
+class CountingSession:
+    """A restorer's session that counts its runs; its image is the counts'."""
+
+    def __init__(self, model: object) -> None:
+        self.model, self.runs = model, 0
+
+    def restore(self, counts: Array, turns: int) -> Array:
+        self.runs += 1
+        return counts[0]
+
+
+def test_the_guide_is_made_once_for_the_same_counts(restorer_session: RestorerSession) -> None:
+    session = CountingSession(restorer_session.model)
+    restorer = RestorerCandidate(session)
+    guided = CollaborativeCandidate(restorer)
+    frame = demo_frames()[0]
+    counts = DEMO_NOISE.apply(np.ascontiguousarray(frame.image[:200, :180]), 3)
+    grids = grids_for((200, 180), frame.sampling_angstrom, 0.4)
+    recorded, same = (Recorded(electrons=counts, law=POISSON, grids=grids) for _ in range(2))
+    for candidate in (guided, restorer, guided):
+        candidate(recorded)
+    assert session.runs == 1
+    restorer(same)
+    assert session.runs == 2
+    assert guided.identity != CollaborativeCandidate().identity
+    assert restorer.identity in guided.identity
