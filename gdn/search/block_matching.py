@@ -30,6 +30,7 @@ SHIFTS = 1000  # at which blocks are compared
 NEAR = 8  # px: shifts up to this are always among them, so that a block in a corner has partners
 SLOW = 8.0  # px: what varies more slowly says nothing of the lattice
 OVERLAP = 0.02  # of the image: shifts with less in common are not preferred for it
+BAND = 256  # px: rows whose blocks are compared at the same shifts
 PIECE = 2**18  # px compared at a time, at 12 bytes each
 STRIP = 2048  # reference blocks matched at a time: about 8 MiB
 
@@ -43,19 +44,24 @@ def references(length: int) -> Index:
 def matches(guide: Array, group: int) -> Iterator[tuple[Index, Index]]:
     """First rows and columns, each (references, group), of the blocks most similar to each
     reference block by the image `guide`, most similar first. Computed for a strip of references at
-    a time; shifts are those of the strip and what is in reach of it."""
+    a time. The shifts are those of a band of rows and what is in reach of it, so that one crystal
+    of a large frame does not decide for all."""
     top, left = references(guide.shape[0]), references(guide.shape[1])
-    per_strip = max(1, STRIP // len(left))
-    for start in range(0, len(top), per_strip):
-        rows = top[start : start + per_strip]
-        low = max(0, int(rows[0]) - REACH)
-        part = guide[low : int(rows[-1]) + BLOCK + REACH]
-        y, x = _matches_within(part, rows - low, left, group)
-        yield y + low, x
+    for first in range(0, guide.shape[0], BAND):
+        shifts = likely_shifts(guide[max(0, first - REACH) : first + BAND + REACH])
+        band = top[(top >= first) & (top < first + BAND)]
+        per_strip = max(1, STRIP // len(left))
+        for start in range(0, len(band), per_strip):
+            rows = band[start : start + per_strip]
+            low = max(0, int(rows[0]) - REACH)
+            part = guide[low : int(rows[-1]) + BLOCK + REACH]
+            y, x = _matches_within(part, rows - low, left, shifts, group)
+            yield y + low, x
 
 
-def _matches_within(guide: Array, top: Index, left: Index, group: int) -> tuple[Index, Index]:
-    shifts = likely_shifts(guide)
+def _matches_within(
+    guide: Array, top: Index, left: Index, shifts: Index, group: int
+) -> tuple[Index, Index]:
     flat = distances(guide, top, left, shifts).reshape(len(shifts), -1).T
     count = min(group, int(np.isfinite(flat).sum(1).min()))
     chosen = np.argpartition(flat, count - 1, axis=1)[:, :count]

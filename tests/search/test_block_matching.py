@@ -80,16 +80,28 @@ def test_matches_come_first_themselves_and_then_by_likeness(rng: np.random.Gener
     assert np.mean((x[:, 1:] - x[:, :1]) % 9 == 0) > 0.95
 
 
-def test_a_strip_has_the_matches_of_the_whole(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    image = lattice((60, 70), 0.0, rng)
+def test_strips_change_nothing(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = lattice((60, 70), 0.5, rng)
     ((y, x),) = matches(image, 12)
     monkeypatch.setattr(block_matching, "STRIP", 40)
     strips = list(matches(image, 12))
     assert len(strips) > 3
-    same = [np.concatenate([strip[axis] for strip in strips]) for axis in (0, 1)]
-    # The shifts of a strip are its own, so of blocks that are equally alike others may be taken.
-    for mine, theirs, period in ((y, same[0], 11), (x, same[1], 9)):
-        assert mine.shape == theirs.shape
-        assert np.mean((mine - theirs) % period == 0) > 0.95
+    np.testing.assert_array_equal(np.concatenate([strip[0] for strip in strips]), y)
+    np.testing.assert_array_equal(np.concatenate([strip[1] for strip in strips]), x)
+
+
+def test_every_band_has_shifts_of_its_own(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(block_matching, "BAND", 64)
+    monkeypatch.setattr(block_matching, "REACH", 32)
+    monkeypatch.setattr(block_matching, "SHIFTS", 60)
+    monkeypatch.setattr(block_matching, "NEAR", 1)
+    # The lower lattice is weaker, and its rows and columns are exchanged.
+    upper, lower = lattice((96, 90), 0.0, rng), 0.2 * lattice((90, 97), 0.0, rng).T
+    image = np.concatenate([upper[:, :90], lower[:96, :90]])
+    y, x = (np.concatenate(parts) for parts in zip(*matches(image, 4), strict=True))
+    assert (y[:, 0] == np.repeat(references(192), len(references(90)))).all()
+    inner = y[:, 0] > 160
+    assert np.mean((y - y[:, :1])[inner] % 9 == 0) > 0.95
+    assert np.mean((x - x[:, :1])[inner] % 11 == 0) > 0.95
