@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from gdn.batch.inputs import Planned
 from gdn.batch.printed import note, one_row
-from gdn.batch.terminal import check_ending, in_options, progress_bar
+from gdn.batch.terminal import in_options, progress_bar
 from gdn.errors import GdnError, debugging
+from gdn.interruption import check_interrupted
 from gdn.storage import json_line
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
@@ -139,7 +140,7 @@ def process(files: Iterable[Planned], run: BatchRun, tally: Tally) -> None:
     ):
         for path, outputs, again in files:
             try:
-                check_ending()
+                check_interrupted()
                 this = replace(run, overwrite=True, resume=False) if again else run
                 count = f"{tally.files + 1}" + ("" if total is None else f"/{total}")
                 update(tally.files, text=f"{path.name} ({count})")
@@ -201,7 +202,7 @@ def attempt(
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a library may even exit, or panic
-        check_ending()  # an interruption may come out as any other fault
+        check_interrupted()  # an interruption may come out as any other fault
         if isinstance(error, EngineError | CacheError | ImportError) and not denoiser.opened:
             raise  # bad usage, or a part of gdn is not installed
         return Outcome(failure=failure_words(path, error), errno=getattr(error, "errno", None))
