@@ -106,7 +106,12 @@ def test_an_interruption_that_was_to_be_ignored_is_ignored(
 
 
 @pytest.mark.parametrize(
-    "where", ["gdn.pipeline.denoise_file.FileSettings.read", "gdn.cli.denoise.refusals"]
+    "where",
+    [
+        "gdn.pipeline.denoise_file.FileSettings.read",
+        "gdn.cli.denoise.refusals",
+        "gdn.batch.settings.BatchRun.check_free",
+    ],
 )
 def test_an_interruption_that_comes_out_as_another_fault_is_one(
     frame_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
