@@ -69,7 +69,7 @@ def processes(count: int) -> Iterator[tuple[str, psutil.Process]]:
 
 def stub(name: str, task: Any) -> Any:
     """A file that costs nothing, with rows and entries as large as a real one's."""
-    from gdn.batch.run import Outcome
+    from gdn.batch.tally import Outcome
     from gdn.cluster.denoise_files import Answer
     from gdn.report.ledger import Entry
     from gdn.trust.held_out_score import Comparison
@@ -120,7 +120,8 @@ def tasks(count: int, most: int) -> None:
     """Overhead a file and memory of client and scheduler while `count` files go through a stub,
     `most` in a chunk."""
     from gdn.batch.inputs import Planned
-    from gdn.batch.run import BatchRun, Tally
+    from gdn.batch.settings import BatchRun
+    from gdn.batch.tally import Tally
     from gdn.cluster import denoise_files as denoise
     from gdn.cluster import work_sharing as flow
     from gdn.pipeline.denoise_file import FileSettings

@@ -38,8 +38,8 @@ from hostile_files import (
     write_corpus,
 )
 
+from gdn.batch.faults import failure_words
 from gdn.batch.printed import one_row
-from gdn.batch.run import failure_words
 from gdn.errors import GdnError
 from gdn.frames.formats import read_frames
 from gdn.frames.source import FrameError

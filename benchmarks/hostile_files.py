@@ -195,7 +195,7 @@ def strange_name(folder: Path, rng: np.random.Generator) -> Path:
 @place
 def bomb(folder: Path, rng: np.random.Generator) -> Path:
     """A small file that unpacks to much, or promises it."""
-    kind = int(rng.integers(9))
+    kind = int(rng.integers(5 + len(LARGE_PIECES)))
     if kind == 0:
         return _tiff_of_many(folder / "bomb.tif", int(rng.integers(10_000, 200_000)))
     if kind > 4:

@@ -1,5 +1,5 @@
 """Cases of `benchmarks/hostile.py`: small frames in pieces (a tile, a chunk) that unpack to more
-than a gigabyte."""
+than a gigabyte: because that is their size, or because they hold more than they declare."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import tifffile
 
@@ -28,6 +29,12 @@ def packed_square() -> bytes:
     packer = zlib.compressobj(1)
     rows = [packer.compress(bytes(2 * SIDE * 100)) for _ in range(SIDE // 100)]
     return b"".join([*rows, packer.flush()])
+
+
+@cache
+def zstd_square() -> bytes:
+    """As many zeros in 64 frames of Zstandard."""
+    return bytes(imagecodecs.zstd_encode(bytes(2 * SIDE * SIDE // 64))) * 64
 
 
 def large_tile(folder: Path) -> Path:
@@ -81,4 +88,50 @@ def large_chunk_of_zarr(folder: Path) -> Path:
     return path
 
 
-LARGE_PIECES = (large_tile, own_size, large_chunk, large_chunk_of_zarr)
+def fuller_chunk(folder: Path, suffix: str = ".h5") -> Path:
+    """A chunk of HDF5 that unpacks to more than it declares."""
+    if not importlib.util.find_spec("h5py"):
+        return large_tile(folder)
+    import h5py
+
+    with h5py.File(folder / f"bomb{suffix}", "w") as file:
+        made = file.create_dataset("counts", (64, 64), "u2", chunks=(64, 64), compression="gzip")
+        made.id.write_direct_chunk((0, 0), packed_square())
+    return folder / f"bomb{suffix}"
+
+
+def fuller_chunk_of_emd(folder: Path) -> Path:
+    """A chunk of HDF5 that unpacks to more than it declares, which RosettaSciIO reads."""
+    return fuller_chunk(folder, ".emd")
+
+
+def fuller_chunk_of_zarr(folder: Path) -> Path:
+    """A chunk of Zarr that unpacks to more than it declares."""
+    return _fuller_zarr(folder, "zlib", packed_square())
+
+
+def fuller_chunk_of_zstd(folder: Path) -> Path:
+    """The same in 40 kB."""
+    return _fuller_zarr(folder, "zstd", zstd_square())
+
+
+def _fuller_zarr(folder: Path, method: str, content: bytes) -> Path:
+    path = folder / "bomb.zarr"
+    path.mkdir()
+    card: dict[str, Any] = {"zarr_format": 2, "shape": [64, 64], "chunks": [64, 64]}
+    card |= {"dtype": "<u2", "compressor": {"id": method}, "fill_value": 0}
+    (path / ".zarray").write_text(json.dumps(card | {"order": "C", "filters": None}))
+    (path / "0.0").write_bytes(content)
+    return path
+
+
+LARGE_PIECES = (
+    large_tile,
+    own_size,
+    large_chunk,
+    large_chunk_of_zarr,
+    fuller_chunk,
+    fuller_chunk_of_emd,
+    fuller_chunk_of_zarr,
+    fuller_chunk_of_zstd,
+)

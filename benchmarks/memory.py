@@ -133,10 +133,10 @@ def exit_code(command: list[str]) -> int:
 def child(name: str, inputs: Path, out: Path) -> None:
     """Run one case in this process; print its peak, and how its memory went from file to file."""
     from gdn.batch import run as batch
+    from gdn.batch.single_file import attempt
 
     options = CASES[name][3]
     trace: list[float] = []
-    attempt = batch.attempt
 
     def watched(*given: Any) -> Any:
         outcome = attempt(*given)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers.places import ROOT
 
-GROUND = ("environment", "errors", "storage", "restarts", "likelihood", "blas")
+GROUND = ("environment", "errors", "interruption", "storage", "restarts", "likelihood", "blas")
 # From the ground up. A package may import those before it, and GROUND.
 FLOORS = (
     "frames",

@@ -10,8 +10,8 @@ of the time, and the one that explains counts kept aside better has the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -21,6 +21,7 @@ from gdn.adaptation.lessons import Lesson
 from gdn.adaptation.model_folder import SMALL
 from gdn.generator.restorer_network import Restorer
 from gdn.generator.torch_globals import torch_threads
+from gdn.interruption import check_interrupted, forget_ctrl_c
 
 EACH = 0.3  # of the time, for each of the two; the rest is for the better one
 QUICKER = 10  # steps of the small network in the time of one of the restorer's
@@ -60,7 +61,7 @@ def learn_from(
         def tell() -> None:
             progress(_done(list(runs.values()), settings), leader(runs))
 
-        with suppress(KeyboardInterrupt):  # the best so far is a result
+        with _ended_by_ctrl_c():
             if settings.steps is not None:
                 for run in runs.values():
                     run.until(float("inf"), run.wanted, tell)
@@ -71,6 +72,16 @@ def learn_from(
                     others = sum(other.seconds for other in runs.values() if other is not run)
                     run.until(settings.seconds - others, None, tell)
     return runs
+
+
+@contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """The best so far is a result, with which the run goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        forget_ctrl_c()
+        check_interrupted()
 
 
 def leader(runs: dict[str, Learning]) -> Learning:

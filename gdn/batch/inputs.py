@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from gdn.batch.terminal import UsageFault, check_ending, expand
+from gdn.batch.terminal import UsageFault, expand
+from gdn.interruption import check_interrupted
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
     from gdn.pipeline.output_files import Outputs, OutputStyle
@@ -101,7 +102,7 @@ def watch(
     done: dict[Path, _Signature] = {}
     quiet = 0.0
     while idle_seconds is None or quiet < idle_seconds:
-        check_ending()
+        check_interrupted()
         ready = []
         for path in files_in(folder):
             now = _signature(path)

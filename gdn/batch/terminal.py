@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,16 +16,6 @@ AT_ONCE_SECONDS = 1.0  # within which only earlier work can be counted as done
 LOG_SECONDS = 60.0  # between lines of progress where there is no terminal
 TRIED_SECONDS = 5.0  # after which it is known how long the work takes
 LONG_SECONDS = 10.0  # of work that is left: worth saying
-
-
-ENDING = threading.Event()  # a signal has told the run to end
-
-
-def check_ending() -> None:
-    """Raises KeyboardInterrupt if the run was told to end. The interruption itself is lost where it
-    falls into the import of a library that takes any exception for a missing part."""
-    if ENDING.is_set():
-        raise KeyboardInterrupt
 
 
 class UsageFault(ValueError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import traceback
 from typing import Any
@@ -13,7 +12,7 @@ import typer
 
 from gdn import __version__
 from gdn.batch.printed import plain, printing_safely
-from gdn.batch.terminal import ENDING, UsageFault, in_options
+from gdn.batch.terminal import UsageFault, in_options
 from gdn.cli import (
     adapting,
     align,
@@ -28,6 +27,7 @@ from gdn.cli import (
 )
 from gdn.environment import start_safely
 from gdn.errors import DEBUG, debugging
+from gdn.interruption import interrupted, remember_signals
 
 app = typer.Typer(
     name="gdn",
@@ -84,13 +84,12 @@ def _run(arguments: list[str] | None) -> int:
     command = typer.main.get_command(app)
     _speak()
     start_safely()
-    ENDING.clear()
-    signal.signal(signal.SIGTERM, _terminated)
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, _terminated)  # the terminal was closed, without nohup
+    remember_signals()
     try:
         result: Any = command.main(args=arguments, prog_name="gdn", standalone_mode=False)
         code = result if isinstance(result, int) else 0
+        if code and interrupted():  # nobody heard of it, but something failed by it
+            code = _interrupted()
     except KeyboardInterrupt:
         code = _interrupted()
     except BrokenPipeError:
@@ -98,7 +97,7 @@ def _run(arguments: list[str] | None) -> int:
         code = 1
     except Exception as error:
         # Within the import of a library an interruption may come out as any other fault.
-        code = _interrupted() if ENDING.is_set() else _explain(error)
+        code = _interrupted() if interrupted() else _explain(error)
     return code
 
 
@@ -113,12 +112,6 @@ def _speak() -> None:
     handler.setFormatter(logging.Formatter("gdn: %(message)s"))
     logger = logging.getLogger("gdn")
     logger.handlers, logger.propagate = [handler], False
-
-
-def _terminated(number: int, frame: object) -> None:
-    """A batch system's polite end is an interruption: half-written files are removed."""
-    ENDING.set()
-    raise KeyboardInterrupt
 
 
 def _explain(error: Exception) -> int:

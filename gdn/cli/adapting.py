@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from gdn.batch.faults import failure_words
 from gdn.batch.inputs import Planned, gather
 from gdn.batch.printed import note
-from gdn.batch.run import failure_words
 from gdn.batch.terminal import UsageFault, progress_bar, usage_fault
 from gdn.cli.common import need, writable_folder
 from gdn.cli.denoise_options import STEPS, Threads

@@ -11,6 +11,7 @@ import typer
 
 from gdn import __version__
 from gdn.batch.terminal import UsageFault
+from gdn.storage import read_text
 
 NAME = "gdn-run.toml"
 _NOT_KEPT = {"config", "resume", "overwrite", "help"}  # how to go about a run, not what it computes
@@ -28,7 +29,7 @@ def load(context: typer.Context, parameter: typer.CallbackParam, value: Path | N
         return None
     known = {_long(p): p.name for p in context.command.params if _long(p) not in _NOT_KEPT}
     try:
-        content = tomllib.loads(value.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_text(value))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageFault(f"--config {value}: cannot be read ({reason})") from None

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from gdn.batch.faults import failure_words
 from gdn.batch.inputs import Named, Planned, gather, plan
 from gdn.batch.inputs import watch as watch_folder
 from gdn.batch.printed import note
-from gdn.batch.run import BatchRun, Tally, failure_words, process, refusals
+from gdn.batch.run import process, refusals
+from gdn.batch.settings import BatchRun
+from gdn.batch.tally import Tally
 from gdn.batch.terminal import UsageFault, usage_fault
 from gdn.cli import denoise_options as option
 from gdn.cli.adapting import adapted_groups, parse_budget

@@ -25,7 +25,7 @@ from gdn.cli.config import NAME
 from gdn.storage import read_text, write_text
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
-    from gdn.batch.run import BatchRun
+    from gdn.batch.settings import BatchRun
     from gdn.report.ledger import Ledger
 
 SUMMARY = "gdn-summary.csv"

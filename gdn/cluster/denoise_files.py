@@ -15,7 +15,9 @@ from pathlib import Path
 from distributed import Client, get_worker
 
 from gdn.batch.inputs import Planned
-from gdn.batch.run import BatchRun, Outcome, Tally, attempt
+from gdn.batch.settings import BatchRun
+from gdn.batch.single_file import attempt
+from gdn.batch.tally import Outcome, Tally
 from gdn.batch.terminal import UsageFault, progress_bar
 from gdn.cluster.chunks import Lost, Unfit
 from gdn.cluster.connect import ClusterError, connect

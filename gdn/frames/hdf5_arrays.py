@@ -14,19 +14,12 @@ from gdn.frames.axes import Axis
 from gdn.frames.choosing import Arrays, is_detector_array
 from gdn.frames.hdf5 import check_linked
 from gdn.frames.hdf5_axes import attribute_sizes, axes_of, is_colour
-from gdn.frames.hdf5_links import Links, Place, check_chunks, within_folder
+from gdn.frames.hdf5_chunks import NAMES, check_chunks
+from gdn.frames.hdf5_links import Links, Place, within_folder
 from gdn.frames.microscopes import read_signal
 from gdn.frames.source import FrameError, FrameFile
 
 _COLOUR = "a colour picture; save it as one gray channel"
-_FILTERS = {
-    32001: "Blosc",
-    32004: "LZ4",
-    32008: "bitshuffle",
-    32013: "ZFP",
-    32015: "Zstandard",
-    32026: "Blosc2",
-}
 
 
 def read_hdf5_by_content(path: Path, dataset: str | None = None) -> FrameFile:
@@ -163,7 +156,7 @@ def _missing_filter(dataset: Any) -> str:
         __import__("hdf5plugin")
     for number in numbers:
         if not h5py.h5z.filter_avail(number):
-            name = _FILTERS.get(number, "a filter")
+            name = NAMES.get(number, "a filter")
             return (
                 f"compressed by {name} (HDF5 filter {number}), which is not installed; "
                 "pip install hdf5plugin"

@@ -6,11 +6,13 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gdn.frames.axes import Axis, plain_axes
+from gdn.frames.hdf5_chunks import check_chunks
 
 
 def attribute_sizes(attributes: Any) -> list[tuple[float, str]]:
@@ -99,6 +101,7 @@ def _step(group: Any, name: str) -> tuple[float, str]:
     unit = _text(values.attrs.get("units", ""))
     if not isinstance(values, h5py.Dataset) or values.ndim != 1 or len(values) < 2:
         return 0.0, unit
+    check_chunks(Path(values.file.filename), values)
     return abs(float(values[-1]) - float(values[0])) / (len(values) - 1), unit
 
 

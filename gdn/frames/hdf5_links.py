@@ -3,7 +3,6 @@ folder."""
 
 from __future__ import annotations
 
-import math
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gdn.frames.hdf5 import check_linked
-from gdn.frames.pieces import check_piece
+from gdn.frames.hdf5_chunks import check_chunks
 from gdn.frames.source import FrameError, one_line
 
 DEEPEST = 32  # groups within groups, and links to links
@@ -153,13 +152,6 @@ def check_links(path: Path) -> None:
         check_chunks(path, dataset)
     for name, why in links.broken.items():
         raise FrameError(f"{path}: {name}: {why}")
-
-
-def check_chunks(path: Path, dataset: Any) -> None:
-    """Raises FrameError if a chunk of the data set is too large for memory."""
-    if dataset.chunks:
-        item = dataset.dtype.itemsize
-        check_piece(path, math.prod(dataset.chunks) * item, dataset.size * item)
 
 
 def within_folder(path: Path, filename: str) -> tuple[Path | None, str]:

@@ -4,6 +4,8 @@ SER/EMI, HyperSpy."""
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,30 +19,37 @@ from gdn.frames.hdf5_links import check_links
 from gdn.frames.source import FrameFile
 
 Signals = list[dict[str, Any]]
+Context = Callable[[], AbstractContextManager[None]]
 
 
 def read_signal(module: str, path: Path, dataset: str | None = None) -> FrameFile:
     """Open the only image of a file, or `dataset`, by a module of RosettaSciIO."""
     if path.is_file() and module in ("hspy", "emd"):
         check_links(path)
-    if path.is_dir():
-        from gdn.frames.zarr_arrays import check_zarr
-
-        check_zarr(path)
     library = importlib.import_module(f"rsciio.{module}")
-    signals = library.file_reader(str(path), lazy=True)
-    return _choose_signal(path, signals, module, dataset)
+    if not path.is_dir():
+        signals = library.file_reader(str(path), lazy=True)
+        return _choose_signal(path, signals, module, dataset, nullcontext)
+    from gdn.frames.zarr_arrays import check_zarr
+    from gdn.frames.zarr_chunks import bounded_chunks
+
+    check_zarr(path)
+    with bounded_chunks():
+        signals = library.file_reader(str(path), lazy=True)
+    return _choose_signal(path, signals, module, dataset, bounded_chunks)
 
 
 class _Computed:
-    """A Dask array whose parts are computed when they are asked for."""
+    """A Dask array whose parts are computed when they are asked for, `within` a context."""
 
-    def __init__(self, data: Any) -> None:
+    def __init__(self, data: Any, within: Context) -> None:
         self.data, self.shape, self.dtype = data, tuple(data.shape), np.dtype(data.dtype)
+        self.within = within
 
     def __getitem__(self, index: Any) -> Any:
         part = self.data[index]
-        return part.compute() if hasattr(part, "compute") else np.asarray(part)
+        with self.within():
+            return part.compute() if hasattr(part, "compute") else np.asarray(part)
 
 
 @dataclass(frozen=True)
@@ -59,12 +68,14 @@ class _Signal:
         return self.data.dtype
 
 
-def _choose_signal(path: Path, signals: Signals, name: str, dataset: str | None) -> FrameFile:
+def _choose_signal(
+    path: Path, signals: Signals, name: str, dataset: str | None, within: Context
+) -> FrameFile:
     """The only image among the signals of a file, or the one called `dataset`."""
     arrays = Arrays(path=path, titles=True)
     seen: set[str] = set()
     for number, signal in enumerate(signals):
-        data = _Computed(signal["data"])
+        data = _Computed(signal["data"], within)
         image_signal = _Signal(data, _axes(signal["axes"], data.shape))
         metadata = signal.get("metadata") or {}
         title = str(metadata.get("General", {}).get("title") or number)

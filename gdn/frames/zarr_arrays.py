@@ -15,6 +15,7 @@ from gdn.frames.hdf5_axes import attribute_sizes
 from gdn.frames.pieces import check_piece
 from gdn.frames.source import FrameFile
 from gdn.frames.values import rescale, values_in
+from gdn.frames.zarr_chunks import bounded_chunks
 
 
 class _Level:
@@ -33,7 +34,8 @@ class _Level:
         check_piece(path, math.prod(self.array.chunks) * item, math.prod(self.shape) * item)
 
     def __getitem__(self, index: Any) -> Any:
-        return self.array[index]
+        with bounded_chunks():
+            return self.array[index]
 
 
 def read_zarr(path: Path, dataset: str | None = None) -> FrameFile:
@@ -41,12 +43,13 @@ def read_zarr(path: Path, dataset: str | None = None) -> FrameFile:
     `dataset`, which may be a coarser level."""
     import zarr
 
-    opened: Any = zarr.open(path, mode="r")
-    if not isinstance(opened, zarr.Group):
-        return _frames(path, _plain(opened))
     arrays, levels = Arrays(path=path), Arrays(path=path)
-    for name, level, first in _levels(opened):
-        (arrays if first else levels).add(name, level, level.axes)
+    with bounded_chunks():
+        opened: Any = zarr.open(path, mode="r")
+        if not isinstance(opened, zarr.Group):
+            return _frames(path, _plain(opened))
+        for name, level, first in _levels(opened):
+            (arrays if first else levels).add(name, level, level.axes)
     if dataset is not None and dataset.strip("/") in levels.images:
         return _frames(path, levels.images[dataset.strip("/")])
     return _frames(path, arrays.chosen(dataset))

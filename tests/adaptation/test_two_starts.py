@@ -3,6 +3,8 @@ models."""
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from gdn.adaptation.two_starts import leader, learn_from, small_network, small_s
 from gdn.engines.restorer import RestorerSession
 from gdn.frames.noise import parse_noise
 from gdn.generator.restorer_network import Restorer, RestorerShape
+from gdn.interruption import interrupted, remember_signals
 from gdn.models import ANEW, RestorerModel, find_any, learned_models
 
 SETTINGS = LearningSettings(steps=20, rate=3e-3, window=48, look_every=2, threads=1)
@@ -99,6 +102,28 @@ def test_interrupted_it_keeps_the_best_so_far(lesson: Lesson) -> None:
 
     learned = learn_from({"a": (network(), [lesson], SETTINGS)}, SETTINGS, stop)["a"].learned
     assert 0 < learned.best <= learned.steps < 20
+
+
+@pytest.mark.parametrize(("name", "goes_on"), [("SIGINT", True), ("SIGTERM", False)])
+def test_ctrl_c_ends_the_learning_alone_and_other_signals_the_run(
+    lesson: Lesson, name: str, goes_on: bool
+) -> None:
+    number = getattr(signal, name)
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    remember_signals()
+
+    def stop(share: float, best: Learning) -> None:
+        signal.raise_signal(number)
+
+    expected = contextlib.nullcontext() if goes_on else pytest.raises(KeyboardInterrupt)
+    try:
+        with expected:
+            learn_from({"a": (network(), [lesson], SETTINGS)}, SETTINGS, stop)
+        assert interrupted() != goes_on
+    finally:
+        remember_signals()  # of an end that was told here nothing is remembered
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def test_the_small_network_is_a_model_without_torch(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gdn.batch.inputs import Planned, gather, plan, watch
-from gdn.batch.run import Outcome, Tally
+from gdn.batch.tally import Outcome, Tally
 from gdn.batch.terminal import UsageFault
 from gdn.frames.formats import read_frames
 from gdn.frames.source import FrameError

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gdn.batch.printed import LINE, note
-from gdn.batch.run import warnings_of
+from gdn.batch.tally import warnings_of
 from gdn.report.words import UNEXPLAINED
 from tests.helpers.commands import FAST, gdn
 

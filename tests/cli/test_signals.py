@@ -37,8 +37,9 @@ def test_the_end_of_a_session_is_an_interruption(tmp_path: Path, name: str) -> N
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interruption_that_a_library_swallows_ends_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     """As in the import of a compiled module: the signal comes, and nobody hears of it."""
     (tmp_path / "watched").mkdir()
@@ -48,7 +49,7 @@ def test_an_interruption_that_a_library_swallows_ends_the_run(
         waited.append(seconds)
         assert len(waited) < 3, "the run goes on"
         with contextlib.suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
 
     monkeypatch.setattr("gdn.batch.inputs.watch.__defaults__", (sleep,))
     done = gdn("denoise", "--watch", tmp_path / "watched", "-o", tmp_path / "out")
@@ -83,8 +84,34 @@ def test_an_interruption_in_a_string_that_is_executed_ends_with_130(tmp_path: Pa
     assert done.returncode == 130, done.stderr
 
 
+def test_an_interruption_that_was_to_be_ignored_is_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a script's background job, which the Ctrl-C of another program reaches too."""
+    (tmp_path / "watched").mkdir()
+    waited = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        signal.raise_signal(signal.SIGINT if len(waited) < 3 else signal.SIGTERM)
+
+    monkeypatch.setattr("gdn.batch.inputs.watch.__defaults__", (sleep,))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        done = gdn("denoise", "--watch", tmp_path / "watched", "-o", tmp_path / "out")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done.returncode == 130, done.stderr
+    assert len(waited) == 3
+
+
 @pytest.mark.parametrize(
-    "where", ["gdn.pipeline.denoise_file.FileSettings.read", "gdn.cli.denoise.refusals"]
+    "where",
+    [
+        "gdn.pipeline.denoise_file.FileSettings.read",
+        "gdn.cli.denoise.refusals",
+        "gdn.batch.settings.BatchRun.check_free",
+    ],
 )
 def test_an_interruption_that_comes_out_as_another_fault_is_one(
     frame_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str

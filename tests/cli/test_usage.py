@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -201,3 +202,13 @@ def test_help_has_examples_and_every_option_of_denoise_a_group(command: str) -> 
             "and",
             "exit.",
         ]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX")
+def test_settings_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    command = [sys.executable, "-m", "gdn", "denoise", "f.tif", "--config", "pipe.toml"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+    )
+    one_line(done, 2, "--config pipe.toml: cannot be read (not a file)")

@@ -195,10 +195,10 @@ def test_a_filter_that_is_not_installed_is_named(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         properties.set_chunk((40, 50))
-        properties.set_filter(32999, h5py.h5z.FLAG_OPTIONAL, ())
+        properties.set_filter(32008, h5py.h5z.FLAG_OPTIONAL, ())
         space = h5py.h5s.create_simple((40, 50))
         h5py.h5d.create(file.id, b"data", h5py.h5t.NATIVE_UINT8, space, properties)
-    refused(path, "HDF5 filter 32999", "hdf5plugin")
+    refused(path, "bitshuffle (HDF5 filter 32008)", "hdf5plugin")
 
 
 @needs_formats

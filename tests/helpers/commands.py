@@ -23,7 +23,9 @@ def gdn(
 ) -> subprocess.CompletedProcess[str]:
     """The command in this process, which is a second cheaper than one of its own: its exit code and
     what it wrote."""
-    logger, terminated = logging.getLogger("gdn"), signal.getsignal(signal.SIGTERM)
+    logger, signals = logging.getLogger("gdn"), ("SIGINT", "SIGHUP", "SIGTERM")
+    numbers = [getattr(signal, name) for name in signals if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
     handlers, propagate = logger.handlers, logger.propagate
     said, errors = io.StringIO(), io.StringIO()
     try:
@@ -38,7 +40,8 @@ def gdn(
             with pytest.raises(SystemExit) as end:
                 main([str(a) for a in arguments])
     finally:
-        signal.signal(signal.SIGTERM, terminated)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         logger.handlers, logger.propagate = handlers, propagate
     return subprocess.CompletedProcess(
         arguments, end.value.code, said.getvalue(), errors.getvalue()
