@@ -9,7 +9,7 @@ import pytest
 
 from gdn.batch.printed import LINE, note
 from gdn.batch.run import warnings_of
-from gdn.report.words import UNEXPLAINED
+from gdn.report.words import unexplained
 from tests.helpers.commands import FAST, gdn
 
 
@@ -32,13 +32,13 @@ def test_a_warning_of_many_frames_is_said_once() -> None:
 
 
 def test_notes_are_in_short_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    note(UNEXPLAINED)
+    note(unexplained())
     lines = capsys.readouterr().err.splitlines()
     assert max(map(len, lines)) <= LINE
     assert lines[0].startswith("gdn: What it may be")
     assert all(line.startswith("     ") for line in lines[1:])
     for words in ("pixel size", "--adapt", "a model of your own"):
-        assert words in UNEXPLAINED
+        assert words in unexplained()
 
 
 @pytest.mark.slow
