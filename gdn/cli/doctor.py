@@ -183,7 +183,7 @@ def _devices() -> str:
     from gdn.engines.choose import has_driver
 
     devices = ["cpu"]
-    if runtime_named("onnxruntime").installed:
+    if has_driver() and runtime_named("onnxruntime").installed:
         from gdn.engines.onnxruntime import card_reason
 
         if card_reason():
