@@ -41,6 +41,15 @@ def test_notes_are_in_short_lines(capsys: pytest.CaptureFixture[str]) -> None:
         assert words in unexplained()
 
 
+def test_what_ends_a_run_is_said_in_short_lines(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("restart = 3")
+    done = gdn("denoise", "a.tif", "--config", "run.toml", cwd=tmp_path)
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert "no such option: restart; there are: files" in lines[0]
+    assert max(map(len, lines)) <= LINE
+
+
 @pytest.mark.slow
 def test_the_original_method_writes_no_spread_and_says_how_far_it_is(
     frame_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
