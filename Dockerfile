@@ -21,7 +21,7 @@ RUN useradd --create-home --uid 10001 gdn && mkdir -p /data /home/gdn/.cache && 
 ENV PATH=/opt/gdn/bin:$PATH
 USER gdn
 WORKDIR /data
-HEALTHCHECK --interval=5m CMD gdn doctor
+HEALTHCHECK --interval=5m CMD ["gdn", "doctor"]
 ENTRYPOINT ["gdn"]
 
 FROM nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04 AS gpu
@@ -35,5 +35,5 @@ RUN useradd --create-home --uid 10001 gdn && mkdir -p /data /home/gdn/.cache && 
 ENV PATH=/opt/gdn/bin:$PATH
 USER gdn
 WORKDIR /data
-HEALTHCHECK --interval=5m CMD gdn doctor
+HEALTHCHECK --interval=5m CMD ["gdn", "doctor"]
 ENTRYPOINT ["gdn"]

@@ -127,7 +127,7 @@ def adapt(
     if not tuned and correlated:
         raise InputError(
             f"{recording.words()}: nothing is learned from it, because the noise of neighbouring "
-            "pixels is correlated (interpolated, binned or compressed frames)"
+            "pixels is correlated; give frames that were not resized, filtered or compressed"
         )
     if not tuned:
         raise InputError(f"{recording.words()}: no frame that a network can learn from")

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from gdn import __version__
-from gdn.batch.printed import plain, printing_safely
+from gdn.batch.printed import note, plain, printing_safely
 from gdn.batch.terminal import UsageFault, in_options
 from gdn.cli import (
     adapting,
@@ -115,7 +115,7 @@ def _speak() -> None:
 
 
 def _explain(error: Exception) -> int:
-    """One line for what went wrong; returns the exit code."""
+    """Say what went wrong; returns the exit code."""
     show = getattr(error, "format_message", None)
     if type(error).__name__ == "NoArgsIsHelpError" and show is not None:
         print(show())
@@ -138,5 +138,5 @@ def _explain(error: Exception) -> int:
     )
     if not expected:
         text = f"internal error, please report it: {type(error).__name__}: {text}"
-    print(f"gdn: {text}", file=sys.stderr)
+    note(text)
     return 2 if isinstance(error, UsageFault) else 1

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from gdn.batch.terminal import UsageFault
+from gdn.environment import install_command
 
 
 def writable_folder(path: Path) -> Path:
@@ -27,4 +28,4 @@ def need(package: str, extra: str) -> None:
     import importlib.util
 
     if importlib.util.find_spec(package) is None:
-        raise UsageFault(f"{package} is not installed; pip install 'gdn[{extra}]'")
+        raise UsageFault(f"{package} is not installed; {install_command(extra)}")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -24,12 +24,12 @@ from gdn.cli.common import need, writable_folder
 from gdn.cli.config import text_of
 from gdn.cli.file_options import Dataset, Sampling
 from gdn.cli.help import Grouped
+from gdn.cli.hints import hints, restarts_said
 from gdn.cli.run_files import RunFiles
 from gdn.models import AUTO
 from gdn.pipeline.budget import SECONDS
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
-    from gdn.pipeline.options import Options
     from gdn.report.ledger import Ledger
 
 
@@ -204,9 +204,10 @@ def denoise(
                 _process(planned, cluster, run, ledger, tally)
         finally:  # also of what was done before Ctrl-C
             written = _written(lambda: own.write_summary(tally.rows))
+    has_learned = adapt or adapted is not None
     _say(tally, ledger)
-    _suggest(tally, ledger, options, adapt or adapted is not None)
-    written &= _written(lambda: own.write_report(ledger, run, tally.skipped, tally.rows))
+    _say_hints(hints(tally.rows, ledger, options, has_learned))
+    written &= _written(lambda: own.write_report(ledger, run, tally, has_learned))
     if strict and ledger.unlike:
         note(f"--strict: the generator cannot explain {ledger.unlike} of {ledger.frames} frames")
     return 1 if tally.failed or not written or (strict and ledger.unlike) else 0
@@ -300,41 +301,9 @@ def _process(
         raise usage_fault(error) from None
 
 
-def _suggest(tally: Tally, ledger: Ledger, options: Options, learned: bool) -> None:
-    """What might help, on stderr: where frames may be a movie, and where no generator explains
-    them."""
-    from gdn.pipeline.options import FEWEST
-    from gdn.report.words import UNEXPLAINED, UNEXPLAINED_LEARNED
-    from gdn.trust.standing import FILTERED, UNSUPPORTED
-
-    inputs = [row["input"] for row in tally.rows]
-    stacks = [name for name in dict.fromkeys(inputs) if inputs.count(name) >= FEWEST]
-    if stacks and options.movie == "off" and options.method == "gdn":
-        note(
-            f"{stacks[0]} has {inputs.count(stacks[0])} frames. If they show one object, try "
-            "--movie on: it uses the neighbouring frames to denoise each one, and takes two to "
-            "three times as long"
-        )
-    if ledger.unlike and options.method == "gdn":
-        note(
-            f"the generator cannot explain {ledger.unlike} of {ledger.frames} frames. "
-            + (UNEXPLAINED_LEARNED if learned else UNEXPLAINED)
-        )
-    for standing in (FILTERED, UNSUPPORTED):
-        if count := sum(row["standing"] == standing.name for row in tally.rows):
-            note(f"{count} of {len(tally.rows)} results: {standing.words}")
-
-
-def restarts_said(rows: list[dict[str, Any]]) -> str:
-    """What the restarts of a run did, in a sentence, from the rows of its frames; nothing where no
-    generator was searched."""
-    searched = [row for row in rows if row.get("tiles")]
-    if not searched:
-        return ""
-    tiles, taken = (sum(row[name] for row in searched) for name in ("tiles", "tiles_from_bank"))
-    restarts = max(row["restarts"] for row in searched)
-    head = f"{restarts:,} restarts: {taken:,} of {tiles:,} tiles took one"
-    return head if taken == tiles else f"{head}; the encoder's guess was better elsewhere"
+def _say_hints(said: list[str]) -> None:
+    for words in said:
+        note(words)
 
 
 def _say(tally: Tally, ledger: Ledger) -> None:
@@ -353,5 +322,5 @@ def _say(tally: Tally, ledger: Ledger) -> None:
         )
     if words := restarts_said(tally.rows):
         print(f"gdn: {words}", file=sys.stderr)
-    for words in ledger.words():
+    for words in ledger.score_words():
         note(words)

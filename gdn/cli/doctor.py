@@ -13,6 +13,7 @@ import typer
 from gdn import __version__
 from gdn.cli.help import Grouped
 from gdn.engines.table import RUNTIMES, runtime_named
+from gdn.environment import install_command
 from gdn.models import DEFAULT_MODEL
 from gdn.storage import json_line
 
@@ -33,6 +34,7 @@ EXTRAS = (
     ("h5py", "formats", "to read HDF5 files"),
     ("zarr", "formats", "to read and write Zarr"),
     ("torch", "adapt", "for --adapt and gdn adapt; gdn[train] to train a model"),
+    ("ase", "structures", "to simulate structures from CIF and XYZ files"),
     ("distributed", "cluster", "for --cluster"),
     ("av", "video", "for --movie-file"),
     ("napari", "napari", "to work in napari"),
@@ -136,7 +138,7 @@ def advise(report: dict[str, Any]) -> list[str]:
         )
     if has_driver() and " on cpu" in str(report.get("engine", "")):
         advice.append(
-            "the card is not used: pip uninstall onnxruntime, then pip install 'gdn[gpu]' "
+            f"the card is not used: pip uninstall onnxruntime, then {install_command('gpu')} "
             "(docs/gpu.md)"
         )
     folder = next(place for place in (cache_folder(), *cache_folder().parents) if place.exists())
@@ -147,7 +149,7 @@ def advise(report: dict[str, Any]) -> list[str]:
         if importlib.util.find_spec(module) is None:
             lacking.setdefault(extra, []).append(purpose)
     return advice + [
-        f"{'; '.join(purposes)}: pip install 'gdn[{extra}]'" for extra, purposes in lacking.items()
+        f"{'; '.join(purposes)}: {install_command(extra)}" for extra, purposes in lacking.items()
     ]
 
 
@@ -183,7 +185,7 @@ def _devices() -> str:
     from gdn.engines.choose import has_driver
 
     devices = ["cpu"]
-    if runtime_named("onnxruntime").installed:
+    if has_driver() and runtime_named("onnxruntime").installed:
         from gdn.engines.onnxruntime import card_reason
 
         if card_reason():

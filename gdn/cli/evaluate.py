@@ -11,6 +11,7 @@ import typer
 from gdn.batch.terminal import UsageFault, expand, in_options, progress_bar, usage_fault
 from gdn.cli.help import COMPARED, INPUT, MACHINE, OUTPUT, SEARCH, Grouped
 from gdn.engines.table import ENGINE_HELP
+from gdn.environment import install_command
 from gdn.models import AUTO
 from gdn.storage import json_line
 
@@ -180,10 +181,8 @@ def methods_named(text: str, unets: dict[str, Comparator]) -> tuple[str, ...]:
                 f"{', '.join([*COMPARATORS, *(unets or ['unet']), 'original'])}"
             )
         if not available(name):
-            print(
-                f"gdn: {name} left out: {NEEDS[name]} is not installed (pip install 'gdn[bench]')",
-                file=sys.stderr,
-            )
+            how = install_command("bench")
+            print(f"gdn: {name} left out: {NEEDS[name]} is not installed ({how})", file=sys.stderr)
             continue
         chosen.append(name)
     return tuple(chosen)

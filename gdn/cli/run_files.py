@@ -26,6 +26,7 @@ from gdn.storage import read_text, write_text
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
     from gdn.batch.settings import BatchRun
+    from gdn.batch.tally import Tally
     from gdn.report.ledger import Ledger
 
 SUMMARY = "gdn-summary.csv"
@@ -92,24 +93,27 @@ class RunFiles:
         write_text(self.summary, text.getvalue())
 
     def write_report(
-        self, ledger: Ledger, run: BatchRun, skipped: int, rows: list[dict[str, Any]]
+        self, ledger: Ledger, run: BatchRun, tally: Tally, learned: bool = False
     ) -> None:
         """Write the page, and say where; not where no frame was denoised, as after --resume with
-        nothing left to do: a former page stays."""
+        nothing left to do: a former page stays. `learned`: networks that learned from a recording
+        were among the candidates."""
         if self.report is None or not ledger.frames:
             return
         from gdn.report import html
 
+        rows = tally.rows
         page = html.ReportedRun(
             title=f"gdn: {ledger.frames} frame{'s' if ledger.frames > 1 else ''}",
-            facts=_facts(run, skipped),
+            facts=_facts(run, tally.skipped),
             commands=[
                 shlex.join(["gdn", *sys.argv[1:]]),
-                f"gdn denoise --config {shlex.quote(self.settings.name)}",
+                f"gdn denoise --config {shlex.quote(str(self.settings))}",
             ],
             inputs=sorted(self._marks),
             models={f"{Path(r['input']).name} [{r['frame']}]": r["model"] for r in rows},
             movies=_movies(rows),
+            learned=learned,
         )
         html.write_report(self.report, page, ledger)
         print(f"gdn: report: {self.report}", file=sys.stderr)

@@ -16,6 +16,7 @@ from distributed import Client, LocalCluster, Nanny, Worker
 from distributed.comm.addressing import get_address_host, parse_address
 from distributed.security import Security
 
+from gdn.environment import install_command
 from gdn.errors import GdnError
 
 WAIT_SECONDS = 600.0  # for the first worker of a cluster that is starting
@@ -163,8 +164,7 @@ def _certificate() -> Security:
         certificate: Security = Security.temporary()
     except ImportError:
         raise ClusterError(
-            "--cluster local needs the package cryptography, of the extra 'cluster': "
-            "pip install 'gdn[cluster]'"
+            f"--cluster local needs the package cryptography: {install_command('cluster')}"
         ) from None
     return certificate
 

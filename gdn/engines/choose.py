@@ -26,6 +26,7 @@ from gdn.engines.table import (
     installed_runtimes,
     runtime_named,
 )
+from gdn.environment import install_command
 from gdn.models import Model
 
 PROVED = 4  # images of the self-test
@@ -64,7 +65,7 @@ def check(engine: str = "auto", device: str = "auto") -> None:
     if runtime not in ON_CPU:
         _module(runtime).check()  # says what is missing
     elif not runtime.installed:
-        extra = f" (pip install 'gdn[{runtime.extra}]')" if runtime.extra else ""
+        extra = f" ({install_command(runtime.extra)})" if runtime.extra else ""
         raise EngineError(f"{engine} is not installed{extra}; choose another engine")
 
 

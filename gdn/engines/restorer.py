@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdn.engines.base import EngineError, OutOfMemory, is_out_of_memory
+from gdn.engines.choose import has_driver
 from gdn.likelihood import Array
 from gdn.models import RestorerModel
 from gdn.models.graphs import restorer_graph
@@ -19,13 +20,15 @@ from gdn.models.graphs import restorer_graph
 # px, longest side of what is restored at once: 1 GiB for the network of 7 million weights
 LARGEST = 768
 OVERLAP = 192  # px, of neighbouring windows
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"  # of onnxruntime
 TURNS = (1, 2, 4, 8)  # of the square's symmetries that results may be averaged over
 
 
 class RestorerSession:
     """A loaded restorer. `restore` maps noisy frames to the clean one. It is a context manager.
 
-    - `device`: cpu, cuda or cuda:N; or auto: a card if onnxruntime has a provider for it.
+    - `device`: cpu, cuda or cuda:N; or auto: a card if there is one and onnxruntime has a provider
+      for it.
     - `threads`: limit on the CPU (None: GDN_THREADS, or all cores).
     - `largest`, `overlap`: px, of the windows in which a larger frame is restored.
 
@@ -48,6 +51,7 @@ class RestorerSession:
         self.model, self.reason = model, reason
         self._largest, self._overlap = largest, overlap
         self.device, provider = _provider(device)
+        asked = device.startswith("cuda")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = (
             threads if threads is not None else int(os.environ.get("GDN_THREADS", "0"))
@@ -67,6 +71,13 @@ class RestorerSession:
             raise EngineError(
                 f"{model.folder / 'restorer.onnx'}: onnxruntime cannot load it ({words})"
             ) from None
+        if self.device != "cpu" and self._session.get_providers()[0] == CPU:
+            if asked:
+                raise EngineError(
+                    f"onnxruntime fell back to the CPU: the restorer cannot use device {device}; "
+                    "'gdn doctor' shows what is missing"
+                )
+            self.device = "cpu"
 
     def restore(self, frames: Array, mask: Array | None = None, turns: int = 1) -> Array:
         """The expected clean image (rows, columns), float32, of the first of `frames` (n, rows,
@@ -197,14 +208,14 @@ def _provider(device: str) -> tuple[str, Any]:
     kind, _, number = device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or not (number or "0").isdecimal():
         raise EngineError(f"a restorer has no device '{device}'; choose auto, cpu or cuda (and :N)")
-    there = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    there = CUDA in onnxruntime.get_available_providers()
     if kind == "cuda" and not there:
         raise EngineError(
             "onnxruntime here has no CUDAExecutionProvider for the restorer; choose device cpu"
         )
-    if kind == "cpu" or not there:
-        return "cpu", "CPUExecutionProvider"
-    return f"cuda:{number or 0}", ("CUDAExecutionProvider", {"device_id": int(number or 0)})
+    if kind == "cpu" or not there or (kind == "auto" and not has_driver()):
+        return "cpu", CPU
+    return f"cuda:{number or 0}", (CUDA, {"device_id": int(number or 0)})
 
 
 def windows(

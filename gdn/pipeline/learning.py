@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from gdn.environment import install_command
 from gdn.errors import InputError
 from gdn.frames.source import of_array
 from gdn.models import RESTORER, RestorerModel, find_any
@@ -31,7 +32,7 @@ def budget_of(adapt: float | bool, steps: int | tuple[int, int] | None) -> Budge
     if not adapt:
         return None
     if importlib.util.find_spec("torch") is None:
-        raise InputError("adapt: torch is not installed; pip install 'gdn[adapt]'", "adapt")
+        raise InputError(f"adapt: torch is not installed; {install_command('adapt')}", "adapt")
     seconds = SECONDS if adapt is True else float(adapt)
     if steps is None:
         return Budget(seconds)

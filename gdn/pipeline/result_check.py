@@ -35,9 +35,8 @@ def check_result(frame: Array, result: FrameResult, trust: Trust) -> None:
     allowed = (SIGMAS * error + SHARE * electrons) * abs(noise.gain)
     if abs(after - before) > allowed:
         raise InputError(
-            f"the mean of the result is {after:.5g}, that of the frame {before:.5g}; they "
-            f"may differ by at most {allowed:.2g}. So the noise model ({_words(result)}) "
-            "does not fit: give the noise, or the counts as recorded",
+            f"the mean of the result is {after:.5g}, that of the frame {before:.5g}: the noise "
+            f"model ({_words(result)}) does not fit; give the noise, or the counts as recorded",
             "noise",
         )
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from gdn.pipeline.column_picture import COLOURS
+from gdn.pipeline.options import FEWEST
 from gdn.report.ledger import Entry, Ledger, decibels, sentence
 from gdn.report.pictures import Picture
 from gdn.report.stacks import stack_section, stacks_of
 from gdn.report.style import SCRIPT, STYLE, policy
-from gdn.report.words import UNEXPLAINED, glossary
+from gdn.report.words import NOTHING, glossary, unexplained
 from gdn.storage import write_text
 from gdn.trust.fit import REFUSED
 
@@ -31,6 +32,7 @@ class ReportedRun:
     - `inputs`: marks of the run's inputs, by which the next run recognises the page as its own.
     - `models`: the model of a frame, by the name that the page gives the frame.
     - `movies`: what the record of a stack says of it as a movie, by the file's name.
+    - `learned`: whether networks that learned from a recording were among the candidates.
     """
 
     title: str
@@ -39,6 +41,7 @@ class ReportedRun:
     inputs: list[str] = field(default_factory=list)
     models: Mapping[str, str] = field(default_factory=dict)
     movies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    learned: bool = False
 
 
 def write_report(path: Path, run: ReportedRun, ledger: Ledger) -> None:
@@ -50,12 +53,18 @@ def page(run: ReportedRun, ledger: Ledger) -> str:
     """The page's HTML."""
     facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in run.facts)
     pooled = "".join(f"<li>{escape(line)}</li>" for line in ledger.words())
-    stacks = "".join(
-        stack_section(group, run.movies.get(group[0].file)) for group in stacks_of(ledger.entries)
-    )
-    later = {entry.name for group in stacks_of(ledger.entries) for entry in group[1:]}
+    groups = stacks_of(ledger.entries)
+    stacks = "".join(stack_section(group, run.movies.get(group[0].file)) for group in groups)
+    later = {entry.name for group in groups for entry in group[1:]}
+    alone = {g[0].file for g in groups if len(g) >= FEWEST and g[0].file not in run.movies}
     frames = "".join(
-        _section(number, e, run.models.get(e.name, ""), folded=e.name in later)
+        _section(
+            number,
+            e,
+            run.models.get(e.name, ""),
+            folded=e.name in later,
+            advice=unexplained(run.learned, movie=e.file in alone),
+        )
         for number, e in enumerate(ledger.entries)
         if e.pictures
     )
@@ -69,7 +78,8 @@ def page(run: ReportedRun, ledger: Ledger) -> str:
         f"<title>{escape(run.title)}</title><style>{STYLE}</style>"
         f"{inputs}</head><body><h1>{escape(run.title)}</h1><dl>{facts}</dl>{glossary()}{_key()}"
         f"<ul>{pooled}</ul>{_table(ledger.entries, run.models)}{note}{stacks}{frames}"
-        f"<section><h2>How to repeat it</h2>{commands}</section>"
+        f"<section><h2>How to repeat it</h2>{commands}<p>In the folder where the run was started. "
+        "--overwrite replaces its results.</p></section>"
         f"<script>{SCRIPT}</script></body></html>\n"
     )
 
@@ -133,11 +143,13 @@ def _row(number: int, entry: Entry, model: str) -> str:
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
-def _section(number: int, entry: Entry, model: str, folded: bool) -> str:
+def _section(number: int, entry: Entry, model: str, folded: bool, advice: str) -> str:
     warnings = "".join(f'<p class="warn">{escape(w)}</p>' for w in entry.row["warnings"])
     p = entry.row["explained_p"]
     if p is not None and p < REFUSED:
-        warnings += f'<p class="warn">{escape(UNEXPLAINED)}</p>'
+        warnings += f'<p class="warn">{escape(advice)}</p>'
+    if entry.scores and all(score.unresolved for score in entry.scores):
+        warnings += f'<p class="warn">{escape(NOTHING)}</p>'
     if entry.standing:
         warnings += f"<p>What it may be used for: {escape(entry.standing)}.</p>"
     scores = "".join(f"<li>{escape(sentence(c))}; verdict: {c.verdict}</li>" for c in entry.scores)

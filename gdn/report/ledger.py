@@ -109,13 +109,17 @@ class Ledger:
         """The scores over all frames that have them."""
         return [pool.result() for pool in self.pools.values()]
 
+    def score_words(self) -> list[str]:
+        """The scores of several frames together, a sentence each."""
+        if self.scored < 2:
+            return []
+        return [
+            f"{self.scored} frames, on held-out electrons: {sentence(c)}" for c in self.pooled()
+        ]
+
     def words(self) -> list[str]:
-        """The text to print after a run of several frames."""
-        said = []
-        if self.scored > 1:
-            said = [
-                f"{self.scored} frames, on held-out electrons: {sentence(c)}" for c in self.pooled()
-            ]
+        """What the page says of several frames together."""
+        said = self.score_words()
         if self.unlike and self.frames > 1:
             said.append(
                 f"{self.unlike} of {self.frames} frames cannot be explained by the generator "

@@ -38,7 +38,7 @@ def _values(entries: Sequence[Entry]) -> list[str]:
     columns: list[tuple[str, list[float | None]]] = [
         ("dose, e/Å²", [e.row["dose"] / e.row["sampling_angstrom"] ** 2 for e in entries]),
         ("p of the generator", [e.row["explained_p"] for e in entries]),
-        ("error expected, % of the vacuum level", [100 * e.expected_rms for e in entries]),
+        ("error expected, % of vacuum", [100 * e.expected_rms for e in entries]),
     ]
     charts = []
     for title, numbers in columns:

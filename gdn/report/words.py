@@ -53,14 +53,23 @@ TERMS = (
     ("spectrum (FFT)", "lattice spacings are spots; the rings are at 0.2 and 0.1 nm"),
     ("objective", "what the search minimises, in nats; smaller fits better"),
 )
-_CAUSES = (
-    "What it may be: a wrong pixel size, a field too small to hold the crystal, or another "
-    "specimen or contrast than those that the generator was trained for. What to do: check the "
-    "pixel size (--sampling), "
+NOTHING = (
+    "Nothing to resolve: these electrons cannot tell the denoised image from a flat one. What its "
+    "picture shows is no finding: see the bar of grays below it for how weak it is."
 )
-_OWN = "or train a model of your own (docs/howto/own-specimen.md)."
-UNEXPLAINED = f"{_CAUSES}let gdn learn from the recording (--adapt), {_OWN}"
-UNEXPLAINED_LEARNED = f"{_CAUSES}{_OWN}"  # it has learned from the recording
+
+
+def unexplained(learned: bool = False, movie: bool = False) -> str:
+    """What to do where the generator cannot explain a frame. `learned`: gdn has learned from the
+    recording already. `movie`: the frames may be a movie, and were denoised each alone."""
+    options = "--movie on --adapt, if its frames show one object" if movie else "--adapt"
+    learn = "" if learned else f"let gdn learn from the recording ({options}), "
+    return (
+        "What it may be: a wrong pixel size, a field too small to hold the crystal, or another "
+        "specimen or contrast than those that the generator was trained for. What to do: check "
+        f"the pixel size (--sampling), {learn}or train a model of your own "
+        "(docs/howto/own-specimen.md)."
+    )
 
 
 def glossary() -> str:

@@ -6,8 +6,9 @@ size needs to be known.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from gdn.simulation.clean_images import FOLDER, CleanImage, write_clean_image
 from gdn.simulation.dataset import DATASET_SCHEMA, FILE, read_dataset
 from gdn.simulation.scenes import IMAGES
 from gdn.simulation.structures import split_of
-from gdn.storage import json_line, write_text
+from gdn.storage import json_line, write_text, writing
 
 Progress = Callable[[int, int], None]
 
@@ -52,11 +53,13 @@ class ImagePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """Frames of a file that show one structure; `key` is the hash of their content."""
+    """Frames of a file that show one structure. `key` is the hash of their content; `stored` are
+    their images under temporary names."""
 
     file: FrameFile
     frames: tuple[int, ...]
     key: str
+    stored: tuple[Path, ...] = ()
     seed: int = 0
 
     @property
@@ -69,29 +72,70 @@ def import_images(plan: ImagePlan, progress: Progress = lambda done, total: None
     """Make the data set, or what is missing of it, and return the paths of its images. Of ten
     structures one is in the test split and one in validation, by their content and the seed.
     Raises InputError for files that cannot be used, and if the folder holds another data set."""
-    parts = _with_seeds(plan, [part for path in plan.files for part in _parts(path, plan)])
+    _check_folder(plan.out)
+    if (plan.out / FOLDER).exists():
+        return _complete(plan, plan.out / FOLDER, progress)
+    fresh = not plan.out.exists()
+    plan.out.mkdir(parents=True, exist_ok=True)
+    try:
+        return _make(plan, plan.out / FOLDER, progress)
+    except BaseException:
+        if fresh:
+            with contextlib.suppress(OSError):  # it is not empty
+                plan.out.rmdir()
+        raise
+
+
+def _make(plan: ImagePlan, folder: Path, progress: Progress) -> list[Path]:
+    """Read each file, store its images, and give them their names once all seeds are known."""
+    with writing(folder) as temporary:
+        temporary.mkdir()
+        parts = _with_seeds(plan, _read_all(plan, temporary, progress))
+        _open(plan, parts)
+        images = [(part, stored) for part in parts for stored in part.stored]
+        names = [_name(index, part) for index, (part, _) in enumerate(images)]
+        for name, (_, stored) in zip(names, images, strict=True):
+            stored.rename(temporary / name)
+    return [folder / name for name in names]
+
+
+def _complete(plan: ImagePlan, folder: Path, progress: Progress) -> list[Path]:
+    """Make what is missing of a data set; each file is read to know it again, and what is missing
+    once more."""
+    parts = _with_seeds(plan, _read_all(plan, None, progress))
     _open(plan, parts)
-    (plan.out / FOLDER).mkdir(parents=True, exist_ok=True)
     tasks = [(part, frame) for part in parts for frame in part.frames]
-    paths = []
-    for index, (part, frame) in enumerate(tasks):
-        path = plan.out / FOLDER / f"{index:06d}_{part.seed}.npz"
+    paths = [folder / _name(index, part) for index, (part, _) in enumerate(tasks)]
+    for path, (part, frame) in zip(paths, tasks, strict=True):
         if not path.exists():
             write_clean_image(path, _read_frame(part.file, frame, plan))
-        paths.append(path)
-        progress(index + 1, len(tasks))
     return paths
 
 
-def _parts(path: Path, plan: ImagePlan) -> Iterator[_Part]:
-    """The structures of a file. All pixels are read and checked."""
-    file = read_frames(path)
-    groups = [range(file.count)] if not plan.independent else [[n] for n in range(file.count)]
-    for frames in groups:
-        content = hashlib.sha256()
-        for frame in frames:
-            content.update(_read_frame(file, frame, plan).image.tobytes())
-        yield _Part(file=file, frames=tuple(frames), key=content.hexdigest())
+def _name(index: int, part: _Part) -> str:
+    """Of the image number `index`."""
+    return f"{index:06d}_{part.seed}.npz"
+
+
+def _read_all(plan: ImagePlan, folder: Path | None, progress: Progress) -> list[_Part]:
+    """The structures of all files. All pixels are read and checked, and stored in `folder`, if one
+    is given."""
+    parts: list[_Part] = []
+    for number, path in enumerate(plan.files):
+        file = read_frames(path)
+        groups = [range(file.count)] if not plan.independent else [[n] for n in range(file.count)]
+        for frames in groups:
+            content, stored = hashlib.sha256(), []
+            for frame in frames:
+                clean = _read_frame(file, frame, plan)
+                content.update(clean.image.tobytes())
+                if folder is not None:
+                    stored.append(folder / f"{number}_{frame}.npz")
+                    write_clean_image(stored[-1], clean)
+            key = content.hexdigest()
+            parts.append(_Part(file=file, frames=tuple(frames), key=key, stored=tuple(stored)))
+        progress(number + 1, len(plan.files))
+    return parts
 
 
 def _read_frame(file: FrameFile, index: int, plan: ImagePlan) -> CleanImage:
@@ -150,6 +194,15 @@ def _with_seeds(plan: ImagePlan, parts: list[_Part]) -> list[_Part]:
     ]
 
 
+def _check_folder(folder: Path) -> None:
+    """Raises InputError for a folder with anything but a data set, before any file is read. What a
+    killed run left of its images does not count."""
+    if (folder / FILE).exists() or not folder.is_dir():
+        return
+    if any(not path.name.startswith(f".{FOLDER}.") for path in folder.iterdir()):
+        raise InputError(f"{folder}: is not empty; choose another folder")
+
+
 def _open(plan: ImagePlan, parts: list[_Part]) -> None:
     """Write `dataset.json`, or check that it is this data set's. Raises InputError."""
     made_of = {
@@ -182,7 +235,4 @@ def _open(plan: ImagePlan, parts: list[_Part]) -> None:
         if {name: known.get(name) for name in content} != content:
             raise InputError(f"{path}: is that of another data set; choose another folder")
         return
-    if plan.out.is_dir() and any(plan.out.iterdir()):
-        raise InputError(f"{plan.out}: is not empty; choose another folder")
-    plan.out.mkdir(parents=True, exist_ok=True)
     write_text(path, json_line(content | {"gdn": __version__}, indent=1) + "\n")

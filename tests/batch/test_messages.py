@@ -9,7 +9,7 @@ import pytest
 
 from gdn.batch.printed import LINE, note
 from gdn.batch.tally import warnings_of
-from gdn.report.words import UNEXPLAINED
+from gdn.report.words import unexplained
 from tests.helpers.commands import FAST, gdn
 
 
@@ -32,13 +32,22 @@ def test_a_warning_of_many_frames_is_said_once() -> None:
 
 
 def test_notes_are_in_short_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    note(UNEXPLAINED)
+    note(unexplained())
     lines = capsys.readouterr().err.splitlines()
     assert max(map(len, lines)) <= LINE
     assert lines[0].startswith("gdn: What it may be")
     assert all(line.startswith("     ") for line in lines[1:])
     for words in ("pixel size", "--adapt", "a model of your own"):
-        assert words in UNEXPLAINED
+        assert words in unexplained()
+
+
+def test_what_ends_a_run_is_said_in_short_lines(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("restart = 3")
+    done = gdn("denoise", "a.tif", "--config", "run.toml", cwd=tmp_path)
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert "no such option: restart; there are: files" in lines[0]
+    assert max(map(len, lines)) <= LINE
 
 
 @pytest.mark.slow

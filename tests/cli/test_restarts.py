@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gdn.cli.denoise import restarts_said
+from gdn.cli.hints import restarts_said
 from tests.helpers.commands import FAST, gdn
 
 
@@ -22,6 +22,7 @@ def row(tiles: int | None, taken: int | None, restarts: int = 4096) -> dict[str,
             [row(100, 12), row(82, 0), row(None, None)],
             "4,096 restarts: 12 of 182 tiles took one; the encoder's guess was better elsewhere",
         ),
+        ([row(4, 0, 256)], "256 restarts: the encoder's guess was better in all 4 tiles"),
         ([row(9, 9, 256)], "256 restarts: 9 of 9 tiles took one"),
         ([row(0, 0, 0), {"restarts": 256}], ""),  # a restorer alone; a record of an older gdn
     ],

@@ -143,7 +143,7 @@ def test_doctor_says_what_to_do_about_what_is_missing(
 ) -> None:
     from importlib.util import find_spec
 
-    present = {"rsciio", "h5py", "torch", "distributed", "av", "napari", "hyperspy"}
+    present = {"rsciio", "h5py", "torch", "distributed", "av", "napari", "hyperspy", "ase"}
     monkeypatch.setattr(
         "gdn.cli.doctor.importlib.util.find_spec",
         lambda name: name if name in present else (None if name == "zarr" else find_spec(name)),
@@ -153,6 +153,30 @@ def test_doctor_says_what_to_do_about_what_is_missing(
     assert advice == ["to do        to read and write Zarr: pip install 'gdn[formats]'"]
     broken = gdn("doctor", "--model", tmp_path)
     assert "to do        nothing can be denoised: choose another --model" in broken.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [
+        ("", "pip install 'gdn[video]'"),
+        ("pipx_metadata.json", "pipx runpip gdn install 'gdn[video]'"),
+        ("uv-receipt.toml", "uv pip install --python {folder} 'gdn[video]'"),
+    ],
+)
+def test_what_is_missing_is_installed_where_gdn_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, command: str
+) -> None:
+    folder = tmp_path / "gdn"
+    folder.mkdir()
+    if file:
+        (folder / file).write_text("")
+    monkeypatch.setattr("sys.prefix", str(folder))
+    monkeypatch.setitem(sys.modules, "av", None)
+    one_line(
+        gdn("denoise", "frame.tif", "--movie-file", "gif"),
+        2,
+        f"av is not installed; {command.format(folder=folder)}",
+    )
 
 
 def test_doctor_says_no_when_nothing_can_run(tmp_path: Path) -> None:

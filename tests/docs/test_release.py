@@ -27,10 +27,10 @@ def test_the_changelog_has_each_kind_of_change_once_and_in_order() -> None:
 
 def test_the_recipe_of_conda_is_that_of_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    recipe = (ROOT / "conda" / "meta.yaml").read_text()
+    recipe = (ROOT / "conda" / "recipe.yaml").read_text()
     assert f'version: "{__version__}"' in recipe
     _, _, run = recipe.partition("  run:\n")
-    listed = re.findall(r"^    - (\S+) (\S+)$", run.partition("\ntest:")[0], re.MULTILINE)
+    listed = re.findall(r"^    - (\S+) (\S+)$", run.partition("\ntests:")[0], re.MULTILINE)
     wanted = [f"python{project['requires-python']}", *project["dependencies"]]
     assert [name + bound for name, bound in listed] == wanted
 

@@ -39,6 +39,30 @@ def test_a_restorers_card_says_what_it_is(restorer: Path) -> None:
     assert find_model("pt-ceo2-64").card.kind == "generator"
 
 
+def test_a_device_is_where_the_restorer_runs(
+    restorer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime for cards, on a machine where the card cannot be used: it falls back in
+    silence."""
+
+    class OnProcessor:
+        def __init__(self, *_: object, **options: object) -> None:
+            pass
+
+        def get_providers(self) -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    model = load_any(restorer)
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: providers)
+    monkeypatch.setattr("onnxruntime.InferenceSession", OnProcessor)
+    for driver in (False, True):
+        monkeypatch.setattr("gdn.engines.restorer.has_driver", lambda driver=driver: driver)
+        assert RestorerSession(model, "auto").device == "cpu"
+        with pytest.raises(EngineError, match="the restorer cannot use device cuda"):
+            RestorerSession(model, "cuda")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -16,7 +16,7 @@ from gdn.evaluation.metrics import column_score, psnr
 from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
 from gdn.simulation.imaging import FRAME_SAMPLING, read_wave, render
 from gdn.simulation.simulate import frame_optics
-from tests.helpers.commands import gdn, one_line
+from tests.helpers.commands import gdn, one_line, unwrapped
 from tests.helpers.places import BENCHMARKS
 
 
@@ -87,6 +87,6 @@ def test_unets_are_compared_where_they_are_asked_for(tmp_path: Path) -> None:
 def test_without_a_unet_it_is_said_where_they_lie(frame_file: Path) -> None:
     result = gdn("evaluate", frame_file, "--against", "blur,unet")
     one_line(result, 2, "--against unet: give --unet DIR", "benchmarks/unets")
-    assert len(result.stderr.splitlines()) == 1
+    assert len(unwrapped(result.stderr).splitlines()) == 1
     with pytest.raises(UsageFault, match="--against unet-blind: give --unet DIR"):
         methods_named("unet-blind", {})

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,14 +20,10 @@ from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import grids_for
 from gdn.likelihood import POISSON
 from gdn.pipeline.recording import JudgedFrame
-from gdn.pipeline.scale_bar import bar_length, in_words, with_scale_bar
 from gdn.report.charts import histogram, ranked
-from gdn.report.colours import CIVIDIS, coloured
 from gdn.report.html import ReportedRun, page, write_report
 from gdn.report.ledger import PICTURES, Ledger, decibels
-from gdn.report.profile import profile_of
 from gdn.report.shares import FLAT, PALETTE, legend, share_picture
-from gdn.report.spectra import SIDE, spectrum_picture
 from gdn.report.style import policy
 from gdn.search.band_mixture import Mixing
 from gdn.search.denoise_frame import FrameResult
@@ -329,6 +326,26 @@ def test_an_empty_field_has_nothing_to_resolve() -> None:
     assert against(-1e-5).gain_db < -29  # a number without a meaning
     assert decibels(against(-1e-5)) == "nothing to resolve"
     assert decibels(against(-4e-4)) == ("nothing to resolve; gdn is off by 2 % of the vacuum level")
+    frame, result, trust = judged_frame(300)
+    for scores, said in (([against(-1e-5)], True), ([*trust.scores, against(-1e-5)], False)):
+        ledger = Ledger(keep=True)
+        ledger(Path("a.tif"), 0, frame, JudgedFrame(result, replace(trust, scores=scores)))
+        assert ("picture shows is no finding" in page(ReportedRun(title="t"), ledger)) == said
+
+
+def test_the_advice_for_a_frame_that_is_not_explained_fits_its_run() -> None:
+    frame, result, trust = judged_frame(300, 0.001)
+
+    def advice(frames: int, **run: Any) -> str:
+        ledger = Ledger(keep=True)
+        for index in range(frames):
+            ledger(Path("a.tif"), index, frame, JudgedFrame(result, trust))
+        return page(ReportedRun(title="t", **run), ledger)
+
+    assert "learn from the recording (--adapt)" in advice(1)
+    assert "learn from the recording (--movie on --adapt" in advice(3)
+    assert "learn from the recording (--adapt)" in advice(3, movies={"a.tif": {"used": False}})
+    assert "learn from the recording" not in advice(3, learned=True)
 
 
 def test_a_stack_is_shown_frame_by_frame_with_its_drift() -> None:
@@ -348,43 +365,3 @@ def test_a_stack_is_shown_frame_by_frame_with_its_drift() -> None:
     assert "with its neighbours (up to 9 frames)" in text
     assert text.count("<details><summary>movie.tif [") == 2  # the first is open
     assert "was denoised by itself" in page(ReportedRun(title="t"), ledger)
-
-
-@pytest.mark.parametrize(
-    ("field_angstrom", "words"),
-    [(3.0, "0.05 nm"), (52.0, "1 nm"), (400.0, "10 nm"), (9e4, "2000 nm")],
-)
-def test_a_scale_bar_is_a_round_length(field_angstrom: float, words: str) -> None:
-    length = bar_length(field_angstrom)
-    assert in_words(length) == words
-    white = Image.new("L", (500, 400), 255)
-    plate = np.asarray(with_scale_bar(white, field_angstrom / 500))
-    dark = np.flatnonzero((plate == 0).any(1))
-    bar = plate[dark[-1] - 8]  # a row of the bar, between the plate's margins
-    runs = np.diff(np.flatnonzero(bar == 0))
-    assert abs(runs.max() - 1 - length / field_angstrom * 500) <= 1
-
-
-def test_a_colour_map_is_told_apart_by_lightness() -> None:
-    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-    light = np.asarray(coloured(ramp, CIVIDIS).convert("L"), float)[0]
-    assert (np.diff(light) > -1.5).all()
-    assert light[-1] - light[0] > 180
-
-
-def test_a_lattice_is_two_spots_in_the_spectrum() -> None:
-    x = np.arange(400) * 0.1
-    image = np.tile(np.cos(2 * np.pi * x / 2.5), (400, 1)).astype(np.float32)
-    spots = np.asarray(spectrum_picture(image, 0.1).convert("L"))[SIDE // 2]
-    at = (np.flatnonzero(spots > 250) - SIDE / 2) / (SIDE / 2) * 1.25  # 1/Å
-    assert len(at)
-    assert abs(np.abs(at).mean() - 0.4) < 0.01
-    assert np.abs(np.abs(at) - 0.4).max() < 0.06
-
-
-def test_a_profile_keeps_the_values() -> None:
-    denoised = np.linspace(0, 2, 120, dtype=np.float32) * np.ones((100, 1), np.float32)
-    profile = profile_of(denoised, denoised, 0 * denoised + 0.1, "e/px", 12.0)
-    row = profile.pictures["denoised"][50] / 255 * profile.top
-    np.testing.assert_allclose(row, denoised[50], atol=0.01)
-    assert "e/px" in profile.svg()

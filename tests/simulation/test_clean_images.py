@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import tifffile
 
 from gdn.errors import InputError
+from gdn.frames.source import FrameFile
 from gdn.simulation.clean_images import CleanImage, read_clean_image, stored_scenes
 from gdn.simulation.image_import import ImagePlan, import_images
 from gdn.simulation.simulate import seed_of_path
@@ -84,6 +86,37 @@ def test_frames_of_a_file_are_apart_if_they_are_said_to_be(
         import_images(plan_of(tmp_path, files[11:]))
     paths = import_images(plan_of(tmp_path, files[11:], independent=True))
     assert sorted(splits(paths)) == ["test", "train", "validation"]
+
+
+def test_each_image_is_read_once(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: Counter[tuple[str, int]] = Counter()
+    read = FrameFile.read
+
+    def counted(file: FrameFile, index: int, whole: bool = False) -> object:
+        reads[file.path.name, index] += 1
+        return read(file, index, whole)
+
+    monkeypatch.setattr(FrameFile, "read", counted)
+    progress: list[tuple[int, int]] = []
+    import_images(plan_of(tmp_path, files), lambda done, total: progress.append((done, total)))
+    assert len(reads) == 14
+    assert set(reads.values()) == {1}
+    assert progress == [(n + 1, 12) for n in range(12)]
+
+
+def test_a_file_that_cannot_be_used_leaves_nothing_behind(
+    files: list[Path], tmp_path: Path
+) -> None:
+    odd = tmp_path / "odd.tif"
+    tifffile.imwrite(odd, lattice(0.95) - 1.2)
+    with pytest.raises(InputError, match=r"odd\.tif"):
+        import_images(plan_of(tmp_path, [*files, odd]))
+    assert not (tmp_path / "set").exists()
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / ".images.elsewhere-1-a.part").mkdir()  # of a run that was killed
+    assert len(import_images(plan_of(tmp_path, files))) == 14
 
 
 def test_a_data_set_is_continued_but_not_mixed(files: list[Path], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.commands import gdn
+from tests.helpers.commands import gdn, unwrapped
 from tests.helpers.needs import needs_training
 
 pytestmark = needs_training
@@ -164,7 +164,7 @@ def test_training_without_data_is_one_line(tmp_path: Path) -> None:
     result = gdn("train", "--data", tmp_path, "-o", tmp_path / "r")
     assert result.returncode == 1
     assert "gdn simulate" in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+    assert len(unwrapped(result.stderr).strip().splitlines()) == 1
 
 
 def test_dry_run_prints_settings() -> None:
@@ -225,5 +225,5 @@ def test_start_from_what_a_sitting_left(
     (sitting / "recipe.json").write_text("{}")
     wrong = gdn(*arguments, "-o", tmp_path / "b")
     assert wrong.returncode == 1
-    assert "not the settings of a run" in wrong.stderr
-    assert len(wrong.stderr.strip().splitlines()) == 1
+    assert "not the settings of a run" in unwrapped(wrong.stderr)
+    assert len(unwrapped(wrong.stderr).strip().splitlines()) == 1
