@@ -91,6 +91,7 @@ class Rounds:
         self.kills: Counter[str] = Counter()
         self.faults: list[str] = []
         self.lost = 0
+        self.said = folder / "said"  # on stderr, by the last run
         (folder / "in").mkdir()
         write_inputs(folder / "in")
         options = ["--restarts", "16", "--threads", "1", "--atoms", "--no-score"]
@@ -104,11 +105,12 @@ class Rounds:
 
     def start(self, out: Path, *more: str) -> subprocess.Popen[bytes]:
         """The batch in a process of its own."""
-        return subprocess.Popen(
-            [*self.command, "--resume", "-o", str(out), *more],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with self.said.open("wb") as errors:
+            return subprocess.Popen(
+                [*self.command, "--resume", "-o", str(out), *more],
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )
 
     def run(self, kills: int) -> int:
         """End batches by signals; returns how many were completed."""
@@ -146,7 +148,8 @@ class Rounds:
         if number != signal.SIGKILL:
             # Before gdn's own work the signal itself ends Python, after it nothing is left to end.
             if code not in (0, 130, -number):
-                self.faults.append(f"{which}: exit code {code}")
+                words = self.said.read_text(errors="replace").strip()
+                self.faults.append(f"{which}: exit code {code}: {words[-400:]}")
             if code == 130:
                 own = [name for name in left_behind(out) if f"-{running.pid}-" in name]
                 self.faults += [f"{which}: left {name}" for name in own]

@@ -88,6 +88,8 @@ def _run(arguments: list[str] | None) -> int:
     try:
         result: Any = command.main(args=arguments, prog_name="gdn", standalone_mode=False)
         code = result if isinstance(result, int) else 0
+        if code and interrupted():  # nobody heard of it, but something failed by it
+            code = _interrupted()
     except KeyboardInterrupt:
         code = _interrupted()
     except BrokenPipeError:
