@@ -25,6 +25,7 @@ def refusals(planned: list[Planned], run: BatchRun) -> dict[Path, str]:
         try:
             run.check_free(path, outputs)
         except Exception as error:
+            check_interrupted()  # it may come out as any other fault
             refused[path] = failure_words(path, error)
     return refused
 

@@ -106,22 +106,27 @@ def test_an_interruption_that_was_to_be_ignored_is_ignored(
 
 
 @pytest.mark.parametrize(
-    "where",
+    ("where", "fault"),
     [
-        "gdn.pipeline.denoise_file.FileSettings.read",
-        "gdn.cli.denoise.refusals",
-        "gdn.batch.settings.BatchRun.check_free",
+        ("gdn.pipeline.denoise_file.FileSettings.read", RuntimeError),
+        ("gdn.cli.denoise.refusals", RuntimeError),
+        ("gdn.batch.settings.BatchRun.check_free", RuntimeError),
+        ("gdn.cli.run_files.RunFiles.write_summary", OSError),
     ],
 )
 def test_an_interruption_that_comes_out_as_another_fault_is_one(
-    frame_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+    frame_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    fault: type[Exception],
 ) -> None:
     """As in an import: what was interrupted there is missing afterwards."""
 
     def fail(*arguments: object) -> None:
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
-        raise RuntimeError("cannot import name 'x' from partially initialized module")
+        raise fault("cannot import name 'x' from partially initialized module")
 
     monkeypatch.setattr(where, fail)
     done = gdn("denoise", frame_file, "-o", tmp_path / "out")
