@@ -119,7 +119,9 @@ def _row(number: int, entry: Entry, model: str) -> str:
     sampling, dose = entry.row["sampling_angstrom"], entry.row["dose"]
     by_name = {c.against: c for c in entry.scores}
     scores = [
-        f"{decibels(c)}, {c.verdict}" if (c := by_name.get(name)) else "–"
+        (decibels(c) if c.unresolved else f"{decibels(c)}, {c.verdict}")
+        if (c := by_name.get(name))
+        else "–"
         for name in ("best blur", "constant")
     ]
     columns = (
@@ -152,7 +154,7 @@ def _section(number: int, entry: Entry, model: str, folded: bool, advice: str) -
         warnings += f'<p class="warn">{escape(NOTHING)}</p>'
     if entry.standing:
         warnings += f"<p>What it may be used for: {escape(entry.standing)}.</p>"
-    scores = "".join(f"<li>{escape(sentence(c))}; verdict: {c.verdict}</li>" for c in entry.scores)
+    scores = "".join(f"<li>{escape(sentence(c))}</li>" for c in entry.scores)
     calibrated = (
         "The spread is calibrated." if entry.calibrated else "The spread is NOT calibrated."
     )

@@ -42,6 +42,7 @@ white-space:pre-wrap}
 .stage i{position:absolute;left:0;right:0;border-top:1px solid #56b4e9}
 .compare label{display:flex;gap:.6em}.compare input{flex:1;min-width:0}
 .profile{flex:1 1 400px;max-width:640px;display:block}.profile path{fill:none}
+@media(max-width:600px){.profile text{font-size:16px}}
 .profile .noisy{stroke:#8c8c8c;stroke-width:.8}
 .profile .denoised{stroke:var(--blue);stroke-width:1.6}
 .profile .band{fill:var(--blue);opacity:.25}

@@ -330,7 +330,9 @@ def test_an_empty_field_has_nothing_to_resolve() -> None:
     for scores, said in (([against(-1e-5)], True), ([*trust.scores, against(-1e-5)], False)):
         ledger = Ledger(keep=True)
         ledger(Path("a.tif"), 0, frame, JudgedFrame(result, replace(trust, scores=scores)))
-        assert ("picture shows is no finding" in page(ReportedRun(title="t"), ledger)) == said
+        text = page(ReportedRun(title="t"), ledger)
+        assert ("picture shows is no finding" in text) == said
+        assert "<td>nothing to resolve</td>" in text
 
 
 def test_the_advice_for_a_frame_that_is_not_explained_fits_its_run() -> None:
