@@ -189,7 +189,8 @@ def judged(rows: list[Row]) -> list[Row]:
             there = by[row["frame"], row["noise"]]
             rivals = [there[m] for m in METHODS if m in there and m != "gdn"]
             own = row["psnr_db"]
-            chosen.append(row | {"behind": max(rivals) - own, "over_blur": own - there["blur"]})
+            if "blur" in there:  # one of the rivals
+                chosen.append(row | {"behind": max(rivals) - own, "over_blur": own - there["blur"]})
     return chosen
 
 
@@ -253,3 +254,32 @@ def tables(path: Path) -> dict[str, str]:
         "failures": failures(last_lines(path)),
     }
     return {name: "\n".join(lines).strip() for name, lines in parts.items()}
+
+
+BEFORE = "gdn before"  # with the collaborative filter as it was first
+
+
+def kin_table(rows: list[Row]) -> str:
+    """Frames of the far set's kind (`kin.py`): mean PSNR of each method, and gdn's lead over it:
+    mean, least, and on how many frames."""
+    methods = ("bm3d-binned", "bmnd", "tk_r_em", BEFORE, "gdn")
+    lines = ["| PSNR dB: gdn minus it, mean (least), ahead on | " + " | ".join(methods) + " |"]
+    lines.append("|---|" + "--:|" * len(methods))
+    for noise in dict.fromkeys(row["noise"] for row in rows):
+        for group, words in (("pt-ceo2", "Pt/CeO2"), ("other", "other crystals")):
+            by: dict[str, dict[str, float]] = {}
+            for row in rows:
+                if (row["noise"], row["group"]) == (noise, group):
+                    by.setdefault(row["method"], {})[row["frame"]] = row["psnr_db"]
+            own = by["gdn"]
+            cells = []
+            for method in methods:
+                if method not in by:
+                    cells.append("-")
+                    continue
+                mean = f"{np.mean([by[method][f] for f in own]):.2f}"
+                lead = np.array([own[f] - by[method][f] for f in own])
+                words_of_lead = f": {lead.mean():+.2f} ({lead.min():+.2f}), {int((lead > 0).sum())}"
+                cells.append(mean + ("" if method == "gdn" else words_of_lead))
+            lines.append(f"| {words}, {noise}, n = {len(own)} | {' | '.join(cells)} |")
+    return "\n".join(lines)

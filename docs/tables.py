@@ -210,6 +210,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "movies": lambda: movie_tables.movie_table(rows("movies")),
     "movies-far": lambda: movie_tables.movie_table(rows("movies-far")),
     "planted": lambda: mixture_tables.planted_table(rows("planted")),
+    "blocks": lambda: mixture_tables.blocks_table(rows("blocks")),
+    "kin": lambda: rivals_tables.kin_table(rows("kin")),
     "mixture-best": lambda: mixture_tables.against_best_table(rows("mixture-best")),
     "adapting": lambda: learning_tables.adapting_table(rows("adapting")),
     "far-halves": lambda: far("halves"),
