@@ -105,7 +105,9 @@ def filtered(noisy: Image, restored: Image, sampling: float, noise: Noise, way: 
             collaborative.stabilise(bin_sum(image * unit, grids), law)
             for image in (noisy, np.maximum(restored, 0))
         )
-        image = collaborative.filter_collaboratively(values, guide if way.guided else None)
+        image = collaborative.filter_collaboratively(
+            values, guide if way.guided else None, way.angstrom
+        )
     made = collaborative.invert_stabilise(image, law)
     return unbin(made, grids) / np.float32(unit * grids.area)
 

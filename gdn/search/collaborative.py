@@ -26,25 +26,27 @@ from scipy.ndimage import convolve1d, gaussian_filter, maximum_filter
 from gdn.likelihood import Array, NoiseLaw
 from gdn.search.block_matching import BLOCK, matches
 from gdn.search.restored import RestorerCandidate, image_of_sums
-from gdn.search.thinning import Recorded
+from gdn.search.thinning import HELD_OUT, Recorded
 
 GROUPS = (64, 32)  # blocks in a group, in either pass
 THRESHOLD = 3.0  # deviations
 SMOOTH = 0.3  # px: of the noisy image for comparing blocks; more would match their noise
 LEAST = 2 * BLOCK  # px: smaller images have no blocks to compare
-SAMPLING_ANGSTROM = 0.35  # of the pixels that are filtered, where no restorer states another
-
-_TAPER = np.kaiser(BLOCK, 2.0)
-_WINDOW = np.outer(_TAPER, _TAPER).astype(np.float32)
-SPOT = 1.4  # px: standard deviation of a column's image
+PIXEL_ANGSTROM = 0.35  # of what is filtered, at USUAL_DOSE
+USUAL_DOSE = 120.0  # electrons per Å^2: 0.45 in a pixel of 0.061 Å
+FALL = 0.12  # the pixel's power of the dose (docs/measurements/restorer.md)
+PIXELS_ANGSTROM = (0.2, 0.5)  # the finest and the coarsest
+SPOT_ANGSTROM = 0.5  # standard deviation of a column's image
 OUTLYING = 4.5  # standard deviations: noise alone does so in one of some eighty frames of 5 nm
 ROUNDS = 8
 
-_PROFILE = np.exp(-0.5 * (np.arange(-5, 6) / SPOT) ** 2).astype(np.float32)
-_SPOT = np.outer(_PROFILE, _PROFILE)
+_TAPER = np.kaiser(BLOCK, 2.0)
+_WINDOW = np.outer(_TAPER, _TAPER).astype(np.float32)
 
 
-def filter_collaboratively(noisy: Array, guide: Array | None = None) -> Array:
+def filter_collaboratively(
+    noisy: Array, guide: Array | None = None, pixel_angstrom: float = PIXEL_ANGSTROM
+) -> Array:
     """The expected image of `noisy`, whose noise has standard deviation 1. In the first pass blocks
     are alike that are so in the `guide`, an image of the same with less noise, if there is one. An
     image smaller than LEAST px becomes its mean. Deterministic."""
@@ -60,30 +62,36 @@ def filter_collaboratively(noisy: Array, guide: Array | None = None) -> Array:
         compared = np.asarray(gaussian_filter(compared, SMOOTH))
     pilot = _pass(padded, compared, GROUPS[0], wiener=False)
     image = _pass(padded, pilot, GROUPS[1], wiener=True)
-    return add_what_stands_out(padded, image)[BLOCK:-BLOCK, BLOCK:-BLOCK] + level
+    return (
+        add_what_stands_out(padded, image, SPOT_ANGSTROM / pixel_angstrom)[
+            BLOCK:-BLOCK, BLOCK:-BLOCK
+        ]
+        + level
+    )
 
 
-def add_what_stands_out(noisy: Array, image: Array) -> Array:
-    """The `image` with the spots of the size of a column by which the noisy image differs from it
-    by more than OUTLYING standard deviations. A group of blocks of which one has a defect shows
-    what they have in common."""
-    strength = np.float32(1 / np.sqrt((_SPOT**2).sum()))
-    side = 2 * int(2 * SPOT) + 1
-    image = image.copy()
+def add_what_stands_out(noisy: Array, image: Array, spot: float) -> Array:
+    """The `image` with the spots, of standard deviation `spot` px, by which the noisy image differs
+    from it by more than OUTLYING standard deviations. A group of blocks of which one has a defect
+    shows what they have in common."""
+    reach = int(np.ceil(3.5 * spot))
+    profile = np.exp(-0.5 * (np.arange(-reach, reach + 1) / spot) ** 2).astype(np.float32)
+    strength = 1 / (profile @ profile)  # of a spot in two dimensions: the root of its square
+    image, side = image.copy(), 2 * int(2 * spot) + 1
     for _ in range(ROUNDS):
-        excess = strength * _spots(noisy - image)
+        excess = strength * _as_spots(noisy - image, profile)
         size = np.abs(excess)
         peaks = (size > OUTLYING) & (size == maximum_filter(size, side))
         if not peaks.any():
             break
-        image += _spots(np.where(peaks, excess * strength, np.float32(0)))
+        image += _as_spots(np.where(peaks, excess * strength, np.float32(0)), profile)
     return image
 
 
-def _spots(values: Array) -> Array:
+def _as_spots(values: Array, profile: Array) -> Array:
     """Each of `values` (rows, columns) as a spot of that height, summed."""
-    along = convolve1d(values, _PROFILE, 0, mode="constant")
-    return np.asarray(convolve1d(along, _PROFILE, 1, mode="constant"), dtype=np.float32)
+    along = convolve1d(values, profile, 0, mode="constant")
+    return np.asarray(convolve1d(along, profile, 1, mode="constant"), dtype=np.float32)
 
 
 def _pass(noisy: Array, pilot: Array, group: int, wiener: bool) -> Array:
@@ -177,20 +185,28 @@ class CollaborativeCandidate:
     @property
     def identity(self) -> str:
         """What its images depend on apart from the counts."""
-        own = f"collaborative-2, {self._sampling_angstrom:g}"
+        own = f"collaborative-2, {PIXEL_ANGSTROM:g}"
         return own if self.guide is None else f"{own}, {self.guide.identity}"
-
-    @property
-    def _sampling_angstrom(self) -> float:
-        return SAMPLING_ANGSTROM if self.guide is None else self.guide.sampling_angstrom
 
     def __call__(self, recorded: Recorded) -> Array:
         """Its image of recorded counts, in electrons per pixel of the generator's grid."""
-        guide = None if self.guide is None else self.guide.restore(recorded)
+        pixel = best_pixel(recorded)
 
         def filter_counts(counts: Array, law: NoiseLaw) -> Array:
+            guide = None if self.guide is None else self.guide.restore_sums(recorded, pixel)
             compared = None if guide is None else stabilise(guide, law)
-            filtered = filter_collaboratively(stabilise(counts, law), compared)
+            filtered = filter_collaboratively(stabilise(counts, law), compared, pixel)
             return invert_stabilise(filtered, law)
 
-        return image_of_sums(recorded, self._sampling_angstrom, filter_counts)
+        return image_of_sums(recorded, pixel, filter_counts)
+
+
+def best_pixel(recorded: Recorded) -> float:
+    """The pixel, Å, at which counts are filtered: the finer, the more electrons. Counts that were
+    thinned are filtered at that of the whole."""
+    mean = float(recorded.electrons.mean())
+    # What noise of another law than counting does is that of as many electrons.
+    dose = mean**2 / float(recorded.law.variance(mean)) / recorded.grids.sampling_angstrom**2
+    dose /= (1 - HELD_OUT) ** recorded.depth
+    pixel = PIXEL_ANGSTROM * (USUAL_DOSE / max(dose, 1e-6)) ** FALL
+    return float(np.clip(pixel, *PIXELS_ANGSTROM))

@@ -72,6 +72,16 @@ class RestorerCandidate:
         self._last[:] = [(ref(recorded), image)]
         return image
 
+    def restore_sums(self, recorded: Recorded, sampling_angstrom: float) -> Array:
+        """The same image in the sums that `image_of_sums` makes at another sampling."""
+        pixel = recorded.grids.sampling_angstrom
+        factor, wanted = (binning(pixel, a) for a in (self.sampling_angstrom, sampling_angstrom))
+        image = self.restore(recorded)
+        if wanted == factor:
+            return image
+        shape = (recorded.electrons.shape[0], recorded.electrons.shape[1])
+        return bin_by(unbin_by(image, factor, shape, pixel), wanted)
+
     def __call__(self, recorded: Recorded) -> Array:
         """Its image of recorded counts, in electrons per pixel of the generator's grid."""
         factor = binning(recorded.grids.sampling_angstrom, self.sampling_angstrom)

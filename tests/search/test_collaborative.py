@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -14,6 +16,7 @@ from gdn.search import collaborative
 from gdn.search.collaborative import (
     LEAST,
     CollaborativeCandidate,
+    best_pixel,
     filter_collaboratively,
     invert_stabilise,
     stabilise,
@@ -84,7 +87,7 @@ def test_what_stands_out_of_its_group_is_kept(lattice: Array, noisy: Array) -> N
 def test_noise_does_not_stand_out() -> None:
     for seed in range(8):
         noise = np.random.default_rng(seed).normal(size=(120, 120)).astype(np.float32)
-        assert (collaborative.add_what_stands_out(noise, np.zeros_like(noise)) == 0).all()
+        assert (collaborative.add_what_stands_out(noise, np.zeros_like(noise), 1.4) == 0).all()
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (1.0, 4.0), (0.0, 9.0)])
@@ -141,3 +144,31 @@ def test_the_guide_is_made_once_for_the_same_counts(restorer_session: RestorerSe
     assert session.runs == 2
     assert guided.identity != CollaborativeCandidate().identity
     assert restorer.identity in guided.identity
+
+
+def counts_of(dose: float, pixel: float, rng: np.random.Generator) -> Recorded:
+    """A flat frame of `dose` electrons per Å^2."""
+    counts = rng.poisson(dose * pixel**2, (300, 300)).astype(np.float32)
+    return Recorded(electrons=counts, law=POISSON, grids=grids_for((300, 300), pixel, 0.4))
+
+
+def test_pixels_are_finer_at_a_higher_dose(rng: np.random.Generator) -> None:
+    pixels = [best_pixel(counts_of(dose, 0.06, rng)) for dose in (1, 12, 120, 1200, 1e6)]
+    assert pixels == sorted(pixels, reverse=True)
+    assert pixels[0] == 0.5
+    assert pixels[2] == pytest.approx(0.35, rel=0.01)
+    assert pixels[-1] == 0.2
+    # Not of the frame's own pixel, and not of how often its counts were thinned.
+    assert best_pixel(counts_of(120, 0.1, rng)) == pytest.approx(0.35, rel=0.01)
+    whole = counts_of(1200, 0.06, rng)
+    _, first = whole.split(1)
+    assert best_pixel(first) == pytest.approx(best_pixel(whole), rel=0.002)
+
+
+def test_noise_that_is_no_counting_noise_has_the_pixel_of_as_many_electrons(
+    rng: np.random.Generator,
+) -> None:
+    counts = counts_of(1200, 0.06, rng)
+    mean = float(counts.electrons.mean())
+    same = replace(counts, law=NoiseLaw(0.0, mean))
+    assert best_pixel(same) == pytest.approx(best_pixel(counts), rel=0.001)
