@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gdn.batch.terminal import ENDING
 from gdn.cli import main
 from gdn.environment import SAFE_PATH
 
@@ -38,6 +39,7 @@ def gdn(
             with pytest.raises(SystemExit) as end:
                 main([str(a) for a in arguments])
     finally:
+        ENDING.clear()  # or what a later test of the same process watches ends at once
         signal.signal(signal.SIGTERM, terminated)
         logger.handlers, logger.propagate = handlers, propagate
     return subprocess.CompletedProcess(
