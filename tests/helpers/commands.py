@@ -14,6 +14,7 @@ import pytest
 
 from gdn.cli import main
 from gdn.environment import SAFE_PATH
+from gdn.interruption import remember_signals
 
 FAST = ["--restarts", "16", "--threads", "1"]
 
@@ -40,6 +41,7 @@ def gdn(
             with pytest.raises(SystemExit) as end:
                 main([str(a) for a in arguments])
     finally:
+        remember_signals()  # forgets them; or what a later test here watches ends at once
         for number, handler in before.items():
             signal.signal(number, handler)
         logger.handlers, logger.propagate = handlers, propagate
