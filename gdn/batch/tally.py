@@ -68,14 +68,15 @@ class Tally:
 
 
 def warnings_of(rows: list[dict[str, Any]]) -> list[str]:
-    """The warnings of a file's frames, each once, with the number of frames that have it. Warnings
-    that differ in their numbers only are one, in the words of the first frame."""
+    """The warnings of a file's frames, and what they say of its pixel size, each once, with the
+    number of frames that have it. Those that differ in their numbers only are one, in the words of
+    the first frame."""
     frames: dict[str, list[int]] = {}
     words: dict[str, str] = {}
     for row in rows:
         if row["noise"] is None:
             continue  # its own line says why
-        for warning in dict.fromkeys(row["warnings"]):
+        for warning in dict.fromkeys([*row["warnings"], *_size_words(row)]):
             kind = re.sub(r"[0-9.]+", "0", warning)
             frames.setdefault(kind, []).append(row["frame"])
             words.setdefault(kind, warning)
@@ -97,7 +98,11 @@ def _line(row: dict[str, Any]) -> str:
         if noise["kind"] == "gaussian"
         else f"{noise['dose']:.3g} e/px in vacuum"
     )
+    return f"{head} ({noise['kind']}, {level}, {row['seconds']} s)"
+
+
+def _size_words(row: dict[str, Any]) -> list[str]:
+    """What a frame says of its pixel size; one that contradicts the given one is among the
+    warnings."""
     size = row.get("pixel_size")
-    # A size that contradicts the given one is among the warnings.
-    tail = "" if size is None or size["contradicts"] else f"; {size['words']}"
-    return f"{head} ({noise['kind']}, {level}, {row['seconds']} s){tail}"
+    return [] if size is None or size["contradicts"] else [size["words"]]

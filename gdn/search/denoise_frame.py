@@ -140,6 +140,9 @@ def _bin_electrons(
     return grids, binned
 
 
+_MOSTLY_RESIDUAL = "the generator explains little of this frame: most of its part of the result is a filtered residual"
+
+
 def _warn_of_misfit(
     choice: Choice, residual_share: float, mixing: Mixing | None, others: Sequence[Candidate]
 ) -> list[str]:
@@ -150,12 +153,12 @@ def _warn_of_misfit(
         shares = ", ".join(f"{name} {mixing.share(name):.0%}" for name in large)
         of_movie = [other.name for other in others if getattr(other, "frames_seen", 1) > 1]
         known = sum(mixing.share(name) for name in (OWN[0], *of_movie))
-        if known < 0.5 or residual_share > 0.5:
+        if known < 0.5:
             return [
                 "the generator explains little of this frame; the contrast of the result is "
                 f"a mixture of {shares}"
             ]
-        return []
+        return [_MOSTLY_RESIDUAL] if residual_share > 0.5 else []
     warnings = []
     if choice.filter_wins:
         warnings.append(
@@ -163,9 +166,7 @@ def _warn_of_misfit(
             f"{choice.share:.0%} of the result comes from the filter"
         )
     if residual_share > 0.5:
-        warnings.append(
-            "the generator explains little of this frame: most of the result is a filtered residual"
-        )
+        warnings.append(_MOSTLY_RESIDUAL)
     return warnings
 
 

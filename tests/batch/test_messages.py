@@ -29,6 +29,10 @@ def test_a_warning_of_many_frames_is_said_once() -> None:
         "a.tif: frame 2: blurred",
     ]
     assert warnings_of(rows(["small"])) == ["a.tif: small"]
+    sized = rows([], [])
+    for row, high in zip(sized, (0.07, 0.08), strict=True):
+        row["pixel_size"] = {"contradicts": False, "words": f"sizes to {high} explain it"}
+    assert warnings_of(sized) == ["a.tif: 2 of 2 frames: sizes to 0.07 explain it"]
 
 
 def test_notes_are_in_short_lines(capsys: pytest.CaptureFixture[str]) -> None:
