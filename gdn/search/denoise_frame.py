@@ -24,6 +24,9 @@ from gdn.search.thinning import Recorded
 from gdn.search.tiles import Binned, mean_of
 
 SAID = 0.005  # shares of a mixture that a warning names
+_MOSTLY_RESIDUAL = (
+    "the generator explains little of this frame: most of its part is a filtered residual"
+)
 MOST_OFF = 2.0  # times the mean of the counts: an image beyond is in other units
 
 
@@ -138,9 +141,6 @@ def _bin_electrons(
             "give the noise, for example poisson"
         )
     return grids, binned
-
-
-_MOSTLY_RESIDUAL = "the generator explains little of this frame: most of its part of the result is a filtered residual"
 
 
 def _warn_of_misfit(
