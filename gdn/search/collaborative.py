@@ -62,12 +62,9 @@ def filter_collaboratively(
         compared = np.asarray(gaussian_filter(compared, SMOOTH))
     pilot = _pass(padded, compared, GROUPS[0], wiener=False)
     image = _pass(padded, pilot, GROUPS[1], wiener=True)
-    return (
-        add_what_stands_out(padded, image, SPOT_ANGSTROM / pixel_angstrom)[
-            BLOCK:-BLOCK, BLOCK:-BLOCK
-        ]
-        + level
-    )
+    inner = slice(BLOCK, -BLOCK)
+    own, restored = padded[inner, inner], image[inner, inner]
+    return add_what_stands_out(own, restored, SPOT_ANGSTROM / pixel_angstrom) + level
 
 
 def add_what_stands_out(noisy: Array, image: Array, spot: float) -> Array:
@@ -76,15 +73,19 @@ def add_what_stands_out(noisy: Array, image: Array, spot: float) -> Array:
     shows what they have in common."""
     reach = int(np.ceil(3.5 * spot))
     profile = np.exp(-0.5 * (np.arange(-reach, reach + 1) / spot) ** 2).astype(np.float32)
-    strength = 1 / (profile @ profile)  # of a spot in two dimensions: the root of its square
+    # Of a spot at the edge, a part is beyond it.
+    along, across = (
+        convolve1d(np.ones(n, np.float32), profile**2, mode="constant") for n in image.shape
+    )
+    strength = np.sqrt(np.outer(along, across))
     image, side = image.copy(), 2 * int(2 * spot) + 1
     for _ in range(ROUNDS):
-        excess = strength * _as_spots(noisy - image, profile)
+        excess = _as_spots(noisy - image, profile) / strength
         size = np.abs(excess)
         peaks = (size > OUTLYING) & (size == maximum_filter(size, side))
         if not peaks.any():
             break
-        image += _as_spots(np.where(peaks, excess * strength, np.float32(0)), profile)
+        image += _as_spots(np.where(peaks, excess / strength, np.float32(0)), profile)
     return image
 
 
