@@ -85,7 +85,10 @@ def restorer_recipe(options: argparse.Namespace, device: str) -> RestorerRecipe:
         return RestorerRecipe(
             patch=96, images=4, batch=12, pool=400, rate=1e-3, average=0.996, seed=options.seed
         )
-    return RestorerRecipe(seed=options.seed)
+    given = {"rate": options.rate, "decay_from": options.decay_from}
+    return RestorerRecipe(
+        seed=options.seed, **{name: value for name, value in given.items() if value is not None}
+    )
 
 
 def time_left(options: argparse.Namespace) -> float:
@@ -116,6 +119,7 @@ def restore(options: argparse.Namespace, device: str) -> Iterator[dict[str, Any]
             left,
             feeder(workers, options.seed, 1 if device == "cuda" or options.toy else 25),
             options.status,
+            options.span,
         )
         print(
             json.dumps(throughput(run.patches, run.patches / run.recipe.reuse, run.drawing, left)),
@@ -153,6 +157,17 @@ def throughput(trained: float, drawn: float, drawing: float, seconds: float) -> 
     }
 
 
+def share_pair(text: str) -> tuple[float, float]:
+    """Two shares in order, from "0,0.7"."""
+    try:
+        begin, end = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"two shares, as 0,0.7, not {text!r}") from None
+    if not 0 <= begin < end <= 1:
+        raise argparse.ArgumentTypeError(f"shares from 0 to 1, the smaller first, not {text!r}")
+    return begin, end
+
+
 def main() -> int:
     """Parse, train until the time is up, print what came."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -167,6 +182,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=14, help="processes that make structures")
     parser.add_argument("--status", type=float, default=40.0, help="seconds between snapshots")
+    parser.add_argument("--rate", type=float, help="of a restorer on a card, at its highest")
+    parser.add_argument(
+        "--decay-from", type=float, help="share of the schedule after which that rate falls"
+    )
+    parser.add_argument(
+        "--span",
+        type=share_pair,
+        default=(0.0, 1.0),
+        metavar="FROM,TO",
+        help="the part of a restorer's schedule that this sitting covers, where a device is lent "
+        "for less than the whole (0,0.7 and then, from what that left, 0.7,1)",
+    )
     parser.add_argument("--eager", action="store_true", help="without torch.compile")
     parser.add_argument("--toy", action="store_true", help="small networks and pools")
     options = parser.parse_args()

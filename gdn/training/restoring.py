@@ -250,15 +250,16 @@ def train_restorer(
     seconds: float,
     feed: Callable[[WavePool], None],
     status_every: float = 60.0,
+    span: tuple[float, float] = (0.0, 1.0),
 ) -> Iterator[dict[str, Any]]:
-    """Train for `seconds`. Yields each status row once its snapshot is written. `feed` adds
-    structures."""
+    """Train for `seconds`, over the part `span` of the rate's schedule. Yields each status row once
+    its snapshot is written. `feed` adds structures."""
     begun = last = time.monotonic()
     mean = torch.zeros((), device=run.device)
     while (spent := time.monotonic() - begun) < seconds:
         feed(run.pool)
         for clean in run.batches(run.clean()):
-            value = run.step(clean, spent / seconds)
+            value = run.step(clean, span[0] + (span[1] - span[0]) * spent / seconds)
             mean = value if run.steps == 1 else 0.98 * mean + 0.02 * value
         if time.monotonic() - last > status_every:
             last = time.monotonic()
