@@ -1,9 +1,10 @@
 """Settings of the collaborative filter, alone, on validation frames of `kin.py` or `near.py`.
 
 Each variant changes one thing of the filter as it is: where blocks are looked for, by which image
-they are compared, the pixel, the groups, and whether what stands out is put back. `gain` is over
-the filter as it was first: all shifts up to 30 px, compared in the noisy image, pixels of 0.5 Å,
-a threshold of 2.7. Seconds are CPU seconds of the filter, without the restorer that guides it.
+they are compared, the pixel, how many blocks a group has, and whether what stands out is put back.
+`gain` is over the filter as it was first: all shifts up to 30 px, compared in the noisy image,
+pixels of 0.5 Å, a threshold of 2.7. Seconds are CPU seconds of the filter, without the restorer
+that guides it.
 
     python benchmarks/kin.py -o kin
     python benchmarks/blocks.py --frames kin --noise poisson:1 --rows rows.jsonl
@@ -32,7 +33,7 @@ from gdn.evaluation.noise_suite import Noise, parse_suite
 from gdn.frames.resampling import bin_sum, grids_for, unbin
 from gdn.likelihood import NoiseLaw
 from gdn.models import RESTORER
-from gdn.search import block_matching, collaborative
+from gdn.search import block_groups, block_matching, collaborative
 from gdn.storage import json_line
 
 Image = NDArray[np.float32]
@@ -47,24 +48,29 @@ class Variant:
     around: int = 0
     shifts: int = block_matching.SHIFTS
     reach: int = block_matching.REACH
-    groups: tuple[int, int] = collaborative.GROUPS
-    threshold: float = collaborative.THRESHOLD
+    groups: tuple[tuple[int, ...], tuple[int, ...]] = collaborative.GROUPS
+    threshold: float = block_groups.THRESHOLD
     outlying: float = collaborative.OUTLYING
 
 
+FIXED = ((64,), (32,))
 VARIANTS = {
     "as it was first": Variant(
-        angstrom=0.5, guided=False, around=30, threshold=2.7, outlying=np.inf
+        angstrom=0.5, guided=False, around=30, threshold=2.7, outlying=np.inf, groups=FIXED
     ),
-    "pixels of 0.35 Å": Variant(guided=False, around=30, threshold=2.7, outlying=np.inf),
-    "and guided by the restorer": Variant(around=30, threshold=2.7, outlying=np.inf),
-    "lattice shifts, not guided": Variant(guided=False, outlying=np.inf),
-    "lattice shifts, guided": Variant(outlying=np.inf),
-    "and what stands out (as it is)": Variant(),
+    "pixels of 0.35 Å": Variant(
+        guided=False, around=30, threshold=2.7, outlying=np.inf, groups=FIXED
+    ),
+    "and guided by the restorer": Variant(around=30, threshold=2.7, outlying=np.inf, groups=FIXED),
+    "lattice shifts, not guided": Variant(guided=False, outlying=np.inf, groups=FIXED),
+    "lattice shifts, guided": Variant(outlying=np.inf, groups=FIXED),
+    "and what stands out": Variant(groups=FIXED),
+    "and groups of chosen size (as it is)": Variant(),
+    "groups of 128 and 64": Variant(groups=((128,), (64,))),
+    "groups of 256 and 128": Variant(groups=((256,), (128,))),
+    "groups from 32 and 16 on": Variant(groups=((32, 64, 128, 256), (16, 32, 64, 128))),
     "500 shifts": Variant(shifts=500),
     "2000 shifts": Variant(shifts=2000),
-    "64 px far": Variant(reach=64),
-    "groups of 96 and 48": Variant(groups=(96, 48)),
     "threshold 2.7": Variant(threshold=2.7),
     "pixels of 0.25 Å": Variant(angstrom=0.25),
     "pixels of 0.5 Å": Variant(angstrom=0.5),
@@ -94,7 +100,7 @@ def filtered(noisy: Image, restored: Image, sampling: float, noise: Noise, way: 
             (block_matching, "SHIFTS", way.shifts),
             (block_matching, "REACH", max(way.reach, way.around)),
             (collaborative, "GROUPS", way.groups),
-            (collaborative, "THRESHOLD", way.threshold),
+            (block_groups, "THRESHOLD", way.threshold),
             (collaborative, "OUTLYING", way.outlying),
         ):
             stack.enter_context(mock.patch.object(module, name, value))

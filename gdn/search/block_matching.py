@@ -41,34 +41,40 @@ def references(length: int) -> Index:
     return np.append(np.arange(0, last, STEP), last)
 
 
-def matches(guide: Array, group: int) -> Iterator[tuple[Index, Index]]:
-    """First rows and columns, each (references, group), of the blocks most similar to each
-    reference block by the image `guide`, most similar first. Computed for a strip of references at
-    a time. The shifts are those of a band of rows and what is in reach of it, so that one crystal
-    of a large frame does not decide for all."""
+def matches(guide: Array, group: int) -> Iterator[tuple[Index, Index, Index]]:
+    """First rows and columns, each (references, at most group), of the blocks most similar to each
+    reference block by the image `guide`, most similar first, and how many they are (references,):
+    in a corner fewer blocks are in reach, and the rest of the row is the reference itself.
+
+    Computed for a strip of references at a time. The shifts are those of a band of rows and what is
+    in reach of it, so that one crystal of a large frame does not decide for all."""
     top, left = references(guide.shape[0]), references(guide.shape[1])
     for first in range(0, guide.shape[0], BAND):
-        shifts = likely_shifts(guide[max(0, first - REACH) : first + BAND + REACH])
         band = top[(top >= first) & (top < first + BAND)]
+        if not len(band):
+            continue
+        shifts = likely_shifts(guide[max(0, first - REACH) : first + BAND + REACH])
         per_strip = max(1, STRIP // len(left))
         for start in range(0, len(band), per_strip):
             rows = band[start : start + per_strip]
             low = max(0, int(rows[0]) - REACH)
             part = guide[low : int(rows[-1]) + BLOCK + REACH]
-            y, x = _matches_within(part, rows - low, left, shifts, group)
-            yield y + low, x
+            y, x, count = _matches_within(part, rows - low, left, shifts, group)
+            yield y + low, x, count
 
 
 def _matches_within(
     guide: Array, top: Index, left: Index, shifts: Index, group: int
-) -> tuple[Index, Index]:
+) -> tuple[Index, Index, Index]:
     flat = distances(guide, top, left, shifts).reshape(len(shifts), -1).T
-    count = min(group, int(np.isfinite(flat).sum(1).min()))
-    chosen = np.argpartition(flat, count - 1, axis=1)[:, :count]
+    inside = np.isfinite(flat).sum(1)
+    most = min(group, int(inside.max()))
+    chosen = np.argpartition(flat, most - 1, axis=1)[:, :most]
     order = np.argsort(np.take_along_axis(flat, chosen, 1), axis=1, kind="stable")
     chosen = np.take_along_axis(chosen, order, 1)
+    to = np.where(np.arange(most)[:, None] < inside[:, None, None], shifts[chosen], 0)
     at_y, at_x = (v.reshape(-1, 1) for v in np.meshgrid(top, left, indexing="ij"))
-    return at_y + shifts[chosen, 0], at_x + shifts[chosen, 1]
+    return at_y + to[..., 0], at_x + to[..., 1], np.minimum(inside, most)
 
 
 def likely_shifts(image: Array) -> Index:

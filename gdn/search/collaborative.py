@@ -2,10 +2,10 @@
 look alike are denoised together.
 
 The method is that of Dabov et al. 2007 (BM3D), with sizes for crystals, whose blocks repeat over
-the whole field (`gdn.search.block_matching`). There are two passes. The first keeps the
-coefficients of each group's three-dimensional cosine transform that rise above the noise. The
-second shrinks each coefficient by the empirical Wiener rule, with the first pass's image as its
-pilot. Images are (rows, columns) float32.
+the whole field (`gdn.search.block_matching`). There are two passes (`gdn.search.block_groups`). The
+first keeps the coefficients of each group's three-dimensional cosine transform that rise above the
+noise. The second shrinks each coefficient by the empirical Wiener rule, with the first pass's image
+as its pilot. Images are (rows, columns) float32.
 
 As a candidate of the mixture, the filter works on counts summed by a whole number, after a
 transform that makes their variance constant. Which blocks are alike is hard to tell under noise. So
@@ -16,20 +16,17 @@ filtered are always the counts.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
-import scipy.fft
-from numpy.typing import NDArray
 from scipy.ndimage import convolve1d, gaussian_filter, maximum_filter
 
 from gdn.likelihood import Array, NoiseLaw
-from gdn.search.block_matching import BLOCK, matches
+from gdn.search.block_groups import filter_groups
+from gdn.search.block_matching import BLOCK
 from gdn.search.restored import RestorerCandidate, image_of_sums
 from gdn.search.thinning import HELD_OUT, Recorded
 
-GROUPS = (64, 32)  # blocks in a group, in either pass
-THRESHOLD = 3.0  # deviations
+GROUPS = ((64, 128, 256), (32, 64, 128))  # blocks in a group, in either pass
 SMOOTH = 0.3  # px: of the noisy image for comparing blocks; more would match their noise
 LEAST = 2 * BLOCK  # px: smaller images have no blocks to compare
 PIXEL_ANGSTROM = 0.35  # of what is filtered, at USUAL_DOSE
@@ -39,9 +36,6 @@ PIXELS_ANGSTROM = (0.2, 0.5)  # the finest and the coarsest
 SPOT_ANGSTROM = 0.5  # standard deviation of a column's image
 OUTLYING = 4.5  # standard deviations: noise alone does so in one of some eighty frames of 5 nm
 ROUNDS = 8
-
-_TAPER = np.kaiser(BLOCK, 2.0)
-_WINDOW = np.outer(_TAPER, _TAPER).astype(np.float32)
 
 
 def filter_collaboratively(
@@ -58,10 +52,11 @@ def filter_collaboratively(
         np.pad(image.astype(np.float32) - level, BLOCK, mode="symmetric")
         for image in (noisy, noisy if guide is None else guide)
     )
-    if guide is None:
-        compared = np.asarray(gaussian_filter(compared, SMOOTH))
-    pilot = _pass(padded, compared, GROUPS[0], wiener=False)
-    image = _pass(padded, pilot, GROUPS[1], wiener=True)
+    sizes: tuple[int, ...] = GROUPS[0]
+    if guide is None:  # its noise would decide
+        compared, sizes = np.asarray(gaussian_filter(compared, SMOOTH)), sizes[:1]
+    pilot = filter_groups(padded, compared, sizes, wiener=False)
+    image = filter_groups(padded, pilot, GROUPS[1], wiener=True)
     inner = slice(BLOCK, -BLOCK)
     own, restored = padded[inner, inner], image[inner, inner]
     return add_what_stands_out(own, restored, SPOT_ANGSTROM / pixel_angstrom) + level
@@ -93,56 +88,6 @@ def _as_spots(values: Array, profile: Array) -> Array:
     """Each of `values` (rows, columns) as a spot of that height, summed."""
     along = convolve1d(values, profile, 0, mode="constant")
     return np.asarray(convolve1d(along, profile, 1, mode="constant"), dtype=np.float32)
-
-
-def _pass(noisy: Array, pilot: Array, group: int, wiener: bool) -> Array:
-    """One pass. Blocks are matched in `pilot`. With `wiener` the pilot also says how much of each
-    coefficient is signal."""
-    total, weight = np.zeros(noisy.size), np.zeros(noisy.shape)
-    offset, columns = np.arange(BLOCK), noisy.shape[1]
-    within = (offset[:, None] * columns + offset).ravel()
-    for y, x in matches(pilot, group):
-        # Rows of the strip alone: a large image has many strips.
-        top, bottom = int(y.min()), int(y.max()) + BLOCK
-        here = slice(top * columns, bottom * columns)
-        corner = (y - top) * columns + x
-        index = corner[:, :, None] + within
-        spectrum = _transform(noisy.ravel()[here][index])
-        if wiener:
-            power = _transform(pilot.ravel()[here][index]) ** 2
-            gain = power / (power + 1)
-        else:
-            gain = (np.abs(spectrum) > THRESHOLD).astype(np.float32)
-        gain[:, 0, 0] = 1  # the group's mean is as good as known
-        spectrum *= gain
-        blocks = _transform(spectrum, inverse=True)
-        # A group counts by the inverse of the noise that is left in it (Dabov et al. 2007, eqs. 10
-        # and 11).
-        share = 1 / np.maximum(np.einsum("nij,nij->n", gain, gain), 1)
-        blocks *= share[:, None, None] * _WINDOW.ravel()
-        total[here] += np.bincount(index.ravel(), blocks.ravel(), here.stop - here.start)
-        counted = np.bincount(
-            corner.ravel(), np.repeat(share, corner.shape[1]), here.stop - here.start
-        )
-        counted = counted.reshape(-1, columns)
-        for axis in (0, 1):  # a block's window begins at its first pixel
-            counted = convolve1d(counted, _TAPER, axis, mode="constant", origin=-(BLOCK // 2))
-        weight[top:bottom] += counted
-    return np.asarray(total.reshape(noisy.shape) / np.maximum(weight, 1e-12), dtype=np.float32)
-
-
-def _transform(blocks: NDArray[np.float32], inverse: bool = False) -> NDArray[np.float32]:
-    """Orthonormal cosine transform of (groups, group, BLOCK^2), within the blocks and across each
-    group, or its inverse. It is computed as two matrix products: for such short axes they take half
-    the time of a fast transform."""
-    across, inside = _cosines(blocks.shape[1]), np.kron(_cosines(BLOCK), _cosines(BLOCK))
-    return np.asarray(across.T @ (blocks @ inside) if inverse else across @ (blocks @ inside.T))
-
-
-@lru_cache
-def _cosines(length: int) -> NDArray[np.float32]:
-    """Matrix (length, length) of the orthonormal cosine transform."""
-    return np.asarray(scipy.fft.dct(np.eye(length), axis=0, norm="ortho"), dtype=np.float32)
 
 
 def stabilise(electrons: Array, law: NoiseLaw) -> Array:
@@ -186,7 +131,7 @@ class CollaborativeCandidate:
     @property
     def identity(self) -> str:
         """What its images depend on apart from the counts."""
-        own = f"collaborative-2, {PIXEL_ANGSTROM:g}"
+        own = f"collaborative-3, {PIXEL_ANGSTROM:g}"
         return own if self.guide is None else f"{own}, {self.guide.identity}"
 
     def __call__(self, recorded: Recorded) -> Array:

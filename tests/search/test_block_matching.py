@@ -70,7 +70,7 @@ def test_distances_are_those_of_the_blocks(
 
 def test_matches_come_first_themselves_and_then_by_likeness(rng: np.random.Generator) -> None:
     image = lattice((96, 88), 0.1, rng)
-    (y, x), *more = list(matches(image, 20))
+    (y, x, _), *more = list(matches(image, 20))
     assert not more
     top, left = references(96), references(88)
     assert (y[:, 0] == np.repeat(top, len(left))).all()
@@ -82,7 +82,7 @@ def test_matches_come_first_themselves_and_then_by_likeness(rng: np.random.Gener
 
 def test_strips_change_nothing(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     image = lattice((60, 70), 0.5, rng)
-    ((y, x),) = matches(image, 12)
+    ((y, x, _),) = matches(image, 12)
     monkeypatch.setattr(block_matching, "STRIP", 40)
     strips = list(matches(image, 12))
     assert len(strips) > 3
@@ -100,7 +100,7 @@ def test_every_band_has_shifts_of_its_own(
     # The lower lattice is weaker, and its rows and columns are exchanged.
     upper, lower = lattice((96, 90), 0.0, rng), 0.2 * lattice((90, 97), 0.0, rng).T
     image = np.concatenate([upper[:, :90], lower[:96, :90]])
-    y, x = (np.concatenate(parts) for parts in zip(*matches(image, 4), strict=True))
+    y, x, _ = (np.concatenate(parts) for parts in zip(*matches(image, 4), strict=True))
     assert (y[:, 0] == np.repeat(references(192), len(references(90)))).all()
     inner = y[:, 0] > 160
     assert np.mean((y - y[:, :1])[inner] % 9 == 0) > 0.95
