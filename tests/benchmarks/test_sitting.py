@@ -25,6 +25,8 @@ from gdn.recipes import Recipe
 from gdn.simulation.breadth import any_structure
 from gdn.simulation.structures import seeds_of
 from gdn.simulation.workers import StructureWorkers
+from gdn.training import restoring
+from gdn.training.restoring import RestorerRecipe, RestorerRun, rate_factor, train_restorer
 from gdn.training.state import State
 from gdn.training.timed_run import ResidentRun
 
@@ -167,3 +169,34 @@ def test_a_generator_is_trained_on_any_crystal(tmp_path):
 def test_a_sitting_goes_on_from_what_another_left(tmp_path, restored):
     whole_sitting("restore", tmp_path / "second", "--from", str(restored[0]))
     check_whole(tmp_path / "second", "restore")
+
+
+def test_a_span_is_its_part_of_the_schedule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = RestorerRecipe(
+        shape=RestorerShape((8, 16), (1, 1)), patch=48, images=2, per_image=1, batch=2, pool=2
+    )
+    run = RestorerRun(recipe, "cpu", compiled=False)
+    shares: list[float] = []
+
+    def step(clean: object, done: float) -> object:
+        shares.append(done)
+        return torch.zeros(())
+
+    monkeypatch.setattr(run, "step", step)
+    monkeypatch.setattr(run, "clean", lambda: torch.ones(2, 1, 48, 48))
+    monkeypatch.setattr(restoring, "snapshot", lambda *_: {})
+    list(train_restorer(run, tmp_path, 0.2, lambda _: None, 60.0, (0.7, 1.0)))
+    assert shares[0] == pytest.approx(0.7, abs=0.01)
+    assert 0.95 < shares[-1] <= 1.0
+    # Where one sitting ends, the rate is that at which the next one begins, after its warm-up.
+    assert rate_factor(recipe, 10_000, 0.7) < 0.5 < rate_factor(recipe, 10_000, 0.4)
+
+
+def test_a_span_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("1,0.7", "0.5", "a,b", "0,1.2"):
+        with pytest.raises(SystemExit) as stopped:
+            run_script("sitting", "--seconds", 1, "-o", tmp_path, "--span", text)
+        assert stopped.value.code == 2
+        assert "--span" in capsys.readouterr().err
