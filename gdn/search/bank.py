@@ -128,6 +128,13 @@ def bank_for(
     return Bank(seed=seed, dimension=card.latent, images=images)
 
 
+def empty_bank(engine: Engine, seed: int) -> Bank:
+    """The bank of a search that asks no restarts."""
+    card = engine.model.card
+    images = np.zeros((0, card.patch, card.patch), np.float16)
+    return Bank(seed=seed, dimension=card.latent, images=images)
+
+
 def _generated(
     engine: Engine, seed: int, count: int, progress: Callable[[int, int], None], begin: int = 0
 ) -> Iterator[NDArray[np.float16]]:
