@@ -22,7 +22,6 @@ import numpy as np
 import psutil
 import tifffile
 
-FILES = 5
 SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
 POLITE_SECONDS = 60.0  # after which a run that was asked to end has not
 VOLATILE = (
@@ -35,12 +34,12 @@ VOLATILE = (
 )  # of a record: clock and place
 
 
-def write_inputs(folder: Path) -> None:
-    """A batch of single frames and one stack."""
+def write_inputs(folder: Path, files: int) -> None:
+    """A batch of single frames and one stack, the third."""
     rng = np.random.default_rng(0)
     y, x = np.indices((100, 110))
     clean = 1 + 0.2 * np.cos(2 * np.pi * x / 33) * np.cos(2 * np.pi * y / 40)
-    for number in range(FILES):
+    for number in range(files):
         shape = (3, *clean.shape) if number == 2 else clean.shape
         axes = {"axes": "TYX" if number == 2 else "YX", "unit": "nm"}
         frames = rng.poisson(2 * clean, shape).astype(np.uint8)
@@ -86,14 +85,14 @@ def half_written(folder: Path) -> list[str]:
 class Rounds:
     """Batches that are disturbed and resumed until they are complete."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, files: int) -> None:
         self.folder, self.rng = folder, np.random.default_rng(seed)
         self.kills: Counter[str] = Counter()
         self.faults: list[str] = []
         self.lost = 0
         self.said = folder / "said"  # on stderr, by the last run
         (folder / "in").mkdir()
-        write_inputs(folder / "in")
+        write_inputs(folder / "in", files)
         options = ["--restarts", "16", "--threads", "1", "--atoms", "--no-score"]
         self.command = [sys.executable, "-m", "gdn", "denoise", str(folder / "in"), *options]
         subprocess.run([*self.command, "-o", str(folder / "warm")], check=True, capture_output=True)
@@ -205,13 +204,14 @@ def main() -> int:
     )
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--workers", type=int, default=40, help="kills of workers of a cluster")
+    parser.add_argument("--files", type=int, default=5, help="of the batch; the third is a stack")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     # What this process ignores, as under nohup, its children would ignore; what it handles, not.
     signal.signal(signal.SIGHUP, lambda number, frame: None)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as name:
-        rounds = Rounds(Path(name), options.seed)
+        rounds = Rounds(Path(name), options.seed, options.files)
         batches = rounds.run(options.kills) + rounds.run_cluster(options.workers)
     print("| kills | batches completed | without a file | undisturbed run, s | faults |")
     print("|---|--:|--:|--:|--:|")

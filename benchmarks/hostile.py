@@ -22,7 +22,9 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -130,17 +132,22 @@ CASES: dict[str, Callable[[str, Path, np.random.Generator], str]] = {
 }
 
 
-def child(kind: str, first: int, last: int, folder: Path) -> None:
-    """Run cases, one JSON line each; the parent sees from the last line where a crash was."""
+ENDED = "ended"
+Range = tuple[str, int, int]  # a kind, its first seed, and the one after its last
+
+
+def child(plan: list[Range], folder: Path) -> None:
+    """Run the cases of a plan, one JSON line each; the parent sees from the last line where a crash
+    was."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_GIB << 30, MEMORY_GIB << 30))
     warnings.simplefilter("ignore")
-    case = CASES.get(kind, file_case)
-    for seed in range(first, last):
+    for kind, seed in ((kind, seed) for kind, *seeds in plan for seed in range(*seeds)):
+        case = CASES.get(kind, file_case)
         rng = np.random.default_rng([seed, 0xF0])
         begun = time.process_time()  # of the processor: a busy machine is no fault
         before = peak_mib(afresh=True)
         signal.alarm(int(10 * SECONDS))  # ends the process; the parent goes on with the next seed
-        inner = folder / f"{seed}"
+        inner = folder / f"{kind}-{seed}"
         inner.mkdir()
         try:
             result = case(kind, inner, rng)
@@ -150,7 +157,7 @@ def child(kind: str, first: int, last: int, folder: Path) -> None:
         grown = peak_mib() - before
         if grown > MEMORY_MIB and result in ("read", "refused"):
             result = f"fault: took {grown} MiB"
-        print(json.dumps([seed, result, took]), flush=True)
+        print(json.dumps([kind, seed, result, took]), flush=True)
         shutil.rmtree(inner, ignore_errors=True)
 
 
@@ -166,44 +173,64 @@ def peak_mib(afresh: bool = False) -> int:
     return next((int(line.split()[1]) >> 10 for line in lines if line.startswith("VmHWM")), 0)
 
 
-def run(kind: str, cases: int, first: int = 0) -> tuple[dict[str, int], list[str], float]:
-    """Counts of results, faults, and the slowest case's seconds."""
-    counts, faults, slowest, seed = {"read": 0, "refused": 0}, [], 0.0, first
-    while seed < first + cases:
-        with tempfile.TemporaryDirectory() as folder:
-            own = str(Path(__file__).resolve())
-            command = [sys.executable, own, "--child", kind, str(seed), str(first + cases), folder]
-            environment = os.environ | {"GDN_CACHE_DIR": f"{folder}/cache"}
-            with subprocess.Popen(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                stdin=subprocess.DEVNULL,
-                text=True,
-                env=environment,
-            ) as running:
-                assert running.stdout is not None
-                for line in running.stdout:
-                    if not line.startswith("[") or not line.endswith("]\n"):
-                        continue  # a crashing child's last words, or a library's print
-                    seed, result, seconds = json.loads(line)
-                    slowest = max(slowest, seconds)
-                    if result in counts:
-                        counts[result] += 1
-                    else:
-                        faults.append(f"{kind} seed {seed}: {result}")
-                    if seconds > SECONDS:
-                        faults.append(f"{kind} seed {seed}: took {seconds} s")
-                    seed += 1
-            if running.wait() and seed < first + cases:
-                faults.append(f"{kind} seed {seed}: the process ended with {running.returncode}")
-                seed += 1
-    return counts, faults, slowest
+@dataclass
+class Row:
+    """Counts of one kind's results, its faults, and its slowest case's seconds."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    slowest: float = 0.0
+
+
+def run(plan: list[Range]) -> Iterator[tuple[str, Row]]:
+    """The row of each kind of a plan, when its last case is done. One process runs case after case;
+    where a case ends it, another goes on with the next one."""
+    rows, left = {kind: Row() for kind, *_ in plan}, list(plan)
+    while left:
+        for kind, seed, result, seconds in cases_of(left):
+            if kind == ENDED:
+                if not left:
+                    break
+                kind, seed, _ = left[0]
+            row = rows[kind]
+            row.slowest = max(row.slowest, seconds)
+            if result in ("read", "refused"):
+                row.counts[result] += 1
+            else:
+                row.faults.append(f"{kind} seed {seed}: {result}")
+            if seconds > SECONDS:
+                row.faults.append(f"{kind} seed {seed}: took {seconds} s")
+            left[0] = (kind, seed + 1, left[0][2])
+            if seed + 1 == left[0][2]:
+                left.pop(0)
+                yield kind, row
+
+
+def cases_of(plan: list[Range]) -> Iterator[tuple[str, int, str, float]]:
+    """Kind, seed, result and seconds of each case, until the process that runs them ends. If it is
+    ended, ENDED and how."""
+    with tempfile.TemporaryDirectory() as folder:
+        own = str(Path(__file__).resolve())
+        with subprocess.Popen(
+            [sys.executable, own, "--child", json.dumps(plan), folder],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | {"GDN_CACHE_DIR": f"{folder}/cache"},
+        ) as running:
+            assert running.stdout is not None
+            for line in running.stdout:
+                # Others are a crashing child's last words, or a library's print.
+                if line.startswith("[") and line.endswith("]\n"):
+                    yield json.loads(line)
+        if running.returncode:
+            yield ENDED, 0, f"the process ended with {running.returncode}", 0.0
 
 
 def main() -> int:
     if len(sys.argv) > 1 and sys.argv[1] == "--child":
-        child(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))
+        child(json.loads(sys.argv[2]), Path(sys.argv[3]))
         return 0
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -225,15 +252,18 @@ def main() -> int:
         "| kind | cases | read | refused in one line | faults | slowest s "
         "|\n|---|--:|--:|--:|--:|--:|"
     )
-    everything = []
-    for kind, cases in plan.items():
-        if options.kind and kind not in options.kind:
-            continue
-        counts, faults, slowest = run(kind, cases, options.first)
-        everything += faults
+    everything: list[str] = []
+    first = options.first
+    ranges = [
+        (kind, first, first + cases)
+        for kind, cases in plan.items()
+        if cases and (not options.kind or kind in options.kind)
+    ]
+    for kind, row in run(ranges):
+        everything += row.faults
         print(
-            f"| {kind} | {cases} | {counts['read']} | {counts['refused']} | {len(faults)} "
-            f"| {slowest:.1f} |",
+            f"| {kind} | {plan[kind]} | {row.counts['read']} | {row.counts['refused']} "
+            f"| {len(row.faults)} | {row.slowest:.1f} |",
             flush=True,
         )
     print(*everything, sep="\n")

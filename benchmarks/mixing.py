@@ -63,8 +63,7 @@ def listening(heard: dict[str, Any]) -> Iterator[None]:
     ) -> Any:
         recipe = flat_places.choose_recipe(parts, images, guess, weighing)
         made = recipe.structured(images, guess, parts.law.deviation(guess))
-        filled, first = flat_places.fill_unseen(parts, made)
-        heard.update(parts=filled, first=first, names=weighing.names)
+        heard.update(parts=parts, first=made, names=weighing.names)
         heard.update(choice=weighing.choice, sampling=weighing.sampling)
         assert recipe.mixing is not None
         weights = recipe.mixing.weights + 1e-9

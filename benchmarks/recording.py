@@ -30,6 +30,7 @@ from scipy.ndimage import gaussian_filter
 from gdn.evaluation.comparators import Case, available, binnings, bm3d_at, unet_comparator
 from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise
 from gdn.frames.formats import read_frames
+from gdn.frames.resampling import unbin
 from gdn.pipeline.denoiser import Denoiser
 
 Stack = NDArray[np.float32]  # (frames, rows, columns)
@@ -148,7 +149,7 @@ def methods(
         model = results[0].noise
         gain, offset, dose = model.gain, model.offset, results[0].dose
         made = (
-            result.on_frame(result.estimate.generated)
+            unbin(result.estimate.generated, result.grids) / result.grids.area * abs(gain)
             for result in results
             if result.estimate is not None
         )

@@ -3,7 +3,12 @@ those that climb.
 
 A hand-over is a call from a function of one file of the package into a function of another, calls
 through libraries between counted as none. It climbs where it goes to a package above its own in
-ORDER (CONTRIBUTING.md). A module that is imported on the way runs too; these are counted apart.
+ORDER (CONTRIBUTING.md).
+
+The hook also hears of two things that hand nothing over. A generator that goes on (a `with` block
+that ends, the next round of a loop) was called before: what it does then belongs to that call. And
+a module that is imported calls functions for its own constants. Both are counted apart, and so are
+the imports.
 
     python benchmarks/walk.py FRAME.tif [--restarts 64 --model pt-ceo2-64] [--pairs]
 """
@@ -11,11 +16,14 @@ ORDER (CONTRIBUTING.md). A module that is imported on the way runs too; these ar
 from __future__ import annotations
 
 import argparse
+import dis
+import inspect
 import sys
 import tempfile
 from collections import Counter
+from functools import cache
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
 ABOVE = ("cli", "cluster", "batch", "report", "evaluation", "training", "pipeline", "adaptation")
 ORDER = (
@@ -40,6 +48,8 @@ class Walk:
         self.files: set[str] = set()
         self.pairs: Counter[tuple[str, str]] = Counter()
         self.imports = 0
+        self.resumed = 0
+        self.importing = 0
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> None:
         """One event of the interpreter."""
@@ -54,7 +64,13 @@ class Walk:
         while caller is not None and _inside(caller) is None:
             caller = caller.f_back
         there = _inside(caller) if caller is not None else None
-        if there is not None and there != here:
+        if caller is None or there is None or there == here:
+            return
+        if _resumes(frame):
+            self.resumed += 1
+        elif caller.f_code.co_name == "<module>":
+            self.importing += 1
+        else:
             self.pairs[there, here] += 1
 
     def climbs(self) -> list[tuple[str, str, int]]:
@@ -66,6 +82,21 @@ def _inside(frame: FrameType) -> str | None:
     """The file of a frame within the package; None for one outside."""
     path = frame.f_code.co_filename
     return path[len(str(PACKAGE)) + 1 :] if path.startswith(f"{PACKAGE}/") else None
+
+
+def _resumes(frame: FrameType) -> bool:
+    """Whether a generator's frame goes on after a `yield`."""
+    return frame.f_lasti in _after_yields(frame.f_code)
+
+
+@cache
+def _after_yields(code: CodeType) -> frozenset[int]:
+    """Where a generator goes on: at the RESUME instructions whose argument is not 0 (documentation
+    of Python's `dis`). None in another function."""
+    if not code.co_flags & inspect.CO_GENERATOR:
+        return frozenset()
+    resuming = (i for i in dis.get_instructions(code) if i.opname == "RESUME")
+    return frozenset(i.offset for i in resuming if i.arg)
 
 
 def _level(path: str) -> int:
@@ -110,7 +141,8 @@ def main() -> int:
     climbs = walk.climbs()
     print(
         f"{len(walk.files)} files, {sum(walk.pairs.values())} hand-overs, "
-        f"{sum(n for *_, n in climbs)} of them climb; {walk.imports} imports"
+        f"{sum(n for *_, n in climbs)} of them climb; beside them "
+        f"{walk.resumed} generators that go on, {walk.importing} calls of {walk.imports} imports"
     )
     if options.pairs:
         print("climb:", *(f"{n:5d}  {a} -> {b}" for a, b, n in climbs), sep="\n")

@@ -38,11 +38,6 @@ class NoiseLaw:
     beta: float
 
     @property
-    def poisson(self) -> bool:
-        """Whether these are counts without read noise."""
-        return self.alpha == 1 and self.beta == 0
-
-    @property
     def gaussian(self) -> bool:
         """Whether the variance is the same for every mean."""
         return self.alpha == 0
@@ -60,7 +55,7 @@ class NoiseLaw:
     def draw(self, mean: Array, random: np.random.Generator) -> Array:
         """Draw the recorded electrons for the expected `mean` (any shape), float32. Counts are
         whole numbers."""
-        if self.poisson:
+        if self == POISSON:
             return random.poisson(np.clip(mean, 0, 1e15)).astype(np.float32)
         noise = self.deviation(mean) * random.standard_normal(mean.shape)
         return np.asarray(mean + noise, dtype=np.float32)
@@ -79,7 +74,7 @@ class NoiseLaw:
         return NoiseLaw(self.alpha, self.beta * share)
 
 
-POISSON = NoiseLaw(1.0, 0.0)
+POISSON = NoiseLaw(1.0, 0.0)  # counts without read noise
 
 
 @dataclass(frozen=True)
@@ -87,19 +82,13 @@ class TileData:
     """Observed tiles and their observation model.
 
     `counts` and `weights` (n, h, w) float32: electrons per binned pixel, and 1 where observed, 0
-    where not. `law` is that of one binned pixel. The arrays cannot be written through it: an engine
-    that holds them on a device relies on that.
+    where not. `law` is that of one binned pixel. Once an engine has got the arrays they cannot be
+    written to: it may hold them on a device.
     """
 
     counts: Array
     weights: Array
     law: NoiseLaw
-
-    def __post_init__(self) -> None:
-        for name in ("counts", "weights"):
-            array = getattr(self, name).view()
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
 
     def take(self, index: NDArray[np.int64]) -> TileData:
         """The tiles of `index`, in that order."""

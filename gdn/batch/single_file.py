@@ -26,7 +26,7 @@ def attempt(
     outputs: Outputs,
     run: BatchRun,
     denoiser: Denoiser,
-    progress: Callable[[float, int], None],
+    progress: Callable[..., None],
 ) -> Outcome:
     """Denoise one file. Whatever goes wrong costs this file, and nothing else: raises only
     KeyboardInterrupt, and EngineError, CacheError or ImportError before any model could be opened,
@@ -52,7 +52,7 @@ def attempt(
             outputs,
             recording,
             run.files,
-            lambda share: progress(share, frames.count),
+            partial(progress, frames=frames.count),
             run.witness,
         )
         return Outcome(rows)

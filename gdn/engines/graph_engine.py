@@ -131,8 +131,8 @@ class GraphEngine(ABC):
         feed = {
             "z": z,
             "nuisance": nuisance,
-            "y": data.counts[:, None],
-            "w": data.weights[:, None],
+            "y": _unchanging(data.counts),
+            "w": _unchanging(data.weights),
             "alpha": _scalar(data.law.alpha),
         }
         feed |= {"beta": _scalar(data.law.beta), "damping": _scalar(damping), "prior": prior}
@@ -152,8 +152,8 @@ class GraphEngine(ABC):
     ) -> list[Array]:
         feed = {
             "z": z,
-            "y": data.counts[:, None],
-            "w": data.weights[:, None],
+            "y": _unchanging(data.counts),
+            "w": _unchanging(data.weights),
             "scale": scale,
             "shift": shift[:, None],
         }
@@ -201,6 +201,13 @@ class Exact(GraphEngine):
 
     def _has(self, graph: Graph) -> bool:
         return self.engine._has(graph)
+
+
+def _unchanging(tiles: Array) -> Array:
+    """Tiles (n, 1, h, w) that nobody can write to from now on, so that a device needs them only
+    once."""
+    tiles.flags.writeable = False
+    return tiles[:, None]
 
 
 def _scalar(value: float) -> Array:

@@ -16,7 +16,7 @@ import scipy.ndimage
 from numpy.typing import NDArray
 
 from gdn.frames.resampling import Grids, bin_sum
-from gdn.likelihood import Array
+from gdn.likelihood import POISSON, Array
 from gdn.movies.changes import Changes, find_changes
 from gdn.movies.frames import MovieFrames, sum_moved
 from gdn.movies.shift import Shifts
@@ -69,7 +69,9 @@ class Block:
             # Counts stay whole numbers: they will be thinned.
             even = summed.recorded.electrons * (most / np.maximum(summed.exposure, 1))
             counts = Recorded(
-                electrons=np.rint(even).astype(np.float32) if summed.recorded.law.poisson else even,
+                electrons=np.rint(even).astype(np.float32)
+                if summed.recorded.law == POISSON
+                else even,
                 law=summed.recorded.law,
                 grids=self.frames.grids,
                 depth=depth,

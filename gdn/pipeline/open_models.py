@@ -20,7 +20,7 @@ from gdn.models import AUTO, FAMILY, RESTORER, Model, RestorerModel, find_any, s
 from gdn.pipeline.options import Options
 from gdn.pipeline.pixel_sizes import check_pixel_size
 from gdn.restarts import restart_latents
-from gdn.search.bank import Bank, bank_for
+from gdn.search.bank import Bank, bank_for, empty_bank
 from gdn.search.settings import Searcher
 from gdn.trust.calibration import calibration_of
 from gdn.trust.pixel_size import Explainer
@@ -119,11 +119,12 @@ class OpenModels:
     def _explainer(self, model: Model) -> Explainer:
         name = model.card.name
         if name not in self._explainers:
-            engine = self._engine(model)
-            bank = bank_for(engine, self._options.seed, FEW, False)
+            engine, seed, search = self._engine(model), self._options.seed, self._options.search
+            asked = not (search.encoder and "encoder.onnx" in model.card.files)
+            bank = bank_for(engine, seed, FEW, False) if asked else empty_bank(engine, seed)
             law = calibration_of(model)
             self._explainers[name] = Explainer(
-                Searcher(engine=engine, bank=bank, settings=self._options.search),
+                Searcher(engine=engine, bank=bank, settings=search),
                 None if law is None else law.fit,
             )
         return self._explainers[name]

@@ -28,7 +28,7 @@ PICTURES = 40  # frames with pictures in a report; all are in its table
 class Entry:
     """Frame number `frame` of a `file`: its row of the table, and its pictures and `charts` (SVG),
     if any. `candidates` is the legend of the picture of their shares, `standing` the words for what
-    the result may be used for."""
+    the result may be used for; `explained`: whether the generator may explain the frame."""
 
     file: str
     frame: int
@@ -38,6 +38,7 @@ class Entry:
     scores: list[Comparison]
     missing: int | None
     calibrated: bool
+    explained: bool = True
     pictures: list[Picture] = field(default_factory=list)
     profile: str = ""
     standing: str = ""
@@ -67,7 +68,10 @@ class Ledger:
     def __call__(self, source: Path, index: int, frame: Array, judged: JudgedFrame) -> None:
         """Remember a frame."""
         result, trust = judged.result, judged.trust
-        show = self.keep and self.pictures and self.frames < PICTURES
+        show = self.pictures and self.frames < PICTURES
+        self._count(trust.explained, trust.scores)
+        if not self.keep:
+            return
         noise = result.noise
         level = (
             f"read noise {noise.read_noise:.3g}"
@@ -77,7 +81,7 @@ class Ledger:
         noise_words = (
             f"{noise.kind}, {level}, gain {noise.gain:.3g}, offset {noise.offset:.3g} ({noise.how})"
         )
-        self.add(
+        self.entries.append(
             Entry(
                 file=source.name,
                 frame=index,
@@ -87,23 +91,27 @@ class Ledger:
                 scores=trust.scores,
                 missing=None if trust.atoms is None else trust.atoms.missing,
                 calibrated=trust.calibrated,
+                explained=trust.explained,
                 standing="" if trust.standing is None else trust.standing.words,
                 pictures=pictures_of(frame, result, trust) if show else [],
                 profile=_profile(frame, result, trust) if show else "",
                 charts=_charts(result.estimate) if show and result.estimate else [],
-                candidates=legend(shares) if self.keep and (shares := share_map(result)) else [],
+                candidates=legend(shares) if (shares := share_map(result)) else [],
             )
         )
 
     def add(self, entry: Entry) -> None:
-        """Remember what was seen of a frame."""
-        self.frames += 1
-        self.scored += bool(entry.scores)
-        self.unlike += entry.row["explained_p"] is not None and entry.row["explained_p"] < REFUSED
-        for score in entry.scores:
-            self.pools.setdefault(score.against, Pool()).add(score)
+        """Remember what another ledger saw of a frame."""
+        self._count(entry.explained, entry.scores)
         if self.keep:
             self.entries.append(entry)
+
+    def _count(self, explained: bool, scores: list[Comparison]) -> None:
+        self.frames += 1
+        self.scored += bool(scores)
+        self.unlike += not explained
+        for score in scores:
+            self.pools.setdefault(score.against, Pool()).add(score)
 
     def pooled(self) -> list[Comparison]:
         """The scores over all frames that have them."""

@@ -33,7 +33,7 @@ from scipy.ndimage import gaussian_filter
 
 from gdn.likelihood import Array
 from gdn.search.held_out_shares import MARGIN, Choice
-from gdn.search.thinning import Recorded, Split
+from gdn.search.thinning import Recorded, Split, fill_with
 
 Values = NDArray[np.float64]
 
@@ -170,6 +170,7 @@ def measure_evidence(
 ) -> Evidence:
     """What the second part of a frame's counts says of the candidates' `images` of the first part.
     The first images are the generator's and the plain filter's (OWN)."""
+    parts, images = _fill_unseen(parts, images)
     prior = np.zeros(len(images))
     prior[:2] = 1 - choice.share, choice.share
     before = _cosines(
@@ -181,7 +182,7 @@ def measure_evidence(
     offsets = np.stack([_cosines(image) - before for image in images])
     scale = (1 - parts.share) / parts.share  # of the first part's electrons to the second's
     target = _cosines(parts.second) / scale - before
-    variance = parts.other_law.variance(float(parts.second.mean())) / scale**2
+    variance = parts.other_variance / scale**2
     grams, linears, contrast = [], [], []
     for window in bands((parts.first.shape[0], parts.first.shape[1]), sampling):
         weighted = (offsets * window).reshape(len(images), -1) / (2 * variance)
@@ -195,6 +196,17 @@ def measure_evidence(
         linears=np.array(linears),
         contrast=np.array(contrast),
     )
+
+
+def _fill_unseen(parts: Split, images: Sequence[Array]) -> tuple[Split, Sequence[Array]]:
+    """Where nothing was recorded all candidates are alike, and as far from the counts: none. The
+    parts and the images with the first image there."""
+    if parts.valid is None:
+        return parts, images
+    first, valid = images[0], parts.valid
+    alike = [fill_with(first, image, valid) for image in images]
+    unseen = np.asarray(first * ((1 - parts.share) / parts.share), dtype=np.float32)
+    return replace(parts, second=fill_with(unseen, parts.second, valid)), alike
 
 
 def choose_mixing(
@@ -289,6 +301,20 @@ def _least_on_simplex(gram: Values, linear: Values) -> Values:
     return np.asarray(best)
 
 
+def mix_chosen(
+    parts: Split,
+    images: Sequence[Array],
+    names: tuple[str, ...],
+    choice: Choice,
+    sampling: tuple[float, float],
+    beside: Sequence[Evidence] = (),
+) -> tuple[Mixing, Array]:
+    """The weights of `choose_mixing`, and the mixture of the same images."""
+    mixing = choose_mixing(parts, images, names, choice, sampling, beside)
+    whole = _mix_spectra([_cosines(image) for image in images], mixing, sampling)
+    return mixing, _image(whole).astype(np.float32)
+
+
 def mix_images(
     images: Sequence[Array], mixing: Mixing, sampling: tuple[float, float]
 ) -> tuple[Array, Array]:
@@ -296,10 +322,7 @@ def mix_images(
     mean of their squared differences from the mixture, averaged over DISAGREEMENT px."""
     shape = (images[0].shape[0], images[0].shape[1])
     spectra = [_cosines(image) for image in images]
-    whole = np.zeros(shape)
-    for window, weights in zip(bands(shape, sampling), mixing.weights, strict=True):
-        for weight, spectrum in zip(weights, spectra, strict=True):
-            whole += weight * window * spectrum
+    whole = _mix_spectra(spectra, mixing, sampling)
     square = np.zeros(shape)
     for spectrum, weights in zip(spectra, mixing.weights.T, strict=True):
         if weights.any():
@@ -313,6 +336,18 @@ def mix_images(
             square += _image(part * (spectrum - whole)) ** 2
     disagreement = np.sqrt(np.maximum(gaussian_filter(square, DISAGREEMENT), 0))
     return _image(whole).astype(np.float32), disagreement.astype(np.float32)
+
+
+def _mix_spectra(
+    spectra: Sequence[Values], mixing: Mixing, sampling: tuple[float, float]
+) -> Values:
+    """The cosine transform of the mixture."""
+    shape = (spectra[0].shape[0], spectra[0].shape[1])
+    whole = np.zeros(shape)
+    for window, weights in zip(bands(shape, sampling), mixing.weights, strict=True):
+        for weight, spectrum in zip(weights, spectra, strict=True):
+            whole += weight * window * spectrum
+    return whole
 
 
 def _cosines(image: Array) -> Values:

@@ -27,7 +27,7 @@ from gdn.engines.base import Engine
 from gdn.likelihood import FLOOR, Array, TileData
 from gdn.restarts import restart_latents
 from gdn.search import bank_file
-from gdn.search.bank_file import BATCH, checksum_of, grow, growing_folder, head_of, trailer_of
+from gdn.search.bank_file import BATCH, grow, growing_folder, head_of, is_whole, trailer_of
 from gdn.search.portions import PORTIONS
 from gdn.storage import CacheError, cache_folder, cache_limit, evict, writing
 
@@ -88,10 +88,6 @@ class Bank:
             self._parts[key] = part
         return self._parts[key]
 
-    def latents(self, index: NDArray[np.int64]) -> Array:
-        """Latents (len(index), d) of restarts `index`."""
-        return restart_latents(self.seed, index, self.dimension)
-
 
 def bank_for(
     engine: Engine,
@@ -108,20 +104,20 @@ def bank_for(
     card = engine.model.card
     shape = (count, card.patch, card.patch)
     path = cache_folder() / "banks" / f"{engine.model.hash[:16]}-{seed}-{count}.npy"
+    images = _read(path, shape) if use_cache else None
+    if images is not None:
+        return Bank(seed=seed, dimension=card.latent, images=images, cached=True)
     size = 2 * int(np.prod(shape))
-    told = bank_file.Estimate(progress, size if use_cache and size <= cache_limit() else 0)
-    if use_cache:
-        images = _read(path, shape)
-        if images is not None:
-            return Bank(seed=seed, dimension=card.latent, images=images, cached=True)
-        if size <= cache_limit():
-            with contextlib.suppress(OSError):
-                _write(path, shape, engine, seed, told)
-                return Bank(
-                    seed=seed,
-                    dimension=card.latent,
-                    images=np.load(path, mmap_mode="r", allow_pickle=False),
-                )
+    stored = use_cache and size <= cache_limit()
+    told = bank_file.Estimate(progress, size if stored else 0)
+    if stored:
+        with contextlib.suppress(OSError):
+            _write(path, shape, engine, seed, told)
+            return Bank(
+                seed=seed,
+                dimension=card.latent,
+                images=np.load(path, mmap_mode="r", allow_pickle=False),
+            )
     if size > IN_MEMORY_BYTES:
         raise CacheError(
             f"a bank of {count} restarts takes {size / 2**30:.1f} GiB, too much for "
@@ -129,6 +125,13 @@ def bank_for(
             f" (GDN_CACHE_DIR={path.parent.parent}, GDN_CACHE_GIB={cache_limit() / 2**30:g})"
         )
     images = np.concatenate(list(_generated(engine, seed, count, told)))
+    return Bank(seed=seed, dimension=card.latent, images=images)
+
+
+def empty_bank(engine: Engine, seed: int) -> Bank:
+    """The bank of a search that asks no restarts."""
+    card = engine.model.card
+    images = np.zeros((0, card.patch, card.patch), np.float16)
     return Bank(seed=seed, dimension=card.latent, images=images)
 
 
@@ -151,10 +154,8 @@ def _read(path: Path, shape: tuple[int, ...]) -> NDArray[np.float16] | None:
         images: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
         if images.shape != shape or images.dtype != np.float16:
             return None
-        with path.open("rb") as stream:
-            stream.seek(-len(trailer_of(0)), os.SEEK_END)
-            if stream.read() != trailer_of(checksum_of(images)):
-                return None
+        if not is_whole(path, images):
+            return None
         os.utime(path)  # eviction goes by last use
     except (OSError, ValueError, EOFError):
         return None

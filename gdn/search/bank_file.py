@@ -72,12 +72,15 @@ class Estimate:
         self._progress(made, of)
 
 
-def checksum_of(images: NDArray[np.float16]) -> int:
-    """CRC-32 of a bank's images."""
+def is_whole(path: Path, images: NDArray[np.float16]) -> bool:
+    """Whether the file at `path` ends with the checksum of the `images` in it."""
     checksum = 0
     for first in range(0, len(images), BATCH):
         checksum = zlib.crc32(images[first : first + BATCH].data, checksum)
-    return checksum
+    trailer = trailer_of(checksum)
+    with path.open("rb") as stream:
+        stream.seek(-len(trailer), os.SEEK_END)
+        return stream.read() == trailer
 
 
 def trailer_of(checksum: int) -> bytes:

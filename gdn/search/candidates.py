@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gdn.engines.base import Engine
 from gdn.likelihood import Array, TileData
+from gdn.restarts import restart_latents
 from gdn.search.bank import Bank, best_of_bank
 from gdn.search.objective import NUISANCES, evaluate_at_best_dose
 from gdn.search.settings import SearchSettings
@@ -158,7 +159,8 @@ def propose(
     row, keep = np.arange(guesses), settings.brief_candidates or int(z is None)
     if keep:
         restart, bank_row = _best_pairs(best_of_bank(bank, turned, dose, keep), tile, keep)
-        latents, row = bank.latents(restart), np.concatenate([row, bank_row])
+        latents = restart_latents(bank.seed, restart, bank.dimension)
+        row = np.concatenate([row, bank_row])
         z = latents if z is None else np.concatenate([z, latents])
     assert z is not None  # without an encoder the bank is asked
     from_bank = np.arange(len(z)) >= guesses

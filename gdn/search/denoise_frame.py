@@ -16,7 +16,8 @@ from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, bin_sum, grids_for, unbin
 from gdn.likelihood import Array, NoiseLaw
 from gdn.search.band_mixture import OWN, Candidate, Mixing
-from gdn.search.estimate import Estimate, Thinned, estimate
+from gdn.search.estimate import Estimate, estimate
+from gdn.search.first_part import Thinned
 from gdn.search.held_out_shares import Choice
 from gdn.search.progress import Clock, Progress, Watch
 from gdn.search.settings import Searcher
@@ -56,11 +57,16 @@ class FrameResult:
     # the candidates' weights, where there were others than generator and filter
     mixing: Mixing | None = None
 
-    def on_frame(self, binned: Array) -> Array:
-        """Convert a width in electrons per binned pixel to the frame's grid and units."""
-        return np.asarray(
-            unbin(binned, self.grids) / self.grids.area * abs(self.noise.gain), dtype=np.float32
+    def on_frame(self, width: Array) -> Array:
+        """A half-width in electrons per binned pixel, on the frame's grid and in its units. It is
+        kept positive: interpolation can swing below zero where it falls steeply."""
+        least = np.full_like(width, width.min())
+        factor = abs(self.noise.gain)
+        here, lowest = (
+            np.asarray(unbin(w, self.grids) / self.grids.area * factor, dtype=np.float32)
+            for w in (width, least)
         )
+        return np.maximum(here, lowest)
 
 
 @one_blas_thread()

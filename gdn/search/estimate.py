@@ -7,7 +7,7 @@ All images are float32 (rows, columns) in electrons per binned pixel.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,19 +16,17 @@ from gdn.likelihood import Array
 from gdn.search.all_tiles import SearchedTiles, laplace_spread, search_tiles
 from gdn.search.band_mixture import OWN, Candidate, Mixing, mix_images
 from gdn.search.first_part import (
+    Thinned,
     choose_by_counts,
     complete_images,
-    first_part,
-    others_of_first,
-    quick_image,
     tiles_of,
 )
-from gdn.search.flat_places import Recipe, Weighing, choose_recipe, structure_weight
-from gdn.search.held_out_shares import Choice, apply_plain_filter, choose, shrink_residual
+from gdn.search.flat_places import structure_weight
+from gdn.search.held_out_shares import Choice, apply_plain_filter, shrink_residual
 from gdn.search.progress import Watch
 from gdn.search.settings import Searcher
 from gdn.search.share_map import ShareMap, map_shares
-from gdn.search.thinning import Recorded, Split, fill_with, split
+from gdn.search.thinning import Recorded, fill_with
 from gdn.search.tiles import Binned, Tiling
 
 # The errors of a result of n frames by those of one: not 1 / sqrt(n), as what generator and
@@ -72,24 +70,6 @@ class Mixed:
     mixing: Mixing
     noise: float = 1.0
     map: ShareMap | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Thinned:
-    """A frame's counts in two parts, and images of the first. The held-out score uses them again.
-
-    - `seed`: the seed of the split.
-    - `parts`: both parts, on the generator's grid.
-    - `recorded`: the first part, as recorded.
-    - `others`: the other candidates.
-    - `images`: the images that they made of the first part.
-    """
-
-    seed: int
-    parts: Split
-    recorded: Recorded
-    others: tuple[Candidate, ...]
-    images: list[Array]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,12 +159,12 @@ def estimate(
     del pool
     choice, recipe, thinned = Choice(threshold=np.inf), None, None
     if settings.residual:
-        choice, recipe, thinned = _choose(searcher, binned, tiling, recorded)
+        choice, recipe, thinned = choose_by_counts(searcher, binned, tiling, recorded)
     mixing = None if recipe is None else recipe.mixing
     # What has no weight in a mixture need not make its image of all counts.
     used = [] if recipe is None else recipe.used
-    residual, filtered = _own(binned, image, choice, choice.share > 0 or any(used[1:2]))
     sigma = binned.law.deviation(image)
+    residual, filtered = _own(binned, image, sigma, choice, choice.share > 0 or any(used[1:2]))
     added = residual
     if choice.share > 0:
         added = np.asarray(
@@ -246,36 +226,6 @@ def _tile_fit(pool: SearchedTiles) -> TileFit:
     )
 
 
-def _choose(
-    searcher: Searcher, binned: Binned, tiling: Tiling, recorded: Recorded | None
-) -> tuple[Choice, Recipe, Thinned | None]:
-    """Choose the amounts of residual and plain filter, where they are added, and the weights of
-    other candidates, with the encoder's image of thinned counts."""
-    seed, others, beside = searcher.bank.seed, searcher.others, searcher.beside
-    if recorded is None:
-        parts = replace(split(binned.counts, binned.law, seed), valid=binned.valid)
-        guess = quick_image(searcher, parts, tiling)
-        choice, *own = choose(parts, guess)
-        sampling = (searcher.engine.model.card.sampling_angstrom,) * 2
-        weighing = Weighing(names=OWN, choice=choice, sampling=sampling)
-        recipe = choose_recipe(parts, own, guess, weighing)
-        return replace(choice, level=recipe.level), recipe, None
-    made = None if beside is None else beside.made(recorded)
-    first = first_part(searcher, recorded, tiling) if made is None else made[0]
-    gains = () if beside is None else beside.gains()
-    choice, *own = choose(first.parts, first.guess, gains)
-    theirs = others_of_first(searcher, first) if made is None else made[1]
-    thinned = Thinned(
-        seed=seed,
-        parts=first.parts,
-        recorded=first.recorded,
-        others=tuple(others),
-        images=theirs,
-    )
-    recipe = choose_by_counts(searcher, first, choice, [*own, *theirs])
-    return replace(choice, level=recipe.level), recipe, thinned
-
-
 def _noise_left(mixing: Mixing, others: Sequence[Candidate]) -> float:
     """The field `noise` of `Mixed`. Each candidate's share of the contrast stands for its share of
     the image. Frames seen count as in docs/measurements/movies.md (SHARED)."""
@@ -285,10 +235,12 @@ def _noise_left(mixing: Mixing, others: Sequence[Candidate]) -> float:
     return float(sum(s * seen.get(name, 1.0) ** SHARED for name, s in shares.items()) / total)
 
 
-def _own(binned: Binned, image: Array, choice: Choice, with_filter: bool) -> tuple[Array, Array]:
+def _own(
+    binned: Binned, image: Array, sigma: Array, choice: Choice, with_filter: bool
+) -> tuple[Array, Array]:
     """The residual of the counts against the generator's `image`, shrunk; and the plain filter's
-    image (the generator's image if the filter is not asked for)."""
-    sigma, counts = binned.law.deviation(image), binned.counts
+    image (the generator's image if the filter is not asked for). `sigma`: the noise's deviation."""
+    counts = binned.counts
     if binned.valid is not None:
         counts = fill_with(image, counts, binned.valid)
     residual = shrink_residual(counts - image, sigma, choice.threshold)

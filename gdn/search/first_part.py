@@ -12,11 +12,11 @@ from scipy.ndimage import distance_transform_edt
 
 from gdn.likelihood import Array
 from gdn.search.all_tiles import blend_starts
-from gdn.search.band_mixture import OWN, Evidence, measure_evidence
-from gdn.search.flat_places import Recipe, Weighing, choose_recipe, fill_unseen
+from gdn.search.band_mixture import OWN, Candidate, Evidence, measure_evidence
+from gdn.search.flat_places import Recipe, Weighing, choose_recipe
 from gdn.search.held_out_shares import Choice, Gains, choose, measure_gains
 from gdn.search.settings import Searcher
-from gdn.search.thinning import Recorded, Split
+from gdn.search.thinning import Recorded, Split, split
 from gdn.search.tiles import Binned, Tiling, tile_frame
 
 FADED = 4.0  # px from where a candidate knows nothing to where it is itself
@@ -46,6 +46,24 @@ class Weighed:
 
     images: list[Array]
     evidence: Evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thinned:
+    """A frame's counts in two parts, and images of the first. The held-out score uses them again.
+
+    - `seed`: the seed of the split.
+    - `parts`: both parts, on the generator's grid.
+    - `recorded`: the first part, as recorded.
+    - `others`: the other candidates.
+    - `images`: the images that they made of the first part.
+    """
+
+    seed: int
+    parts: Split
+    recorded: Recorded
+    others: tuple[Candidate, ...]
+    images: list[Array]
 
 
 class Beside(Protocol):
@@ -96,7 +114,8 @@ def weigh(searcher: Searcher, first: FirstPart, beside: Sequence[Gains]) -> Weig
     choice, *own = choose(first.parts, first.guess, beside)
     sampling = first.recorded.grids.binned_sampling
     evidence = measure_evidence(
-        *fill_unseen(first.parts, complete_images([*own, *images])),
+        first.parts,
+        complete_images([*own, *images]),
         _names(searcher),
         choice,
         sampling,
@@ -105,16 +124,40 @@ def weigh(searcher: Searcher, first: FirstPart, beside: Sequence[Gains]) -> Weig
 
 
 def choose_by_counts(
-    searcher: Searcher, first: FirstPart, choice: Choice, images: list[Array]
-) -> Recipe:
-    """How all candidates are put together, by their `images` of the first part."""
-    weighing = Weighing(
-        names=_names(searcher),
-        choice=choice,
-        sampling=first.recorded.grids.binned_sampling,
-        beside=None if searcher.beside is None else searcher.beside.evidence(),
-    )
-    return choose_recipe(first.parts, complete_images(images), first.guess, weighing)
+    searcher: Searcher, binned: Binned, tiling: Tiling, recorded: Recorded | None
+) -> tuple[Choice, Recipe, Thinned | None]:
+    """Choose the amounts of residual and plain filter, where they are added, and the weights of
+    other candidates, with the encoder's image of thinned counts."""
+    seed, beside = searcher.bank.seed, searcher.beside
+    if recorded is None:
+        parts = replace(split(binned.counts, binned.law, seed), valid=binned.valid)
+        guess = quick_image(searcher, parts, tiling)
+        choice, *images = choose(parts, guess)
+        sampling = (searcher.engine.model.card.sampling_angstrom,) * 2
+        weighing = Weighing(names=OWN, choice=choice, sampling=sampling)
+        thinned = None
+    else:
+        made = None if beside is None else beside.made(recorded)
+        first = first_part(searcher, recorded, tiling) if made is None else made[0]
+        parts, guess = first.parts, first.guess
+        choice, *own = choose(parts, guess, () if beside is None else beside.gains())
+        theirs = others_of_first(searcher, first) if made is None else made[1]
+        images = complete_images([*own, *theirs])
+        weighing = Weighing(
+            names=_names(searcher),
+            choice=choice,
+            sampling=recorded.grids.binned_sampling,
+            beside=None if beside is None else beside.evidence(),
+        )
+        thinned = Thinned(
+            seed=seed,
+            parts=parts,
+            recorded=first.recorded,
+            others=tuple(searcher.others),
+            images=theirs,
+        )
+    recipe = choose_recipe(parts, images, guess, weighing)
+    return replace(choice, level=recipe.level), recipe, thinned
 
 
 def _names(searcher: Searcher) -> tuple[str, ...]:

@@ -20,9 +20,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from gdn.likelihood import Array
-from gdn.search.band_mixture import OWN, PLAIN, Evidence, Mixing, choose_mixing, mix_images
+from gdn.search.band_mixture import OWN, PLAIN, Evidence, Mixing, mix_chosen, mix_images
 from gdn.search.held_out_shares import LEAST_VARIANCE, Choice, losses
-from gdn.search.thinning import Split, fill_with
+from gdn.search.thinning import Split
 
 LEVELS = (0.0, 0.01, 0.02, 0.04, 0.08)  # of the local power; 0 adds everything everywhere
 MARGIN = 2.0  # nats by which a level may be worse than the best one: the highest such is taken
@@ -55,14 +55,12 @@ class Recipe:
         are the `generated` one. `sigma`: standard deviation of the noise."""
         if not self.level:
             return list(images)
-        mixture = self._mix(images, self.first)
-        weight = structure_weight(mixture, sigma, self.level, self.sampling)
-        return [
-            np.asarray(generated + weight * (image - generated), dtype=np.float32)
-            if name in PLAIN
-            else image
-            for name, image in zip(self.names, images, strict=True)
-        ]
+        if self.first is None:
+            mixture = _mix_own(images, self.share)
+        else:
+            mixture, _ = mix_images(images, self.first, self.sampling)
+        power = _structure_power(mixture, sigma, self.sampling)
+        return _only_where(_weight(power, self.level), self.names, images, generated)
 
     @property
     def used(self) -> list[bool]:
@@ -72,28 +70,44 @@ class Recipe:
         used: list[bool] = np.any(self.first.weights + self.mixing.weights > 0, axis=0).tolist()
         return used
 
-    def mix(self, images: Sequence[Array]) -> Array:
-        """The mixture of images."""
-        return self._mix(images, self.mixing)
-
-    def _mix(self, images: Sequence[Array], mixing: Mixing | None) -> Array:
-        if mixing is not None:
-            return mix_images(images, mixing, self.sampling)[0]
-        mixture = (1 - self.share) * images[0] + self.share * images[1]
-        return np.asarray(mixture, dtype=np.float32)
-
 
 def structure_weight(image: Array, sigma: Array, level: float, sampling: Sampling) -> Array:
     """A weight for each pixel: near 1 where the local power of the image's structure is above
     `level`, near 0 where it is below, 1/2 where it is equal. The power is that of a column's
     surroundings, in units of the noise's variance (`sigma` squared)."""
+    return _weight(_structure_power(image, sigma, sampling), level)
+
+
+def _structure_power(image: Array, sigma: Array, sampling: Sampling) -> Array:
+    """The local power of the image's structure."""
     slow, around = (
         [length / pixel for pixel in sampling] for length in (SLOW_ANGSTROM, AROUND_ANGSTROM)
     )
     least = np.float32(np.sqrt(LEAST_VARIANCE * (sigma**2).mean(dtype=np.float64)))
     structure = (image - gaussian_filter(image, slow)) / np.maximum(sigma, least)
-    power = np.maximum(gaussian_filter(structure**2, around), 1e-12)
+    return np.asarray(np.maximum(gaussian_filter(structure**2, around), 1e-12))
+
+
+def _weight(power: Array, level: float) -> Array:
     return np.asarray(1 / (1 + (level / power) ** 2), dtype=np.float32)
+
+
+def _only_where(
+    weight: Array, names: tuple[str, ...], images: Sequence[Array], generated: Array
+) -> list[Array]:
+    """The candidates' images, those of filters by the `weight` of each pixel; the rest is of the
+    `generated` image."""
+    return [
+        np.asarray(generated + weight * (image - generated), dtype=np.float32)
+        if name in PLAIN
+        else image
+        for name, image in zip(names, images, strict=True)
+    ]
+
+
+def _mix_own(images: Sequence[Array], share: float) -> Array:
+    """The mixture of generator and plain filter alone."""
+    return np.asarray((1 - share) * images[0] + share * images[1], dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,13 +130,12 @@ class Weighing:
         """The levels that may be chosen."""
         return LEVELS if self.beside is None else LEVELS[:1]
 
-    def weights(self, parts: Split, images: Sequence[Array]) -> Mixing | None:
-        """The weights of candidates by their `images` of the first part."""
+    def mix(self, parts: Split, images: Sequence[Array]) -> tuple[Mixing | None, Array]:
+        """The weights of candidates by their `images` of the first part, and the mixture."""
         if self.names == OWN:
-            return None
-        filled, alike = fill_unseen(parts, images)
+            return None, _mix_own(images, self.choice.share)
         beside = self.beside or ()
-        return choose_mixing(filled, alike, self.names, self.choice, self.sampling, beside)
+        return mix_chosen(parts, images, self.names, self.choice, self.sampling, beside)
 
 
 def choose_recipe(
@@ -131,29 +144,20 @@ def choose_recipe(
     """The recipe of least held-out loss: the weights, and the highest level that is not worse than
     the best one by more than MARGIN. `images` are those of the first part; `guess` is the
     generator's."""
-    first, sigma = weighing.weights(parts, images), parts.law.deviation(guess)
-    tried, mixtures = [], []
-    for level in weighing.levels:
-        recipe = Recipe(
-            names=weighing.names,
-            share=weighing.choice.share,
-            sampling=weighing.sampling,
-            first=first,
-            level=level,
-        )
-        made = recipe.structured(images, guess, sigma)
-        tried.append(replace(recipe, mixing=weighing.weights(parts, made) if level else first))
-        mixtures.append(tried[-1].mix(made))
+    first, mixture = weighing.mix(parts, images)
+    recipe = Recipe(
+        names=weighing.names,
+        share=weighing.choice.share,
+        sampling=weighing.sampling,
+        first=first,
+        mixing=first,
+    )
+    tried, mixtures = [recipe], [mixture]
+    power = _structure_power(mixture, parts.law.deviation(guess), weighing.sampling)
+    for level in weighing.levels[1:]:
+        made = _only_where(_weight(power, level), weighing.names, images, guess)
+        mixing, mixture = weighing.mix(parts, made)
+        tried.append(replace(recipe, mixing=mixing, level=level))
+        mixtures.append(mixture)
     loss = np.array(losses(mixtures, parts))
     return tried[int(np.flatnonzero(loss <= loss.min() + MARGIN)[-1])]
-
-
-def fill_unseen(parts: Split, images: Sequence[Array]) -> tuple[Split, list[Array]]:
-    """Where nothing was recorded all candidates are alike, and as far from the counts: none. The
-    parts and the images with the first image there."""
-    if parts.valid is None:
-        return parts, list(images)
-    first, valid = images[0], parts.valid
-    alike = [fill_with(first, image, valid) for image in images]
-    unseen = np.asarray(first * ((1 - parts.share) / parts.share), dtype=np.float32)
-    return replace(parts, second=fill_with(unseen, parts.second, valid)), alike

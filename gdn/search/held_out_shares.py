@@ -129,7 +129,8 @@ def _images_and_gains(parts: Split, guess: Array) -> tuple[list[Array], list[Arr
     residuals = shrink_residuals(parts.first - guess, noise, THRESHOLDS)
     with_residual = [guess + part for part in residuals]
     filtered = [apply_plain_filter(parts.first, noise, width) for width in (None, *WIDTHS)]
-    gains = Gains(np.array(_gains(with_residual, parts)), np.array(_gains(filtered, parts)))
+    both = np.array(_gains([*with_residual, *filtered], parts))
+    gains = Gains(both[: len(with_residual)], both[len(with_residual) :])
     return with_residual, filtered, gains
 
 

@@ -33,7 +33,10 @@ def search(
     empty = measure_structure(starts, data) < EMPTY
     if empty.all():
         return starts
-    done, starts = starts.split(empty)
+    done: list[Candidates] = []
+    if empty.any():
+        shown, starts = starts.split(empty)
+        done.append(shown)
     crowded = (np.bincount(starts.tile) > settings.full_candidates)[
         starts.tile
     ]  # of each tile: portions do not matter
@@ -43,7 +46,8 @@ def search(
         order = np.lexsort((many.objective, many.tile))
         rank = np.arange(len(order)) - np.searchsorted(many.tile[order], many.tile[order])
         starts = join([few, many.take(np.sort(order[rank < settings.full_candidates]))])
-    return join([done, _refine_steps(engine, data, starts, settings.full_steps, settings)])
+    refined = _refine_steps(engine, data, starts, settings.full_steps, settings)
+    return join([*done, refined]) if done else refined
 
 
 def _refine_steps(

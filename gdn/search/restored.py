@@ -147,7 +147,7 @@ def unbin_by(image: Array, factor: int, shape: tuple[int, int], sampling_angstro
 def rebin_sums(image: Array, factor: int, grids: Grids) -> Array:
     """The result of `unbin_by`, summed onto the generator's grid by `bin_sum` on `grids`."""
     fine = _grids(image, factor, grids.sampling_angstrom)
-    return rebin(image / np.float32(fine.area), fine, grids)
+    return rebin(image / np.float32(factor**2), fine, grids)
 
 
 def _grids(image: Array, factor: int, sampling_angstrom: float) -> Grids:

@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 
 from gdn.frames.bad_pixels import Mask
 from gdn.frames.resampling import Grids, bin_sum, unbin
-from gdn.likelihood import STRIP_PIXELS, Array, NoiseLaw, strips
+from gdn.likelihood import POISSON, STRIP_PIXELS, Array, NoiseLaw, strips
 from gdn.search.tiles import mean_of
 
 Electrons = Array | NDArray[np.uint8] | NDArray[np.uint16]
@@ -49,6 +49,11 @@ class Split:
     def level(self) -> float:
         """Mean of the first part."""
         return mean_of(self.first, self.valid)
+
+    @cached_property
+    def other_variance(self) -> float:
+        """Variance of a pixel of the second part, at its mean."""
+        return float(self.other_law.variance(float(self.second.mean())))
 
     def fill_first(self, guess: Array) -> Split:
         """Take the unrecorded pixels of the first part from an image of it."""
@@ -179,7 +184,7 @@ def _fresh_noise(binned: Any, law: NoiseLaw, rng: np.random.Generator) -> Any:
 
 def _are_counts(binned: Any, law: NoiseLaw) -> bool:
     """Whether these are whole numbers, none negative, under Poisson's law."""
-    poisson = law.poisson
+    poisson = law == POISSON
     if not poisson or binned.dtype != np.float32:
         return poisson
     parts = (binned[rows] for rows in strips((binned.shape[0], binned.shape[1]), STRIP_PIXELS))

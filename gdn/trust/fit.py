@@ -26,7 +26,7 @@ from scipy.signal.windows import tukey
 from scipy.special import xlogy
 from scipy.stats import poisson
 
-from gdn.likelihood import Array
+from gdn.likelihood import POISSON, Array
 from gdn.search.estimate import Estimate
 from gdn.search.tiles import Binned, cut, cut_each
 from gdn.trust.calibration import FitLaw
@@ -135,7 +135,7 @@ def measure_misfit(mu: Array, counts: Array, binned: Binned) -> tuple[Values, Va
     For Poisson-Gaussian and Gaussian noise it is the squared residual divided by the variance; the
     variance of that is 2 + mu / sigma^4."""
     mean, y = np.maximum(mu.astype(np.float64), 1e-4), counts.astype(np.float64)
-    if binned.law.poisson:
+    if binned.law == POISSON:
         expected, variance = deviance_moments(mean)
         y = np.maximum(y, 0)
         return 2 * (xlogy(y, y / mean) - y + mean) - expected, variance

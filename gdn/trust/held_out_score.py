@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ class Comparison:
         (`valid`)."""
         return blur_counts(counts, self.width, valid)
 
-    @property
+    @cached_property
     def verdict(self) -> str:
         """'better' or 'worse' if gdn is so by at least two standard errors, else 'not resolved'."""
         if abs(self.difference) < RESOLVED * self.error or self.error == 0:

@@ -4,6 +4,7 @@ warnings in words (docs/method.md, "Trust")."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,7 +97,7 @@ class Trust:
         """The score against the best Gaussian blur, where scores were asked for."""
         return next((c for c in self.scores if c.against == "best blur"), None)
 
-    @property
+    @cached_property
     def standing(self) -> Standing | None:
         """What the result may be called and used for, as far as that is known."""
         return standing_of(None if self.fit is None else self.fit.p, self.against_blur)
@@ -163,13 +164,13 @@ def judge(
         return leave_unjudged(result)
     law = calibration if searcher.settings.estimate == "mean" else None
     spread = spread_of(estimate, law)
-    own = expect_error(spread.of_one_deviation, estimate.dose, law)
+    deviation, calibrated = spread.of_one_deviation, spread.calibrated
+    own = expect_error(deviation, estimate.dose, law)
     sampling = float(np.mean(result.grids.binned_sampling))
     fit = explain_counts(estimate, sampling, law.fit) if law else None
-    half_width = _on_frame(result, spread.of_one_deviation)
-    levels = {level: _on_frame(result, spread.level(level)) for level in settings.intervals}
-    calibrated = spread.calibrated
-    del spread  # of a large frame a few hundred megabytes, and another search is to come
+    half_width = result.on_frame(deviation)
+    levels = {level: result.on_frame(spread.level(level)) for level in settings.intervals}
+    del spread, deviation  # of a large frame a few hundred megabytes, and another search is to come
     scores = []
     if settings.score:
         halves = denoise_part(
@@ -195,12 +196,6 @@ def judge(
         own=own,
         warnings=warnings,
     )
-
-
-def _on_frame(result: FrameResult, width: Array) -> Array:
-    """A half-width on the frame's grid, kept positive: interpolation can swing below zero where it
-    falls steeply."""
-    return np.maximum(result.on_frame(width), result.on_frame(np.full_like(width, width.min())))
 
 
 def _warn_of_trust(

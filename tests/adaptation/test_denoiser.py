@@ -26,7 +26,7 @@ def test_steps_repeat_a_result(movie: str) -> None:
     images = []
     for _ in range(2):
         with gdn.Denoiser(
-            **SMALL, movie=movie, score=False, adapt=5, adapt_steps=(2, 60)
+            **SMALL, movie=movie, score=False, adapt=5, adapt_steps=(2, 20)
         ) as opened:
             result = opened.denoise(stack, 0.1, progress=shares.append)
         images.append(result.image)
@@ -34,7 +34,7 @@ def test_steps_repeat_a_result(movie: str) -> None:
     assert max(shares) == 1
     learned = [one for one in result.header["others"] if "training" in one]
     assert learned
-    assert learned[0]["training"]["steps"] == [2, 60]
+    assert learned[0]["training"]["steps"] == [2, 20]
     assert len(learned[0]["training"]["frames"]) == 3
     assert learned[0]["name"] in result.frames[-1].record["mixture"]["shares"]
 

@@ -55,7 +55,7 @@ def test_of_a_movie_the_counts_held_out_of_a_frame_are_never_learned_from() -> N
 def test_a_part_is_independent_of_the_rest(law: NoiseLaw, rng: np.random.Generator) -> None:
     mean = np.full((300, 300), 40.0, np.float32)
     counts = rng.poisson(mean).astype(np.float32)
-    if not law.poisson:
+    if law != POISSON:
         noise = law.deviation(40.0) * rng.standard_normal(mean.shape)
         counts = (mean + noise).astype(np.float32)
     first = thin(counts, law, 0.3, rng)
@@ -108,7 +108,7 @@ def test_what_is_learned_is_divided_by_the_noise_of_sums(rng: np.random.Generato
     around = sum(np.roll(white - 3, move, (0, 1)) for move in ((0, 1), (1, 0), (0, -1), (-1, 0)))
     lesson = lesson_of(white - 0.03 * around, 0.05, 0.2, None, 0)
     first, rest, _ = lesson.pair((slice(0, 100), slice(0, 100)), rng)
-    assert not lesson.law.poisson
+    assert lesson.law != POISSON
     assert abs(np.corrcoef(first.ravel(), rest.ravel())[0, 1]) < 0.04
 
 

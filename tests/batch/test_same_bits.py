@@ -93,7 +93,7 @@ def small_batches(patch: pytest.MonkeyPatch, cache: Path) -> None:
     patch.setattr("gdn.movies.frames.KEPT", 1)
 
 
-@pytest.mark.parametrize("way", ["order", "one by one", "threads", "cold", "batches"])
+@pytest.mark.parametrize("way", ["order and threads", "one by one", "cold and in batches"])
 def test_the_same_bytes(
     night: Path,
     calm: dict[str, bytes | str],
@@ -103,13 +103,10 @@ def test_the_same_bytes(
 ) -> None:
     paths = [night / name for name in NAMES]
     more = ["--threads", "1"]
-    if way == "order":
+    if way == "order and threads":
         paths.reverse()
-    elif way == "threads":
         more = ["--threads", "3"]
-    elif way == "cold":
-        monkeypatch.setenv("GDN_CACHE_DIR", str(tmp_path / "cache"))
-    elif way == "batches":
+    elif way == "cold and in batches":
         small_batches(monkeypatch, tmp_path / "cache")
     if way == "one by one":
         for path in paths:

@@ -29,7 +29,7 @@ def test_damaged_files_by_the_hundred() -> None:
 @pytest.mark.skipif(os.name == "nt", reason="POSIX")
 def test_a_batch_that_is_ended_and_resumed() -> None:
     """A sample; `benchmarks/crash.py` alone ends three hundred, and kills workers too."""
-    said = run_script("crash", "--kills", 2, "--workers", 0)
+    said = run_script("crash", "--kills", 2, "--workers", 0, "--files", 3)
     assert "| 1 | 0 |" in said
 
 

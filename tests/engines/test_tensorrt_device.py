@@ -366,8 +366,13 @@ def test_fake_device_no_image_comes_back_of_a_step(fake: SimpleNamespace) -> Non
         assert max(fake.device.sent + fake.device.fetched) == tile
 
 
-def test_tiles_cannot_be_written_where_a_device_may_hold_them() -> None:
-    counts = np.ones((1, 4, 4), np.float32)
+def test_tiles_cannot_be_written_once_a_device_may_hold_them() -> None:
+    model = find_model("pt-ceo2-64")
+    counts = np.ones((1, model.card.patch, model.card.patch), np.float32)
     data = TileData(counts, counts.copy(), POISSON)
-    with pytest.raises(ValueError, match="read-only"):
-        data.counts[0] = 2
+    z = np.zeros((1, model.card.latent), np.float32)
+    with open_engine(model, "onnxruntime", threads=1) as engine:
+        engine.value_and_gradient(z, data, np.ones(1, np.float32), 0 * counts)
+        for array in (data.counts, data.weights):
+            with pytest.raises(ValueError, match="read-only"):
+                array[0] = 2

@@ -257,6 +257,18 @@ def test_a_result_without_an_estimate_has_its_place() -> None:
     assert ledger.words() == []
 
 
+def test_what_is_counted_as_refused_was_refused() -> None:
+    frame, result, trust = judged_frame(300)
+    assert trust.fit is not None
+    refused = replace(trust, fit=replace(trust.fit, p=3 / 301))  # 0.01 in the record
+    assert not refused.explained
+    ledger, other = Ledger(keep=True), Ledger()
+    ledger(Path("a.tif"), 0, frame, JudgedFrame(result, refused))
+    other.add(ledger.entries[0])  # as from a cluster's worker
+    assert ledger.unlike == other.unlike == 1
+    assert other.entries == []
+
+
 def test_charts_of_nothing() -> None:
     assert "<svg" in histogram(np.zeros(0), "title <", "x")
     assert "&lt;" in histogram(np.zeros(0), "title <", "x")
