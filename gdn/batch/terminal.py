@@ -84,7 +84,10 @@ def progress_bar(description: str, total: float | None = None) -> Iterator[Any]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(file=plain(sys.stderr)), transient=True) as bar:
+    terminal = Console(file=plain(sys.stderr))
+    # Rows that go to a file or a pipe go there, and not to the terminal above the bar.
+    rows_too = sys.stdout.isatty()
+    with Progress(*columns, console=terminal, transient=True, redirect_stdout=rows_too) as bar:
         task = bar.add_task(one_row(description), total=total)
 
         def update(done: float, total: float | None = None, text: str | None = None) -> None:
