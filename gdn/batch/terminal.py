@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gdn.batch.printed import one_row, plain
+from gdn.batch.printed import note, one_row, plain
 
 AT_ONCE_SECONDS = 1.0  # within which only earlier work can be counted as done
 LOG_SECONDS = 60.0  # between lines of progress where there is no terminal
@@ -134,7 +134,7 @@ class Log:
             words.append(f"{done / self._total:.0%}")
         if left:
             words.append(f"about {duration(left)} left")
-        print(f"gdn: {', '.join(words)}", file=sys.stderr, flush=True)
+        note(", ".join(words))
 
 
 def duration(seconds: float) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import typer
 
+from gdn.batch.printed import note
 from gdn.batch.terminal import UsageFault, progress_bar
 from gdn.cli.common import need
 from gdn.cli.help import Grouped
@@ -219,7 +219,7 @@ def _plans(folder: Path, library: Library) -> None:
         card = open_device()
     except EngineError as error:
         card = None
-        print(f"gdn: {error}: the plans are built but not kept", file=sys.stderr)
+        note(f"{error}: the plans are built but not kept")
     build_all(load_model(folder), library, card)
 
 

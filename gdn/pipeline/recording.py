@@ -234,6 +234,6 @@ def warn_of_stretching(dtype: np.dtype[Any] | None, noise: NoiseModel) -> list[s
     if dtype != np.uint8 or 0.67 < abs(noise.gain) < 1.5:
         return []
     return [
-        f"the 8-bit values are not counts: gdn estimates {noise.gain:.3g} gray levels "
-        f"per electron above {noise.offset:.3g}; values that were clipped are lost"
+        f"the 8-bit values are not counts, but about {noise.gain:.3g} gray levels per electron "
+        f"above {noise.offset:.3g}; what was clipped is lost"
     ]

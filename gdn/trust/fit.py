@@ -68,8 +68,8 @@ class Explained:
         """The result in a sentence."""
         if self.p < REFUSED:
             return (
-                f"the generator cannot explain this frame (p = {self.p:.2g}): the frame is "
-                "unlike anything the generator was trained for; do not rely on columns or intervals"
+                f"the generator cannot explain this frame (p = {self.p:.2g}): do not rely on "
+                "columns or intervals"
             )
         if self.p < DOUBTED:
             return f"it is doubtful whether the generator explains this frame (p = {self.p:.2g})"

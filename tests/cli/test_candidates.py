@@ -75,7 +75,7 @@ def test_an_image_in_other_units_is_warned_of(frame_file: Path, tmp_path: Path) 
     arguments = (*QUICK, "--no-score", "--candidate", own, "-o", tmp_path / "out")
     assert gdn("denoise", frame_file, *arguments).returncode == 0
     frame = record_of(tmp_path / "out")["frames"][0]
-    assert any("own: the mean of its image is 100 times" in said for said in frame["warnings"])
+    assert any("own: its image has 100 times the mean" in said for said in frame["warnings"])
     assert frame["mixture"]["shares"]["own"] < 0.01
 
 
