@@ -13,6 +13,7 @@ from gdn.errors import InputError
 from gdn.likelihood import Array
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate
+from gdn.search.progress import Progress
 from gdn.search.settings import Searcher, SearchSettings
 from gdn.trust.calibration import LEVELS, Calibration
 from gdn.trust.fit import REFUSED, Explained, explain_counts
@@ -152,6 +153,7 @@ def judge(
     searcher: Searcher,
     calibration: Calibration | None,
     settings: JudgeSettings,
+    progress: Progress = lambda share: None,
 ) -> Trust:
     """Judge the result of a `frame` (rows, columns), as recorded. `searcher` is the one that
     `denoise_frame` was given.
@@ -177,6 +179,7 @@ def judge(
             lambda: recover_recorded(frame, result, searcher.stream),
             settings.seed,
             searcher,
+            progress,
         )
         scores = score_held_out(halves, own)
     atoms = None

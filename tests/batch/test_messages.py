@@ -101,7 +101,7 @@ def test_a_failed_file_has_one_message_in_short_lines(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert not too_long(done.stderr)
     assert messages(done) == len(paths) + 1  # and the count
-    assert f"{len(paths)} of {len(paths)} files failed" in done.stderr
+    assert f"{len(paths)} of {len(paths)} files failed" in unwrapped(done.stderr)
     heads = [line for line in unwrapped(done.stderr).splitlines() if line.startswith("gdn: ")]
     assert all(any(line.startswith(f"gdn: {path}") for line in heads) for path in paths)
 
@@ -151,4 +151,4 @@ def test_the_original_method_writes_no_spread_and_says_how_far_it_is(
     assert shares == sorted(shares)
     assert len(set(shares)) >= 10  # a step each
     again = gdn("denoise", frame_file, *settings, *FAST, "-o", tmp_path / "out", "--resume")
-    assert "1 of 1 files were already complete" in again.stderr
+    assert "1 of 1 files were already complete" in unwrapped(again.stderr)
