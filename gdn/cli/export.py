@@ -226,9 +226,12 @@ def _plans(folder: Path, library: Library) -> None:
 def _calibrate(folder: Path, data: Path, frames: int, workers: int) -> None:
     """Calibrate the model in `folder`, in place."""
     from gdn.evaluation.calibration_run import calibrate_folder
+    from gdn.evaluation.small_fields import calibrate_small_fields
 
     with progress_bar("calibrating", frames) as update:
         calibration = calibrate_folder(folder, data, frames, workers, progress=update)
+    with progress_bar("calibrating for small fields", frames) as update:
+        calibrate_small_fields(folder, data, frames, workers, progress=update)
     factors = ", ".join(f"{factor:.3f}" for factor in calibration.spread.factors)
     print(
         f"{folder}: calibrated on {calibration.frames} frames of {calibration.structures} "

@@ -16,7 +16,7 @@ from gdn.search.estimate import Estimate
 from gdn.search.progress import Progress
 from gdn.search.settings import Searcher, SearchSettings
 from gdn.trust.calibration import LEVELS, Calibration
-from gdn.trust.fit import REFUSED, Explained, explain_counts
+from gdn.trust.fit import REFUSED, Explained, explain_counts, shown_share
 from gdn.trust.held_out_score import (
     Comparison,
     Expected,
@@ -167,7 +167,11 @@ def judge(
     spread = spread_of(estimate, law)
     own = expect_error(spread.of_one_deviation, estimate.dose, law)
     sampling = float(np.mean(result.grids.binned_sampling))
-    fit = explain_counts(estimate, sampling, law.fit) if law else None
+    fit = (
+        explain_counts(estimate, sampling, law.fit_of(shown_share(estimate.tiling)))
+        if law
+        else None
+    )
     half_width = _on_frame(result, spread.of_one_deviation)
     levels = {level: _on_frame(result, spread.level(level)) for level in settings.intervals}
     calibrated = spread.calibrated
