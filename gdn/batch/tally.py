@@ -74,9 +74,9 @@ def warnings_of(rows: list[dict[str, Any]]) -> list[str]:
     frames: dict[str, list[int]] = {}
     words: dict[str, str] = {}
     for row in rows:
-        own = f"{row['input']}: frame {row['frame']}: "  # with what could not be denoised
+        file = f"{row['input']}: "  # named by why a frame could not be denoised, and here before it
         texts = [*row["warnings"], *_size_words(row)]
-        for warning in dict.fromkeys(text.removeprefix(own) for text in texts):
+        for warning in dict.fromkeys(text.replace(file, "") for text in texts):
             kind = re.sub(r"[0-9.]+", "0", warning)
             frames.setdefault(kind, []).append(row["frame"])
             words.setdefault(kind, warning)

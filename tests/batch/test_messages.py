@@ -38,8 +38,10 @@ def test_a_warning_of_many_frames_is_said_once() -> None:
         "a.tif: frame 2: blurred",
     ]
     assert warnings_of(rows(["small"])) == ["a.tif: small"]
-    dark = [row | {"noise": None} for row in rows(["a.tif: frame 0: no"], ["a.tif: frame 1: no"])]
-    assert warnings_of(dark) == ["a.tif: 2 of 2 frames: no"]
+    dark = [
+        row | {"noise": None} for row in rows(["dark: a.tif: frame 0"], ["dark: a.tif: frame 1"])
+    ]
+    assert warnings_of(dark) == ["a.tif: 2 of 2 frames: dark: frame 0"]
     sized = rows([], [])
     for row, high in zip(sized, (0.07, 0.08), strict=True):
         row["pixel_size"] = {"contradicts": False, "words": f"sizes to {high} explain it"}
