@@ -1,5 +1,5 @@
 """A frame of a simulated movie, side by side: as recorded, denoised alone, denoised with what the
-other frames say of it (`--movie on`), and the truth.
+other frames say of it (`--movie on`), and the truth. The first one has a scale bar.
 
     python benchmarks/movie_picture.py data/movies/test_000001_104513209954320.json docs/movie.png
 """
@@ -17,6 +17,7 @@ from PIL import Image
 from gdn import Denoiser
 from gdn.evaluation.metrics import psnr
 from gdn.evaluation.noise_suite import STUDY_VACUUM
+from gdn.pipeline.scale_bar import with_scale_bar
 from gdn.simulation.movie_files import read_movie
 
 FRAMES, SIDE, DOSE = 9, 600, 0.45
@@ -42,7 +43,11 @@ def main() -> None:
     figure, axes = plt.subplots(1, len(panels), figsize=(3.2 * len(panels), 3.5))
     low, high = np.percentile(clean, [0.5, 99.5])
     for axis, (name, image) in zip(axes, panels.items(), strict=True):
-        axis.imshow(image, cmap="gray", vmin=low, vmax=high)
+        gray = np.clip((image - low) / (high - low), 0, 1)
+        drawn = Image.fromarray((255 * gray).astype(np.uint8))
+        if axis is axes[0]:
+            drawn = with_scale_bar(drawn, clip.sampling)
+        axis.imshow(drawn, cmap="gray", vmin=0, vmax=255)
         axis.set_title(name, fontsize=10)
         axis.set_axis_off()
     figure.tight_layout()

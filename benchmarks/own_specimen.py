@@ -31,6 +31,7 @@ from gdn.evaluation.evaluate import CleanFrame
 from gdn.evaluation.metrics import column_score, psnr, ssim
 from gdn.evaluation.noise_suite import STUDY_VACUUM, Noise, parse_suite
 from gdn.frames.formats import read_frames
+from gdn.pipeline.scale_bar import with_scale_bar
 
 Row = dict[str, Any]
 Array = NDArray[np.float32]
@@ -46,6 +47,7 @@ NAMES = {
     "own-alone": "gdn, own generator alone",
 }
 SEED = 0
+NOISY = "noisy"
 SHOWN = 420  # px of a frame in the picture
 
 
@@ -124,8 +126,8 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def picture(shown: Sequence[tuple[CleanFrame, dict[str, Array]]]) -> Image.Image:
-    """Frames from above to below, with noisy and clean at the sides of the methods; each row has
-    the gray range of its clean frame."""
+    """Frames from above to below, with noisy and clean at the sides of the methods. Each row has
+    the gray range of its clean frame, and a scale bar in its noisy one."""
     rows = []
     for frame, images in shown:
         low, high = np.percentile(frame.image, (0.5, 99.5))
@@ -133,6 +135,8 @@ def picture(shown: Sequence[tuple[CleanFrame, dict[str, Array]]]) -> Image.Image
         for name, image in images.items():
             gray = np.clip((image[:SHOWN, :SHOWN] - low) / max(high - low, 1e-6), 0, 1)
             cell = Image.fromarray((255 * gray).astype(np.uint8))
+            if name == NOISY:
+                cell = with_scale_bar(cell, frame.sampling_angstrom)
             draw = ImageDraw.Draw(cell)
             draw.rectangle((0, 0, SHOWN, 20), fill=0)
             draw.text((6, 4), name, fill=255)
@@ -150,7 +154,7 @@ def measure(options: argparse.Namespace) -> None:
     for path in options.frames:
         frame = frame_of(path)
         wanted = path.name in options.show
-        images: dict[str, Array] = {"noisy": noise.apply(frame.image, SEED)}
+        images: dict[str, Array] = {NOISY: noise.apply(frame.image, SEED)}
         for method in options.methods.split(","):
             name = method.partition("=")[0]
             key = (frame.file, name, str(noise))

@@ -29,6 +29,7 @@ import pixel_size  # noqa: E402
 import posterior_tables  # noqa: E402
 import recovery_tables  # noqa: E402
 import rivals_tables  # noqa: E402
+import small_fields  # noqa: E402
 import suite  # noqa: E402
 import trust_tables  # noqa: E402
 from experiments import kept_runs  # noqa: E402
@@ -230,6 +231,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "trust-mixture": lambda: without_noises(trust_tables.coverage_table(rows("trust-mixture"))),
     "ghosts": lambda: ghosts.comparison(rows("ghosts-before"), rows("ghosts-after")),
     "own-specimen": lambda: own_specimen.table(rows("own-specimen")),
+    "small-fields": lambda: small_fields.table(
+        rows("small-fields-after"), rows("small-fields-before")
+    ),
     "pixel-size": lambda: pixel_size.table(rows("pixel-size")),
     "recovery": lambda: recovery_tables.recovery_table(rows("recovery")),
     "recovery-speed": lambda: recovery_tables.speed_table(rows("recovery")),

@@ -126,8 +126,8 @@ def adapt(
     (tuned, fine), used, correlated = _lessons(recording, sizes, noise, settings.seed)
     if not tuned and correlated:
         raise InputError(
-            f"{recording.words()}: nothing is learned from it, because the noise of neighbouring "
-            "pixels is correlated; give frames that were not resized, filtered or compressed"
+            f"{recording.words()}: the noise of neighbouring pixels is correlated; learn from "
+            "frames that were not resized, filtered or compressed"
         )
     if not tuned:
         raise InputError(f"{recording.words()}: no frame that a network can learn from")

@@ -1,5 +1,8 @@
 """What gdn prints. Names of files and data sets come from anybody: as they are printed, control
-characters in them are escaped, and so is what the terminal's encoding lacks."""
+characters in them are escaped, and so is what the terminal's encoding lacks.
+
+Every message goes through `note`: it keeps lines short, and indents what continues one.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from typing import Any, TextIO
 # Control characters but for line feed and tab; marks that turn the direction of the text; halves of
 # surrogate pairs, which stand for bytes of a name that are no UTF-8.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-LINE = 120
+LINE = 120  # characters of a line, at most
+INDENT = 4  # spaces before a line that continues a message
 _HALVES = re.compile("[\ud800-\udfff]")
 
 
@@ -30,16 +34,40 @@ def one_row(text: str) -> str:
     return escaped(text.replace("\n", "\\n"))
 
 
-def note(text: str) -> None:
-    """Say something beside the results, on stderr, in lines of at most LINE characters."""
+def note(text: str, speaker: str = "gdn") -> None:
+    """Say something beside the results, on stderr, in lines as `wrapped` makes them. Only the first
+    one begins with the `speaker`, so `grep ^gdn` gives one line a message."""
+    print(wrapped(f"{speaker}: ", text, sys.stderr), file=sys.stderr, flush=True)
+
+
+def wrapped(head: str, text: str, stream: TextIO, indent: int = INDENT) -> str:
+    """Head and text, escaped, in lines of at most LINE characters, or of the width of a terminal
+    that is narrower. Lines that continue the text begin with `indent` spaces. A word that is longer
+    than a line, such as a path, is not broken."""
     lines = textwrap.wrap(
-        f"gdn: {text}",
-        LINE,
-        subsequent_indent="     ",
-        break_long_words=False,  # names of files
+        printable(one_row(text), stream),
+        line_width(stream),
+        initial_indent=head,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
         break_on_hyphens=False,
     )
-    print("\n".join(lines), file=sys.stderr)
+    return "\n".join(lines)
+
+
+def line_width(stream: TextIO) -> int:
+    """Characters in a line of messages on `stream`."""
+    try:
+        columns = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):  # no terminal, or closed
+        return LINE
+    return min(LINE, columns or LINE)  # 0: a terminal that does not know
+
+
+def printable(text: str, stream: TextIO) -> str:
+    """The text with what the stream's encoding lacks in the way Python writes it."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 class Printed(io.TextIOBase):
@@ -51,9 +79,7 @@ class Printed(io.TextIOBase):
 
     def write(self, text: str, /) -> int:
         """See `io.TextIOBase.write`."""
-        encoding = self.raw.encoding or "utf-8"
-        safe = escaped(text).encode(encoding, "backslashreplace").decode(encoding)
-        self.raw.write(safe)
+        self.raw.write(printable(escaped(text), self.raw))
         return len(text)
 
     def flush(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any
 
 from gdn.batch.faults import failure_words
 from gdn.batch.inputs import Planned
+from gdn.batch.printed import note
 from gdn.batch.settings import BatchRun
 from gdn.batch.single_file import attempt
 from gdn.batch.tally import Tally
@@ -59,10 +59,9 @@ def process(files: Iterable[Planned], run: BatchRun, tally: Tally) -> None:
                 tally.add(attempt(path, outputs, this, denoiser, say), run.as_json, path)
             except KeyboardInterrupt:
                 rest = "" if total is None else f" of {total}"
-                print(
-                    f"gdn: interrupted in {path}, whose results are discarded; "
-                    f"{tally.files}{rest} files are done. The same command with --resume continues",
-                    file=sys.stderr,
+                note(
+                    f"interrupted in {path}, which is discarded; {tally.files}{rest} files are "
+                    "done. The same command with --resume continues"
                 )
                 raise
 

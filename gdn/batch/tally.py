@@ -64,19 +64,19 @@ class Tally:
             print(json_line(row) if as_json else one_row(_line(row)), flush=True)
         if not (as_json or outcome.skipped):
             for words in warnings_of(outcome.rows):
-                note(one_row(words))
+                note(words)
 
 
 def warnings_of(rows: list[dict[str, Any]]) -> list[str]:
-    """The warnings of a file's frames, and what they say of its pixel size, each once, with the
-    number of frames that have it. Those that differ in their numbers only are one, in the words of
-    the first frame."""
+    """The warnings of a file's frames, why frames could not be denoised, and what they say of its
+    pixel size, each once, with the number of frames that have it. Those that differ in their
+    numbers only are one, in the words of the first frame."""
     frames: dict[str, list[int]] = {}
     words: dict[str, str] = {}
     for row in rows:
-        if row["noise"] is None:
-            continue  # its own line says why
-        for warning in dict.fromkeys([*row["warnings"], *_size_words(row)]):
+        file = f"{row['input']}: "  # named by why a frame could not be denoised, and here before it
+        texts = [*row["warnings"], *_size_words(row)]
+        for warning in dict.fromkeys(text.replace(file, "") for text in texts):
             kind = re.sub(r"[0-9.]+", "0", warning)
             frames.setdefault(kind, []).append(row["frame"])
             words.setdefault(kind, warning)
@@ -92,7 +92,7 @@ def _line(row: dict[str, Any]) -> str:
     noise = row["noise"]
     head = f"{row['input']} [{row['frame']}] -> {row['output']}"
     if noise is None:
-        return f"{head} {'; '.join(row['warnings'])}"
+        return f"{head} (not denoised)"
     level = (
         f"read noise {noise['read_noise']:.3g}"
         if noise["kind"] == "gaussian"

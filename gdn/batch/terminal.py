@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gdn.batch.printed import one_row, plain
+from gdn.batch.printed import note, one_row, plain
 
 AT_ONCE_SECONDS = 1.0  # within which only earlier work can be counted as done
 LOG_SECONDS = 60.0  # between lines of progress where there is no terminal
@@ -84,7 +84,10 @@ def progress_bar(description: str, total: float | None = None) -> Iterator[Any]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(file=plain(sys.stderr)), transient=True) as bar:
+    terminal = Console(file=plain(sys.stderr))
+    # Rows that go to a file or a pipe go there, and not to the terminal above the bar.
+    rows_too = sys.stdout.isatty()
+    with Progress(*columns, console=terminal, transient=True, redirect_stdout=rows_too) as bar:
         task = bar.add_task(one_row(description), total=total)
 
         def update(done: float, total: float | None = None, text: str | None = None) -> None:
@@ -131,7 +134,7 @@ class Log:
             words.append(f"{done / self._total:.0%}")
         if left:
             words.append(f"about {duration(left)} left")
-        print(f"gdn: {', '.join(words)}", file=sys.stderr, flush=True)
+        note(", ".join(words))
 
 
 def duration(seconds: float) -> str:

@@ -102,16 +102,21 @@ def _run(arguments: list[str] | None) -> int:
 
 
 def _interrupted() -> int:
-    print("gdn: interrupted; what is finished is complete", file=sys.stderr)
+    note("interrupted; what is finished is complete")
     return 130
 
 
+class _Notes(logging.Handler):
+    """Says what the library logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())
+
+
 def _speak() -> None:
-    """The library's warnings, one line each on stderr."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("gdn: %(message)s"))
+    """The library's warnings, each as a message on stderr."""
     logger = logging.getLogger("gdn")
-    logger.handlers, logger.propagate = [handler], False
+    logger.handlers, logger.propagate = [_Notes()], False
 
 
 def _explain(error: Exception) -> int:
@@ -122,11 +127,11 @@ def _explain(error: Exception) -> int:
         return 2
     if show is not None and hasattr(error, "exit_code"):
         context = getattr(error, "ctx", None)
-        where = f"{context.command_path}: " if context is not None else "gdn: "
-        print(f"{where}{' '.join(str(show()).split())} (see --help)", file=sys.stderr)
+        speaker = "gdn" if context is None else context.command_path
+        note(f"{' '.join(str(show()).split())} (see --help)", speaker)
         return int(error.exit_code)
     if type(error).__name__ == "Abort":
-        print("gdn: interrupted", file=sys.stderr)
+        note("interrupted")
         return 130
     if debugging():
         traceback.print_exception(error)

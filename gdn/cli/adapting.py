@@ -104,8 +104,8 @@ def parse_budget(seconds: float, steps: str | None, option: str) -> Budget:
     counts = re.fullmatch(r"(\d{1,9})(?:,(\d{1,9}))?", steps.replace(" ", ""))
     if counts is None or not any(int(n) for n in counts.groups() if n):
         raise UsageFault(
-            f"{option} {steps}: wanted a number of steps, or two: of the tuned restorer, and of "
-            "the network that begins from nothing, as 96,840"
+            f"{option} {steps}: wanted a number of steps, as 96, or two, as 96,840: of the tuned "
+            "and of the small network"
         )
     first, second = counts.groups()
     return Budget(seconds, int(first), None if second is None else int(second))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from gdn.batch.inputs import gather
+from gdn.batch.printed import note
 from gdn.batch.terminal import UsageFault, progress_bar, usage_fault
 from gdn.cli.common import writable_folder
 from gdn.cli.denoise_options import Threads
@@ -83,7 +83,7 @@ def align(
             _align(path, table, picture, reading, model, session)
         except (ValueError, OSError, MemoryError) as error:
             failed += 1
-            print(f"gdn: {' '.join(str(error).split())}", file=sys.stderr)
+            note(" ".join(str(error).split()))
     return 1 if failed else 0
 
 

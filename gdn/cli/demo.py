@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from gdn.batch.printed import note
 from gdn.batch.terminal import UsageFault, progress_bar, usage_fault
 from gdn.cli.common import writable_folder
 from gdn.cli.help import Grouped
@@ -106,7 +106,7 @@ def demo(
                     print(json_line(row), flush=True)
     picture = output / "demo.png"
     save_panels(picture, pictures, frames[0].sampling_angstrom)
-    print(f"picture: {picture}; frames and results as TIFF beside it", file=sys.stderr)
+    note(f"picture: {picture}; frames and results as TIFF beside it")
     if not as_json:
         print(table(rows), *words, sep="\n")
     return 0

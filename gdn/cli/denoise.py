@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -273,7 +272,7 @@ def _planned(inputs: list[Named], run: BatchRun, tally: Tally) -> list[Planned]:
     planned = plan(inputs, run.folder, run.files.style)
     refused = refusals(planned, run)
     for line in refused.values():
-        print(f"gdn: {line}", file=sys.stderr)
+        note(line)
     tally.refuse(len(refused))
     return [entry for entry in planned if entry.path not in refused]
 
@@ -309,7 +308,7 @@ def _say_hints(said: list[str]) -> None:
 def _say(tally: Tally, ledger: Ledger) -> None:
     """What became of the files, on stderr."""
     for line in tally.failures:
-        print(f"gdn: {line}", file=sys.stderr)
+        note(line)
     if tally.failed and tally.files > 1:
         note(f"{tally.failed} of {tally.files} files failed; the others are done")
     if tally.skipped:
@@ -321,6 +320,6 @@ def _say(tally: Tally, ledger: Ledger) -> None:
             "results"
         )
     if words := restarts_said(tally.rows):
-        print(f"gdn: {words}", file=sys.stderr)
+        note(words)
     for words in ledger.score_words():
         note(words)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import sys
 from importlib import metadata
 from typing import Any
 
 import typer
 
 from gdn import __version__
+from gdn.batch.printed import wrapped
 from gdn.cli.help import Grouped
 from gdn.engines.table import RUNTIMES, runtime_named
 from gdn.environment import install_command
@@ -73,10 +75,14 @@ def doctor(
     else:
         for key, value in report.items():
             if key != "advice":
-                print(f"{key:12} {_text(value)}")
+                _print_fact(key, _text(value))
         for line in report["advice"]:
-            print(f"{'to do':12} {line}")
+            _print_fact("to do", line)
     return 0 if report["ready"] is True else 1
+
+
+def _print_fact(name: str, words: str) -> None:
+    print(wrapped(f"{name:12} ", words, sys.stdout, indent=13))
 
 
 def _text(value: Any) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from gdn.batch.printed import note
 from gdn.batch.terminal import UsageFault, expand, in_options, progress_bar, usage_fault
 from gdn.cli.help import COMPARED, INPUT, MACHINE, OUTPUT, SEARCH, Grouped
 from gdn.engines.table import ENGINE_HELP
@@ -134,7 +134,7 @@ def evaluate(
             try:
                 frames = list(_frames(path, vacuum, sampling))
             except ValueError as error:
-                print(f"gdn: {in_options(error)}", file=sys.stderr)
+                note(in_options(error))
                 failures += 1
                 continue
             for frame in frames:
@@ -182,7 +182,7 @@ def methods_named(text: str, unets: dict[str, Comparator]) -> tuple[str, ...]:
             )
         if not available(name):
             how = install_command("bench")
-            print(f"gdn: {name} left out: {NEEDS[name]} is not installed ({how})", file=sys.stderr)
+            note(f"{name} left out: {NEEDS[name]} is not installed ({how})")
             continue
         chosen.append(name)
     return tuple(chosen)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import typer
 
+from gdn.batch.printed import note
 from gdn.batch.terminal import UsageFault, progress_bar
 from gdn.cli.common import need
 from gdn.cli.help import Grouped
@@ -219,16 +219,19 @@ def _plans(folder: Path, library: Library) -> None:
         card = open_device()
     except EngineError as error:
         card = None
-        print(f"gdn: {error}: the plans are built but not kept", file=sys.stderr)
+        note(f"{error}: the plans are built but not kept")
     build_all(load_model(folder), library, card)
 
 
 def _calibrate(folder: Path, data: Path, frames: int, workers: int) -> None:
     """Calibrate the model in `folder`, in place."""
     from gdn.evaluation.calibration_run import calibrate_folder
+    from gdn.evaluation.small_fields import calibrate_small_fields
 
     with progress_bar("calibrating", frames) as update:
         calibration = calibrate_folder(folder, data, frames, workers, progress=update)
+    with progress_bar("calibrating for small fields", frames) as update:
+        calibrate_small_fields(folder, data, frames, workers, progress=update)
     factors = ", ".join(f"{factor:.3f}" for factor in calibration.spread.factors)
     print(
         f"{folder}: calibrated on {calibration.frames} frames of {calibration.structures} "

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gdn import __version__
+from gdn.batch.printed import note
 from gdn.batch.terminal import UsageFault
 from gdn.cli.config import NAME
 from gdn.storage import read_text, write_text
@@ -116,7 +117,7 @@ class RunFiles:
             learned=learned,
         )
         html.write_report(self.report, page, ledger)
-        print(f"gdn: report: {self.report}", file=sys.stderr)
+        note(f"report: {self.report}")
 
     def _same_settings(self, path: Path) -> bool:
         """Whether a settings file says what this run's does, or is of the same inputs and may be

@@ -80,8 +80,8 @@ def check_private(address: str) -> None:
             return
     if host != "localhost":
         raise ClusterError(
-            f"--cluster {address}: anybody on that network can run programs as the user of such a "
-            f"scheduler; start it with TLS and give tls://... (docs/scaling.md), or set {PLAIN}=1"
+            f"--cluster {address}: anybody on that network can run programs there as you; use "
+            f"tls:// (docs/scaling.md) or set {PLAIN}=1"
         )
 
 

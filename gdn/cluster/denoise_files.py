@@ -15,6 +15,7 @@ from pathlib import Path
 from distributed import Client, get_worker
 
 from gdn.batch.inputs import Planned
+from gdn.batch.printed import note
 from gdn.batch.settings import BatchRun
 from gdn.batch.single_file import attempt
 from gdn.batch.tally import Outcome, Tally
@@ -22,7 +23,7 @@ from gdn.batch.terminal import UsageFault, progress_bar
 from gdn.cluster.chunks import Lost, Unfit
 from gdn.cluster.connect import ClusterError, connect
 from gdn.cluster.shipment import LARGEST, PackedBank, PackedModel, Parcel, own_card
-from gdn.cluster.work_sharing import WorkSharing, deaths_noted, say
+from gdn.cluster.work_sharing import WorkSharing, deaths_noted
 from gdn.engines.base import EngineError
 from gdn.errors import CandidateError
 from gdn.models import Model, ModelError
@@ -134,7 +135,7 @@ def process_on(
             raise UsageFault(str(error)) from None
         tally.failures.append(f"{error}; {tally.files} of {total} files are done")
     except KeyboardInterrupt:
-        say(
+        note(
             f"interrupted; {tally.files} of {total} files are done. The same command with "
             "--resume continues"
         )

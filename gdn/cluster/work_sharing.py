@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +22,7 @@ import cloudpickle
 from distributed import CancelledError, Client, Future, KilledWorker, wait
 from distributed.client import ClosedClientError
 
+from gdn.batch.printed import note
 from gdn.cluster.chunks import Chunk, Item, Lost, Part, Unfit, Value, run_chunk
 from gdn.cluster.connect import ClusterError, workers_of
 
@@ -36,11 +36,6 @@ DIED = "the workers that had it died"
 GONE = (
     "the scheduler no longer answers; when it runs again, the same command with --resume continues"
 )
-
-
-def say(words: str) -> None:
-    """Print a line for the user."""
-    print(f"gdn: {words}", file=sys.stderr, flush=True)
 
 
 class WorkSharing(Generic[Item, Value]):
@@ -153,7 +148,7 @@ class WorkSharing(Generic[Item, Value]):
                     del self._running[future]
                     self._again.extend(chunk.items)
         if not here and not self._deserted:
-            say("no worker is connected: waiting for one")
+            note("no worker is connected: waiting for one")
         self._deserted = not here
 
     def _workers(self) -> list[str]:
@@ -215,7 +210,7 @@ class WorkSharing(Generic[Item, Value]):
                 yield chunk.items[0][0], Lost(DIED)
             else:
                 if not self._suspects:
-                    say(
+                    note(
                         "workers keep dying: their items are now done one at a time, to find the "
                         "item that causes it"
                     )
@@ -255,7 +250,7 @@ class WorkSharing(Generic[Item, Value]):
             return
         if worker not in self.unfit:
             self.unfit[worker] = str(unfit)
-            say(f"worker {worker} is not used ({unfit})")
+            note(f"worker {worker} is not used ({unfit})")
         self._again.append((item, attempts + unfit.perhaps_item))
         self._again.extend(rest[1:])
 
@@ -282,7 +277,7 @@ def deaths_noted(client: Client) -> Iterator[None]:
             and not details.get("expected")
         ):
             count = len(details.get("processing-tasks") or ())
-            say(
+            note(
                 f"worker {details.get('worker')} died; its work is done again ({count} "
                 f"chunk{'s' * (count != 1)})"
             )

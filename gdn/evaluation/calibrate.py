@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from gdn import __version__
-from gdn.evaluation.error_samples import Judged, Observation
+from gdn.evaluation.error_samples import FitSample, Judged, Observation
 from gdn.evaluation.spread_law import QUANTILES, fit_spread
 from gdn.trust.calibration import (
     LEVELS,
@@ -39,6 +39,7 @@ Values = NDArray[np.float64]
 
 FOLDS = 5
 SHRINKAGE = 0.1  # of the features' covariance towards its diagonal
+SMALL_SHRINKAGE = 1.0  # in small fields, of one tile each: too few for so many covariances
 RIDGE = 1e-3
 ONE = LEVELS.index(68)
 # of a planted column: it teaches what a lie looks like, not how common lies are
@@ -61,12 +62,10 @@ def calibrate(
 ) -> Calibration:
     """The calibration fitted to observations of frames, with a classifier of spectra. Raises
     ValueError if there are too few."""
-    structures = sorted({o.structure for o in observations})
-    check_enough(len(structures), split)
-    fold = {s: n % FOLDS for n, s in enumerate(structures)}
+    fold = folds_of(observations, split)
     return Calibration(
         split=split,
-        structures=len(structures),
+        structures=len(fold),
         frames=len(observations),
         seed=seed,
         gdn=__version__,
@@ -122,17 +121,30 @@ def _frame_logs(observations: Sequence[Observation], size: Values, ratio: Values
     return np.array([np.log(max(e.mean(), 1e-12) / max(w.mean(), 1e-12)) for e, w in parts])
 
 
+def folds_of(samples: Sequence[FitSample], split: str) -> dict[int, int]:
+    """The fold of each structure. Raises ValueError if there are too few."""
+    structures = sorted({sample.structure for sample in samples})
+    check_enough(len(structures), split)
+    return {s: n % FOLDS for n, s in enumerate(structures)}
+
+
 def fit_law(
-    observations: Sequence[Observation], fold: dict[int, int], spectrum: SpectrumLaw
+    observations: Sequence[FitSample],
+    fold: dict[int, int],
+    spectrum: SpectrumLaw,
+    small: bool = False,
 ) -> FitLaw:
-    """Fit the law of the tiles' features, and the nulls of tiles and frames."""
+    """Fit the law of the tiles' features, and the nulls of tiles and frames. In fields smaller than
+    a tile they depend on the share of it that shows the frame, too."""
+    levels = np.array([[o.level, o.share][: 1 + small] for o in observations])
+    shrinkage = SMALL_SHRINKAGE if small else SHRINKAGE
     features = np.concatenate([o.tiles for o in observations])
-    level = np.concatenate([np.full(len(o.tiles), o.level) for o in observations])
+    level = levels.repeat([len(o.tiles) for o in observations], 0)
     folds = np.concatenate([np.full(len(o.tiles), fold[o.structure]) for o in observations])
     distances = np.empty(len(features))
     for number in range(FOLDS):
         rest = folds != number
-        distances[~rest] = tile_law(features[rest], level[rest]).distances(
+        distances[~rest] = tile_law(features[rest], level[rest], shrinkage).distances(
             features[~rest], level[~rest]
         )
     frames = np.split(distances, np.cumsum([len(o.tiles) for o in observations])[:-1])
@@ -140,11 +152,10 @@ def fit_law(
         np.concatenate([frame_score(d) for d in frames]),
         spectrum.odds(np.stack([o.rings for o in observations])),
     )
-    levels = np.array([o.level for o in observations])
     tails = Tail.of(scores[0], levels), Tail.of(scores[1], levels)
     total = tails[0].surprise(scores[0], levels) + tails[1].surprise(scores[1], levels)
     return FitLaw(
-        tiles=tile_law(features, level),
+        tiles=tile_law(features, level, shrinkage),
         # The tiles of a frame overlap: each frame counts once, by its median tile and not by how
         # many it has.
         null=sorted(float(np.median(d)) for d in frames),
@@ -154,12 +165,13 @@ def fit_law(
     )
 
 
-def tile_law(features: Values, level: Values) -> TileLaw:
-    """The law of the tiles' features (tiles, n) at noise levels (tiles,)."""
+def tile_law(features: Values, level: Values, shrinkage: float = SHRINKAGE) -> TileLaw:
+    """The law of the tiles' features (tiles, n) at noise levels (tiles,), or levels and shares
+    (tiles, 2)."""
     trend = Trend.of(features, level)
     z = trend.standardise(features, level)
     covariance = np.cov(z.T)
-    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.diag(np.diag(covariance))
+    shrunk = (1 - shrinkage) * covariance + shrinkage * np.diag(np.diag(covariance))
     precision = np.linalg.inv(shrunk)
     return TileLaw(names=names(), trend=trend, precision=precision.tolist())
 

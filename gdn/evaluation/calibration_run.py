@@ -83,7 +83,7 @@ def calibrate_folder(
     specimen = Specimen.model_validate(card.recipe.get("specimen", {}))
     check_specimen(data, specimen)
     check_fields(data, specimen, card.patch * card.sampling_angstrom)
-    paths, lessons = (_scenes(data, split) for split in (SPLIT, LESSONS))
+    paths, lessons = (scenes_of(data, split) for split in (SPLIT, LESSONS))
     check_enough(len({seed_of_path(path) for path in paths[:frames]}), SPLIT)  # before the work
     tasks = [
         CalibrationTask(
@@ -98,9 +98,9 @@ def calibrate_folder(
         patch=card.patch,
         ranges=imaging_of(card),
     )
-    with _mapping(workers) as mapped:
-        observations = _counted(mapped(observe_structure, tasks), lambda n: progress(n, total))
-        taught = _counted(
+    with mapping(workers) as mapped:
+        observations = counted(mapped(observe_structure, tasks), lambda n: progress(n, total))
+        taught = counted(
             mapped(teach, lessons, range(len(lessons))),
             lambda n: progress(frames + n / LESSONS_PER_FRAME, total),
         )
@@ -109,7 +109,7 @@ def calibrate_folder(
     return result
 
 
-def _scenes(data: Path, split: str) -> list[Path]:
+def scenes_of(data: Path, split: str) -> list[Path]:
     """Waves or clean images of a split of a data set, in order."""
     paths = [p for p in stored_scenes(data) if split_of(seed_of_path(p)) == split]
     if not paths:
@@ -120,7 +120,7 @@ def _scenes(data: Path, split: str) -> list[Path]:
 
 
 @contextmanager
-def _mapping(workers: int) -> Iterator[Callable[..., Any]]:
+def mapping(workers: int) -> Iterator[Callable[..., Any]]:
     """`map`, over processes of one thread each if there are several."""
     if workers == 1:
         yield map
@@ -129,7 +129,7 @@ def _mapping(workers: int) -> Iterator[Callable[..., Any]]:
         yield pool.map
 
 
-def _counted(items: Iterable[T], progress: Callable[[int], None]) -> list[T]:
+def counted(items: Iterable[T], progress: Callable[[int], None]) -> list[T]:
     """Yield all `items` and report each."""
     results = []
     for item in items:
@@ -185,14 +185,14 @@ def draw_clean_view(task: CalibrationTask, card: ModelCard, rng: np.random.Gener
     """A random clean frame, study units: cut to at most LARGEST_FIELD patches, at a random
     place."""
     patch_angstrom = card.patch * card.sampling_angstrom
-    image = np.maximum(_whole_view(task, card), 0) * np.float32(STUDY_VACUUM)
+    image = np.maximum(whole_view(task, card), 0) * np.float32(STUDY_VACUUM)
     least = patch_angstrom / FRAME_SAMPLING
     side = min(min(image.shape), round(rng.uniform(least, LARGEST_FIELD * least)))
     y, x = (int(rng.integers(0, n - side + 1)) for n in image.shape)
     return np.ascontiguousarray(image[y : y + side, x : x + side])
 
 
-def _whole_view(task: CalibrationTask, card: ModelCard) -> Array:
+def whole_view(task: CalibrationTask, card: ModelCard) -> Array:
     """The whole field of a wave under a random setting; of a clean image all, or a part as large as
     the field of a wave at a random place."""
     seed = seed_of_path(task.path)

@@ -21,7 +21,7 @@ from gdn.trust.columns import (
     without,
 )
 from gdn.trust.evidence import Evidence, weigh
-from gdn.trust.fit import measure_rings, noise_level, tile_features
+from gdn.trust.fit import measure_rings, noise_level, shown_share, tile_features
 from gdn.trust.spread import doubt, pixel_features
 
 Values = NDArray[np.float64]
@@ -43,22 +43,32 @@ class Judged:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Observation:
-    """Samples of one frame.
+class FitSample:
+    """What the goodness of fit is calibrated on, of one frame.
 
-    - `pixels` (n, f), `errors` (n,): features, and errors in vacuum units.
     - `tiles` (m, g): features at noise `level`.
     - `rings`: of its spectrum.
-    - `drawn`: columns that the image shows, and columns planted into it.
-    - `sites`: empty lattice sites, and columns removed from the image.
+    - `share`: the logarithm of the share of a tile that shows the frame.
     """
 
     structure: int
     level: float
-    pixels: Values
-    errors: Values
     tiles: Values
     rings: Values
+    share: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation(FitSample):
+    """Samples of one frame.
+
+    - `pixels` (n, f), `errors` (n,): features, and errors in vacuum units.
+    - `drawn`: columns that the image shows, and columns planted into it.
+    - `sites`: empty lattice sites, and columns removed from the image.
+    """
+
+    pixels: Values
+    errors: Values
     drawn: list[Judged]
     sites: list[Judged]
 
@@ -132,6 +142,18 @@ def observe_columns(
     return [drawn, into], [sites, judge_against(holes, reference, poorer, estimate, sampling)]
 
 
+def observe_fit(structure: int, estimate: Estimate, sampling: float) -> FitSample:
+    """What the goodness of fit is calibrated on, of an estimate at `sampling` Å per binned
+    pixel."""
+    return FitSample(
+        structure=structure,
+        level=noise_level(estimate),
+        tiles=tile_features(estimate, sampling),
+        rings=measure_rings(estimate.binned, sampling),
+        share=shown_share(estimate.tiling),
+    )
+
+
 def observe(
     structure: int, estimate: Estimate, truth: Array, sampling: float, seed: int
 ) -> Observation:
@@ -143,12 +165,9 @@ def observe(
     errors = ((estimate.image - truth) / estimate.dose).ravel()[at].astype(np.float64)
     drawn, sites = observe_columns(estimate, truth, sampling, rng)
     return Observation(
-        structure=structure,
-        level=noise_level(estimate),
+        **vars(observe_fit(structure, estimate, sampling)),
         pixels=features.reshape(truth.size, -1)[at],
         errors=errors,
-        tiles=tile_features(estimate, sampling),
-        rings=measure_rings(estimate.binned, sampling),
         drawn=drawn,
         sites=sites,
     )

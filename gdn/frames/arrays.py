@@ -152,8 +152,8 @@ def of_axes(
     if len(unknown) > 1:
         count = int(np.prod([axis.size for axis in rest]))
         notes = [
-            f"the file does not say what the {len(rest)} axes before the image are (in a "
-            f"4D-STEM scan they are the positions of the beam); gdn takes them for {count} frames"
+            f"the file does not say what its first {len(rest)} axes are (in a 4D-STEM scan, "
+            f"positions of the beam); gdn takes them for {count} frames"
         ]
     return of_planes(path, data, image, calibration, name, notes)
 

@@ -29,9 +29,8 @@ WIDTHS = (7, 31, 127)  # px, of the squares whose mean fills a bad pixel: the fi
 _NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool)
 
 CORRELATED = (
-    "the noise of neighbouring pixels is correlated (the frame was interpolated, "
-    "binned or compressed). Give gdn the counts as recorded; from this frame the "
-    "intervals are too narrow and the verdicts too certain"
+    "the noise of neighbouring pixels is correlated (the frame was interpolated, binned or "
+    "compressed), so intervals are too narrow and verdicts too certain; give the counts as recorded"
 )
 
 

@@ -85,8 +85,8 @@ def _check_anything(frame: Frame) -> None:
 def _check_share(good: int, size: int) -> None:
     if good < (1 - MOST_MISSING) * size:
         raise EmptyFrame(
-            f"only {good} of {size} pixels are counts (the others are missing, masked, saturated "
-            f"or in regions of one value); at least {1 - MOST_MISSING:.0%} are needed"
+            f"only {good} of {size} pixels are counts (others: missing, masked, saturated, in "
+            f"areas of one value); {1 - MOST_MISSING:.0%} are needed"
         )
 
 

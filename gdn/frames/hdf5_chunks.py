@@ -103,8 +103,8 @@ def _unpacking(where: str, dataset: Any, bound: int) -> tuple[int, Exceeds | Non
             name = f"{NAMES.get(number, 'a filter')} (HDF5 filter {number})"
             another = " and another filter" if number in _UNPACK else ""
             raise FrameError(
-                f"{where}: compressed by {name}{another}, which gdn does not unpack, because it "
-                "may take any memory; write it again with gzip (h5repack -f GZIP=4)"
+                f"{where}: compressed by {name}{another}, which may take any memory to unpack; "
+                "write it again with gzip (h5repack -f GZIP=4)"
             )
     return position, exceeds
 

@@ -58,14 +58,13 @@ class NoiseModel:
         """Notes for the user if the frame's units are not those of counts."""
         if self.gain < 0:
             return [
-                "the contrast is inverted (the variance falls where the values rise): gdn "
-                f"denoises {self.offset:.6g} minus the values, and inverts the result again"
+                "the contrast is inverted (the variance falls where the values rise): gdn denoises "
+                f"{self.offset:.6g} minus the values, and inverts the result"
             ]
         if self.kind == "gaussian" and self.offset:
             return [
-                "the value 0 in this frame is not zero intensity (its mean or contrast shows "
-                f"that): gdn takes {self.offset:.4g} as zero; the result keeps the frame's "
-                "own level"
+                "the value 0 is not zero intensity in this frame, by its mean or contrast: gdn "
+                f"takes {self.offset:.4g} as zero; the result keeps the level"
             ]
         return []
 

@@ -12,8 +12,8 @@ from gdn.frames.units import angstrom_per
 
 CONTRADICTION = 0.01  # between a pixel size that is given and that of the file
 _VOLUME = (
-    "this is a volume (tomogram). gdn denoises its slices one by one as if they "
-    "were micrographs, which they are not; denoise the micrographs from which the volume was made"
+    "a volume (tomogram), whose slices are no micrographs, but are denoised as if they were; "
+    "better denoise its micrographs"
 )
 
 

@@ -286,8 +286,8 @@ def check_precision(path: Path, index: int, raw: NDArray[Any], frame: Frame) -> 
     values = raw[np.isfinite(raw)].astype(np.float64)
     if np.spacing(np.float32(np.abs(values).max())) > 0.1 * values.std() > 0:
         raise FrameError(
-            f"{path}: frame {index}: values near {values.mean():.6g} that differ by only "
-            f"{values.std():.3g}, which is lost in gdn's 32-bit numbers; subtract the offset"
+            f"{path}: frame {index}: values near {values.mean():.6g} differ by only "
+            f"{values.std():.3g}, which 32-bit numbers lose; subtract the offset"
         )
 
 

@@ -33,9 +33,8 @@ class Stated:
         for size, unit in self.sizes:
             if is_reciprocal(unit):
                 raise FrameError(
-                    f"{path}: holds a diffraction pattern (pixels of {size:.4g} {unit}); gdn "
-                    "denoises images of real space only (if the unit is wrong, correct it in the "
-                    "file)"
+                    f"{path}: holds a diffraction pattern (pixels of {size:.4g} {unit}), and gdn "
+                    "denoises images of real space (or the unit is wrong)"
                 )
         sampling, trouble = pixel_size(self.sizes)
         return FrameCalibration(
@@ -94,9 +93,8 @@ def _imagej_values(metadata: Any, dtype: Any, path: Path) -> tuple[Values, list[
         return Values(), []
     if function != _STRAIGHT_LINE:
         raise FrameError(
-            f"{path}: its gray levels are calibrated by a curve (ImageJ function "
-            f"{function}), which changes the noise of the counts; remove the calibration "
-            "(Fiji: Analyze, Calibrate, None)"
+            f"{path}: calibrated by a curve (ImageJ function {function}), "
+            "which changes the noise; remove it (Analyze, Calibrate, None)"
         )
     values = Values(float(metadata.get("c1", 1.0)), float(metadata.get("c0", 0.0)))
     if values.plain:

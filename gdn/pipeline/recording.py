@@ -93,8 +93,9 @@ class RecordingDenoiser:
         mask = self.options.mask
         if mask is not None:
             frame = mask.apply(frame)
-        result = self.search(frame, sampling_angstrom, part_of(progress, 0, 0.5))
-        trust = self.judge(frame, result)
+        share = 0.5 if self.options.judging.score else 1.0  # which searches once more
+        result = self.search(frame, sampling_angstrom, part_of(progress, 0, share))
+        trust = self.judge(frame, result, part_of(progress, share, 1 - share))
         check_result(frame, result, trust)
         if self.options.find_sampling or not trust.explained:
             trust = trust.with_pixel_size(self.find_pixel_size(frame, sampling_angstrom))
@@ -155,12 +156,16 @@ class RecordingDenoiser:
             its = replace(its, stream=index)
         return its, part_of(progress, begun + index * each, each)
 
-    def judge(self, frame: Array, result: FrameResult) -> Trust:
+    def judge(
+        self, frame: Array, result: FrameResult, progress: Progress = lambda share: None
+    ) -> Trust:
         """How far to trust the `result` of a `frame`, by what the options ask for."""
         begun = time.perf_counter()
         if isinstance(self.engine, RestorerSession):
             return leave_unjudged(result)
-        trust = judge(frame, result, self.searcher, self.calibration, self.options.judging)
+        trust = judge(
+            frame, result, self.searcher, self.calibration, self.options.judging, progress
+        )
         result.seconds["judge"] = round(time.perf_counter() - begun, 4)
         return trust
 
@@ -234,6 +239,6 @@ def warn_of_stretching(dtype: np.dtype[Any] | None, noise: NoiseModel) -> list[s
     if dtype != np.uint8 or 0.67 < abs(noise.gain) < 1.5:
         return []
     return [
-        f"the 8-bit values are not counts: gdn estimates {noise.gain:.3g} gray levels "
-        f"per electron above {noise.offset:.3g}; values that were clipped are lost"
+        f"the 8-bit values are not counts, but about {noise.gain:.3g} gray levels per electron "
+        f"above {noise.offset:.3g}; what was clipped is lost"
     ]

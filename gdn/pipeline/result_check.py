@@ -21,8 +21,8 @@ def check_result(frame: Array, result: FrameResult, trust: Trust) -> None:
     spread = trust.spread if result.estimate is not None else result.image
     if not (np.isfinite(result.image).all() and np.isfinite(spread).all()):
         raise InputError(
-            "the result is not finite: the noise model "
-            f"({_words(result)}) does not fit the frame; give the noise",
+            f"the result is not finite: the noise model ({_words(result)}) does not fit; "
+            "give another",
             "noise",
         )
     good = np.isfinite(frame)
@@ -35,8 +35,8 @@ def check_result(frame: Array, result: FrameResult, trust: Trust) -> None:
     allowed = (SIGMAS * error + SHARE * electrons) * abs(noise.gain)
     if abs(after - before) > allowed:
         raise InputError(
-            f"the mean of the result is {after:.5g}, that of the frame {before:.5g}: the noise "
-            f"model ({_words(result)}) does not fit; give the noise, or the counts as recorded",
+            f"the mean is {after:.5g} in the result, {before:.5g} in the frame: the noise model "
+            f"({_words(result)}) does not fit; give another",
             "noise",
         )
 

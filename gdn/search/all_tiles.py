@@ -17,7 +17,7 @@ from gdn.likelihood import Array
 from gdn.search.candidates import Candidates, best_of_tiles, propose, propose_from_merged
 from gdn.search.laplace import laplace, sampled_variance
 from gdn.search.portions import PORTIONS
-from gdn.search.progress import Watch
+from gdn.search.progress import PROPOSED, SEARCHED, Watch, part_of
 from gdn.search.refine import EMPTY, measure_structure, search
 from gdn.search.settings import Searcher
 from gdn.search.tiles import Binned, Tiling, merge
@@ -181,15 +181,16 @@ def search_tiles(searcher: Searcher, binned: Binned, tiling: Tiling, watch: Watc
     )
     dose = binned.level
     count, patch = len(tiling.corners), tiling.patch
+    tell = part_of(watch.progress, 0, SEARCHED)
 
     def search_portion(index: NDArray[np.int64]) -> tuple[Candidates, NDArray[np.int64]]:
         data = binned.tiles(tiling, index)
         starts = propose(engine, bank, data, dose, settings)
         watch.clock.mark("score")
+        tell((float(index[0]) + PROPOSED * len(index)) / count)
         candidates = search(engine, data, starts, settings)
         watch.clock.mark("refine")
-        # The rest of the time goes to the exchange, the residual and the other candidates.
-        watch.progress(0.85 * (index[-1] + 1) / count)
+        tell(float(index[-1] + 1) / count)
         busy = np.unique(candidates.tile[measure_structure(candidates, data) >= EMPTY])
         return replace(candidates, tile=index[candidates.tile]), index[busy]
 

@@ -120,9 +120,8 @@ def bank_for(
             )
     if size > IN_MEMORY_BYTES:
         raise CacheError(
-            f"a bank of {count} restarts takes {size / 2**30:.1f} GiB, too much for "
-            "memory: it needs the cache on disk"
-            f" (GDN_CACHE_DIR={path.parent.parent}, GDN_CACHE_GIB={cache_limit() / 2**30:g})"
+            f"a bank of {count} restarts takes {size / 2**30:.1f} GiB, which the cache must hold "
+            f"(GDN_CACHE_DIR={path.parent.parent}, GDN_CACHE_GIB={cache_limit() / 2**30:g})"
         )
     images = np.concatenate(list(_generated(engine, seed, count, told)))
     return Bank(seed=seed, dimension=card.latent, images=images)

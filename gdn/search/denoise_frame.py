@@ -188,8 +188,8 @@ def _warn_of_units(thinned: Thinned | None) -> list[str]:
         for image in thinned.images
     ]
     return [
-        f"candidate {other.name}: the mean of its image is {mean:.3g} times that of "
-        "the counts; it must return an image in electrons, like the counts it gets"
+        f"candidate {other.name}: its image has {mean:.3g} times the mean of the counts; it must "
+        "return electrons, like the counts it gets"
         for other, mean in zip(thinned.others, means, strict=True)
         if not 1 / MOST_OFF < mean < MOST_OFF
     ]

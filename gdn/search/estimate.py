@@ -23,7 +23,7 @@ from gdn.search.first_part import (
 )
 from gdn.search.flat_places import structure_weight
 from gdn.search.held_out_shares import Choice, apply_plain_filter, shrink_residual
-from gdn.search.progress import Watch
+from gdn.search.progress import CHOSEN, Watch
 from gdn.search.settings import Searcher
 from gdn.search.share_map import ShareMap, map_shares
 from gdn.search.thinning import Recorded, fill_with
@@ -160,6 +160,7 @@ def estimate(
     choice, recipe, thinned = Choice(threshold=np.inf), None, None
     if settings.residual:
         choice, recipe, thinned = choose_by_counts(searcher, binned, tiling, recorded)
+        watch.progress(CHOSEN)
     mixing = None if recipe is None else recipe.mixing
     # What has no weight in a mixture need not make its image of all counts.
     used = [] if recipe is None else recipe.used

@@ -114,7 +114,6 @@ def check_fields(data: Path, specimen: Specimen, wanted_angstrom: float) -> None
     least = read_dataset(data / FILE)["images"]["least_field_angstrom"]
     if least < wanted_angstrom:
         raise ValueError(
-            f"{data}: its smallest image is {least:.1f} Å wide, less than the "
-            f"{wanted_angstrom:.1f} Å that the recipe's patch may cover; give larger images, or "
-            "take a recipe of a smaller patch, such as pt-ceo2-wide-64"
+            f"{data}: its smallest image is {least:.1f} Å wide, a patch up to "
+            f"{wanted_angstrom:.1f} Å; give larger images, or another recipe (pt-ceo2-wide-64)"
         )

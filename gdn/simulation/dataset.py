@@ -110,24 +110,21 @@ def check_specimen(data: Path, specimen: Specimen) -> None:
     one line."""
     if specimen.source not in (*SCENES, FILES, IMAGES):
         raise ValueError(
-            f"{data}: the recipe is for '{specimen.source}', which 'gdn simulate' does "
-            f"not make ({', '.join(SCENES)});"
-            " benchmarks/sitting.py trains it without a data set"
+            f"{data}: 'gdn simulate' does not make the recipe's '{specimen.source}' "
+            f"({', '.join(SCENES)}); benchmarks/sitting.py trains it without data"
         )
     path = data / FILE
     content = read_dataset(path) if path.exists() else {"energy_kv": ENERGY_KV, "scenes": DEFAULT}
     if content["scenes"] != specimen.source:
         option = OPTIONS.get(specimen.source, f"--scenes {specimen.source}")
         raise ValueError(
-            f"{path}: has the scenes {content['scenes']}, but the recipe is for "
-            f"{specimen.source}; simulate with {option}, or name the source {content['scenes']} "
-            "under [specimen] in the recipe"
+            f"{path}: has the scenes {content['scenes']}, the recipe {specimen.source}; simulate "
+            f"with {option}, or set source under [specimen] in the recipe"
         )
     energy_kv = content["energy_kv"]
     (wanted,) = specimen.energies_kv
     if energy_kv != wanted:
         raise ValueError(
-            f"{path}: made at {energy_kv:g} kV, but the recipe is for {wanted:g} kV; set "
-            f"energies_kv = [{energy_kv:g}] under"
-            f" [specimen] in the recipe, or simulate with --energy-kv {wanted:g}"
+            f"{path}: made at {energy_kv:g} kV, the recipe is for {wanted:g} kV; simulate with "
+            f"--energy-kv {wanted:g}, or set energies_kv under [specimen]"
         )

@@ -176,9 +176,8 @@ def _with_seeds(plan: ImagePlan, parts: list[_Part]) -> list[_Part]:
         first[part.key] = part
     if len(parts) < LEAST_STRUCTURES:
         raise InputError(
-            f"{len(parts)} structures: training, validation and test need at least "
-            f"{LEAST_STRUCTURES}; give more files, or say that the frames of a file show "
-            "different structures",
+            f"{len(parts)} structures, of at least {LEAST_STRUCTURES}; give more files, or "
+            "say that the frames of a file show different structures",
             "independent",
         )
     words = {

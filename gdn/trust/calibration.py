@@ -7,6 +7,7 @@ statistics of frames of the right kind, that is, of the kind the generator was t
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Final, Literal
 
@@ -102,29 +103,33 @@ class SpreadLaw(_Strict):
 
 
 class Trend(_Strict):
-    """How numbers of right frames depend on the noise `level`: polynomials of their mean and of the
+    """How numbers of right frames depend on the noise `level`, and in fields smaller than a tile on
+    the logarithm of the share of a tile that shows the frame: polynomials of their mean and of the
     logarithm of their scale (docs/method.md, "Trust", "p")."""
 
     level: Scaling
-    mean: list[list[float]]  # (3, numbers)
-    log_scale: list[list[float]]  # (2, numbers)
+    mean: list[list[float]]  # (3, numbers); (6, numbers) with the share
+    log_scale: list[list[float]]  # (2, numbers); (3, numbers)
 
     def standardise(self, values: Values, level: Values) -> Values:
-        """Remove the effect of the noise levels (n,) from `values` (n, numbers)."""
+        """Remove the effect of the noise levels (n,), or levels and shares (n, 2), from `values`
+        (n, numbers). A law of full tiles leaves the shares alone."""
         powers = powers_of(self.level, level)
+        linear = len(self.log_scale)
         return np.asarray(
             (values - powers @ np.array(self.mean))
-            / np.exp(powers[:, :2] @ np.array(self.log_scale))
+            / np.exp(powers[:, :linear] @ np.array(self.log_scale))
         )
 
     @staticmethod
     def of(values: Values, level: Values) -> Trend:
-        """The trend of values (n, numbers) at noise levels (n,)."""
-        scaling = Scaling.of(level[:, None])
+        """The trend of values (n, numbers) at noise levels (n,), or levels and shares (n, 2)."""
+        scaling = Scaling.of(level.reshape(len(level), -1))
         powers = powers_of(scaling, level)
+        linear = 1 + len(scaling.mean)
         mean = np.linalg.lstsq(powers, values, rcond=None)[0]
         log_scale = np.linalg.lstsq(
-            powers[:, :2], np.log(np.abs(values - powers @ mean) + 1e-6), rcond=None
+            powers[:, :linear], np.log(np.abs(values - powers @ mean) + 1e-6), rcond=None
         )[0]
         return Trend(level=scaling, mean=mean.tolist(), log_scale=log_scale.tolist())
 
@@ -192,10 +197,13 @@ class TileLaw(_Strict):
 
 
 def powers_of(scaling: Scaling, level: Values) -> Values:
-    """1, s and s^2, (tiles, 3), for the standardised noise level s (docs/method.md, "Trust",
-    "p")."""
-    s = np.clip((level - scaling.mean[0]) / scaling.scale[0], -2, 2)
-    return np.stack([np.ones_like(s), s, s**2], 1)
+    """1, s and s^2, (tiles, 3), for the standardised noise level s; with the share of a tile also
+    the products of the two, (tiles, 6), the linear ones first (docs/method.md, "Trust", "p")."""
+    used = level.reshape(len(level), -1)[:, : len(scaling.mean)]
+    standard = (used - np.array(scaling.mean)) / np.array(scaling.scale)
+    first = np.clip(standard, -2, 2).T
+    pairs = itertools.combinations_with_replacement(first, 2)
+    return np.stack([np.ones(len(level)), *first, *(a * b for a, b in pairs)], 1)
 
 
 class FitLaw(_Strict):
@@ -218,13 +226,13 @@ class FitLaw(_Strict):
         """p-values of tiles from their distances (tiles,)."""
         return conformal_p(self.null, distances)
 
-    def frame_p(self, distances: Values, rings: Values, level: float) -> float:
+    def frame_p(self, distances: Values, rings: Values, level: float | Values) -> float:
         """p-value of a frame from its tiles' distances (tiles,), its rings (f,) and its noise
-        level."""
+        level, or level and share (1, 2)."""
+        at = np.reshape(level, (1, -1))
         scores = frame_score(distances), self.spectrum.odds(rings[None])
         total = sum(
-            tail.surprise(score, np.array([level]))
-            for tail, score in zip(self.tails, scores, strict=True)
+            tail.surprise(score, at) for tail, score in zip(self.tails, scores, strict=True)
         )
         return float(conformal_p(self.frame_null, np.asarray(total))[0])
 
@@ -289,7 +297,13 @@ class Calibration(_Strict):
     gdn: str
     spread: SpreadLaw
     fit: FitLaw
+    small_fit: FitLaw | None = None  # of fields smaller than a tile
     columns: ColumnLaw
+
+    def fit_of(self, share: float) -> FitLaw:
+        """The law of frames of which a tile shows a `share` (its logarithm): fields smaller than a
+        tile have their own, if the model was calibrated on such."""
+        return self.fit if share >= 0 or self.small_fit is None else self.small_fit
 
 
 def calibration_of(model: Model) -> Calibration | None:

@@ -28,7 +28,7 @@ from scipy.stats import poisson
 
 from gdn.likelihood import POISSON, Array
 from gdn.search.estimate import Estimate
-from gdn.search.tiles import Binned, cut, cut_each
+from gdn.search.tiles import Binned, Tiling, cut, cut_each
 from gdn.trust.calibration import FitLaw
 
 Values = NDArray[np.float64]
@@ -68,8 +68,8 @@ class Explained:
         """The result in a sentence."""
         if self.p < REFUSED:
             return (
-                f"the generator cannot explain this frame (p = {self.p:.2g}): the frame is "
-                "unlike anything the generator was trained for; do not rely on columns or intervals"
+                f"the generator cannot explain this frame (p = {self.p:.2g}): do not rely on "
+                "columns or intervals"
             )
         if self.p < DOUBTED:
             return f"it is doubtful whether the generator explains this frame (p = {self.p:.2g})"
@@ -82,13 +82,25 @@ def noise_level(estimate: Estimate) -> float:
     return float(0.5 * np.log(estimate.binned.law.variance(dose)) - np.log(dose))
 
 
+def shown_share(tiling: Tiling) -> float:
+    """Logarithm of the share of a tile that shows the frame: below 0 where a side of the frame is
+    shorter than a tile."""
+    return float(sum(np.log(min(1.0, side / tiling.patch)) for side in tiling.shape))
+
+
+def conditions(estimate: Estimate) -> Values:
+    """On what the law of an estimate's numbers depends, (1, 2): the noise level, and the share of a
+    tile that shows the frame."""
+    return np.array([[noise_level(estimate), shown_share(estimate.tiling)]])
+
+
 def explain_counts(estimate: Estimate, sampling_angstrom: float, law: FitLaw) -> Explained:
     """How well the generator explains an estimate's counts. `sampling_angstrom` is that of a binned
     pixel."""
     features = tile_features(estimate, sampling_angstrom)
-    level = noise_level(estimate)
-    distances = law.tiles.distances(features, np.full(len(features), level))
-    p = law.frame_p(distances, measure_rings(estimate.binned, sampling_angstrom), level)
+    at = conditions(estimate)
+    distances = law.tiles.distances(features, at.repeat(len(features), 0))
+    p = law.frame_p(distances, measure_rings(estimate.binned, sampling_angstrom), at)
     return Explained(p, law.tile_p(distances), map_misfit(estimate))
 
 
@@ -188,9 +200,10 @@ def _features(estimate: Estimate, tiles: NDArray[np.int64], sampling_angstrom: f
     flat_sigma = binned.law.deviation(level)
     signal = inside * (counts - level[:, None, None]) / flat_sigma[:, None, None]
     residual = inside * (counts - mu) / sigma
+    taper = _taper(tiling)
     bands = [
-        _band_power(signal, size, sampling_angstrom, BANDS),
-        _band_power(residual, size, sampling_angstrom, WIDE),
+        _band_power(taper * signal, size, sampling_angstrom, BANDS),
+        _band_power(taper * residual, size, sampling_angstrom, WIDE),
     ]
     return np.concatenate([np.stack(columns, 1), *bands], 1)
 
@@ -207,14 +220,26 @@ def _gain_of_filter(estimate: Estimate) -> float:
     return float(np.arcsinh(difference / 10)) if np.isfinite(difference) else 0.0
 
 
+def _taper(tiling: Tiling) -> Values:
+    """A Hann window (patch, patch) over what a tile shows of the frame, of mean square 1 there. A
+    frame that is smaller than a tile lies in the middle of it."""
+    ramps = []
+    for length in tiling.shape:
+        shown = min(length, tiling.patch)
+        before = (tiling.patch - shown) // 2
+        ramp = np.hanning(shown + 2)[1:-1]
+        ramps.append(
+            np.pad(ramp, (before, tiling.patch - shown - before)) / np.sqrt((ramp**2).mean())
+        )
+    return np.outer(*ramps)
+
+
 def _band_power(white: Values, size: Values, sampling: float, edges: tuple[float, ...]) -> Values:
     """Logarithm of the mean power of the strongest coefficients in bands of spatial frequency,
-    (tiles, bands). Pure noise of unit power gives the same value in every tile."""
+    (tiles, bands), of tapered tiles (tiles, patch, patch). Pure noise of unit power gives the same
+    value in every tile, whatever part of it shows the frame."""
     n = white.shape[-1]
-    ramp = np.hanning(n + 2)[1:-1]
-    taper = np.outer(ramp, ramp)
-    norm = (taper**2).mean() * size
-    power = np.abs(np.fft.rfft2(white * taper)) ** 2 / norm[:, None, None]
+    power = np.abs(np.fft.rfft2(white)) ** 2 / size[:, None, None]
     radius = np.hypot(np.fft.fftfreq(n, sampling)[:, None], np.fft.rfftfreq(n, sampling)[None])
     powers = []
     for low, high in itertools.pairwise(edges):

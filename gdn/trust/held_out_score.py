@@ -25,7 +25,7 @@ from gdn.frames.examined import fill_with_noise
 from gdn.likelihood import FLOOR, Array, strips
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate, estimate
-from gdn.search.progress import Watch
+from gdn.search.progress import Progress, Watch
 from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded, Split
 from gdn.search.tiles import Binned, mean_of
@@ -314,6 +314,7 @@ def denoise_part(
     recorded: Callable[[], Recorded],
     seed: int,
     searcher: Searcher,
+    progress: Progress = lambda share: None,
 ) -> Halves:
     """Run gdn on one part of the counts, with all candidates of the mixture. If the estimate was
     chosen by these parts, they and the candidates' images of the first are used again; else
@@ -326,7 +327,7 @@ def denoise_part(
         theirs = known.images if known.others == tuple(searcher.others) else None
     first = Binned(parts.first, parts.law, estimated.binned.valid)
     plain = replace(searcher, settings=replace(searcher.settings, laplace="none"))
-    image = estimate(first, plain, Watch(spread=False), again, theirs).image
+    image = estimate(first, plain, Watch(progress=progress, spread=False), again, theirs).image
     return Halves(parts, image / np.float32(parts.share))
 
 

@@ -14,9 +14,10 @@ from gdn.errors import InputError
 from gdn.likelihood import Array
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate
+from gdn.search.progress import Progress
 from gdn.search.settings import Searcher, SearchSettings
 from gdn.trust.calibration import LEVELS, Calibration
-from gdn.trust.fit import REFUSED, Explained, explain_counts
+from gdn.trust.fit import REFUSED, Explained, explain_counts, shown_share
 from gdn.trust.held_out_score import (
     Comparison,
     Expected,
@@ -153,6 +154,7 @@ def judge(
     searcher: Searcher,
     calibration: Calibration | None,
     settings: JudgeSettings,
+    progress: Progress = lambda share: None,
 ) -> Trust:
     """Judge the result of a `frame` (rows, columns), as recorded. `searcher` is the one that
     `denoise_frame` was given.
@@ -167,7 +169,11 @@ def judge(
     deviation, calibrated = spread.of_one_deviation, spread.calibrated
     own = expect_error(deviation, estimate.dose, law)
     sampling = float(np.mean(result.grids.binned_sampling))
-    fit = explain_counts(estimate, sampling, law.fit) if law else None
+    fit = (
+        explain_counts(estimate, sampling, law.fit_of(shown_share(estimate.tiling)))
+        if law
+        else None
+    )
     half_width = result.on_frame(deviation)
     levels = {level: result.on_frame(spread.level(level)) for level in settings.intervals}
     del spread, deviation  # of a large frame a few hundred megabytes, and another search is to come
@@ -178,6 +184,7 @@ def judge(
             lambda: recover_recorded(frame, result, searcher.stream),
             settings.seed,
             searcher,
+            progress,
         )
         scores = score_held_out(halves, own)
     atoms = None

@@ -99,7 +99,7 @@ class PixelSize:
         if self.contradicts:
             return (
                 f"{self.best:.3g} Å/px explains this frame far better than the {self.given:.3g} "
-                f"given; if it shows {self.specimen}, check the pixel size (gdn used the one given)"
+                f"given and used; if it shows {self.specimen}, check the pixel size"
             )
         return (
             f"the pixel size given, {self.given:.3g} Å, explains this frame as well as any from "

@@ -30,7 +30,7 @@ from gdn.frames.noise import parse_noise
 from gdn.frames.source import FrameFile, of_array
 from gdn.generator.restorer_network import Restorer, RestorerShape
 from gdn.models import RestorerModel, find_any
-from tests.helpers.commands import gdn, one_line
+from tests.helpers.commands import gdn, one_line, unwrapped
 from tests.helpers.frames import noisy_frame
 
 SETTINGS = LearningSettings(steps=40, rate=3e-3, window=48, look_every=8, threads=1)
@@ -228,7 +228,7 @@ def test_the_commands(tmp_path: Path) -> None:
     )
     learned = gdn("adapt", tmp_path / "f.tif", *common, "--steps", "2,60", "-o", tmp_path / "mine")
     assert learned.returncode == 0, learned.stderr
-    assert "learning from f.tif" in learned.stderr
+    assert "learning from f.tif" in unwrapped(learned.stderr)
     use = gdn(
         "denoise", tmp_path / "f.tif", *quick, "--adapted", tmp_path / "mine", "-o", tmp_path / "a"
     )

@@ -17,7 +17,7 @@ from gdn.engines.base import EngineError
 from gdn.errors import CandidateError
 from gdn.pipeline import denoise_file as files
 from gdn.storage import CacheError
-from tests.helpers.commands import FAST, gdn, left_behind
+from tests.helpers.commands import FAST, gdn, left_behind, unwrapped
 from tests.helpers.frames import noisy_frame
 
 QUICK = [*FAST, "--sampling", "0.1", "--no-score"]
@@ -69,9 +69,9 @@ def test_any_exception_costs_one_file(
         "f0_denoised.tif",
         "f2_denoised.tif",
     ]
-    lines = [line for line in done.stderr.splitlines() if "f1.tif" in line]
+    lines = [line for line in unwrapped(done.stderr).splitlines() if "f1.tif" in line]
     assert len(lines) == 1, done.stderr
-    assert "1 of 3 files failed; the others are done" in done.stderr
+    assert "1 of 3 files failed; the others are done" in unwrapped(done.stderr)
     assert left_behind(tmp_path) == []
 
 
@@ -132,14 +132,14 @@ def test_a_closed_subfolder_fails_alone(night: Path, tmp_path: Path) -> None:
     )
     (night / "closed").chmod(0o700)
     assert done.returncode == 1, done.stderr
-    assert "closed: Permission denied" in done.stderr
+    assert "closed: Permission denied" in unwrapped(done.stderr)
     assert len(list((tmp_path / "out").glob("*_denoised.tif"))) == 3
 
 
 def test_a_run_of_nothing_leaves_no_settings(night: Path, tmp_path: Path) -> None:
     done = gdn("denoise", "nothing.tif", *QUICK, cwd=tmp_path)
     assert done.returncode == 1
-    assert "nothing.tif: no such file" in done.stderr
+    assert "nothing.tif: no such file" in unwrapped(done.stderr)
     out = tmp_path / "out"
     done = gdn("denoise", night / "f0.tif", "-o", out, *QUICK, "--engine", "tensorrt")
     assert done.returncode == 2

@@ -52,16 +52,37 @@ def test_names_of_files_do_not_reach_the_terminal_raw(
     assert len(done.stdout.splitlines()) == len(list((tmp_path / "out").glob("*_gdn.json")))
 
 
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def terminal_of(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A terminal as stderr."""
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    return stream
+
+
+def test_rows_in_a_file_are_not_drawn_above_the_bar(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal, rows = terminal_of(monkeypatch), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", rows)
+    with progress_bar("denoising", 2) as update:
+        print("a row")
+        update(1)
+    assert rows.getvalue() == "a row\n"
+    assert "a row" not in terminal.getvalue()
+
+
 def test_brackets_are_no_markup_and_text_on_the_bar_is_escaped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setenv("TERM", "xterm")
+    terminal = terminal_of(monkeypatch)
     with progress_bar("denoising", 2) as update:
         update(1, text=f"[red]{TITLE}[/nonsense]")
     shown = terminal.getvalue()

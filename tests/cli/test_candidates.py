@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 import gdn as library
 from tests.helpers.candidates import command, script
-from tests.helpers.commands import FAST, gdn, left_behind, one_line
+from tests.helpers.commands import FAST, gdn, left_behind, one_line, unwrapped
 from tests.helpers.frames import noisy_frame
 
 SHAPE, SAMPLING = (220, 240), 0.061
@@ -51,11 +51,13 @@ def test_a_command_that_knows_the_truth_wins(tmp_path: Path) -> None:
     error = tifffile.imread(out / "frame_denoised.tif") / 2 - clean
     assert np.std(error) < 0.2 * np.std(clean)
     again = gdn("denoise", "--config", out / "gdn-run.toml", "--resume", "-o", out)
-    assert "already complete" in again.stderr, again.stderr
+    assert "already complete" in unwrapped(again.stderr), again.stderr
     path.write_text(path.read_text() + "\n")
     changed = gdn("denoise", frame, *asked, "--resume")
     assert changed.returncode == 0, changed.stderr
-    assert "already complete" not in changed.stderr  # another script is another candidate
+    assert "already complete" not in unwrapped(
+        changed.stderr
+    )  # another script is another candidate
     assert record_of(out)["key"] != record["key"]
 
 
@@ -75,7 +77,7 @@ def test_an_image_in_other_units_is_warned_of(frame_file: Path, tmp_path: Path) 
     arguments = (*QUICK, "--no-score", "--candidate", own, "-o", tmp_path / "out")
     assert gdn("denoise", frame_file, *arguments).returncode == 0
     frame = record_of(tmp_path / "out")["frames"][0]
-    assert any("own: the mean of its image is 100 times" in said for said in frame["warnings"])
+    assert any("own: its image has 100 times the mean" in said for said in frame["warnings"])
     assert frame["mixture"]["shares"]["own"] < 0.01
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from gdn.evaluation.error_samples import Judged, Observation
-from gdn.models import find_model
+from gdn.evaluation.error_samples import FitSample, Judged, Observation
+from gdn.models import ModelError, find_model
 from gdn.trust.calibration import (
     Scaling,
     SpectrumLaw,
@@ -105,9 +105,7 @@ def test_a_model_of_any_crystal_is_not_calibrated_on_ours(tmp_path: Path, datase
     card = json.loads((model / "model.json").read_text())
     card["recipe"]["specimen"] = {"source": "any"}
     (model / "model.json").write_text(json.dumps(card))
-    with pytest.raises(
-        ValueError, match=r"the recipe is for .any., which .gdn simulate. does not make"
-    ):
+    with pytest.raises(ValueError, match=r".gdn simulate. does not make the recipe's .any."):
         calibrate_folder(model, dataset, 20)
 
 
@@ -151,3 +149,59 @@ def test_a_calibration_knows_its_data_and_its_time_beforehand(
     assert [done for done, _ in seen[:20]] == list(range(1, 21))
     assert [done for done, _ in seen[20:]] == pytest.approx([20 + n / 25 for n in range(1, 5)])
     assert {of for _, of in seen} == {seen[-1][0]}
+
+
+def test_small_fields_have_a_law_of_their_own(rng: np.random.Generator) -> None:
+    """Their features depend on the share of a tile that is covered; p is uniform at every share."""
+    from gdn.evaluation.calibrate import fit_law, folds_of
+
+    def sample(structure: int, share: float, off: float = 0.0) -> FitSample:
+        scale = np.exp(-0.5 * share)
+        features = off + share + scale * rng.standard_normal((1, len(names())))
+        level = float(rng.normal(-2, 0.5))
+        return FitSample(
+            structure=structure,
+            level=level,
+            tiles=features,
+            rings=rng.standard_normal(2),
+            share=share,
+        )
+
+    flat = SpectrumLaw(
+        scaling=Scaling(mean=[0, 0], scale=[1, 1]), weights=[[[1, -1]]], biases=[[0]]
+    )
+    samples = [sample(n % 40, float(rng.uniform(-2, 0))) for n in range(400)]
+    law = fit_law(samples, folds_of(samples, "validation"), flat, small=True)
+
+    def p_of(made: FitSample) -> float:
+        at = np.array([[made.level, made.share]])
+        return law.frame_p(law.tiles.distances(made.tiles, at), made.rings, at)
+
+    for share in (-1.8, -0.2):
+        right = [p_of(sample(100, share)) for _ in range(60)]
+        assert kstest(right, "uniform").pvalue > 0.001
+        wrong = [p_of(sample(100, share, 3 * np.exp(-0.5 * share))) for _ in range(20)]
+        assert np.median(wrong) < 0.01
+
+
+def test_a_small_field_is_observed_as_a_user_would_denoise_it(
+    dataset: Path, tmp_path: Path
+) -> None:
+    from gdn.evaluation.calibration_run import CalibrationTask
+    from gdn.evaluation.small_fields import calibrate_small_fields, observe_small_field
+
+    folder = find_model("pt-ceo2-64").folder
+    with pytest.raises(ValueError, match=r"only 1 structures.*at least 20"):
+        calibrate_small_fields(folder, dataset, 20)
+    bare = shutil.copytree(folder, tmp_path / "bare")
+    card = json.loads((bare / "model.json").read_text())
+    del card["files"]["calibration.json"]
+    (bare / "model.json").write_text(json.dumps(card))
+    with pytest.raises(ModelError, match="no calibration"):
+        calibrate_small_fields(bare, dataset, 20)
+    path = min((dataset / "waves").glob("*.npz"))
+    task = CalibrationTask(number=0, path=path, view=0, model=folder, seed=0)
+    sample = observe_small_field(task)
+    assert sample is not None
+    assert 2 * np.log(0.3) - 0.1 < sample.share < 0
+    assert sample.tiles.shape == (1, len(names()))

@@ -269,7 +269,7 @@ def test_a_result_whose_scale_is_wrong_is_refused() -> None:
         judged = denoiser.for_recording(frame, SAMPLING).denoise(frame, SAMPLING)
     result, trust = judged.result, judged.trust
     check_result(frame, result, trust)
-    with pytest.raises(InputError, match=r"mean of the result is 9\.9"):
+    with pytest.raises(InputError, match=r"mean is 9\.9"):
         check_result(frame, replace(result, image=2 * result.image), trust)
     with pytest.raises(InputError, match="not finite"):
         check_result(frame, replace(result, image=result.image * np.nan), trust)

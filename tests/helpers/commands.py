@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from gdn.batch.printed import LINE
 from gdn.cli import main
 from gdn.environment import SAFE_PATH
 from gdn.interruption import remember_signals
@@ -45,14 +47,26 @@ def gdn(
         for number, handler in before.items():
             signal.signal(number, handler)
         logger.handlers, logger.propagate = handlers, propagate
+    assert not too_long(errors.getvalue())
     return subprocess.CompletedProcess(
         arguments, end.value.code, said.getvalue(), errors.getvalue()
     )
 
 
+def too_long(text: str) -> list[str]:
+    """Lines of messages that are longer than they may be, and not by a single word. What Python
+    says of an error with --debug is no message."""
+    lines = [] if "Traceback" in text else text.splitlines()
+    return [
+        line
+        for line in lines
+        if len(line) > LINE and len(re.sub(r"^(gdn( \w+)*: | +)", "", line).split()) > 1
+    ]
+
+
 def unwrapped(text: str) -> str:
     """What gdn said, without the breaks that keep its lines short."""
-    return text.replace("\n     ", " ")
+    return text.replace("\n    ", " ")
 
 
 def one_line(result: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
@@ -60,6 +74,11 @@ def one_line(result: subprocess.CompletedProcess[str], code: int, *words: str) -
     assert "Traceback" not in result.stderr
     lines = unwrapped(result.stderr).strip().splitlines()
     assert any(all(w in line for w in words) for line in lines), result.stderr
+
+
+def messages(result: subprocess.CompletedProcess[str]) -> int:
+    """How many messages a command wrote; the lines that continue one are indented."""
+    return sum(line.startswith("gdn") for line in result.stderr.splitlines())
 
 
 def left_behind(folder: Path) -> list[str]:

@@ -95,7 +95,7 @@ def test_images_smaller_than_the_patch_are_refused(
     large = recipe.model_copy(
         update={"network": recipe.network.model_copy(update={"sampling_angstrom": 1.1})}
     )
-    with pytest.raises(ValueError, match=r"smallest image is 32\.0 Å wide, less than the 35\.2 Å"):
+    with pytest.raises(ValueError, match=r"smallest image is 32\.0 Å wide, a patch up to 35\.2 Å"):
         open_stream(images, large)
     with pytest.raises(ValueError, match="smallest image"):
         train(large, RunOptions(run=tmp_path / "run", data=images))

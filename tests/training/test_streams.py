@@ -36,16 +36,16 @@ def test_a_data_set_is_of_one_voltage_and_the_trainer_refuses_another(
     with pytest.raises(ValueError, match=r"made at 300 kV, asked for 200 kV.*--energy-kv 300"):
         open_dataset(data, 9, 5, 200.0, "abtem")
     with pytest.raises(
-        ValueError, match=r"made at 300 kV, but the recipe is for 200 kV; set energies_kv = \[300\]"
+        ValueError, match=r"made at 300 kV, the recipe is for 200 kV; .* or set energies_kv"
     ):
         open_stream(data, of(energies_kv=[200]))
     with pytest.raises(
-        ValueError, match=r"the recipe is for 'any', which 'gdn simulate' does not make.*sitting"
+        ValueError, match=r"'gdn simulate' does not make the recipe's 'any'.*sitting"
     ):
         open_stream(data, of(source="any", energies_kv=[300, 80]))
     with pytest.raises(
         ValueError,
-        match=r"has the scenes pt-ceo2, but the recipe is for pt-ceo2-wide.*--scenes pt-ceo2-wide",
+        match=r"has the scenes pt-ceo2, the recipe pt-ceo2-wide.*--scenes pt-ceo2-wide",
     ):
         open_stream(data, of(source="pt-ceo2-wide"))
     with pytest.raises(ValueError, match=r"has the scenes pt-ceo2, asked for pt-ceo2-wide"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.frames.resampling import bin_sum, grids_for
 from gdn.likelihood import POISSON, NoiseLaw
 from gdn.models import DEFAULT_MODEL, find_model
-from gdn.search.tiles import Binned
+from gdn.search.tiles import Binned, tile_frame
 from gdn.trust.calibration import (
     Scaling,
     Tail,
@@ -20,7 +22,14 @@ from gdn.trust.calibration import (
     calibration_of,
     conformal_p,
 )
-from gdn.trust.fit import deviance_moments, measure_misfit, measure_rings
+from gdn.trust.fit import (
+    deviance_moments,
+    measure_misfit,
+    measure_rings,
+    names,
+    shown_share,
+    tile_features,
+)
 from tests.helpers.needs import needs_training
 
 SAMPLING = 0.4  # Å per binned pixel
@@ -112,6 +121,34 @@ def test_rings_of_pure_noise_do_not_depend_on_the_field(rng: np.random.Generator
     )
     assert abs(np.diff(strongest)[0]) < 0.2
     np.testing.assert_allclose(mean, 0, atol=0.1)
+
+
+def flat_estimate(side: int, rng: np.random.Generator) -> Any:
+    """What `tile_features` reads of the estimate of a flat frame of side x side px."""
+    tiling = tile_frame((side, side), 64, 32)
+    nothing = np.zeros((side, side), np.float32)
+    return SimpleNamespace(
+        binned=Binned(rng.poisson(20, (side, side)).astype(np.float32), POISSON),
+        tiling=tiling,
+        generated=nothing + 20,
+        restarts=nothing,
+        added=nothing,
+        fit=SimpleNamespace(energy=np.ones(len(tiling.corners))),
+        choice=SimpleNamespace(filter=0.0, generator=0.0),
+    )
+
+
+def test_pure_noise_has_the_same_bands_in_a_field_smaller_than_a_tile(
+    rng: np.random.Generator,
+) -> None:
+    at = [name.startswith("residual 0.4") or name.startswith("residual 0.6") for name in names()]
+    full, small = (
+        np.mean([tile_features(flat_estimate(side, rng), SAMPLING)[0] for _ in range(40)], 0)
+        for side in (64, 36)
+    )
+    assert np.abs(full - small)[at].max() < 0.2  # it was 1.0
+    assert shown_share(tile_frame((36, 64), 64, 32)) == pytest.approx(np.log(36 / 64))
+    assert shown_share(tile_frame((64, 90), 64, 32)) == 0
 
 
 @needs_training
