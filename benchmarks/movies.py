@@ -42,7 +42,7 @@ from movie_tables import movie_table
 from numpy.typing import NDArray
 
 from gdn.simulation.movie_events import KINDS
-from gdn.simulation.movie_files import FOLDER, Movie, MovieMaker, movie_path, movies_in
+from gdn.simulation.movie_files import FOLDER, MovieMaker, StoredMovie, movie_path, movies_in
 from gdn.simulation.movies import DOSES, MovieSettings, draw_script
 from gdn.simulation.structures import Split, random_structure, seeds_of
 
@@ -65,7 +65,7 @@ def make_missing(folder: Path, split: Split, count: int) -> None:
             print(maker.make(index, seed), kind, flush=True)
 
 
-def clip_of(movie: Movie, dose: float, frames: int, side: int) -> Clip:
+def clip_of(movie: StoredMovie, dose: float, frames: int, side: int) -> Clip:
     """The part of a movie that is measured; 0 frames, or a side of 0, is all of it."""
     record = movie.record
     clean, counts = movie.truth(), movie.counts(dose)
@@ -131,7 +131,7 @@ def rows_of(path: Path | None) -> list[Row]:
 
 
 def measured(
-    movies: list[Movie], methods: dict[str, Method], options: argparse.Namespace
+    movies: list[StoredMovie], methods: dict[str, Method], options: argparse.Namespace
 ) -> Iterator[Row]:
     """The rows that are missing, one after the other."""
     cut = f"{options.frames}x{options.side}"

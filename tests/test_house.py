@@ -71,6 +71,16 @@ def test_a_file_keeps_the_rules(path: Path) -> None:
     assert not faults(path.read_text(encoding="utf-8"), path.is_relative_to(ROOT / "gdn"))
 
 
+def test_a_class_has_a_name_of_its_own() -> None:
+    """In gdn: who reads a name need not ask of which file it is."""
+    files: dict[str, list[str]] = {}
+    for path in (ROOT / "gdn").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                files.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: where for name, where in files.items() if len(where) > 1} == {}
+
+
 def test_json_is_written_without_nan() -> None:
     """By `gdn.storage.json_line`: NaN is no JSON."""
     writers = [

@@ -38,7 +38,7 @@ TANGENTS = (1, 1, 32)  # for each latent: least, usual, most
 
 
 @dataclass(frozen=True)
-class Profile:
+class BatchProfile:
     """Batch sizes of one optimisation profile. Kernels are chosen for `best`."""
 
     least: int
@@ -77,12 +77,12 @@ def load_library(name: str | None = None) -> Library:
     return Library(names[0], str(module.__version__), module)
 
 
-def profiles_of(graph: Graph) -> list[Profile]:
+def profiles_of(graph: Graph) -> list[BatchProfile]:
     """Profiles of a graph: for the search's batch and for refinement's; one if both are the
     same."""
     search, refinement = BATCH[kind_of(graph)]
     sizes = [search] if search == refinement else [search, refinement]
-    return [Profile(1, best, MOST[kind_of(graph)]) for best in sizes]
+    return [BatchProfile(1, best, MOST[kind_of(graph)]) for best in sizes]
 
 
 def build_plan(library: Library, onnx: bytes, graph: Graph) -> bytes:
@@ -114,7 +114,7 @@ def build_plan(library: Library, onnx: bytes, graph: Graph) -> bytes:
     return bytes(plan)
 
 
-def _shapes(made: Any, network: Any, profile: Profile) -> Any:
+def _shapes(made: Any, network: Any, profile: BatchProfile) -> Any:
     """The profile with the shapes of every input. The first free axis is the batch, a second free
     axis is that of the tangents."""
     for number in range(network.num_inputs):

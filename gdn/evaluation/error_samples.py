@@ -20,7 +20,7 @@ from gdn.trust.columns import (
     polarity,
     without,
 )
-from gdn.trust.evidence import Evidence, weigh
+from gdn.trust.evidence import ColumnEvidence, weigh
 from gdn.trust.fit import measure_rings, noise_level, shown_share, tile_features
 from gdn.trust.spread import doubt, pixel_features
 
@@ -37,7 +37,7 @@ class Judged:
     it, Å."""
 
     columns: Columns
-    evidence: Evidence
+    evidence: ColumnEvidence
     true: NDArray[np.bool_]
     distance: Values
 

@@ -36,7 +36,7 @@ PLAN = Plan(width=48, rate=2e-3, decay=3e-2, passes=60, batch=512)
 
 
 @dataclass(frozen=True)
-class Lesson:
+class SpectrumLesson:
     """Features (n, f) of frames, and whether each is of a `wrong` kind (n,)."""
 
     features: Values
@@ -45,7 +45,7 @@ class Lesson:
 
 def lesson_of(
     path: Path, seed: int, sampling_angstrom: float, patch: int, ranges: Imaging = Imaging()
-) -> Lesson:
+) -> SpectrumLesson:
     """Pairs of a right and a wrong frame from one wave, with the same size and noise."""
     rng = np.random.default_rng([seed, 0x5BEC])
     scene: Wave | CleanImage
@@ -69,7 +69,7 @@ def lesson_of(
             measure_rings(noisy(image, level, poisson, rng), sampling_angstrom)
             for image in (right, wrong)
         ]
-    return Lesson(np.array(rows), np.tile([False, True], VIEWS))
+    return SpectrumLesson(np.array(rows), np.tile([False, True], VIEWS))
 
 
 def _view(
@@ -133,7 +133,7 @@ def noisy(image: Array, level: float, poisson: bool, rng: np.random.Generator) -
     )
 
 
-def fit_spectrum(lessons: Sequence[Lesson], seed: int) -> SpectrumLaw:
+def fit_spectrum(lessons: Sequence[SpectrumLesson], seed: int) -> SpectrumLaw:
     """Fit a classifier whose output is the log-odds of a wrong frame."""
     x = np.concatenate([lesson.features for lesson in lessons])
     scaling = Scaling.of(x)

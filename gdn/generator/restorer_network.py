@@ -40,7 +40,7 @@ class RestorerShape:
         return {name: list(value) for name, value in asdict(self).items()}
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Two convolutions beside the identity (He et al. 2016), no normalisation."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -58,7 +58,9 @@ class Block(nn.Module):
 
 
 def _stack(inputs: int, outputs: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(Block(inputs if i == 0 else outputs, outputs) for i in range(count)))
+    return nn.Sequential(
+        *(ResidualBlock(inputs if i == 0 else outputs, outputs) for i in range(count))
+    )
 
 
 class Restorer(nn.Module):

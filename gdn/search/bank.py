@@ -109,7 +109,7 @@ def bank_for(
         return Bank(seed=seed, dimension=card.latent, images=images, cached=True)
     size = 2 * int(np.prod(shape))
     stored = use_cache and size <= cache_limit()
-    told = bank_file.Estimate(progress, size if stored else 0)
+    told = bank_file.BankProgress(progress, size if stored else 0)
     if stored:
         with contextlib.suppress(OSError):
             _write(path, shape, engine, seed, told)

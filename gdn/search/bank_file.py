@@ -40,7 +40,7 @@ log = logging.getLogger("gdn")
 Images = NDArray[np.float16]
 
 
-class Estimate:
+class BankProgress:
     """A progress function that says once, soon after the beginning, how long the bank will take, if
     that is long; and whether what is made is kept (`stored` bytes) if the run is stopped."""
 

@@ -13,7 +13,7 @@ from scipy.ndimage import distance_transform_edt
 from gdn.likelihood import Array
 from gdn.search.all_tiles import blend_starts
 from gdn.search.band_mixture import OWN, Candidate, Evidence, measure_evidence
-from gdn.search.flat_places import Recipe, Weighing, choose_recipe
+from gdn.search.flat_places import MixtureRecipe, Weighing, choose_recipe
 from gdn.search.held_out_shares import Choice, Gains, choose, measure_gains
 from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded, Split, split
@@ -125,7 +125,7 @@ def weigh(searcher: Searcher, first: FirstPart, beside: Sequence[Gains]) -> Weig
 
 def choose_by_counts(
     searcher: Searcher, binned: Binned, tiling: Tiling, recorded: Recorded | None
-) -> tuple[Choice, Recipe, Thinned | None]:
+) -> tuple[Choice, MixtureRecipe, Thinned | None]:
     """Choose the amounts of residual and plain filter, where they are added, and the weights of
     other candidates, with the encoder's image of thinned counts."""
     seed, beside = searcher.bank.seed, searcher.beside

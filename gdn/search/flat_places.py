@@ -32,7 +32,7 @@ Sampling = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class MixtureRecipe:
     """How images of the candidates are put together.
 
     - `names`: of the candidates, the generator's and the plain filter's first.
@@ -140,12 +140,12 @@ class Weighing:
 
 def choose_recipe(
     parts: Split, images: Sequence[Array], guess: Array, weighing: Weighing
-) -> Recipe:
+) -> MixtureRecipe:
     """The recipe of least held-out loss: the weights, and the highest level that is not worse than
     the best one by more than MARGIN. `images` are those of the first part; `guess` is the
     generator's."""
     first, mixture = weighing.mix(parts, images)
-    recipe = Recipe(
+    recipe = MixtureRecipe(
         names=weighing.names,
         share=weighing.choice.share,
         sampling=weighing.sampling,

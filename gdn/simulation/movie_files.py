@@ -105,7 +105,7 @@ def _write_stack(path: Path, name: str, stack: NDArray[Any], record: dict[str, A
 
 
 @dataclass(frozen=True)
-class Movie:
+class StoredMovie:
     """A stored movie: its `record`, and its frames from the files beside it."""
 
     path: Path
@@ -125,7 +125,7 @@ class Movie:
         return np.stack([source.read(i, whole=True) for i in range(source.count)])
 
 
-def read_movie(path: Path) -> Movie:
+def read_movie(path: Path) -> StoredMovie:
     """The movie whose record is `path`. Raises ValueError naming the file if it is no such
     record."""
     try:
@@ -139,10 +139,10 @@ def read_movie(path: Path) -> Movie:
         raise ValueError(
             f"{path}: not the record of a movie ({error}); delete it and simulate again"
         ) from None
-    return Movie(path, record)
+    return StoredMovie(path, record)
 
 
-def movies_in(folder: Path) -> Iterator[Movie]:
+def movies_in(folder: Path) -> Iterator[StoredMovie]:
     """The complete movies of a folder, by name."""
     for path in sorted(folder.glob("*.json")):
         yield read_movie(path)

@@ -43,7 +43,7 @@ CLUSTER = "cluster"  # the family of atoms that do not fill space
 
 
 @dataclass(frozen=True)
-class Model:
+class AtomModel:
     """The atoms of a file `name` with this content `sha256`: a crystal that fills space, or a
     cluster, whose cell is a cube of 1 Å and whose `fractions` are Å about its middle."""
 
@@ -62,7 +62,7 @@ class OwnCrystals:
     """Scenes of `models` seen along one of the `zones`, `thickness_angstrom` (least, most)
     thick."""
 
-    models: tuple[Model, ...]
+    models: tuple[AtomModel, ...]
     zones: tuple[Zone, ...]
     thickness_angstrom: tuple[float, float]
 
@@ -94,12 +94,12 @@ class OwnCrystals:
         return _place(p, _atoms(rng, model.crystal, p))
 
 
-def read_models(files: Sequence[Path]) -> tuple[Model, ...]:
+def read_models(files: Sequence[Path]) -> tuple[AtomModel, ...]:
     """The atoms of CIF, XYZ and other files that ASE reads. Raises InputError, in one line."""
     return tuple(_read(path) for path in files)
 
 
-def _read(path: Path) -> Model:
+def _read(path: Path) -> AtomModel:
     import ase.io
 
     try:
@@ -120,7 +120,7 @@ def _read(path: Path) -> Model:
     else:
         middle = atoms.positions - (atoms.positions.max(0) + atoms.positions.min(0)) / 2
         crystal = _crystal(CLUSTER, numbers, np.eye(3), middle)
-    return Model(path.name, content, crystal)
+    return AtomModel(path.name, content, crystal)
 
 
 def _crystal(family: str, numbers: Any, cell: Any, fractions: Any) -> Crystal:

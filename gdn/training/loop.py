@@ -76,7 +76,7 @@ def train(recipe: Recipe, options: RunOptions) -> State:
                 state.start_from(options.start_from)
             distributed.same_weights(*state.modules().values())
             distributed.synchronise_norms(state.generator, state.discriminator, state.encoder)
-            _run(state, recipe, options, stream, Place(device, rank, world))
+            _run(state, recipe, options, stream, ComputePlace(device, rank, world))
             return state
     finally:
         stream.close()
@@ -84,7 +84,7 @@ def train(recipe: Recipe, options: RunOptions) -> State:
 
 
 @dataclass(frozen=True)
-class Place:
+class ComputePlace:
     """Where this process of a run computes: its `device`, and its number `rank` among `world`
     processes."""
 
@@ -98,7 +98,7 @@ def _run(
     recipe: Recipe,
     options: RunOptions,
     stream: WaveStream | ArrayStream,
-    place: Place,
+    place: ComputePlace,
 ) -> None:
     device, rank = place.device, place.rank
     per_process = recipe.optimiser.batch // place.world

@@ -26,7 +26,7 @@ from gdn.training.shared_randomness import Shards, shard_count
 
 
 @dataclass(frozen=True)
-class Batch:
+class PatchBatch:
     """Training patches.
 
     - `images` (n, channels, patch, patch): float32 in [-1, 1].
@@ -128,14 +128,14 @@ class WaveStream:
         result: tuple[Patches, Patches] = shard.pending.popleft().get()
         return result
 
-    def draw(self, n: int) -> Batch:
+    def draw(self, n: int) -> PatchBatch:
         """The next `n` patches, in the order of the shards."""
         parts = [
             self._of(shard, rows)
             for shard, rows in zip(self._mine, self.shards.parts(n), strict=True)
         ]
         images, labels = (np.concatenate(group) for group in zip(*parts, strict=True))
-        return Batch(self._to_network(images), labels)
+        return PatchBatch(self._to_network(images), labels)
 
     def _of(self, shard: _Shard, n: int) -> tuple[Patches, Patches]:
         """`n` patches of a shard. A reservoir mixes its structures: new patches overwrite the
@@ -220,7 +220,7 @@ class ArrayStream:
             x = x[..., low] * (1 - part) + x[..., low + 1] * part
         return np.ascontiguousarray(x, dtype=np.float32)
 
-    def draw(self, n: int) -> Batch:
+    def draw(self, n: int) -> PatchBatch:
         """The next `n` patches."""
         mine, count = self.shards.mine, self.shards.count
         parts = []
@@ -229,7 +229,7 @@ class ArrayStream:
             own = len(range(number, len(self._train), count))
             parts.append(number + count * rng.integers(0, own, rows))
         self._drawn += n * self.shards.world
-        return Batch(self._train[np.concatenate(parts)], np.zeros((n, LABELS), np.float32))
+        return PatchBatch(self._train[np.concatenate(parts)], np.zeros((n, LABELS), np.float32))
 
     def skip(self, images: int) -> None:
         """Continue after `images` patches, of all processes."""

@@ -15,7 +15,7 @@ from gdn.frames.resampling import Grids
 from gdn.search.estimate import Estimate
 from gdn.trust.calibration import ColumnLaw
 from gdn.trust.columns import Columns, find_columns, lattice_sites
-from gdn.trust.evidence import Evidence, decide_verdicts, weigh
+from gdn.trust.evidence import ColumnEvidence, decide_verdicts, weigh
 from gdn.trust.spread import doubt
 
 Values = NDArray[np.float64]
@@ -52,7 +52,7 @@ class Atoms:
     yx_px: Values
     sampling_angstrom: float
     columns: Columns
-    evidence: Evidence
+    evidence: ColumnEvidence
     position_error: Values
     probability: Values
     verdict: NDArray[np.str_]
@@ -119,8 +119,11 @@ def find_atoms(estimate: Estimate, grids: Grids, law: ColumnLaw, rate: float) ->
             for f in ("yx", "amplitude", "width", "drawn")
         )
     )
-    evidence = Evidence(
-        **{f.name: np.concatenate([getattr(e, f.name) for _, e in parts]) for f in fields(Evidence)}
+    evidence = ColumnEvidence(
+        **{
+            f.name: np.concatenate([getattr(e, f.name) for _, e in parts])
+            for f in fields(ColumnEvidence)
+        }
     )
     error = (
         law.position * evidence.doubt * columns.width / np.maximum(np.abs(columns.amplitude), 1e-6)

@@ -25,7 +25,7 @@ LOCAL = 4.0  # times the rate: the most that a single column may be doubted
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class ColumnEvidence:
     """Of each column (n,): the evidence in `nats`, the expected `information` I, the `doubt` at its
     place (vacuum units), and its amplitude relative to the frame's strong columns."""
 
@@ -50,7 +50,7 @@ class Evidence:
 
 def weigh(
     columns: Columns, image: Array, doubt: Array, binned: Binned, dose: float, sampling: float
-) -> Evidence:
+) -> ColumnEvidence:
     """Evidence of every column. Columns that the image shows are taken out of `image`, the others
     are put in.
 
@@ -74,7 +74,7 @@ def weigh(
         nearby[k] = np.sqrt(np.average(doubt[where] ** 2, weights=np.abs(bump) + 1e-12))
     drawn = np.abs(columns.amplitude[columns.drawn])
     strong = float(np.percentile(drawn, 80)) if len(drawn) else 1.0
-    return Evidence(
+    return ColumnEvidence(
         nats=nats,
         information=information,
         doubt=nearby,

@@ -171,7 +171,7 @@ def test_two_processes_in_one_folder_and_one_cache(tmp_path: Path, kind: str) ->
             text=True,
             env=environment,
         )
-        for _ in range(3)
+        for _ in range(2)
     ]
     for one in racing:
         _, err = one.communicate(timeout=200)

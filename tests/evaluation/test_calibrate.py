@@ -17,7 +17,7 @@ from gdn.trust.calibration import (
     SpectrumLaw,
 )
 from gdn.trust.columns import Columns
-from gdn.trust.evidence import Evidence
+from gdn.trust.evidence import ColumnEvidence
 from gdn.trust.fit import names
 from tests.helpers.needs import needs_training
 from tests.helpers.places import ROOT
@@ -78,7 +78,9 @@ def made_up(structure: int, rng: np.random.Generator) -> Observation:
         columns = Columns(np.zeros((n, 2)), one, 0.5 * one, np.full(n, drawn))
         return Judged(
             columns,
-            Evidence(nats=nats, information=4 * one, doubt=0.1 * one, relative=one, amplitude=one),
+            ColumnEvidence(
+                nats=nats, information=4 * one, doubt=0.1 * one, relative=one, amplitude=one
+            ),
             true,
             rng.rayleigh(0.05, n),
         )

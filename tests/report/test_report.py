@@ -33,7 +33,7 @@ from gdn.search.share_map import ShareMap
 from gdn.search.tiles import Binned, tile_frame
 from gdn.trust.atoms import Atoms
 from gdn.trust.columns import find_columns
-from gdn.trust.evidence import Evidence
+from gdn.trust.evidence import ColumnEvidence
 from gdn.trust.fit import Explained
 from gdn.trust.held_out_score import Comparison, Expected
 from gdn.trust.judge import Trust
@@ -90,7 +90,7 @@ def judged_frame(side: int, p: float = 0.4, seed: int = 2) -> tuple[np.ndarray, 
     )
     columns = find_columns(image / 19, 0.4)
     one = np.ones(len(columns))
-    evidence = Evidence(nats=one, information=one, doubt=one, relative=one, amplitude=one)
+    evidence = ColumnEvidence(nats=one, information=one, doubt=one, relative=one, amplitude=one)
     verdict = np.resize(np.array(["present", "cannot tell", "absent"]), len(columns))
     atoms = Atoms(
         yx_px=columns.yx / 0.0612,

@@ -9,7 +9,7 @@ from gdn.likelihood import POISSON
 from gdn.search.band_mixture import OWN
 from gdn.search.flat_places import (
     LEVELS,
-    Recipe,
+    MixtureRecipe,
     Weighing,
     choose_recipe,
     structure_weight,
@@ -97,7 +97,7 @@ def test_learned_candidates_are_left_alone(parts: Split, rng: np.random.Generato
     assert made[3] is four[3]
     for plain in made[:3]:
         assert np.abs(plain - guess)[FLAT].max() < np.abs(four[3] - guess)[FLAT].max()
-    nothing = Recipe(names=OWN, share=0.0, sampling=SAMPLING)
+    nothing = MixtureRecipe(names=OWN, share=0.0, sampling=SAMPLING)
     assert nothing.structured(images, guess, sigma) == images
 
 

@@ -144,7 +144,7 @@ def test_how_long_it_takes_is_said_before(
     clock = iter(range(0, 10**6, 10))
     monkeypatch.setattr("gdn.search.bank_file.time.monotonic", lambda: float(next(clock)))
     logging.getLogger("gdn").propagate = True
-    told = bank_file.Estimate(lambda made, of: None, 2**30)
+    told = bank_file.BankProgress(lambda made, of: None, 2**30)
     for made in range(61 * 256, 10**6, 256):
         told(made, 10**6)
     assert len(caplog.messages) == 1

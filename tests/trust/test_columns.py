@@ -9,7 +9,7 @@ from gdn.evaluation.error_samples import add_columns
 from gdn.likelihood import POISSON
 from gdn.search.tiles import Binned
 from gdn.trust.columns import Columns, find_columns, lattice_sites, without
-from gdn.trust.evidence import Evidence, decide_verdicts, weigh
+from gdn.trust.evidence import ColumnEvidence, decide_verdicts, weigh
 
 SAMPLING = 0.4  # Å per binned pixel
 
@@ -62,8 +62,8 @@ def test_the_lattice_knows_of_a_missing_column() -> None:
 def test_evidence_is_half_the_information_either_way(rng: np.random.Generator) -> None:
     image, columns = lattice(amplitude=-0.1, width=0.45)
     dose, doubt = 19.0, np.full(image.shape, 0.02, np.float32)
-    with_: list[Evidence] = []
-    bare: list[Evidence] = []
+    with_: list[ColumnEvidence] = []
+    bare: list[ColumnEvidence] = []
     for _ in range(6):
         for picture, kept in ((image, with_), (np.ones_like(image), bare)):
             counts = rng.poisson(dose * picture).astype(np.float32)
