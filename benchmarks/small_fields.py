@@ -8,10 +8,12 @@ not done again.
 
     python benchmarks/small_fields.py near --rows rows.jsonl [--before earlier-rows.jsonl]
     python benchmarks/small_fields.py demo --rows rows.jsonl
+    python benchmarks/small_fields.py --empty 4
     python benchmarks/small_fields.py --calibrate models/mine --data data --frames 360
 
-`demo` stands for the frames of `gdn demo`, which are test structures, for reporting only. The last
-form adds the law of small fields to the calibration of a model, in place.
+`demo` stands for the frames of `gdn demo`, which are test structures, for reporting only. `--empty`
+measures flat frames of the study's size, with and without the test for flatness. The last form adds
+the law of small fields to the calibration of a model, in place.
 """
 
 from __future__ import annotations
@@ -28,13 +30,15 @@ import numpy as np
 from gdn import Denoiser
 from gdn.evaluation.demo import demo_frames
 from gdn.evaluation.noise_suite import Noise, parse_suite
-from gdn.trust.fit import REFUSED
+from gdn.simulation.imaging import FRAME_SAMPLING, FRAME_SHAPE
+from gdn.trust.fit import REFUSED, conditions, explain_counts, measure_rings, tile_features
 
 Row = dict[str, Any]
 
 SEED = 7
 SIZES = (10, 12, 15, 18, 22)  # Å
 PLACES = 3  # of a frame of `own`; the first, and that of the others, is its middle
+DOSES = (0.45, 5, 20, 50, 100)  # electrons a pixel, of flat frames
 FACTORS = (0.7, 1.4)  # of a pixel size that is wrong
 DEMO = ("own-1", "own-2", "bright-3", "crystals-4")  # what the frames of the demo show
 KINDS = {
@@ -120,6 +124,39 @@ def table(rows: list[Row], before: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def empty_table(count: int) -> str:
+    """p of `count` flat frames at each dose, as Markdown: that of the generator's law alone, and
+    with the test for flatness."""
+    lines = [
+        "| electrons a pixel | n | p < 0.01 without | p < 0.01 | median p without | median p |",
+        "|--:|--:|--:|--:|--:|--:|",
+    ]
+    with Denoiser(score=False, threads=1) as denoiser:
+        for dose in DOSES:
+            values = []
+            for number in range(count):
+                rng = np.random.default_rng([SEED, number, round(100 * dose)])
+                frame = rng.poisson(dose, FRAME_SHAPE).astype(np.float32)
+                recording = denoiser.for_recording(frame, FRAME_SAMPLING)
+                result = recording.search(frame, FRAME_SAMPLING)
+                assert result.estimate is not None
+                assert recording.calibration is not None
+                law, at = recording.calibration.fit, conditions(result.estimate)
+                sampling = float(np.mean(result.grids.binned_sampling))
+                features = tile_features(result.estimate, sampling)
+                distances = law.tiles.distances(features, at.repeat(len(features), 0))
+                rings = measure_rings(result.estimate.binned, sampling)
+                alone = law.frame_p(distances, rings, at)
+                values.append((alone, explain_counts(result.estimate, sampling, law).p))
+            p = np.array(values)
+            flagged, middle = (p < REFUSED).sum(0), np.median(p, 0)
+            lines.append(
+                f"| {dose:g} | {count} | {flagged[0]} | {flagged[1]} "
+                f"| {middle[0]:.2g} | {middle[1]:.2g} |"
+            )
+    return "\n".join(lines)
+
+
 def read_rows(path: Path | None) -> list[Row]:
     """The rows of a file."""
     return [] if path is None else [json.loads(line) for line in path.read_text().splitlines()]
@@ -132,6 +169,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="frames of near.py, or 'demo'")
     parser.add_argument("--rows", type=Path)
     parser.add_argument("--before", type=Path, help="rows of an earlier gdn")
+    parser.add_argument("--empty", type=int, metavar="N", help="flat frames at each dose")
     parser.add_argument("--noise", default="poisson:1")
     parser.add_argument("--calibrate", type=Path, help="folder of a model, changed in place")
     parser.add_argument("--data", type=Path, help="data set of 'gdn simulate'")
@@ -141,6 +179,9 @@ def main() -> None:
         from gdn.evaluation.small_fields import calibrate_small_fields
 
         calibrate_small_fields(options.calibrate, options.data, options.frames)
+        return
+    if options.empty:
+        print(empty_table(options.empty))
         return
     (noise,) = parse_suite(options.noise)
     measure(options.folder, options.rows, noise)

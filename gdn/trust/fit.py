@@ -30,6 +30,7 @@ from gdn.likelihood import POISSON, Array
 from gdn.search.estimate import Estimate
 from gdn.search.tiles import Binned, Tiling, cut, cut_each
 from gdn.trust.calibration import FitLaw
+from gdn.trust.flatness import flat_p
 
 Values = NDArray[np.float64]
 
@@ -100,8 +101,11 @@ def explain_counts(estimate: Estimate, sampling_angstrom: float, law: FitLaw) ->
     features = tile_features(estimate, sampling_angstrom)
     at = conditions(estimate)
     distances = law.tiles.distances(features, at.repeat(len(features), 0))
-    p = law.frame_p(distances, measure_rings(estimate.binned, sampling_angstrom), at)
-    return Explained(p, law.tile_p(distances), map_misfit(estimate))
+    binned = estimate.binned
+    p = law.frame_p(distances, measure_rings(binned, sampling_angstrom), at)
+    return Explained(
+        max(p, flat_p(binned, sampling_angstrom)), law.tile_p(distances), map_misfit(estimate)
+    )
 
 
 def map_misfit(estimate: Estimate, width: float = LOCAL) -> Array:
