@@ -202,7 +202,7 @@ def test_interruption_leaves_whole_files_only(tmp_path: Path, kind: signal.Signa
     running.send_signal(kind)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130, err
-    assert "of 30 files are done" in err
+    assert "of 30 files are done" in unwrapped(err)
     assert "--resume" in err
     assert "Traceback" not in err
     assert left_behind(out) == []

@@ -72,7 +72,7 @@ def test_a_scheduler_of_another_machine_needs_tls(
     from gdn.cluster.connect import check_private
 
     refused = gdn("denoise", frame_file, "--cluster", address)
-    one_line(refused, 2, "start it with TLS")
+    one_line(refused, 2, "use tls://")
     assert "GDN_CLUSTER_PLAIN=1" in refused.stderr
     monkeypatch.setenv("GDN_CLUSTER_PLAIN", "1")
     check_private(address)  # told so
