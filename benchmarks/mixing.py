@@ -107,7 +107,7 @@ def by_counts(kept: Kept, numbers: tuple[int, ...], margin: float = MARGIN) -> I
     names = tuple(kept.names[i] for i in numbers)
     with mock.patch.object(mixture, "MARGIN", margin):
         weights = mixture.choose_mixing(kept.parts, first, names, kept.choice, kept.sampling)
-    return np.asarray(mixture.mix_images(whole, weights, kept.sampling)[0])
+    return mixture.mixture_of(whole, weights, kept.sampling)
 
 
 def by_truth(kept: Kept, bands: bool) -> Image:

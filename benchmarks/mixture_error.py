@@ -24,7 +24,7 @@ from mixing import Image, Kept, keep, options_for
 from mixture_tables import against_best_table
 
 from gdn.evaluation.noise_suite import parse_suite
-from gdn.search.band_mixture import Mixing, choose_mixing, mix_images
+from gdn.search.band_mixture import Mixing, choose_mixing, mixture_of
 from gdn.search.tiles import Binned
 from gdn.trust.held_out_score import Expected, HeldOut
 
@@ -45,11 +45,11 @@ def squared(frame: Kept, image: Image) -> float:
 def row_of(frame: Kept) -> dict[str, Any]:
     """Errors of mixture and candidates, and what held-out counts say of the difference."""
     weights, parts = weights_of(frame), frame.parts
-    mixed = mix_images(frame.whole, weights, frame.sampling)[0]
+    mixed = mixture_of(frame.whole, weights, frame.sampling)
     errors = [squared(frame, image) for image in frame.whole]
     best = int(np.argmin(errors))
     share = np.float32(parts.share)
-    of_part = mix_images(frame.first, weights, frame.sampling)[0]
+    of_part = mixture_of(frame.first, weights, frame.sampling)
     held = HeldOut(
         of_part / share,
         Binned(parts.second, parts.other_law, parts.valid),

@@ -301,18 +301,10 @@ def _least_on_simplex(gram: Values, linear: Values) -> Values:
     return np.asarray(best)
 
 
-def mix_chosen(
-    parts: Split,
-    images: Sequence[Array],
-    names: tuple[str, ...],
-    choice: Choice,
-    sampling: tuple[float, float],
-    beside: Sequence[Evidence] = (),
-) -> tuple[Mixing, Array]:
-    """The weights of `choose_mixing`, and the mixture of the same images."""
-    mixing = choose_mixing(parts, images, names, choice, sampling, beside)
+def mixture_of(images: Sequence[Array], mixing: Mixing, sampling: tuple[float, float]) -> Array:
+    """The mixture of the candidates' `images`."""
     whole = _mix_spectra([_cosines(image) for image in images], mixing, sampling)
-    return mixing, _image(whole).astype(np.float32)
+    return _image(whole).astype(np.float32)
 
 
 def mix_images(

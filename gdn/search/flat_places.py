@@ -20,7 +20,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from gdn.likelihood import Array
-from gdn.search.band_mixture import OWN, PLAIN, Evidence, Mixing, mix_chosen, mix_images
+from gdn.search.band_mixture import OWN, PLAIN, Evidence, Mixing, choose_mixing, mixture_of
 from gdn.search.held_out_shares import LEAST_VARIANCE, Choice, losses
 from gdn.search.thinning import Split
 
@@ -58,7 +58,7 @@ class MixtureRecipe:
         if self.first is None:
             mixture = _mix_own(images, self.share)
         else:
-            mixture, _ = mix_images(images, self.first, self.sampling)
+            mixture = mixture_of(images, self.first, self.sampling)
         power = _structure_power(mixture, sigma, self.sampling)
         return _only_where(_weight(power, self.level), self.names, images, generated)
 
@@ -135,7 +135,8 @@ class Weighing:
         if self.names == OWN:
             return None, _mix_own(images, self.choice.share)
         beside = self.beside or ()
-        return mix_chosen(parts, images, self.names, self.choice, self.sampling, beside)
+        mixing = choose_mixing(parts, images, self.names, self.choice, self.sampling, beside)
+        return mixing, mixture_of(images, mixing, self.sampling)
 
 
 def choose_recipe(
