@@ -31,6 +31,7 @@ from gdn import Denoiser
 from gdn.evaluation.demo import demo_frames
 from gdn.evaluation.noise_suite import Noise, parse_suite
 from gdn.simulation.imaging import FRAME_SAMPLING, FRAME_SHAPE
+from gdn.storage import json_line
 from gdn.trust.fit import REFUSED, conditions, explain_counts, measure_rings, tile_features
 
 Row = dict[str, Any]
@@ -102,7 +103,7 @@ def measure(folder: Path, rows: Path, noise: Noise) -> None:
                 frame = noisy_cut(row, image, sampling, noise)
                 result = denoiser.denoise(frame, sampling * row["factor"])
                 with rows.open("a") as stream:
-                    stream.write(json.dumps(row | {"p": result.explained_p}) + "\n")
+                    stream.write(json_line(row | {"p": result.explained_p}) + "\n")
 
 
 def table(rows: list[Row], before: list[Row]) -> str:

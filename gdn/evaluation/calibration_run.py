@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,13 +84,7 @@ def calibrate_folder(
     check_specimen(data, specimen)
     check_fields(data, specimen, card.patch * card.sampling_angstrom)
     paths, lessons = (scenes_of(data, split) for split in (SPLIT, LESSONS))
-    check_enough(len({seed_of_path(path) for path in paths[:frames]}), SPLIT)  # before the work
-    tasks = [
-        CalibrationTask(
-            number=n, path=paths[n % len(paths)], view=n // len(paths), model=folder, seed=seed
-        )
-        for n in range(frames)
-    ]
+    tasks = tasks_of(paths, frames, folder, seed)
     total = frames + len(lessons) / LESSONS_PER_FRAME
     teach = partial(
         lesson_of,
@@ -107,6 +101,24 @@ def calibrate_folder(
     result = calibrate(observations, fit_spectrum(taught, seed), SPLIT, seed)
     store(folder, result)
     return result
+
+
+def tasks_of(
+    paths: Sequence[Path], frames: int, model: Path, seed: int, per_view: int = 1
+) -> list[CalibrationTask]:
+    """The frames of a calibration: structure after structure, each view after `per_view` frames
+    another one. Raises ValueError, before any work, if there are too few structures."""
+    check_enough(len({seed_of_path(path) for path in paths[:frames]}), SPLIT)
+    return [
+        CalibrationTask(
+            number=n,
+            path=paths[n % len(paths)],
+            view=n // len(paths) // per_view,
+            model=model,
+            seed=seed,
+        )
+        for n in range(frames)
+    ]
 
 
 def scenes_of(data: Path, split: str) -> list[Path]:

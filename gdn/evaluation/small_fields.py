@@ -8,16 +8,16 @@ classifier of spectra is that of larger frames.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from gdn.errors import EmptyFrame
-from gdn.evaluation.calibrate import check_enough, fit_law, folds_of
+from gdn.evaluation.calibrate import fit_law, folds_of
 from gdn.evaluation.calibration_run import (
     SPLIT,
     CalibrationTask,
+    Progress,
     counted,
     denoiser_of,
     draw_noise,
@@ -25,6 +25,7 @@ from gdn.evaluation.calibration_run import (
     model_in,
     scenes_of,
     store,
+    tasks_of,
     whole_view,
 )
 from gdn.evaluation.error_samples import FitSample, observe_fit
@@ -44,7 +45,7 @@ def calibrate_small_fields(
     frames: int,
     workers: int = 1,
     seed: int = 0,
-    progress: Callable[[float, float], None] = lambda done, of: None,
+    progress: Progress = lambda done, of: None,
 ) -> Calibration:
     """Add the law of fields smaller than a tile to the calibration in the model's `folder`, from
     `frames` of the validation structures in the data set `data`.
@@ -56,17 +57,7 @@ def calibrate_small_fields(
     if calibration is None:
         raise ModelError(f"{folder}: has no calibration that could be added to; calibrate first")
     paths = scenes_of(data, SPLIT)
-    check_enough(len({seed_of_path(path) for path in paths[:frames]}), SPLIT)  # before the work
-    tasks = [
-        CalibrationTask(
-            number=n,
-            path=paths[n % len(paths)],
-            view=n // len(paths) // VIEWS,
-            model=folder,
-            seed=seed,
-        )
-        for n in range(frames)
-    ]
+    tasks = tasks_of(paths, frames, folder, seed, VIEWS)
     with mapping(workers) as mapped:
         observed = counted(mapped(observe_small_field, tasks), lambda n: progress(n, frames))
     samples = [sample for sample in observed if sample is not None]
