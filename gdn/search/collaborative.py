@@ -18,12 +18,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import convolve1d, gaussian_filter, maximum_filter
+from scipy.ndimage import gaussian_filter
 
 from gdn.likelihood import Array, NoiseLaw
 from gdn.search.block_groups import filter_groups
 from gdn.search.block_matching import BLOCK
 from gdn.search.restored import RestorerCandidate, image_of_sums
+from gdn.search.standing_out import add_what_stands_out
 from gdn.search.thinning import HELD_OUT, Recorded
 
 GROUPS = ((64, 128, 256), (32, 64, 128))  # blocks in a group, in either pass
@@ -33,9 +34,6 @@ PIXEL_ANGSTROM = 0.35  # of what is filtered, at USUAL_DOSE
 USUAL_DOSE = 120.0  # electrons per Å^2: 0.45 in a pixel of 0.061 Å
 FALL = 0.12  # the pixel's power of the dose (docs/measurements/restorer.md)
 PIXELS_ANGSTROM = (0.2, 0.5)  # the finest and the coarsest
-SPOT_ANGSTROM = 0.5  # standard deviation of a column's image
-OUTLYING = 4.5  # standard deviations: noise alone does so in one of some eighty frames of 5 nm
-ROUNDS = 8
 
 
 def filter_collaboratively(
@@ -58,36 +56,9 @@ def filter_collaboratively(
     pilot = filter_groups(padded, compared, sizes, wiener=False)
     image = filter_groups(padded, pilot, GROUPS[1], wiener=True)
     inner = slice(BLOCK, -BLOCK)
-    own, restored = padded[inner, inner], image[inner, inner]
-    return add_what_stands_out(own, restored, SPOT_ANGSTROM / pixel_angstrom) + level
-
-
-def add_what_stands_out(noisy: Array, image: Array, spot: float) -> Array:
-    """The `image` with the spots, of standard deviation `spot` px, by which the noisy image differs
-    from it by more than OUTLYING standard deviations. A group of blocks of which one has a defect
-    shows what they have in common."""
-    reach = int(np.ceil(3.5 * spot))
-    profile = np.exp(-0.5 * (np.arange(-reach, reach + 1) / spot) ** 2).astype(np.float32)
-    # Of a spot at the edge, a part is beyond it.
-    along, across = (
-        convolve1d(np.ones(n, np.float32), profile**2, mode="constant") for n in image.shape
-    )
-    strength = np.sqrt(np.outer(along, across))
-    image, side = image.copy(), 2 * int(2 * spot) + 1
-    for _ in range(ROUNDS):
-        excess = _as_spots(noisy - image, profile) / strength
-        size = np.abs(excess)
-        peaks = (size > OUTLYING) & (size == maximum_filter(size, side))
-        if not peaks.any():
-            break
-        image += _as_spots(np.where(peaks, excess / strength, np.float32(0)), profile)
-    return image
-
-
-def _as_spots(values: Array, profile: Array) -> Array:
-    """Each of `values` (rows, columns) as a spot of that height, summed."""
-    along = convolve1d(values, profile, 0, mode="constant")
-    return np.asarray(convolve1d(along, profile, 1, mode="constant"), dtype=np.float32)
+    own, filtered = padded[inner, inner], image[inner, inner]
+    restored = None if guide is None else guide.astype(np.float32) - level
+    return add_what_stands_out(own, filtered, restored, pixel_angstrom) + level
 
 
 def stabilise(electrons: Array, law: NoiseLaw) -> Array:
@@ -131,7 +102,7 @@ class CollaborativeCandidate:
     @property
     def identity(self) -> str:
         """What its images depend on apart from the counts."""
-        own = f"collaborative-3, {PIXEL_ANGSTROM:g}"
+        own = f"collaborative-4, {PIXEL_ANGSTROM:g}"
         return own if self.guide is None else f"{own}, {self.guide.identity}"
 
     def __call__(self, recorded: Recorded) -> Array:
