@@ -33,7 +33,7 @@ from gdn.evaluation.noise_suite import Noise, parse_suite
 from gdn.frames.resampling import bin_sum, grids_for, unbin
 from gdn.likelihood import NoiseLaw
 from gdn.models import RESTORER
-from gdn.search import block_groups, block_matching, collaborative
+from gdn.search import block_groups, block_matching, collaborative, standing_out
 from gdn.storage import json_line
 
 Image = NDArray[np.float32]
@@ -50,20 +50,20 @@ class Variant:
     reach: int = block_matching.REACH
     groups: tuple[tuple[int, ...], tuple[int, ...]] = collaborative.GROUPS
     threshold: float = block_groups.THRESHOLD
-    outlying: float = collaborative.OUTLYING
+    stands_out: bool = True
 
 
 FIXED = ((64,), (32,))
 VARIANTS = {
     "as it was first": Variant(
-        angstrom=0.5, guided=False, around=30, threshold=2.7, outlying=np.inf, groups=FIXED
+        angstrom=0.5, guided=False, around=30, threshold=2.7, stands_out=False, groups=FIXED
     ),
     "pixels of 0.35 Å": Variant(
-        guided=False, around=30, threshold=2.7, outlying=np.inf, groups=FIXED
+        guided=False, around=30, threshold=2.7, stands_out=False, groups=FIXED
     ),
-    "and guided by the restorer": Variant(around=30, threshold=2.7, outlying=np.inf, groups=FIXED),
-    "lattice shifts, not guided": Variant(guided=False, outlying=np.inf, groups=FIXED),
-    "lattice shifts, guided": Variant(outlying=np.inf, groups=FIXED),
+    "and guided by the restorer": Variant(around=30, threshold=2.7, stands_out=False, groups=FIXED),
+    "lattice shifts, not guided": Variant(guided=False, stands_out=False, groups=FIXED),
+    "lattice shifts, guided": Variant(stands_out=False, groups=FIXED),
     "and what stands out": Variant(groups=FIXED),
     "and groups of chosen size (as it is)": Variant(),
     "groups of 128 and 64": Variant(groups=((128,), (64,))),
@@ -101,7 +101,7 @@ def filtered(noisy: Image, restored: Image, sampling: float, noise: Noise, way: 
             (block_matching, "REACH", max(way.reach, way.around)),
             (collaborative, "GROUPS", way.groups),
             (block_groups, "THRESHOLD", way.threshold),
-            (collaborative, "OUTLYING", way.outlying),
+            (standing_out, "ROUNDS", standing_out.ROUNDS if way.stands_out else 0),
         ):
             stack.enter_context(mock.patch.object(module, name, value))
         if way.around:

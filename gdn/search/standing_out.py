@@ -3,10 +3,10 @@ counts and a restorer together, show them.
 
 A group of blocks of which one has a defect shows what they have in common: an adatom, a vacancy or
 a dopant is lost. Its image is a spot, in HRTEM a spot with rings. So the difference between the
-noisy and the filtered image is compared with such shapes at every place: Laguerre-Gauss functions
-of orders 0 to 2 (Siegman 1986, chapter 16), each of four widths. What differs by so much that noise
-hardly ever does is put back. Where a restorer draws a part of the same, less is enough: it has seen
-atoms, and noise alone it does not draw.
+noisy and the filtered image is compared with such shapes at every place: a Gaussian, its Laplacian
+(one ring; Marr & Hildreth 1980) and the Laplacian of that (two rings), each of four widths. What
+differs by so much that noise hardly ever does is put back. Where a restorer draws a part of the
+same, less is enough: it has seen atoms, and noise alone it hardly draws.
 
 Images are (rows, columns) float32, their noise has standard deviation 1.
 """
@@ -22,7 +22,7 @@ from scipy.ndimage import maximum_filter
 
 from gdn.likelihood import Array
 
-# Å, a width of each order: the spot of a sharp and of a blurred column, alone and with rings
+# Å: of the Gaussians without rings, with one and with two
 WIDTHS_ANGSTROM = ((0.30, 0.42, 0.60, 0.85), (0.35, 0.50, 0.70, 1.00), (0.50, 0.70, 1.00, 1.40))
 ALONE = 4.9  # standard deviations that a shape must have where there is no restorer,
 DOUBTED = 5.3  # and where the restorer draws nothing of it;
@@ -51,14 +51,13 @@ def add_what_stands_out(
     return image
 
 
-def shape(order: int, width: float) -> Array:
-    """The Laguerre-Gauss function L(q) exp(-q), q = r² / (2 `width`²), px, of unit norm, on a
-    square."""
+def shape(rings: int, width: float) -> Array:
+    """A Gaussian of standard deviation `width` px, after as many Laplacians as it has `rings`, of
+    unit norm: L(q) exp(-q), q = r² / (2 width²), with Laguerre's polynomial L. A square."""
     reach = int(np.ceil(REACH * width))
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     q = (x * x + y * y) / (2 * width**2)
-    rings = (1.0, 1 - q, 1 - 2 * q + q * q / 2)[order]
-    values = rings * np.exp(-q)
+    values = (1.0, 1 - q, 1 - 2 * q + q * q / 2)[rings] * np.exp(-q)
     return np.asarray(values / np.sqrt((values**2).sum()), dtype=np.float32)
 
 
@@ -69,7 +68,7 @@ class _ShapeBank:
     def __init__(self, shapes: list[Array], size: tuple[int, ...]) -> None:
         self.shapes, self.size = shapes, size
         reach = max(len(s) for s in shapes) // 2
-        self._padded = [next_fast_len(n + reach, real=True) for n in size]
+        self._padded = [next_fast_len(n + 2 * reach, real=True) for n in size]
         ones = rfft2(np.ones(size, np.float32), self._padded)
         # Shapes are even: that their transform is real makes correlation and convolution the same.
         self._transforms = [self._centred(s) for s in shapes]
@@ -92,9 +91,11 @@ class _ShapeBank:
         is in the image."""
         transform = rfft2(image, self._padded)
         for own, strength in zip(self._transforms, self.strength, strict=True):
-            yield self._back(transform * own) / strength
+            yield np.asarray(self._back(transform * own) / strength, dtype=np.float32)
 
-    def draw(self, image: Array, peaks: NDArray[np.bool_], height: Array, which: Array) -> None:
+    def draw(
+        self, image: Array, peaks: NDArray[np.bool_], height: Array, which: NDArray[np.int8]
+    ) -> None:
         """Add to the image, at each peak, shape `which` of that `height`."""
         for y, x in np.argwhere(peaks):
             number = int(which[y, x])

@@ -12,7 +12,6 @@ from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.frames.resampling import grids_for
 from gdn.likelihood import POISSON, Array, NoiseLaw
-from gdn.search import collaborative
 from gdn.search.collaborative import (
     LEAST,
     CollaborativeCandidate,
@@ -82,30 +81,6 @@ def test_what_stands_out_of_its_group_is_kept(lattice: Array, noisy: Array) -> N
     assert (image - lattice)[here].mean() > 0.7 * (planted - lattice)[here].mean()
     elsewhere = np.abs(image - filter_collaboratively(noisy))
     assert elsewhere[:20].max() < 0.1  # and nothing else changes
-
-
-def test_noise_does_not_stand_out() -> None:
-    for seed in range(8):
-        noise = np.random.default_rng(seed).normal(size=(120, 120)).astype(np.float32)
-        assert (collaborative.add_what_stands_out(noise, np.zeros_like(noise), 1.4) == 0).all()
-
-
-def test_noise_stands_out_at_an_edge_no_more_than_elsewhere(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The filter continues an image by its mirror image, and so its noise."""
-    monkeypatch.setattr(collaborative, "OUTLYING", 3.0)
-    rms_of_rows = np.zeros(40)
-    for seed in range(30):
-        noise = np.random.default_rng(seed).normal(size=(40, 160)).astype(np.float32)
-        with_spots = filter_collaboratively(noise)
-        with monkeypatch.context() as patch:
-            patch.setattr(collaborative, "ROUNDS", 0)
-            without = filter_collaboratively(noise)
-        rms_of_rows += np.square(with_spots - without).mean(1)
-    edges, middle = rms_of_rows[[0, 1, -2, -1]].mean(), rms_of_rows[10:-10].mean()
-    assert middle > 0
-    assert edges < 3 * middle
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (1.0, 4.0), (0.0, 9.0)])
