@@ -24,9 +24,8 @@ from gdn.likelihood import Array
 
 # Å: of the Gaussians without rings, with one and with two
 WIDTHS_ANGSTROM = ((0.30, 0.42, 0.60, 0.85), (0.35, 0.50, 0.70, 1.00), (0.50, 0.70, 1.00, 1.40))
-ALONE = 4.9  # standard deviations that a shape must have where there is no restorer,
-DOUBTED = 5.3  # and where the restorer draws nothing of it;
-FALL = 4.0  # less for each part of it that the restorer draws,
+OUTLYING = 5.3  # standard deviations: noise alone does so in one of some forty frames of 5 nm
+FALL = 4.0  # less, times the part of the shape that a restorer draws too,
 MOST_DRAWN = 0.4  # of which no more counts
 APART_ANGSTROM = 1.0  # of two shapes that are put back in one round
 REACH = 4.5  # widths
@@ -128,6 +127,6 @@ def needed(height: Array, drawn: Array | None) -> Array | np.float32:
     """The significance from which a shape of that `height` is put back, where a restorer draws that
     much of it."""
     if drawn is None:
-        return np.float32(ALONE)
+        return np.float32(OUTLYING)
     part = drawn / np.where(height == 0, np.float32(1), height)
-    return np.asarray(DOUBTED - FALL * np.clip(part, 0, MOST_DRAWN), dtype=np.float32)
+    return np.asarray(OUTLYING - FALL * np.clip(part, 0, MOST_DRAWN), dtype=np.float32)

@@ -71,7 +71,7 @@ def test_what_only_the_restorer_draws_is_not_put_in() -> None:
 
 def test_two_neighbours_are_both_put_back() -> None:
     """The second shows once the first is drawn."""
-    true = planted(0, 0.6, (50, 40), 12.0) + planted(0, 0.6, (50, 46), 8.0)
+    true = planted(0, 0.6, (50, 40), 12.0) + planted(0, 0.6, (50, 46), 10.0)
     image = add_what_stands_out(noise(5) + true, np.zeros(SIZE, np.float32), None, PIXEL)
     for column in (40, 46):
         assert image[50, column] == pytest.approx(true[50, column], rel=0.35)
@@ -86,7 +86,7 @@ def test_a_spot_at_the_edge_is_put_back_in_part() -> None:
 def test_noise_stands_out_at_an_edge_no_more_than_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(standing_out, "ALONE", 3.2)
+    monkeypatch.setattr(standing_out, "OUTLYING", 3.4)
     of_rows = np.zeros(40)
     for seed in range(30):
         values = noise(seed, (40, 160))
