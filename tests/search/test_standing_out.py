@@ -71,7 +71,7 @@ def test_what_only_the_restorer_draws_is_not_put_in() -> None:
 
 def test_two_neighbours_are_both_put_back() -> None:
     """The second shows once the first is drawn."""
-    true = planted(0, 0.6, (50, 40), 12.0) + planted(0, 0.6, (50, 46), 10.0)
+    true = planted(0, 0.6, (50, 40), 12.0) + planted(0, 0.6, (50, 46), 12.0)
     image = add_what_stands_out(noise(5) + true, np.zeros(SIZE, np.float32), None, PIXEL)
     for column in (40, 46):
         assert image[50, column] == pytest.approx(true[50, column], rel=0.35)
