@@ -4,7 +4,7 @@ counts and a restorer together, show them.
 A group of blocks of which one has a defect shows what they have in common: an adatom, a vacancy or
 a dopant is lost. Its image is a spot, in HRTEM a spot with rings. So the difference between the
 noisy and the filtered image is compared with such shapes at every place: a Gaussian, its Laplacian
-(one ring; Marr & Hildreth 1980) and the Laplacian of that (two rings), each of four widths. What
+(one ring; Marr & Hildreth 1980) and the Laplacian of that (two rings), each of three widths. What
 differs by so much that noise hardly ever does is put back. Where a restorer draws a part of the
 same, less is enough: it has seen atoms, and noise alone it hardly draws.
 
@@ -23,7 +23,7 @@ from scipy.ndimage import maximum_filter
 from gdn.likelihood import Array
 
 # Å: of the Gaussians without rings, with one and with two
-WIDTHS_ANGSTROM = ((0.30, 0.42, 0.60, 0.85), (0.35, 0.50, 0.70, 1.00), (0.50, 0.70, 1.00, 1.40))
+WIDTHS_ANGSTROM = ((0.35, 0.5, 0.7), (0.35, 0.5, 0.7), (0.5, 0.7, 1.0))
 OUTLYING = 5.3  # standard deviations: noise alone does so in one of some forty frames of 5 nm
 FALL = 4.0  # less, times the part of the shape that a restorer draws too,
 MOST_DRAWN = 0.4  # of which no more counts
