@@ -70,7 +70,8 @@ VARIANTS = {
     "groups of 256 and 128": Variant(groups=((256,), (128,))),
     "groups from 32 and 16 on": Variant(groups=((32, 64, 128, 256), (16, 32, 64, 128))),
     "500 shifts": Variant(shifts=500),
-    "2000 shifts": Variant(shifts=2000),
+    "1000 shifts": Variant(shifts=1000),
+    "4000 shifts": Variant(shifts=4000),
     "threshold 2.7": Variant(threshold=2.7),
     "pixels of 0.25 Å": Variant(angstrom=0.25),
     "pixels of 0.5 Å": Variant(angstrom=0.5),
@@ -100,6 +101,7 @@ def filtered(noisy: Image, restored: Image, sampling: float, noise: Noise, way: 
             (block_matching, "SHIFTS", way.shifts),
             (block_matching, "REACH", max(way.reach, way.around)),
             (collaborative, "GROUPS", way.groups),
+            (collaborative, "GROUPS_FINE", way.groups),
             (block_groups, "THRESHOLD", way.threshold),
             (standing_out, "ROUNDS", standing_out.ROUNDS if way.stands_out else 0),
         ):

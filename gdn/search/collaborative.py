@@ -27,7 +27,9 @@ from gdn.search.restored import RestorerCandidate, image_of_sums
 from gdn.search.standing_out import add_what_stands_out
 from gdn.search.thinning import HELD_OUT, Recorded
 
-GROUPS = ((64, 128, 256), (32, 64, 128))  # blocks in a group, in either pass
+GROUPS = ((64, 128, 256), (32, 64, 128))  # blocks in a group, in either pass,
+GROUPS_FINE = ((32, 64, 128, 256), (16, 32, 64, 128))  # and at pixels below
+FINE_ANGSTROM = 0.28  # (800 electrons per Å^2), where it can be told which size is best
 SMOOTH = 0.3  # px: of the noisy image for comparing blocks; more would match their noise
 LEAST = 2 * BLOCK  # px: smaller images have no blocks to compare
 PIXEL_ANGSTROM = 0.35  # of what is filtered, at USUAL_DOSE
@@ -50,11 +52,12 @@ def filter_collaboratively(
         np.pad(image.astype(np.float32) - level, BLOCK, mode="symmetric")
         for image in (noisy, noisy if guide is None else guide)
     )
-    sizes: tuple[int, ...] = GROUPS[0]
+    groups = GROUPS if pixel_angstrom > FINE_ANGSTROM else GROUPS_FINE
+    sizes: tuple[int, ...] = groups[0]
     if guide is None:  # its noise would decide
-        compared, sizes = np.asarray(gaussian_filter(compared, SMOOTH)), sizes[:1]
+        compared, sizes = np.asarray(gaussian_filter(compared, SMOOTH)), GROUPS[0][:1]
     pilot = filter_groups(padded, compared, sizes, wiener=False)
-    image = filter_groups(padded, pilot, GROUPS[1], wiener=True)
+    image = filter_groups(padded, pilot, groups[1], wiener=True)
     inner = slice(BLOCK, -BLOCK)
     own, filtered = padded[inner, inner], image[inner, inner]
     restored = None if guide is None else guide.astype(np.float32) - level
@@ -102,7 +105,7 @@ class CollaborativeCandidate:
     @property
     def identity(self) -> str:
         """What its images depend on apart from the counts."""
-        own = f"collaborative-4, {PIXEL_ANGSTROM:g}"
+        own = f"collaborative-5, {PIXEL_ANGSTROM:g}"
         return own if self.guide is None else f"{own}, {self.guide.identity}"
 
     def __call__(self, recorded: Recorded) -> Array:
