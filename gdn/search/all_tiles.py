@@ -17,7 +17,7 @@ from gdn.likelihood import Array
 from gdn.search.candidates import Candidates, best_of_tiles, propose, propose_from_merged
 from gdn.search.laplace import laplace, sampled_variance
 from gdn.search.portions import PORTIONS
-from gdn.search.progress import PROPOSED, SEARCHED, Watch, part_of
+from gdn.search.progress import PROPOSED, SEARCHED, Watch
 from gdn.search.refine import EMPTY, measure_structure, search
 from gdn.search.settings import Searcher
 from gdn.search.tiles import Binned, Tiling, merge
@@ -181,16 +181,13 @@ def search_tiles(searcher: Searcher, binned: Binned, tiling: Tiling, watch: Watc
     )
     dose = binned.level
     count, patch = len(tiling.corners), tiling.patch
-    tell = part_of(watch.progress, 0, SEARCHED)
 
     def search_portion(index: NDArray[np.int64]) -> tuple[Candidates, NDArray[np.int64]]:
         data = binned.tiles(tiling, index)
         starts = propose(engine, bank, data, dose, settings)
-        watch.clock.mark("score")
-        tell((float(index[0]) + PROPOSED * len(index)) / count)
+        watch.ended("score", SEARCHED * (float(index[0]) + PROPOSED * len(index)) / count)
         candidates = search(engine, data, starts, settings)
-        watch.clock.mark("refine")
-        tell(float(index[-1] + 1) / count)
+        watch.ended("refine", SEARCHED * float(index[-1] + 1) / count)
         busy = np.unique(candidates.tile[measure_structure(candidates, data) >= EMPTY])
         return replace(candidates, tile=index[candidates.tile]), index[busy]
 
@@ -209,7 +206,7 @@ def search_tiles(searcher: Searcher, binned: Binned, tiling: Tiling, watch: Watc
     for at, told in run_in_portions(len(numbers), patch, exchange_portion):
         if told is not None:
             pool.add(replace(told, tile=numbers[at][told.tile]))
-    watch.clock.mark("refine")
+    watch.ended("refine")
     return pool
 
 
