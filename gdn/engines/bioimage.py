@@ -41,12 +41,11 @@ class _Described:
 def describe_model(model: Model | RestorerModel, folder: Path) -> Path:
     """Write `rdf.yaml`, the page README.md, and test tensors into the `folder` that holds the
     model's whole graphs. Returns the path of `rdf.yaml`."""
-    import onnxruntime
+    from gdn.engines.onnx_session import open_session
 
     described = _restorer(model) if isinstance(model, RestorerModel) else _generator(model)
     path = folder / f"{described.graph}.onnx"
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    results = session.run(None, described.test)
+    results = open_session(path).run(None, described.test)
     names = [output["id"] for output in described.outputs]
     tensors = described.test | dict(zip(names, results, strict=True))
     for row in [*described.inputs, *described.outputs]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gdn import __version__
+from gdn.engines.onnx_session import open_session
 from gdn.generator.loading import read_restorer, write_restorer
 from gdn.generator.onnx_files import OPSET, quiet_onnx_export, round_to_half
 from gdn.generator.restorer_network import Restorer, RestorerShape, moments
@@ -130,9 +131,7 @@ def _example(network: Restorer, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def _compare(network: Restorer, work: Path) -> float:
     """Largest difference between onnxruntime and torch over images of several sizes."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(restorer_graph(work), providers=["CPUExecutionProvider"])
+    session = open_session(restorer_graph(work))
     differences = []
     for size in SIZES:
         frames, mask = _example(network, size)

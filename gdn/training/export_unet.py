@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gdn import __version__
+from gdn.engines.onnx_session import open_session
 from gdn.generator.onnx_files import OPSET, quiet_onnx_export, round_to_half, store
 from gdn.models import sha256_of
 from gdn.recipes import Recipe
@@ -104,10 +105,8 @@ def _write_graph(graph: nn.Module, path: Path, multiple: int) -> None:
 
 
 def _compare(graph: nn.Module, path: Path) -> float:
-    import onnxruntime
-
     image = torch.rand(1, 1, 160, 96, generator=torch.Generator().manual_seed(0)) + 0.5
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = open_session(path)
     with torch.no_grad():
         return float(
             np.abs(session.run(None, {"image": image.numpy()})[0] - graph(image).numpy()).max()
