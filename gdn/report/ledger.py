@@ -17,8 +17,8 @@ from gdn.report.profile import profile_of
 from gdn.report.shares import LegendLine, legend
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate
+from gdn.trust.comparison import Comparison, Pool
 from gdn.trust.fit import REFUSED
-from gdn.trust.held_out_score import Comparison, Pool
 from gdn.trust.judge import Trust
 
 PICTURES = 40  # frames with pictures in a report; all are in its table

@@ -28,7 +28,7 @@ from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded, bin_parts, split
 from gdn.search.tiles import Binned
 from gdn.trust.calibration import FitLaw
-from gdn.trust.fit import measure_rings
+from gdn.trust.spectrum import measure_rings
 
 Values = NDArray[np.float64]
 

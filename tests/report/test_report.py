@@ -33,9 +33,9 @@ from gdn.search.share_map import ShareMap
 from gdn.search.tiles import Binned, tile_frame
 from gdn.trust.atoms import Atoms
 from gdn.trust.columns import find_columns
+from gdn.trust.comparison import Comparison, Expected
 from gdn.trust.evidence import ColumnEvidence
 from gdn.trust.fit import Explained
-from gdn.trust.held_out_score import Comparison, Expected
 from gdn.trust.judge import Trust
 
 BROWSER = next(
