@@ -28,7 +28,7 @@ from scipy.stats import poisson
 from gdn.likelihood import POISSON, Array
 from gdn.search.estimate import Estimate
 from gdn.search.tiles import Binned, Tiling, cut, cut_each
-from gdn.trust.calibration import FitLaw
+from gdn.trust.fit_law import FitLaw
 from gdn.trust.flatness import flat_p
 from gdn.trust.spectrum import frequencies, measure_rings
 

@@ -108,6 +108,7 @@ def test_formats_of_results(night: Path, tmp_path: Path) -> None:
     one_line(gdn("denoise", night / "f0.tif", "--dtype", "int7"), 2, "--dtype int7", "float32")
 
 
+@pytest.mark.slow
 @needs_formats
 def test_a_movie_of_dose_fractions_is_summed(tmp_path: Path) -> None:
     write_hspy(
@@ -214,6 +215,7 @@ def test_interruption_leaves_whole_files_only(tmp_path: Path, kind: signal.Signa
         assert tifffile.imread(out / f"{stem}_denoised.tif").shape == (200, 200)
 
 
+@pytest.mark.slow
 def test_a_run_is_repeated_by_its_config(frame_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = gdn(

@@ -201,6 +201,7 @@ def test_inverted_counts_come_back_as_the_mirror_image_of_counts() -> None:
     assert any("inverted" in w for w in inverted.warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", ["auto", "gaussian:1"])
 def test_an_affine_map_of_a_normalised_frame_is_one_of_its_result(noise: str) -> None:
     electrons = counts(400.0, side=300)

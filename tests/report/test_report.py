@@ -137,6 +137,7 @@ def twenty() -> Ledger:
     return ledger_of(20, 1200)
 
 
+@pytest.mark.slow
 def test_twenty_large_frames_make_one_small_page(twenty: Ledger, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     write_report(

@@ -90,6 +90,7 @@ def test_noise_does_not_stand_out() -> None:
         assert (collaborative.add_what_stands_out(noise, np.zeros_like(noise), 1.4) == 0).all()
 
 
+@pytest.mark.slow
 def test_noise_stands_out_at_an_edge_no_more_than_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -57,6 +57,7 @@ def test_a_data_set_is_of_one_voltage_and_the_trainer_refuses_another(
         of(energies_kv=[300, 80])
 
 
+@pytest.mark.slow
 def test_streams_repeat_whatever_the_workers(dataset: Path, tiny_recipe: Path) -> None:
     from gdn.recipes import load_recipe
     from gdn.training.patch_stream import open_stream

@@ -15,13 +15,7 @@ from gdn.frames.resampling import bin_sum, grids_for
 from gdn.likelihood import POISSON, NoiseLaw
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.search.tiles import Binned, tile_frame
-from gdn.trust.calibration import (
-    Scaling,
-    Tail,
-    Trend,
-    calibration_of,
-    conformal_p,
-)
+from gdn.trust.calibration import calibration_of
 from gdn.trust.fit import (
     deviance_moments,
     measure_misfit,
@@ -29,6 +23,8 @@ from gdn.trust.fit import (
     shown_share,
     tile_features,
 )
+from gdn.trust.fit_law import Tail, Trend, conformal_p
+from gdn.trust.scaling import Scaling
 from gdn.trust.spectrum import frequencies, measure_rings
 from tests.helpers.needs import needs_training
 
