@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gdn import __version__
 from gdn.models import Model, RestorerModel, sha256_of
-from gdn.storage import json_line, write_text, writing
+from gdn.storage import write_json, write_text, writing
 
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -77,7 +77,7 @@ def describe_model(model: Model | RestorerModel, folder: Path) -> Path:
             "onnx": {"source": path.name, "sha256": sha256_of(path), "opset_version": OPSET}
         },
     }
-    write_text(folder / FILE, json_line(content, indent=1) + "\n")
+    write_json(folder / FILE, content)
     return folder / FILE
 
 

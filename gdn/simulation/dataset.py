@@ -13,7 +13,7 @@ from gdn import __version__
 from gdn.recipes import Specimen
 from gdn.simulation.imaging import ENERGY_KV
 from gdn.simulation.scenes import DEFAULT, FILES, IMAGES, SCENES
-from gdn.storage import json_line, write_text
+from gdn.storage import write_json
 
 DATASET_SCHEMA = 1
 FILE = "dataset.json"
@@ -102,7 +102,7 @@ def open_dataset(
     }
     content |= {"scenes": scenes, "gdn": __version__}
     content |= {} if own is None else {"structures": own}
-    write_text(path, json_line(content, indent=1) + "\n")
+    write_json(path, content)
 
 
 def check_specimen(data: Path, specimen: Specimen) -> None:

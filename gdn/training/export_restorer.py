@@ -26,7 +26,7 @@ from gdn.models import (
     sha256_of,
 )
 from gdn.models.graphs import restorer_graph
-from gdn.storage import json_line, writing
+from gdn.storage import write_json, writing
 
 WEIGHTS, ABOUT = "restore.safetensors", "restore.json"  # what a training of a restorer leaves
 # largest difference from torch, as a share of the largest difference of the image from its mean
@@ -169,4 +169,4 @@ def _write_card(
         metrics=description.get("metrics", {}),
         files={p.name: sha256_of(p) for p in sorted(work.iterdir())},
     )
-    (work / "model.json").write_text(json_line(card.model_dump(mode="json"), indent=1) + "\n")
+    write_json(work / "model.json", card.model_dump(mode="json"))

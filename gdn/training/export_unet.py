@@ -15,7 +15,7 @@ from gdn.engines.onnx_session import open_session
 from gdn.generator.onnx_files import OPSET, quiet_onnx_export, round_to_half, store
 from gdn.models import sha256_of
 from gdn.recipes import Recipe
-from gdn.storage import json_line, writing
+from gdn.storage import write_json, writing
 from gdn.training.state import State
 from gdn.training.unet_network import UNet
 
@@ -78,7 +78,7 @@ def export_unet(run: Path, out: Path) -> float:
             "torch": torch.__version__,
             "files": {"unet.onnx": sha256_of(work / "unet.onnx")},
         }
-        (work / "unet.json").write_text(json_line(description, indent=1) + "\n")
+        write_json(work / "unet.json", description)
         return error
 
 
