@@ -31,7 +31,7 @@ class BatchRun:
 
     def check_free(self, path: Path, outputs: Outputs, frames: int = 1) -> None:
         """Raises FrameError where results of `path` may not be written."""
-        from gdn.pipeline.previous_results import check_free
+        from gdn.batch.free_names import check_free
 
         judging = self.options.judging
         outputs = outputs.of_method(self.options.method)

@@ -37,8 +37,7 @@ def find_unets(folder: Path) -> dict[str, Path]:
     folders = [folder] if (folder / "unet.json").is_file() else inside
     if not folders:
         raise ValueError(
-            f"{folder}: no unet.json in it or in its folders; make one with 'gdn export "
-            f"RUN -o {folder}'"
+            f"{folder}: no unet.json in it or in its folders; make one with 'gdn export'"
         )
     return {f"unet-{path.resolve().name.removeprefix('unet-')}": path for path in folders}
 

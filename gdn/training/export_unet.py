@@ -47,7 +47,7 @@ def export_unet(run: Path, out: Path) -> float:
     Raises ValueError if the graph disagrees or the run has no checkpoint.
     """
     if not (run / "checkpoint.pt").is_file():
-        raise ValueError(f"{run}: no checkpoint.pt in it; 'gdn train -o {run}' makes one")
+        raise ValueError(f"{run}: no checkpoint.pt in it; 'gdn train' makes one")
     recipe = Recipe.model_validate(json.loads((run / "recipe.json").read_text())["recipe"])
     state = State(recipe, "cpu")
     state.load(run / "checkpoint.pt", "cpu")

@@ -184,8 +184,7 @@ def _prepare_folder(recipe: Recipe, run: Path, rank: int) -> None:
             settings["optimiser"].pop("images", None)
         if theirs != mine:
             raise ValueError(
-                f"{run}: holds a run with other settings; choose another folder (-o) or the "
-                "same recipe"
+                f"{run}: holds a run with other settings; choose another folder or the same recipe"
             )
     if rank == 0:
         (run / "grids").mkdir(parents=True, exist_ok=True)

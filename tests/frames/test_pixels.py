@@ -58,6 +58,7 @@ def test_hot_and_dead_pixels_are_found(dose: float) -> None:
     assert np.abs(level - dose).max() < 6 * np.sqrt(dose / 40) + 0.05
 
 
+@pytest.mark.slow
 def test_missing_pixels_are_left_out_and_filled(tmp_path: Path) -> None:
     frame = noisy_frame((150, 150)).astype(np.float32)
     whole = frame.copy()
