@@ -76,8 +76,14 @@ def process(files: Iterable[Planned], run: BatchRun, tally: Tally) -> None:
 
 @dataclass(kw_only=True)
 class Drawn:
-    """A file as the bar shows it: after how many `files` it comes, its `text`, how far it is, and
-    which share was drawn last."""
+    """A file as the bar shows it.
+
+    - `update`: draws the bar.
+    - `files`: how many files come before it.
+    - `text`: its name and number.
+    - `reached`: how far it is.
+    - `last`: the share that was drawn last.
+    """
 
     update: Any
     files: int
