@@ -14,7 +14,7 @@ from gdn.batch.printed import note
 from gdn.batch.settings import BatchRun
 from gdn.batch.single_file import attempt
 from gdn.batch.tally import Tally
-from gdn.batch.terminal import progress_bar, redrawn
+from gdn.batch.terminal import keep_drawing, progress_bar
 from gdn.interruption import check_interrupted
 
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
@@ -62,7 +62,7 @@ def process(files: Iterable[Planned], run: BatchRun, tally: Tally) -> None:
                 reached = Reached()
                 text = f"{path.name} ({count})"
                 drawn = Drawn(update=update, files=tally.files, text=text, reached=reached)
-                with redrawn(drawn.draw):
+                with keep_drawing(drawn.draw):
                     outcome = attempt(path, outputs, this, denoiser, reached)
                 tally.add(outcome, run.as_json, path)
             except KeyboardInterrupt:

@@ -16,7 +16,7 @@ from gdn.batch.printed import note, one_row, plain
 AT_ONCE_SECONDS = 1.0  # within which only earlier work can be counted as done
 LOG_SECONDS = 60.0  # between lines of progress where there is no terminal
 TRIED_SECONDS = 5.0  # after which it is known how long the work takes
-REDRAWN_SECONDS = 0.2  # between looks at work that is in hand
+DRAWN_SECONDS = 0.2  # between looks at work that is in hand
 LONG_SECONDS = 10.0  # of work that is left: worth saying
 
 
@@ -104,13 +104,13 @@ def progress_bar(description: str, total: float | None = None) -> Iterator[Any]:
 
 
 @contextmanager
-def redrawn(draw: Callable[[], None]) -> Iterator[None]:
-    """Call `draw` every REDRAWN_SECONDS while the block runs, in a thread of its own: the work goes
+def keep_drawing(draw: Callable[[], None]) -> Iterator[None]:
+    """Call `draw` every DRAWN_SECONDS while the block runs, in a thread of its own: the work goes
     on meanwhile, and need not know who looks on."""
     ended = threading.Event()
 
     def look_on() -> None:
-        while not ended.wait(REDRAWN_SECONDS):
+        while not ended.wait(DRAWN_SECONDS):
             draw()
 
     thread = threading.Thread(target=look_on, name="gdn progress", daemon=True)

@@ -281,7 +281,7 @@ def test_a_log_does_not_take_an_earlier_runs_work_for_its_own(
 def test_the_bar_looks_at_the_file_in_hand() -> None:
     """Which of its frames, and only where it has moved; until the block ends."""
     from gdn.batch.run import Drawn
-    from gdn.batch.terminal import redrawn
+    from gdn.batch.terminal import keep_drawing
     from gdn.search.progress import Reached
 
     reached, bar = Reached(), MagicMock()
@@ -298,7 +298,7 @@ def test_the_bar_looks_at_the_file_in_hand() -> None:
         call(2.0, text="b.tif (2/40), frame 3/3"),
     ]
     looked = threading.Event()
-    with redrawn(looked.set):
+    with keep_drawing(looked.set):
         assert looked.wait(10)
     assert not [t for t in threading.enumerate() if t.name == "gdn progress"]
 
