@@ -72,7 +72,7 @@ def stub(name: str, task: Any) -> Any:
     from gdn.batch.tally import Outcome
     from gdn.cluster.denoise_files import Answer
     from gdn.report.ledger import Entry
-    from gdn.trust.held_out_score import Comparison
+    from gdn.trust.comparison import Comparison
 
     noise = {"kind": "poisson", "gain": 1.0, "offset": 0.0, "dose": 0.45, "read_noise": 0.0}
     row = {

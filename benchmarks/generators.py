@@ -33,10 +33,9 @@ from gdn.evaluation.noise_suite import STUDY_VACUUM, parse_suite
 from gdn.generator.loading import networks_of_model
 from gdn.generator.networks import Encoder, Generator
 from gdn.models import MODEL_SCHEMA, Model, ModelCard, find_model, sha256_of, shipped_models
+from gdn.pipeline.options import Options
+from gdn.pipeline.recording import RecordingDenoiser
 from gdn.recipes import Recipe
-from gdn.search.bank import bank_for
-from gdn.search.denoise_frame import denoise_frame
-from gdn.search.settings import Searcher
 from gdn.training.state import networks_of_run
 
 RECOVERED = 60.0  # dB
@@ -173,13 +172,12 @@ def end_to_end(
     engine: TorchEngine, frames: list[CleanFrame], noises: str, restarts: int
 ) -> dict[str, float]:
     """Mean PSNR of gdn's result at every noise."""
-    bank = bank_for(engine, 0, restarts)
+    options = Options(restarts=restarts)
+    recording = RecordingDenoiser(engine=engine, bank=options.open_bank(engine), options=options)
     scores = {}
     for noise in parse_suite(noises):
         images = [
-            denoise_frame(
-                noise.apply(f.image, i), f.sampling_angstrom, Searcher(engine=engine, bank=bank)
-            ).image
+            recording.search(noise.apply(f.image, i), f.sampling_angstrom).image
             for i, f in enumerate(frames)
         ]
         scores[str(noise)] = float(

@@ -33,11 +33,12 @@ from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.evaluation.metrics import psnr
 from gdn.likelihood import POISSON, NoiseLaw, TileData
 from gdn.models import DEFAULT_MODEL, Model, find_model
+from gdn.pipeline.options import Options
+from gdn.pipeline.recording import RecordingDenoiser
 from gdn.restarts import restart_latents
 from gdn.search.bank import BankPart, bank_for, bank_scores
-from gdn.search.denoise_frame import denoise_frame
 from gdn.search.objective import PRECISION
-from gdn.search.settings import OriginalSettings, Searcher, SearchSettings
+from gdn.search.settings import OriginalSettings, SearchSettings
 
 CHECKED = 8  # latents compared with double precision
 STEPS = 64  # tiles refined at once, as in the search
@@ -236,14 +237,12 @@ def frames(engine: Engine, side: int, count: int, restarts: int) -> dict[str, An
     wide = np.pad(demo.image, [(0, max(0, side - n)) for n in demo.image.shape], mode="reflect")
     y, x = ((n - side) // 2 for n in wide.shape)
     clean = np.ascontiguousarray(wide[y : y + side, x : x + side])
-    bank = bank_for(engine, 0, restarts)
+    options = Options(restarts=restarts)
+    recording = RecordingDenoiser(engine=engine, bank=options.open_bank(engine), options=options)
     noisy = [DEMO_NOISE.apply(clean, seed) for seed in range(count)]
-    denoise_frame(noisy[0], demo.sampling_angstrom, Searcher(engine=engine, bank=bank))
+    recording.search(noisy[0], demo.sampling_angstrom)
     begun = time.perf_counter()
-    results = [
-        denoise_frame(frame, demo.sampling_angstrom, Searcher(engine=engine, bank=bank))
-        for frame in noisy
-    ]
+    results = [recording.search(frame, demo.sampling_angstrom) for frame in noisy]
     return {
         "frame_s": (time.perf_counter() - begun) / count,
         "frames": count,

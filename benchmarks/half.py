@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,24 @@ from gdn.evaluation.demo import demo_frames
 from gdn.evaluation.metrics import psnr
 from gdn.evaluation.noise_suite import SUITE, Noise, parse_suite
 from gdn.generator.loading import networks_of_model
+from gdn.likelihood import Array
 from gdn.models import DEFAULT_MODEL, find_model, load_model
+from gdn.pipeline.denoiser import Denoiser
+from gdn.pipeline.options import Options
 from gdn.restarts import restart_latents
-from gdn.search.bank import BankPart, bank_for, bank_scores
-from gdn.search.denoise_frame import bin_frame, denoise_frame
-from gdn.search.settings import Searcher
+from gdn.search.bank import BankPart, bank_scores
+from gdn.search.denoise_frame import bin_frame
 from gdn.search.tiles import Binned, tile_frame
 from gdn.training.export import Trained, export_model
 
 TOP = 10
+ON_CPU = Options(engine="onnxruntime", device="cpu", restarts=256)
+
+
+def image_of(denoiser: Denoiser, noisy: Array, sampling_angstrom: float) -> Array:
+    """The generator's image of a frame, with residual and plain filter, no other candidates."""
+    recording = denoiser.for_recording(noisy, sampling_angstrom)
+    return replace(recording, others=()).search(noisy, sampling_angstrom).image
 
 
 def bank_of(engine: Engine, count: int) -> BankPart:
@@ -97,6 +107,8 @@ def main() -> int:
         with (
             open_engine(model, "onnxruntime", "cpu") as full,
             open_engine(half, "onnxruntime", "cpu") as narrow,
+            Denoiser.of([model], ON_CPU) as denoiser,
+            Denoiser.of([half], ON_CPU) as half_denoiser,
         ):
             parts = bank_of(full, options.restarts), bank_of(narrow, options.restarts)
             off = np.abs(parts[0].images - parts[1].images).max()
@@ -116,12 +128,8 @@ def main() -> int:
                 for frame in frames:
                     noisy = noise.apply(frame.image, 1)
                     images = [
-                        denoise_frame(
-                            noisy,
-                            frame.sampling_angstrom,
-                            Searcher(engine=e, bank=bank_for(e, 0, 256)),
-                        ).image
-                        for e in (full, narrow)
+                        image_of(each, noisy, frame.sampling_angstrom)
+                        for each in (denoiser, half_denoiser)
                     ]
                     agree.append(psnr(images[0], images[1]))
                     decibels.append([psnr(frame.image, image) for image in images])

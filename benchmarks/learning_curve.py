@@ -32,10 +32,9 @@ from gdn.engines.torch import TorchEngine
 from gdn.evaluation.metrics import psnr
 from gdn.evaluation.noise_suite import STUDY_VACUUM, parse_suite
 from gdn.frames.resampling import bin_sum, grids_for
+from gdn.pipeline.options import Options
+from gdn.pipeline.recording import RecordingDenoiser
 from gdn.recipes import Recipe, load_recipe
-from gdn.search.bank import bank_for
-from gdn.search.denoise_frame import denoise_frame
-from gdn.search.settings import Searcher
 from gdn.simulation.conditions import Draws
 from gdn.simulation.specimens import random_specimen
 from gdn.training.held_out_status import STUDY_DOSE_PER_A2
@@ -179,20 +178,18 @@ def measure(source: str, options: argparse.Namespace) -> dict[str, Any]:
         "db": of_tiles((generator, encoder), recipe, frames, options.steps),
     }
     engine = TorchEngine(model, "cpu", networks=(generator, encoder))
-    bank = bank_for(engine, 0, options.restarts)
+    settings = Options(restarts=options.restarts)
+    bank = settings.open_bank(engine)
+    recording = RecordingDenoiser(engine=engine, bank=bank, options=settings)
     for noise in parse_suite(options.noise):
         values = [
-            psnr(clean, _denoised(noise.apply(clean, i), f, engine, bank))
+            psnr(clean, recording.search(noise.apply(clean, i), f.sampling_angstrom).image)
             for i, f in enumerate(frames)
             for clean in [f.middle(options.side)]
         ]
         row["db"][str(noise)] = by_group([f.group for f in frames], values)
         print(row["name"], noise, f"{np.mean(values):.2f}", flush=True)
     return row
-
-
-def _denoised(noisy: NDArray[np.float32], frame: ValidationFrame, engine: Any, bank: Any) -> Any:
-    return denoise_frame(noisy, frame.sampling_angstrom, Searcher(engine=engine, bank=bank)).image
 
 
 def pairs(values: list[str]) -> dict[str, str]:

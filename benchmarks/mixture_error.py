@@ -26,7 +26,8 @@ from mixture_tables import against_best_table
 from gdn.evaluation.noise_suite import parse_suite
 from gdn.search.band_mixture import Mixing, choose_mixing, mixture_of
 from gdn.search.tiles import Binned
-from gdn.trust.held_out_score import Expected, HeldOut
+from gdn.trust.comparison import Expected
+from gdn.trust.held_out_score import HeldOut
 
 DOSES = "poisson:0.1,poisson:1,poisson:10"
 

@@ -45,7 +45,7 @@ from gdn.restarts import restart_latents
 from gdn.search.all_tiles import candidate_weights
 from gdn.search.bank import bank_for
 from gdn.search.candidates import Candidates, evaluate, propose, start, turn_tiles
-from gdn.search.refine import search
+from gdn.search.refine import refine_candidates
 from gdn.search.settings import SYMMETRIES, SearchSettings
 
 MODELS = ("pt-ceo2-64", "pt-ceo2-128", "pt-ceo2-wide-128")
@@ -112,7 +112,7 @@ def refined(engine: Engine, tiles: TileSet) -> tuple[Candidates, Candidates, Til
     symmetries, and the tile turned for each."""
     settings = SearchSettings(brief_candidates=0)
     guesses = propose(engine, bank_for(engine, 0, 1), tiles.data, tiles.dose, settings)
-    best = search(engine, tiles.data, guesses, settings)
+    best = refine_candidates(engine, tiles.data, guesses, settings)
     turned = turn_tiles(tiles.data, guesses.tile, guesses.symmetry)
     return guesses, best.take(np.argsort(best.symmetry)), turned
 

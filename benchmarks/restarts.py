@@ -24,7 +24,7 @@ from gdn.search.all_tiles import candidate_weights
 from gdn.search.bank import Bank, bank_for
 from gdn.search.candidates import Candidates, best_of_each, propose
 from gdn.search.laplace import laplace
-from gdn.search.refine import search
+from gdn.search.refine import refine_candidates
 from gdn.search.settings import SearchSettings
 
 LEVELS = (0.1, 1.0, 10.0)  # poisson:s of the study
@@ -40,7 +40,7 @@ def mixed(candidates: Candidates, weight: np.ndarray) -> np.ndarray:
 def row(label: str, engine: Engine, bank: Bank, tiles: TileSet, settings: SearchSettings) -> None:
     started = time.perf_counter()
     starts = propose(engine, bank, tiles.data, tiles.dose, settings)
-    candidates = search(engine, tiles.data, starts, settings)
+    candidates = refine_candidates(engine, tiles.data, starts, settings)
     seconds = (time.perf_counter() - started) / len(tiles.clean)
     best = best_of_each(candidates)
     single = tiles.psnr(candidates.mean[best])
@@ -100,7 +100,7 @@ def curves(engine: Engine, bank: Bank, tiles: TileSet) -> None:
 
 def mixtures(engine: Engine, bank: Bank, tiles: TileSet) -> None:
     settings = SearchSettings()
-    candidates = search(
+    candidates = refine_candidates(
         engine, tiles.data, propose(engine, bank, tiles.data, tiles.dose, settings), settings
     )
     evidence, variance = laplace(engine, tiles.data, candidates)

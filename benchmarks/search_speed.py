@@ -40,7 +40,7 @@ from gdn.search.bank import Bank, bank_for
 from gdn.search.candidates import best_of_each, evaluate, propose, start
 from gdn.search.objective import PRECISION, Objective, conjugate_gradients
 from gdn.search.original import search_original
-from gdn.search.refine import search
+from gdn.search.refine import refine_candidates
 from gdn.search.settings import OriginalSettings, SearchSettings, settings_for
 
 FRAME = 1200
@@ -90,7 +90,7 @@ def against_original(
         seconds = []
         for _ in range(3):
             begun = time.perf_counter()
-            candidates = search(
+            candidates = refine_candidates(
                 engine,
                 tiles.data,
                 propose(engine, bank, tiles.data, tiles.dose, settings),

@@ -32,7 +32,7 @@ from gdn.evaluation.demo import demo_frames
 from gdn.evaluation.noise_suite import Noise, parse_suite
 from gdn.simulation.imaging import FRAME_SAMPLING, FRAME_SHAPE
 from gdn.storage import json_line
-from gdn.trust.fit import REFUSED, conditions, explain_counts, measure_rings, tile_features
+from gdn.trust.fit import REFUSED, explain_counts
 
 Row = dict[str, Any]
 
@@ -142,13 +142,10 @@ def empty_table(count: int) -> str:
                 result = recording.search(frame, FRAME_SAMPLING)
                 assert result.estimate is not None
                 assert recording.calibration is not None
-                law, at = recording.calibration.fit, conditions(result.estimate)
                 sampling = float(np.mean(result.grids.binned_sampling))
-                features = tile_features(result.estimate, sampling)
-                distances = law.tiles.distances(features, at.repeat(len(features), 0))
-                rings = measure_rings(result.estimate.binned, sampling)
-                alone = law.frame_p(distances, rings, at)
-                values.append((alone, explain_counts(result.estimate, sampling, law).p))
+                law = recording.calibration.fit
+                explained = explain_counts(result.estimate, sampling, law)
+                values.append((explained.by_law, explained.p))
             p = np.array(values)
             flagged, middle = (p < REFUSED).sum(0), np.median(p, 0)
             lines.append(

@@ -47,11 +47,13 @@ from gdn.search.settings import Searcher
 from gdn.simulation.imaging import FRAME_SAMPLING, FRAME_SHAPE, read_wave, render
 from gdn.simulation.simulate import frame_optics, seed_of_path
 from gdn.simulation.structures import random_structure
-from gdn.trust.calibration import LEVELS, Calibration, frame_score
+from gdn.trust.calibration import LEVELS, Calibration
 from gdn.trust.evidence import decide_verdicts
-from gdn.trust.fit import explain_counts, measure_rings, noise_level, tile_features
-from gdn.trust.held_out_score import denoise_part, recover_recorded, score_held_out
+from gdn.trust.fit import explain_counts, noise_level, tile_features
+from gdn.trust.fit_law import frame_score
+from gdn.trust.held_out_score import blur_counts, denoise_part, recover_recorded, score_held_out
 from gdn.trust.judge import RATE, expect_error
+from gdn.trust.spectrum import measure_rings
 from gdn.trust.spread import spread_of
 
 Row = dict[str, Any]
@@ -306,7 +308,7 @@ def _scores(
     whole = halves.parts.first / np.float32(halves.parts.share)
     rows = []
     for c in scores:
-        other = c.other(whole)
+        other = blur_counts(whole, c.width)
         error, its = (
             float(((image - truth) ** 2).mean(dtype=float)) / float(mine.mean()) ** 2
             for image in (mine, other)

@@ -184,8 +184,8 @@ def scores_table(rows: list[Row]) -> str:
 
 
 def _pooled_db(scores: list[Row]) -> tuple[float, float, float]:
-    """Pooled gain, its error, and the true one, dB, as `gdn.trust.held_out_score.pooled` has it: of
-    mean squared errors over all frames, the error of the difference and that of gdn's own expected
+    """Pooled gain, its error, and the true one, dB, as `gdn.trust.comparison.Pool` has it: of mean
+    squared errors over all frames, the error of the difference and that of gdn's own expected
     error, which a frame's `gain_error_db` contains."""
     decibel = 10 / np.log(10)
     difference, error, own, total = (

@@ -93,6 +93,11 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Write a whole JSON file, indented for people; see `json_line` and `write_text`."""
+    write_text(path, json_line(content, indent=1) + "\n")
+
+
 def _sync(path: Path) -> None:
     """Wait until a file is on the disk: a name that outlives a power cut must not stand for an
     empty file."""

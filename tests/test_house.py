@@ -4,6 +4,7 @@ keyword. (ruff keeps how many parameters a function has.)"""
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +27,15 @@ OWN_JSON = {
     "cli/config.py",
     "simulation/imaging.py",
 }
+# Rooms of the command line: its words, its report, what installs packages.
+OF_COMMANDS = {"cli", "cluster", "batch", "report", "environment.py"}
 FILES = sorted(path for folder in ("gdn", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+LIBRARY = [
+    path
+    for path in FILES
+    if path.is_relative_to(ROOT / "gdn")
+    and path.relative_to(ROOT / "gdn").parts[0] not in OF_COMMANDS
+]
 
 
 def names_in(tree: ast.AST) -> Iterator[str]:
@@ -69,6 +78,26 @@ def faults(source: str, of_package: bool = True) -> list[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_keeps_the_rules(path: Path) -> None:
     assert not faults(path.read_text(encoding="utf-8"), path.is_relative_to(ROOT / "gdn"))
+
+
+def texts_in(tree: ast.AST) -> Iterator[str]:
+    """Texts of a file but docstrings."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and id(node) not in docstrings:
+            yield str(node.value)
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_library_does_not_speak_of_options(path: Path) -> None:
+    """Who calls it from Python has none: the command line adds them (`gdn.errors.GdnError`)."""
+    texts = texts_in(ast.parse(path.read_text(encoding="utf-8")))
+    assert not [text for text in texts if re.search(r"(?<![\w-])(--[a-z]|-o\b)", text)]
 
 
 def test_a_class_has_a_name_of_its_own() -> None:

@@ -38,9 +38,15 @@ RESOLVED = 4.0  # standard errors from which on the error that is left is known
 
 @dataclass(frozen=True, kw_only=True)
 class LearningSettings:
-    """For how long and how fast. `seconds` of the clock, or exactly so many `steps`, which repeats
-    a run to the bit on the same machine with the same `threads`; `anew_steps` of a network that
-    begins from nothing (None: ten times as many)."""
+    """For how long and how fast.
+
+    - `seconds`: of the clock.
+    - `steps`: exactly so many instead, which repeats a run to the bit on the same machine with the
+      same `threads`.
+    - `anew_steps`: those of a network that begins from nothing (None: ten times as many).
+    - `rate`: Adam's.
+    - `batch`: windows a step.
+    """
 
     seconds: float = 60.0
     steps: int | None = None

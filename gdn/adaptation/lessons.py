@@ -35,9 +35,14 @@ class CorrelatedNoise(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """One frame in pixels of the network, all (rows, columns): `counts` to learn from, a `share` of
-    the frame's electrons, with their noise `law`; `kept` counts with their own; `valid` is 1 where
-    the pixels were recorded, None: everywhere."""
+    """One frame in pixels of the network; all images are (rows, columns).
+
+    - `counts`: to learn from, electrons.
+    - `share`: theirs of the frame's electrons.
+    - `law`: their noise law.
+    - `kept`, `kept_share`, `kept_law`: the same of the counts that are kept back.
+    - `valid`: 1 where the pixels were recorded (None: everywhere).
+    """
 
     counts: Array
     share: float

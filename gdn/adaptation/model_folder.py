@@ -13,7 +13,7 @@ from gdn import __version__
 from gdn.generator.loading import read_restorer, write_restorer
 from gdn.generator.restorer_network import Restorer, RestorerShape
 from gdn.models import ADAPTED, ANEW, MODEL_SCHEMA, RestorerCard, RestorerModel, sha256_of
-from gdn.storage import json_line
+from gdn.storage import write_json
 
 NOTHING = "nothing"  # what a network came from that was not tuned but began anew
 SMALL = RestorerShape((48, 64), (1, 1))  # begins from nothing
@@ -55,4 +55,4 @@ def write_adapted(
             "recipe": {},
         }
     card = RestorerCard.model_validate(base.card.model_dump() | changed)
-    (folder / "model.json").write_text(json_line(card.model_dump(mode="json"), indent=1) + "\n")
+    write_json(folder / "model.json", card.model_dump(mode="json"))

@@ -37,7 +37,9 @@ def one_row(text: str) -> str:
 def note(text: str, speaker: str = "gdn") -> None:
     """Say something beside the results, on stderr, in lines as `wrapped` makes them. Only the first
     one begins with the `speaker`, so `grep ^gdn` gives one line a message."""
-    print(wrapped(f"{speaker}: ", text, sys.stderr), file=sys.stderr, flush=True)
+    words = wrapped(f"{speaker}: ", text, sys.stderr)
+    # In one piece: no other thread's words come between the text and its end.
+    print(f"{words}\n", end="", file=sys.stderr, flush=True)
 
 
 def wrapped(head: str, text: str, stream: TextIO, indent: int = INDENT) -> str:

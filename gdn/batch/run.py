@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gdn.batch.faults import failure_words
 from gdn.batch.inputs import Planned
@@ -14,8 +14,11 @@ from gdn.batch.printed import note
 from gdn.batch.settings import BatchRun
 from gdn.batch.single_file import attempt
 from gdn.batch.tally import Tally
-from gdn.batch.terminal import progress_bar
+from gdn.batch.terminal import keep_drawing, progress_bar
 from gdn.interruption import check_interrupted
+
+if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
+    from gdn.search.progress import Reached
 
 
 def refusals(planned: list[Planned], run: BatchRun) -> dict[Path, str]:
@@ -35,6 +38,7 @@ def process(files: Iterable[Planned], run: BatchRun, tally: Tally) -> None:
     or CacheError where no file could be done, and KeyboardInterrupt after saying where it
     stopped."""
     from gdn.pipeline.denoiser import Denoiser
+    from gdn.search.progress import Reached
 
     total = tally.files + len(files) if isinstance(files, list) else None
 
@@ -55,8 +59,12 @@ def process(files: Iterable[Planned], run: BatchRun, tally: Tally) -> None:
                 update(tally.files, text=f"{path.name} ({count})")
                 if again:
                     tally.withdraw(path)
-                say = partial(_say, update, tally.files, f"{path.name} ({count})")
-                tally.add(attempt(path, outputs, this, denoiser, say), run.as_json, path)
+                reached = Reached()
+                text = f"{path.name} ({count})"
+                drawn = Drawn(update=update, files=tally.files, text=text, reached=reached)
+                with keep_drawing(drawn.draw):
+                    outcome = attempt(path, outputs, this, denoiser, reached)
+                tally.add(outcome, run.as_json, path)
             except KeyboardInterrupt:
                 rest = "" if total is None else f" of {total}"
                 note(
@@ -66,7 +74,29 @@ def process(files: Iterable[Planned], run: BatchRun, tally: Tally) -> None:
                 raise
 
 
-def _say(update: Any, files: int, text: str, share: float, frames: int = 1) -> None:
-    """Progress within a file: which of its frames is in hand."""
-    within = f", frame {min(int(share * frames) + 1, frames)}/{frames}" if frames > 1 else ""
-    update(files + share, text=f"{text}{within}")
+@dataclass(kw_only=True)
+class Drawn:
+    """A file as the bar shows it.
+
+    - `update`: draws the bar.
+    - `files`: how many files come before it.
+    - `text`: its name and number.
+    - `reached`: how far it is.
+    - `last`: the share that was drawn last.
+    """
+
+    update: Any
+    files: int
+    text: str
+    reached: Reached
+    last: float = 0.0
+
+    def draw(self) -> None:
+        """Draw it if it has moved: which of its frames is in hand."""
+        share, frames = self.reached.share, self.reached.frames
+        if share == self.last:
+            return
+        self.last = share
+        number = min(int(share * frames) + 1, frames)
+        within = f", frame {number}/{frames}" if frames > 1 else ""
+        self.update(self.files + share, text=f"{self.text}{within}")

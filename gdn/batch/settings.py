@@ -15,10 +15,16 @@ if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRun:
-    """What a batch does with every file: the models and options of its Denoiser, how files are read
-    and written, into which folder (None: beside each); what is done with files whose results are
-    there: skipped if complete (`resume`), made again (`overwrite`), or refused. It can be pickled,
-    for a cluster."""
+    """What a batch does with every file. It can be pickled, for a cluster.
+
+    - `models`, `options`: of its Denoiser.
+    - `files`: how files are read and written.
+    - `folder`: for the results (None: beside each file).
+    - `witness`: sees every frame with its result.
+    - `resume`: skip files whose results are complete.
+    - `overwrite`: make results again that are there; without either they are refused.
+    - `as_json`: print rows as JSON.
+    """
 
     models: list[Model | RestorerModel]
     options: Options
@@ -31,7 +37,7 @@ class BatchRun:
 
     def check_free(self, path: Path, outputs: Outputs, frames: int = 1) -> None:
         """Raises FrameError where results of `path` may not be written."""
-        from gdn.pipeline.previous_results import check_free
+        from gdn.batch.free_names import check_free
 
         judging = self.options.judging
         outputs = outputs.of_method(self.options.method)

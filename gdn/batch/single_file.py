@@ -3,7 +3,6 @@ file alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be 
     from gdn.pipeline.denoiser import Denoiser
     from gdn.pipeline.output_files import Outputs
     from gdn.pipeline.recording import RecordingDenoiser
+    from gdn.search.progress import Reached
 
 
 def attempt(
@@ -26,11 +26,11 @@ def attempt(
     outputs: Outputs,
     run: BatchRun,
     denoiser: Denoiser,
-    progress: Callable[..., None],
+    reached: Reached,
 ) -> Outcome:
-    """Denoise one file. Whatever goes wrong costs this file, and nothing else: raises only
-    KeyboardInterrupt, and EngineError, CacheError or ImportError before any model could be opened,
-    where no file can be done."""
+    """Denoise one file; `reached` is how far that is. Whatever goes wrong costs this file, and
+    nothing else: raises only KeyboardInterrupt, and EngineError, CacheError or ImportError before
+    any model could be opened, where no file can be done."""
     from gdn.engines.base import EngineError
     from gdn.pipeline.denoise_file import denoise_file
     from gdn.storage import CacheError
@@ -47,15 +47,8 @@ def attempt(
         if run.files.summed and run.options.movie != "off":
             frames = sum_aligned_file(path, run, sampling, possible[0])
         recording = chosen_recording(denoiser, possible, frames, sampling)
-        rows = denoise_file(
-            frames,
-            outputs,
-            recording,
-            run.files,
-            partial(progress, frames=frames.count),
-            run.witness,
-        )
-        return Outcome(rows)
+        reached.frames = frames.count
+        return Outcome(denoise_file(frames, outputs, recording, run.files, reached, run.witness))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a library may even exit, or panic

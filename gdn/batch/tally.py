@@ -24,7 +24,14 @@ class Outcome:
 
 @dataclass(kw_only=True)
 class Tally:
-    """What became of a batch."""
+    """What became of a batch.
+
+    - `files`: how many were done, with `skipped` and `refused` ones.
+    - `skipped`: files whose results were complete.
+    - `refused`: files whose results could not be written.
+    - `failures`: a message for each file that failed.
+    - `rows`: one for each frame.
+    """
 
     files: int = 0
     skipped: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from gdn.batch.printed import note, one_row, plain
 AT_ONCE_SECONDS = 1.0  # within which only earlier work can be counted as done
 LOG_SECONDS = 60.0  # between lines of progress where there is no terminal
 TRIED_SECONDS = 5.0  # after which it is known how long the work takes
+DRAWN_SECONDS = 0.2  # between looks at work that is in hand
 LONG_SECONDS = 10.0  # of work that is left: worth saying
 
 
@@ -99,6 +101,25 @@ def progress_bar(description: str, total: float | None = None) -> Iterator[Any]:
             bar.update(task, **changes)
 
         yield update
+
+
+@contextmanager
+def keep_drawing(draw: Callable[[], None]) -> Iterator[None]:
+    """Call `draw` every DRAWN_SECONDS while the block runs, in a thread of its own: the work goes
+    on meanwhile, and need not know who looks on."""
+    ended = threading.Event()
+
+    def look_on() -> None:
+        while not ended.wait(DRAWN_SECONDS):
+            draw()
+
+    thread = threading.Thread(target=look_on, name="gdn progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 class Log:

@@ -17,13 +17,15 @@ from gdn.batch.run import process, refusals
 from gdn.batch.settings import BatchRun
 from gdn.batch.tally import Tally
 from gdn.batch.terminal import UsageFault, usage_fault
+from gdn.cli import denoise_file_options as on_files
 from gdn.cli import denoise_options as option
 from gdn.cli.adapting import adapted_groups, parse_budget
-from gdn.cli.common import need, writable_folder
+from gdn.cli.common import writable_folder
 from gdn.cli.config import text_of
+from gdn.cli.denoise_checks import check_adapt, check_source, check_written
 from gdn.cli.file_options import Dataset, Sampling
 from gdn.cli.help import Grouped
-from gdn.cli.hints import hints, restarts_said
+from gdn.cli.hints import say_end
 from gdn.cli.run_files import RunFiles
 from gdn.models import AUTO
 from gdn.pipeline.budget import SECONDS
@@ -39,29 +41,29 @@ def register(app: typer.Typer) -> None:
 
 def denoise(
     context: typer.Context,
-    files: option.Files = None,
+    files: on_files.Files = None,
     sampling: Sampling = None,
-    find_sampling: option.FindSampling = False,
+    find_sampling: on_files.FindSampling = False,
     dataset: Dataset = None,
-    channel: option.Channel = None,
-    summed: option.Summed = False,
-    movie: option.Movie = "off",
-    recursive: option.Recursive = False,
-    null: option.Null = False,
-    partial: option.Partial = False,
-    mask: option.Mask = None,
-    watch: option.Watch = None,
-    idle: option.Idle = None,
-    output: option.Output = None,
-    kind: option.Kind = "tif",
-    dtype: option.Dtype = "float32",
-    fill: option.Fill = "model",
-    png: option.Png = False,
-    movie_file: option.MovieFile = "",
-    report: option.Report = False,
-    as_json: option.AsJson = False,
-    overwrite: option.Overwrite = False,
-    resume: option.Resume = False,
+    channel: on_files.Channel = None,
+    summed: on_files.Summed = False,
+    movie: on_files.Movie = "off",
+    recursive: on_files.Recursive = False,
+    null: on_files.Null = False,
+    partial: on_files.Partial = False,
+    mask: on_files.Mask = None,
+    watch: on_files.Watch = None,
+    idle: on_files.Idle = None,
+    output: on_files.Output = None,
+    kind: on_files.Kind = "tif",
+    dtype: on_files.Dtype = "float32",
+    fill: on_files.Fill = "model",
+    png: on_files.Png = False,
+    movie_file: on_files.MovieFile = "",
+    report: on_files.Report = False,
+    as_json: on_files.AsJson = False,
+    overwrite: on_files.Overwrite = False,
+    resume: on_files.Resume = False,
     restarts: option.Restarts = 256,
     model: option.Model = AUTO,
     noise: option.Noise = "auto",
@@ -120,11 +122,11 @@ def denoise(
         raise UsageFault(
             f"--sampling {sampling:g}: Å per pixel, from {FINEST:g} to {COARSEST:g} (1 nm is 10 Å)"
         )
-    _check_source(files, watch, cluster)
-    _check_written(fill, dtype, movie_file)
+    check_source(files, watch, cluster)
+    check_written(fill, dtype, movie_file)
     if adapt:
         budget = parse_budget(adapt_seconds, adapt_steps, "--adapt-steps")
-        _check_adapt(watch, adapted, method)
+        check_adapt(watch, adapted, method)
     inputs = gather(files, recursive, null) if files else []
     try:
         options = Options(
@@ -204,8 +206,7 @@ def denoise(
         finally:  # also of what was done before Ctrl-C
             written = _written(lambda: own.write_summary(tally.rows))
     has_learned = adapt or adapted is not None
-    _say(tally, ledger)
-    _say_hints(hints(tally.rows, ledger, options, has_learned))
+    say_end(tally, ledger, options, has_learned)
     written &= _written(lambda: own.write_report(ledger, run, tally, has_learned))
     if strict and ledger.unlike:
         note(f"--strict: the generator cannot explain {ledger.unlike} of {ledger.frames} frames")
@@ -220,50 +221,6 @@ def _written(write: Callable[[], None]) -> bool:
         note(failure_words(Path(), error))
         return False
     return True
-
-
-def _check_source(files: list[str] | None, watch: Path | None, cluster: str | None) -> None:
-    """Raises UsageFault where it is not clear what is to be denoised, or it cannot be done
-    there."""
-    if bool(files) == (watch is not None):
-        raise UsageFault("nothing to denoise: give either FILES or --watch DIR")
-    if cluster is not None:
-        need("distributed", "cluster")
-        if watch is not None:
-            raise UsageFault(
-                "--watch cannot be used with --cluster: it waits for files on this machine"
-            )
-    if watch is not None and not watch.is_dir():
-        raise UsageFault(f"--watch {watch}: no such folder")
-
-
-def _check_written(fill: str, dtype: str, movie_file: str) -> None:
-    """Raises UsageFault where the results cannot hold what is to stand for pixels left out, or a
-    movie cannot be written."""
-    if movie_file:
-        need("av", "video")
-    if fill == "nan" and dtype.startswith("uint"):
-        raise UsageFault(
-            f"--fill nan: {dtype} cannot hold NaN; choose --dtype float32, or --fill model"
-        )
-
-
-def _check_adapt(watch: Path | None, adapted: Path | None, method: str) -> None:
-    """Raises UsageFault where there is nothing to learn from yet, or no use for it."""
-    if watch is not None:
-        raise UsageFault(
-            "--adapt cannot be used with --watch: it learns from all frames before it denoises"
-        )
-    if adapted is not None:
-        raise UsageFault(
-            "give either --adapt (learn now) or --adapted DIR (use a model that was "
-            "learned before), not both"
-        )
-    if method != "gdn":
-        raise UsageFault(
-            f"--adapt cannot be used with --method {method}, which mixes no candidates"
-        )
-    need("torch", "adapt")
 
 
 def _planned(inputs: list[Named], run: BatchRun, tally: Tally) -> list[Planned]:
@@ -298,28 +255,3 @@ def _process(
             process(files, run, tally)
     except (EngineError, CacheError) as error:
         raise usage_fault(error) from None
-
-
-def _say_hints(said: list[str]) -> None:
-    for words in said:
-        note(words)
-
-
-def _say(tally: Tally, ledger: Ledger) -> None:
-    """What became of the files, on stderr."""
-    for line in tally.failures:
-        note(line)
-    if tally.failed and tally.files > 1:
-        note(f"{tally.failed} of {tally.files} files failed; the others are done")
-    if tally.skipped:
-        note(f"{tally.skipped} of {tally.files} files were already complete")
-    left_out = sum(row["noise"] is None for row in tally.rows)
-    if left_out:
-        note(
-            f"{left_out} of {len(tally.rows)} frames could not be denoised; they are flat in the "
-            "results"
-        )
-    if words := restarts_said(tally.rows):
-        note(words)
-    for words in ledger.score_words():
-        note(words)

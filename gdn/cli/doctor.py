@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import platform
@@ -14,7 +15,7 @@ import typer
 from gdn import __version__
 from gdn.batch.printed import wrapped
 from gdn.cli.help import Grouped
-from gdn.engines.table import RUNTIMES, runtime_named
+from gdn.engines.table import REFERENCE, RUNTIMES
 from gdn.environment import install_command
 from gdn.models import DEFAULT_MODEL
 from gdn.storage import json_line
@@ -24,7 +25,6 @@ OTHERS = (
     "scipy",
     "tifffile",
     "imagecodecs",
-    "onnxruntime-gpu",
     "onnx",
     "abtem",
     "bm3d",
@@ -42,7 +42,10 @@ EXTRAS = (
     ("napari", "napari", "to work in napari"),
     ("hyperspy", "hyperspy", "to denoise HyperSpy signals"),
 )
-PACKAGES = (*OTHERS, *(package for runtime in RUNTIMES for package in runtime.packages))
+PACKAGES = (
+    *OTHERS,
+    *(name for runtime in RUNTIMES for name in (*runtime.packages, *runtime.builds)),
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -144,8 +147,8 @@ def advise(report: dict[str, Any]) -> list[str]:
         )
     if has_driver() and " on cpu" in str(report.get("engine", "")):
         advice.append(
-            f"the card is not used: pip uninstall onnxruntime, then {install_command('gpu')} "
-            "(docs/gpu.md)"
+            f"the card is not used: pip uninstall {REFERENCE.packages[0]}, then "
+            f"{install_command('gpu')} (docs/gpu.md)"
         )
     folder = next(place for place in (cache_folder(), *cache_folder().parents) if place.exists())
     if not os.access(folder, os.W_OK):
@@ -191,13 +194,11 @@ def _devices() -> str:
     from gdn.engines.choose import has_driver
 
     devices = ["cpu"]
-    if has_driver() and runtime_named("onnxruntime").installed:
-        from gdn.engines.onnxruntime import card_reason
-
-        if card_reason():
-            devices.append("cuda (onnxruntime)")
-    if has_driver():
-        devices.append(_card())
+    if not has_driver():
+        return devices[0]
+    if REFERENCE.installed and importlib.import_module(REFERENCE.module).card_reason():
+        devices.append(f"cuda ({REFERENCE.name})")
+    devices.append(_card())
     return ", ".join(devices)
 
 

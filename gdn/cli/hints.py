@@ -1,12 +1,37 @@
-"""What `gdn denoise` says at the end of a run: what its restarts did, and what might help."""
+"""What `gdn denoise` says at the end of a run: what became of the files, what its restarts did, and
+what might help."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gdn.batch.printed import note
+from gdn.batch.tally import Tally
+
 if TYPE_CHECKING:  # the heavy imports wait until the arguments are known to be good
     from gdn.pipeline.options import Options
     from gdn.report.ledger import Ledger
+
+
+def say_end(tally: Tally, ledger: Ledger, options: Options, learned: bool) -> None:
+    """Say on stderr what became of the files of a run, what its restarts did, and what to try next.
+    `learned`: see `hints`."""
+    for line in tally.failures:
+        note(line)
+    if tally.failed and tally.files > 1:
+        note(f"{tally.failed} of {tally.files} files failed; the others are done")
+    if tally.skipped:
+        note(f"{tally.skipped} of {tally.files} files were already complete")
+    left_out = sum(row["noise"] is None for row in tally.rows)
+    if left_out:
+        note(
+            f"{left_out} of {len(tally.rows)} frames could not be denoised; they are flat in the "
+            "results"
+        )
+    if words := restarts_said(tally.rows):
+        note(words)
+    for words in (*ledger.score_words(), *hints(tally.rows, ledger, options, learned)):
+        note(words)
 
 
 def hints(rows: list[dict[str, Any]], ledger: Ledger, options: Options, learned: bool) -> list[str]:

@@ -58,7 +58,7 @@ class RunFiles:
     def __init__(
         self, folder: Path, settings: str, inputs: Iterable[Path], replacing: bool, report: bool
     ) -> None:
-        from gdn.pipeline.previous_results import free_name
+        from gdn.batch.free_names import free_name
 
         self._settings, self._replacing = settings, replacing
         self._inputs = {str(path.resolve()) for path in inputs}

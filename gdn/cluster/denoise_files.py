@@ -30,6 +30,7 @@ from gdn.models import Model, ModelError
 from gdn.pipeline.denoiser import Denoiser
 from gdn.pipeline.output_files import Outputs
 from gdn.report.ledger import PICTURES, Entry, Ledger
+from gdn.search.progress import Reached
 from gdn.storage import CacheError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # a disk's fault, not a file's
@@ -72,14 +73,11 @@ def denoise_task(name: str, task: FileTask) -> Answer:
 def _denoised(parcel: Parcel, task: FileTask) -> Answer:
     run, denoiser = _opened(parcel)
     ledger = Ledger(keep=True, pictures=task.pictures)
-    outcome = attempt(task.path, task.outputs, replace(run, witness=ledger), denoiser, _unwatched)
+    # Progress within a file is not sent.
+    outcome = attempt(task.path, task.outputs, replace(run, witness=ledger), denoiser, Reached())
     if outcome.errno in NO_ROOM:
         raise Unfit(str(outcome.failure), perhaps_item=True)
     return Answer(outcome, ledger.entries)
-
-
-def _unwatched(share: float, frames: int) -> None:
-    """A progress function that does nothing: progress within a file is not sent."""
 
 
 def _opened(parcel: Parcel) -> tuple[BatchRun, Denoiser]:

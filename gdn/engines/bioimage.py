@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gdn import __version__
 from gdn.models import Model, RestorerModel, sha256_of
-from gdn.storage import json_line, write_text, writing
+from gdn.storage import write_json, write_text, writing
 
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -41,12 +41,11 @@ class _Described:
 def describe_model(model: Model | RestorerModel, folder: Path) -> Path:
     """Write `rdf.yaml`, the page README.md, and test tensors into the `folder` that holds the
     model's whole graphs. Returns the path of `rdf.yaml`."""
-    import onnxruntime
+    from gdn.engines.onnx_session import open_session
 
     described = _restorer(model) if isinstance(model, RestorerModel) else _generator(model)
     path = folder / f"{described.graph}.onnx"
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    results = session.run(None, described.test)
+    results = open_session(path).run(None, described.test)
     names = [output["id"] for output in described.outputs]
     tensors = described.test | dict(zip(names, results, strict=True))
     for row in [*described.inputs, *described.outputs]:
@@ -78,7 +77,7 @@ def describe_model(model: Model | RestorerModel, folder: Path) -> Path:
             "onnx": {"source": path.name, "sha256": sha256_of(path), "opset_version": OPSET}
         },
     }
-    write_text(folder / FILE, json_line(content, indent=1) + "\n")
+    write_json(folder / FILE, content)
     return folder / FILE
 
 

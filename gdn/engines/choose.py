@@ -21,6 +21,7 @@ from gdn.engines.table import (
     DEVICES,
     ENGINES,
     ON_CPU,
+    REFERENCE,
     RUNTIMES,
     Runtime,
     installed_runtimes,
@@ -59,7 +60,8 @@ def check(engine: str = "auto", device: str = "auto") -> None:
         )
     if engine == "auto":
         if not set(ON_CPU).intersection(installed_runtimes()):
-            raise EngineError("neither onnxruntime nor torch is installed; pip install onnxruntime")
+            names = " nor ".join(runtime.name for runtime in ON_CPU)
+            raise EngineError(f"neither {names} is installed; pip install {REFERENCE.packages[0]}")
         return
     runtime = runtime_named(engine)
     if runtime not in ON_CPU:
@@ -151,11 +153,7 @@ def open_engine(
             said.append(f"{choice.engine} cannot be used ({' '.join(str(error).split())})")
             continue
         return opened
-    tried = (
-        "; ".join(said)
-        or "no CUDA driver, or no TensorRT, no CUDA provider of onnxruntime, no CUDA "
-        "device of torch"
-    )
+    tried = "; ".join(said) or "no CUDA driver, or no " + ", no ".join(r.card for r in RUNTIMES)
     asked, parameter = (
         ("require_gpu", "require_gpu") if require_gpu else (f"device {device}", "device")
     )
@@ -175,11 +173,11 @@ def _prove(opened: Engine, model: Model) -> None:
     from gdn.restarts import restart_latents
 
     z = restart_latents(0, range(PROVED), model.card.latent)
-    if not runtime_named("onnxruntime").installed:
+    if not REFERENCE.installed:
         return  # torch alone: there is nothing to compare with
     with contextlib.ExitStack() as unproved:
         unproved.push(opened)
-        with _open(model, EngineChoice("onnxruntime", "cpu", "the self-test"), 1) as reference:
+        with _open(model, EngineChoice(REFERENCE.name, "cpu", "the self-test"), 1) as reference:
             off = float(np.abs(opened.generate(z) - reference.generate(z)).max())
         if not off <= AGREES[model.card.precision]:
             raise EngineError(f"its images are wrong by {off:.2g} of the vacuum level")

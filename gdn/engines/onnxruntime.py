@@ -24,24 +24,16 @@ from gdn.engines.base import (
 )
 from gdn.engines.device_arrays import Resident
 from gdn.engines.graph_engine import GraphEngine
+from gdn.engines.onnx_session import PROVIDERS, has_provider, open_session
 from gdn.likelihood import Array
 from gdn.models import Model
 
 CHUNK = 8  # images
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
 
 
 def card_reason() -> str | None:
     """Why it can use a card on this machine, or None."""
-    return (
-        "its CUDA provider is present"
-        if PROVIDERS["cuda"] in onnxruntime.get_available_providers()
-        else None
-    )
+    return "its CUDA provider is present" if has_provider("cuda") else None
 
 
 class OnnxRuntimeEngine(GraphEngine):
@@ -68,7 +60,7 @@ class OnnxRuntimeEngine(GraphEngine):
             raise EngineError(
                 f"onnxruntime has no device '{device}'; choose cpu, cuda or tensorrt (and :N)"
             )
-        if PROVIDERS[kind] not in onnxruntime.get_available_providers():
+        if not has_provider(kind):
             raise EngineError(
                 f"onnxruntime here has no {PROVIDERS[kind]}; {_advice()}, or choose device cpu"
             )
@@ -97,16 +89,10 @@ class OnnxRuntimeEngine(GraphEngine):
     def _session(self, name: Graph) -> tuple[onnxruntime.InferenceSession, np.dtype[Any]]:
         if name not in self._sessions:
             content = onnx_bytes(self.model, name)
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = 1
-            options.log_severity_level = 3
             provider = PROVIDERS[self._kind]
+            providers = providers_of(self.model, self._kind, name, self._number)
             try:
-                session = onnxruntime.InferenceSession(
-                    content,
-                    options,
-                    providers=providers_of(self.model, self._kind, name, self._number),
-                )
+                session = open_session(content, providers, threads=1)
             except Exception as error:  # onnxruntime raises its own unrelated classes
                 path = self.model.folder / f"{name}.onnx"
                 raise EngineError(

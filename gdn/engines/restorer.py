@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gdn.engines.base import EngineError, OutOfMemory, is_out_of_memory
 from gdn.engines.choose import has_driver
+from gdn.engines.table import REFERENCE
 from gdn.likelihood import Array
 from gdn.models import RestorerModel
 from gdn.models.graphs import restorer_graph
@@ -20,7 +21,6 @@ from gdn.models.graphs import restorer_graph
 # px, longest side of what is restored at once: 1 GiB for the network of 7 million weights
 LARGEST = 768
 OVERLAP = 192  # px, of neighbouring windows
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"  # of onnxruntime
 TURNS = (1, 2, 4, 8)  # of the square's symmetries that results may be averaged over
 
 
@@ -35,7 +35,7 @@ class RestorerSession:
     Raises EngineError if it cannot be loaded.
     """
 
-    name = "onnxruntime"
+    name = REFERENCE.name
 
     def __init__(
         self,
@@ -46,23 +46,17 @@ class RestorerSession:
         largest: int = LARGEST,
         overlap: int = OVERLAP,
     ) -> None:
-        import onnxruntime
+        from gdn.engines.onnx_session import PROVIDERS, open_session
 
         self.model, self.reason = model, reason
         self._largest, self._overlap = largest, overlap
         self.device, provider = _provider(device)
         asked = device.startswith("cuda")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = (
-            threads if threads is not None else int(os.environ.get("GDN_THREADS", "0"))
-        )
-        options.log_severity_level = 3
-        # Between two pieces of work its threads would turn in circles, on cores that the
-        # generator's threads want.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        threads = threads if threads is not None else int(os.environ.get("GDN_THREADS", "0"))
         try:
-            self._session = onnxruntime.InferenceSession(
-                restorer_graph(model.folder), options, providers=[provider]
+            # Spinning, its threads would take cores that the generator's threads want.
+            self._session = open_session(
+                restorer_graph(model.folder), [provider], threads, spinning=False
             )
         except (ValueError, OSError) as error:
             raise EngineError(f"{model.folder}: {error}; export the model again") from None
@@ -71,7 +65,7 @@ class RestorerSession:
             raise EngineError(
                 f"{model.folder / 'restorer.onnx'}: onnxruntime cannot load it ({words})"
             ) from None
-        if self.device != "cpu" and self._session.get_providers()[0] == CPU:
+        if self.device != "cpu" and self._session.get_providers()[0] == PROVIDERS["cpu"]:
             if asked:
                 raise EngineError(
                     f"onnxruntime fell back to the CPU: the restorer cannot use device {device}; "
@@ -181,7 +175,7 @@ def open_restorer(
     Raises EngineError."""
     number = device.partition(":")[2]
     wanted = "cuda" + (f":{number}" if number else "") if device.startswith("tensorrt") else device
-    if engine in ("torch", "tensorrt") and device != "cpu":
+    if engine not in ("auto", RestorerSession.name) and device != "cpu":
         wanted = "auto"  # a restorer goes beside them where onnxruntime can
     session = RestorerSession(model, wanted, threads)
     if require_gpu and session.device == "cpu":
@@ -203,19 +197,19 @@ def _moments(frame: Array, valid: Array) -> tuple[np.float32, np.float32]:
 
 def _provider(device: str) -> tuple[str, Any]:
     """The chosen device, and onnxruntime's provider for it. Raises EngineError."""
-    import onnxruntime
+    from gdn.engines.onnx_session import PROVIDERS, has_provider
 
     kind, _, number = device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or not (number or "0").isdecimal():
         raise EngineError(f"a restorer has no device '{device}'; choose auto, cpu or cuda (and :N)")
-    there = CUDA in onnxruntime.get_available_providers()
+    there = has_provider("cuda")
     if kind == "cuda" and not there:
         raise EngineError(
             "onnxruntime here has no CUDAExecutionProvider for the restorer; choose device cpu"
         )
     if kind == "cpu" or not there or (kind == "auto" and not has_driver()):
-        return "cpu", CPU
-    return f"cuda:{number or 0}", (CUDA, {"device_id": int(number or 0)})
+        return "cpu", PROVIDERS["cpu"]
+    return f"cuda:{number or 0}", (PROVIDERS["cuda"], {"device_id": int(number or 0)})
 
 
 def windows(

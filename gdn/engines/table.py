@@ -13,8 +13,9 @@ from dataclasses import dataclass
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
     """An engine: its `name`; the `module` and class that evaluate with it; the packages, of which
-    one must be installed; the extra that installs one; the device it uses by default; and the
-    devices that it supports.
+    one must be installed, and other `builds` of the same under other names; the extra that installs
+    one; the device it uses by default; the devices that it supports; and what it needs for a
+    `card`, in words.
 
     The module also has a function `card_reason()`, which says in words why it can use a card on
     this machine, or returns None.
@@ -24,9 +25,11 @@ class Runtime:
     module: str
     engine_class: str
     packages: tuple[str, ...]
+    builds: tuple[str, ...] = ()
     extra: str
     own_device: str
     devices: tuple[str, ...]
+    card: str
 
     @property
     def installed(self) -> bool:
@@ -44,15 +47,18 @@ RUNTIMES = (
         extra="tensorrt-rtx",
         own_device="cuda",
         devices=("cuda",),
+        card="TensorRT",
     ),
     Runtime(
         name="onnxruntime",
         module="gdn.engines.onnxruntime",
         engine_class="OnnxRuntimeEngine",
         packages=("onnxruntime",),
+        builds=("onnxruntime-gpu",),
         extra="",
         own_device="cpu",
         devices=("cpu", "cuda", "tensorrt"),
+        card="CUDA provider of onnxruntime",
     ),
     Runtime(
         name="torch",
@@ -62,11 +68,13 @@ RUNTIMES = (
         extra="train",
         own_device="cpu",
         devices=("cpu", "cuda"),
+        card="CUDA device of torch",
     ),
 )
 ENGINES = tuple(runtime.name for runtime in RUNTIMES)
 DEVICES = ("auto", *dict.fromkeys(device for runtime in RUNTIMES for device in runtime.devices))
 ENGINE_HELP = f"Library that runs the networks: {', '.join(('auto', *ENGINES))}."
+REFERENCE = RUNTIMES[1]  # comes with gdn; a card's images are compared with its images on the CPU
 ON_CPU = tuple(runtime for runtime in RUNTIMES if "cpu" in runtime.devices)  # need no card
 
 

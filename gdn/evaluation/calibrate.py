@@ -18,22 +18,10 @@ from scipy.optimize import minimize
 from gdn import __version__
 from gdn.evaluation.error_samples import FitSample, Judged, Observation
 from gdn.evaluation.spread_law import QUANTILES, fit_spread
-from gdn.trust.calibration import (
-    LEVELS,
-    Calibration,
-    ColumnLaw,
-    FitLaw,
-    Logistic,
-    Scaling,
-    SpectrumLaw,
-    SpreadLaw,
-    Tail,
-    TileLaw,
-    Trend,
-    frame_score,
-    network,
-)
+from gdn.trust.calibration import LEVELS, Calibration, ColumnLaw, Logistic, SpreadLaw
 from gdn.trust.fit import names
+from gdn.trust.fit_law import FitLaw, SpectrumLaw, Tail, TileLaw, Trend, frame_score
+from gdn.trust.scaling import Scaling, network
 
 Values = NDArray[np.float64]
 

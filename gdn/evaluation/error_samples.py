@@ -21,7 +21,8 @@ from gdn.trust.columns import (
     without,
 )
 from gdn.trust.evidence import ColumnEvidence, weigh
-from gdn.trust.fit import measure_rings, noise_level, shown_share, tile_features
+from gdn.trust.fit import noise_level, shown_share, tile_features
+from gdn.trust.spectrum import measure_rings
 from gdn.trust.spread import doubt, pixel_features
 
 Values = NDArray[np.float64]

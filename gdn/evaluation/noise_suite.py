@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gdn.errors import InputError
+
 Image = NDArray[np.float32]
 
 STUDY_VACUUM = 0.45  # the vacuum level of the study's clean frames, on its scale [0, 1]
@@ -36,7 +38,7 @@ class Noise:
 
 
 def parse_suite(text: str) -> list[Noise]:
-    """'poisson:1,gaussian:0.5' -> noises. Raises ValueError naming the bad entry."""
+    """'poisson:1,gaussian:0.5' -> noises. Raises InputError naming the bad entry."""
     noises = []
     for entry in filter(None, (part.strip() for part in text.split(","))):
         kind, _, value = entry.partition(":")
@@ -45,11 +47,12 @@ def parse_suite(text: str) -> list[Noise]:
         except ValueError:
             level = 0.0
         if kind not in ("poisson", "gaussian") or not 0 < level < 1e6:
-            raise ValueError(
-                f"--noise {entry}: write poisson:S or gaussian:S with a positive S, for "
-                "example poisson:1"
+            raise InputError(
+                f"noise {entry}: write poisson:S or gaussian:S with a positive S, for "
+                "example poisson:1",
+                "noise",
             )
         noises.append(Noise("poisson" if kind == "poisson" else "gaussian", level))
     if not noises:
-        raise ValueError("--noise: nothing given; for example poisson:1,gaussian:0.1")
+        raise InputError("noise: nothing given; for example poisson:1,gaussian:0.1", "noise")
     return noises

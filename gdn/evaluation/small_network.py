@@ -1,5 +1,5 @@
 """The small networks of a calibration. They are trained with torch and stored as plain numbers
-(`gdn.trust.calibration.network`)."""
+(`gdn.trust.scaling.network`)."""
 
 from __future__ import annotations
 

@@ -22,8 +22,9 @@ from gdn.recipes import Imaging
 from gdn.search.tiles import Binned
 from gdn.simulation.clean_images import CleanImage, is_clean_image, read_clean_image
 from gdn.simulation.imaging import Optics, Wave, read_wave, render
-from gdn.trust.calibration import Scaling, SpectrumLaw
-from gdn.trust.fit import measure_rings
+from gdn.trust.fit_law import SpectrumLaw
+from gdn.trust.scaling import Scaling
+from gdn.trust.spectrum import measure_rings
 
 Values = NDArray[np.float64]
 

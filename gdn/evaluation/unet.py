@@ -13,22 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
+from gdn.engines.onnx_session import open_session
 from gdn.frames.resampling import bin_sum, grids_for, unbin
 
 Image = NDArray[np.float32]
 
 
 @cache
-def _session(folder: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
+def _session(folder: Path) -> tuple[Any, dict[str, Any]]:
     description = json.loads((folder / "unet.json").read_text())
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        (folder / "unet.onnx").read_bytes(), options, providers=["CPUExecutionProvider"]
-    ), description
+    return open_session((folder / "unet.onnx").read_bytes()), description
 
 
 def find_unets(folder: Path) -> dict[str, Path]:
@@ -41,8 +37,7 @@ def find_unets(folder: Path) -> dict[str, Path]:
     folders = [folder] if (folder / "unet.json").is_file() else inside
     if not folders:
         raise ValueError(
-            f"{folder}: no unet.json in it or in its folders; make one with 'gdn export "
-            f"RUN -o {folder}'"
+            f"{folder}: no unet.json in it or in its folders; make one with 'gdn export'"
         )
     return {f"unet-{path.resolve().name.removeprefix('unet-')}": path for path in folders}
 

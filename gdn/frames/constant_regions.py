@@ -35,7 +35,7 @@ SCREEN = 9  # px in a square or a row: what is less never counts
 # A frame with more values in constant blocks, or in regions, is a picture next to without noise.
 MOST_VALUES, MOST_REGIONS = 16, 6
 HEIGHTS = (1, 2, 4, 8, 16, 32)  # px, of the blocks that are looked for; their lengths follow
-SPARSE = 0.2  # share of a value from which on its pixels hang together by chance
+SPARSE = 0.2  # share of a value from which on its pixels touch by chance
 # px around a region of such a value that are left out whatever they hold: its edge runs where, by
 # chance, no count fell, and the counts that did would be left to stand for the rim.
 MARGIN = 3

@@ -18,13 +18,18 @@ Kind = Literal["poisson", "gaussian", "poisson-gaussian"]
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseModel:
-    """The noise of a frame: `gain` in units per electron, `offset` in units, and `read_noise`, the
-    standard deviation in units (docs/method.md, "Noise law").
+    """The noise of a frame (docs/method.md, "Noise law").
+
+    - `kind`: of the law.
+    - `gain`: units of the frame per electron.
+    - `offset`: units.
+    - `read_noise`: standard deviation, units.
+    - `how`: where the model comes from.
 
     For `gaussian` the `read_noise` is the whole noise, the gain is 1 and the offset 0. If the
     file's zero cannot be the zero of intensity (`gdn.frames.free_level`), they differ: electrons
     are then units in which the mean is 1. A negative gain means counts with inverted contrast; the
-    offset is then the value that stands for no electrons. `how` says where the model comes from.
+    offset is then the value that stands for no electrons.
     """
 
     kind: Kind

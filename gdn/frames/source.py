@@ -40,7 +40,11 @@ class EmptyFrameOfFile(FrameError, EmptyFrame):
 class FrameCalibration:
     """What a file states about its pixels.
 
-    - `sampling_angstrom`: None if the file states nothing usable; then `trouble` says why.
+    - `sampling_angstrom`: Å per pixel; None if the file states nothing usable.
+    - `style`: in which the file is written, and results of it too.
+    - `axes`: a letter for each axis, as in TIFF: T, Z, Y, X and so on.
+    - `shape`: the length of each axis.
+    - `trouble`: why there is no pixel size.
     - `unit`: of the sampling in the file.
     - `steps`: by an axis's letter, the step from one frame to the next, with its unit.
     - `mrc`: of an MRC file its space group, mz, and Å per voxel along z.
@@ -66,8 +70,18 @@ class Pixels(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class FrameFile:
-    """An opened file: `count` frames of `frame_shape`, read by `read(i)`. `notes` are warnings
-    about how it was opened."""
+    """An opened file of frames, which `read` reads one by one.
+
+    - `path`: of the file.
+    - `calibration`: what it states about its pixels.
+    - `count`: number of frames.
+    - `frame_shape`: rows and columns of each.
+    - `dtype`: number type in the file.
+    - `pixels`: the frames as they are in the file.
+    - `format`: its name, such as tif.
+    - `notes`: warnings about how it was opened.
+    - `cut_off`: what is there of how much, where the file says that it had more frames.
+    """
 
     path: Path
     calibration: FrameCalibration
@@ -77,7 +91,7 @@ class FrameFile:
     pixels: Pixels
     format: str = "tif"
     notes: list[str] = field(default_factory=list)
-    cut_off: str = ""  # what is there of how much, where the file says that it had more frames
+    cut_off: str = ""
 
     def sampling(self, given: float | None) -> float:
         """Å per pixel: `given`, or what the file states. Raises FrameError if there is neither."""

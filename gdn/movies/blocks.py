@@ -35,9 +35,15 @@ Denoise = Callable[[Recorded], Array]
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Frames of a movie that are denoised as one image at the place of frame `at`. `denoise` makes
-    an image in electrons per pixel of the generator's grid from recorded counts. `shifts` (frames,
-    2) are in recorded px; `changes` are in the order of `chosen`."""
+    """Frames of a movie that are denoised as one image.
+
+    - `frames`: all frames of the movie.
+    - `shifts` (frames, 2): of each, recorded px.
+    - `chosen`: numbers of the frames of the block.
+    - `at`: the frame at whose place the image is made.
+    - `changes`: in time, in the order of `chosen`.
+    - `denoise`: makes an image in electrons per pixel of the generator's grid from recorded counts.
+    """
 
     frames: MovieFrames
     shifts: Shifts

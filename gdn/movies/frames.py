@@ -22,8 +22,10 @@ KEPT = 48  # frames in memory: a block and what lies beside it
 
 @dataclass(frozen=True, kw_only=True)
 class MovieFrames:
-    """`count` frames of one size on `grids`.
+    """The frames of a movie, all of one size.
 
+    - `count`: how many.
+    - `grids`: that of a frame, and the generator's.
     - `read`: gives a frame as recorded, float32 (rows, columns), with NaN where nothing was
       recorded.
     - `noise`: the user's noise model (None: it is estimated).

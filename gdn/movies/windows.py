@@ -35,9 +35,16 @@ class Apart:
 
 @dataclass(frozen=True, kw_only=True)
 class WindowCandidate:
-    """The image that `inner` makes from the sum of a frame's counts and those of up to `reach`
-    frames before and after it. `shifts` (frames, 2) are in recorded px; `apart` says what changed
-    in time."""
+    """The image that another candidate makes from the sum of a frame's counts and those of its
+    neighbours.
+
+    - `inner`: that candidate.
+    - `frames`: the movie.
+    - `shifts` (frames, 2): of each frame, recorded px.
+    - `index`: the frame.
+    - `reach`: how many frames before and after it are added, at most.
+    - `apart`: what changed in time.
+    """
 
     inner: Candidate
     frames: MovieFrames
@@ -94,7 +101,13 @@ class WindowCandidate:
 class NeighboursCandidate:
     """The restorer's image of a frame and its nearest neighbours, aligned, each given as an input
     of its own. The restorer has learned which parts of the neighbours are true for the frame.
-    `shifts` (frames, 2) in recorded px; `apart`: what changed near in time."""
+
+    - `session`: the restorer's.
+    - `frames`: the movie.
+    - `shifts` (frames, 2): of each frame, recorded px.
+    - `index`: the frame.
+    - `apart`: what changed near in time.
+    """
 
     session: RestorerSession
     frames: MovieFrames

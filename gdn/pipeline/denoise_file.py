@@ -30,10 +30,15 @@ Witness = Callable[
 
 @dataclass(frozen=True, kw_only=True)
 class FileSettings:
-    """How the files of a run are read and written. `sampling_angstrom` overrides the files' own;
-    `dataset` names the image in a file of several; `channel`, from 0, of several channels;
-    `summed`: the sum of a movie's frames instead of each; `partial`: a file that is cut off is read
-    as far as it goes."""
+    """How the files of a run are read and written.
+
+    - `sampling_angstrom`: Å per pixel, instead of the files' own.
+    - `dataset`: the name of the image in a file of several.
+    - `channel`: which of several channels, from 0.
+    - `summed`: the sum of a movie's frames instead of each.
+    - `partial`: a file that is cut off is read as far as it goes.
+    - `style`: how results are written.
+    """
 
     sampling_angstrom: float | None = None
     dataset: str | None = None

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from gdn.engines.base import Engine
-from gdn.engines.restorer import RestorerSession
 from gdn.errors import GdnError, InputError
 from gdn.likelihood import Array
 from gdn.models import AUTO, Model, RestorerModel
@@ -22,15 +19,11 @@ from gdn.pipeline.learning import budget_of, learned_candidates
 from gdn.pipeline.open_models import OpenModels, models_named
 from gdn.pipeline.options import Options
 from gdn.pipeline.recording import RecordingDenoiser
-from gdn.search.band_mixture import Candidate
+from gdn.pipeline.recordings import best_recording, possible_recordings
 from gdn.search.bank import Bank
-from gdn.search.collaborative import CollaborativeCandidate
-from gdn.search.generator_choice import best_generator
 from gdn.search.progress import Progress, part_of
-from gdn.search.restored import RestorerCandidate
 
 if TYPE_CHECKING:  # what becomes of arrays is imported when one is given: files do not need it
-    from gdn.pipeline.inputs import Input
     from gdn.pipeline.result import Result
 
 
@@ -224,17 +217,18 @@ class Denoiser:
         CacheError (a GdnError) where the bank fits neither memory nor the disk cache, and
         CandidateError (a GdnError) where one of the `candidates` fails.
         """
+        from gdn.pipeline.denoise_array import denoise_array
         from gdn.pipeline.inputs import check_input
 
         given = check_input(image, sampling_angstrom, mask)
         first = next(index for index in range(len(given.frames)) if index not in given.unusable)
         recording = self.for_recording(given.frames[first], given.sampling_angstrom)
         if self._budget is None:
-            return _denoise_all(given, recording, progress)
+            return denoise_array(given, recording, progress)
         half, rest = part_of(progress, 0, 0.5), part_of(progress, 0.5, 0.5)
         with learned_candidates(given, self.options, self._budget, half) as (learned, notes):
             others = [*recording.others, *learned]
-            return _denoise_all(given, replace(recording, others=others), rest, notes)
+            return denoise_array(given, replace(recording, others=others), rest, notes)
 
     def for_recording(self, first_frame: Array, sampling_angstrom: float) -> RecordingDenoiser:
         """The denoiser of one recording. Among the generators that fit its frames it uses the one
@@ -252,39 +246,7 @@ class Denoiser:
             raise GdnError(
                 "this Denoiser is closed; make a new one, or work inside its 'with' block"
             )
-        self._models.check_pixel_size(sampling_angstrom)
-        if self.options.original is not None:
-            engine, bank = self._models.generator(shape, sampling_angstrom)
-            explainers = self._models.explainers
-            return [
-                RecordingDenoiser(
-                    engine=engine, bank=bank, options=self.options, explainers=explainers
-                )
-            ]
-        # Generators first: an engine that does not start is then an error before anything is open
-        # (`opened`).
-        generators = self._models.generators(shape, sampling_angstrom)
-        restorers = self._models.restorers()
-        if not generators:
-            return [RecordingDenoiser(engine=restorers[0], bank=None, options=self.options)]
-        restoring = [RestorerCandidate(session) for session in restorers]
-        others: list[Candidate] = [
-            CollaborativeCandidate(restoring[0] if restoring else None),
-            *restoring,
-            *self.options.outside,
-        ]
-        rivals = tuple(engine.model.hash for engine, _ in generators)
-        return [
-            RecordingDenoiser(
-                engine=engine,
-                bank=bank,
-                options=self.options,
-                others=others,
-                rivals=rivals,
-                explainers=self._models.explainers,
-            )
-            for engine, bank in generators
-        ]
+        return possible_recordings(self._models, self.options, shape, sampling_angstrom)
 
     def best(
         self,
@@ -294,20 +256,7 @@ class Denoiser:
     ) -> RecordingDenoiser:
         """Of what is `possible` the one whose generator explains the first frame best; it is read
         only if there is a choice."""
-        generators = [
-            (recording.engine, recording.bank)
-            for recording in possible
-            if not isinstance(recording.engine, RestorerSession) and recording.bank is not None
-        ]
-        if len(generators) < 2:
-            return possible[0]
-        options, frame = self.options, first_frame()
-        if options.mask is not None:
-            frame = options.mask.apply(frame)
-        number, nats = best_generator(
-            frame, sampling_angstrom, generators, options.search, options.noise_model
-        )
-        return replace(possible[number], nats=nats)
+        return best_recording(possible, self.options, first_frame, sampling_angstrom)
 
     def close(self) -> None:
         """Close models and engines. The Denoiser cannot be used after that."""
@@ -324,35 +273,3 @@ class Denoiser:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _denoise_all(
-    given: Input, recording: RecordingDenoiser, progress: Progress, notes: Sequence[str] = ()
-) -> Result:
-    """Every frame of an input; `notes` become warnings of each. Raises InputError where none can be
-    denoised."""
-    from gdn.pipeline.collecting import ResultBuilder
-
-    count = len(given.frames)
-    movie = recording.open_movie(partial(_usable, given), count, given.sampling_angstrom, progress)
-    builder = ResultBuilder(given, recording, movie)
-    left_out = dict(given.unusable)
-    for index, frame in enumerate(given.frames):
-        its, share = recording.for_frame(movie, index, count, progress)
-        if index not in left_out:
-            try:
-                builder.add(its.denoise(frame, given.sampling_angstrom, share, notes, given.dtype))
-                continue
-            except InputError as error:
-                left_out[index] = f"{given.name(index)}: {error}"
-        if len(left_out) == count:
-            raise InputError(left_out[0])
-        builder.leave_out(left_out[index])
-    return builder.result()
-
-
-def _usable(given: Input, index: int) -> Array:
-    """Frame `index` of an input. Raises InputError where it cannot be used."""
-    if index in given.unusable:
-        raise InputError(given.unusable[index])
-    return np.asarray(given.frames[index], dtype=np.float32)

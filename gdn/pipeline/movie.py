@@ -39,9 +39,15 @@ COARSE_ANGSTROM = 0.35  # of the pixels in which frames are compared
 
 @dataclass(frozen=True, kw_only=True)
 class Movie:
-    """A movie's `frames`, their `drift_angstrom` (frames, 2), and what was made of them; `used` is
-    false where the frames say nothing of each other, by `gain_nats`, held-out nats per frame that
-    was tried."""
+    """A movie, aligned, and what its frames say of each other.
+
+    - `recording`: what denoises its frames alone.
+    - `frames`: its frames.
+    - `drift_angstrom` (frames, 2): the drift along rows and columns, Å.
+    - `blocks`: frames that are denoised as one image.
+    - `used`: False where the frames say nothing of each other.
+    - `gain_nats`: held-out nats gained for each frame that was tried, by which that was decided.
+    """
 
     recording: RecordingDenoiser
     frames: MovieFrames

@@ -23,9 +23,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class MovieEvidence:
-    """The evidence of a movie's `count` frames. `searcher` gives what searches a frame, `recorded`
-    its counts, None for a frame that cannot be used. It is made once, when it is needed; for
-    long movies only that of a few frames is kept."""
+    """The evidence of a movie's frames. It is made once, when it is needed; for long movies only
+    that of a few frames is kept.
+
+    - `searcher`: gives what searches the frame of a number.
+    - `recorded`: gives its counts, None for a frame that cannot be used.
+    - `count`: number of frames.
+    """
 
     searcher: Callable[[int], Searcher]
     recorded: Callable[[int], Recorded | None]

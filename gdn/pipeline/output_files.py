@@ -53,9 +53,15 @@ class OutputStyle:
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """Names of the outputs of one input; `atoms` are written if columns are asked for. The original
-    method has no spread: none is written (`with_spread`). `png` slides and a `movie` of this kind
-    are written if they are asked for."""
+    """Names of the outputs of one input.
+
+    - `folder`: where they are written.
+    - `stem`: the name of the input without its ending.
+    - `kind`: of the images: tif, mrc or zarr.
+    - `with_spread`: whether a spread is written; the original method has none.
+    - `png`: whether slides are written.
+    - `movie`: the kind of the movie, mp4 or gif; '' for none.
+    """
 
     folder: Path
     stem: str

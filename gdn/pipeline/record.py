@@ -22,7 +22,7 @@ from gdn.search.band_mixture import Candidate
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate
 from gdn.search.restored import RestorerCandidate
-from gdn.trust.held_out_score import Comparison
+from gdn.trust.comparison import Comparison
 from gdn.trust.judge import Trust, next_frame
 
 RECORD_SCHEMA = 3  # 2: how far to trust a frame; 3: the files that were written, and whose they are

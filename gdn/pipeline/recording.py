@@ -49,12 +49,15 @@ class JudgedFrame:
 class RecordingDenoiser:
     """Denoises the frames of one recording; made by `gdn.Denoiser.for_recording`.
 
-    `engine` and `bank` are a generator's; or `engine` is a restorer alone, without a bank. `others`
-    are the candidates mixed with the generator's image. `rivals`: hashes of the generators among
-    which the first frame decided; `stream`: of the draws that thin a frame of a movie; `nats`: by
-    how much each of them, by name, explains counts held out of that frame; `beside`: what the
-    other frames of a movie say of the candidates; `explainers`: all generators, which tell what
-    pixel size is right.
+    - `engine`: a generator's; or a restorer alone.
+    - `bank`: the generator's (None: a restorer alone).
+    - `options`: how frames are denoised and judged.
+    - `others`: the candidates mixed with the generator's image.
+    - `rivals`: hashes of the generators among which the first frame decided.
+    - `stream`: of the draws that thin a frame of a movie.
+    - `nats`: by how much each rival, by name, explains counts held out of the first frame.
+    - `beside`: what the other frames of a movie say of the candidates.
+    - `explainers`: all generators, which tell what pixel size is right.
     """
 
     engine: Engine | RestorerSession

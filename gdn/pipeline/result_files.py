@@ -16,7 +16,7 @@ from gdn.frames.source import FrameFile
 from gdn.frames.writing import result_writer
 from gdn.likelihood import Array
 from gdn.pipeline.output_files import Outputs
-from gdn.storage import json_line, write_text, writing
+from gdn.storage import write_json, writing
 
 if TYPE_CHECKING:  # columns, pictures and movies only where they were asked for
     from gdn.pipeline.slides import MovieFile
@@ -163,4 +163,4 @@ class ResultFiles:
             "outputs": sorted(self._names),
             "former_outputs": sorted(former),
         }
-        write_text(self._record_path, json_line(content, indent=1) + "\n")
+        write_json(self._record_path, content)

@@ -212,7 +212,7 @@ class Specimen(_Section):
     )
     source: str = Field(
         "pt-ceo2",
-        description="scenes of 'gdn simulate' (files: those of its --structures), or any: crystals "
+        description="scenes of 'gdn simulate' (files: of structures of your own), or any: crystals "
         "in any mode",
     )
     energies_kv: tuple[Annotated[float, Field(gt=0, le=3000)], ...] = Field(

@@ -17,8 +17,8 @@ from gdn.report.profile import profile_of
 from gdn.report.shares import LegendLine, legend
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.estimate import Estimate
+from gdn.trust.comparison import Comparison, Pool
 from gdn.trust.fit import REFUSED
-from gdn.trust.held_out_score import Comparison, Pool
 from gdn.trust.judge import Trust
 
 PICTURES = 40  # frames with pictures in a report; all are in its table
@@ -26,9 +26,20 @@ PICTURES = 40  # frames with pictures in a report; all are in its table
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """Frame number `frame` of a `file`: its row of the table, and its pictures and `charts` (SVG),
-    if any. `candidates` is the legend of the picture of their shares, `standing` the words for what
-    the result may be used for; `explained`: whether the generator may explain the frame."""
+    """A frame in the report.
+
+    - `file`, `frame`: the file's name, and the frame's number in it.
+    - `row`: of the table.
+    - `noise`: in words.
+    - `expected_rms`: of the result's error, as a share of the vacuum level.
+    - `scores`: against the best blur and the constant.
+    - `missing`: number of missing columns, if columns were asked for.
+    - `calibrated`: whether the spread is.
+    - `explained`: whether the generator may explain the frame.
+    - `pictures`, `profile`, `charts`: pictures, and charts as SVG, if any.
+    - `standing`: the words for what the result may be used for.
+    - `candidates`: the legend of the picture of their shares.
+    """
 
     file: str
     frame: int
@@ -53,9 +64,15 @@ class Entry:
 
 @dataclass(kw_only=True)
 class Ledger:
-    """Sees every frame of a run (`gdn.pipeline.denoise_file.Witness`). With `keep` it stores an
-    entry for each frame, for a report; with `pictures` the first PICTURES of them have pictures.
-    Without `keep` it stores only what the pooled score needs."""
+    """Sees every frame of a run (`gdn.pipeline.denoise_file.Witness`).
+
+    - `keep`: store an entry for each frame, for a report, not only what the pooled score needs.
+    - `pictures`: the first PICTURES entries have pictures.
+    - `entries`: one for each frame.
+    - `pools`: the pooled scores, by the name of the other image.
+    - `frames`, `scored`, `unlike`: how many frames there were, how many had scores, and how many
+      the generator cannot explain.
+    """
 
     keep: bool = False
     pictures: bool = True

@@ -17,8 +17,8 @@ from gdn.likelihood import Array
 from gdn.search.candidates import Candidates, best_of_tiles, propose, propose_from_merged
 from gdn.search.laplace import laplace, sampled_variance
 from gdn.search.portions import PORTIONS
-from gdn.search.progress import PROPOSED, SEARCHED, Watch, part_of
-from gdn.search.refine import EMPTY, measure_structure, search
+from gdn.search.progress import PROPOSED, SEARCHED, Watch
+from gdn.search.refine import EMPTY, measure_structure, refine_candidates
 from gdn.search.settings import Searcher
 from gdn.search.tiles import Binned, Tiling, merge
 
@@ -109,15 +109,23 @@ class Mixture:
 
 @dataclass(kw_only=True)
 class SearchedTiles:
-    """The candidates of all tiles: `mixture` for blending, the best candidate of each tile without
-    its mean, and the objectives of all candidates."""
+    """The candidates of all tiles.
+
+    - `mixture`: for blending.
+    - `best`: the best candidate of each tile, without its mean.
+    - `objectives`, `tile`, `log_dose`, `busy`: a part for each portion.
+    - `objectives` (candidates,): nats, of all candidates.
+    - `tile` (candidates,): their tiles' numbers in the frame.
+    - `log_dose` (candidates,): logarithm of their doses, electrons per binned pixel.
+    - `busy` (tiles,): numbers of the tiles that are not empty.
+    """
 
     mixture: Mixture
     best: Candidates | None = None
     objectives: list[NDArray[np.float64]] = field(default_factory=list)
     tile: list[NDArray[np.int64]] = field(default_factory=list)
     log_dose: list[Array] = field(default_factory=list)
-    busy: list[NDArray[np.int64]] = field(default_factory=list)  # tiles that are not empty
+    busy: list[NDArray[np.int64]] = field(default_factory=list)
 
     def add(self, candidates: Candidates) -> None:
         """Add candidates; `tile` is the tile's number in the frame."""
@@ -181,16 +189,13 @@ def search_tiles(searcher: Searcher, binned: Binned, tiling: Tiling, watch: Watc
     )
     dose = binned.level
     count, patch = len(tiling.corners), tiling.patch
-    tell = part_of(watch.progress, 0, SEARCHED)
 
     def search_portion(index: NDArray[np.int64]) -> tuple[Candidates, NDArray[np.int64]]:
         data = binned.tiles(tiling, index)
         starts = propose(engine, bank, data, dose, settings)
-        watch.clock.mark("score")
-        tell((float(index[0]) + PROPOSED * len(index)) / count)
-        candidates = search(engine, data, starts, settings)
-        watch.clock.mark("refine")
-        tell(float(index[-1] + 1) / count)
+        watch.ended("score", SEARCHED * (float(index[0]) + PROPOSED * len(index)) / count)
+        candidates = refine_candidates(engine, data, starts, settings)
+        watch.ended("refine", SEARCHED * float(index[-1] + 1) / count)
         busy = np.unique(candidates.tile[measure_structure(candidates, data) >= EMPTY])
         return replace(candidates, tile=index[candidates.tile]), index[busy]
 
@@ -209,7 +214,7 @@ def search_tiles(searcher: Searcher, binned: Binned, tiling: Tiling, watch: Watc
     for at, told in run_in_portions(len(numbers), patch, exchange_portion):
         if told is not None:
             pool.add(replace(told, tile=numbers[at][told.tile]))
-    watch.clock.mark("refine")
+    watch.ended("refine")
     return pool
 
 

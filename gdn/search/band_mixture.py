@@ -22,7 +22,7 @@ weights gain a nat or two on noise alone.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -299,6 +299,23 @@ def _least_on_simplex(gram: Values, linear: Values) -> Values:
             if value < least - 1e-9 * (1 + abs(least) if np.isfinite(least) else 0):
                 best, least = weights, value
     return np.asarray(best)
+
+
+def mix_by_counts(
+    parts: Split,
+    sets: Iterable[Sequence[Array]],
+    names: tuple[str, ...],
+    choice: Choice,
+    sampling: tuple[float, float],
+    beside: Sequence[Evidence] = (),
+) -> list[tuple[Mixing, Array]]:
+    """For each of several sets of the candidates' images: the weights (`choose_mixing`), and the
+    mixture."""
+    mixed = []
+    for images in sets:
+        mixing = choose_mixing(parts, images, names, choice, sampling, beside)
+        mixed.append((mixing, mixture_of(images, mixing, sampling)))
+    return mixed
 
 
 def mixture_of(images: Sequence[Array], mixing: Mixing, sampling: tuple[float, float]) -> Array:

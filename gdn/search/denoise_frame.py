@@ -90,12 +90,11 @@ def denoise_frame(
     )
     binned = Binned(counts, law.of_sum(area), recorded.valid)
     warnings = defects.notes + _warn_of_sampling(law, binned.level, grids, engine.model.card.patch)
-    watch.clock.mark("prepare")
+    watch.ended("prepare")
     estimated = estimate(binned, searcher, watch, recorded)
     result = model.units(unbin(estimated.image, grids) / area)
     doubt = np.maximum(unbin(estimated.raw_spread, grids), 0) / area * abs(model.gain)
-    watch.clock.mark("assemble")
-    progress(1.0)
+    watch.ended("assemble", 1.0)
     fit, share = estimated.fit, estimated.residual_share
     return FrameResult(
         image=result,

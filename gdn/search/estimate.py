@@ -153,14 +153,13 @@ def estimate(
         if settings.laplace == "none"
         else laplace_spread(searcher, pool, binned)
     )
-    watch.clock.mark("laplace")
+    watch.ended("laplace")
     image, spread = pool.mixture.image_and_spread()
     fit = _tile_fit(pool)
     del pool
     choice, recipe, thinned = Choice(threshold=np.inf), None, None
     if settings.residual:
         choice, recipe, thinned = choose_by_counts(searcher, binned, tiling, recorded)
-        watch.progress(CHOSEN)
     mixing = None if recipe is None else recipe.mixing
     # What has no weight in a mixture need not make its image of all counts.
     used = [] if recipe is None else recipe.used
@@ -173,7 +172,7 @@ def estimate(
         )
     if recipe is not None and recipe.level:
         added = added * structure_weight(image + added, sigma, recipe.level, recipe.sampling)
-    watch.clock.mark("beyond")
+    watch.ended("beyond", CHOSEN)
     result = None
     if recipe is not None and mixing is not None and used and recorded is not None:
         whole = recorded.refill(image)
@@ -193,7 +192,7 @@ def estimate(
             noise=_noise_left(mixing, searcher.others),
             map=shares,
         )
-        watch.clock.mark("mixture")
+        watch.ended("mixture")
     return Estimate(
         binned=binned,
         tiling=tiling,

@@ -13,14 +13,14 @@ All images are float32 (rows, columns) in electrons per binned pixel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from gdn.likelihood import Array
-from gdn.search.band_mixture import OWN, PLAIN, Evidence, Mixing, choose_mixing, mixture_of
+from gdn.search.band_mixture import OWN, PLAIN, Evidence, Mixing, mix_by_counts, mixture_of
 from gdn.search.held_out_shares import LEAST_VARIANCE, Choice, losses
 from gdn.search.thinning import Split
 
@@ -130,13 +130,15 @@ class Weighing:
         """The levels that may be chosen."""
         return LEVELS if self.beside is None else LEVELS[:1]
 
-    def mix(self, parts: Split, images: Sequence[Array]) -> tuple[Mixing | None, Array]:
-        """The weights of candidates by their `images` of the first part, and the mixture."""
+    def mix(
+        self, parts: Split, sets: Iterable[Sequence[Array]]
+    ) -> Sequence[tuple[Mixing | None, Array]]:
+        """The weights of candidates by each of several sets of their images of the first part, and
+        the mixtures."""
         if self.names == OWN:
-            return None, _mix_own(images, self.choice.share)
+            return [(None, _mix_own(images, self.choice.share)) for images in sets]
         beside = self.beside or ()
-        mixing = choose_mixing(parts, images, self.names, self.choice, self.sampling, beside)
-        return mixing, mixture_of(images, mixing, self.sampling)
+        return mix_by_counts(parts, sets, self.names, self.choice, self.sampling, beside)
 
 
 def choose_recipe(
@@ -145,7 +147,7 @@ def choose_recipe(
     """The recipe of least held-out loss: the weights, and the highest level that is not worse than
     the best one by more than MARGIN. `images` are those of the first part; `guess` is the
     generator's."""
-    first, mixture = weighing.mix(parts, images)
+    [(first, mixture)] = weighing.mix(parts, [images])
     recipe = MixtureRecipe(
         names=weighing.names,
         share=weighing.choice.share,
@@ -153,12 +155,20 @@ def choose_recipe(
         first=first,
         mixing=first,
     )
-    tried, mixtures = [recipe], [mixture]
     power = _structure_power(mixture, parts.law.deviation(guess), weighing.sampling)
-    for level in weighing.levels[1:]:
-        made = _only_where(_weight(power, level), weighing.names, images, guess)
-        mixing, mixture = weighing.mix(parts, made)
-        tried.append(replace(recipe, mixing=mixing, level=level))
-        mixtures.append(mixture)
-    loss = np.array(losses(mixtures, parts))
+    others = weighing.mix(
+        parts,
+        (  # one set at a time: of a large frame each is a few hundred megabytes
+            _only_where(_weight(power, level), weighing.names, images, guess)
+            for level in weighing.levels[1:]
+        ),
+    )
+    tried = [
+        recipe,
+        *(
+            replace(recipe, mixing=mixing, level=level)
+            for level, (mixing, _) in zip(weighing.levels[1:], others, strict=True)
+        ),
+    ]
+    loss = np.array(losses([mixture, *(image for _, image in others)], parts))
     return tried[int(np.flatnonzero(loss <= loss.min() + MARGIN)[-1])]

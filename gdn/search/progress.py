@@ -22,6 +22,18 @@ def part_of(progress: Progress, first: float, size: float) -> Progress:
     return tell
 
 
+class Reached:
+    """A progress function that only remembers the `share` it heard last, of the work on a file of
+    so many `frames`. Whoever draws it reads both."""
+
+    def __init__(self) -> None:
+        self.share, self.frames = 0.0, 1
+
+    def __call__(self, share: float) -> None:
+        """So much is done."""
+        self.share = share
+
+
 class Clock:
     """Seconds spent in named stages."""
 
@@ -38,8 +50,15 @@ class Clock:
 
 @dataclass(frozen=True)
 class Watch:
-    """A function to call with the progress, from 0 to 1; and whether `spread` is wanted too."""
+    """A clock, a function to call with the progress, from 0 to 1, and whether `spread` is wanted
+    too."""
 
     clock: Clock = field(default_factory=Clock)
     progress: Progress = lambda share: None
     spread: bool = True
+
+    def ended(self, stage: str, share: float | None = None) -> None:
+        """A stage of the work has ended; with it the `share` is done (None: that is not known)."""
+        self.clock.mark(stage)
+        if share is not None:
+            self.progress(share)

@@ -22,7 +22,7 @@ CONVERGED = 0.05  # nats that the objective must fall between checks
 _RATES = np.array([0.1, 0.1, 0.1, 0.1], np.float32)
 
 
-def search(
+def refine_candidates(
     engine: Engine, data: TileData, starts: Candidates, settings: SearchSettings
 ) -> Candidates:
     """Refine briefly the starts of tiles that have too many, then refine fully the best of each

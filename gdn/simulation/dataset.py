@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from gdn import __version__
+from gdn.errors import InputError
 from gdn.recipes import Specimen
 from gdn.simulation.imaging import ENERGY_KV
 from gdn.simulation.scenes import DEFAULT, FILES, IMAGES, SCENES
-from gdn.storage import json_line, write_text
+from gdn.storage import write_json
 
 DATASET_SCHEMA = 1
 FILE = "dataset.json"
-OPTIONS = {FILES: "--structures", IMAGES: "--images"}  # that make scenes which have no name
+UNNAMED = {FILES: "structures of your own", IMAGES: "clean images"}  # scenes without a name
 
 
 def structure_seed(seed: int, index: int) -> int:
@@ -72,22 +73,22 @@ def open_dataset(
                 f" {seed}; choose another folder or the same seed"
             )
         if content["energy_kv"] != energy_kv:
-            raise ValueError(
+            raise InputError(
                 f"{path}: made at {content['energy_kv']:g} kV, asked for {energy_kv:g} kV; "
-                "choose another folder or"
-                f" --energy-kv {content['energy_kv']:g}"
+                f"choose another folder, or {content['energy_kv']:g} kV",
+                "energy_kv",
             )
         if content["multislice"] != multislice:
-            raise ValueError(
+            raise InputError(
                 f"{path}: its waves were made by {content['multislice']}, asked for "
-                f"{multislice}; choose another folder or"
-                f" --multislice {content['multislice']}"
+                f"{multislice}; choose another folder, or {content['multislice']}",
+                "multislice",
             )
         if content["scenes"] != scenes:
-            raise ValueError(
+            raise InputError(
                 f"{path}: has the scenes {content['scenes']}, asked for {scenes}; choose another "
-                "folder or"
-                f" --scenes {content['scenes']}"
+                f"folder, or {content['scenes']}",
+                "scenes",
             )
         if content.get("structures") != own:
             raise ValueError(
@@ -102,7 +103,7 @@ def open_dataset(
     }
     content |= {"scenes": scenes, "gdn": __version__}
     content |= {} if own is None else {"structures": own}
-    write_text(path, json_line(content, indent=1) + "\n")
+    write_json(path, content)
 
 
 def check_specimen(data: Path, specimen: Specimen) -> None:
@@ -116,15 +117,16 @@ def check_specimen(data: Path, specimen: Specimen) -> None:
     path = data / FILE
     content = read_dataset(path) if path.exists() else {"energy_kv": ENERGY_KV, "scenes": DEFAULT}
     if content["scenes"] != specimen.source:
-        option = OPTIONS.get(specimen.source, f"--scenes {specimen.source}")
+        source = specimen.source
+        wanted_scenes = UNNAMED.get(source, f"the scenes {source}")
         raise ValueError(
-            f"{path}: has the scenes {content['scenes']}, the recipe {specimen.source}; simulate "
-            f"with {option}, or set source under [specimen] in the recipe"
+            f"{path}: has the scenes {content['scenes']}, the recipe {source}; simulate "
+            f"{wanted_scenes}, or set source under [specimen] in the recipe"
         )
     energy_kv = content["energy_kv"]
     (wanted,) = specimen.energies_kv
     if energy_kv != wanted:
         raise ValueError(
-            f"{path}: made at {energy_kv:g} kV, the recipe is for {wanted:g} kV; simulate with "
-            f"--energy-kv {wanted:g}, or set energies_kv under [specimen]"
+            f"{path}: made at {energy_kv:g} kV, the recipe is for {wanted:g} kV; simulate at "
+            f"{wanted:g} kV, or set energies_kv under [specimen]"
         )

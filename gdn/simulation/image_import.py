@@ -22,7 +22,7 @@ from gdn.simulation.clean_images import FOLDER, CleanImage, write_clean_image
 from gdn.simulation.dataset import DATASET_SCHEMA, FILE, read_dataset
 from gdn.simulation.scenes import IMAGES
 from gdn.simulation.structures import split_of
-from gdn.storage import json_line, write_text, writing
+from gdn.storage import write_json, writing
 
 Progress = Callable[[int, int], None]
 
@@ -234,4 +234,4 @@ def _open(plan: ImagePlan, parts: list[_Part]) -> None:
         if {name: known.get(name) for name in content} != content:
             raise InputError(f"{path}: is that of another data set; choose another folder")
         return
-    write_text(path, json_line(content | {"gdn": __version__}, indent=1) + "\n")
+    write_json(path, content | {"gdn": __version__})

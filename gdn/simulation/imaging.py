@@ -35,9 +35,17 @@ MARGIN_ANGSTROM = 2.0  # next to the cell's edge the periodic neighbour shows
 
 @dataclass(frozen=True, kw_only=True)
 class Optics:
-    """Imaging conditions of a lens and a camera, for any beam. Positive defocus is underfocus.
-    `camera_angstrom` is c in the camera's transfer function (1 + (2 pi k c)^2)^(-3/4), that of a
-    point spread with long tails; 0 is a perfect camera."""
+    """Imaging conditions of a lens and a camera, for any beam. Units are in the names.
+
+    - `defocus_nm`: positive is underfocus.
+    - `spherical_um`: the coefficient of spherical aberration.
+    - `astigmatism_nm`, `coma_nm`, `trefoil_nm`: amplitudes, each with its azimuth in degrees.
+    - `focal_spread_nm`: standard deviation of the defocus.
+    - `source_mrad`: semi-angle of the source at 1/e of its middle.
+    - `blur_angstrom`: standard deviation of vibration and detector together.
+    - `camera_angstrom`: c in the camera's transfer function (1 + (2 pi k c)^2)^(-3/4), that of a
+      point spread with long tails; 0 is a perfect camera.
+    """
 
     defocus_nm: float = 6.0
     spherical_um: float = -5.0

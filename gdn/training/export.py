@@ -29,7 +29,7 @@ from gdn.generator.onnx_files import (
 )
 from gdn.models import MODEL_SCHEMA, ModelCard, load_model, sha256_of
 from gdn.recipes import Recipe
-from gdn.storage import json_line, writing
+from gdn.storage import write_json, writing
 from gdn.training.export_check import GRADIENT_INPUTS, compare, example, step_example, tangents
 
 GRID_WIDTH = 1200  # px
@@ -162,4 +162,4 @@ def _write_card(
         | {"gdn": __version__, "torch": torch.__version__, "export_error": errors},
         files=files,
     )
-    (work / "model.json").write_text(json_line(card.model_dump(mode="json"), indent=1) + "\n")
+    write_json(work / "model.json", card.model_dump(mode="json"))

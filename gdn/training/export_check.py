@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gdn.engines.onnx_session import open_session
 from gdn.generator.folded import PullBack, PushForward
 from gdn.generator.gauss_newton import INPUTS as STEP_INPUTS
 from gdn.generator.gauss_newton import GaussNewton
@@ -105,13 +106,7 @@ def compare(
 
 def _run(work: Path, graph: str, feed: dict[str, Tensor]) -> list[np.ndarray[Any, Any]]:
     """A graph's outputs in onnxruntime."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    # of half precision the CPU has not every kernel: it says so of each
-    options.log_severity_level = 3
-    content = complete_graph(work, graph)
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session = open_session(complete_graph(work, graph))
     outputs: list[np.ndarray[Any, Any]] = session.run(None, {k: v.numpy() for k, v in feed.items()})
     return [f.astype(np.float32) for f in outputs]
 

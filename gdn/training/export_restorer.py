@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gdn import __version__
+from gdn.engines.onnx_session import open_session
 from gdn.generator.loading import read_restorer, write_restorer
 from gdn.generator.onnx_files import OPSET, quiet_onnx_export, round_to_half
 from gdn.generator.restorer_network import Restorer, RestorerShape, moments
@@ -25,7 +26,7 @@ from gdn.models import (
     sha256_of,
 )
 from gdn.models.graphs import restorer_graph
-from gdn.storage import json_line, writing
+from gdn.storage import write_json, writing
 
 WEIGHTS, ABOUT = "restore.safetensors", "restore.json"  # what a training of a restorer leaves
 # largest difference from torch, as a share of the largest difference of the image from its mean
@@ -130,9 +131,7 @@ def _example(network: Restorer, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def _compare(network: Restorer, work: Path) -> float:
     """Largest difference between onnxruntime and torch over images of several sizes."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(restorer_graph(work), providers=["CPUExecutionProvider"])
+    session = open_session(restorer_graph(work))
     differences = []
     for size in SIZES:
         frames, mask = _example(network, size)
@@ -170,4 +169,4 @@ def _write_card(
         metrics=description.get("metrics", {}),
         files={p.name: sha256_of(p) for p in sorted(work.iterdir())},
     )
-    (work / "model.json").write_text(json_line(card.model_dump(mode="json"), indent=1) + "\n")
+    write_json(work / "model.json", card.model_dump(mode="json"))

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from gdn import __version__
+from gdn.engines.onnx_session import open_session
 from gdn.generator.onnx_files import OPSET, quiet_onnx_export, round_to_half, store
 from gdn.models import sha256_of
 from gdn.recipes import Recipe
-from gdn.storage import json_line, writing
+from gdn.storage import write_json, writing
 from gdn.training.state import State
 from gdn.training.unet_network import UNet
 
@@ -46,7 +47,7 @@ def export_unet(run: Path, out: Path) -> float:
     Raises ValueError if the graph disagrees or the run has no checkpoint.
     """
     if not (run / "checkpoint.pt").is_file():
-        raise ValueError(f"{run}: no checkpoint.pt in it; 'gdn train -o {run}' makes one")
+        raise ValueError(f"{run}: no checkpoint.pt in it; 'gdn train' makes one")
     recipe = Recipe.model_validate(json.loads((run / "recipe.json").read_text())["recipe"])
     state = State(recipe, "cpu")
     state.load(run / "checkpoint.pt", "cpu")
@@ -77,7 +78,7 @@ def export_unet(run: Path, out: Path) -> float:
             "torch": torch.__version__,
             "files": {"unet.onnx": sha256_of(work / "unet.onnx")},
         }
-        (work / "unet.json").write_text(json_line(description, indent=1) + "\n")
+        write_json(work / "unet.json", description)
         return error
 
 
@@ -104,10 +105,8 @@ def _write_graph(graph: nn.Module, path: Path, multiple: int) -> None:
 
 
 def _compare(graph: nn.Module, path: Path) -> float:
-    import onnxruntime
-
     image = torch.rand(1, 1, 160, 96, generator=torch.Generator().manual_seed(0)) + 0.5
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = open_session(path)
     with torch.no_grad():
         return float(
             np.abs(session.run(None, {"image": image.numpy()})[0] - graph(image).numpy()).max()

@@ -22,7 +22,7 @@ from gdn import __version__
 from gdn.generator.networks import freeze_statistics
 from gdn.generator.torch_globals import torch_threads
 from gdn.recipes import Recipe
-from gdn.storage import json_line, write_text
+from gdn.storage import write_json
 from gdn.training import distributed
 from gdn.training import run_log as monitor
 from gdn.training.held_out_status import status
@@ -184,8 +184,7 @@ def _prepare_folder(recipe: Recipe, run: Path, rank: int) -> None:
             settings["optimiser"].pop("images", None)
         if theirs != mine:
             raise ValueError(
-                f"{run}: holds a run with other settings; choose another folder (-o) or the "
-                "same recipe"
+                f"{run}: holds a run with other settings; choose another folder or the same recipe"
             )
     if rank == 0:
         (run / "grids").mkdir(parents=True, exist_ok=True)
@@ -195,4 +194,4 @@ def _prepare_folder(recipe: Recipe, run: Path, rank: int) -> None:
             "recipe": recipe.model_dump(mode="json"),
         }
         # Whole: another process of the run may be reading it.
-        write_text(path, json_line(content, indent=1) + "\n")
+        write_json(path, content)

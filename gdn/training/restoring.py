@@ -20,7 +20,7 @@ from gdn.models import SLOTS
 from gdn.simulation.breadth import AnyCrystal, WavePool
 from gdn.simulation.conditions import Draws
 from gdn.simulation.detectors import observe
-from gdn.storage import json_line, write_text, writing
+from gdn.storage import json_line, write_json, writing
 from gdn.training.muon import Muon
 
 HELD_OUT_SEED = 2**40
@@ -293,7 +293,7 @@ def snapshot(run: RestorerRun, out: Path, seconds: float, mean_loss: float) -> d
         "slots": SLOTS,
         "statistics": row,
     }
-    write_text(out / "restore.json", json_line(description, indent=1) + "\n")
+    write_json(out / "restore.json", description)
     with (out / "stats.jsonl").open("a") as stream:
         stream.write(json_line(row) + "\n")
     save_sheet(out / "sheet.png", shown.numpy())

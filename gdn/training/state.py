@@ -152,7 +152,7 @@ def networks_of_run(
         }
         return generator, encoder, recipe, training | {"statistics": statistics}
     if not (run / "checkpoint.pt").is_file():
-        raise ValueError(f"{run}: no checkpoint.pt in it; 'gdn train -o {run}' makes one")
+        raise ValueError(f"{run}: no checkpoint.pt in it; 'gdn train' makes one")
     recipe = Recipe.model_validate(content["recipe"])
     state = State(recipe, "cpu")
     state.load(run / "checkpoint.pt", "cpu")

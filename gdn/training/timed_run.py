@@ -21,7 +21,7 @@ from gdn.recipes import Recipe, load_recipe
 from gdn.simulation.patch_sources import source_of
 from gdn.simulation.structures import seeds_of
 from gdn.simulation.workers import StructureWorkers
-from gdn.storage import json_line, write_text
+from gdn.storage import json_line, write_json
 from gdn.training import run_log as monitor
 from gdn.training.held_out_status import status
 from gdn.training.shared_randomness import Shards, StepDraws
@@ -128,7 +128,7 @@ class ResidentRun:
         row = {name: round(v, 4) if isinstance(v, float) else v for name, v in row.items()}
         self.state.save_weights(out / "weights.safetensors")
         content = {"recipe": self.recipe.model_dump(mode="json"), "training": row}
-        write_text(out / "recipe.json", json_line(content, indent=1) + "\n")
+        write_json(out / "recipe.json", content)
         with (out / "stats.jsonl").open("a") as stream:
             stream.write(json_line(row) + "\n")
         shown = self.held_out[:64].float().cpu().numpy()

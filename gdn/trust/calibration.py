@@ -7,21 +7,20 @@ statistics of frames of the right kind, that is, of the kind the generator was t
 
 from __future__ import annotations
 
-import itertools
 import json
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from gdn.models import Model, ModelError
+from gdn.trust.fit_law import FitLaw
+from gdn.trust.scaling import Scaling, Strict, network
 
 Values = NDArray[np.float64]
 
 FILE: Final = "calibration.json"
-CLIP = 4.0  # standard deviations: beyond what was seen, features count as the last that was
-TAIL = 0.1  # of a score's law beyond which it is extrapolated
 LEVELS = (
     50,
     68,
@@ -30,41 +29,7 @@ LEVELS = (
 )  # per cent; the second, 68.27, is one standard deviation of a Gaussian error
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Scaling(_Strict):
-    """Mean and standard deviation of each feature over the calibration frames."""
-
-    mean: list[float]
-    scale: list[float]
-
-    def apply(self, features: Values) -> Values:
-        """Standardised features, the same shape (..., n)."""
-        return np.asarray(
-            np.clip((features - np.array(self.mean)) / np.array(self.scale), -CLIP, CLIP)
-        )
-
-    @staticmethod
-    def of(features: Values) -> Scaling:
-        """The scaling of features (samples, n)."""
-        return Scaling(
-            mean=features.mean(0).tolist(), scale=np.maximum(features.std(0), 1e-6).tolist()
-        )
-
-
-def network(weights: list[list[list[float]]], biases: list[list[float]], x: Values) -> Values:
-    """The outputs (n, k) of a small network for `x` (n, in): layers of `weights` (out, in) and
-    `biases` with SiLU between them (Elfwing et al. 2018)."""
-    for number, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-        x = x @ np.array(weight).T + np.array(bias)
-        if number < len(weights) - 1:
-            x = x / (1 + np.exp(-x))
-    return x
-
-
-class SpreadLaw(_Strict):
+class SpreadLaw(Strict):
     """Logarithms of the half-widths of a pixel's intervals, one for each of LEVELS, from its
     features: a small network (SiLU), and the conformal `factor` of each level.
 
@@ -102,157 +67,7 @@ class SpreadLaw(_Strict):
         return np.asarray(np.exp(np.maximum.accumulate(logs, 1)))
 
 
-class Trend(_Strict):
-    """How numbers of right frames depend on the noise `level`, and in fields smaller than a tile on
-    the logarithm of the share of a tile that shows the frame: polynomials of their mean and of the
-    logarithm of their scale (docs/method.md, "Trust", "p")."""
-
-    level: Scaling
-    mean: list[list[float]]  # (3, numbers); (6, numbers) with the share
-    log_scale: list[list[float]]  # (2, numbers); (3, numbers)
-
-    def standardise(self, values: Values, level: Values) -> Values:
-        """Remove the effect of the noise levels (n,), or levels and shares (n, 2), from `values`
-        (n, numbers). A law of full tiles leaves the shares alone."""
-        powers = powers_of(self.level, level)
-        linear = len(self.log_scale)
-        return np.asarray(
-            (values - powers @ np.array(self.mean))
-            / np.exp(powers[:, :linear] @ np.array(self.log_scale))
-        )
-
-    @staticmethod
-    def of(values: Values, level: Values) -> Trend:
-        """The trend of values (n, numbers) at noise levels (n,), or levels and shares (n, 2)."""
-        scaling = Scaling.of(level.reshape(len(level), -1))
-        powers = powers_of(scaling, level)
-        linear = 1 + len(scaling.mean)
-        mean = np.linalg.lstsq(powers, values, rcond=None)[0]
-        log_scale = np.linalg.lstsq(
-            powers[:, :linear], np.log(np.abs(values - powers @ mean) + 1e-6), rcond=None
-        )[0]
-        return Trend(level=scaling, mean=mean.tolist(), log_scale=log_scale.tolist())
-
-
-class Tail(_Strict):
-    """The distribution of a score on frames of the right kind: its `trend` with the noise level,
-    and the `sorted` values without that trend."""
-
-    trend: Trend
-    sorted: list[float] = Field(min_length=20)
-
-    @staticmethod
-    def of(score: Values, level: Values) -> Tail:
-        """The tail of scores (n,) at noise levels (n,)."""
-        trend = Trend.of(score[:, None], level)
-        return Tail(
-            trend=trend, sorted=np.sort(trend.standardise(score[:, None], level)[:, 0]).tolist()
-        )
-
-    def surprise(self, score: Values, level: Values) -> Values:
-        """-log of the share of right frames with a higher score. In the last tenth an exponential
-        law replaces the counted share. So scores that are far outside of all that were seen still
-        differ from scores just outside (docs/method.md, "Trust", "p"; an exponential
-        tail is a case of Pickands 1975)."""
-        score = self.trend.standardise(score[:, None], level)[:, 0]
-        null = np.array(self.sorted)
-        start = np.quantile(null, 1 - TAIL)
-        excess = max(float((null[null > start] - start).mean()), 1e-9)
-        above = 1 - np.searchsorted(null, score, side="right") / (len(null) + 1)
-        return np.asarray(
-            np.where(
-                score > start,
-                (score - start) / excess - np.log(TAIL),
-                -np.log(np.maximum(above, TAIL)),
-            )
-        )
-
-
-class SpectrumLaw(_Strict):
-    """A classifier (SiLU network) of a frame's rings (gdn/trust/fit.py). Its output is the log-odds
-    that the frame is of the wrong kind."""
-
-    scaling: Scaling
-    weights: list[list[list[float]]]
-    biases: list[list[float]]
-
-    def odds(self, rings: Values) -> Values:
-        """Log-odds (n,) of rings (n, f)."""
-        return network(self.weights, self.biases, self.scaling.apply(rings))[:, 0]
-
-
-class TileLaw(_Strict):
-    """The distribution of the features of tiles of the right kind: their trend with the noise
-    level, and their precision matrix."""
-
-    names: list[str]
-    trend: Trend
-    precision: list[list[float]]
-
-    def distances(self, features: Values, level: Values) -> Values:
-        """Squared Mahalanobis distance (tiles,) of features (tiles, n) at noise levels (tiles,)
-        (Mahalanobis 1936)."""
-        z = self.trend.standardise(features, level)
-        return np.asarray(np.einsum("ni,ij,nj->n", z, np.array(self.precision), z))
-
-
-def powers_of(scaling: Scaling, level: Values) -> Values:
-    """1, s and s^2, (tiles, 3), for the standardised noise level s; with the share of a tile also
-    the products of the two, (tiles, 6), the linear ones first (docs/method.md, "Trust", "p")."""
-    used = level.reshape(len(level), -1)[:, : len(scaling.mean)]
-    standard = (used - np.array(scaling.mean)) / np.array(scaling.scale)
-    first = np.clip(standard, -2, 2).T
-    pairs = itertools.combinations_with_replacement(first, 2)
-    return np.stack([np.ones(len(level)), *first, *(a * b for a, b in pairs)], 1)
-
-
-class FitLaw(_Strict):
-    """Goodness of fit of tiles and frames. `null` holds the sorted squared distances of tiles that
-    were not used to fit the law. The combination is that of Fisher 1932, section 21.1
-    (docs/method.md, "Trust", "p").
-
-    A frame is judged by two scores: the mean log distance of its tiles, and the log-odds from its
-    spectrum. The sum of their surprises by `tails` (Fisher's combination, calibrated as one score)
-    is compared with the sorted sums `frame_null` of right frames.
-    """
-
-    tiles: TileLaw
-    null: list[float] = Field(min_length=20)
-    spectrum: SpectrumLaw
-    tails: tuple[Tail, Tail]
-    frame_null: list[float] = Field(min_length=20)
-
-    def tile_p(self, distances: Values) -> Values:
-        """p-values of tiles from their distances (tiles,)."""
-        return conformal_p(self.null, distances)
-
-    def frame_p(self, distances: Values, rings: Values, level: float | Values) -> float:
-        """p-value of a frame from its tiles' distances (tiles,), its rings (f,) and its noise
-        level, or level and share (1, 2)."""
-        at = np.reshape(level, (1, -1))
-        scores = frame_score(distances), self.spectrum.odds(rings[None])
-        total = sum(
-            tail.surprise(score, at) for tail, score in zip(self.tails, scores, strict=True)
-        )
-        return float(conformal_p(self.frame_null, np.asarray(total))[0])
-
-
-def frame_score(distances: Values) -> Values:
-    """One number (1,) from the squared distances of a frame's tiles (docs/method.md, "Trust",
-    "p")."""
-    return np.asarray(np.log(np.maximum(distances, 1e-9)).mean(keepdims=True))
-
-
-def conformal_p(null: list[float], scores: Values) -> Values:
-    """The share of the sorted null that is at least as large as the score, the score itself counted
-    in (conformal p-value; Vovk et al. 2005, ch. 2)."""
-    values = np.array(null)
-    return np.asarray(
-        (1 + len(values) - np.searchsorted(values, scores, side="left")) / (len(values) + 1)
-    )
-
-
-class Logistic(_Strict):
+class Logistic(Strict):
     """Probability of a column from its features: a logistic regression on their standardised values
     and products (McCullagh & Nelder 1989, ch. 4)."""
 
@@ -276,7 +91,7 @@ class Logistic(_Strict):
         )
 
 
-class ColumnLaw(_Strict):
+class ColumnLaw(Strict):
     """Probabilities of columns that the image shows and of empty lattice sites; and the factor that
     turns spread * width / amplitude into the standard error of a position along each axis
     (docs/method.md, "Trust", "Places of columns")."""
@@ -286,7 +101,7 @@ class ColumnLaw(_Strict):
     position: float = Field(gt=0)
 
 
-class Calibration(_Strict):
+class Calibration(Strict):
     """The whole calibration of a model, and the data it was fitted to."""
 
     schema_version: Literal[1] = 1

@@ -4,9 +4,9 @@ the image without it.
 The evidence is log p(y | with) - log p(y | without) in nats. Let c be the electrons that a column
 adds, and I = sum c^2 / var(y) its expected information. On average the evidence is I / 2 if the
 column is there as the image shows it, and -I / 2 if there is nothing (docs/method.md, "Trust"). A
-column of 10 % contrast at a third of an electron per pixel has about one nat. The image was fitted
-to the same counts, so the evidence favours what the image shows. How much it does, and what share
-of similar columns is false, is measured on simulated frames of known structures
+column of 10 % contrast at a third of an electron per pixel has evidence of 1 nat. The image was
+fitted to the same counts, so the evidence favours what the image shows. How much it does, and what
+share of similar columns is false, is measured on simulated frames of known structures
 (`gdn.evaluation.calibrate`) and stored with the model.
 """
 
@@ -26,8 +26,14 @@ LOCAL = 4.0  # times the rate: the most that a single column may be doubted
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnEvidence:
-    """Of each column (n,): the evidence in `nats`, the expected `information` I, the `doubt` at its
-    place (vacuum units), and its amplitude relative to the frame's strong columns."""
+    """The evidence for each of n columns; every array is (n,).
+
+    - `nats`: the evidence.
+    - `information`: the expected information I, nats.
+    - `doubt`: the uncertainty of the image at the column, vacuum units.
+    - `relative`: the amplitude as a share of that of the frame's strong columns.
+    - `amplitude`: vacuum units.
+    """
 
     nats: Values
     information: Values

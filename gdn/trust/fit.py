@@ -22,15 +22,15 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from scipy.signal.windows import tukey
 from scipy.special import xlogy
 from scipy.stats import poisson
 
 from gdn.likelihood import POISSON, Array
 from gdn.search.estimate import Estimate
 from gdn.search.tiles import Binned, Tiling, cut, cut_each
-from gdn.trust.calibration import FitLaw
+from gdn.trust.fit_law import FitLaw
 from gdn.trust.flatness import flat_p
+from gdn.trust.spectrum import frequencies, measure_rings
 
 Values = NDArray[np.float64]
 
@@ -42,12 +42,6 @@ EXACT_BELOW = 200.0  # mean counts; beyond, the deviance is chi-squared to 1 / (
 BANDS = (0.02, 0.1, 0.2, *np.round(np.arange(0.24, 0.72, 0.04), 2), 0.8, 1.0)
 WIDE = (0.02, 0.2, 0.4, 0.6, 1.0)
 TILE_PIXELS = 2**20  # of tiles whose features are made at a time
-# Of a frame's spectrum, which needs no search, so that its classifier can be taught on thousands of
-# rendered frames, wrong pixel sizes and strange lattices among them
-# (gdn/evaluation/spectrum_law.py):
-EDGES = np.linspace(0.1, 0.9, 41)  # 1/Å: rings as wide as one coefficient of a 50 Å frame
-STRONGEST = 4
-BACKGROUND_ANGSTROM = 3.2  # what varies more slowly is not lattice
 PEAKS = 6  # strongest coefficients of a band
 
 
@@ -55,14 +49,16 @@ PEAKS = 6  # strongest coefficients of a band
 class Explained:
     """How well the generator explains a frame.
 
-    - `p`: of the frame.
+    - `p`: of the frame: the larger one of `by_law` and that of a flat field.
     - `tiles` (n,): p of each tile.
     - `map` (rows, columns): the local deviance above the expected one, in standard deviations.
+    - `by_law`: p of the frame by the law of right frames alone.
     """
 
     p: float
     tiles: Values
     map: Array
+    by_law: float = float("nan")
 
     @property
     def words(self) -> str:
@@ -102,10 +98,9 @@ def explain_counts(estimate: Estimate, sampling_angstrom: float, law: FitLaw) ->
     at = conditions(estimate)
     distances = law.tiles.distances(features, at.repeat(len(features), 0))
     binned = estimate.binned
-    p = law.frame_p(distances, measure_rings(binned, sampling_angstrom), at)
-    return Explained(
-        max(p, flat_p(binned, sampling_angstrom)), law.tile_p(distances), map_misfit(estimate)
-    )
+    by_law = law.frame_p(distances, measure_rings(binned, sampling_angstrom), at)
+    p = max(by_law, flat_p(binned, sampling_angstrom))
+    return Explained(p, law.tile_p(distances), map_misfit(estimate), by_law)
 
 
 def map_misfit(estimate: Estimate, width: float = LOCAL) -> Array:
@@ -244,50 +239,10 @@ def _band_power(white: Values, size: Values, sampling: float, edges: tuple[float
     value in every tile, whatever part of it shows the frame."""
     n = white.shape[-1]
     power = np.abs(np.fft.rfft2(white)) ** 2 / size[:, None, None]
-    radius = np.hypot(np.fft.fftfreq(n, sampling)[:, None], np.fft.rfftfreq(n, sampling)[None])
+    radius = frequencies((n, n), sampling)
     powers = []
     for low, high in itertools.pairwise(edges):
         ring = power[:, (radius >= low) & (radius < high)]
         strongest = np.sort(ring, 1)[:, -PEAKS:] if ring.shape[1] else np.ones((len(power), 1))
         powers.append(np.log(strongest.mean(1) + 1e-3))
     return np.stack(powers, 1)
-
-
-def measure_rings(binned: Binned, sampling_angstrom: float) -> Values:
-    """Features of a frame's spectrum (2 rings + 2,): of each ring the logarithm of its strongest
-    and of its mean power, in units of the noise's; the logarithm of the noise divided by the level;
-    the logarithm of the field's side in Å. `sampling_angstrom` is that of a binned pixel."""
-    counts, valid = binned.counts.astype(np.float64), binned.valid
-    level = max(binned.level, 1e-3)
-    if valid is not None:
-        counts = level + valid * (counts - level)
-    sigma = binned.law.deviation(level)
-    rows, columns = counts.shape
-    taper = np.outer(tukey(rows, 0.5), tukey(columns, 0.5))
-    white = (
-        (counts - gaussian_filter(counts, BACKGROUND_ANGSTROM / sampling_angstrom)) / sigma * taper
-    )
-    # What was not recorded has no noise, and adds none to the power.
-    norm = (taper**2).sum() if valid is None else (taper**2 * valid).sum()
-    power = np.abs(np.fft.rfft2(white)) ** 2 / max(float(norm), 1e-12)
-    radius = np.hypot(
-        np.fft.fftfreq(rows, sampling_angstrom)[:, None],
-        np.fft.rfftfreq(columns, sampling_angstrom)[None],
-    )
-    ring = np.digitize(radius.ravel(), EDGES) - 1
-    inside = (ring >= 0) & (ring < len(EDGES) - 1)
-    ring, flat = ring[inside], power.ravel()[inside]
-    rings = np.zeros((2, len(EDGES) - 1))
-    order = np.lexsort((-flat, ring))
-    ring, flat = ring[order], flat[order]
-    starts = np.searchsorted(ring, np.arange(len(EDGES)))
-    for k, (first, end) in enumerate(itertools.pairwise(starts)):
-        if end > first:
-            # Of n exponential variables the largest is about log n: taken off, so that the field's
-            # size does not show.
-            rings[0, k] = np.log(
-                flat[first : first + STRONGEST].mean() / (1 + np.log(end - first)) + 1e-3
-            )
-            rings[1, k] = np.log(flat[first:end].mean() + 1e-3)
-    noise_and_size = [np.log(sigma / level), 0.5 * np.log(rows * columns * sampling_angstrom**2)]
-    return np.concatenate([*rings, noise_and_size])

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import gammaincc
 
 from gdn.search.tiles import Binned
+from gdn.trust.spectrum import frequencies
 
 BANDS = ((0.0, 0.2), (0.2, 0.6))  # 1/Å: outlines, and lattices
 FINEST = 0.8  # 1/Å, of a single strong spot
@@ -32,13 +33,9 @@ def flat_p(binned: Binned, sampling_angstrom: float) -> float:
         white, recorded = white * binned.valid, float(binned.valid.sum())
     power = np.abs(np.fft.rfft2(white)) ** 2 / max(recorded, 1e-12)
     rows, columns = white.shape
-    down, across = (
-        np.fft.fftfreq(rows, sampling_angstrom),
-        np.fft.rfftfreq(columns, sampling_angstrom),
-    )
-    radius = np.hypot(down[:, None], across[None])
+    radius = frequencies((rows, columns), sampling_angstrom)
     single = np.ones(power.shape, bool)  # each of two conjugate coefficients once
-    single[down <= 0, 0] = False
+    single[np.fft.fftfreq(rows) <= 0, 0] = False
     if columns % 2 == 0:
         single[:, -1] = False
     values = []

@@ -17,10 +17,9 @@ from gdn.search.estimate import Estimate
 from gdn.search.progress import Progress
 from gdn.search.settings import Searcher, SearchSettings
 from gdn.trust.calibration import LEVELS, Calibration
+from gdn.trust.comparison import Comparison, Expected
 from gdn.trust.fit import REFUSED, Explained, explain_counts, shown_share
 from gdn.trust.held_out_score import (
-    Comparison,
-    Expected,
     denoise_part,
     recover_recorded,
     score_held_out,

@@ -2,7 +2,7 @@
 
 A generator draws lattices of fixed spacings, so a frame whose pixel size is wrong is foreign to it.
 Sizes within a factor of RANGE of the given one are tried. First the frame's spectrum is compared
-with those of right frames, by the classifier of the goodness of fit (`gdn.trust.calibration`). It
+with those of right frames, by the classifier of the goodness of fit (`gdn.trust.fit_law`). It
 leaves a few sizes. For each of these the encoder makes an image from a part of the counts, and the
 held-out counts decide. The given size is never changed.
 """
@@ -27,8 +27,8 @@ from gdn.search.generator_choice import held_out_nats
 from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded, bin_parts, split
 from gdn.search.tiles import Binned
-from gdn.trust.calibration import FitLaw
-from gdn.trust.fit import measure_rings
+from gdn.trust.fit_law import FitLaw
+from gdn.trust.spectrum import measure_rings
 
 Values = NDArray[np.float64]
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gdn.trust.comparison import Comparison
 from gdn.trust.fit import REFUSED
-from gdn.trust.held_out_score import Comparison
 
 StandingName = Literal["explained", "filtered", "unsupported"]
 

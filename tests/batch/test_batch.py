@@ -8,9 +8,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import MagicMock, call
 
 import numpy as np
 import pytest
@@ -106,6 +108,7 @@ def test_formats_of_results(night: Path, tmp_path: Path) -> None:
     one_line(gdn("denoise", night / "f0.tif", "--dtype", "int7"), 2, "--dtype int7", "float32")
 
 
+@pytest.mark.slow
 @needs_formats
 def test_a_movie_of_dose_fractions_is_summed(tmp_path: Path) -> None:
     write_hspy(
@@ -212,6 +215,7 @@ def test_interruption_leaves_whole_files_only(tmp_path: Path, kind: signal.Signa
         assert tifffile.imread(out / f"{stem}_denoised.tif").shape == (200, 200)
 
 
+@pytest.mark.slow
 def test_a_run_is_repeated_by_its_config(frame_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = gdn(
@@ -272,6 +276,31 @@ def test_a_log_does_not_take_an_earlier_runs_work_for_its_own(
     log(200)  # what an earlier run has left
     log(210)
     assert capsys.readouterr().err == "gdn: simulating: 210 done, 52%, about 3 min left\n"
+
+
+def test_the_bar_looks_at_the_file_in_hand() -> None:
+    """Which of its frames, and only where it has moved; until the block ends."""
+    from gdn.batch.run import Drawn
+    from gdn.batch.terminal import keep_drawing
+    from gdn.search.progress import Reached
+
+    reached, bar = Reached(), MagicMock()
+    drawn = Drawn(update=bar, files=1, text="b.tif (2/40)", reached=reached)
+    drawn.draw()
+    reached.frames = 3
+    reached(0.5)
+    drawn.draw()
+    drawn.draw()
+    reached(1.0)
+    drawn.draw()
+    assert bar.call_args_list == [
+        call(1.5, text="b.tif (2/40), frame 2/3"),
+        call(2.0, text="b.tif (2/40), frame 3/3"),
+    ]
+    looked = threading.Event()
+    with keep_drawing(looked.set):
+        assert looked.wait(10)
+    assert not [t for t in threading.enumerate() if t.name == "gdn progress"]
 
 
 def test_names_that_are_patterns_and_other_alphabets(tmp_path: Path) -> None:

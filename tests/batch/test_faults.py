@@ -95,6 +95,7 @@ def test_a_full_disk_under_the_cache_costs_time_only(
     assert left_behind(small_disk) == []
 
 
+@pytest.mark.slow
 @posix
 def test_a_limit_on_file_sizes(tmp_path: Path) -> None:
     import resource

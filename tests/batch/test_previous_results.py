@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import tifffile
 
+from gdn.batch.free_names import check_free, free_name
 from gdn.cli.run_files import COLUMNS
 from gdn.frames.source import FrameError
 from gdn.pipeline.output_files import content_hash, outputs_for
-from gdn.pipeline.previous_results import check_free, free_name, is_complete, own_files
+from gdn.pipeline.previous_results import is_complete, own_files
 from tests.helpers.commands import gdn, one_line, unwrapped
 from tests.helpers.frames import noisy_frame
 

@@ -104,6 +104,7 @@ def run(
     )
 
 
+@pytest.mark.slow
 def test_a_name_that_the_stream_cannot_print_ends_nothing(tmp_path: Path, frame_file: Path) -> None:
     shutil.copy(frame_file, tmp_path / "Å.tif")
     try:

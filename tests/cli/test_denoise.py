@@ -288,6 +288,7 @@ def test_a_run_says_how_far_to_trust_it(tmp_path: Path) -> None:
     assert again.stdout == ""
 
 
+@pytest.mark.slow
 def test_denoise_map_and_laplace(frame_file: Path) -> None:
     for option in ("--laplace=sampled", "--laplace=exact", "--estimate=map"):
         done = gdn("denoise", frame_file, *FAST, "--no-score", "--overwrite", option)

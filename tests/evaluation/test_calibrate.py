@@ -12,13 +12,11 @@ from scipy.stats import kstest
 
 from gdn.evaluation.error_samples import FitSample, Judged, Observation
 from gdn.models import ModelError, find_model
-from gdn.trust.calibration import (
-    Scaling,
-    SpectrumLaw,
-)
 from gdn.trust.columns import Columns
 from gdn.trust.evidence import ColumnEvidence
 from gdn.trust.fit import names
+from gdn.trust.fit_law import SpectrumLaw
+from gdn.trust.scaling import Scaling
 from tests.helpers.needs import needs_training
 from tests.helpers.places import ROOT
 

@@ -18,6 +18,7 @@ def change(before: np.ndarray, after: np.ndarray) -> float:
     return float((after - before).std() / before.std())
 
 
+@pytest.mark.slow
 def test_what_was_denoised_comes_back_as_it_was() -> None:
     with gdn.Denoiser(restarts=32, threads=1, score=False) as denoiser:
         first = denoiser.denoise(noisy_frame((100, 110)), sampling_angstrom=0.2).image

@@ -126,6 +126,7 @@ def test_every_method_leaves_regions_out(settings: dict[str, str]) -> None:
     assert result.image[54:].mean() == pytest.approx(5, rel=0.03)
 
 
+@pytest.mark.slow
 def test_half_a_frame_of_nan_is_left_out_and_left_empty(tmp_path: Path) -> None:
     frame = noisy_frame((200, 200)).astype(np.float32)
     frame[:, :110] = np.nan
@@ -146,6 +147,7 @@ def test_half_a_frame_of_nan_is_left_out_and_left_empty(tmp_path: Path) -> None:
     assert "--fill nan: uint16 cannot hold NaN" in " ".join(refused.stderr.split())
 
 
+@pytest.mark.slow
 def test_a_mask_is_left_out_of_every_frame(tmp_path: Path) -> None:
     stack = np.stack([noisy_frame((150, 150), seed) for seed in (0, 1)])
     mask = np.zeros((150, 150), np.uint8)
@@ -201,6 +203,7 @@ def test_inverted_counts_come_back_as_the_mirror_image_of_counts() -> None:
     assert any("inverted" in w for w in inverted.warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", ["auto", "gaussian:1"])
 def test_an_affine_map_of_a_normalised_frame_is_one_of_its_result(noise: str) -> None:
     electrons = counts(400.0, side=300)

@@ -58,6 +58,7 @@ def test_hot_and_dead_pixels_are_found(dose: float) -> None:
     assert np.abs(level - dose).max() < 6 * np.sqrt(dose / 40) + 0.05
 
 
+@pytest.mark.slow
 def test_missing_pixels_are_left_out_and_filled(tmp_path: Path) -> None:
     frame = noisy_frame((150, 150)).astype(np.float32)
     whole = frame.copy()
@@ -116,6 +117,7 @@ def test_correlated_noise_is_noticed() -> None:
     assert find_defects(smooth.astype(np.float32)).notes == []
 
 
+@pytest.mark.slow
 def test_masked_pixels_cost_next_to_nothing_and_unmasked_ones_much() -> None:
     """A frame with hot pixels and a saturated patch comes back as the frame without them would."""
     clean = demo_frames()[0]
@@ -146,6 +148,7 @@ def test_masked_pixels_cost_next_to_nothing_and_unmasked_ones_much() -> None:
     assert errors[1] < 1.15 * errors[0]
 
 
+@pytest.mark.slow
 def test_a_stretched_picture_is_said_to_be_one(tmp_path: Path) -> None:
     counts = noisy_frame((450, 460), 0, 3.0).astype(float)
     tifffile.imwrite(tmp_path / "a.tif", np.clip(17 * counts + 8, 0, 255).astype(np.uint8))

@@ -56,6 +56,7 @@ def test_noise_that_one_frame_takes_for_signal_is_refused_by_the_others() -> Non
     assert choice.generator == pytest.approx(own.residual[0])  # its own score
 
 
+@pytest.mark.slow
 def test_what_is_in_all_frames_is_seen_by_all_together() -> None:
     """A residual too weak for one frame to tell."""
     clean = gaussian_filter(np.random.default_rng(1).standard_normal((SIDE, SIDE)), 2)
@@ -106,6 +107,7 @@ def test_the_frames_weighed_together_are_the_nearest() -> None:
     assert all(len(movie.near(i)) < TOGETHER for i in range(30))
 
 
+@pytest.mark.slow
 def test_each_frame_is_weighed_once() -> None:
     places, asked = crystal(3, 20), list[int]()
     image = 2 * expected(places, SIDE, PIXEL, (0, 0), 0.4)

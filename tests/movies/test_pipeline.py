@@ -95,6 +95,7 @@ def test_a_frame_of_a_movie_has_more_candidates_and_draws_of_its_own() -> None:
     assert movie.for_frame(1).others == ()  # of a blanked frame there is nothing to say
 
 
+@pytest.mark.slow
 def test_drift_is_found_in_angstrom_with_a_filter_too() -> None:
     frames = movie_of(list(film()), PIXEL)
     found = drift_of(frames, CollaborativeCandidate())

@@ -33,9 +33,9 @@ from gdn.search.share_map import ShareMap
 from gdn.search.tiles import Binned, tile_frame
 from gdn.trust.atoms import Atoms
 from gdn.trust.columns import find_columns
+from gdn.trust.comparison import Comparison, Expected
 from gdn.trust.evidence import ColumnEvidence
 from gdn.trust.fit import Explained
-from gdn.trust.held_out_score import Comparison, Expected
 from gdn.trust.judge import Trust
 
 BROWSER = next(
@@ -137,6 +137,7 @@ def twenty() -> Ledger:
     return ledger_of(20, 1200)
 
 
+@pytest.mark.slow
 def test_twenty_large_frames_make_one_small_page(twenty: Ledger, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     write_report(

@@ -17,7 +17,7 @@ from gdn.models import find_model
 from gdn.restarts import restart_latents
 from gdn.search.bank import Bank, BankPart, bank_for, bank_scores, best_of_bank
 from gdn.search.candidates import propose, turn, turn_back
-from gdn.search.refine import search
+from gdn.search.refine import refine_candidates
 from gdn.search.settings import SearchSettings
 from gdn.storage import CacheError
 from tests.helpers.tiles import made_tiles
@@ -149,5 +149,5 @@ def test_a_bank_image_is_found_however_it_lies(rng: np.random.Generator) -> None
             starts.z, restart_latents(bank.seed, [5, 17, 30], bank.dimension)
         )
         np.testing.assert_array_equal(starts.symmetry, symmetry)
-        found = search(engine, data, starts, settings)
+        found = refine_candidates(engine, data, starts, settings)
         assert np.abs(found.mean / 300 - truth).max() < 0.1

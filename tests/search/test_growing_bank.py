@@ -99,6 +99,7 @@ with open_engine(find_model("pt-ceo2-64"), threads=1) as engine:
         np.testing.assert_array_equal(bank.images, calm)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["open to others", "a link", "a file", "locked"])
 def test_a_folder_that_is_not_ours_alone_is_not_used(
     tmp_path: Path, kind: str, calm: np.ndarray

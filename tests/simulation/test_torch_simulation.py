@@ -347,6 +347,7 @@ def test_noisy_frames_have_their_shapes_and_a_seed_repeats_them():
         assert torch.equal(getattr(seen, name), getattr(again, name))
 
 
+@pytest.mark.slow
 def test_the_mean_of_many_noisy_frames_is_the_clean_patch():
     y = torch.arange(24) / 24
     clean = (1 + 0.3 * torch.sin(2 * torch.pi * y)[None, :, None] * torch.ones(1, 24, 24))[None]

@@ -58,6 +58,7 @@ def recipe_file(tiny_recipe: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_patches_are_cut_from_training_images_alone(images: Path, recipe_file: Path) -> None:
     from gdn.recipes import load_recipe
     from gdn.training.patch_stream import WaveStream, open_stream

@@ -64,6 +64,7 @@ def test_a_run_leaves_what_it_promises_and_resumes(
     assert "other settings" in " ".join(other.stderr.split())
 
 
+@pytest.mark.slow
 def test_a_run_says_after_every_step_how_far_it_is(
     tmp_path: Path, dataset: Path, tiny_recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -192,6 +193,7 @@ def test_start_from_a_model(
     assert "do not have the shape" in " ".join(wrong.stderr.split())
 
 
+@pytest.mark.slow
 def test_start_from_what_a_sitting_left(
     tmp_path: Path, tiny_run: Path, tiny_recipe: Path, dataset: Path
 ) -> None:

@@ -15,21 +15,17 @@ from gdn.frames.resampling import bin_sum, grids_for
 from gdn.likelihood import POISSON, NoiseLaw
 from gdn.models import DEFAULT_MODEL, find_model
 from gdn.search.tiles import Binned, tile_frame
-from gdn.trust.calibration import (
-    Scaling,
-    Tail,
-    Trend,
-    calibration_of,
-    conformal_p,
-)
+from gdn.trust.calibration import calibration_of
 from gdn.trust.fit import (
     deviance_moments,
     measure_misfit,
-    measure_rings,
     names,
     shown_share,
     tile_features,
 )
+from gdn.trust.fit_law import Tail, Trend, conformal_p
+from gdn.trust.scaling import Scaling
+from gdn.trust.spectrum import frequencies, measure_rings
 from tests.helpers.needs import needs_training
 
 SAMPLING = 0.4  # Å per binned pixel
@@ -87,6 +83,15 @@ def test_surprise_goes_on_where_the_scores_end(rng: np.random.Generator) -> None
     assert found[1] == pytest.approx(0.7, abs=0.15)
     assert (np.diff(found) > 0).all()
     assert found[-1] - found[-2] == pytest.approx(20, rel=0.3)  # exponential law: a nat each
+
+
+def test_frequencies_are_those_of_the_transform() -> None:
+    """A wave of 4 px along the rows and of 8 px along the columns, of pixels of 0.5 Å."""
+    wave = np.cos(2 * np.pi * (np.indices((16, 24)) / np.array([4, 8])[:, None, None]).sum(0))
+    strongest = np.abs(np.fft.rfft2(wave)).argmax()
+    radius = frequencies((16, 24), 0.5)
+    assert radius.shape == np.fft.rfft2(wave).shape
+    assert radius.ravel()[strongest] == pytest.approx(np.hypot(1 / 2, 1 / 4))
 
 
 def test_a_wrong_pixel_size_shows_in_the_spectrum(demo_wave: Path) -> None:

@@ -47,6 +47,7 @@ def test_what_was_not_recorded_has_no_power(rng: np.random.Generator) -> None:
     assert (np.array(p) < 0.01).sum() <= 3
 
 
+@pytest.mark.slow
 def test_an_empty_field_of_many_electrons_is_explained(rng: np.random.Generator) -> None:
     frame = rng.poisson(640.0, (270, 270)).astype(np.float32)
     with Denoiser("pt-ceo2-128", 16, score=False, threads=1, cache=False) as denoiser:

@@ -13,13 +13,8 @@ from gdn.likelihood import POISSON, NoiseLaw
 from gdn.search.denoise_frame import FrameResult
 from gdn.search.held_out_shares import Choice
 from gdn.search.tiles import Binned
-from gdn.trust.held_out_score import (
-    Comparison,
-    Expected,
-    HeldOut,
-    pool_comparisons,
-    recover_recorded,
-)
+from gdn.trust.comparison import Comparison, Expected, pool_comparisons
+from gdn.trust.held_out_score import HeldOut, recover_recorded
 from gdn.trust.judge import Trust
 
 SAMPLING = 0.4  # Å per binned pixel

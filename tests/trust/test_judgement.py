@@ -30,9 +30,9 @@ from gdn.trust.calibration import (
     calibration_of,
 )
 from gdn.trust.columns import find_columns
+from gdn.trust.comparison import Expected
 from gdn.trust.fit import explain_counts
 from gdn.trust.held_out_score import (
-    Expected,
     denoise_part,
     recover_recorded,
     score_held_out,
@@ -118,6 +118,7 @@ def test_a_demo_frame_is_explained_and_noise_of_another_kind_is_not(
     engine, bank, result, _ = running
     fit = explain_counts(result.estimate, SAMPLING, calibration.fit)
     assert fit.p > 0.01
+    assert fit.p == fit.by_law  # a frame with columns is not flat
     assert "explains this frame" in fit.words
     assert len(fit.tiles) == result.tiles
     v, u = np.indices((850, 850)) * 0.0612

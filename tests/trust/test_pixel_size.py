@@ -91,6 +91,7 @@ def test_a_model_for_any_crystal_cannot_tell() -> None:
     assert find_any(RESTORER).card.specimen.material == GENERAL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1.0, 1.25])
 def test_the_pixel_size_of_a_demo_frame(factor: float) -> None:
     frame = demo_frames()[0]

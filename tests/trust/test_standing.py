@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gdn.trust.held_out_score import Comparison
+from gdn.trust.comparison import Comparison
 from gdn.trust.standing import EXPLAINED, FILTERED, UNSUPPORTED, Standing, standing_of
 
 
