@@ -14,6 +14,7 @@ from gdn.pipeline.pixel_sizes import COARSEST, FINEST
 from gdn.search.band_mixture import OWN
 from gdn.search.collaborative import CollaborativeCandidate
 from gdn.search.command_candidate import INPUT, OUTPUT, Command
+from gdn.search.lattice_candidate import LatticeCandidate
 from gdn.search.outside_candidates import (
     GROUP,
     OutsideCandidate,
@@ -25,7 +26,7 @@ Wanted = str | Callable[..., Any]
 
 PARAMETER = "candidate"
 MOST = 8  # every set of candidates is tried: each one more takes twice as long
-TAKEN = (*OWN, CollaborativeCandidate().name, RESTORER, *LEARNED)
+TAKEN = (*OWN, CollaborativeCandidate().name, LatticeCandidate().name, RESTORER, *LEARNED)
 NAME = r"[A-Za-z][\w.-]*"
 PREFIX = re.compile(rf"({NAME})(?:@([^\s=]*))?=(?=\S)")  # of a command
 INSTALLED = re.compile(rf"({NAME})(?:@(\S*))?")

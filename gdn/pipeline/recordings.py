@@ -14,6 +14,7 @@ from gdn.pipeline.recording import RecordingDenoiser
 from gdn.search.band_mixture import Candidate
 from gdn.search.collaborative import CollaborativeCandidate
 from gdn.search.generator_choice import best_generator
+from gdn.search.lattice_candidate import LatticeCandidate
 from gdn.search.restored import RestorerCandidate
 
 
@@ -35,8 +36,10 @@ def possible_recordings(
     if not generators:
         return [RecordingDenoiser(engine=restorers[0], bank=None, options=options)]
     restoring = [RestorerCandidate(session) for session in restorers]
+    guide = restoring[0] if restoring else None
     others: list[Candidate] = [
-        CollaborativeCandidate(restoring[0] if restoring else None),
+        CollaborativeCandidate(guide),
+        LatticeCandidate(guide),
         *restoring,
         *options.outside,
     ]

@@ -12,12 +12,14 @@ from gdn.search.share_map import ShareMap
 
 Colour = tuple[int, int, int]
 
-# Okabe and Ito's palette, told apart by the colour-blind. By the last word of a candidate's name,
-# so that it has one colour on all frames; others take what is left there, and beyond that black.
+# Okabe and Ito's palette and a purple, told apart by the colour-blind. By the last word of a
+# candidate's name, so that it has one colour on all frames; others take what is left there, and
+# beyond that black.
 PALETTE: dict[str, Colour] = {
     "generator": (0, 114, 178),
     "restore": (213, 94, 0),
     "collaborative": (0, 158, 115),
+    "lattice": (73, 0, 146),
     "filter": (240, 228, 66),
     "frames": (204, 121, 167),
     "neighbours": (230, 159, 0),

@@ -21,7 +21,7 @@ from scipy.ndimage import convolve1d
 from gdn.likelihood import Array
 from gdn.search.block_matching import BLOCK, Index, matches
 
-THRESHOLD = 3.0  # deviations
+THRESHOLD, THRESHOLD_REST = 3.0, 4.0  # deviations: of an image, and of what is left of one
 PIECE = 2**21  # values of blocks transformed at a time: 8 MiB
 
 _TAPER = np.kaiser(BLOCK, 2.0)
@@ -30,10 +30,13 @@ _WINDOW = np.outer(_TAPER, _TAPER).astype(np.float32)
 Blocks = NDArray[np.float32]
 
 
-def filter_groups(noisy: Array, pilot: Array, sizes: tuple[int, ...], wiener: bool) -> Array:
+def filter_groups(
+    noisy: Array, pilot: Array, sizes: tuple[int, ...], wiener: bool, rest: bool = False
+) -> Array:
     """The image of one pass, in groups of one of `sizes` blocks, each twice the last. Blocks are
     matched in `pilot`. With `wiener` the pilot also says how much of each coefficient is signal;
-    without it, coefficients below THRESHOLD are taken for noise."""
+    without it, coefficients below THRESHOLD are taken for noise. `rest`: the image is what a model
+    leaves, and nothing of it, not even a group's mean, is taken for signal without evidence."""
     total, weight = np.zeros(noisy.size), np.zeros(noisy.shape)
     columns = noisy.shape[1]
     within = (np.arange(BLOCK)[:, None] * columns + np.arange(BLOCK)).ravel()
@@ -45,7 +48,7 @@ def filter_groups(noisy: Array, pilot: Array, sizes: tuple[int, ...], wiener: bo
         counted = np.zeros(len(counts))
         for corner in groups_by_size(guide, (y - top) * columns + x, there, within, sizes):
             index = corner[:, :, None] + within
-            blocks, share = _shrunk(counts[index], guide[index] if wiener else None)
+            blocks, share = _shrunk(counts[index], guide[index] if wiener else None, rest)
             total[here] += np.bincount(index.ravel(), blocks.ravel(), len(counts))
             counted += np.bincount(corner.ravel(), np.repeat(share, corner.shape[1]), len(counts))
         windows = counted.reshape(-1, columns)
@@ -55,16 +58,18 @@ def filter_groups(noisy: Array, pilot: Array, sizes: tuple[int, ...], wiener: bo
     return np.asarray(total.reshape(noisy.shape) / np.maximum(weight, 1e-12), dtype=np.float32)
 
 
-def _shrunk(noisy: Blocks, pilot: Blocks | None) -> tuple[Blocks, Array]:
+def _shrunk(noisy: Blocks, pilot: Blocks | None, rest: bool) -> tuple[Blocks, Array]:
     """Denoised blocks (groups, size, BLOCK^2) under their window, times their group's weight; and
     this weight (groups,): the inverse of the noise that is left in the group (Dabov et al. 2007,
     eqs. 10 and 11)."""
     spectrum = _transform(noisy)
     if pilot is None:
-        gain = (np.abs(spectrum) > THRESHOLD).astype(np.float32)
+        least = THRESHOLD_REST if rest else THRESHOLD
+        gain = (np.abs(spectrum) > least).astype(np.float32)
     else:
         gain = _signal_share(_transform(pilot))
-    gain[:, 0, 0] = 1  # the group's mean is as good as known
+    if not rest:
+        gain[:, 0, 0] = 1  # the group's mean is as good as known
     spectrum *= gain
     share = 1 / np.maximum(np.einsum("nij,nij->n", gain, gain), 1)
     blocks = _transform(spectrum, inverse=True)

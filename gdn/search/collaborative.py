@@ -39,11 +39,15 @@ PIXELS_ANGSTROM = (0.2, 0.5)  # the finest and the coarsest
 
 
 def filter_collaboratively(
-    noisy: Array, guide: Array | None = None, pixel_angstrom: float = PIXEL_ANGSTROM
+    noisy: Array,
+    guide: Array | None = None,
+    pixel_angstrom: float = PIXEL_ANGSTROM,
+    rest: bool = False,
 ) -> Array:
     """The expected image of `noisy`, whose noise has standard deviation 1. In the first pass blocks
-    are alike that are so in the `guide`, an image of the same with less noise, if there is one. An
-    image smaller than LEAST px becomes its mean. Deterministic."""
+    are alike that are so in the `guide`, an image of the same with less noise, if there is one.
+    `rest`: the image is what a model leaves (`filter_groups`). An image smaller than LEAST px
+    becomes its mean. Deterministic."""
     if min(noisy.shape) < LEAST:
         return np.full_like(noisy, noisy.mean())
     # Blocks are compared about zero, where single precision is finest.
@@ -56,8 +60,8 @@ def filter_collaboratively(
     sizes: tuple[int, ...] = groups[0]
     if guide is None:  # its noise would decide
         compared, sizes = np.asarray(gaussian_filter(compared, SMOOTH)), GROUPS[0][:1]
-    pilot = filter_groups(padded, compared, sizes, wiener=False)
-    image = filter_groups(padded, pilot, groups[1], wiener=True)
+    pilot = filter_groups(padded, compared, sizes, wiener=False, rest=rest)
+    image = filter_groups(padded, pilot, groups[1], wiener=True, rest=rest)
     inner = slice(BLOCK, -BLOCK)
     own, filtered = padded[inner, inner], image[inner, inner]
     restored = None if guide is None else guide.astype(np.float32) - level
@@ -113,12 +117,20 @@ class CollaborativeCandidate:
         pixel = best_pixel(recorded)
 
         def filter_counts(counts: Array, law: NoiseLaw) -> Array:
-            guide = None if self.guide is None else self.guide.restore_sums(recorded, pixel)
-            compared = None if guide is None else stabilise(guide, law)
-            filtered = filter_collaboratively(stabilise(counts, law), compared, pixel)
+            guide = guide_of(self.guide, recorded, pixel, law)
+            filtered = filter_collaboratively(stabilise(counts, law), guide, pixel)
             return invert_stabilise(filtered, law)
 
         return image_of_sums(recorded, pixel, filter_counts)
+
+
+def guide_of(
+    restorer: RestorerCandidate | None, recorded: Recorded, pixel_angstrom: float, law: NoiseLaw
+) -> Array | None:
+    """The restorer's image of the counts, stabilised like their sums, if there is a restorer."""
+    if restorer is None:
+        return None
+    return stabilise(restorer.restore_sums(recorded, pixel_angstrom), law)
 
 
 def best_pixel(recorded: Recorded) -> float:

@@ -1,0 +1,66 @@
+"""The lattice filter, a candidate of the mixture: the waves of a crystal that fills the field, and
+what is left filtered collaboratively.
+
+A defect is not a part of the lattice, but a strong one disturbs the fit of its waves. So what
+stands out of the lattice is taken from the counts before the waves are fitted again. What is then
+left, defects, edges and what varies, goes through the collaborative filter, which keeps of it what
+noise hardly ever does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gdn.likelihood import Array, NoiseLaw
+from gdn.search.collaborative import (
+    LEAST,
+    best_pixel,
+    filter_collaboratively,
+    guide_of,
+    invert_stabilise,
+    stabilise,
+)
+from gdn.search.lattice_waves import fit_lattice
+from gdn.search.restored import RestorerCandidate, image_of_sums
+from gdn.search.standing_out import add_what_stands_out
+from gdn.search.thinning import Recorded
+
+
+def filter_lattice(noisy: Array, guide: Array | None, pixel_angstrom: float) -> Array:
+    """The expected image of `noisy` (rows, columns) float32, whose noise has standard deviation 1.
+    The `guide` is an image of the same with less noise. Without a lattice, the collaborative
+    filter's image. Deterministic."""
+    if min(noisy.shape) < LEAST:
+        return filter_collaboratively(noisy, guide, pixel_angstrom)
+    lattice = fit_lattice(noisy)
+    if not lattice.any():
+        return filter_collaboratively(noisy, guide, pixel_angstrom)
+    with_defects = add_what_stands_out(noisy - noisy.mean(), lattice, None, pixel_angstrom)
+    lattice = fit_lattice(noisy - (with_defects - lattice))
+    rest = None if guide is None else guide - lattice
+    return filter_collaboratively(noisy - lattice, rest, pixel_angstrom, rest=True) + lattice
+
+
+@dataclass(frozen=True)
+class LatticeCandidate:
+    """The lattice filter as one of the mixture's candidates (`gdn.search.band_mixture.Candidate`),
+    guided by the images of a restorer if there is one."""
+
+    guide: RestorerCandidate | None = None
+    name = "lattice"  # as the record has it
+
+    @property
+    def identity(self) -> str:
+        """What its images depend on apart from the counts."""
+        return "lattice-1" if self.guide is None else f"lattice-1, {self.guide.identity}"
+
+    def __call__(self, recorded: Recorded) -> Array:
+        """Its image of recorded counts, in electrons per pixel of the generator's grid."""
+        pixel = best_pixel(recorded)
+
+        def filter_counts(counts: Array, law: NoiseLaw) -> Array:
+            guide = guide_of(self.guide, recorded, pixel, law)
+            filtered = filter_lattice(stabilise(counts, law), guide, pixel)
+            return invert_stabilise(filtered, law)
+
+        return image_of_sums(recorded, pixel, filter_counts)

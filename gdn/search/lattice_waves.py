@@ -1,0 +1,180 @@
+"""What of a noisy image a lattice explains: plane waves at its reciprocal vectors, whose amplitudes
+vary slowly.
+
+In a crystal that fills the field a wave has one amplitude everywhere, and thousands of pixels say
+what it is: no group of blocks is as large, and blocks, which lie on whole pixels, are never quite
+alike. The waves are found as peaks of the spectrum (by Fisher's test, 1929), and, with less doubt,
+at the sums and differences of those. The amplitude of each is the image times the conjugate wave,
+averaged under a Gaussian (geometric phase analysis: Hytch et al. 1998). How wide this is, Stein's
+unbiased estimate of the error decides (Stein 1981): a strained or small crystal gets a narrow one.
+
+Images are (rows, columns); their noise has standard deviation 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter
+
+from gdn.likelihood import Array
+
+SIGNIFICANT = 14.0  # nats: of a peak; noise has one in one of some thirty images of 200 x 200 px
+AT_SUM = 7.0  # of a peak at a sum or difference of others
+STRONGEST = 12  # of which sums are formed
+ROUNDS = 2  # of sums
+MOST = 80  # waves
+LOWEST, HIGHEST = 0.05, 0.47  # 1/px: slower ones are not a lattice's
+NEAR = 3  # steps of the padded spectrum: as near, two peaks are one
+WIDTHS = (4.0, 7.0, 12.0, 20.0, 30.0, 45.0, 75.0, 120.0, np.inf)  # px: of the Gaussian
+CELL = 4  # px: on blocks of this side amplitudes are computed
+SWEEPS = 2  # over all waves, each fitted to what the others leave
+
+Values = NDArray[np.float64]
+Waves = NDArray[np.complex128]
+
+
+def fit_lattice(noisy: Array) -> Array:
+    """The lattice's part of the noisy image (rows, columns) float32, of mean zero: all zero if
+    there is none. Deterministic."""
+    rest = noisy.astype(np.float64)
+    rest -= rest.mean()
+    peaks = find_peaks(rest)
+    parts = [np.zeros_like(rest) for _ in peaks]
+    for _ in range(SWEEPS):
+        for number, (_, along, across) in enumerate(peaks):
+            own = rest + parts[number]
+            parts[number] = _wave(own, along, across)
+            rest = own - parts[number]
+    return np.asarray(sum(parts, np.zeros_like(rest)), dtype=np.float32)
+
+
+def find_peaks(image: Values) -> list[tuple[float, float, float]]:
+    """Peaks of the spectrum: power over the noise's, and frequencies along rows and columns,
+    1/px, the strongest first. Each stands for itself and its negative."""
+    power, half = _spectrum(image)
+    tops = (power == maximum_filter(power, 5, mode="wrap")) & half
+    kept = [_refined(power, int(i), int(j)) for i, j in np.argwhere(tops & (power > SIGNIFICANT))]
+    for _ in range(ROUNDS):
+        kept.sort(reverse=True)
+        more = _at_sums(power, kept)
+        if not more:
+            break
+        kept += more
+    return sorted(kept, reverse=True)[:MOST]
+
+
+def _spectrum(image: Values) -> tuple[Values, NDArray[np.bool_]]:
+    """Power of the image under a Hann window, over that of the noise, on a grid twice as fine; and
+    which half of the plane stands for both."""
+    window = np.outer(*(np.hanning(n + 2)[1:-1] for n in image.shape))
+    padded = [2 * n for n in image.shape]
+    level = float((image * window).sum() / window.sum())
+    spectrum = np.fft.fft2((image - level) * window, padded)
+    power = np.abs(spectrum) ** 2 / (window**2).sum()
+    rows, columns = np.fft.fftfreq(padded[0])[:, None], np.fft.fftfreq(padded[1])[None]
+    frequency = np.hypot(rows, columns)
+    power[(frequency < LOWEST) | (frequency > HIGHEST)] = 0
+    return power, (columns > 0) | ((columns == 0) & (rows > 0))
+
+
+def _refined(power: Values, i: int, j: int) -> tuple[float, float, float]:
+    """The peak at a place of the spectrum, between its points: a parabola through the logarithms of
+    three of them."""
+
+    def offset(before: float, here: float, after: float) -> float:
+        a, b, c = np.log(np.maximum([before, here, after], 1e-6))
+        bend = a - 2 * b + c
+        return float(np.clip((a - c) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0
+
+    rows, columns = power.shape
+    here = power[i, j]
+    along = np.fft.fftfreq(rows)[i] + offset(power[i - 1, j], here, power[(i + 1) % rows, j]) / rows
+    across = offset(power[i, j - 1], here, power[i, (j + 1) % columns]) / columns
+    return float(here), float(along), float(np.fft.fftfreq(columns)[j] + across)
+
+
+def _at_sums(
+    power: Values, known: list[tuple[float, float, float]]
+) -> list[tuple[float, float, float]]:
+    """Peaks that are not known, at sums and differences of the strongest."""
+    rows, columns = power.shape
+    first = np.array([peak[1:] for peak in known[:STRONGEST]]).reshape(-1, 2)
+    both = np.concatenate([first, -first])
+    more: list[tuple[float, float, float]] = []
+    for along, across in (both[:, None] + both[None]).reshape(-1, 2):
+        if across < 0 or not LOWEST < np.hypot(along, across) < HIGHEST:
+            continue
+        i, j = round(along * rows), round(across * columns)
+        near = [((i + a) % rows, (j + b) % columns) for a in (-1, 0, 1) for b in (-1, 0, 1)]
+        top = max(near, key=lambda place: power[place])
+        if power[top] < AT_SUM:
+            continue
+        peak = _refined(power, *top)
+        if not any(_same(peak, other, power.shape) for other in known + more):
+            more.append(peak)
+    return more
+
+
+def _same(
+    peak: tuple[float, float, float], other: tuple[float, float, float], shape: tuple[int, ...]
+) -> bool:
+    """Whether two peaks, or one and the other's negative, are too near to be two."""
+    return any(
+        all(
+            abs(a - sign * b) * n <= NEAR
+            for a, b, n in zip(peak[1:], other[1:], shape, strict=True)
+        )
+        for sign in (1, -1)
+    )
+
+
+def _wave(image: Values, along: float, across: float) -> Values:
+    """The wave of this frequency in the image. Its amplitude is averaged over the width of the
+    least expected error; the wave is zero if that has less."""
+    rows, columns = image.shape
+    conjugate = np.outer(
+        np.exp(-2j * np.pi * along * np.arange(rows)),
+        np.exp(-2j * np.pi * across * np.arange(columns)),
+    )
+    sums, count = _cells(image * conjugate), _cells(np.ones(image.shape, np.complex128)).real
+    best, least = np.zeros_like(sums), 0.0
+    for wide in WIDTHS:
+        weight = _blurred(count, wide)
+        amplitude = (_blurred(sums.real, wide) + 1j * _blurred(sums.imag, wide)) / weight
+        # of a pixel's own value in its wave, twice its weight in the amplitude
+        own = 2 * (count / weight / (2 * np.pi * (wide / CELL) ** 2)).sum()
+        if np.isinf(wide):
+            own = 2.0
+        error = float(
+            -4 * (sums.conj() * amplitude).real.sum()
+            + 2 * (count * np.abs(amplitude) ** 2).sum()
+            + 2 * own
+        )
+        if error < least:
+            best, least = amplitude, error
+    return np.asarray(2 * (_at_pixels(best, image.shape) * conjugate.conj()).real)
+
+
+def _cells(values: Waves) -> Waves:
+    """Sums over CELL x CELL px."""
+    rows, columns = values.shape
+    padded = np.pad(values, ((0, -rows % CELL), (0, -columns % CELL)))
+    return np.asarray(padded.reshape(-(-rows // CELL), CELL, -1, CELL).sum((1, 3)))
+
+
+def _blurred(cells: Values, width: float) -> Values:
+    """The mean of `cells` under a Gaussian of `width` px, nothing beyond the edge."""
+    if np.isinf(width):
+        return np.full_like(cells, cells.mean())
+    return np.asarray(gaussian_filter(cells, width / CELL, mode="constant", truncate=3.0))
+
+
+def _at_pixels(amplitude: Waves, shape: tuple[int, ...]) -> Waves:
+    """Amplitudes of the cells, at each pixel."""
+    grid = np.meshgrid(*((np.arange(n) - (CELL - 1) / 2) / CELL for n in shape), indexing="ij")
+    real, imaginary = (
+        map_coordinates(part, grid, order=1, mode="nearest")
+        for part in (amplitude.real, amplitude.imag)
+    )
+    return np.asarray(real + 1j * imaginary)
