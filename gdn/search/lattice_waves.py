@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter
+from scipy.ndimage import gaussian_filter, maximum_filter
 
 from gdn.likelihood import Array
 
@@ -23,7 +23,7 @@ SIGNIFICANT = 14.0  # nats: of a peak; noise has one in one of some thirty image
 AT_SUM = 7.0  # of a peak at a sum or difference of others
 STRONGEST = 12  # of which sums are formed
 ROUNDS = 2  # of sums
-MOST = 80  # waves
+MOST = 60  # waves
 LOWEST, HIGHEST = 0.05, 0.47  # 1/px: slower ones are not a lattice's
 NEAR = 3  # steps of the padded spectrum: as near, two peaks are one
 WIDTHS = (4.0, 7.0, 12.0, 20.0, 30.0, 45.0, 75.0, 120.0, np.inf)  # px: of the Gaussian
@@ -132,16 +132,19 @@ def _same(
 def _wave(image: Values, along: float, across: float) -> Values:
     """The wave of this frequency in the image. Its amplitude is averaged over the width of the
     least expected error; the wave is zero if that has less."""
-    rows, columns = image.shape
-    conjugate = np.outer(
-        np.exp(-2j * np.pi * along * np.arange(rows)),
-        np.exp(-2j * np.pi * across * np.arange(columns)),
+    down, right = (
+        np.exp(-2j * np.pi * frequency * np.arange(n))
+        for frequency, n in zip((along, across), image.shape, strict=True)
     )
-    sums, count = _cells(image * conjugate), _cells(np.ones(image.shape, np.complex128)).real
-    best, least = np.zeros_like(sums), 0.0
+    conjugate: Waves = down[:, None] * right
+    sums = _cells(conjugate * image)
+    count = _cells(np.ones(image.shape, np.complex128)).real
+    best: Waves = np.zeros_like(sums)
+    least = 0.0
     for wide in WIDTHS:
-        weight = _blurred(count, wide)
-        amplitude = (_blurred(sums.real, wide) + 1j * _blurred(sums.imag, wide)) / weight
+        weight = _blurred(np.asarray(count), wide)
+        real, imaginary = _blurred(sums.real, wide), _blurred(sums.imag, wide)
+        amplitude = np.asarray((real + 1j * imaginary) / weight, dtype=np.complex128)
         # of a pixel's own value in its wave, twice its weight in the amplitude
         own = 2 * (count / weight / (2 * np.pi * (wide / CELL) ** 2)).sum()
         if np.isinf(wide):
@@ -171,10 +174,12 @@ def _blurred(cells: Values, width: float) -> Values:
 
 
 def _at_pixels(amplitude: Waves, shape: tuple[int, ...]) -> Waves:
-    """Amplitudes of the cells, at each pixel."""
-    grid = np.meshgrid(*((np.arange(n) - (CELL - 1) / 2) / CELL for n in shape), indexing="ij")
-    real, imaginary = (
-        map_coordinates(part, grid, order=1, mode="nearest")
-        for part in (amplitude.real, amplitude.imag)
-    )
-    return np.asarray(real + 1j * imaginary)
+    """Amplitudes of the cells, at each pixel: linear between the cells' centres."""
+    for axis in (0, 1):
+        place = (np.arange(shape[axis]) - (CELL - 1) / 2) / CELL
+        place = np.clip(place, 0, amplitude.shape[axis] - 1)
+        before = np.minimum(place.astype(int), max(amplitude.shape[axis] - 2, 0))
+        after = np.minimum(before + 1, amplitude.shape[axis] - 1)
+        part = (place - before).reshape((-1, 1) if axis == 0 else (1, -1))
+        amplitude = amplitude.take(before, axis) * (1 - part) + amplitude.take(after, axis) * part
+    return np.asarray(amplitude)
