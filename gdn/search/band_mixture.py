@@ -48,6 +48,7 @@ CENTRES = (
 DISAGREEMENT = 2.0  # px, over which squared differences of candidates are averaged
 OWN = ("generator", "filter")  # candidates that are always there
 PLAIN = (*OWN, "collaborative")  # where the weights of the others do not begin
+FILTERS = (*PLAIN, "lattice")  # beside the generator: candidates that nothing was trained for
 DOUBT = 2.0  # nats by which the prior weights are likelier than the other starts
 LEAST = 1e-3  # weight to begin with: a candidate of less need make no image
 

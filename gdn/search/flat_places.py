@@ -1,7 +1,7 @@
 """Where the counts show nothing, nothing is added to the generator's image (docs/method.md, "No
 ghosts").
 
-The residual, the plain filter and the collaborative filter let some of the noise through. In a
+The residual and the filters (plain, collaborative, lattice) let some of the noise through. In a
 neighbourhood without structure that is all they contribute: ripples, and spots that look like
 columns. The mixture's own structure says where such neighbourhoods are. It is measured by its local
 power: the mean square of the image without what varies slowly, in units of the noise's variance.
@@ -20,7 +20,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from gdn.likelihood import Array
-from gdn.search.band_mixture import OWN, PLAIN, Evidence, Mixing, mix_by_counts, mixture_of
+from gdn.search.band_mixture import FILTERS, OWN, Evidence, Mixing, mix_by_counts, mixture_of
 from gdn.search.held_out_shares import LEAST_VARIANCE, Choice, losses
 from gdn.search.thinning import Split
 
@@ -99,7 +99,7 @@ def _only_where(
     `generated` image."""
     return [
         np.asarray(generated + weight * (image - generated), dtype=np.float32)
-        if name in PLAIN
+        if name in FILTERS
         else image
         for name, image in zip(names, images, strict=True)
     ]

@@ -25,6 +25,8 @@ from gdn.search.restored import RestorerCandidate, image_of_sums
 from gdn.search.standing_out import add_what_stands_out
 from gdn.search.thinning import Recorded
 
+ROUNDS = 3  # of taking away what stands out and fitting again
+
 
 def filter_lattice(noisy: Array, guide: Array | None, pixel_angstrom: float) -> Array:
     """The expected image of `noisy` (rows, columns) float32, whose noise has standard deviation 1.
@@ -32,11 +34,14 @@ def filter_lattice(noisy: Array, guide: Array | None, pixel_angstrom: float) -> 
     filter's image. Deterministic."""
     if min(noisy.shape) < LEAST:
         return filter_collaboratively(noisy, guide, pixel_angstrom)
-    lattice = fit_lattice(noisy)
+    level, lattice = noisy.mean(), fit_lattice(noisy)
     if not lattice.any():
         return filter_collaboratively(noisy, guide, pixel_angstrom)
-    with_defects = add_what_stands_out(noisy - noisy.mean(), lattice, None, pixel_angstrom)
-    lattice = fit_lattice(noisy - (with_defects - lattice))
+    for _ in range(ROUNDS):
+        standing = add_what_stands_out(noisy - level, lattice, None, pixel_angstrom) - lattice
+        if not standing.any():
+            break
+        lattice = fit_lattice(noisy - standing)
     rest = None if guide is None else guide - lattice
     return filter_collaboratively(noisy - lattice, rest, pixel_angstrom, rest=True) + lattice
 

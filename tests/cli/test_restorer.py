@@ -36,8 +36,8 @@ def test_denoise_with_a_restorer_beside_a_generator(
     assert result.returncode == 0, result.stderr
     record = json.loads((tmp_path / "frame_gdn.json").read_text())
     assert record["model"]["name"] == "pt-ceo2-64"
-    assert [other["name"] for other in record["others"]] == ["collaborative", "restore"]
-    assert set(record["frames"][0]["mixture"]["shares"]) == {*NAMES, "collaborative"}
+    assert [other["name"] for other in record["others"]] == ["collaborative", "lattice", "restore"]
+    assert set(record["frames"][0]["mixture"]["shares"]) == {*NAMES, "collaborative", "lattice"}
     again = gdn("denoise", frame_file, *FAST, "--model", "pt-ceo2-64", "--resume", "-o", tmp_path)
     assert "already complete" not in unwrapped(again.stderr)  # another mixture is another result
 

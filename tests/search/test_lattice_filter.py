@@ -96,7 +96,7 @@ def test_strong_defects_do_not_disturb_the_lattice_elsewhere() -> None:
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
     true, places = lattice(height=1.0), [(30, 30), (40, 100), (75, 66), (110, 40), (115, 90)]
     defects = sum(
-        12 * np.exp(-((y - a) ** 2 + (x - b) ** 2) / (2 * 1.5**2)) for a, b in places
+        6 * np.exp(-((y - a) ** 2 + (x - b) ** 2) / (2 * 1.5**2)) for a, b in places
     ).astype(np.float32)
     far = defects < 1e-3
     image = filter_lattice(true + defects + noise(5), None, PIXEL)
