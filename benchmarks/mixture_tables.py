@@ -54,7 +54,7 @@ def planted_table(rows: Iterable[Row]) -> str:
         "|---|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for (level, mode), group_rows in sorted(groups.items()):
-        for method in ("generator", "filter", "collaborative", "restore", "mixture"):
+        for method in ("generator", "filter", "collaborative", "lattice", "restore", "mixture"):
             seen = {kind: _visible(group_rows, method, kind) for kind in PLANTED}
             cells = [cell for kind in PLANTED for cell in _kept_cells(seen[kind])]
             its = [field for kind in PLANTED for _, field in seen[kind]]

@@ -5,7 +5,7 @@ In a crystal that fills the field a wave has one amplitude everywhere, and thous
 what it is: no group of blocks is as large, and blocks, which lie on whole pixels, are never quite
 alike. The waves are found as peaks of the spectrum (by Fisher's test, 1929), and, with less doubt,
 at the sums and differences of those. The amplitude of each is the image times the conjugate wave,
-averaged under a Gaussian (geometric phase analysis: Hytch et al. 1998). How wide this is, Stein's
+averaged under a Gaussian (geometric phase analysis: Hÿtch et al. 1998). How wide this is, Stein's
 unbiased estimate of the error decides (Stein 1981): a strained or small crystal gets a narrow one.
 
 Images are (rows, columns); their noise has standard deviation 1.
