@@ -76,12 +76,16 @@ class Mixed:
 class Estimate:
     """The estimate of a frame on the generator's grid.
 
+    - `binned`: the frame on this grid.
+    - `tiling`: its tiles.
     - `image`: the result.
     - `dose`: electrons per binned pixel in vacuum (the median over tiles).
     - `generated`: the image of the generator alone.
     - `added`: what was added to it.
     - `restarts`: standard deviation over restarts and overlapping tiles.
     - `laplace`: standard deviation within each restart; zero if it was not asked for.
+    - `choice`: what the held-out counts chose.
+    - `fit`: how each tile was explained.
     - `mixing`: the weights of other candidates.
     - `mixed`: the mixture with them, if the held-out counts gave them a share.
     - `thinned`: the parts of the counts by which that was chosen, if there were recorded counts.

@@ -37,6 +37,7 @@ class MixtureRecipe:
 
     - `names`: of the candidates, the generator's and the plain filter's first.
     - `share`: of the plain filter, where nothing else is mixed.
+    - `sampling`: Å per pixel along rows and columns.
     - `first`: the weights by which the mixture's structure is measured (None: nothing else is
       mixed).
     - `mixing`: the weights of the result.
