@@ -15,10 +15,11 @@ from gdn.frames.examined import examine
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, bin_sum, grids_for, unbin
 from gdn.likelihood import Array, NoiseLaw
-from gdn.search.band_mixture import OWN, Candidate, Mixing
+from gdn.search.band_mixture import Candidate, Mixing
 from gdn.search.estimate import Estimate, estimate
 from gdn.search.first_part import Thinned
 from gdn.search.held_out_shares import Choice
+from gdn.search.mixture_weights import OWN
 from gdn.search.progress import Clock, Progress, Watch
 from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded

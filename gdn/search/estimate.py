@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gdn.likelihood import Array
 from gdn.search.all_tiles import SearchedTiles, laplace_spread, search_tiles
-from gdn.search.band_mixture import OWN, Candidate, Mixing, mix_images
+from gdn.search.band_mixture import Candidate, Mixing, mix_images
 from gdn.search.first_part import (
     Thinned,
     choose_by_counts,
@@ -23,6 +23,7 @@ from gdn.search.first_part import (
 )
 from gdn.search.flat_places import structure_weight
 from gdn.search.held_out_shares import Choice, apply_plain_filter, shrink_residual
+from gdn.search.mixture_weights import OWN
 from gdn.search.progress import CHOSEN, Watch
 from gdn.search.settings import Searcher
 from gdn.search.share_map import ShareMap, map_shares
