@@ -31,7 +31,7 @@ from gdn.evaluation.noise_suite import Noise, parse_suite
 from gdn.frames.resampling import bin_sum
 from gdn.models import AUTO
 from gdn.search import band_mixture as mixture
-from gdn.search import estimate, first_part, flat_places
+from gdn.search import estimate, first_part, flat_places, mixture_weights
 from gdn.search.held_out_shares import MARGIN, Choice
 from gdn.search.thinning import Split
 
@@ -105,7 +105,7 @@ def by_counts(kept: Kept, numbers: tuple[int, ...], margin: float = MARGIN) -> I
     """The mixture of some of the candidates."""
     first, whole = ([pick[i] for i in numbers] for pick in (kept.first, kept.whole))
     names = tuple(kept.names[i] for i in numbers)
-    with mock.patch.object(mixture, "MARGIN", margin):
+    with mock.patch.object(mixture_weights, "MARGIN", margin):
         weights = mixture.choose_mixing(kept.parts, first, names, kept.choice, kept.sampling)
     return mixture.mixture_of(whole, weights, kept.sampling)
 
@@ -121,7 +121,7 @@ def by_truth(kept: Kept, bands: bool) -> Image:
     total = spectra[0].copy()
     for window in mixture.bands(shape, kept.sampling) if bands else [np.ones(shape)]:
         weighted = (offsets * window).reshape(len(offsets), -1)
-        weights = mixture._least_on_simplex(
+        weights = mixture_weights.least_on_simplex(
             weighted @ offsets.reshape(len(offsets), -1).T, weighted @ target.ravel()
         )
         total += window * np.tensordot(weights, offsets, 1)

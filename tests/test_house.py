@@ -18,6 +18,7 @@ BY_ORDER = {
     "Family": "rows of a table, in the order of its heading",
     "Lens": "taken apart and put together as the columns of one tensor",
 }
+SAID_ELSEWHERE = {"Options", "FrameValues"}  # their fields: in `gdn.Denoiser`, `gdn.Result`
 # Where json writes what no other program reads: keys of caches, words of TOML, records in arrays.
 OWN_JSON = {
     "storage.py",
@@ -30,12 +31,8 @@ OWN_JSON = {
 # Rooms of the command line: its words, its report, what installs packages.
 OF_COMMANDS = {"cli", "cluster", "batch", "report", "environment.py"}
 FILES = sorted(path for folder in ("gdn", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
-LIBRARY = [
-    path
-    for path in FILES
-    if path.is_relative_to(ROOT / "gdn")
-    and path.relative_to(ROOT / "gdn").parts[0] not in OF_COMMANDS
-]
+OF_GDN = [path for path in FILES if path.is_relative_to(ROOT / "gdn")]
+LIBRARY = [path for path in OF_GDN if path.relative_to(ROOT / "gdn").parts[0] not in OF_COMMANDS]
 
 
 def names_in(tree: ast.AST) -> Iterator[str]:
@@ -63,6 +60,35 @@ def dataclasses_by_order(tree: ast.AST) -> Iterator[str]:
         is_dataclass = any(words.startswith("dataclass") for words in made)
         if is_dataclass and len(given) > MOST_POSITIONAL and "kw_only=True" not in str(made):
             yield node.name
+
+
+def fields_without_words(source: str) -> Iterator[str]:
+    """Fields of large dataclasses that have neither a line of their own in the docstring (a list,
+    `- `), nor a comment, nor a docstring of their own."""
+    lines = source.split("\n")
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.ClassDef) or node.name in SAID_ELSEWHERE:
+            continue
+        given = [f for f in node.body if isinstance(f, ast.AnnAssign)]
+        names = {ast.unparse(f.target): f for f in given}
+        public = {name: f for name, f in names.items() if not name.startswith("_")}
+        made = [ast.unparse(decorator) for decorator in node.decorator_list]
+        is_dataclass = any(words.startswith("dataclass") for words in made)
+        if not is_dataclass or len(public) <= MOST_POSITIONAL:
+            continue
+        listed = "\n".join(re.findall(r"^- .*$", ast.get_docstring(node) or "", re.MULTILINE))
+        for name, field in public.items():
+            following = node.body[node.body.index(field) + 1 :][:1]
+            said = [isinstance(f, ast.Expr) for f in following]
+            above = lines[field.lineno - 2].strip().startswith("#")
+            beside = "#" in lines[(field.end_lineno or field.lineno) - 1]
+            if not (f"`{name}`" in listed or above or beside or any(said)):
+                yield f"{node.name}.{name}"
+
+
+@pytest.mark.parametrize("path", OF_GDN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_fields_are_documented_one_by_one(path: Path) -> None:
+    assert not list(fields_without_words(path.read_text(encoding="utf-8")))
 
 
 def faults(source: str, of_package: bool = True) -> list[str]:

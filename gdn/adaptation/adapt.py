@@ -39,8 +39,14 @@ class RecordedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """Files of one pixel size and noise law, which teach one network, opened by `read`; where
-    `mask` says that pixels are no counts, nothing is learned."""
+    """Files of one pixel size and noise law, which teach one network.
+
+    - `files`: of frames.
+    - `sampling_angstrom`: Å per pixel.
+    - `noise`: the noise law.
+    - `read`: opens a file.
+    - `mask`: pixels that are no counts; nothing is learned from them (None: there are none).
+    """
 
     files: tuple[RecordedFile, ...]
     sampling_angstrom: float

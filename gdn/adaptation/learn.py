@@ -46,6 +46,8 @@ class LearningSettings:
     - `anew_steps`: those of a network that begins from nothing (None: ten times as many).
     - `rate`: Adam's.
     - `batch`: windows a step.
+    - `seed`: of what is learned from.
+    - `threads`: of torch (None: all cores).
     """
 
     seconds: float = 60.0

@@ -78,7 +78,14 @@ class PackedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class PackedBank:
-    """A bank's images and their hash."""
+    """A bank's images and their hash.
+
+    - `seed`: of the restarts.
+    - `latent`: dimension of the latents.
+    - `shape`: of the images, (n, h, w).
+    - `images`: float16, as bytes.
+    - `sha256`: of these bytes.
+    """
 
     seed: int
     latent: int

@@ -28,8 +28,13 @@ HOME = "https://bioimage.io"  # whose tools read the file
 
 @dataclass(frozen=True, kw_only=True)
 class _Described:
-    """A graph's name, the text of its page, and its inputs, outputs (without test tensors) and the
-    inputs to test it with."""
+    """A graph as the model zoo describes it.
+
+    - `graph`: its name.
+    - `page`: the text of its page.
+    - `inputs`, `outputs`: without test tensors.
+    - `test`: inputs to test it with.
+    """
 
     graph: str
     page: str

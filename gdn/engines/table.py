@@ -12,10 +12,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """An engine: its `name`; the `module` and class that evaluate with it; the packages, of which
-    one must be installed, and other `builds` of the same under other names; the extra that installs
-    one; the device it uses by default; the devices that it supports; and what it needs for a
-    `card`, in words.
+    """An engine.
+
+    - `name`: as `--engine` has it.
+    - `module`, `engine_class`: what evaluates with it.
+    - `packages`: one of these must be installed.
+    - `builds`: other names under which a package index has the same.
+    - `extra`: of gdn that installs one.
+    - `own_device`: the device that it uses by default.
+    - `devices`: those that it supports.
+    - `card`: what it needs to use a card, in words.
 
     The module also has a function `card_reason()`, which says in words why it can use a card on
     this machine, or returns None.

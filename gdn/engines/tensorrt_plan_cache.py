@@ -31,8 +31,16 @@ log = logging.getLogger("gdn")
 
 @dataclass(frozen=True, kw_only=True)
 class PlanKey:
-    """Everything that a plan depends on: `onnx`, the sha256 of the whole graph; `device`, the name,
-    `capability` and `driver` of the card."""
+    """Everything that a plan depends on.
+
+    - `onnx`: sha256 of the whole graph.
+    - `model`: sha256 of the model.
+    - `graph`: its name.
+    - `precision`: number type of its inputs.
+    - `profiles`: least, usual and largest batches.
+    - `library`, `version`: of TensorRT.
+    - `device`, `capability`, `driver`: of the card.
+    """
 
     onnx: str
     model: str

@@ -56,7 +56,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationTask:
-    """Frame `number` of a calibration: its structure's wave, the view of it, and the model."""
+    """A frame of a calibration.
+
+    - `number`: of the frame.
+    - `path`: of its structure's wave or image.
+    - `view`: of the structure.
+    - `model`: the folder.
+    - `seed`: of the calibration.
+    """
 
     number: int
     path: Path

@@ -47,7 +47,9 @@ class Judged:
 class FitSample:
     """What the goodness of fit is calibrated on, of one frame.
 
-    - `tiles` (m, g): features at noise `level`.
+    - `structure`: its number; frames of one structure belong together.
+    - `level`: of the noise.
+    - `tiles` (m, g): features.
     - `rings`: of its spectrum.
     - `share`: the logarithm of the share of a tile that shows the frame.
     """

@@ -48,8 +48,14 @@ def ssim(clean: Image, other: Image) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnScore:
-    """Agreement of two sets of atom columns. For matched columns `bias_pm` is the length of their
-    mean displacement, and `rms_pm` the root of their mean squared distance, in pm."""
+    """Agreement of two sets of atom columns.
+
+    - `precision`: share of the other's columns that are matched.
+    - `recall`: share of the reference's columns that are matched.
+    - `f1`: harmonic mean of both.
+    - `bias_pm`: length of the mean displacement of matched columns, pm.
+    - `rms_pm`: root of their mean squared distance, pm.
+    """
 
     precision: float
     recall: float

@@ -20,8 +20,14 @@ Layers = tuple[list[list[list[float]]], list[list[float]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How a network is trained: units of its two hidden layers, AdamW's rate (falling as a cosine)
-    and weight decay, and passes over the data (Loshchilov & Hutter 2017, eq. 5)."""
+    """How a network is trained.
+
+    - `width`: units of each of its two hidden layers.
+    - `rate`: AdamW's, falling as a cosine (Loshchilov & Hutter 2017, eq. 5).
+    - `decay`: of the weights.
+    - `passes`: over the data.
+    - `batch`: samples a step.
+    """
 
     width: int
     rate: float

@@ -28,6 +28,7 @@ class Axis:
     """An axis of an array.
 
     - `size` in pixels, each of `scale` (0: unknown) in `unit`.
+    - `name`: in the file.
     - `signal`: whether it is one of a detector's own axes (None: unknown).
     - `declared`: the kind of axis that the file states.
     """

@@ -33,6 +33,7 @@ _DETECTOR = re.compile(rf"(.*[_\- ])?({_MASKS}|{_CORRECTIONS}){_ENDING}", re.IGN
 class Arrays:
     """The arrays of a file by name.
 
+    - `path`: of the file.
     - `images`: possible images.
     - `named_only`: a detector's masks and gains, which are used only if they are named.
     - `refused`: the other arrays, and why they cannot be used.

@@ -25,11 +25,14 @@ HEAD = 4096  # bytes looked at
 class Format:
     """A family of files.
 
+    - `name`: in records and messages.
     - `suffixes`: in small letters.
     - `reads`: whether a file's first bytes belong to the family.
     - `reader`: (path, dataset) -> FrameFile, as 'module.function' of `gdn.frames`.
     - `package`: the package that it needs beyond gdn's own requirements.
     - `rsciio`: the module of RosettaSciIO that reads it instead.
+    - `folder`: whether it is a folder and not a file.
+    - `hdf5`: whether it is a kind of HDF5.
     """
 
     name: str

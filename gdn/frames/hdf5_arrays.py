@@ -83,7 +83,13 @@ def library_of(path: Path) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Hdf5:
-    """A data set in a file that is open only during reading."""
+    """A data set in a file that is open only during reading.
+
+    - `place`: the file, and the data set in it.
+    - `shape`, `dtype`: of the data set.
+    - `axes`: as the file declares them.
+    - `sizes`: of a pixel along each axis, with their units.
+    """
 
     place: Place
     shape: tuple[int, ...]

@@ -28,6 +28,7 @@ class MeanVariance:
       variance = level.
     - `mean`: of the frame.
     - `third`, `fourth`: the cumulants of its noise.
+    - `slope_error`, `third_error`, `fourth_error`: standard errors.
     """
 
     slope: float

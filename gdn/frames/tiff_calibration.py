@@ -19,7 +19,14 @@ _STRAIGHT_LINE, _NO_FUNCTION = 0, 20  # ij.measure.Calibration
 
 @dataclass(frozen=True, kw_only=True)
 class Stated:
-    """Pixel `sizes` with their units, `steps` of other axes, and the meaning of the `values`."""
+    """What a TIFF file states.
+
+    - `style`: in which it is written.
+    - `sizes`: of a pixel, with their units.
+    - `steps`: of other axes, by letter, with their units.
+    - `values`: what the numbers mean.
+    - `notes`: warnings.
+    """
 
     style: Style = "plain"
     sizes: list[tuple[float, str]] = field(default_factory=list)

@@ -11,10 +11,10 @@ from typing import Any
 from gdn.errors import CandidateError, InputError
 from gdn.models import LEARNED, RESTORER
 from gdn.pipeline.pixel_sizes import COARSEST, FINEST
-from gdn.search.band_mixture import OWN
 from gdn.search.collaborative import CollaborativeCandidate
 from gdn.search.command_candidate import INPUT, OUTPUT, Command
 from gdn.search.lattice_candidate import LatticeCandidate
+from gdn.search.mixture_weights import OWN
 from gdn.search.outside_candidates import (
     GROUP,
     OutsideCandidate,

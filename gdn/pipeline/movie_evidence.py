@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from gdn.frames.resampling import bin_sum
 from gdn.likelihood import Array
-from gdn.search.band_mixture import Evidence
 from gdn.search.first_part import FirstPart, Weighed, first_part, tiles_of, weigh
 from gdn.search.held_out_shares import Gains
+from gdn.search.mixture_weights import Evidence
 from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded
 from gdn.search.tiles import Binned

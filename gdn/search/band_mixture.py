@@ -11,17 +11,11 @@ counts: Leiner et al. 2023). The same weights then mix the images made from all 
 
 Bands are smooth windows of the mirrored frame's cosine transform that sum to one. The error of a
 mixture is at most the sum of the bands' errors (Jensen's inequality), so each band can be decided
-by itself. Held-out counts contain less information about one band than about the whole spectrum. So
-gdn first finds weights that are the same in all bands, and from there those of each band. The
-weights start at the mean of a few mixtures, each weighted by its likelihood (Bayesian model
-averaging: Hoeting et al. 1999). So no single candidate is chosen where there are too few electrons
-to tell. Then the weights move towards the optimum by the share 1 - MARGIN / gain, because free
-weights gain a nat or two on noise alone.
+by itself. `gdn.search.mixture_weights` chooses the weights.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -32,7 +26,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from gdn.likelihood import Array
-from gdn.search.held_out_shares import MARGIN, Choice
+from gdn.search.held_out_shares import Choice
+from gdn.search.mixture_weights import Evidence, weigh_bands
 from gdn.search.thinning import Recorded, Split, fill_with
 
 Values = NDArray[np.float64]
@@ -46,11 +41,6 @@ CENTRES = (
     0.9,
 )  # 1/Å: from the particle's outline over lattice spacings to where images end
 DISAGREEMENT = 2.0  # px, over which squared differences of candidates are averaged
-OWN = ("generator", "filter")  # candidates that are always there
-PLAIN = (*OWN, "collaborative")  # where the weights of the others do not begin
-FILTERS = (*PLAIN, "lattice")  # beside the generator: candidates that nothing was trained for
-DOUBT = 2.0  # nats by which the prior weights are likelier than the other starts
-LEAST = 1e-3  # weight to begin with: a candidate of less need make no image
 
 
 class Candidate(Protocol):
@@ -133,35 +123,6 @@ def bands(shape: tuple[int, int], sampling: tuple[float, float]) -> Iterator[Val
         yield np.asarray(np.cos(np.pi / 2 * np.clip(np.abs(place - band), 0, 1)) ** 2)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """What the held-out counts of a frame say of the candidates' weights.
-
-    - `names`: the candidates.
-    - `prior`: their weights if only the first two of them existed.
-    - `grams` (bands, candidates, candidates), `linears` (bands, candidates): weights w gain 2 l w -
-      w G w nats over the prior ones in a band.
-    - `contrast` (bands,): of the image of the prior weights.
-    """
-
-    names: tuple[str, ...]
-    prior: Values
-    grams: Values
-    linears: Values
-    contrast: Values
-
-    def added(self, others: Sequence[Evidence]) -> Evidence:
-        """With that of other frames. It is for the sum of their counts, and its prior weights are
-        the mean of theirs."""
-        frames = [self, *others]
-        return replace(
-            self,
-            prior=np.mean([frame.prior for frame in frames], 0),
-            grams=np.sum([frame.grams for frame in frames], 0),
-            linears=np.sum([frame.linears for frame in frames], 0),
-        )
-
-
 def measure_evidence(
     parts: Split,
     images: Sequence[Array],
@@ -223,83 +184,15 @@ def choose_mixing(
     the same candidates. Then the weights that are best for all frames together are the start, from
     which the frame's own move."""
     evidence = measure_evidence(parts, images, names, choice, sampling)
-    weights = _weights_of_bands(evidence.added(beside) if beside else evidence)
-    forms = list(zip(evidence.grams, evidence.linears, strict=True))
-    if beside:
-        weights = [_move_weights(w, *form) for w, form in zip(weights, forms, strict=True)]
-    gain = [_gain(weight, *form) for weight, form in zip(weights, forms, strict=True)]
-    alone = [[_gain(weight, *form) for weight in np.eye(len(names))] for form in forms]
+    weights, gain, alone = weigh_bands(evidence, beside)
     return Mixing(
         names=names,
-        weights=np.array(weights),
+        weights=weights,
         prior=evidence.prior,
-        gain=np.array(gain),
-        alone=np.array(alone),
+        gain=gain,
+        alone=alone,
         contrast=evidence.contrast / max(sum(evidence.contrast), 1e-30),
     )
-
-
-def _weights_of_bands(evidence: Evidence) -> list[Values]:
-    """Weights of each band: first the same for all bands, and from there those of each."""
-    whole = np.sum(list(evidence.grams), 0), np.sum(list(evidence.linears), 0)
-    everywhere = _move_weights(_start(evidence.prior, evidence.names, *whole), *whole)
-    forms = zip(evidence.grams, evidence.linears, strict=True)
-    return [_move_weights(everywhere, *form) for form in forms]
-
-
-def _start(prior: Values, names: tuple[str, ...], gram: Values, linear: Values) -> Values:
-    """The weights at the start. They are the mean of these: the prior weights; each other candidate
-    alone (except filters, which are the best for no frame); and half of the prior plus half of that
-    candidate. Each is weighted by its likelihood on held-out counts, all but the first less DOUBT
-    nats."""
-    alone = [
-        weight for weight, name in zip(np.eye(len(prior)), names, strict=True) if name not in PLAIN
-    ]
-    starts = np.array([prior, *alone, *((prior + weight) / 2 for weight in alone)])
-    gains = np.array([_gain(weight, gram, linear) for weight in starts])
-    gains[1:] -= DOUBT
-    likely = np.exp(gains - gains.max())
-    start = likely @ starts / likely.sum()
-    start[start < LEAST] = 0
-    return np.asarray(start / start.sum())
-
-
-def _move_weights(start: Values, gram: Values, linear: Values) -> Values:
-    """Weights moved from `start` towards the optimum: the further, the more the optimum gains
-    beyond MARGIN."""
-    best = _least_on_simplex(gram, linear)
-    gain = _gain(best, gram, linear) - _gain(start, gram, linear)
-    return start + (1 - MARGIN / gain) * (best - start) if gain > MARGIN else start
-
-
-def _gain(weights: Values, gram: Values, linear: Values) -> float:
-    """Nats by which a mixture is better than the prior one, for which the gain is 0."""
-    return float(2 * linear @ weights - weights @ gram @ weights)
-
-
-def _least_on_simplex(gram: Values, linear: Values) -> Values:
-    """Weights, not negative and of sum one, with the least w G w - 2 l w. The minimum is exact:
-    every set of candidates is tried (docs/method.md, "Mixture")."""
-    count = len(linear)
-    best, least = np.eye(count)[0], np.inf
-    for size in range(1, count + 1):
-        for chosen in map(list, itertools.combinations(range(count), size)):
-            system = np.block(
-                [
-                    [gram[np.ix_(chosen, chosen)], np.ones((size, 1))],
-                    [np.ones((1, size)), np.zeros((1, 1))],
-                ]
-            )
-            solved = np.linalg.lstsq(system, np.append(linear[chosen], 1.0), rcond=1e-12)[0][:size]
-            if solved.min() < 0 or abs(solved.sum() - 1) > 1e-6:
-                continue
-            weights = np.zeros(count)
-            weights[chosen] = solved
-            value = -_gain(weights, gram, linear)
-            # By more than rounding: of mixtures that are equally good, that of the fewest.
-            if value < least - 1e-9 * (1 + abs(least) if np.isfinite(least) else 0):
-                best, least = weights, value
-    return np.asarray(best)
 
 
 def mix_by_counts(

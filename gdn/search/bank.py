@@ -63,6 +63,7 @@ class BankPart:
 class Bank:
     """Images of the restarts 0 ... n - 1 of `seed`.
 
+    - `dimension`: of the latents.
     - `images` (n, h, w) float16, vacuum 1.
     - `cached`: whether they were read from disk.
     """

@@ -15,10 +15,11 @@ from gdn.frames.examined import examine
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import Grids, bin_sum, grids_for, unbin
 from gdn.likelihood import Array, NoiseLaw
-from gdn.search.band_mixture import OWN, Candidate, Mixing
+from gdn.search.band_mixture import Candidate, Mixing
 from gdn.search.estimate import Estimate, estimate
 from gdn.search.first_part import Thinned
 from gdn.search.held_out_shares import Choice
+from gdn.search.mixture_weights import OWN
 from gdn.search.progress import Clock, Progress, Watch
 from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded
@@ -33,28 +34,42 @@ MOST_OFF = 2.0  # times the mean of the counts: an image beyond is in other unit
 
 @dataclass(frozen=True, kw_only=True)
 class FrameResult:
-    """A denoised frame: `image` and `raw_spread` in the frame's own units and shape, and how they
-    came about.
+    """A denoised frame, and how it came about.
 
-    The raw spread is not calibrated; `gdn.trust` makes the spread of it.
+    - `image` (rows, columns): in the frame's own units and shape.
+    - `raw_spread` (rows, columns): standard deviation, in the same units. It is not calibrated;
+      `gdn.trust` makes the spread of it.
+    - `noise`: the noise law as given or estimated.
+    - `grids`: that of the frame, and the generator's.
+    - `dose`: electrons per recorded pixel in vacuum.
+    - `objective`: mean over tiles of the best restart's objective, nats.
+    - `objectives` (tiles,): those of all tiles, nats.
+    - `bank_share`: share of tiles whose best restart came from the bank.
+    - `residual_share`: rms of the added residual over rms of the contrast.
+    - `held_out`: what counts held out chose, and the scores.
+    - `tiles`: number of tiles.
+    - `estimate`: on the generator's grid; the original method has none.
+    - `seconds`: by the names of the stages.
+    - `warnings`: in words.
+    - `bad` (rows, columns): pixels of the frame that were left out (None: none).
+    - `mixing`: the candidates' weights, where there were others than generator and filter.
     """
 
     image: Array
     raw_spread: Array
     noise: NoiseModel
     grids: Grids
-    dose: float  # electrons per recorded pixel in vacuum
-    objective: float  # mean over tiles of the best restart's objective, nats
+    dose: float
+    objective: float
     objectives: list[float]
-    bank_share: float  # share of tiles whose best restart came from the bank
-    residual_share: float  # rms of the added residual over rms of the contrast
-    held_out: Choice  # what counts held out chose, and the scores
+    bank_share: float
+    residual_share: float
+    held_out: Choice
     tiles: int
-    estimate: Estimate | None = None  # on the generator's grid; the original method has none
+    estimate: Estimate | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    bad: Mask | None = None  # pixels of the frame that were left out
-    # the candidates' weights, where there were others than generator and filter
+    bad: Mask | None = None
     mixing: Mixing | None = None
 
     def on_frame(self, width: Array) -> Array:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gdn.likelihood import Array
 from gdn.search.all_tiles import SearchedTiles, laplace_spread, search_tiles
-from gdn.search.band_mixture import OWN, Candidate, Mixing, mix_images
+from gdn.search.band_mixture import Candidate, Mixing, mix_images
 from gdn.search.first_part import (
     Thinned,
     choose_by_counts,
@@ -23,6 +23,7 @@ from gdn.search.first_part import (
 )
 from gdn.search.flat_places import structure_weight
 from gdn.search.held_out_shares import Choice, apply_plain_filter, shrink_residual
+from gdn.search.mixture_weights import OWN
 from gdn.search.progress import CHOSEN, Watch
 from gdn.search.settings import Searcher
 from gdn.search.share_map import ShareMap, map_shares
@@ -76,12 +77,16 @@ class Mixed:
 class Estimate:
     """The estimate of a frame on the generator's grid.
 
+    - `binned`: the frame on this grid.
+    - `tiling`: its tiles.
     - `image`: the result.
     - `dose`: electrons per binned pixel in vacuum (the median over tiles).
     - `generated`: the image of the generator alone.
     - `added`: what was added to it.
     - `restarts`: standard deviation over restarts and overlapping tiles.
     - `laplace`: standard deviation within each restart; zero if it was not asked for.
+    - `choice`: what the held-out counts chose.
+    - `fit`: how each tile was explained.
     - `mixing`: the weights of other candidates.
     - `mixed`: the mixture with them, if the held-out counts gave them a share.
     - `thinned`: the parts of the counts by which that was chosen, if there were recorded counts.

@@ -12,9 +12,10 @@ from scipy.ndimage import distance_transform_edt
 
 from gdn.likelihood import Array
 from gdn.search.all_tiles import blend_starts
-from gdn.search.band_mixture import OWN, Candidate, Evidence, measure_evidence
+from gdn.search.band_mixture import Candidate, measure_evidence
 from gdn.search.flat_places import MixtureRecipe, Weighing, choose_recipe
 from gdn.search.held_out_shares import Choice, Gains, choose, measure_gains
+from gdn.search.mixture_weights import OWN, Evidence
 from gdn.search.settings import Searcher
 from gdn.search.thinning import Recorded, Split, split
 from gdn.search.tiles import Binned, Tiling, tile_frame

@@ -20,8 +20,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from gdn.likelihood import Array
-from gdn.search.band_mixture import FILTERS, OWN, Evidence, Mixing, mix_by_counts, mixture_of
+from gdn.search.band_mixture import Mixing, mix_by_counts, mixture_of
 from gdn.search.held_out_shares import LEAST_VARIANCE, Choice, losses
+from gdn.search.mixture_weights import FILTERS, OWN, Evidence
 from gdn.search.thinning import Split
 
 LEVELS = (0.0, 0.01, 0.02, 0.04, 0.08)  # of the local power; 0 adds everything everywhere
@@ -37,6 +38,7 @@ class MixtureRecipe:
 
     - `names`: of the candidates, the generator's and the plain filter's first.
     - `share`: of the plain filter, where nothing else is mixed.
+    - `sampling`: Å per pixel along rows and columns.
     - `first`: the weights by which the mixture's structure is measured (None: nothing else is
       mixed).
     - `mixing`: the weights of the result.

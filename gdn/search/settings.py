@@ -26,17 +26,18 @@ class SearchSettings:
     stride: int | None = None  # binned px between tiles; None: half a tile
     symmetries: int = SYMMETRIES  # of the encoder's and the bank's images, 1 to 8
     brief_candidates: int = 2  # of the bank, for each tile
-    brief_steps: int = 1
-    full_candidates: int = SYMMETRIES
-    full_steps: int = 1
+    brief_steps: int = 1  # Gauss-Newton steps of each, or Adam's
+    full_candidates: int = SYMMETRIES  # of each tile that are refined fully
+    full_steps: int = 1  # of each of these
     iterations: int = STEP_ITERATIONS  # of conjugate gradients in each step; 0: Adam
     # nats; without it refinement fits noise at low dose (docs/measurements/search.md)
     damping: float = 100.0
     rate: float = 0.08  # of Adam
     temperature: float = 40.0  # nats
     exchange: int = 4  # starts of each tile from the merged frame, one for each symmetry; 0: none
-    residual: bool = True
-    encoder: bool = True
+    residual: bool = True  # whether what the generator cannot draw is added
+    encoder: bool = True  # whether its guesses are starts
+    # the mean of the candidates of each tile, or the best one
     estimate: Literal["mean", "map"] = "mean"
     laplace: Laplace = "none"  # each tile's variance around its best restart, in the raw spread
     laplace_samples: int = 2  # four tiles overlap in a pixel, and the spread is smooth
@@ -44,15 +45,21 @@ class SearchSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Searcher:
-    """A generator's `engine` and `bank`, the `settings`, and the `others`: candidates that are
-    mixed with the generator's image, with weights from held-out counts. `beside` is what the counts
-    of the other frames of a movie say of these weights."""
+    """What a search works with.
+
+    - `engine`, `bank`: a generator's.
+    - `settings`: of the search.
+    - `others`: candidates that are mixed with the generator's image, with weights from held-out
+      counts.
+    - `stream`: of the draws that thin a frame: another for each frame of a movie.
+    - `beside`: what the counts of the other frames of a movie say of these weights.
+    """
 
     engine: Engine
     bank: Bank
     settings: SearchSettings = field(default_factory=SearchSettings)
     others: Sequence[Candidate] = ()
-    stream: int = 0  # of the draws that thin a frame: another for each frame of a movie
+    stream: int = 0
     beside: Beside | None = None
 
 
@@ -82,8 +89,15 @@ def settings_for(estimate: str, residual: bool = True, laplace: str = "none") ->
 
 @dataclass(frozen=True, kw_only=True)
 class OriginalSettings:
-    """The original study's numbers (`gdn.search.original`); tests use smaller ones. `seed` is that
-    of the restarts."""
+    """The original study's numbers (`gdn.search.original`); tests use smaller ones.
+
+    - `seed`: of the restarts.
+    - `restarts`: how many.
+    - `restart_steps`: Adam's steps from each.
+    - `final_steps`: further steps from the best.
+    - `rate`: Adam's.
+    - `clamp`: latents are cut off at plus and minus this value.
+    """
 
     seed: int = 0
     restarts: int = 10

@@ -73,6 +73,7 @@ class Recorded:
 
     - `electrons` (rows, columns): the counts.
     - `law`: the noise law of such a pixel.
+    - `grids`: that of the frame, and the generator's.
     - `depth`: how often they were thinned already.
     - `bad`: the pixels that were filled in (None: none).
     - `stream`: the number of the frame in its movie, 0 for a frame alone. Each frame of a movie is

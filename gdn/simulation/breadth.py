@@ -84,9 +84,13 @@ class AnyCrystal:
     """A source of clean patches. Half of the images show random lattices. Half show structures of
     the pool, once it contains any.
 
-    All random numbers come from `draws`. `batch` images are made at a time, and `per_image` patches
-    are cut from each. The pixel size lies between the two of `pixel_angstrom`, uniform in the
-    logarithm. The beam of a random lattice has one of `energies_ev`.
+    - `draws`: of all random numbers.
+    - `batch`: images that are made at a time.
+    - `patch`: side of a patch, px.
+    - `per_image`: patches that are cut from each image.
+    - `pool`: structures and their waves (None: random lattices alone).
+    - `pixel_angstrom`: the pixel size lies between these two, uniform in the logarithm.
+    - `energies_ev`: the beam of a random lattice has one of these.
     """
 
     draws: Draws

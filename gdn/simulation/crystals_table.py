@@ -164,13 +164,19 @@ _GRAPHITE = np.array([[0, 0, 0.25], [1 / 3, 2 / 3, 0.25], [0, 0, 0.75], [2 / 3, 
 
 @dataclass(frozen=True)
 class Family:
-    """A structure type: `system` (cubic, tetragonal, hexagonal), `sites`, and the elements that
-    each species can be."""
+    """A structure type.
+
+    - `system`: cubic, tetragonal or hexagonal.
+    - `sites`: fractional positions of each species.
+    - `pools`: the elements that each species can be.
+    - `share`: relative frequency.
+    - `layered`: whether it consists of weakly bound layers.
+    """
 
     system: str
     sites: Sites
     pools: list[list[str]]
-    share: float  # relative frequency
+    share: float
     layered: bool = False
 
 
@@ -239,8 +245,14 @@ ZONE_SHARES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Crystal:
-    """A unit cell: `cell` (3, 3) Å with one lattice vector per row, and the `fractions` (n, 3) and
-    `numbers` (n,) of the atoms."""
+    """A unit cell.
+
+    - `family`: the name of its structure type.
+    - `elements`: of its species.
+    - `cell` (3, 3): one lattice vector per row, Å.
+    - `fractions` (n, 3): fractional positions of the atoms.
+    - `numbers` (n,): their atomic numbers.
+    """
 
     family: str
     elements: tuple[str, ...]

@@ -36,8 +36,12 @@ LEVELS = (0.2, 5.0)  # of the mean over the vacuum level: beyond, the vacuum is 
 class ImagePlan:
     """What a data set of clean images is made of.
 
+    - `out`: its folder.
+    - `files`: of images.
+    - `seed`: of the seeds of its images, which decide their splits.
     - `sampling_angstrom`: of all files; None takes what each file says.
     - `vacuum`: gray value of the vacuum; None divides each image by its mean, as for dark field.
+    - `energy_kv`: of the beam.
     - `independent`: whether the frames of a file show different structures, so that they may be in
       different splits.
     """
@@ -53,8 +57,14 @@ class ImagePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """Frames of a file that show one structure. `key` is the hash of their content; `stored` are
-    their images under temporary names."""
+    """Frames of a file that show one structure.
+
+    - `file`: which one.
+    - `frames`: their numbers in it.
+    - `key`: hash of their content.
+    - `stored`: their images under temporary names.
+    - `seed`: which decides their split.
+    """
 
     file: FrameFile
     frames: tuple[int, ...]

@@ -39,7 +39,8 @@ class Optics:
 
     - `defocus_nm`: positive is underfocus.
     - `spherical_um`: the coefficient of spherical aberration.
-    - `astigmatism_nm`, `coma_nm`, `trefoil_nm`: amplitudes, each with its azimuth in degrees.
+    - `astigmatism_nm`, `coma_nm`, `trefoil_nm`: amplitudes.
+    - `astigmatism_degrees`, `coma_degrees`, `trefoil_degrees`: their azimuths.
     - `focal_spread_nm`: standard deviation of the defocus.
     - `source_mrad`: semi-angle of the source at 1/e of its middle.
     - `blur_angstrom`: standard deviation of vibration and detector together.
@@ -86,10 +87,13 @@ class Optics:
 
 @dataclass(frozen=True, kw_only=True)
 class Wave:
-    """Band-limited exit wave: `spectrum` (n, n) complex64 in FFT order of a unit-amplitude wave.
+    """A band-limited exit wave.
 
-    `columns` (m, 2) float32 holds the projected atom columns, (x, y) in Å from the cell's corner;
-    `weights` (m,) float32 their summed atomic number. Axis 0 of `spectrum` is y, axis 1 is x.
+    - `spectrum` (n, n) complex64: in FFT order, of a wave of unit amplitude; axis 0 is y, axis 1 x.
+    - `cell_angstrom`: side of the square cell.
+    - `columns` (m, 2) float32: projected atom columns, (x, y) in Å from the cell's corner.
+    - `weights` (m,) float32: their summed atomic numbers.
+    - `record`: of the structure and the beam.
     """
 
     spectrum: ComplexArray

@@ -44,8 +44,13 @@ LAYOUTS = [
 
 @dataclass(frozen=True, kw_only=True)
 class LatticeColumns:
-    """Lattices: `vectors` (n, 2, 2), `places` (n, BASIS, 2) fractional, `weights` and `widths` (n,
-    BASIS), `area` (n,)."""
+    """Columns of n projected lattices.
+
+    - `vectors` (n, 2, 2): lattice vectors, one per row, Å.
+    - `places` (n, BASIS, 2): fractional positions of the columns of a cell.
+    - `weights`, `widths` (n, BASIS): strength, and standard deviation in Å, of each column.
+    - `area` (n,): of a cell, Å^2.
+    """
 
     vectors: Tensor
     places: Tensor

@@ -30,8 +30,10 @@ CREEP_NM = (2.0, 6.0)  # of defocus, in the whole movie
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One change, visible from `frame` on.
+    """One change.
 
+    - `kind`: of change.
+    - `frame`: from which on it is visible.
     - `place`: (y, x) Å in the cell.
     - `change`: 1 for a new column, -1 for a column that is gone, 0 if it does not concern one
       column.
@@ -47,8 +49,14 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """The states of a movie, the number of the state that each frame shows, each frame's defocus
-    added to that of the optics, and the events."""
+    """What happens in a movie.
+
+    - `kind`: of its events.
+    - `states`: the structures that it shows.
+    - `state_of_frame` (frames,): the number of the state that each frame shows.
+    - `defocus_nm` (frames,): added to that of the optics.
+    - `events`: each with its frame.
+    """
 
     kind: Kind
     states: list[Structure]

@@ -38,7 +38,15 @@ FOLDER = "movies"
 
 @dataclass(frozen=True, kw_only=True)
 class MovieMaker:
-    """Where movies are written, of which scenes, with which beam and multislice."""
+    """Makes movies.
+
+    - `out`: the folder of the data set.
+    - `settings`: what the movies are.
+    - `scenes`: a name of `gdn.simulation.scenes`.
+    - `energy_kv`: of the beam.
+    - `multislice`: which code makes the waves.
+    - `device`: of torch.
+    """
 
     out: Path
     settings: MovieSettings

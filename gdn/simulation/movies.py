@@ -48,9 +48,16 @@ INNER_ANGSTROM = 5.0  # an event stays this far inside every frame
 
 @dataclass(frozen=True, kw_only=True)
 class MovieSettings:
-    """What the movies of a data set are. `frames` 0 means 20 to 40, by the seed.
-    `drift_angstrom` is the rms displacement from frame to frame; None draws it from 0 to 3 Å,
-    small ones more often."""
+    """What the movies of a data set are.
+
+    - `count`: how many.
+    - `frames`: of each; 0 means 20 to 40, by the seed.
+    - `side`: of a frame, px.
+    - `kinds`: what may happen in them.
+    - `drift_angstrom`: rms displacement from frame to frame; None draws it from 0 to 3 Å, small
+      ones more often.
+    - `doses`: electrons per pixel and frame.
+    """
 
     count: int = 0
     frames: int = 0
@@ -62,9 +69,18 @@ class MovieSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class MovieScript:
-    """Everything that a movie is made from, except for the waves of its states. `path` is the
-    displacement of the specimen on the frame from the middle of the cell, Å along rows and
-    columns."""
+    """Everything that a movie is made from, except for the waves of its states.
+
+    - `seed`: of its structure.
+    - `view`: of its optics and place.
+    - `side`: of a frame, px.
+    - `optics`: of all frames.
+    - `course`: what happens.
+    - `drift`: of which kind.
+    - `drift_angstrom`: rms displacement from frame to frame.
+    - `path` (frames, 2): the displacement of the specimen on the frame from the middle of the cell,
+      Å along rows and columns.
+    """
 
     seed: int
     view: int

@@ -26,13 +26,15 @@ RESOLVED_ANGSTROM = 1.8  # from a column that is to be seen to the next, and of 
 class ParticleColumns:
     """Columns of a particle.
 
+    - `structure`: which contains the particle.
+    - `axis` (3,): unit vector along the columns.
     - `atoms`: of each column, indices into the structure.
     - `sites` (m, 2): Å in the plane across the columns.
     - `places` (m, 2): y, x in Å in the cell, where the beam sees them.
     """
 
     structure: Structure
-    axis: Vectors  # (3,) unit vector along the columns
+    axis: Vectors
     atoms: list[NDArray[np.int64]]
     sites: NDArray[np.float64]
     places: NDArray[np.float64]

@@ -26,10 +26,20 @@ FOCI = 5  # nodes of the focal spread's Gauss-Hermite rule
 
 @dataclass(frozen=True)
 class Lens:
-    """Aberrations and partial coherence of a batch of images, each (n,) float32. Positive defocus
-    is underfocus; every length is in Å, `source` and azimuths in radians. `camera_angstrom` is c in
-    the transfer function (1 + (2 pi k c)^2)^(-3/4) of the camera's point spread, which has long
-    tails and is not a Gaussian; 0 is a perfect camera."""
+    """Aberrations and partial coherence of a batch of images, each (n,) float32; see
+    `gdn.simulation.imaging.Optics`. Lengths are in Å, azimuths in radians.
+
+    - `wavelength`: of the electrons.
+    - `defocus`: positive is underfocus.
+    - `spherical`: the coefficient of spherical aberration.
+    - `astigmatism`, `coma`, `trefoil`: amplitudes.
+    - `astigmatism_azimuth`, `coma_azimuth`, `trefoil_azimuth`: their directions, radians.
+    - `focal_spread`: standard deviation of the defocus.
+    - `source`: semi-angle, radians.
+    - `blur`: standard deviation of a Gaussian.
+    - `camera`: c in the transfer function (1 + (2 pi k c)^2)^(-3/4) of the camera's point spread,
+      which has long tails and is not a Gaussian; 0 is a perfect camera.
+    """
 
     wavelength: Tensor
     defocus: Tensor
@@ -162,8 +172,14 @@ def _spline_inverse(n: int, device: str) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Cuts:
-    """Where patches are cut: `image` (n,) int64, the number of the image; `centre` (n, 2) Å (y, x);
-    `angle` (n,) radians; `flip` (n,) 1 or -1; `pixel` (n,) Å."""
+    """Where n patches are cut.
+
+    - `image` (n,) int64: the number of the image.
+    - `centre` (n, 2): y, x in Å.
+    - `angle` (n,): radians.
+    - `flip` (n,): 1 or -1.
+    - `pixel` (n,): Å.
+    """
 
     image: Tensor
     centre: Tensor

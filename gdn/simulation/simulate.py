@@ -59,9 +59,20 @@ class FrameChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationPlan:
-    """What a data set contains: `count` structures, `frames` rendered frames, as `imaged` says, and
-    `movies`, all from `seed`, with a beam of `energy_kv`; and how its waves are made. `scenes` is
-    a name of `gdn.simulation.scenes`, or a user's own crystals."""
+    """What a data set contains, and how it is made.
+
+    - `out`: its folder.
+    - `count`: number of structures.
+    - `seed`: of all of them.
+    - `frames`: number of rendered frames.
+    - `workers`: processes.
+    - `energy_kv`: of the beam.
+    - `multislice`: which code makes the waves.
+    - `device`: of torch.
+    - `scenes`: a name of `gdn.simulation.scenes`, or a user's own crystals.
+    - `imaged`: how and of what frames are made.
+    - `movies`: what movies are made.
+    """
 
     out: Path
     count: int

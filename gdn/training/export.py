@@ -37,7 +37,13 @@ GRID_WIDTH = 1200  # px
 
 @dataclass(frozen=True, kw_only=True)
 class ExportReport:
-    """The largest differences between onnxruntime and torch."""
+    """An exported model.
+
+    - `folder`: of the model.
+    - `generator_error`, `gradient_error`, `encoder_error`: largest differences between onnxruntime
+      and torch (None: there is no encoder).
+    - `size_bytes`: of the folder.
+    """
 
     folder: Path
     generator_error: float

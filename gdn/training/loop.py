@@ -37,7 +37,18 @@ VALIDATION = 256  # patches
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """Where and how long to run. These options do not change what is learnt, only when the run
-    stops and reports."""
+    stops and reports.
+
+    - `run`: its folder.
+    - `data`: the folder of a data set.
+    - `device`: of torch.
+    - `workers`: processes that make patches.
+    - `threads`: of torch (None: all cores).
+    - `minutes`: after which it stops (None: at the recipe's end).
+    - `checkpoint_minutes`: between checkpoints.
+    - `report`: is given each row of `stats.jsonl`.
+    - `progress`: is given the number of images after every step.
+    """
 
     run: Path
     data: Path
@@ -49,7 +60,7 @@ class RunOptions:
     checkpoint_minutes: float = 5.0
     start_from: Path | None = None  # model folder whose weights a new run starts from
     report: Callable[[dict[str, Any]], None] = field(default=lambda row: None)
-    progress: Callable[[int], None] = field(default=lambda images: None)  # after every step
+    progress: Callable[[int], None] = field(default=lambda images: None)
 
 
 def train(recipe: Recipe, options: RunOptions) -> State:

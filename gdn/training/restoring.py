@@ -32,19 +32,19 @@ class RestorerRecipe:
     """Settings of a run. Lengths are in seconds of the clock or in steps, because a borrowed device
     is lent for a time, not for a number of images."""
 
-    shape: RestorerShape = field(default_factory=RestorerShape)
-    patch: int = 128
+    shape: RestorerShape = field(default_factory=RestorerShape)  # of the network
+    patch: int = 128  # px
     images: int = 64  # formed at a time
     per_image: int = 3  # patches cut from each
     batch: int = 96  # patches a step
     # passes over each set of clean patches, turned or reflected anew, with fresh noise
     reuse: int = 4
     rate: float = 1.5e-3  # Muon's; AdamW's, of entry, exit and biases, is half
-    warmup_steps: int = 200
+    warmup_steps: int = 200  # in which the rate rises
     decay_from: float = 0.3  # share of the time after which the rate falls (cosine)
     average: float = 0.999  # of the weights, a step
     pool: int = 4000  # structures resident on the device
-    seed: int = 0
+    seed: int = 0  # of all random numbers
 
     def record(self) -> dict[str, Any]:
         """JSON-ready."""

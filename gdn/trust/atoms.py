@@ -44,6 +44,9 @@ class Atoms:
     """Columns that the result shows, and lattice sites without one.
 
     - `yx_px` (n, 2): positions on the frame's grid; the first pixel's centre is 0.
+    - `sampling_angstrom`: Å per pixel of that grid.
+    - `columns`: on the generator's grid.
+    - `evidence`: of each, by the counts.
     - `position_error` (n,): standard error along each axis, Å.
     - `probability` (n,): the probability that the specimen has a column there.
     - `verdict` (n,): one of VERDICTS, at the false-discovery `rate`.

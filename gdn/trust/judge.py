@@ -37,14 +37,20 @@ RATE = 0.05  # stated false-discovery rate of columns
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeSettings:
-    """What is judged: the held-out `score` (needs a second search), and `atoms` at the
-    false-discovery `rate`. `seed` is that of the split."""
+    """What is judged.
+
+    - `score`: the held-out score, which needs a second search.
+    - `atoms`: columns.
+    - `rate`: their false-discovery rate.
+    - `seed`: of the split of the counts.
+    - `intervals`: levels in per cent whose half-widths are wanted as images.
+    """
 
     score: bool = True
     atoms: bool = False
     rate: float = RATE
     seed: int = 0
-    intervals: tuple[int, ...] = ()  # levels in per cent whose half-widths are wanted as images
+    intervals: tuple[int, ...] = ()
 
 
 def levels_of(text: str) -> tuple[int, ...]:
@@ -67,7 +73,11 @@ class Trust:
     - `intervals`: half-widths in the same units and shape for other levels in per cent, if asked
       for.
     - `calibrated`: whether these are calibrated.
+    - `fit`: how well the generator explains the frame (None: there is no calibration).
     - `scores`: against the best blur and the constant; empty if not asked for.
+    - `atoms`: the columns, if asked for.
+    - `own`: the result's mean squared error.
+    - `warnings`: in words.
     - `pixel_size`: which one explains the frame best, if that was looked for.
     """
 
@@ -77,7 +87,7 @@ class Trust:
     fit: Explained | None
     scores: list[Comparison]
     atoms: Atoms | None
-    own: Expected  # the result's mean squared error
+    own: Expected
     warnings: list[str] = field(default_factory=list)
     pixel_size: PixelSize | None = None
 

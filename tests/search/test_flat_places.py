@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from gdn.likelihood import POISSON
-from gdn.search.band_mixture import OWN
 from gdn.search.flat_places import (
     LEVELS,
     MixtureRecipe,
@@ -15,6 +14,7 @@ from gdn.search.flat_places import (
     structure_weight,
 )
 from gdn.search.held_out_shares import Choice
+from gdn.search.mixture_weights import OWN
 from gdn.search.thinning import Split, split
 
 SAMPLING = (0.4, 0.4)

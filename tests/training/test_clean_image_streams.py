@@ -102,9 +102,9 @@ def test_images_smaller_than_the_patch_are_refused(
         train(large, RunOptions(run=tmp_path / "run", data=images))
     assert not (tmp_path / "run").exists()  # a better recipe may take its place
     theirs = recipe.model_dump() | {"specimen": {"source": "files"}}
-    with pytest.raises(ValueError, match=r"has the scenes images.*simulate with --structures"):
+    with pytest.raises(ValueError, match=r"has the scenes images.*simulate structures of your own"):
         open_stream(images, Recipe.model_validate(theirs))
-    with pytest.raises(ValueError, match=r"has the scenes pt-ceo2.*simulate with --images"):
+    with pytest.raises(ValueError, match=r"has the scenes pt-ceo2.*simulate clean images"):
         open_stream(dataset, recipe)
 
 
