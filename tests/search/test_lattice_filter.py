@@ -50,7 +50,7 @@ def test_a_weak_wave_at_a_sum_of_others_is_found() -> None:
     values = (noise(2) + lattice(height=0.4)).astype(np.float64)
     together = [a + b for a, b in zip(*WAVES, strict=True)]
 
-    def there(image: np.ndarray) -> bool:  # type: ignore[type-arg]
+    def there(image: np.ndarray) -> bool:
         near = [
             max(abs(together[0] - s * a) * SIZE[0], abs(together[1] - s * b) * SIZE[1]) < 1
             for _, a, b in find_peaks(image)
