@@ -162,7 +162,7 @@ def bm3d_child(given: Path, made: Path) -> None:
 def cases_of(options: argparse.Namespace) -> Iterator[tuple[Row, list[str]]]:
     """What is measured: the head of each row, and the options of gdn's command."""
     kinds = [kind for kind in options.cases.split(",") if kind]
-    chosen = {"frames": SIDES, "unjudged": (1200, 4096), "adapt": (1200,)}
+    chosen = {"frames": SIDES, "unjudged": (1200, 4096, 8192), "adapt": (1200,)}
     words = {"frames": [], "unjudged": ["--no-score"], "adapt": ["--adapt"]}
     heads: list[tuple[str, int, int, list[str]]] = []
     for kind in kinds:
@@ -209,7 +209,7 @@ def main() -> int:
     parser.add_argument(
         "--cases",
         default="frames,unjudged,adapt,stacks,movies",
-        help="of gdn: frames of all sizes, two of them without judging, one with adaptation, "
+        help="of gdn: frames of all sizes, three of them without judging, one with adaptation, "
         "stacks, stacks with --movie auto; '' for none",
     )
     parser.add_argument("--rivals", default="", help=f"of {', '.join(BINNINGS)}, with commas")

@@ -34,9 +34,9 @@ def key_of(row: Row) -> Key:
 
 
 def latest(rows: Iterable[Row]) -> list[Row]:
-    """The last line of each measurement, in order of pixels."""
+    """The last line of each measurement, in order of frames, pixels and options."""
     kept = {key_of(row): row for row in rows}
-    return sorted(kept.values(), key=lambda row: (row["frames"], row["side"]))
+    return sorted(kept.values(), key=lambda row: (row["frames"], row["side"], row["options"]))
 
 
 def frames_table(rows: Iterable[Row]) -> str:
