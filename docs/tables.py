@@ -18,7 +18,8 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 sys.path.insert(0, str(HERE.parent / "benchmarks"))
 
-import generator_table  # noqa: E402 - benchmarks are no package
+import cost_tables  # noqa: E402 - benchmarks are no package
+import generator_table  # noqa: E402
 import ghosts  # noqa: E402
 import learning_tables  # noqa: E402
 import mixture_tables  # noqa: E402
@@ -238,6 +239,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "recovery": lambda: recovery_tables.recovery_table(rows("recovery")),
     "recovery-speed": lambda: recovery_tables.speed_table(rows("recovery")),
     "posterior": lambda: posterior_tables.table(rows("posterior")),
+    "cost-frames": lambda: cost_tables.frames_table(rows("cost")),
+    "cost-stacks": lambda: cost_tables.stacks_table(rows("cost")),
+    "cost-rivals": lambda: cost_tables.rivals_table(rows("cost")),
     "trust-far": far_coverage,
     "trust-adapted": adapted_coverage,
 }

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn
-from scipy.ndimage import binary_dilation, rank_filter, uniform_filter
+from scipy.ndimage import binary_dilation, uniform_filter
 
 from gdn.frames.constant_regions import find_constant_regions, find_flat_top
+from gdn.likelihood import STRIP_PIXELS, strips
 
 Frame = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -119,15 +120,32 @@ def _rim(frame: Frame, unknown: Mask) -> Mask:
 def _isolated(frame: Frame, unknown: Mask) -> Mask:
     """Pixels far above or far below all of their neighbours but one (docs/method.md, "Noise law",
     "Bad pixels")."""
-    values = frame.astype(np.float64)
-    sigma, mean = _trimmed_noise(values, unknown)
+    sigma, mean = _trimmed_noise(frame.astype(np.float64), unknown)
     # One electron, were the noise Poisson; next to nothing on an offset or at high counts.
     electron = sigma**2 / mean if mean > 0 else 0.0
     reach = SIGMAS * sigma + ELECTRONS * electron
-    # The second of the neighbours, so that a pair of bad pixels does not hide behind each other.
-    above = values - rank_filter(values, -2, footprint=_NEIGHBOURS, mode="mirror")
-    below = rank_filter(values, 1, footprint=_NEIGHBOURS, mode="mirror") - values
-    return np.asarray((above > reach) | (below > reach))
+    wide = np.pad(frame, 1, mode="reflect")
+    isolated = np.empty(frame.shape, bool)
+    for rows in strips((frame.shape[0], frame.shape[1]), STRIP_PIXELS):
+        values = frame[rows].astype(np.float64)
+        low, high = _second_neighbours(wide[rows.start : rows.stop + 2])
+        isolated[rows] = (values - high > reach) | (low - values > reach)
+    return isolated
+
+
+def _second_neighbours(wide: Frame) -> tuple[Frame, Frame]:
+    """The second lowest and the second highest of the eight neighbours of each pixel (rows - 2,
+    columns - 2): not the first, so that a pair of bad pixels does not hide behind each other."""
+    shape = wide.shape[0] - 2, wide.shape[1] - 2
+    lowest, low = np.full((2, *shape), np.inf, np.float32)
+    highest, high = np.full((2, *shape), -np.inf, np.float32)
+    for row, column in np.argwhere(_NEIGHBOURS):
+        other = wide[row : row + shape[0], column : column + shape[1]]
+        low = np.minimum(low, np.maximum(lowest, other))
+        lowest = np.minimum(lowest, other)
+        high = np.maximum(high, np.minimum(highest, other))
+        highest = np.maximum(highest, other)
+    return low, high
 
 
 def _trimmed_noise(values: NDArray[np.float64], unknown: Mask) -> tuple[float, float]:
