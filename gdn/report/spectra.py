@@ -6,7 +6,6 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from scipy.signal.windows import hann
 
 from gdn.likelihood import Array
 from gdn.pipeline.scale_bar import in_words
@@ -24,7 +23,7 @@ def spectrum_picture(image: Array, sampling_angstrom: float) -> Image.Image:
     A Hann window keeps the frame's edges out of it. Missing pixels are the mean."""
     filled = np.nan_to_num(image - np.nanmean(image)).astype(np.float32)
     rows, columns = filled.shape
-    filled *= np.outer(hann(rows), hann(columns)).astype(np.float32)
+    filled *= np.outer(np.hanning(rows), np.hanning(columns)).astype(np.float32)
     power = np.abs(scipy.fft.fftshift(scipy.fft.fft2(filled))) ** 2
     limit = min(1 / FINEST, 0.5 / sampling_angstrom)
     half = [max(4, round(limit * n * sampling_angstrom)) for n in (rows, columns)]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.signal.windows import tukey
 from scipy.stats import kstest
 
 from gdn.evaluation.demo import DEMO_NOISE, demo_frames
@@ -25,7 +28,7 @@ from gdn.trust.fit import (
 )
 from gdn.trust.fit_law import Tail, Trend, conformal_p
 from gdn.trust.scaling import Scaling
-from gdn.trust.spectrum import frequencies, measure_rings
+from gdn.trust.spectrum import frequencies, measure_rings, tapered_cosine
 from tests.helpers.needs import needs_training
 
 SAMPLING = 0.4  # Å per binned pixel
@@ -186,3 +189,17 @@ def test_scaling_clips_what_was_never_seen(rng: np.random.Generator) -> None:
     assert scaling.apply(np.array([[1e9, -1e9]])).tolist() == [[4.0, -4.0]]
     null = [float(i) for i in range(20)]
     assert conformal_p(null, np.array([-1.0, 1e9])).tolist() == [1.0, 1 / 21]
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 60, 133])
+def test_the_window_is_tukeys(length: int) -> None:
+    np.testing.assert_allclose(tapered_cosine(length), tukey(length, 0.5), atol=1e-12)
+
+
+def test_the_packages_that_take_a_second_to_import_are_not_imported() -> None:
+    code = (
+        "import sys, gdn.cli.denoise, gdn.pipeline.denoiser, gdn.report\n"
+        "print([name for name in ('scipy.stats', 'scipy.signal') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
