@@ -191,7 +191,7 @@ def test_scaling_clips_what_was_never_seen(rng: np.random.Generator) -> None:
     assert conformal_p(null, np.array([-1.0, 1e9])).tolist() == [1.0, 1 / 21]
 
 
-@pytest.mark.parametrize("length", [1, 2, 7, 60, 133])
+@pytest.mark.parametrize("length", [2, 7, 60, 133])
 def test_the_window_is_tukeys(length: int) -> None:
     np.testing.assert_allclose(tapered_cosine(length), tukey(length, 0.5), atol=1e-12)
 
