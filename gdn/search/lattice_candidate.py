@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from gdn.likelihood import Array, NoiseLaw
 from gdn.search.collaborative import (
     LEAST,
@@ -30,13 +32,12 @@ ROUNDS = 3  # of taking away what stands out and fitting again
 
 def filter_lattice(noisy: Array, guide: Array | None, pixel_angstrom: float) -> Array:
     """The expected image of `noisy` (rows, columns) float32, whose noise has standard deviation 1.
-    The `guide` is an image of the same with less noise. Without a lattice, the collaborative
-    filter's image. Deterministic."""
-    if min(noisy.shape) < LEAST:
-        return filter_collaboratively(noisy, guide, pixel_angstrom)
-    level, lattice = noisy.mean(), fit_lattice(noisy)
+    The `guide` is an image of the same with less noise. Without a lattice it is the mean: the
+    filters that know of none are other candidates. Deterministic."""
+    level = noisy.mean()
+    lattice = fit_lattice(noisy) if min(noisy.shape) >= LEAST else np.zeros_like(noisy)
     if not lattice.any():
-        return filter_collaboratively(noisy, guide, pixel_angstrom)
+        return np.full_like(noisy, level)
     for _ in range(ROUNDS):
         standing = add_what_stands_out(noisy - level, lattice, None, pixel_angstrom) - lattice
         if not standing.any():
@@ -57,7 +58,7 @@ class LatticeCandidate:
     @property
     def identity(self) -> str:
         """What its images depend on apart from the counts."""
-        return "lattice-1" if self.guide is None else f"lattice-1, {self.guide.identity}"
+        return "lattice-2" if self.guide is None else f"lattice-2, {self.guide.identity}"
 
     def __call__(self, recorded: Recorded) -> Array:
         """Its image of recorded counts, in electrons per pixel of the generator's grid."""
