@@ -39,14 +39,20 @@ def fit_lattice(noisy: Array) -> Array:
     there is none. Deterministic."""
     rest = noisy.astype(np.float64)
     rest -= rest.mean()
-    peaks = find_peaks(rest)
-    parts = [np.zeros_like(rest) for _ in peaks]
-    for _ in range(SWEEPS):
-        for number, (_, along, across) in enumerate(peaks):
-            own = rest + parts[number]
-            parts[number] = _wave(own, along, across)
-            rest = own - parts[number]
-    return np.asarray(sum(parts, np.zeros_like(rest)), dtype=np.float32)
+    waves = [_conjugate(rest.shape, along, across) for _, along, across in find_peaks(rest)]
+    lattice = np.zeros_like(rest)
+    # Amplitudes are kept and not waves: sixty of those would be larger than all else of a frame.
+    amplitudes: list[Waves] = []
+    for sweep in range(SWEEPS):
+        for number, wave in enumerate(waves):
+            before = _drawn(amplitudes[number], wave) if sweep else np.zeros_like(rest)
+            own = rest + before
+            amplitude = _amplitude(own, wave)
+            amplitudes[number : number + 1] = [amplitude]
+            after = _drawn(amplitude, wave)
+            rest = own - after
+            lattice += after - before
+    return np.asarray(lattice, dtype=np.float32)
 
 
 def find_peaks(image: Values) -> list[tuple[float, float, float]]:
@@ -129,15 +135,27 @@ def _same(
     )
 
 
-def _wave(image: Values, along: float, across: float) -> Values:
-    """The wave of this frequency in the image. Its amplitude is averaged over the width of the
-    least expected error; the wave is zero if that has less."""
+def _conjugate(shape: tuple[int, ...], along: float, across: float) -> tuple[Waves, Waves]:
+    """The conjugate wave of this frequency: its factors along rows and columns."""
     down, right = (
         np.exp(-2j * np.pi * frequency * np.arange(n))
-        for frequency, n in zip((along, across), image.shape, strict=True)
+        for frequency, n in zip((along, across), shape, strict=True)
     )
-    conjugate: Waves = down[:, None] * right
-    sums = _cells(conjugate * image)
+    return down, right
+
+
+def _drawn(amplitude: Waves, conjugate: tuple[Waves, Waves]) -> Values:
+    """The wave with amplitudes of the cells."""
+    down, right = conjugate
+    values = _at_pixels(amplitude, (len(down), len(right)))
+    return np.asarray(2 * (values * (down[:, None] * right).conj()).real)
+
+
+def _amplitude(image: Values, conjugate: tuple[Waves, Waves]) -> Waves:
+    """Amplitudes of the wave in each cell, averaged over the width of the least expected error;
+    all zero if no wave at all has less."""
+    down, right = conjugate
+    sums = _cells(down[:, None] * right * image)
     count = _cells(np.ones(image.shape, np.complex128)).real
     best: Waves = np.zeros_like(sums)
     least = 0.0
@@ -156,7 +174,7 @@ def _wave(image: Values, along: float, across: float) -> Values:
         )
         if error < least:
             best, least = amplitude, error
-    return np.asarray(2 * (_at_pixels(best, image.shape) * conjugate.conj()).real)
+    return best
 
 
 def _cells(values: Waves) -> Waves:
