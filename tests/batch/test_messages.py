@@ -142,7 +142,7 @@ def test_the_original_method_writes_no_spread_and_says_how_far_it_is(
 ) -> None:
     shares: list[float] = []
     monkeypatch.setattr(
-        "gdn.batch.terminal.Log.__call__", lambda log, done, *_, **__: shares.append(done)
+        "gdn.search.progress.Reached.__call__", lambda _, share: shares.append(share)
     )
     settings = ["--method", "original", "--original-steps", "2,3,4", "--model", "pt-ceo2-64"]
     done = gdn("denoise", frame_file, *settings, *FAST, "-o", tmp_path / "out")
