@@ -15,6 +15,7 @@ filtered are always the counts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,23 +115,24 @@ class CollaborativeCandidate:
 
     def __call__(self, recorded: Recorded) -> Array:
         """Its image of recorded counts, in electrons per pixel of the generator's grid."""
-        pixel = best_pixel(recorded)
-
-        def filter_counts(counts: Array, law: NoiseLaw) -> Array:
-            guide = guide_of(self.guide, recorded, pixel, law)
-            filtered = filter_collaboratively(stabilise(counts, law), guide, pixel)
-            return invert_stabilise(filtered, law)
-
-        return image_of_sums(recorded, pixel, filter_counts)
+        return filter_recorded(recorded, self.guide, filter_collaboratively)
 
 
-def guide_of(
-    restorer: RestorerCandidate | None, recorded: Recorded, pixel_angstrom: float, law: NoiseLaw
-) -> Array | None:
-    """The restorer's image of the counts, stabilised like their sums, if there is a restorer."""
-    if restorer is None:
-        return None
-    return stabilise(restorer.restore_sums(recorded, pixel_angstrom), law)
+def filter_recorded(
+    recorded: Recorded,
+    restorer: RestorerCandidate | None,
+    filtering: Callable[[Array, Array | None, float], Array],
+) -> Array:
+    """The image that a filter makes of recorded counts, in electrons per pixel of the generator's
+    grid. `filtering` is given the stabilised sums of the counts, the restorer's image of the same
+    if there is a restorer, and their pixel in Å."""
+    pixel = best_pixel(recorded)
+
+    def filter_counts(counts: Array, law: NoiseLaw) -> Array:
+        guide = None if restorer is None else stabilise(restorer.restore_sums(recorded, pixel), law)
+        return invert_stabilise(filtering(stabilise(counts, law), guide, pixel), law)
+
+    return image_of_sums(recorded, pixel, filter_counts)
 
 
 def best_pixel(recorded: Recorded) -> float:

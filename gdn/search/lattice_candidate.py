@@ -13,17 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gdn.likelihood import Array, NoiseLaw
-from gdn.search.collaborative import (
-    LEAST,
-    best_pixel,
-    filter_collaboratively,
-    guide_of,
-    invert_stabilise,
-    stabilise,
-)
+from gdn.likelihood import Array
+from gdn.search.collaborative import LEAST, filter_collaboratively, filter_recorded
 from gdn.search.lattice_waves import fit_lattice
-from gdn.search.restored import RestorerCandidate, image_of_sums
+from gdn.search.restored import RestorerCandidate
 from gdn.search.standing_out import add_what_stands_out
 from gdn.search.thinning import Recorded
 
@@ -62,11 +55,4 @@ class LatticeCandidate:
 
     def __call__(self, recorded: Recorded) -> Array:
         """Its image of recorded counts, in electrons per pixel of the generator's grid."""
-        pixel = best_pixel(recorded)
-
-        def filter_counts(counts: Array, law: NoiseLaw) -> Array:
-            guide = guide_of(self.guide, recorded, pixel, law)
-            filtered = filter_lattice(stabilise(counts, law), guide, pixel)
-            return invert_stabilise(filtered, law)
-
-        return image_of_sums(recorded, pixel, filter_counts)
+        return filter_recorded(recorded, self.guide, filter_lattice)

@@ -13,6 +13,8 @@ Images are (rows, columns); their noise has standard deviation 1.
 
 from __future__ import annotations
 
+from itertools import combinations_with_replacement
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, maximum_filter
@@ -42,13 +44,13 @@ def fit_lattice(noisy: Array) -> Array:
     waves = [_conjugate(rest.shape, along, across) for _, along, across in find_peaks(rest)]
     lattice = np.zeros_like(rest)
     # Amplitudes are kept and not waves: sixty of those would be larger than all else of a frame.
-    amplitudes: list[Waves] = []
-    for sweep in range(SWEEPS):
+    amplitudes: list[Waves | None] = [None] * len(waves)
+    for _ in range(SWEEPS):
         for number, wave in enumerate(waves):
-            before = _drawn(amplitudes[number], wave) if sweep else np.zeros_like(rest)
+            last = amplitudes[number]
+            before = np.zeros_like(rest) if last is None else _drawn(last, wave)
             own = rest + before
-            amplitude = _amplitude(own, wave)
-            amplitudes[number : number + 1] = [amplitude]
+            amplitudes[number] = amplitude = _amplitude(own, wave)
             after = _drawn(amplitude, wave)
             rest = own - after
             lattice += after - before
@@ -108,7 +110,7 @@ def _at_sums(
     first = np.array([peak[1:] for peak in known[:STRONGEST]]).reshape(-1, 2)
     both = np.concatenate([first, -first])
     more: list[tuple[float, float, float]] = []
-    for along, across in (both[:, None] + both[None]).reshape(-1, 2):
+    for along, across in (a + b for a, b in combinations_with_replacement(both, 2)):
         if across < 0 or not LOWEST < np.hypot(along, across) < HIGHEST:
             continue
         i, j = round(along * rows), round(across * columns)
