@@ -5,7 +5,11 @@ The method is that of Dabov et al. 2007 (BM3D), with sizes for crystals, whose b
 the whole field (`gdn.search.block_matching`). There are two passes (`gdn.search.block_groups`). The
 first keeps the coefficients of each group's three-dimensional cosine transform that rise above the
 noise. The second shrinks each coefficient by the empirical Wiener rule, with the first pass's image
-as its pilot. Images are (rows, columns) float32.
+as its pilot.
+
+What varies slowly over a crystal, as the contrast of a particle does with its thickness, a group of
+many blocks averages away. So after each pass a lattice's waves (`gdn.search.lattice_waves`) are
+fitted to what the image lacks, and put back. Images are (rows, columns) float32.
 
 As a candidate of the mixture, the filter works on counts summed by a whole number, after a
 transform that makes their variance constant. Which blocks are alike is hard to tell under noise. So
@@ -24,6 +28,7 @@ from scipy.ndimage import gaussian_filter
 from gdn.likelihood import Array, NoiseLaw
 from gdn.search.block_groups import filter_groups
 from gdn.search.block_matching import BLOCK
+from gdn.search.lattice_waves import Choice, Peak, find_peaks, fit_waves
 from gdn.search.restored import RestorerCandidate, image_of_sums
 from gdn.search.standing_out import add_what_stands_out
 from gdn.search.thinning import HELD_OUT, Recorded
@@ -32,6 +37,7 @@ GROUPS = ((64, 128, 256), (32, 64, 128))  # blocks in a group, in either pass,
 GROUPS_FINE = ((32, 64, 128, 256), (16, 32, 64, 128))  # and at pixels below
 FINE_ANGSTROM = 0.28  # (800 electrons per Å^2), where it can be told which size is best
 SMOOTH = 0.3  # px: of the noisy image for comparing blocks; more would match their noise
+OF_PILOT, OF_IMAGE = Choice(24.0, 1.0), Choice(16.0, 2.0)  # of waves that are put back
 LEAST = 2 * BLOCK  # px: smaller images have no blocks to compare
 PIXEL_ANGSTROM = 0.35  # of what is filtered, at USUAL_DOSE
 USUAL_DOSE = 120.0  # electrons per Å^2: 0.45 in a pixel of 0.061 Å
@@ -61,12 +67,20 @@ def filter_collaboratively(
     sizes: tuple[int, ...] = groups[0]
     if guide is None:  # its noise would decide
         compared, sizes = np.asarray(gaussian_filter(compared, SMOOTH)), GROUPS[0][:1]
+    inner = (slice(BLOCK, -BLOCK),) * 2
+    own = padded[inner]
+    waves = [] if rest else find_peaks(own.astype(np.float64))
     pilot = filter_groups(padded, compared, sizes, wiener=False, rest=rest)
-    image = filter_groups(padded, pilot, groups[1], wiener=True, rest=rest)
-    inner = slice(BLOCK, -BLOCK)
-    own, filtered = padded[inner, inner], image[inner, inner]
+    pilot = np.pad(_with_waves(own, pilot[inner], waves, OF_PILOT), BLOCK, mode="symmetric")
+    image = filter_groups(padded, pilot, groups[1], wiener=True, rest=rest)[inner]
     restored = None if guide is None else guide.astype(np.float32) - level
-    return add_what_stands_out(own, filtered, restored, pixel_angstrom) + level
+    image = add_what_stands_out(own, image, restored, pixel_angstrom)
+    return _with_waves(own, image, waves, OF_IMAGE) + level
+
+
+def _with_waves(noisy: Array, image: Array, waves: list[Peak], choice: Choice) -> Array:
+    """The `image` with what it lacks of a lattice's waves."""
+    return image + fit_waves((noisy - image).astype(np.float64), waves, choice)
 
 
 def stabilise(electrons: Array, law: NoiseLaw) -> Array:
@@ -110,7 +124,7 @@ class CollaborativeCandidate:
     @property
     def identity(self) -> str:
         """What its images depend on apart from the counts."""
-        own = f"collaborative-5, {PIXEL_ANGSTROM:g}"
+        own = f"collaborative-6, {PIXEL_ANGSTROM:g}"
         return own if self.guide is None else f"{own}, {self.guide.identity}"
 
     def __call__(self, recorded: Recorded) -> Array:

@@ -51,7 +51,7 @@ class LatticeCandidate:
     @property
     def identity(self) -> str:
         """What its images depend on apart from the counts."""
-        return "lattice-2" if self.guide is None else f"lattice-2, {self.guide.identity}"
+        return "lattice-3" if self.guide is None else f"lattice-3, {self.guide.identity}"
 
     def __call__(self, recorded: Recorded) -> Array:
         """Its image of recorded counts, in electrons per pixel of the generator's grid."""

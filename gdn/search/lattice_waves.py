@@ -5,14 +5,16 @@ In a crystal that fills the field a wave has one amplitude everywhere, and thous
 what it is: no group of blocks is as large, and blocks, which lie on whole pixels, are never quite
 alike. The waves are found as peaks of the spectrum (by Fisher's test, 1929), and, with less doubt,
 at the sums and differences of those. The amplitude of each is the image times the conjugate wave,
-averaged under a Gaussian (geometric phase analysis: Hÿtch et al. 1998). How wide this is, Stein's
-unbiased estimate of the error decides (Stein 1981): a strained or small crystal gets a narrow one.
+averaged under a Gaussian (geometric phase analysis: Hÿtch et al. 1998). How wide this is, and
+whether there is a wave at all, Stein's unbiased estimate of the error decides (Stein 1981), at each
+place for itself: a strained crystal gets a narrow Gaussian, and where a crystal ends its waves do.
 
 Images are (rows, columns); their noise has standard deviation 1.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -34,30 +36,47 @@ SWEEPS = 2  # over all waves, each fitted to what the others leave
 
 Values = NDArray[np.float64]
 Waves = NDArray[np.complex128]
+Peak = tuple[float, float, float]  # power over the noise's, and frequencies, 1/px
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How the width of the Gaussian is chosen at a place."""
+
+    window: float  # px: standard deviation of the Gaussian under which errors are compared
+    caution: float  # times the error by noise, that is added to the estimate
+
+
+OF_LATTICE = Choice(40.0, 0.3)
 
 
 def fit_lattice(noisy: Array) -> Array:
     """The lattice's part of the noisy image (rows, columns) float32, of mean zero: all zero if
     there is none. Deterministic."""
-    rest = noisy.astype(np.float64)
-    rest -= rest.mean()
-    waves = [_conjugate(rest.shape, along, across) for _, along, across in find_peaks(rest)]
+    image = noisy.astype(np.float64)
+    return fit_waves(image - image.mean(), find_peaks(image), OF_LATTICE, SWEEPS)
+
+
+def fit_waves(image: Values, peaks: list[Peak], choice: Choice, sweeps: int = 1) -> Array:
+    """The waves of these peaks, as strong as they are in the image. Deterministic."""
+    rest = image.copy()
+    waves = [_conjugate(rest.shape, along, across) for _, along, across in peaks]
     lattice = np.zeros_like(rest)
     # Amplitudes are kept and not waves: sixty of those would be larger than all else of a frame.
     amplitudes: list[Waves | None] = [None] * len(waves)
-    for _ in range(SWEEPS):
+    for _ in range(sweeps):
         for number, wave in enumerate(waves):
             last = amplitudes[number]
             before = np.zeros_like(rest) if last is None else _drawn(last, wave)
             own = rest + before
-            amplitudes[number] = amplitude = _amplitude(own, wave)
+            amplitudes[number] = amplitude = _amplitude(own, wave, choice)
             after = _drawn(amplitude, wave)
             rest = own - after
             lattice += after - before
     return np.asarray(lattice, dtype=np.float32)
 
 
-def find_peaks(image: Values) -> list[tuple[float, float, float]]:
+def find_peaks(image: Values) -> list[Peak]:
     """Peaks of the spectrum: power over the noise's, and frequencies along rows and columns,
     1/px, the strongest first. Each stands for itself and its negative."""
     power, half = _spectrum(image)
@@ -86,7 +105,7 @@ def _spectrum(image: Values) -> tuple[Values, NDArray[np.bool_]]:
     return power, (columns > 0) | ((columns == 0) & (rows > 0))
 
 
-def _refined(power: Values, i: int, j: int) -> tuple[float, float, float]:
+def _refined(power: Values, i: int, j: int) -> Peak:
     """The peak at a place of the spectrum, between its points: a parabola through the logarithms of
     three of them."""
 
@@ -102,14 +121,12 @@ def _refined(power: Values, i: int, j: int) -> tuple[float, float, float]:
     return float(here), float(along), float(np.fft.fftfreq(columns)[j] + across)
 
 
-def _at_sums(
-    power: Values, known: list[tuple[float, float, float]]
-) -> list[tuple[float, float, float]]:
+def _at_sums(power: Values, known: list[Peak]) -> list[Peak]:
     """Peaks that are not known, at sums and differences of the strongest."""
     rows, columns = power.shape
     first = np.array([peak[1:] for peak in known[:STRONGEST]]).reshape(-1, 2)
     both = np.concatenate([first, -first])
-    more: list[tuple[float, float, float]] = []
+    more: list[Peak] = []
     for along, across in (a + b for a, b in combinations_with_replacement(both, 2)):
         if across < 0 or not LOWEST < np.hypot(along, across) < HIGHEST:
             continue
@@ -124,9 +141,7 @@ def _at_sums(
     return more
 
 
-def _same(
-    peak: tuple[float, float, float], other: tuple[float, float, float], shape: tuple[int, ...]
-) -> bool:
+def _same(peak: Peak, other: Peak, shape: tuple[int, ...]) -> bool:
     """Whether two peaks, or one and the other's negative, are too near to be two."""
     return any(
         all(
@@ -153,29 +168,28 @@ def _drawn(amplitude: Waves, conjugate: tuple[Waves, Waves]) -> Values:
     return np.asarray(2 * (values * (down[:, None] * right).conj()).real)
 
 
-def _amplitude(image: Values, conjugate: tuple[Waves, Waves]) -> Waves:
-    """Amplitudes of the wave in each cell, averaged over the width of the least expected error;
-    all zero if no wave at all has less."""
+def _amplitude(image: Values, conjugate: tuple[Waves, Waves], choice: Choice) -> Waves:
+    """Amplitudes of the wave in each cell, averaged over the width of the least expected error
+    there; zero where no wave at all has less."""
     down, right = conjugate
     sums = _cells(down[:, None] * right * image)
     count = _cells(np.ones(image.shape, np.complex128)).real
     best: Waves = np.zeros_like(sums)
-    least = 0.0
+    least = np.zeros(count.shape)
     for wide in WIDTHS:
-        weight = _blurred(np.asarray(count), wide)
+        weight = _blurred(count, wide)
         real, imaginary = _blurred(sums.real, wide), _blurred(sums.imag, wide)
-        amplitude = np.asarray((real + 1j * imaginary) / weight, dtype=np.complex128)
+        amplitude = (real + 1j * imaginary) / weight
         # of a pixel's own value in its wave, twice its weight in the amplitude
-        own = 2 * (count / weight / (2 * np.pi * (wide / CELL) ** 2)).sum()
-        if np.isinf(wide):
-            own = 2.0
-        error = float(
-            -4 * (sums.conj() * amplitude).real.sum()
-            + 2 * (count * np.abs(amplitude) ** 2).sum()
-            + 2 * own
+        own = 2 / weight / (2 * np.pi * (wide / CELL) ** 2) if np.isfinite(wide) else 2 / image.size
+        error = (
+            -4 * (sums.conj() * amplitude).real
+            + 2 * count * np.abs(amplitude) ** 2
+            + 2 * count * own * (1 + choice.caution)
         )
-        if error < least:
-            best, least = amplitude, error
+        error = _blurred(error, choice.window)
+        better = error < least
+        best[better], least[better] = amplitude[better], error[better]
     return best
 
 
