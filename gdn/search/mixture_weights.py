@@ -1,18 +1,19 @@
 """Chooses the weights of candidates in bands of spatial frequency, from what held-out counts say of
 them (docs/method.md, "Mixture").
 
-Held-out counts contain less information about one band than about the whole spectrum. So gdn first
-finds weights that are the same in all bands, and from there those of each band. The weights start
-at the mean of a few mixtures, each weighted by its likelihood (Bayesian model
-averaging: Hoeting et al. 1999). So no single candidate is chosen where there are too few electrons
-to tell. Then the weights move towards the optimum by the share 1 - MARGIN / gain, because free
-weights gain a nat or two on noise alone.
+Every set of candidates has weights that explain the held-out counts best. The result is the mean of
+these, each weighted by its likelihood less one nat for every candidate beyond the first (Akaike's
+information criterion as a weight: Akaike 1978, Burnham & Anderson 2002). So no single candidate is
+chosen where there are too few electrons to tell, and none has a part that explains nothing.
+
+Held-out counts contain less information about one band than about the whole spectrum. So what they
+say of other bands counts too, but less (a power prior: Ibrahim & Chen 2000).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,10 +24,10 @@ from gdn.search.held_out_shares import MARGIN
 Values = NDArray[np.float64]
 
 OWN = ("generator", "filter")  # candidates that are always there
-PLAIN = (*OWN, "collaborative")  # where the weights of the others do not begin
-FILTERS = (*PLAIN, "lattice")  # beside the generator: candidates that nothing was trained for
-DOUBT = 2.0  # nats by which the prior weights are likelier than the other starts
-LEAST = 1e-3  # weight to begin with: a candidate of less need make no image
+FILTERS = (*OWN, "collaborative", "lattice")  # beside the generator: nothing was trained for them
+DOUBT = 1.0  # nats by which sets of the first two candidates are likelier than others
+OTHER_BANDS = 0.15  # part of what is said of them that counts
+LEAST = 0.05  # weight in a band: a candidate of less need make no image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,28 +77,23 @@ def weigh_bands(
 
 
 def _weights_of_bands(evidence: Evidence) -> list[Values]:
-    """Weights of each band: first the same for all bands, and from there those of each."""
-    whole = np.sum(list(evidence.grams), 0), np.sum(list(evidence.linears), 0)
-    everywhere = _move_weights(_start(evidence.prior, evidence.names, *whole), *whole)
-    forms = zip(evidence.grams, evidence.linears, strict=True)
-    return [_move_weights(everywhere, *form) for form in forms]
+    """Weights of each band."""
+    grams, linears = (
+        part + OTHER_BANDS * (part.sum(0) - part) for part in (evidence.grams, evidence.linears)
+    )
+    return [average_of_sets(*form) for form in zip(grams, linears, strict=True)]
 
 
-def _start(prior: Values, names: tuple[str, ...], gram: Values, linear: Values) -> Values:
-    """The weights at the start. They are the mean of these: the prior weights; each other candidate
-    alone (except filters, which are the best for no frame); and half of the prior plus half of that
-    candidate. Each is weighted by its likelihood on held-out counts, all but the first less DOUBT
-    nats."""
-    alone = [
-        weight for weight, name in zip(np.eye(len(prior)), names, strict=True) if name not in PLAIN
-    ]
-    starts = np.array([prior, *alone, *((prior + weight) / 2 for weight in alone)])
-    gains = np.array([_gain(weight, gram, linear) for weight in starts])
-    gains[1:] -= DOUBT
-    likely = np.exp(gains - gains.max())
-    start = likely @ starts / likely.sum()
-    start[start < LEAST] = 0
-    return np.asarray(start / start.sum())
+def average_of_sets(gram: Values, linear: Values) -> Values:
+    """The mean of the best weights of each set of candidates (see this module)."""
+    sets = list(_best_of_sets(gram, linear))
+    nats = np.array(
+        [gain - len(chosen) + DOUBT * (max(chosen) < len(OWN)) for chosen, _, gain in sets]
+    )
+    likely = np.exp(nats - nats.max())
+    mean = likely @ np.array([weights for _, weights, _ in sets]) / likely.sum()
+    mean[mean < min(LEAST, mean.max())] = 0
+    return np.asarray(mean / mean.sum())
 
 
 def _move_weights(start: Values, gram: Values, linear: Values) -> Values:
@@ -116,23 +112,30 @@ def _gain(weights: Values, gram: Values, linear: Values) -> float:
 def least_on_simplex(gram: Values, linear: Values) -> Values:
     """Weights, not negative and of sum one, with the least w G w - 2 l w. The minimum is exact:
     every set of candidates is tried (docs/method.md, "Mixture")."""
+    best, most = np.eye(len(linear))[0], -np.inf
+    for _, weights, gain in _best_of_sets(gram, linear):
+        # By more than rounding: of mixtures that are equally good, that of the fewest.
+        if gain > most + 1e-9 * (1 + abs(most) if np.isfinite(most) else 0):
+            best, most = weights, gain
+    return np.asarray(best)
+
+
+def _best_of_sets(gram: Values, linear: Values) -> Iterator[tuple[tuple[int, ...], Values, float]]:
+    """Each set of candidates, the fewest first, with its best weights of sum one and their gain. A
+    set whose best weights are negative has none: a smaller one is better."""
     count = len(linear)
-    best, least = np.eye(count)[0], np.inf
     for size in range(1, count + 1):
-        for chosen in map(list, itertools.combinations(range(count), size)):
+        for chosen in itertools.combinations(range(count), size):
             system = np.block(
                 [
                     [gram[np.ix_(chosen, chosen)], np.ones((size, 1))],
                     [np.ones((1, size)), np.zeros((1, 1))],
                 ]
             )
-            solved = np.linalg.lstsq(system, np.append(linear[chosen], 1.0), rcond=1e-12)[0][:size]
+            right = np.append(linear[list(chosen)], 1.0)
+            solved = np.linalg.lstsq(system, right, rcond=1e-12)[0][:size]
             if solved.min() < 0 or abs(solved.sum() - 1) > 1e-6:
                 continue
             weights = np.zeros(count)
-            weights[chosen] = solved
-            value = -_gain(weights, gram, linear)
-            # By more than rounding: of mixtures that are equally good, that of the fewest.
-            if value < least - 1e-9 * (1 + abs(least) if np.isfinite(least) else 0):
-                best, least = weights, value
-    return np.asarray(best)
+            weights[list(chosen)] = solved
+            yield chosen, weights, _gain(weights, gram, linear)
