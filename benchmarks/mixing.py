@@ -1,5 +1,5 @@
-"""What each candidate of the mixture is worth, on validation frames (`near.py`): subsets, margins,
-and the best by the truth.
+"""What each candidate of the mixture is worth, on validation frames (`near.py`): subsets, how much
+other bands count, and the best by the truth.
 
 Every frame is denoised once as `gdn denoise` does; the candidates' images of the first part of the
 counts and of all counts are kept (`--kept`), and mixed anew for every row. `best bands` and `best
@@ -32,7 +32,8 @@ from gdn.frames.resampling import bin_sum
 from gdn.models import AUTO
 from gdn.search import band_mixture as mixture
 from gdn.search import estimate, first_part, flat_places, mixture_weights
-from gdn.search.held_out_shares import MARGIN, Choice
+from gdn.search.held_out_shares import Choice
+from gdn.search.mixture_weights import OTHER_BANDS
 from gdn.search.thinning import Split
 
 Image = np.ndarray
@@ -101,11 +102,11 @@ def keep(folder: Path, kept: Path, noise: Noise) -> Iterator[Kept]:
             yield pickle.loads(at.read_bytes())
 
 
-def by_counts(kept: Kept, numbers: tuple[int, ...], margin: float = MARGIN) -> Image:
+def by_counts(kept: Kept, numbers: tuple[int, ...], other_bands: float = OTHER_BANDS) -> Image:
     """The mixture of some of the candidates."""
     first, whole = ([pick[i] for i in numbers] for pick in (kept.first, kept.whole))
     names = tuple(kept.names[i] for i in numbers)
-    with mock.patch.object(mixture_weights, "MARGIN", margin):
+    with mock.patch.object(mixture_weights, "OTHER_BANDS", other_bands):
         weights = mixture.choose_mixing(kept.parts, first, names, kept.choice, kept.sampling)
     return mixture.mixture_of(whole, weights, kept.sampling)
 
@@ -147,8 +148,8 @@ def table(frames: list[Kept]) -> Iterator[str]:
     }
     for i, name in enumerate(names[2:], 2):
         rows[f"with {name}"] = partial(by_counts, numbers=(0, 1, i))
-    for margin in (1.0, 2.0, MARGIN, 6.0):
-        rows[f"all, margin {margin:g}"] = partial(by_counts, numbers=everyone, margin=margin)
+    for part in (0.0, 0.05, OTHER_BANDS, 0.5, 1.0):
+        rows[f"all, other bands {part:g}"] = partial(by_counts, numbers=everyone, other_bands=part)
     rows |= {
         "best shares": partial(by_truth, bands=False),
         "best bands": partial(by_truth, bands=True),

@@ -12,6 +12,7 @@ from gdn.engines.restorer import RestorerSession
 from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.frames.resampling import grids_for
 from gdn.likelihood import POISSON, Array, NoiseLaw
+from gdn.search import collaborative
 from gdn.search.collaborative import (
     LEAST,
     CollaborativeCandidate,
@@ -98,6 +99,23 @@ def test_stabilised_noise_has_deviation_one_and_the_inverse_no_bias(
         assert invert_stabilise(np.array([values.mean()], np.float32), law)[0] == pytest.approx(
             mean, rel=5e-3
         )
+
+
+def test_contrast_that_varies_over_a_particle_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it does with thickness. A group of many blocks averages it away."""
+    y, x = np.mgrid[:128, :128]
+    waves = np.cos(2 * np.pi * (0.131 * y + 0.02 * x)) + np.cos(2 * np.pi * (0.137 * x - 0.03 * y))
+    true = (waves * np.exp(-((y - 64) ** 2 + (x - 64) ** 2) / (2 * 25**2))).astype(np.float32)
+    errors = []
+    for put_back in (True, False):
+        if not put_back:
+            monkeypatch.setattr(collaborative, "fit_waves", lambda image, *_: np.zeros_like(image))
+        images = [
+            filter_collaboratively(true + np.random.default_rng(seed).normal(size=true.shape))
+            for seed in range(4)
+        ]
+        errors.append(np.mean([np.square(image - true).mean() for image in images]))
+    assert errors[0] < 0.85 * errors[1]
 
 
 @pytest.mark.parametrize("shape", [(430, 391), (97, 230)])

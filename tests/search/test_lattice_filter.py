@@ -81,6 +81,14 @@ def test_an_amplitude_that_falls_off_is_followed() -> None:
     assert rms(fit_lattice(noise(1) + true) - true) < 0.12 * rms(true)
 
 
+def test_waves_end_where_the_crystal_does() -> None:
+    true = lattice((150, 300), height=1.0)
+    true[:, 150:] = 0
+    fitted = np.array([fit_lattice(noise(seed, (150, 300)) + true) for seed in range(4)])
+    assert rms(fitted[:, :, 200:]) < 0.055 * rms(true[:, :150])  # 0.07 of one width everywhere
+    assert rms((fitted - true)[:, :, :120]) < 0.07 * rms(true[:, :120])
+
+
 @pytest.mark.parametrize("guided", [False, True])
 def test_a_missing_column_is_not_filled(guided: bool) -> None:
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
