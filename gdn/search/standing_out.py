@@ -5,7 +5,7 @@ A group of blocks of which one has a defect shows what they have in common: an a
 a dopant is lost. Its image is a spot, in HRTEM a spot with rings. So the difference between the
 noisy and the filtered image is compared with such shapes at every place: a Gaussian, its Laplacian
 (one ring; Marr & Hildreth 1980) and the Laplacian of that (two rings), each of three widths. What
-differs by so much that noise hardly ever does is put back. Where a restorer draws half of the same,
+differs by so much that noise hardly ever does is put back. Where a restorer draws much of the same,
 less is enough: it has seen atoms, and noise alone it hardly draws. A smaller part says nothing: at
 a border of two crystals what a restorer draws differs from a lattice's waves everywhere.
 
@@ -26,8 +26,8 @@ from gdn.likelihood import Array
 # Å: of the Gaussians without rings, with one and with two
 WIDTHS_ANGSTROM = ((0.35, 0.5, 0.7), (0.35, 0.5, 0.7), (0.5, 0.7, 1.0))
 OUTLYING = 5.3  # standard deviations: noise alone does so in one of some forty frames of 5 nm
-OUTLYING_DRAWN = 4.0  # where a restorer draws the same
-DRAWN = (0.35, 0.5)  # parts of the shape: drawing less is no evidence, drawing more is all of it
+OUTLYING_DRAWN = 3.7  # where a restorer draws the same
+DRAWN = (0.2, 0.4)  # parts of the shape: drawing less is no evidence, drawing more is all of it
 APART_ANGSTROM = 1.0  # of two shapes that are put back in one round
 REACH = 4.5  # widths
 ROUNDS = 8
