@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-fast test-all test-lowest test-next test-viewers lint bench bench-search docs-check site clean
+.PHONY: demo test test-fast test-all test-lowest test-next test-viewers lint bench bench-search measurements docs-check site clean
 
 # Two environments' worth of stamps in one .venv: the demo needs neither torch nor abTEM.
 $(VENV)/.core: pyproject.toml constraints.txt
@@ -75,6 +75,11 @@ bench: $(VENV)/.dev
 # Short form, under ten minutes on two cores; ends with one JSON line.
 bench-search: $(VENV)/.dev
 	$(BIN)/python benchmarks/search_speed.py
+
+# All rows and tables of docs/ again with this version: hours. Stop it at any time, and go on with the
+# same command. STEPS: for example STEPS='--list', or STEPS='--only far,suite'.
+measurements: $(VENV)/.dev
+	$(BIN)/python benchmarks/measurements.py -o build/measurements $(STEPS)
 
 docs-check: $(VENV)/.dev
 	$(BIN)/python docs/generate.py --check

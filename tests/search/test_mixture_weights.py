@@ -16,7 +16,7 @@ Form = tuple[np.ndarray, np.ndarray]
 
 
 def form(errors: list[list[float]]) -> Form:
-    """Gram matrix and linear part of candidates whose errors are these: vectors with a squared length
+    """Gram matrix and linear part of candidates with these errors: vectors, their squared length
     in nats. Gains are counted from the first."""
     values = np.array(errors, float)
     offsets, target = values - values[0], -values[0]
