@@ -28,7 +28,7 @@ from scipy.ndimage import gaussian_filter
 from gdn.likelihood import Array, NoiseLaw
 from gdn.search.block_groups import filter_groups
 from gdn.search.block_matching import BLOCK
-from gdn.search.lattice_waves import Choice, Peak, find_peaks, fit_waves
+from gdn.search.lattice_waves import Peak, WidthChoice, find_peaks, fit_waves
 from gdn.search.restored import RestorerCandidate, image_of_sums
 from gdn.search.standing_out import add_what_stands_out
 from gdn.search.thinning import HELD_OUT, Recorded
@@ -37,7 +37,7 @@ GROUPS = ((64, 128, 256), (32, 64, 128))  # blocks in a group, in either pass,
 GROUPS_FINE = ((32, 64, 128, 256), (16, 32, 64, 128))  # and at pixels below
 FINE_ANGSTROM = 0.28  # (800 electrons per Å^2), where it can be told which size is best
 SMOOTH = 0.3  # px: of the noisy image for comparing blocks; more would match their noise
-OF_PILOT, OF_IMAGE = Choice(24.0, 1.0), Choice(16.0, 2.0)  # of waves that are put back
+OF_PILOT, OF_IMAGE = WidthChoice(24.0, 1.0), WidthChoice(16.0, 2.0)  # of waves that are put back
 LEAST = 2 * BLOCK  # px: smaller images have no blocks to compare
 PIXEL_ANGSTROM = 0.35  # of what is filtered, at USUAL_DOSE
 USUAL_DOSE = 120.0  # electrons per Å^2: 0.45 in a pixel of 0.061 Å
@@ -78,7 +78,7 @@ def filter_collaboratively(
     return _with_waves(own, image, waves, OF_IMAGE) + level
 
 
-def _with_waves(noisy: Array, image: Array, waves: list[Peak], choice: Choice) -> Array:
+def _with_waves(noisy: Array, image: Array, waves: list[Peak], choice: WidthChoice) -> Array:
     """The `image` with what it lacks of a lattice's waves."""
     return image + fit_waves((noisy - image).astype(np.float64), waves, choice)
 

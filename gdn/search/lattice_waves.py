@@ -40,14 +40,14 @@ Peak = tuple[float, float, float]  # power over the noise's, and frequencies, 1/
 
 
 @dataclass(frozen=True)
-class Choice:
+class WidthChoice:
     """How the width of the Gaussian is chosen at a place."""
 
     window: float  # px: standard deviation of the Gaussian under which errors are compared
     caution: float  # times the error by noise, that is added to the estimate
 
 
-OF_LATTICE = Choice(40.0, 0.3)
+OF_LATTICE = WidthChoice(40.0, 0.3)
 
 
 def fit_lattice(noisy: Array) -> Array:
@@ -57,7 +57,7 @@ def fit_lattice(noisy: Array) -> Array:
     return fit_waves(image - image.mean(), find_peaks(image), OF_LATTICE, SWEEPS)
 
 
-def fit_waves(image: Values, peaks: list[Peak], choice: Choice, sweeps: int = 1) -> Array:
+def fit_waves(image: Values, peaks: list[Peak], choice: WidthChoice, sweeps: int = 1) -> Array:
     """The waves of these peaks, as strong as they are in the image. Deterministic."""
     rest = image.copy()
     waves = [_conjugate(rest.shape, along, across) for _, along, across in peaks]
@@ -168,7 +168,7 @@ def _drawn(amplitude: Waves, conjugate: tuple[Waves, Waves]) -> Values:
     return np.asarray(2 * (values * (down[:, None] * right).conj()).real)
 
 
-def _amplitude(image: Values, conjugate: tuple[Waves, Waves], choice: Choice) -> Waves:
+def _amplitude(image: Values, conjugate: tuple[Waves, Waves], choice: WidthChoice) -> Waves:
     """Amplitudes of the wave in each cell, averaged over the width of the least expected error
     there; zero where no wave at all has less."""
     down, right = conjugate

@@ -26,7 +26,7 @@ from gdn.trust.held_out_score import (
     score_on_following,
 )
 from gdn.trust.pixel_size import PixelSize
-from gdn.trust.spread import spread_of
+from gdn.trust.spread import nested, spread_of
 from gdn.trust.standing import Standing, standing_of
 
 if TYPE_CHECKING:
@@ -184,7 +184,9 @@ def judge(
         else None
     )
     half_width = result.on_frame(deviation)
-    levels = {level: result.on_frame(spread.level(level)) for level in settings.intervals}
+    levels = nested(
+        {level: result.on_frame(spread.level(level)) for level in settings.intervals}, half_width
+    )
     del spread, deviation  # of a large frame a few hundred megabytes, and another search is to come
     scores = []
     if settings.score:

@@ -101,13 +101,14 @@ class Spread:
     @property
     def of_one_deviation(self) -> Array:
         """The spread: the half-width of the 68.27 % interval."""
-        return self.level(68)
+        return self.level(ONE_DEVIATION)
 
     def level(self, per_cent: int) -> Array:
         """The half-width of one of LEVELS."""
         return np.asarray(self.half_widths[LEVELS.index(per_cent)], dtype=np.float32)
 
 
+ONE_DEVIATION = LEVELS[1]
 GAUSSIAN = (0.6745, 1.0, 1.6449, 2.5758)  # half-widths of LEVELS in standard deviations
 
 
@@ -137,3 +138,17 @@ def doubt(estimate: Estimate) -> Array:
     return np.asarray(
         np.sqrt(estimate.raw_spread**2 + 0.01 * noise) / estimate.dose, dtype=np.float32
     )
+
+
+def nested(levels: dict[int, Array], deviation: Array) -> dict[int, Array]:
+    """Half-widths of intervals of these levels, per cent, none narrower than one of less, beside
+    that of one `deviation` (68 %). Interpolation to the frame's grid can swing one below another
+    where both fall steeply."""
+    widths, widest = {}, deviation
+    for level in sorted(levels):
+        if level > ONE_DEVIATION:
+            widest = np.maximum(levels[level], widest)
+            widths[level] = widest
+        else:
+            widths[level] = np.minimum(levels[level], deviation)
+    return {level: widths[level] for level in levels}

@@ -39,7 +39,7 @@ from gdn.trust.held_out_score import (
     score_on_following,
 )
 from gdn.trust.judge import JudgeSettings, expect_error, judge, next_frame
-from gdn.trust.spread import spread_of
+from gdn.trust.spread import nested, spread_of
 
 SAMPLING = 0.4  # Å per binned pixel
 
@@ -202,3 +202,18 @@ def test_a_damaged_calibration_is_refused(tmp_path: Path) -> None:
     (folder / "model.json").write_text(json.dumps(card))
     with pytest.raises(ModelError, match="not a calibration of this version"):
         calibration_of(load_model(folder))
+
+
+def test_intervals_are_nested() -> None:
+    """Where interpolation swings below."""
+    deviation = np.array([1.0, 2.0, 3.0], np.float32)
+    levels = {
+        99: np.array([1.4, 2.5, 9.0], np.float32),
+        50: np.array([0.5, 2.5, 1.0], np.float32),
+        90: np.array([1.5, 1.9, 8.0], np.float32),
+    }
+    widths = nested(levels, deviation)
+    assert list(widths) == [99, 50, 90]
+    np.testing.assert_array_equal(widths[50], np.array([0.5, 2.0, 1.0], np.float32))
+    np.testing.assert_array_equal(widths[90], np.array([1.5, 2.0, 8.0], np.float32))
+    np.testing.assert_array_equal(widths[99], np.array([1.5, 2.5, 9.0], np.float32))
