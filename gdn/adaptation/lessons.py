@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import dctn
 
 from gdn.frames.bad_pixels import CORRELATED
+from gdn.frames.coarse_noise import coarse_noise
 from gdn.frames.examined import examine
 from gdn.frames.noise import NoiseModel
 from gdn.likelihood import Array, NoiseLaw
@@ -23,9 +23,6 @@ from gdn.search.restored import bin_by, bin_mask, binning
 from gdn.search.thinning import split, thin
 
 KEPT = 0.15  # of the three quarters, for telling when to stop
-NOISE_BAND = (1.6, 2.6)  # 1/Å: beyond all signal, below the finest detail of finely sampled frames
-FEWEST_MODES = 1000  # in it: fewer tell nothing
-RESOLVED = 0.03  # less is taken for none
 SHARES = (0.5, 0.9)  # of what is learned from that go in; the rest is to be predicted
 
 
@@ -97,29 +94,6 @@ def lesson_of(
         kept_law=law.of_part(KEPT),
         valid=None if bad is None else bin_mask((~bad).astype(np.float32), factor),
     )
-
-
-def coarse_noise(counts: Array, law: NoiseLaw, sampling_angstrom: float) -> float:
-    """By how much the noise of coarse detail in `counts` (rows, columns) is stronger than their
-    `law` has it, 1 where that is not resolved. The source is docs/method.md, "Noise law", "Noise of
-    coarse detail".
-
-    Counting cameras miss electrons that come close together, by which coarse noise is weaker than
-    the variance of a pixel says; interpolation makes it stronger. What is learned from sums of
-    pixels must be divided by the noise of such sums: else the parts are correlated. It is seen in
-    the cosine transform where there is noise alone (NOISE_BAND).
-    """
-    rows, columns = (np.arange(n) / (2 * n * sampling_angstrom) for n in counts.shape)
-    k = np.hypot(rows[:, None], columns[None])
-    band = (k > NOISE_BAND[0]) & (k < NOISE_BAND[1])
-    band &= (rows[:, None] < rows[-1] * 0.95) & (columns[None] < columns[-1] * 0.95)
-    modes = int(band.sum())
-    if modes < FEWEST_MODES:
-        return 1.0
-    power = float((dctn(counts, norm="ortho")[band] ** 2).mean(dtype=np.float64))
-    noise = power / float(law.variance(np.maximum(counts.mean(dtype=np.float64), 0)))
-    error = noise * (2 / modes) ** 0.5
-    return noise if abs(noise - 1) > max(RESOLVED, 4 * error) and 0.5 < noise < 4 else 1.0
 
 
 def evenly(count: int, most: int) -> list[int]:

@@ -12,13 +12,19 @@ from dataclasses import replace
 import numpy as np
 
 from gdn.errors import EmptyFrame
-from gdn.frames.bad_pixels import Defects, Mask, fill_bad, find_defects
+from gdn.frames.bad_pixels import CORRELATED, Defects, Mask, fill_bad, find_defects
+from gdn.frames.coarse_noise import of_coarse_detail
 from gdn.frames.noise import Frame, NoiseModel, noise_of
 from gdn.frames.source import MOST_MISSING
 
 FEWEST_COUNTS = 10  # in a frame: of fewer nothing can be estimated
 LEAST_NOISE = 1e-5  # of the frame's deviation: less is rounding
 _SAMPLE = 2**16  # pixels of which the middle one has the value of a blanked frame
+SPREAD = (
+    "the noise of neighbouring pixels is correlated (by the camera or by interpolation): gdn takes "
+    "noise {factor:.3g} times as strong as neighbours differ, as coarse detail has it; calibrated "
+    "numbers are for uncorrelated noise"
+)
 _SEED = 0xF111  # of the noise in pixels that are filled in
 
 
@@ -29,14 +35,18 @@ class Examiner:
         self._last: tuple[str, Defects, NoiseModel] | None = None
 
     def __call__(
-        self, frame: Frame, wanted: NoiseModel | None = None
+        self,
+        frame: Frame,
+        wanted: NoiseModel | None = None,
+        sampling_angstrom: float | None = None,
     ) -> tuple[Defects, Frame, NoiseModel]:
         """Defects of a `frame` (rows, columns) float32; the frame with the bad pixels filled in
         (`fill_with_noise`); and its noise model, which is `wanted` completed, or the simplest that
-        fits. Raises EmptyFrame if there is nothing to denoise, and InputError if the wanted model
-        contradicts the frame."""
+        fits. With its `sampling_angstrom`, and if nothing is wanted, the model of correlated noise
+        is that of coarse detail. Raises EmptyFrame if there is nothing to denoise, and InputError
+        if the wanted model contradicts the frame."""
         content = hashlib.sha256(np.ascontiguousarray(frame).data)
-        content.update(f"{frame.shape} {frame.dtype} {wanted}".encode())
+        content.update(f"{frame.shape} {frame.dtype} {wanted} {sampling_angstrom}".encode())
         key, last = (
             content.hexdigest(),
             self._last,
@@ -47,6 +57,8 @@ class Examiner:
             _check_anything(frame)
             defects = find_defects(frame)
             noise = _noise_of(frame, defects.bad, wanted)
+            if wanted is None and sampling_angstrom is not None:
+                defects, noise = _of_coarse_detail(frame, defects, noise, sampling_angstrom)
             defects = replace(defects, notes=[*defects.notes, *noise.notes])
         whole = frame if defects.bad is None else fill_with_noise(frame, defects.bad, noise)
         self._last = key, defects, noise
@@ -64,6 +76,19 @@ def fill_with_noise(frame: Frame, bad: Mask, noise: NoiseModel) -> Frame:
     drawn = noise.law.draw(noise.electrons(whole)[bad], np.random.default_rng(_SEED))
     whole[bad] = noise.units(drawn)
     return whole
+
+
+def _of_coarse_detail(
+    frame: Frame, defects: Defects, noise: NoiseModel, sampling_angstrom: float
+) -> tuple[Defects, NoiseModel]:
+    """The noise model of coarse detail of a frame with correlated noise, and a note that says so,
+    where it can be told."""
+    whole = frame if defects.bad is None else fill_bad(frame, defects.bad)
+    coarse, factor = of_coarse_detail(noise, whole, sampling_angstrom)
+    if factor == 1:
+        return defects, noise
+    others = [note for note in defects.notes if note != CORRELATED]
+    return replace(defects, notes=[*others, SPREAD.format(factor=factor)]), coarse
 
 
 def _check_anything(frame: Frame) -> None:

@@ -55,7 +55,9 @@ class MovieFrames:
 
     def _read(self, index: int) -> Recorded | None:
         try:
-            defects, whole, model = examine(self.read(index), self.noise)
+            defects, whole, model = examine(
+                self.read(index), self.noise, self.grids.sampling_angstrom
+            )
         except ValueError:  # its own denoising says what is wrong with it
             return None
         return Recorded(

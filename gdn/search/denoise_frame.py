@@ -96,7 +96,7 @@ def denoise_frame(
     contradicts it."""
     engine = searcher.engine
     watch = Watch(Clock(), progress)
-    defects, whole, model = examine(frame, noise)
+    defects, whole, model = examine(frame, noise, sampling_angstrom)
     electrons = model.electrons(whole)
     grids, counts = _bin_electrons(electrons, sampling_angstrom, engine)
     law, area = model.law, grids.area
@@ -140,7 +140,7 @@ def bin_frame(
 ) -> tuple[NoiseModel, Grids, Array]:
     """Noise model, grids, and the frame in electrons on the generator's grid, with bad pixels
     filled in. Raises ValueError where the noise model contradicts the frame."""
-    _, whole, model = examine(frame, noise)
+    _, whole, model = examine(frame, noise, sampling_angstrom)
     return model, *_bin_electrons(model.electrons(whole), sampling_angstrom, engine)
 
 

@@ -54,7 +54,7 @@ def best_generator(
     if not np.nanstd(frame) > 0:
         return 0, {}
     try:
-        defects, whole, model = examine(frame, noise)
+        defects, whole, model = examine(frame, noise, sampling_angstrom)
     except ValueError:
         return 0, {}
     electrons = model.electrons(whole)

@@ -175,7 +175,7 @@ def restore_frame(
     counts. It is not calibrated. An error that both parts have in common is not in it.
     """
     clock = Clock()
-    defects, whole, model = examine(frame, noise)
+    defects, whole, model = examine(frame, noise, sampling_angstrom)
     electrons = model.electrons(whole)
     mask = None if defects.bad is None else (~defects.bad).astype(np.float32)
     clock.mark("prepare")

@@ -165,7 +165,7 @@ def find_pixel_size(
     size would win only because a better generator fits there; the one counts that explains the
     frame best. Deterministic. None if there is no generator for some specimen.
     Raises ValueError where the noise model contradicts the frame."""
-    defects, whole, model = examine(frame, noise)
+    defects, whole, model = examine(frame, noise, sampling_angstrom)
     sizes = sampling_angstrom * np.exp(np.linspace(-1, 1, 2 * STEPS + 1) * np.log(RANGE))
     electrons = np.asarray(model.electrons(whole), dtype=np.float32)
     trials = []

@@ -1,0 +1,91 @@
+"""Noise that a camera or a program has spread over pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from gdn.engines.choose import open_engine
+from gdn.evaluation.demo import DEMO_NOISE, demo_frames
+from gdn.evaluation.metrics import psnr
+from gdn.frames import examined
+from gdn.frames.coarse_noise import spread_noise
+from gdn.frames.examined import Examiner
+from gdn.frames.noise_model import NoiseModel
+from gdn.likelihood import POISSON, Array
+from gdn.models import find_model
+from gdn.search.bank import bank_for
+from gdn.search.collaborative import CollaborativeCandidate
+from gdn.search.denoise_frame import denoise_frame
+from gdn.search.settings import Searcher
+
+PIXEL = 0.07  # Å
+FLAT = np.full((700, 640), 0.5, np.float32)
+
+
+def spread(image: Array, seed: int, width: float) -> Array:
+    counts = np.random.default_rng(seed).poisson(image).astype(np.float32)
+    return np.asarray(gaussian_filter(counts, width, mode="wrap"), dtype=np.float32)
+
+
+@pytest.mark.parametrize("width", [0.4, 0.7, 1.2])
+def test_the_law_is_that_of_coarse_detail(width: float) -> None:
+    frame = spread(FLAT, 1, width)
+    defects, whole, model = Examiner()(frame, None, PIXEL)
+    electrons = model.electrons(whole)
+    sums = electrons[:696, :636].reshape(58, 12, 53, 12).sum((1, 3))
+    expected = float(model.law.of_sum(144).variance(sums.mean()))
+    assert sums.var() == pytest.approx(expected, rel=0.15)
+    assert any("times as strong as neighbours differ" in note for note in defects.notes)
+    before = Examiner()(frame)[2]  # without the pixel size nothing is known of coarse detail
+    sums /= (model.gain / before.gain) ** -1
+    assert sums.var() > 1.3 * float(before.law.of_sum(144).variance(sums.mean()))
+
+
+@pytest.mark.parametrize("dose", [0.2, 1.0, 20.0])
+@pytest.mark.parametrize("number", [0, 2])
+def test_white_noise_is_left_as_it_is(dose: float, number: int) -> None:
+    clean = demo_frames()[number]
+    counts = np.random.default_rng(number).poisson(dose * clean.image).astype(np.float32)
+    assert spread_noise(counts, POISSON, clean.sampling_angstrom) == 1
+    assert Examiner()(counts, None, clean.sampling_angstrom)[2] == Examiner()(counts)[2]
+
+
+def test_large_pixels_tell_nothing() -> None:
+    """They show no detail that has noise alone."""
+    assert spread_noise(spread(FLAT, 2, 1.0), POISSON, 0.35) == 1
+
+
+def test_a_model_that_was_given_stays() -> None:
+    given = NoiseModel(kind="gaussian", read_noise=0.2)
+    assert Examiner()(spread(FLAT, 3, 0.8), given, PIXEL)[2].read_noise == 0.2
+
+
+@pytest.mark.slow
+def test_a_frame_of_a_camera_that_spreads_is_denoised_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Held-out counts that share their noise with the others would choose images that follow it."""
+    clean = demo_frames()[2]
+    cut = np.ascontiguousarray(clean.image[200:640, 200:640])
+    engine = open_engine(find_model("pt-ceo2-64"), threads=1)
+    searcher = Searcher(
+        engine=engine,
+        bank=bank_for(engine, 0, 16, use_cache=False),
+        others=[CollaborativeCandidate()],
+    )
+    counts = DEMO_NOISE.apply(cut, 4)
+    blurred, truth = (
+        np.asarray(gaussian_filter(image, 0.7), dtype=np.float32) for image in (counts, cut)
+    )
+
+    def quality(noisy: Array, true: Array) -> float:
+        return psnr(true, denoise_frame(noisy, clean.sampling_angstrom, searcher).image)
+
+    white, spread_out = quality(counts, cut), quality(blurred, truth)
+    monkeypatch.setattr(examined, "of_coarse_detail", lambda model, *_: (model, 1.0))
+    blurred[0, 0] *= 1.0001  # another frame: the last one's model is kept
+    untold = quality(blurred, truth)
+    assert spread_out > white - 1.5
+    assert spread_out > untold + 5
