@@ -18,7 +18,8 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 sys.path.insert(0, str(HERE.parent / "benchmarks"))
 
-import cost_tables  # noqa: E402 - benchmarks are no package
+import camera  # noqa: E402 - benchmarks are no package
+import cost_tables  # noqa: E402
 import generator_table  # noqa: E402
 import ghosts  # noqa: E402
 import learning_tables  # noqa: E402
@@ -242,6 +243,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cost-frames": lambda: cost_tables.frames_table(rows("cost")),
     "cost-stacks": lambda: cost_tables.stacks_table(rows("cost")),
     "cost-rivals": lambda: cost_tables.rivals_table(rows("cost")),
+    "camera": lambda: camera.table(rows("camera")),
     "trust-far": far_coverage,
     "trust-adapted": adapted_coverage,
 }

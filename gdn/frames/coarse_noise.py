@@ -75,7 +75,7 @@ def spread_noise(counts: Frame, law: NoiseLaw, sampling_angstrom: float) -> floa
     resolved = here > max(np.log(LEAST_SPREAD), SIGMAS * error)
     fine = power[(k > (1 + FINEST) / 2 * finest) & (k < finest)]
     falls = np.median(fine) / MEDIAN < _variance(counts, law) * np.exp(here) / LEAST_SPREAD
-    return float(np.exp(here)) if resolved and falls and slope < 0 else 1.0
+    return float(np.exp(here)) if resolved and falls else 1.0
 
 
 def _spectrum(counts: Frame, sampling_angstrom: float) -> tuple[Frame, Frame, float]:
