@@ -10,11 +10,11 @@ import pytest
 from gdn.adaptation.lessons import (
     KEPT,
     Lesson,
-    coarse_noise,
     evenly,
     held_out_nats,
     lesson_of,
 )
+from gdn.frames.coarse_noise import coarse_noise
 from gdn.frames.noise import parse_noise
 from gdn.frames.resampling import grids_for
 from gdn.likelihood import POISSON, NoiseLaw
