@@ -57,7 +57,12 @@ STEPS = {
     "kin-1": Step(
         f"rivals.py --far kin {GDN} poisson:1 --json kin.jsonl", 0.1, "kin", OF_RIVALS, resumes=True
     ),
-    "camera": Step("camera.py --frames kin --rows camera.jsonl", 0.4, "camera"),
+    "camera": Step(
+        "camera.py --frames kin --only al-100,aln-abf,pbte,pt-ceo2-21,pt-ceo2-22 "
+        "--rows camera.jsonl",
+        0.2,
+        "camera",
+    ),
     "planted": Step("planted.py --rows planted.jsonl", 0.2, "planted"),
     "blocks": Step(
         "blocks.py --frames kin --noise poisson:1,poisson:10 --rows blocks.jsonl", 0.4, "blocks"
