@@ -85,15 +85,19 @@ def _weights_of_bands(evidence: Evidence) -> list[Values]:
 
 
 def average_of_sets(gram: Values, linear: Values) -> Values:
-    """The mean of the best weights of each set of candidates (see this module)."""
+    """The mean of the best weights of each set of candidates (see this module). A candidate whose
+    weight is less than LEAST is in no set then: it changes nothing."""
     sets = list(_best_of_sets(gram, linear))
-    nats = np.array(
-        [gain - len(chosen) + DOUBT * (max(chosen) < len(OWN)) for chosen, _, gain in sets]
-    )
-    likely = np.exp(nats - nats.max())
-    mean = likely @ np.array([weights for _, weights, _ in sets]) / likely.sum()
-    mean[mean < min(LEAST, mean.max())] = 0
-    return np.asarray(mean / mean.sum())
+    while True:
+        nats = np.array(
+            [gain - len(chosen) + DOUBT * (max(chosen) < len(OWN)) for chosen, _, gain in sets]
+        )
+        likely = np.exp(nats - nats.max())
+        mean = likely @ np.array([weights for _, weights, _ in sets]) / likely.sum()
+        enough = mean >= min(LEAST, mean.max())
+        if enough[mean > 0].all():
+            return np.asarray(mean / mean.sum())
+        sets = [one for one in sets if all(enough[number] for number in one[0])]
 
 
 def _move_weights(start: Values, gram: Values, linear: Values) -> Values:
