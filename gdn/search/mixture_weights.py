@@ -97,7 +97,7 @@ def average_of_sets(gram: Values, linear: Values) -> Values:
         enough = mean >= min(LEAST, mean.max())
         if enough[mean > 0].all():
             return np.asarray(mean / mean.sum())
-        sets = [one for one in sets if all(enough[number] for number in one[0])]
+        sets = [entry for entry in sets if all(enough[number] for number in entry[0])]
 
 
 def _move_weights(start: Values, gram: Values, linear: Values) -> Values:
