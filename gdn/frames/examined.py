@@ -56,10 +56,12 @@ class Examiner:
         else:
             _check_anything(frame)
             defects = find_defects(frame)
-            noise = _noise_of(frame, defects.bad, wanted)
-            if wanted is None and sampling_angstrom is not None:
-                defects, noise = _of_coarse_detail(frame, defects, noise, sampling_angstrom)
-            defects = replace(defects, notes=[*defects.notes, *noise.notes])
+            noise, factor = _noise_of(frame, defects.bad, wanted, sampling_angstrom)
+            notes = defects.notes
+            if factor != 1:
+                notes = [note for note in notes if note != CORRELATED]
+                notes.append(SPREAD.format(factor=factor))
+            defects = replace(defects, notes=[*notes, *noise.notes])
         whole = frame if defects.bad is None else fill_with_noise(frame, defects.bad, noise)
         self._last = key, defects, noise
         return defects, whole, noise
@@ -76,19 +78,6 @@ def fill_with_noise(frame: Frame, bad: Mask, noise: NoiseModel) -> Frame:
     drawn = noise.law.draw(noise.electrons(whole)[bad], np.random.default_rng(_SEED))
     whole[bad] = noise.units(drawn)
     return whole
-
-
-def _of_coarse_detail(
-    frame: Frame, defects: Defects, noise: NoiseModel, sampling_angstrom: float
-) -> tuple[Defects, NoiseModel]:
-    """The noise model of coarse detail of a frame with correlated noise, and a note that says so,
-    where it can be told."""
-    whole = frame if defects.bad is None else fill_bad(frame, defects.bad)
-    coarse, factor = of_coarse_detail(noise, whole, sampling_angstrom)
-    if factor == 1:
-        return defects, noise
-    others = [note for note in defects.notes if note != CORRELATED]
-    return replace(defects, notes=[*others, SPREAD.format(factor=factor)]), coarse
 
 
 def _check_anything(frame: Frame) -> None:
@@ -115,9 +104,12 @@ def _check_share(good: int, size: int) -> None:
         )
 
 
-def _noise_of(frame: Frame, bad: Mask | None, wanted: NoiseModel | None) -> NoiseModel:
-    """The noise model of the good pixels. Raises EmptyFrame if there are too few of them, or if
-    they have no noise."""
+def _noise_of(
+    frame: Frame, bad: Mask | None, wanted: NoiseModel | None, sampling_angstrom: float | None
+) -> tuple[NoiseModel, float]:
+    """The noise model of the good pixels, and the factor by which it differs from that of
+    neighbouring pixels (`of_coarse_detail`). Raises EmptyFrame if there are too few good pixels, or
+    if they have no noise."""
     if bad is None:
         good, whole = None, frame
     else:
@@ -131,7 +123,10 @@ def _noise_of(frame: Frame, bad: Mask | None, wanted: NoiseModel | None) -> Nois
         raise EmptyFrame(
             "no noise: neighbouring pixels are equal or change evenly; nothing to denoise"
         )
-    return noise_of(whole, wanted, good)
+    noise = noise_of(whole, wanted, good)
+    if wanted is not None or sampling_angstrom is None:
+        return noise, 1.0
+    return of_coarse_detail(noise, whole, sampling_angstrom)
 
 
 def _roughness(frame: Frame, good: Mask | None) -> float:

@@ -61,6 +61,8 @@ def fit_waves(image: Values, peaks: list[Peak], choice: WidthChoice, sweeps: int
     """The waves of these peaks, as strong as they are in the image. Deterministic."""
     rest = image.copy()
     waves = [_conjugate(rest.shape, along, across) for _, along, across in peaks]
+    count = _cells(np.ones(rest.shape, np.complex128)).real
+    weights = [_blurred(count, wide) for wide in WIDTHS]
     lattice = np.zeros_like(rest)
     # Amplitudes are kept and not waves: sixty of those would be larger than all else of a frame.
     amplitudes: list[Waves | None] = [None] * len(waves)
@@ -69,7 +71,7 @@ def fit_waves(image: Values, peaks: list[Peak], choice: WidthChoice, sweeps: int
             last = amplitudes[number]
             before = np.zeros_like(rest) if last is None else _drawn(last, wave)
             own = rest + before
-            amplitudes[number] = amplitude = _amplitude(own, wave, choice)
+            amplitudes[number] = amplitude = _amplitude(own, wave, count, weights, choice)
             after = _drawn(amplitude, wave)
             rest = own - after
             lattice += after - before
@@ -168,16 +170,21 @@ def _drawn(amplitude: Waves, conjugate: tuple[Waves, Waves]) -> Values:
     return np.asarray(2 * (values * (down[:, None] * right).conj()).real)
 
 
-def _amplitude(image: Values, conjugate: tuple[Waves, Waves], choice: WidthChoice) -> Waves:
+def _amplitude(
+    image: Values,
+    conjugate: tuple[Waves, Waves],
+    count: Values,
+    weights: list[Values],
+    choice: WidthChoice,
+) -> Waves:
     """Amplitudes of the wave in each cell, averaged over the width of the least expected error
-    there; zero where no wave at all has less."""
+    there; zero where no wave at all has less. `count` is of pixels in each cell, `weights` the same
+    averaged over each of WIDTHS."""
     down, right = conjugate
     sums = _cells(down[:, None] * right * image)
-    count = _cells(np.ones(image.shape, np.complex128)).real
     best: Waves = np.zeros_like(sums)
     least = np.zeros(count.shape)
-    for wide in WIDTHS:
-        weight = _blurred(count, wide)
+    for wide, weight in zip(WIDTHS, weights, strict=True):
         real, imaginary = _blurred(sums.real, wide), _blurred(sums.imag, wide)
         amplitude = (real + 1j * imaginary) / weight
         # of a pixel's own value in its wave, twice its weight in the amplitude

@@ -43,7 +43,7 @@ def original_frame(
     stands for its vacuum level. Raises ValueError where the noise model contradicts the frame.
     """
     begun = time.perf_counter()
-    defects = examine(frame, noise)[0]
+    defects = examine(frame, noise, sampling_angstrom)[0]
     model, grids, binned = bin_frame(frame, sampling_angstrom, engine, noise)
     level = float(binned.mean())
     image, losses = _denoise(binned / np.float32(level), engine, settings, progress)
