@@ -11,7 +11,7 @@ nats.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,10 +32,16 @@ class NoiseLaw:
 
     alpha is 1 for counts and 0 for Gaussian noise; beta is the variance of the read noise. Every
     other kind of noise is outside the method by design (docs/method.md).
+
+    Noise that a camera has spread over pixels has this variance in the detail that columns have.
+    `spread` is the standard deviation of the Gaussian over which it was spread, px, and `coarse` by
+    how much stronger the noise of the sum of very many pixels is; 0 and 1 for white noise.
     """
 
     alpha: float
     beta: float
+    spread: float = 0.0
+    coarse: float = 1.0
 
     @property
     def gaussian(self) -> bool:
@@ -62,16 +68,20 @@ class NoiseLaw:
 
     def of_sum(self, pixels: float) -> NoiseLaw:
         """The law of the sum of `pixels` pixels of this law, as a function of its own mean."""
-        return NoiseLaw(self.alpha, self.beta * pixels)
+        return replace(self, beta=self.beta * pixels, spread=self.spread / pixels**0.5)
+
+    def of_frames(self, frames: float) -> NoiseLaw:
+        """The law of a pixel of the sum of so many frames."""
+        return replace(self, beta=self.beta * frames)
 
     def times(self, factor: float) -> NoiseLaw:
         """The law of noise with `factor` times the variance."""
-        return NoiseLaw(self.alpha * factor, self.beta * factor)
+        return replace(self, alpha=self.alpha * factor, beta=self.beta * factor)
 
     def of_part(self, share: float) -> NoiseLaw:
         """The law of the part of the counts that remains after thinning with the probability
         `share`, as a function of its own mean."""
-        return NoiseLaw(self.alpha, self.beta * share)
+        return replace(self, beta=self.beta * share)
 
 
 POISSON = NoiseLaw(1.0, 0.0)  # counts without read noise

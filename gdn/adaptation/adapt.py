@@ -73,7 +73,7 @@ def recordings_of(
     file of which no frame can be used is in none. Pixels of the `mask` are no counts."""
     recordings: list[Recording] = []
     for file, sampling in files:
-        model = _noise_of(file, noise, mask)
+        model = _noise_of(file, sampling, noise, mask)
         if model is None:
             continue
         recorded = RecordedFile(file.path, file.count)
@@ -91,12 +91,12 @@ def recordings_of(
 
 
 def _noise_of(
-    file: FrameFile, noise: NoiseModel | None, mask: PixelMask | None
+    file: FrameFile, sampling: float, noise: NoiseModel | None, mask: PixelMask | None
 ) -> NoiseModel | None:
     for index in range(file.count):
         try:
             frame = file.read(index)
-            return examine(frame if mask is None else mask.apply(frame), noise)[2]
+            return examine(frame if mask is None else mask.apply(frame), noise, sampling)[2]
         except ValueError:
             continue
     return None

@@ -74,7 +74,7 @@ def lesson_of(
     `seed` and `stream` are those of its denoising. Raises ValueError where the noise model
     contradicts the frame, and CorrelatedNoise where the noise of neighbouring pixels is correlated:
     no split makes independent parts of it."""
-    defects, whole, model = examine(frame, noise)
+    defects, whole, model = examine(frame, noise, sampling_angstrom)
     if CORRELATED in defects.notes:
         raise CorrelatedNoise("the noise of neighbouring pixels is correlated")
     factor = binning(sampling_angstrom, target_angstrom)
@@ -83,7 +83,7 @@ def lesson_of(
     learned = thin(parts.first, parts.law, 1 - KEPT, np.random.default_rng([seed, 0xAD, stream]))
     kept, bad = parts.first - learned, defects.bad
     law = parts.law.of_sum(factor**2)
-    if factor > 1:
+    if factor > 1 and not law.spread:
         law = law.times(coarse_noise(learned, parts.law.of_part(1 - KEPT), sampling_angstrom))
     return Lesson(
         counts=bin_by(learned, factor),

@@ -6,12 +6,15 @@ differences of neighbouring pixels small. The noise of detail as coarse as colum
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.fft import dctn
 
+from gdn.frames.mean_variance import Mask, Spread
+from gdn.frames.noise import noise_of
 from gdn.frames.noise_model import Frame, NoiseModel
 from gdn.likelihood import NoiseLaw
 
@@ -19,7 +22,10 @@ NOISE_BAND = (1.6, 2.6)  # 1/Å: beyond all signal, below the finest detail of f
 FEWEST_MODES = 1000  # in it: fewer tell nothing
 RESOLVED = 0.03  # less is taken for none
 LEAST, MOST = 0.5, 4.0  # beyond it is no noise that pixels have in common
-RINGS = np.linspace(1.4, 3.0, 9)  # 1/Å: a spread falls off from one to the next
+FIRST = 1.4  # 1/Å: from here on a spread falls off from ring to ring
+REACHES = (3.0, 4.5, 6.7, 10.0)  # 1/Å: to here, the further ones where it hardly does
+NUMBER = 8  # of rings
+FALLS = 0.7  # the power at the last ring over that at the first, at most, to be resolved well
 FINEST = 0.9  # of the finest detail of the frame: finer rings are left out
 SIGNAL = 0.7  # 1/Å: where columns and lattices are
 LEAST_SPREAD = 1.25  # less is taken for none
@@ -47,35 +53,65 @@ def coarse_noise(counts: Frame, law: NoiseLaw, sampling_angstrom: float) -> floa
     return noise if abs(noise - 1) > max(RESOLVED, 4 * error) and LEAST < noise < MOST else 1.0
 
 
-def spread_noise(counts: Frame, law: NoiseLaw, sampling_angstrom: float) -> float:
-    """By how much the noise at SIGNAL is stronger than the `law` of neighbouring pixels has it, if
-    a camera or a program has spread it over pixels; 1 where that is not resolved. The source is
-    docs/method.md, "Noise law", "Correlated noise".
+def find_spread(frame: Frame, law: NoiseLaw, sampling_angstrom: float) -> Spread | None:
+    """How far a camera or a program has spread the noise of a `frame` (rows, columns) whose
+    neighbouring pixels have the `law`, both in electrons; None where that is not resolved. The
+    source is docs/method.md, "Noise law", "Correlated noise".
 
     What is a Gaussian in space is one in frequency: a line of the logarithm of the power against
-    the square of the frequency, in RINGS beyond the signal. At the finest detail there must be less
+    the square of the frequency, in rings beyond the signal. At the finest detail there must be less
     of it. Medians leave out a lattice's few frequencies.
     """
-    power, k, finest = _spectrum(counts, sampling_angstrom)
+    power, k, finest = _spectrum(frame, sampling_angstrom)
+    line = None
+    for last in REACHES:
+        rings = np.linspace(FIRST, last, NUMBER + 1)
+        further = _fall_off(power, k, rings[rings < FINEST * finest])
+        line = further or line
+        falls = line is not None and line.slope * (last**2 - FIRST**2) < np.log(FALLS)
+        if falls or further is None or last > FINEST * finest:
+            break
+    if line is None or line.slope >= 0:
+        return None
+    neighbours = _variance(frame, law)
+    here = line.height - np.log(neighbours)
+    resolved = here > max(np.log(LEAST_SPREAD), SIGMAS * line.error)
+    fine = power[(k > (1 + FINEST) / 2 * finest) & (k < finest)]
+    falls = np.median(fine) / MEDIAN < neighbours * np.exp(here) / LEAST_SPREAD
+    if not (resolved and falls):
+        return None
+    # The power of a Gaussian's spread is exp(-4 pi^2 width^2 k^2).
+    width = (-line.slope) ** 0.5 / (2 * np.pi * sampling_angstrom)
+    return Spread(width=float(width), variance=float(neighbours * np.exp(here)))
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The logarithm of a frame's power against the square of the frequency: `slope`, Å^2; `height`
+    at SIGNAL, and its standard `error`."""
+
+    slope: float
+    height: float
+    error: float
+
+
+def _fall_off(power: Frame, k: Frame, rings: NDArray[np.float64]) -> _Line | None:
+    """The line through the medians of the `power` between `rings` (n,), 1/Å; None of fewer than
+    three."""
     places, logs, errors = [], [], []
-    for low, high in pairwise(RINGS[FINEST * finest > RINGS]):
+    for low, high in pairwise(rings):
         ring = power[(k > low) & (k < high)]
         if len(ring) >= FEWEST_MODES // 4:
             places.append((low**2 + high**2) / 2)
             logs.append(np.log(max(float(np.median(ring)) / MEDIAN, 1e-30)))
             errors.append(1.9 / len(ring) ** 0.5)  # of the logarithm of a median of squares
     if len(places) < 3:
-        return 1.0
+        return None
     (slope, height), covariance = np.polyfit(
         places, logs, 1, w=1 / np.array(errors), cov="unscaled"
     )
-    here = height + slope * SIGNAL**2 - np.log(_variance(counts, law))
     at = np.array([SIGNAL**2, 1.0])
-    error = float(np.sqrt(at @ covariance @ at))
-    resolved = here > max(np.log(LEAST_SPREAD), SIGMAS * error)
-    fine = power[(k > (1 + FINEST) / 2 * finest) & (k < finest)]
-    falls = np.median(fine) / MEDIAN < _variance(counts, law) * np.exp(here) / LEAST_SPREAD
-    return float(np.exp(here)) if resolved and falls else 1.0
+    return _Line(slope, height + slope * SIGNAL**2, float(np.sqrt(at @ covariance @ at)))
 
 
 def _spectrum(counts: Frame, sampling_angstrom: float) -> tuple[Frame, Frame, float]:
@@ -93,21 +129,22 @@ def _variance(counts: Frame, law: NoiseLaw) -> float:
 
 
 def of_coarse_detail(
-    model: NoiseModel, frame: Frame, sampling_angstrom: float
+    model: NoiseModel, frame: Frame, sampling_angstrom: float, good: Mask | None = None
 ) -> tuple[NoiseModel, float]:
     """The model whose law holds for sums of many pixels of a `frame` (rows, columns) with
     correlated noise; and by how much its variance is larger than that of `model`, which holds
     between neighbouring pixels. The same model and 1 where that cannot be told."""
-    factor = spread_noise(model.electrons(frame), model.law, sampling_angstrom)
-    if factor == 1:
+    electrons = model.electrons(frame)
+    spread = find_spread(electrons, model.law, sampling_angstrom)
+    if spread is None:
         return model, 1.0
-    how = f"{model.how}; {factor:.2f} times for coarse detail"
-    if model.kind == "gaussian":
-        return replace(model, read_noise=model.read_noise * factor**0.5, how=how), factor
-    # In fewer, larger electrons: the variance of as many units is `factor` times as large.
+    factor = spread.variance / _variance(electrons, model.law)
+    in_units = Spread(spread.width, spread.variance * model.gain**2)
+    coarse = noise_of(frame, None, good, in_units)
+    how = f"{coarse.how}; spread over {spread.width:.2g} px, {factor:.3g} times for coarse detail"
+    # The variance is that of detail at SIGNAL; of a Gaussian the coarsest has more.
+    at_signal = (2 * np.pi * spread.width * sampling_angstrom * SIGNAL) ** 2
     return (
-        replace(
-            model, gain=model.gain * factor, read_noise=model.read_noise * factor**0.5, how=how
-        ),
+        replace(coarse, spread=spread.width, coarse=float(np.exp(at_signal)), how=how),
         factor,
     )

@@ -33,6 +33,8 @@ DARKEST = 0.4
 SCREEN = 9  # px in a square or a row: what is less never counts
 # A frame with more values in constant blocks, or in regions, is a picture next to without noise.
 MOST_VALUES, MOST_REGIONS = 16, 6
+PASSES = 12  # at most, in which blocks grow until chance makes none
+FEWEST_SQUARES = 400  # of three alike pixels, from which on the fourth is counted
 HEIGHTS = (1, 2, 4, 8, 16, 32)  # px, of the blocks that are looked for; their lengths follow
 SPARSE = 0.2  # share of a value from which on its pixels touch by chance
 # px around a region of such a value that are left out whatever they hold: its edge runs where, by
@@ -61,13 +63,14 @@ def find_constant_regions(frame: Frame, missing: Mask) -> list[Region]:
     if not 0 < len(values) <= MOST_VALUES:
         return []
     regions: list[Region] = []
+    lowest = frame[~missing].min()
     masked = missing.copy()
     for value in values:
         same = (frame == value) & ~masked
         where = np.zeros_like(same)
         # Without the first regions the value is rarer, and smaller ones stand out.
         for _ in range(3):
-            more = _regions_of(same & ~where, where | masked)
+            more = _regions_of(same & ~where, where | masked, bool(value == lowest))
             if not more.any():
                 break
             where |= more
@@ -133,18 +136,13 @@ def _opened(same: Mask, rows: int, columns: int) -> Mask:
     return grown.astype(bool)
 
 
-def _regions_of(same: Mask, masked: Mask) -> Mask:
+def _regions_of(same: Mask, masked: Mask, lowest: bool) -> Mask:
     """Regions of the pixels that are the `same`, in a frame of which some pixels are `masked`
-    already."""
+    already. Pixels of the `lowest` value may be counts: none."""
     left = same.size - int(masked.sum())
     share = min(max(float(same.sum()), 1.0) / max(left, 1), 1 - 1e-9)
     surprise = -DARKEST * np.log(share)  # nats of a pixel
-    size = np.log(same.size / FALSE_ALARMS) / surprise
-    core = np.zeros_like(same)
-    if size > same.sum():
-        return core
-    for rows, columns in _blocks(max(size, SCREEN), same.shape):
-        core |= _opened(same, rows, columns)
+    core = _core(same, masked, surprise, lowest)
     if not core.any():
         return core
     core = _with_an_edge(core, same, masked)
@@ -152,6 +150,42 @@ def _regions_of(same: Mask, masked: Mask) -> Mask:
     if same[outside].mean() < SPARSE if outside.any() else True:
         return np.asarray(binary_propagation(core, _EIGHT, mask=same))
     return np.asarray(binary_dilation(core, _EIGHT, iterations=MARGIN) & ~masked)
+
+
+def _core(same: Mask, masked: Mask, surprise: float, lowest: bool) -> Mask:
+    """Blocks of pixels that are the `same`, so large that chance does not make them: `surprise` is
+    that of one pixel, in nats. Where noise is spread over pixels, neighbours hold no count
+    together, and the pixels outside the blocks show by how much more often."""
+    core = np.zeros_like(same)
+    for _ in range(PASSES):
+        size = np.log(same.size / FALSE_ALARMS) / surprise
+        core = np.zeros_like(same)
+        if size > same.sum():
+            return core
+        for rows, columns in _blocks(max(size, SCREEN), same.shape):
+            core |= _opened(same, rows, columns)
+        if not (lowest and core.any()):
+            return core
+        less = _surprise_of_fourth(same & ~core, ~core & ~masked)
+        if less > 0.9 * surprise:
+            return core
+        surprise = less
+    return core
+
+
+def _surprise_of_fourth(same: Mask, outside: Mask) -> float:
+    """Nats of a pixel that is the `same` as three that form a square with it, all `outside`;
+    infinite of too few."""
+
+    def all_of(where: Mask) -> Mask:
+        return where[:-1, :-1] & where[:-1, 1:] & where[1:, :-1]
+
+    three = all_of(same) & outside[1:, 1:]
+    count = int(three.sum())
+    if count < FEWEST_SQUARES:
+        return np.inf
+    # Rather a pixel fewer than all of them.
+    return -float(np.log(min(int((three & same[1:, 1:]).sum()), count - 1) / count + 1e-12))
 
 
 def _blocks(size: float, shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:

@@ -126,7 +126,7 @@ def _noise_of(
     noise = noise_of(whole, wanted, good)
     if wanted is not None or sampling_angstrom is None:
         return noise, 1.0
-    return of_coarse_detail(noise, whole, sampling_angstrom)
+    return of_coarse_detail(noise, whole, sampling_angstrom, good)
 
 
 def _roughness(frame: Frame, good: Mask | None) -> float:

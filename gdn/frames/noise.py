@@ -15,7 +15,7 @@ import numpy as np
 from gdn.errors import InputError
 from gdn.frames.bad_pixels import CEILINGS
 from gdn.frames.free_level import free_level, signal_variance, zero_is_possible
-from gdn.frames.mean_variance import Mask, MeanVariance, measure_mean_variance
+from gdn.frames.mean_variance import Mask, MeanVariance, Spread, measure_mean_variance
 from gdn.frames.noise_model import Frame, NoiseModel, parse_noise
 
 __all__ = ["Frame", "NoiseModel", "noise_of", "parse_noise"]
@@ -24,12 +24,19 @@ __all__ = ["Frame", "NoiseModel", "noise_of", "parse_noise"]
 # the ceiling of a converter, and (tried last) the frame's own maximum.
 TOPS = (0.0, 1.0, *CEILINGS)
 MOST_ALIKE = 0.02  # of the pixels, that have the highest value unless values are clipped there
+SURE = 10  # errors of a slope, and times the intercept that the noise is, of a line through zero
 COUNTED = "values are multiples of one number, and so is variance over mean"
 
 
-def noise_of(frame: Frame, wanted: NoiseModel | None, good: Mask | None = None) -> NoiseModel:
+def noise_of(
+    frame: Frame,
+    wanted: NoiseModel | None,
+    good: Mask | None = None,
+    spread: Spread | None = None,
+) -> NoiseModel:
     """The noise model for `frame`: `wanted`, with missing numbers estimated, or the simplest that
-    fits. Only `good` pixels are used (None: all).
+    fits. Only `good` pixels are used (None: all). Of noise that is `spread` the model is that of
+    coarse detail.
 
     A negative gain means counts stored with inverted contrast, y = top - counts. Raises InputError
     where the wanted model contradicts the data.
@@ -38,13 +45,15 @@ def noise_of(frame: Frame, wanted: NoiseModel | None, good: Mask | None = None) 
     scale = _binary_scale(values)
     if scale != 1:  # pA or millions of gray levels: the estimates have floors in the frame's units
         known = wanted and replace(wanted, read_noise=wanted.read_noise / scale)
-        return noise_of(frame / np.float32(scale), known, good).times(scale)
+        if spread is not None:
+            spread = replace(spread, variance=spread.variance / scale**2)
+        return noise_of(frame / np.float32(scale), known, good, spread).times(scale)
     if wanted is not None and wanted.kind == "gaussian" and np.isfinite(wanted.gain):
-        return _on_free_level(wanted, frame, good, values)
-    line = measure_mean_variance(frame, good)
+        return _on_free_level(wanted, frame, good, values, spread)
+    line = measure_mean_variance(frame, good, spread)
     kind = None if wanted is None else wanted.kind
     if kind != "gaussian":
-        inverted = _inverted(frame, good, values, line)
+        inverted = _inverted(frame, good, line, spread)
         if inverted is not None:
             return inverted
     if kind == "poisson" and values.min() < 0:
@@ -61,8 +70,14 @@ def noise_of(frame: Frame, wanted: NoiseModel | None, good: Mask | None = None) 
     else:
         model = _affine(values, line)
     if model.kind == "gaussian":
-        return _on_free_level(model, frame, good, values)
-    if model.read_noise and not model.offset and not _zero_is_possible(frame, good, values, line):
+        return _on_free_level(model, frame, good, values, spread)
+    if (
+        model.read_noise
+        and not model.offset
+        and not zero_is_possible(
+            line.mean, *signal_variance(frame, line.level, good, values.size, spread)
+        )
+    ):
         # No detector's zero lies there: all of the noise is the counts', whose zero is elsewhere.
         offset = -line.intercept / model.gain
         return replace(model, offset=offset, read_noise=0.0, how="mean-variance line alone")
@@ -78,20 +93,17 @@ def _binary_scale(values: Frame) -> float:
     return float(2.0 ** np.round(np.log2(deviation)))
 
 
-def _zero_is_possible(frame: Frame, good: Mask | None, values: Frame, line: MeanVariance) -> bool:
-    """Whether the zero of the file's units can be the zero of intensity."""
-    return zero_is_possible(line.mean, *signal_variance(frame, line.level, good, values.size))
-
-
 def _constant(line: MeanVariance, how: str) -> NoiseModel:
     """A model of Gaussian noise, the same everywhere."""
     return NoiseModel(kind="gaussian", read_noise=max(line.level, 1e-12) ** 0.5, how=how)
 
 
-def _on_free_level(model: NoiseModel, frame: Frame, good: Mask | None, values: Frame) -> NoiseModel:
+def _on_free_level(
+    model: NoiseModel, frame: Frame, good: Mask | None, values: Frame, spread: Spread | None
+) -> NoiseModel:
     """A Gaussian model. Gaussian noise is the same on every level, so where the file's zero cannot
     be the zero of intensity, offset and gain are those of `free_level`."""
-    level = free_level(frame, model.read_noise**2, good, values)
+    level = free_level(frame, model.read_noise**2, good, values, spread)
     if level is None:
         return model
     return replace(model, offset=level[0], gain=level[1])
@@ -199,7 +211,10 @@ def _poisson(frame: Frame, line: MeanVariance) -> NoiseModel | None:
     # A frame on an offset is nearly flat: any line fits it. Its skewness is not that of so many
     # electrons.
     skewness_fits = abs(line.third - line.ratio**2 * line.mean) < 5 * line.third_error
-    if proportional and skewness_fits and line.chi2_poisson < min(3.0, line.chi2_gaussian):
+    # A steep line through zero needs no skewness, which strong contrast falsifies.
+    through_zero = line.slope > SURE * line.slope_error and abs(line.intercept) < line.level / SURE
+    fits = skewness_fits or through_zero
+    if proportional and fits and line.chi2_poisson < min(3.0, line.chi2_gaussian):
         return NoiseModel(
             kind="poisson", gain=line.ratio, how="variance is proportional to the mean"
         )
@@ -207,16 +222,17 @@ def _poisson(frame: Frame, line: MeanVariance) -> NoiseModel | None:
 
 
 def _inverted(
-    frame: Frame, good: Mask | None, values: Frame, line: MeanVariance
+    frame: Frame, good: Mask | None, line: MeanVariance, spread: Spread | None
 ) -> NoiseModel | None:
     """The model of counts stored with inverted contrast, top - counts (film, WhiteIsZero). Their
     variance falls with the mean, or they are skewed to the dark. None if that is not so, or not
     clear."""
+    values = frame if good is None else frame[good]
     falls = line.slope < -4 * line.slope_error and line.third < 2 * line.third_error
     skewed = line.third < -5 * line.third_error and line.slope < 2 * line.slope_error
     if not (falls or skewed) or (values.min() >= 0 and _poisson(values, line) is not None):
         return None
-    mirrored = measure_mean_variance(-frame, good)
+    mirrored = measure_mean_variance(-frame, good, spread)
     negative = _affine(-values, mirrored)
     if negative.kind == "gaussian":
         return None
@@ -234,7 +250,7 @@ def _inverted(
         if top >= highest and abs(top - estimated) < distance:
             upright = np.asarray(np.float32(top) - frame)
             upright_values = upright if good is None else upright[good]
-            counts = _poisson(upright_values, measure_mean_variance(upright, good))
+            counts = _poisson(upright_values, measure_mean_variance(upright, good, spread))
             # Of few pixels the estimate is rough, and whole counts know their top better.
             near = abs(top - estimated) < 0.3 * distance
             if counts is not None and (near or counts.how == COUNTED):

@@ -25,6 +25,8 @@ class NoiseModel:
     - `offset`: units.
     - `read_noise`: standard deviation, units.
     - `how`: where the model comes from.
+    - `spread`, `coarse`: of noise that a camera or a program has spread over pixels
+      (`gdn.likelihood.NoiseLaw`).
 
     For `gaussian` the `read_noise` is the whole noise, the gain is 1 and the offset 0. If the
     file's zero cannot be the zero of intensity (`gdn.frames.free_level`), they differ: electrons
@@ -37,11 +39,14 @@ class NoiseModel:
     offset: float = 0.0
     read_noise: float = 0.0
     how: str = "given"
+    spread: float = 0.0
+    coarse: float = 1.0
 
     @property
     def law(self) -> NoiseLaw:
         """Variance of a recorded pixel as a function of its mean, in electrons."""
-        return NoiseLaw(0.0 if self.kind == "gaussian" else 1.0, (self.read_noise / self.gain) ** 2)
+        alpha = 0.0 if self.kind == "gaussian" else 1.0
+        return NoiseLaw(alpha, (self.read_noise / self.gain) ** 2, self.spread, self.coarse)
 
     def electrons(self, frame: Frame) -> Frame:
         """Convert `frame` to electrons per pixel."""

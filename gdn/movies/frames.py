@@ -96,5 +96,5 @@ def sum_moved(
             laws.append(recorded.law)
     if not laws:
         return None
-    law = laws[0].of_sum(len(laws))
+    law = laws[0].of_frames(len(laws))
     return Sum(Recorded(electrons=total, law=law, grids=frames.grids, depth=depth), exposure)

@@ -92,7 +92,7 @@ class WindowCandidate:
         exposure = others.exposure + share
         most = np.float32(exposure.max())
         total = (own + others.recorded.electrons) * (most / exposure)
-        law = others.recorded.law.of_sum(1 + float(share) / max(len(near), 1))
+        law = others.recorded.law.of_frames(1 + float(share) / max(len(near), 1))
         image = self.inner(replace(recorded, electrons=total.astype(np.float32), law=law))
         return np.asarray(image * (share / most), dtype=np.float32)
 

@@ -3,7 +3,8 @@
 Poisson counts are thinned: each electron goes to the first set with probability 1 - HELD_OUT, else
 to the second (binomial thinning). Gaussian noise is split by adding a multiple of a random draw and
 subtracting another multiple of the same draw (data fission: Leiner et al. 2023); noise that is
-neither is split approximately in the same way. What is estimated from the first set is scored on
+neither is split approximately in the same way. The draw for noise that a camera has spread over
+pixels is spread likewise, so that the two sets are independent in all detail. What is estimated from the first set is scored on
 the second (docs/method.md, "Beyond the generator").
 """
 
@@ -15,9 +16,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import correlate1d, gaussian_filter
 
 from gdn.frames.bad_pixels import Mask
+from gdn.frames.mean_variance import spread_kernel
 from gdn.frames.resampling import Grids, bin_sum, unbin
 from gdn.likelihood import POISSON, STRIP_PIXELS, Array, NoiseLaw, strips
 from gdn.search.tiles import mean_of
@@ -178,9 +180,14 @@ def thin(counts: Array, law: NoiseLaw, share: float, rng: np.random.Generator) -
 
 
 def _fresh_noise(binned: Any, law: NoiseLaw, rng: np.random.Generator) -> Any:
-    """Gaussian noise with the strength of that of the counts."""
+    """Gaussian noise with the strength of that of the counts, and spread over pixels as that is."""
     deviation = law.deviation(np.maximum(gaussian_filter(binned, 2.0), 0))
-    return deviation * rng.standard_normal(binned.shape)
+    draw = deviation * rng.standard_normal(binned.shape)
+    if not law.spread:
+        return draw
+    for axis in range(draw.ndim):
+        draw = correlate1d(draw, spread_kernel(law.spread), axis, mode="mirror")
+    return draw * law.coarse**0.5
 
 
 def _are_counts(binned: Any, law: NoiseLaw) -> bool:

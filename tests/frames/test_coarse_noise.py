@@ -10,7 +10,7 @@ from gdn.engines.choose import open_engine
 from gdn.evaluation.demo import DEMO_NOISE, demo_frames
 from gdn.evaluation.metrics import psnr
 from gdn.frames import examined
-from gdn.frames.coarse_noise import spread_noise
+from gdn.frames.coarse_noise import find_spread
 from gdn.frames.examined import Examiner
 from gdn.frames.noise_model import NoiseModel
 from gdn.likelihood import POISSON, Array
@@ -48,13 +48,13 @@ def test_the_law_is_that_of_coarse_detail(width: float) -> None:
 def test_white_noise_is_left_as_it_is(dose: float, number: int) -> None:
     clean = demo_frames()[number]
     counts = np.random.default_rng(number).poisson(dose * clean.image).astype(np.float32)
-    assert spread_noise(counts, POISSON, clean.sampling_angstrom) == 1
+    assert find_spread(counts, POISSON, clean.sampling_angstrom) is None
     assert Examiner()(counts, None, clean.sampling_angstrom)[2] == Examiner()(counts)[2]
 
 
 def test_large_pixels_tell_nothing() -> None:
     """They show no detail that has noise alone."""
-    assert spread_noise(spread(FLAT, 2, 1.0), POISSON, 0.35) == 1
+    assert find_spread(spread(FLAT, 2, 1.0), POISSON, 0.35) is None
 
 
 def test_a_model_that_was_given_stays() -> None:
