@@ -129,18 +129,23 @@ def _variance(counts: Frame, law: NoiseLaw) -> float:
 
 
 def of_coarse_detail(
-    model: NoiseModel, frame: Frame, sampling_angstrom: float, good: Mask | None = None
+    model: NoiseModel,
+    frame: Frame,
+    sampling_angstrom: float,
+    good: Mask | None = None,
+    wanted: NoiseModel | None = None,
 ) -> tuple[NoiseModel, float]:
-    """The model whose law holds for sums of many pixels of a `frame` (rows, columns) with
-    correlated noise; and by how much its variance is larger than that of `model`, which holds
-    between neighbouring pixels. The same model and 1 where that cannot be told."""
+    """The model whose law holds for the detail that columns have in a `frame` (rows, columns) whose
+    noise was spread over pixels; and by how much its variance is larger than that of `model`, which
+    holds between neighbouring pixels. It is of the kind that is `wanted`. The same model and 1
+    where that cannot be told."""
     electrons = model.electrons(frame)
     spread = find_spread(electrons, model.law, sampling_angstrom)
     if spread is None:
         return model, 1.0
     factor = spread.variance / _variance(electrons, model.law)
     in_units = Spread(spread.width, spread.variance * model.gain**2)
-    coarse = noise_of(frame, None, good, in_units)
+    coarse = noise_of(frame, wanted, good, in_units)
     how = f"{coarse.how}; spread over {spread.width:.2g} px, {factor:.3g} times for coarse detail"
     # The variance is that of detail at SIGNAL; of a Gaussian the coarsest has more.
     at_signal = (2 * np.pi * spread.width * sampling_angstrom * SIGNAL) ** 2

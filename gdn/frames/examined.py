@@ -42,8 +42,8 @@ class Examiner:
     ) -> tuple[Defects, Frame, NoiseModel]:
         """Defects of a `frame` (rows, columns) float32; the frame with the bad pixels filled in
         (`fill_with_noise`); and its noise model, which is `wanted` completed, or the simplest that
-        fits. With its `sampling_angstrom`, and if nothing is wanted, the model of correlated noise
-        is that of coarse detail. Raises EmptyFrame if there is nothing to denoise, and InputError
+        fits. With its `sampling_angstrom`, and if no strength is wanted, the model of noise that
+        was spread over pixels is that of coarse detail. Raises EmptyFrame if there is nothing to denoise, and InputError
         if the wanted model contradicts the frame."""
         content = hashlib.sha256(np.ascontiguousarray(frame).data)
         content.update(f"{frame.shape} {frame.dtype} {wanted} {sampling_angstrom}".encode())
@@ -124,9 +124,9 @@ def _noise_of(
             "no noise: neighbouring pixels are equal or change evenly; nothing to denoise"
         )
     noise = noise_of(whole, wanted, good)
-    if wanted is not None or sampling_angstrom is None:
+    if sampling_angstrom is None or (wanted is not None and np.isfinite(wanted.gain)):
         return noise, 1.0
-    return of_coarse_detail(noise, whole, sampling_angstrom, good)
+    return of_coarse_detail(noise, whole, sampling_angstrom, good, wanted)
 
 
 def _roughness(frame: Frame, good: Mask | None) -> float:

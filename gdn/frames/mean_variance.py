@@ -9,7 +9,6 @@ from types import EllipsisType
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
-from scipy.special import ive
 
 Frame = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -19,6 +18,7 @@ _SMOOTHING = 4.0  # px, of the rows that sort pixels into classes
 _APART = 5.0  # widths of a spread between two rows whose noise is not the same: exp(-25 / 4)
 SHAPE = 0.15  # of a cumulant: a spread's shape is known by its width alone
 _ROWS = 4  # on either side, which sort the pixels of spread noise
+SAMPLES = 256  # of a transfer function
 Values = NDArray[np.float64]
 
 
@@ -35,12 +35,14 @@ class Spread:
     variance: float
 
 def spread_kernel(width: float) -> Values:
-    """Weights (n,) of a spread of `width` px along one axis; their sum is 1 (Lindeberg 1990, the
-    discrete Gaussian)."""
-    half = int(np.ceil(4 * width)) + 1
-    weights = ive(np.abs(np.arange(-half, half + 1)), width**2)
+    """Weights (n,) of a spread of `width` px along one axis; their sum is 1, and their transfer is
+    a Gaussian up to the finest detail of pixels."""
+    half = int(np.ceil(4 * width)) + 3
+    frequencies = (np.arange(SAMPLES) + 0.5) / (2 * SAMPLES)  # 1/px
+    transfer = np.exp(-2 * (np.pi * width * frequencies) ** 2)
+    places = np.arange(-half, half + 1)
+    weights = np.cos(2 * np.pi * places[:, None] * frequencies) @ transfer / SAMPLES
     return np.asarray(weights / weights.sum())
-
 
 
 @dataclass(frozen=True, kw_only=True)

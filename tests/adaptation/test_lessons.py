@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from gdn.adaptation.lessons import (
     KEPT,
@@ -110,6 +111,16 @@ def test_what_is_learned_is_divided_by_the_noise_of_sums(rng: np.random.Generato
     first, rest, _ = lesson.pair((slice(0, 100), slice(0, 100)), rng)
     assert lesson.law != POISSON
     assert abs(np.corrcoef(first.ravel(), rest.ravel())[0, 1]) < 0.04
+
+
+def test_noise_that_was_spread_teaches_too(rng: np.random.Generator) -> None:
+    counts = gaussian_filter(rng.poisson(2.0, (600, 600)).astype(np.float32), 1.0)
+    lesson = lesson_of(counts, 0.07, 0.2, None, 0)
+    first, rest, _ = lesson.pair((slice(0, 200), slice(0, 200)), rng)
+    assert abs(np.corrcoef(first.ravel(), rest.ravel())[0, 1]) < 0.1
+    kept = (lesson.kept / lesson.kept_share - lesson.kept.mean() / lesson.kept_share).ravel()
+    learned = (lesson.counts - lesson.counts.mean()).ravel()
+    assert abs(np.corrcoef(kept, learned)[0, 1]) < 0.05
 
 
 def test_frames_are_taken_evenly() -> None:

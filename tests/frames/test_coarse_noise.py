@@ -12,13 +12,14 @@ from gdn.evaluation.metrics import psnr
 from gdn.frames import examined
 from gdn.frames.coarse_noise import find_spread
 from gdn.frames.examined import Examiner
-from gdn.frames.noise_model import NoiseModel
+from gdn.frames.noise_model import NoiseModel, parse_noise
 from gdn.likelihood import POISSON, Array
 from gdn.models import find_model
 from gdn.search.bank import bank_for
 from gdn.search.collaborative import CollaborativeCandidate
 from gdn.search.denoise_frame import denoise_frame
 from gdn.search.settings import Searcher
+from gdn.search.thinning import split
 
 PIXEL = 0.07  # Å
 FLAT = np.full((700, 640), 0.5, np.float32)
@@ -50,6 +51,62 @@ def test_white_noise_is_left_as_it_is(dose: float, number: int) -> None:
     counts = np.random.default_rng(number).poisson(dose * clean.image).astype(np.float32)
     assert find_spread(counts, POISSON, clean.sampling_angstrom) is None
     assert Examiner()(counts, None, clean.sampling_angstrom)[2] == Examiner()(counts)[2]
+
+
+def dark_field(sampling_angstrom: float = PIXEL) -> Array:
+    """Columns of a particle on a vacuum of a twentieth of their brightness."""
+    y, x = np.mgrid[:700, :640] * sampling_angstrom
+    columns = np.cos(np.pi * y / 2.0) ** 8 * np.cos(np.pi * x / 2.3) ** 8
+    inside = np.hypot(y - 24, x - 22) < 18
+    return np.asarray(0.05 + inside * (0.1 + 0.8 * columns), dtype=np.float32)
+
+
+@pytest.mark.parametrize("width", [0.4, 0.7, 1.2])
+@pytest.mark.parametrize("dose", [0.5, 10.0])
+def test_gain_and_zero_are_those_before_the_spread(width: float, dose: float) -> None:
+    """Rows that share noise would sort bright and noisy pixels together, and the line through them
+    would not end at zero."""
+    model = Examiner()(spread(dose * dark_field(), 5, width), None, PIXEL)[2]
+    assert abs(model.offset) < 0.05 * dose
+    # The variance is that of detail of 0.7 1/Å.
+    expected = np.exp(-((2 * np.pi * 0.7 * width * PIXEL) ** 2))
+    assert model.gain == pytest.approx(expected, rel=0.2)
+    # scipy's Gaussian of 0.4 px, at whole pixels only, is one of 0.28.
+    assert model.spread == pytest.approx({0.4: 0.28}.get(width, width), abs=0.1)
+
+
+@pytest.mark.parametrize("width", [0.4, 0.7])
+def test_an_empty_vacuum_is_no_dead_part_of_the_detector(width: float) -> None:
+    """Where few electrons were spread, empty pixels lie together more often than by chance."""
+    defects = Examiner()(spread(0.3 * dark_field(), 6, width), None, PIXEL)[0]
+    assert defects.bad is None or defects.bad.mean() < 0.02
+
+
+def test_a_dead_part_of_a_detector_that_spreads_is_found() -> None:
+    frame = spread(FLAT, 7, 0.7)
+    frame[100:220, 50:300] = 0
+    bad = Examiner()(frame, None, PIXEL)[0].bad
+    assert bad is not None
+    assert bad[105:215, 55:295].all()
+    assert bad.mean() < 0.08
+
+
+@pytest.mark.parametrize("dose", [0.4, 30.0])
+def test_parts_of_spread_counts_are_independent_in_all_detail(dose: float) -> None:
+    frame = spread(np.full_like(FLAT, dose), 8, 1.0)
+    _, whole, model = Examiner()(frame, None, PIXEL)
+    parts = split(model.electrons(whole), model.law, seed=1)
+    for fine in (0.0, 0.6, 1.5, 3.0):  # px: blurred by so much
+        first, second = (
+            gaussian_filter(part - part.mean(), fine) for part in (parts.first, parts.second)
+        )
+        assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.05
+
+
+def test_a_kind_that_was_given_takes_its_strength_from_coarse_detail() -> None:
+    kind = parse_noise("poisson")
+    frame = spread(FLAT, 9, 0.7)
+    assert Examiner()(frame, kind, PIXEL)[2].gain > 3 * Examiner()(frame, kind)[2].gain
 
 
 def test_large_pixels_tell_nothing() -> None:
