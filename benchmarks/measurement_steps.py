@@ -58,9 +58,8 @@ STEPS = {
         f"rivals.py --far kin {GDN} poisson:1 --json kin.jsonl", 0.1, "kin", OF_RIVALS, resumes=True
     ),
     "camera": Step(
-        "camera.py --frames kin --only al-100,aln-abf,pbte,pt-ceo2-21,pt-ceo2-22 "
-        "--rows camera.jsonl",
-        0.2,
+        "camera.py --frames kin --rows camera.jsonl",
+        0.5,
         "camera",
     ),
     "planted": Step("planted.py --rows planted.jsonl", 0.2, "planted"),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn
 
-from gdn.frames.mean_variance import Mask, Spread
+from gdn.frames.mean_variance import Mask, SpreadNoise
 from gdn.frames.noise import noise_of
 from gdn.frames.noise_model import Frame, NoiseModel
 from gdn.likelihood import NoiseLaw
@@ -53,7 +53,7 @@ def coarse_noise(counts: Frame, law: NoiseLaw, sampling_angstrom: float) -> floa
     return noise if abs(noise - 1) > max(RESOLVED, 4 * error) and LEAST < noise < MOST else 1.0
 
 
-def find_spread(frame: Frame, law: NoiseLaw, sampling_angstrom: float) -> Spread | None:
+def find_spread(frame: Frame, law: NoiseLaw, sampling_angstrom: float) -> SpreadNoise | None:
     """How far a camera or a program has spread the noise of a `frame` (rows, columns) whose
     neighbouring pixels have the `law`, both in electrons; None where that is not resolved. The
     source is docs/method.md, "Noise law", "Correlated noise".
@@ -82,7 +82,7 @@ def find_spread(frame: Frame, law: NoiseLaw, sampling_angstrom: float) -> Spread
         return None
     # The power of a Gaussian's spread is exp(-4 pi^2 width^2 k^2).
     width = (-line.slope) ** 0.5 / (2 * np.pi * sampling_angstrom)
-    return Spread(width=float(width), variance=float(neighbours * np.exp(here)))
+    return SpreadNoise(width=float(width), variance=float(neighbours * np.exp(here)))
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def of_coarse_detail(
     if spread is None:
         return model, 1.0
     factor = spread.variance / _variance(electrons, model.law)
-    in_units = Spread(spread.width, spread.variance * model.gain**2)
+    in_units = SpreadNoise(spread.width, spread.variance * model.gain**2)
     coarse = noise_of(frame, wanted, good, in_units)
     how = f"{coarse.how}; spread over {spread.width:.2g} px, {factor:.3g} times for coarse detail"
     # The variance is that of detail at SIGNAL; of a Gaussian the coarsest has more.

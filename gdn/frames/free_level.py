@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from gdn.frames.mean_variance import Spread, spread_kernel
+from gdn.frames.mean_variance import SpreadNoise, spread_kernel
 
 Frame = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -31,7 +31,7 @@ def signal_variance(
     noise_variance: float,
     good: Mask | None,
     count: int,
-    spread: Spread | None = None,
+    spread: SpreadNoise | None = None,
 ) -> tuple[float, float]:
     """Variance of what a `frame` (rows, columns) shows apart from its noise, and its standard
     error, in squared units. It is the covariance of smoothed even and odd rows, whose noise is
@@ -48,7 +48,7 @@ def signal_variance(
     return variance, noise_variance * _NOISE_LEFT / independent**0.5
 
 
-def _alike(spread: Spread | None) -> float:
+def _alike(spread: SpreadNoise | None) -> float:
     """Covariance of smoothed even and odd rows of `spread` noise alone."""
     if spread is None:
         return 0.0
@@ -76,7 +76,7 @@ def free_level(
     noise_variance: float,
     good: Mask | None,
     values: Frame,
-    spread: Spread | None = None,
+    spread: SpreadNoise | None = None,
 ) -> tuple[float, float] | None:
     """Offset and gain, in units, for a `frame` (rows, columns) with Gaussian noise whose file's
     zero cannot be that of its intensities; None if it can be. `values` are its `good` pixels."""

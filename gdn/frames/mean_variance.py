@@ -23,7 +23,7 @@ Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Spread:
+class SpreadNoise:
     """Noise that a camera or a program has spread over pixels like a Gaussian.
 
     - `width`: standard deviation of the Gaussian, px.
@@ -33,6 +33,7 @@ class Spread:
 
     width: float
     variance: float
+
 
 def spread_kernel(width: float) -> Values:
     """Weights (n,) of a spread of `width` px along one axis; their sum is 1, and their transfer is
@@ -74,7 +75,7 @@ class MeanVariance:
 
 
 def measure_mean_variance(
-    frame: Frame, good: Mask | None = None, spread: Spread | None = None
+    frame: Frame, good: Mask | None = None, spread: SpreadNoise | None = None
 ) -> MeanVariance:
     """Fit the variance of neighbour differences against the local mean over classes of equal mean
     (docs/method.md, "Noise law", step 2).
@@ -147,7 +148,7 @@ def _alternate(y: Values, good: Mask | None) -> _Pixels:
     )
 
 
-def _apart(y: Values, good: Mask | None, spread: Spread) -> _Pixels:
+def _apart(y: Values, good: Mask | None, spread: SpreadNoise) -> _Pixels:
     """Pixels of rows a few px apart, sorted by the rows above and below whose noise is not
     theirs."""
     away, stride = int(np.ceil(_APART * spread.width)), max(1, round(spread.width))
@@ -214,9 +215,7 @@ def _cumulants(pixels: _Pixels) -> dict[str, float]:
     }
 
 
-def _fit(
-    m: Values, v: Values, e: Values, mean: float, cumulants: dict[str, float]
-) -> MeanVariance:
+def _fit(m: Values, v: Values, e: Values, mean: float, cumulants: dict[str, float]) -> MeanVariance:
     """The lines through the classes' means `m`, variances `v` and their errors `e`, all (n,)."""
     # On a large offset the classes' means differ by little: about it, the fit stays well posed.
     centre = m.mean()

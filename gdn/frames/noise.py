@@ -15,7 +15,7 @@ import numpy as np
 from gdn.errors import InputError
 from gdn.frames.bad_pixels import CEILINGS
 from gdn.frames.free_level import free_level, signal_variance, zero_is_possible
-from gdn.frames.mean_variance import Mask, MeanVariance, Spread, measure_mean_variance
+from gdn.frames.mean_variance import Mask, MeanVariance, SpreadNoise, measure_mean_variance
 from gdn.frames.noise_model import Frame, NoiseModel, parse_noise
 
 __all__ = ["Frame", "NoiseModel", "noise_of", "parse_noise"]
@@ -32,7 +32,7 @@ def noise_of(
     frame: Frame,
     wanted: NoiseModel | None,
     good: Mask | None = None,
-    spread: Spread | None = None,
+    spread: SpreadNoise | None = None,
 ) -> NoiseModel:
     """The noise model for `frame`: `wanted`, with missing numbers estimated, or the simplest that
     fits. Only `good` pixels are used (None: all). Of noise that is `spread` the model is that of
@@ -99,7 +99,7 @@ def _constant(line: MeanVariance, how: str) -> NoiseModel:
 
 
 def _on_free_level(
-    model: NoiseModel, frame: Frame, good: Mask | None, values: Frame, spread: Spread | None
+    model: NoiseModel, frame: Frame, good: Mask | None, values: Frame, spread: SpreadNoise | None
 ) -> NoiseModel:
     """A Gaussian model. Gaussian noise is the same on every level, so where the file's zero cannot
     be the zero of intensity, offset and gain are those of `free_level`."""
@@ -222,7 +222,7 @@ def _poisson(frame: Frame, line: MeanVariance) -> NoiseModel | None:
 
 
 def _inverted(
-    frame: Frame, good: Mask | None, line: MeanVariance, spread: Spread | None
+    frame: Frame, good: Mask | None, line: MeanVariance, spread: SpreadNoise | None
 ) -> NoiseModel | None:
     """The model of counts stored with inverted contrast, top - counts (film, WhiteIsZero). Their
     variance falls with the mean, or they are skewed to the dark. None if that is not so, or not
