@@ -43,8 +43,8 @@ class Examiner:
         """Defects of a `frame` (rows, columns) float32; the frame with the bad pixels filled in
         (`fill_with_noise`); and its noise model, which is `wanted` completed, or the simplest that
         fits. With its `sampling_angstrom`, and if no strength is wanted, the model of noise that
-        was spread over pixels is that of coarse detail. Raises EmptyFrame if there is nothing to denoise, and InputError
-        if the wanted model contradicts the frame."""
+        was spread over pixels is that of coarse detail. Raises EmptyFrame if there is nothing to
+        denoise, and InputError if the wanted model contradicts the frame."""
         content = hashlib.sha256(np.ascontiguousarray(frame).data)
         content.update(f"{frame.shape} {frame.dtype} {wanted} {sampling_angstrom}".encode())
         key, last = (

@@ -16,7 +16,7 @@ from gdn.errors import InputError
 from gdn.frames.bad_pixels import CEILINGS
 from gdn.frames.free_level import free_level, signal_variance, zero_is_possible
 from gdn.frames.mean_variance import Mask, MeanVariance, SpreadNoise, measure_mean_variance
-from gdn.frames.noise_model import Frame, NoiseModel, parse_noise
+from gdn.frames.noise_model import Frame, Kind, NoiseModel, parse_noise
 
 __all__ = ["Frame", "NoiseModel", "noise_of", "parse_noise"]
 
@@ -63,25 +63,26 @@ def noise_of(
         )
     if kind == "poisson":
         return NoiseModel(kind="poisson", gain=_gain(values, line), how="variance over mean")
-    if kind is None:
-        model = _simplest(values, line)
-    elif kind == "gaussian":
-        model = _constant(line, "neighbour differences")
-    else:
-        model = _affine(values, line)
+    model = _of_kind(kind, values, line)
     if model.kind == "gaussian":
         return _on_free_level(model, frame, good, values, spread)
-    if (
-        model.read_noise
-        and not model.offset
-        and not zero_is_possible(
-            line.mean, *signal_variance(frame, line.level, good, values.size, spread)
-        )
-    ):
-        # No detector's zero lies there: all of the noise is the counts', whose zero is elsewhere.
-        offset = -line.intercept / model.gain
-        return replace(model, offset=offset, read_noise=0.0, how="mean-variance line alone")
-    return model
+    if not model.read_noise or model.offset:
+        return model
+    signal = signal_variance(frame, line.level, good, values.size, spread)
+    if zero_is_possible(line.mean, *signal):
+        return model
+    # No detector's zero lies there: all of the noise is the counts', whose zero is elsewhere.
+    offset = -line.intercept / model.gain
+    return replace(model, offset=offset, read_noise=0.0, how="mean-variance line alone")
+
+
+def _of_kind(kind: Kind | None, values: Frame, line: MeanVariance) -> NoiseModel:
+    """A model of a wanted kind, not of counts alone; or the simplest."""
+    if kind is None:
+        return _simplest(values, line)
+    if kind == "gaussian":
+        return _constant(line, "neighbour differences")
+    return _affine(values, line)
 
 
 def _binary_scale(values: Frame) -> float:

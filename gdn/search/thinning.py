@@ -4,8 +4,8 @@ Poisson counts are thinned: each electron goes to the first set with probability
 to the second (binomial thinning). Gaussian noise is split by adding a multiple of a random draw and
 subtracting another multiple of the same draw (data fission: Leiner et al. 2023); noise that is
 neither is split approximately in the same way. The draw for noise that a camera has spread over
-pixels is spread likewise, so that the two sets are independent in all detail. What is estimated from the first set is scored on
-the second (docs/method.md, "Beyond the generator").
+pixels is spread likewise, so that the two sets are independent in all detail. What is estimated
+from the first set is scored on the second (docs/method.md, "Beyond the generator").
 """
 
 from __future__ import annotations
