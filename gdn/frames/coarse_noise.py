@@ -26,6 +26,7 @@ FIRST = 1.4  # 1/Å: from here on a spread falls off from ring to ring
 REACHES = (3.0, 4.5, 6.7, 10.0)  # 1/Å: to here, the further ones where it hardly does
 NUMBER = 8  # of rings
 FALLS = 0.7  # the power at the last ring over that at the first, at most, to be resolved well
+ANOTHER = 0.2  # by which two lines differ, in the logarithm of the level
 FINEST = 0.9  # of the finest detail of the frame: finer rings are left out
 SIGNAL = 0.7  # 1/Å: where columns and lattices are
 LEAST_SPREAD = 1.25  # less is taken for none
@@ -67,11 +68,13 @@ def find_spread(frame: Frame, law: NoiseLaw, sampling_angstrom: float) -> Spread
     for last in REACHES:
         rings = np.linspace(FIRST, last, NUMBER + 1)
         further = _fall_off(power, k, rings[rings < FINEST * finest])
-        line = further or line
-        falls = line is not None and line.slope * (last**2 - FIRST**2) < np.log(FALLS)
-        if falls or further is None or last > FINEST * finest:
+        # A filter that cuts fine detail off is no Gaussian: further rings would tell another level.
+        if further is None or (line and abs(further.height - line.height) > ANOTHER):
             break
-    if line is None or line.slope >= 0:
+        line = further
+        if line.slope * (last**2 - FIRST**2) < np.log(FALLS) or last > FINEST * finest:
+            break
+    if line is None:
         return None
     neighbours = _variance(frame, law)
     here = line.height - np.log(neighbours)
@@ -81,7 +84,7 @@ def find_spread(frame: Frame, law: NoiseLaw, sampling_angstrom: float) -> Spread
     if not (resolved and falls):
         return None
     # The power of a Gaussian's spread is exp(-4 pi^2 width^2 k^2).
-    width = (-line.slope) ** 0.5 / (2 * np.pi * sampling_angstrom)
+    width = max(-line.slope, 0.0) ** 0.5 / (2 * np.pi * sampling_angstrom)
     return SpreadNoise(width=float(width), variance=float(neighbours * np.exp(here)))
 
 

@@ -17,6 +17,7 @@ _GROUPS = 24  # classes of equal mean for the mean-variance line
 _SMOOTHING = 4.0  # px, of the rows that sort pixels into classes
 _APART = 5.0  # widths of a spread between two rows whose noise is not the same: exp(-25 / 4)
 SHAPE = 0.15  # of a cumulant: a spread's shape is known by its width alone
+_LEAST_APART = 3  # px: the noise of a filter is alike further away than a Gaussian's
 _ROWS = 4  # on either side, which sort the pixels of spread noise
 SAMPLES = 256  # of a transfer function
 Values = NDArray[np.float64]
@@ -151,7 +152,10 @@ def _alternate(y: Values, good: Mask | None) -> _Pixels:
 def _apart(y: Values, good: Mask | None, spread: SpreadNoise) -> _Pixels:
     """Pixels of rows a few px apart, sorted by the rows above and below whose noise is not
     theirs."""
-    away, stride = int(np.ceil(_APART * spread.width)), max(1, round(spread.width))
+    away, stride = (
+        max(_LEAST_APART, int(np.ceil(_APART * spread.width))),
+        max(1, round(spread.width)),
+    )
     beyond = min(away + _ROWS, (len(y) - 1) // 2)
     rows = np.arange(beyond, len(y) - beyond, max(2, int(2 * spread.width)))
     inner = slice(stride, -stride)

@@ -161,9 +161,11 @@ def _affine(frame: Frame, line: MeanVariance) -> NoiseModel:
             how=how,
         )
     gain = max(_gain_of_both(line), smallest)
-    # Neither the electrons nor the read noise can be negative.
-    signal = min(line.third / gain**2, line.level / gain)
-    read = max(line.level - gain * signal, 0.0) ** 0.5
+    # Neither the electrons nor the read noise can be negative. `level` is of the classes with the
+    # least noise; in a dark field most of the noise is in a few bright ones.
+    variance = max(line.slope * line.mean + line.intercept, 0.0)
+    signal = min(line.third / gain**2, variance / gain)
+    read = max(variance - gain * signal, 0.0) ** 0.5
     return NoiseModel(
         kind="poisson-gaussian",
         gain=gain,
@@ -179,7 +181,8 @@ def _gain_of_both(line: MeanVariance) -> float:
     electrons per pixel or less. At many electrons, if the frame's variance differs between places,
     that alone makes a fourth cumulant."""
     ratio = line.fourth / line.third
-    electrons = line.level / max(ratio, 1e-30) ** 2  # at most: the read noise counts in
+    # At most: the read noise counts in.
+    electrons = (line.slope * line.mean + line.intercept) / max(ratio, 1e-30) ** 2
     share = np.hypot(line.fourth_error / max(line.fourth, 1e-30), line.third_error / line.third)
     error = ratio * float(np.hypot(share, 0.03 * electrons)) if line.fourth > 0 else np.inf
     weights = np.array([line.slope_error**-2, error**-2])
