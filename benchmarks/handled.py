@@ -1,0 +1,214 @@
+"""Frames as other microscopes and other programs leave them: what each way of handling costs gdn.
+
+Frames of `kin.py`, which are for choosing settings, are made noisy and then handled (see HANDLED),
+and so is the clean image where the handling changes it. The PSNR is by the range of the clean
+image; its change is against the counts as they were recorded.
+
+    python benchmarks/kin.py -o kin
+    python benchmarks/handled.py --frames kin --rows docs/results/handled.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import far
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, rotate, shift, zoom
+
+from gdn import Denoiser, GdnError
+from gdn.evaluation.noise_suite import Noise, parse_suite
+from gdn.models import AUTO
+from gdn.storage import json_line
+
+FRAMES = "gaas-haadf,batio3,co-hcp,sno2,pt-ceo2-22,pt-ceo2-24"
+Image = NDArray[np.float64]
+Pair = tuple[Image, Image]
+Random = np.random.Generator
+Row = dict[str, Any]
+
+
+def blur(counts: Image, clean: Image, random: Random) -> Pair:
+    del random
+    return gaussian_filter(counts, 0.7), gaussian_filter(clean, 0.7)
+
+
+def scale(counts: Image, clean: Image, random: Random) -> Pair:
+    """Float values of an arbitrary unit, next to no read noise."""
+    return 7.3 * counts + random.normal(0, 0.05, counts.shape), 7.3 * clean
+
+
+def read_out(counts: Image, clean: Image, random: Random) -> Pair:
+    """A camera that spreads electrons, reads out with noise and keeps an offset, in integers."""
+    spread, truth = blur(counts, clean, random)
+    return np.round(100 * spread + random.normal(0, 3, counts.shape) + 50), 100 * truth + 50
+
+
+def gain_pattern(counts: Image, clean: Image, random: Random) -> Pair:
+    return 7.3 * counts * random.normal(1, 0.03, counts.shape), 7.3 * clean
+
+
+def row_offsets(counts: Image, clean: Image, random: Random) -> Pair:
+    return counts + random.normal(0, 0.1, (len(counts), 1)) * clean.mean(), clean
+
+
+def row_gains(counts: Image, clean: Image, random: Random) -> Pair:
+    del counts
+    return random.poisson(clean * random.normal(1, 0.05, (len(clean), 1))).astype(float), clean
+
+
+def line_jitter(counts: Image, clean: Image, random: Random) -> Pair:
+    """Rows begin too early or too late, by 0.7 px rms."""
+    del counts
+    x = np.arange(clean.shape[1])
+    moved = np.stack([np.interp(x + random.normal(0, 0.7), x, line) for line in clean])
+    return random.poisson(moved).astype(float), clean
+
+
+def uneven_beam(counts: Image, clean: Image, random: Random) -> Pair:
+    """A beam that falls off to a third in the far corner."""
+    del counts
+    y, x = np.mgrid[: clean.shape[0], : clean.shape[1]] / clean.shape[0]
+    lit = clean * np.exp(-((y - 0.15) ** 2 + (x - 0.1) ** 2) / (2 * 0.75**2))
+    return random.poisson(lit).astype(float), lit
+
+
+def half_a_pixel(counts: Image, clean: Image, random: Random) -> Pair:
+    del random
+    return shift(counts, 0.5, order=1, mode="reflect"), shift(clean, 0.5, order=1, mode="reflect")
+
+
+def turned(counts: Image, clean: Image, random: Random) -> Pair:
+    del random
+    both = (rotate(image, 7, reshape=False, order=1, mode="reflect") for image in (counts, clean))
+    return next(both), next(both)
+
+
+def twice_as_large(counts: Image, clean: Image, random: Random) -> Pair:
+    del random
+    return zoom(counts, 2, order=1), zoom(clean, 2, order=1)
+
+
+def larger_by_half(counts: Image, clean: Image, random: Random) -> Pair:
+    del random
+    return zoom(counts, 1.5, order=3), zoom(clean, 1.5, order=3)
+
+
+def low_pass(counts: Image, clean: Image, random: Random) -> Pair:
+    """Detail finer than 4 px cut off in the Fourier transform."""
+    del random
+    rows, columns = counts.shape
+    k = np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None])
+    cut = (np.fft.irfft2(np.fft.rfft2(image) * (k < 0.25), s=k.shape) for image in (counts, clean))
+    return next(cut), next(cut)
+
+
+def picture(counts: Image, clean: Image, random: Random) -> Pair:
+    """Blurred, stretched to 8 bits and clipped."""
+    del random
+    smooth = gaussian_filter(counts, 1.0)
+    low, high = np.quantile(smooth, (0.002, 0.998))
+    stretched = (
+        np.clip((image - low) / (high - low), 0, 1) * 255
+        for image in (smooth, gaussian_filter(clean, 1.0))
+    )
+    return np.round(next(stretched)), next(stretched)
+
+
+HANDLED: dict[str, tuple[str, Callable[[Image, Image, Random], Pair]]] = {
+    "recorded": ("counts as recorded", lambda counts, clean, random: (counts, clean)),
+    "scaled": ("float values, any unit", scale),
+    "gain": ("gain pattern, 3 % a pixel", gain_pattern),
+    "blur": ("each electron over 0.7 px", blur),
+    "camera": ("the same, read noise, offset 50", read_out),
+    "offsets": ("offset of each row, 10 %", row_offsets),
+    "gains": ("gain of each row, 5 %", row_gains),
+    "jitter": ("line jitter, 0.7 px", line_jitter),
+    "beam": ("uneven beam, to a third", uneven_beam),
+    "shift": ("moved by half a pixel", half_a_pixel),
+    "turned": ("turned by 7°, linear", turned),
+    "twice": ("2 times as large, linear", twice_as_large),
+    "half": ("1.5 times as large, cubic", larger_by_half),
+    "low-pass": ("cut off at 4 px", low_pass),
+    "picture": ("blurred, stretched to 8 bits", picture),
+}
+
+
+def rows_of(
+    path: Path, noise: Noise, denoisers: dict[str, Denoiser], kinds: list[str]
+) -> Iterator[Row]:
+    """One frame, handled in every way."""
+    frame = far.read(path)
+    number = int(frame["record"]["number"])
+    counts = noise.apply(frame["image"], number).astype(np.float64)
+    # In units of the counts: a level of the noise may not be one.
+    clean = frame["image"].astype(np.float64) * counts.mean() / frame["image"].mean()
+    for kind in kinds:
+        noisy, truth = HANDLED[kind][1](counts, clean, np.random.default_rng([number, 0xA4]))
+        sampling = frame["sampling_angstrom"] * len(counts) / len(noisy)
+        row: Row = {"frame": path.stem, "noise": str(noise), "handled": kind}
+        for name, denoiser in denoisers.items():
+            try:
+                result = denoiser.denoise(noisy.astype(np.float32), sampling)
+            except GdnError as error:
+                row[f"{name}_error"] = str(error)
+                continue
+            square = np.mean((np.asarray(result.image, np.float64) - truth) ** 2)
+            row[name] = round(float(20 * np.log10(np.ptp(truth)) - 10 * np.log10(square)), 3)
+            if name == AUTO:
+                row |= {"p": result.explained_p, "warnings": list(result.warnings)}
+        yield row
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown: the mean change of the PSNR against the counts as recorded, and the worst."""
+    recorded = {row["frame"]: row for row in rows if row["handled"] == "recorded"}
+    lines = [
+        "| handled | n | gdn, dB | change, dB (worst) | restorer alone, dB | refused |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for kind, (words, _) in HANDLED.items():
+        own = [row for row in rows if row["handled"] == kind]
+        done = [row for row in own if AUTO in row]
+        if not done:
+            continue
+        change = [row[AUTO] - recorded[row["frame"]][AUTO] for row in done]
+        mean = np.mean([row[AUTO] for row in done])
+        alone = [row["restore"] for row in done if "restore" in row]
+        lines.append(
+            f"| {words} | {len(own)} | {mean:.2f} | {np.mean(change):+.2f} ({min(change):+.2f}) | "
+            f"{np.mean(alone):.2f} | {len(own) - len(done)} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=Path, required=True, help="a folder of kin.py")
+    parser.add_argument("--noise", default="poisson:1")
+    parser.add_argument("--only", default=FRAMES, metavar="NAMES", help="of frames, with commas")
+    parser.add_argument("--kinds", default=",".join(HANDLED), help="of handling, with commas")
+    parser.add_argument("--rows", type=Path, metavar="JSONL", help="written anew")
+    options = parser.parse_args()
+    rows: list[Row] = []
+    with Denoiser(AUTO, threads=1) as auto, Denoiser("restore", threads=1) as restorer:
+        denoisers = {AUTO: auto, "restore": restorer}
+        for name in options.only.split(","):
+            path, noise = options.frames / f"{name}.npz", parse_suite(options.noise)[0]
+            for row in rows_of(path, noise, denoisers, options.kinds.split(",")):
+                rows.append(row)
+                print(json.dumps(row), flush=True)
+    if options.rows:
+        text = "".join(json_line(row) + "\n" for row in rows)
+        options.rows.write_text(text, encoding="utf-8")
+    print(table(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
