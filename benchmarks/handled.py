@@ -104,7 +104,8 @@ def low_pass(counts: Image, clean: Image, random: Random) -> Pair:
     del random
     rows, columns = counts.shape
     k = np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None])
-    cut = (np.fft.irfft2(np.fft.rfft2(image) * (k < 0.25), s=k.shape) for image in (counts, clean))
+    spectra = (np.fft.rfft2(image) * (k < 0.25) for image in (counts, clean))
+    cut = (np.fft.irfft2(spectrum, s=counts.shape) for spectrum in spectra)
     return next(cut), next(cut)
 
 

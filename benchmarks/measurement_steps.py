@@ -62,6 +62,7 @@ STEPS = {
         0.5,
         "camera",
     ),
+    "handled": Step("handled.py --frames kin --rows handled.jsonl", 0.3, "handled"),
     "planted": Step("planted.py --rows planted.jsonl", 0.2, "planted"),
     "blocks": Step(
         "blocks.py --frames kin --noise poisson:1,poisson:10 --rows blocks.jsonl", 0.4, "blocks"

@@ -22,6 +22,7 @@ import camera  # noqa: E402 - benchmarks are no package
 import cost_tables  # noqa: E402
 import generator_table  # noqa: E402
 import ghosts  # noqa: E402
+import handled  # noqa: E402
 import learning_tables  # noqa: E402
 import mixture_tables  # noqa: E402
 import movie_tables  # noqa: E402
@@ -244,6 +245,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cost-stacks": lambda: cost_tables.stacks_table(rows("cost")),
     "cost-rivals": lambda: cost_tables.rivals_table(rows("cost")),
     "camera": lambda: camera.table(rows("camera")),
+    "handled": lambda: handled.table(rows("handled")),
     "trust-far": far_coverage,
     "trust-adapted": adapted_coverage,
 }

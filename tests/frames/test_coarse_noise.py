@@ -75,6 +75,17 @@ def test_gain_and_zero_are_those_before_the_spread(width: float, dose: float) ->
     assert model.spread == pytest.approx({0.4: 0.28}.get(width, width), abs=0.1)
 
 
+def test_a_filter_that_cuts_fine_detail_off_leaves_the_law_of_what_is_left() -> None:
+    """It is no Gaussian: fine detail, where nothing is left, says nothing of the level."""
+    frame = np.random.default_rng(4).poisson(20 * FLAT).astype(np.float32)
+    k = np.hypot(np.fft.fftfreq(700)[:, None], np.fft.rfftfreq(640)[None])
+    cut = np.fft.irfft2(np.fft.rfft2(frame) * (k < 0.25), s=frame.shape).astype(np.float32)
+    _, whole, model = Examiner()(cut, None, PIXEL)
+    electrons = model.electrons(whole)
+    law = float(model.law.variance(electrons.mean())) * model.gain**2
+    assert law == pytest.approx(10, rel=0.15)
+
+
 @pytest.mark.parametrize("width", [0.4, 0.7])
 def test_an_empty_vacuum_is_no_dead_part_of_the_detector(width: float) -> None:
     """Where few electrons were spread, empty pixels lie together more often than by chance."""

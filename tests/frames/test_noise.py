@@ -95,3 +95,20 @@ def test_nothing_given_gain_and_offset_are_found(
     assert found.gain == pytest.approx(gain, rel=0.1)
     electrons = (y.mean(dtype=np.float64) - found.offset) / found.gain
     assert electrons == pytest.approx(dose * x.mean(), rel=0.25)
+
+
+@pytest.mark.parametrize("offset", [0.0, 200.0])
+@pytest.mark.parametrize("dose", [0.5, 10])
+def test_a_dark_field_s_zero_is_found(dose: float, offset: float) -> None:
+    """Most of its noise is in a few bright columns, and most classes have next to none: the
+    variance of those is not that at the mean."""
+    y, x = np.indices((600, 600))
+    columns = np.cos(np.pi * y / 28) ** 8 * np.cos(np.pi * x / 33) ** 8
+    image = dose * (0.05 + 3 * columns)
+    rng = np.random.default_rng(11)
+    frame = 40 * rng.poisson(image) + offset + rng.normal(0, 1.0, image.shape)
+    model = noise_of(frame.astype(np.float32), None)
+    assert model.gain == pytest.approx(40, rel=0.1)
+    assert (model.offset - offset) / 40 == pytest.approx(0, abs=0.1 * image.mean())
+    electrons = model.electrons(frame.astype(np.float32))
+    assert electrons.mean() == pytest.approx(image.mean(), rel=0.15)
