@@ -58,8 +58,9 @@ STEPS = {
         f"rivals.py --far kin {GDN} poisson:1 --json kin.jsonl", 0.1, "kin", OF_RIVALS, resumes=True
     ),
     "camera": Step(
-        "camera.py --frames kin --rows camera.jsonl",
-        0.5,
+        "camera.py --frames kin --rows camera.jsonl "
+        "--only al-100,aln-abf,batio3,gaas-haadf,pbte,pt-ceo2-21,pt-ceo2-22,ws2",
+        0.2,
         "camera",
     ),
     "handled": Step("handled.py --frames kin --rows handled.jsonl", 0.3, "handled"),

@@ -152,10 +152,8 @@ def _alternate(y: Values, good: Mask | None) -> _Pixels:
 def _apart(y: Values, good: Mask | None, spread: SpreadNoise) -> _Pixels:
     """Pixels of rows a few px apart, sorted by the rows above and below whose noise is not
     theirs."""
-    away, stride = (
-        max(_LEAST_APART, int(np.ceil(_APART * spread.width))),
-        max(1, round(spread.width)),
-    )
+    away = min(max(_LEAST_APART, int(np.ceil(_APART * spread.width))), len(y) // 4)
+    stride = min(max(1, round(spread.width)), y.shape[1] // 4)
     beyond = min(away + _ROWS, (len(y) - 1) // 2)
     rows = np.arange(beyond, len(y) - beyond, max(2, int(2 * spread.width)))
     inner = slice(stride, -stride)

@@ -120,6 +120,14 @@ def test_a_kind_that_was_given_takes_its_strength_from_coarse_detail() -> None:
     assert Examiner()(frame, kind, PIXEL)[2].gain > 3 * Examiner()(frame, kind)[2].gain
 
 
+@pytest.mark.parametrize("shape", [(70, 900), (900, 70), (64, 64)])
+def test_narrow_frames_of_wide_spreads_have_a_law(shape: tuple[int, int]) -> None:
+    counts = np.random.default_rng(12).poisson(20.0, shape).astype(np.float32)
+    frame = gaussian_filter(counts, 4.0, mode="wrap")
+    model = Examiner()(frame, None, 0.02)[2]
+    assert np.isfinite([model.gain, model.offset, model.read_noise]).all()
+
+
 def test_large_pixels_tell_nothing() -> None:
     """They show no detail that has noise alone."""
     assert find_spread(spread(FLAT, 2, 1.0), POISSON, 0.35) is None
