@@ -59,7 +59,7 @@ STEPS = {
     ),
     "camera": Step(
         "camera.py --frames kin --rows camera.jsonl "
-        "--only al-100,aln-abf,batio3,gaas-haadf,pbte,pt-ceo2-21,pt-ceo2-22,ws2",
+        "--only al-100,aln-abf,batio3,gaas-haadf",
         0.2,
         "camera",
     ),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import handled
 import numpy as np
 import pytest
+
+pytest.importorskip("ase", reason="the frames are simulated with ase")
+
+import handled
 
 
 @pytest.mark.parametrize("kind", sorted(handled.HANDLED))
