@@ -58,8 +58,7 @@ STEPS = {
         f"rivals.py --far kin {GDN} poisson:1 --json kin.jsonl", 0.1, "kin", OF_RIVALS, resumes=True
     ),
     "camera": Step(
-        "camera.py --frames kin --rows camera.jsonl "
-        "--only al-100,aln-abf,batio3,gaas-haadf",
+        "camera.py --frames kin --rows camera.jsonl --only al-100,aln-abf,batio3,gaas-haadf",
         0.2,
         "camera",
     ),
