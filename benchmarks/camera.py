@@ -12,14 +12,13 @@ so many pixels, noise and image alike; the PSNR is that to the clean image convo
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import far
 import numpy as np
+from rows import Row, printed
 from scipy.ndimage import gaussian_filter
 
 from gdn import Denoiser
@@ -27,10 +26,8 @@ from gdn.evaluation.metrics import psnr
 from gdn.evaluation.noise_suite import Noise, parse_suite
 from gdn.frames import examined
 from gdn.models import AUTO
-from gdn.storage import json_line
 
 WIDTHS = (0.0, 0.4, 0.7, 1.0, 1.5)  # px
-Row = dict[str, Any]
 
 
 def rows_of(path: Path, noise: Noise, denoiser: Denoiser, widths: list[float]) -> Iterator[Row]:
@@ -77,17 +74,12 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="NAMES", help="of frames, with commas")
     parser.add_argument("--rows", type=Path, metavar="JSONL", help="written anew")
     options = parser.parse_args()
-    only, rows = [name for name in options.only.split(",") if name], []
+    only = [name for name in options.only.split(",") if name]
+    paths = [at for at in sorted(options.frames.glob("*.npz")) if not only or at.stem in only]
+    noise = parse_suite(options.noise)[0]
     with Denoiser(AUTO, threads=1) as denoiser:
-        for path in sorted(options.frames.glob("*.npz")):
-            if only and path.stem not in only:
-                continue
-            for row in rows_of(path, parse_suite(options.noise)[0], denoiser, options.widths):
-                rows.append(row)
-                print(json.dumps(row), flush=True)
-    if options.rows:
-        text = "".join(json_line(row) + "\n" for row in rows)
-        options.rows.write_text(text, encoding="utf-8")
+        made = (row for path in paths for row in rows_of(path, noise, denoiser, options.widths))
+        rows = printed(made, options.rows)
     print(table(rows))
     return 0
 

@@ -11,26 +11,23 @@ image; its change is against the counts as they were recorded.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import far
 import numpy as np
 from numpy.typing import NDArray
+from rows import Row, printed
 from scipy.ndimage import gaussian_filter, rotate, shift, zoom
 
 from gdn import Denoiser, GdnError
 from gdn.evaluation.noise_suite import Noise, parse_suite
 from gdn.models import AUTO
-from gdn.storage import json_line
 
 FRAMES = "gaas-haadf,batio3,co-hcp,sno2,pt-ceo2-22,pt-ceo2-24"
 Image = NDArray[np.float64]
 Pair = tuple[Image, Image]
 Random = np.random.Generator
-Row = dict[str, Any]
 
 
 def blur(counts: Image, clean: Image, random: Random) -> Pair:
@@ -196,17 +193,12 @@ def main() -> int:
     parser.add_argument("--kinds", default=",".join(HANDLED), help="of handling, with commas")
     parser.add_argument("--rows", type=Path, metavar="JSONL", help="written anew")
     options = parser.parse_args()
-    rows: list[Row] = []
+    noise, kinds = parse_suite(options.noise)[0], options.kinds.split(",")
     with Denoiser(AUTO, threads=1) as auto, Denoiser("restore", threads=1) as restorer:
         denoisers = {AUTO: auto, "restore": restorer}
-        for name in options.only.split(","):
-            path, noise = options.frames / f"{name}.npz", parse_suite(options.noise)[0]
-            for row in rows_of(path, noise, denoisers, options.kinds.split(",")):
-                rows.append(row)
-                print(json.dumps(row), flush=True)
-    if options.rows:
-        text = "".join(json_line(row) + "\n" for row in rows)
-        options.rows.write_text(text, encoding="utf-8")
+        paths = [options.frames / f"{name}.npz" for name in options.only.split(",")]
+        made = (row for path in paths for row in rows_of(path, noise, denoisers, kinds))
+        rows = printed(made, options.rows)
     print(table(rows))
     return 0
 

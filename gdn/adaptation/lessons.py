@@ -72,8 +72,8 @@ def lesson_of(
 ) -> Lesson:
     """What the recorded `frame` (rows, columns) teaches a network of `target_angstrom` a pixel;
     `seed` and `stream` are those of its denoising. Raises ValueError where the noise model
-    contradicts the frame, and CorrelatedNoise where the noise of neighbouring pixels is correlated:
-    no split makes independent parts of it."""
+    contradicts the frame, and CorrelatedNoise where the noise of neighbouring pixels is correlated
+    and not known how: no split makes independent parts of it."""
     defects, whole, model = examine(frame, noise, sampling_angstrom)
     if CORRELATED in defects.notes:
         raise CorrelatedNoise("the noise of neighbouring pixels is correlated")

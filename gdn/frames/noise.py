@@ -53,7 +53,7 @@ def noise_of(
     line = measure_mean_variance(frame, good, spread)
     kind = None if wanted is None else wanted.kind
     if kind != "gaussian":
-        inverted = _inverted(frame, good, line, spread)
+        inverted = _inverted(frame, good, values, line, spread)
         if inverted is not None:
             return inverted
     if kind == "poisson" and values.min() < 0:
@@ -226,12 +226,15 @@ def _poisson(frame: Frame, line: MeanVariance) -> NoiseModel | None:
 
 
 def _inverted(
-    frame: Frame, good: Mask | None, line: MeanVariance, spread: SpreadNoise | None
+    frame: Frame,
+    good: Mask | None,
+    values: Frame,
+    line: MeanVariance,
+    spread: SpreadNoise | None,
 ) -> NoiseModel | None:
     """The model of counts stored with inverted contrast, top - counts (film, WhiteIsZero). Their
     variance falls with the mean, or they are skewed to the dark. None if that is not so, or not
     clear."""
-    values = frame if good is None else frame[good]
     falls = line.slope < -4 * line.slope_error and line.third < 2 * line.third_error
     skewed = line.third < -5 * line.third_error and line.slope < 2 * line.slope_error
     if not (falls or skewed) or (values.min() >= 0 and _poisson(values, line) is not None):
