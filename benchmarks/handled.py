@@ -80,10 +80,30 @@ def half_a_pixel(counts: Image, clean: Image, random: Random) -> Pair:
     return shift(counts, 0.5, order=1, mode="reflect"), shift(clean, 0.5, order=1, mode="reflect")
 
 
+def middle(image: Image) -> Image:
+    """What a turn by 7° leaves whole."""
+    margin = len(image) // 8
+    return image[margin:-margin, margin:-margin]
+
+
+def cropped(counts: Image, clean: Image, random: Random) -> Pair:
+    del random
+    return middle(counts), middle(clean)
+
+
 def turned(counts: Image, clean: Image, random: Random) -> Pair:
     del random
-    both = (rotate(image, 7, reshape=False, order=1, mode="reflect") for image in (counts, clean))
+    both = (middle(rotate(image, 7, reshape=False, order=1)) for image in (counts, clean))
     return next(both), next(both)
+
+
+def corners(counts: Image, clean: Image, random: Random) -> Pair:
+    """Turned likewise, and the corners set to 0, where nothing is scored."""
+    del random
+    return (
+        rotate(counts, 7, reshape=False, order=1),
+        rotate(clean, 7, reshape=False, order=1, cval=np.nan),
+    )
 
 
 def twice_as_large(counts: Image, clean: Image, random: Random) -> Pair:
@@ -118,6 +138,8 @@ def picture(counts: Image, clean: Image, random: Random) -> Pair:
     return np.round(next(stretched)), next(stretched)
 
 
+# What a kind is compared to, if not to the counts as they were recorded.
+AGAINST = {"turned": "middle"}
 HANDLED: dict[str, tuple[str, Callable[[Image, Image, Random], Pair]]] = {
     "recorded": ("counts as recorded", lambda counts, clean, random: (counts, clean)),
     "scaled": ("float values, any unit", scale),
@@ -129,7 +151,9 @@ HANDLED: dict[str, tuple[str, Callable[[Image, Image, Random], Pair]]] = {
     "jitter": ("line jitter, 0.7 px", line_jitter),
     "beam": ("uneven beam, to a third", uneven_beam),
     "shift": ("moved by half a pixel", half_a_pixel),
-    "turned": ("turned by 7°, linear", turned),
+    "middle": ("the middle alone", cropped),
+    "turned": ("turned by 7°, linear; the middle", turned),
+    "corners": ("the same, corners empty", corners),
     "twice": ("2 times as large, linear", twice_as_large),
     "half": ("1.5 times as large, cubic", larger_by_half),
     "low-pass": ("cut off at 4 px", low_pass),
@@ -148,7 +172,7 @@ def rows_of(
     clean = frame["image"].astype(np.float64) * counts.mean() / frame["image"].mean()
     for kind in kinds:
         noisy, truth = HANDLED[kind][1](counts, clean, np.random.default_rng([number, 0xA4]))
-        sampling = frame["sampling_angstrom"] * len(counts) / len(noisy)
+        sampling = frame["sampling_angstrom"] * min(len(counts) / len(noisy), 1)
         row: Row = {"frame": path.stem, "noise": str(noise), "handled": kind}
         for name, denoiser in denoisers.items():
             try:
@@ -156,8 +180,9 @@ def rows_of(
             except GdnError as error:
                 row[f"{name}_error"] = str(error)
                 continue
-            square = np.mean((np.asarray(result.image, np.float64) - truth) ** 2)
-            row[name] = round(float(20 * np.log10(np.ptp(truth)) - 10 * np.log10(square)), 3)
+            square = np.nanmean((np.asarray(result.image, np.float64) - truth) ** 2)
+            extent = np.nanmax(truth) - np.nanmin(truth)
+            row[name] = round(float(20 * np.log10(extent) - 10 * np.log10(square)), 3)
             if name == AUTO:
                 row |= {"p": result.explained_p, "warnings": list(result.warnings)}
         yield row
@@ -165,7 +190,7 @@ def rows_of(
 
 def table(rows: list[Row]) -> str:
     """Markdown: the mean change of the PSNR against the counts as recorded, and the worst."""
-    recorded = {row["frame"]: row for row in rows if row["handled"] == "recorded"}
+    by = {(row["frame"], row["handled"]): row for row in rows}
     lines = [
         "| handled | n | gdn, dB | change, dB (worst) | restorer alone, dB | refused |",
         "|---|--:|--:|--:|--:|--:|",
@@ -175,7 +200,8 @@ def table(rows: list[Row]) -> str:
         done = [row for row in own if AUTO in row]
         if not done:
             continue
-        change = [row[AUTO] - recorded[row["frame"]][AUTO] for row in done]
+        against = AGAINST.get(kind, "recorded")
+        change = [row[AUTO] - by[row["frame"], against][AUTO] for row in done]
         mean = np.mean([row[AUTO] for row in done])
         alone = [row["restore"] for row in done if "restore" in row]
         lines.append(

@@ -18,12 +18,25 @@ def test_noise_is_what_remains_of_an_image(kind: str, rng: np.random.Generator) 
     noisy, truth = handled.HANDLED[kind][1](rng.poisson(clean).astype(float), clean, rng)
     assert noisy.shape == truth.shape
     # Lines that begin early or late are an error of their own, and rows have offsets.
-    others = {"jitter": 0.3, "offsets": 0.2, "gains": 0.1, "turned": 0.1, "picture": 0.05}
+    others = {"jitter": 0.3, "offsets": 0.2, "gains": 0.1, "picture": 0.05}
     allowed = others.get(kind, 0.03)
-    difference = (noisy - truth).reshape(-1)
-    assert abs(difference.mean()) < 0.02 * truth.std()
-    blocks = (noisy - truth)[:240, :200].reshape(12, 20, 10, 20).mean((1, 3))
-    assert blocks.std() < allowed * truth.std()
+    difference, contrast = noisy - truth, np.nanstd(truth)  # NaN: nothing is scored there
+    assert abs(np.nanmean(difference)) < 0.02 * contrast
+    rows, columns = (n // 20 for n in difference.shape)
+    blocks = difference[: 20 * rows, : 20 * columns].reshape(rows, 20, columns, 20).mean((1, 3))
+    assert np.nanstd(blocks) < allowed * contrast
+
+
+def test_a_turned_frame_is_compared_to_its_middle() -> None:
+    """The turn alone is to be measured, not the smaller field."""
+    rows = [
+        {"frame": "a", "handled": "recorded", "auto": 30.0, "restore": 25.0},
+        {"frame": "a", "handled": "middle", "auto": 27.0, "restore": 25.0},
+        {"frame": "a", "handled": "turned", "auto": 26.5, "restore": 25.0},
+    ]
+    middle, turned = handled.table(rows).splitlines()[-2:]
+    assert "| -3.00 (-3.00) |" in middle
+    assert "| -0.50 (-0.50) |" in turned
 
 
 def test_the_table_is_against_the_counts_as_recorded() -> None:
