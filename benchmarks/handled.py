@@ -12,18 +12,22 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 
 import far
 import numpy as np
 from numpy.typing import NDArray
 from rows import Row, printed
-from scipy.ndimage import gaussian_filter, rotate, shift, zoom
+from scipy.ndimage import gaussian_filter, map_coordinates, rotate, shift, zoom
+from scipy.signal import lfilter
 
 from gdn import Denoiser, GdnError
 from gdn.evaluation.noise_suite import Noise, parse_suite
 from gdn.models import AUTO
 
+OFF = "off"  # auto, without straightening rows
 FRAMES = "gaas-haadf,batio3,co-hcp,sno2,pt-ceo2-22,pt-ceo2-24"
 Image = NDArray[np.float64]
 Pair = tuple[Image, Image]
@@ -65,6 +69,24 @@ def line_jitter(counts: Image, clean: Image, random: Random) -> Pair:
     x = np.arange(clean.shape[1])
     moved = np.stack([np.interp(x + random.normal(0, 0.7), x, line) for line in clean])
     return random.poisson(moved).astype(float), clean
+
+
+def scan(counts: Image, clean: Image, random: Random) -> Pair:
+    """Rows sway along themselves (1 px rms) and across (0.7 px), alike over 100 px of a row, and
+    their brightness wanders (2 %)."""
+    del counts
+    rows, columns = clean.shape
+    places = np.mgrid[:rows, :columns].astype(np.float64)
+    alike = np.exp(-1 / 100)
+
+    def wandering(rms: float) -> Image:
+        steps = random.normal(0, (1 - alike**2) ** 0.5, (rows, columns + 500))
+        return np.asarray(rms * lfilter([1], [1, -alike], steps, axis=1)[:, 500:])
+
+    moved = places - np.stack([wandering(0.7), wandering(1.0)])
+    swaying = map_coordinates(clean, moved, order=3, mode="nearest")
+    lit = np.maximum(swaying + 0.02 * clean.mean() * wandering(1.0), 0)
+    return random.poisson(lit).astype(float), clean
 
 
 def uneven_beam(counts: Image, clean: Image, random: Random) -> Pair:
@@ -149,6 +171,7 @@ HANDLED: dict[str, tuple[str, Callable[[Image, Image, Random], Pair]]] = {
     "offsets": ("offset of each row, 10 %", row_offsets),
     "gains": ("gain of each row, 5 %", row_gains),
     "jitter": ("line jitter, 0.7 px", line_jitter),
+    "scan": ("swaying, uneven rows of a scan", scan),
     "beam": ("uneven beam, to a third", uneven_beam),
     "shift": ("moved by half a pixel", half_a_pixel),
     "middle": ("the middle alone", cropped),
@@ -167,8 +190,8 @@ def rows_of(
     """One frame, handled in every way."""
     frame = far.read(path)
     number = int(frame["record"]["number"])
-    counts = noise.apply(frame["image"], number).astype(np.float64)
-    # In units of the counts: a level of the noise may not be one.
+    level = noise.level if noise.kind == "poisson" else 1.0  # whole counts
+    counts = level * noise.apply(frame["image"], number).astype(np.float64)
     clean = frame["image"].astype(np.float64) * counts.mean() / frame["image"].mean()
     for kind in kinds:
         noisy, truth = HANDLED[kind][1](counts, clean, np.random.default_rng([number, 0xA4]))
@@ -211,6 +234,27 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def straightening_table(rows: list[Row]) -> str:
+    """Markdown: what straightening rows gains, where it was also left out."""
+    lines = [
+        "| noise | handled | n | straightened | gdn, dB | `--straighten off`, dB | gained, dB (least) |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    noises = sorted({row["noise"] for row in rows}, key=lambda noise: float(noise.split(":")[1]))
+    for noise, (kind, (words, _)) in product(noises, HANDLED.items()):
+        both = [r for r in rows if (r["noise"], r["handled"]) == (noise, kind) and OFF in r]
+        if not both:
+            continue
+        straight = sum(any("straightened" in word for word in r["warnings"]) for r in both)
+        gained = [r[AUTO] - r[OFF] for r in both]
+        ours, left = (np.mean([r[name] for r in both]) for name in (AUTO, OFF))
+        lines.append(
+            f"| {noise} | {words} | {len(both)} | {straight} | {ours:.2f} | {left:.2f} | "
+            f"{np.mean(gained):+.2f} ({min(gained):+.2f}) |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=Path, required=True, help="a folder of kin.py")
@@ -218,14 +262,22 @@ def main() -> int:
     parser.add_argument("--only", default=FRAMES, metavar="NAMES", help="of frames, with commas")
     parser.add_argument("--kinds", default=",".join(HANDLED), help="of handling, with commas")
     parser.add_argument("--rows", type=Path, metavar="JSONL", help="written anew")
+    parser.add_argument("--off", action="store_true", help="also without straightening rows")
     options = parser.parse_args()
     noise, kinds = parse_suite(options.noise)[0], options.kinds.split(",")
-    with Denoiser(AUTO, threads=1) as auto, Denoiser("restore", threads=1) as restorer:
-        denoisers = {AUTO: auto, "restore": restorer}
+    settings: dict[str, dict[str, str]] = {AUTO: {}, "restore": {"model": "restore"}}
+    if options.off:
+        settings[OFF] = {"straighten": "off"}
+    with ExitStack() as opened:
+        denoisers = {
+            name: opened.enter_context(Denoiser(threads=1, **own)) for name, own in settings.items()
+        }
         paths = [options.frames / f"{name}.npz" for name in options.only.split(",")]
         made = (row for path in paths for row in rows_of(path, noise, denoisers, kinds))
         rows = printed(made, options.rows)
     print(table(rows))
+    if options.off:
+        print(straightening_table(rows))
     return 0
 
 

@@ -67,6 +67,7 @@ def denoise(
     restarts: option.Restarts = 256,
     model: option.Model = AUTO,
     noise: option.Noise = "auto",
+    straighten: option.Straighten = "auto",
     estimate: option.Estimate = "mean",
     adapt: option.Adapt = False,
     adapt_seconds: option.AdaptSeconds = SECONDS,
@@ -145,6 +146,7 @@ def denoise(
             residual=residual,
             laplace=laplace,
             movie=movie,
+            straighten=straighten,
             method=method,
             original_steps=original_steps,
             score=score,
@@ -160,6 +162,7 @@ def denoise(
             summed=summed,
             partial=partial,
             style=OutputStyle(kind, dtype, png, movie_file),
+            straightener=options.straightener,
         )
         models = models_named(model)
         if adapted is not None:

@@ -41,6 +41,15 @@ Noise = Annotated[
         rich_help_panel=SEARCH,
     ),
 ]
+Straighten = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|off",
+        help="auto: where the rows of a scan (STEM) are seen to be displaced or uneven in "
+        "brightness, take that off before denoising, and say so. off: leave rows as recorded.",
+        rich_help_panel=SEARCH,
+    ),
+]
 Estimate = Annotated[
     str,
     typer.Option(

@@ -6,6 +6,7 @@ in Å per pixel.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from gdn.errors import EmptyFrame, InputError
 from gdn.frames.mapped import Stored
+from gdn.frames.scan import Scan
 from gdn.frames.units import pixel_size
 
 Frame = NDArray[np.float32]  # (rows, columns)
@@ -68,6 +70,12 @@ class Pixels(Protocol):
         """Frame `index`."""
 
 
+def no_scan(index: int) -> Scan | None:
+    """Of frames that are as they were recorded."""
+    del index
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class FrameFile:
     """An opened file of frames, which `read` reads one by one.
@@ -81,6 +89,7 @@ class FrameFile:
     - `format`: its name, such as tif.
     - `notes`: warnings about how it was opened.
     - `cut_off`: what is there of how much, where the file says that it had more frames.
+    - `scan_of`: what was taken off the rows of a frame.
     """
 
     path: Path
@@ -92,6 +101,7 @@ class FrameFile:
     format: str = "tif"
     notes: list[str] = field(default_factory=list)
     cut_off: str = ""
+    scan_of: Callable[[int], Scan | None] = no_scan
 
     def sampling(self, given: float | None) -> float:
         """Å per pixel: `given`, or what the file states. Raises FrameError if there is neither."""
@@ -159,7 +169,12 @@ class FrameFile:
             self.calibration, axes="YX", shape=self.frame_shape, steps={}, mrc=None
         )
         return replace(
-            self, calibration=calibration, count=1, dtype=np.dtype(np.float32), pixels=_Sum(self)
+            self,
+            calibration=calibration,
+            count=1,
+            dtype=np.dtype(np.float32),
+            pixels=_Sum(self),
+            scan_of=lambda _: self.scan_of(0),
         )
 
 

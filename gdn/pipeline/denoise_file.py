@@ -20,6 +20,7 @@ from gdn.pipeline.previous_results import is_complete, own_files
 from gdn.pipeline.record import FrameLeftOut, RecordKeeper, document, key_of, signature
 from gdn.pipeline.recording import JudgedFrame, RecordingDenoiser, check_field
 from gdn.pipeline.result_files import ResultFiles, image_opener
+from gdn.pipeline.straightening import Straightener, notes_of
 from gdn.search.progress import Progress
 from gdn.storage import CacheError
 
@@ -38,6 +39,7 @@ class FileSettings:
     - `summed`: the sum of a movie's frames instead of each.
     - `partial`: a file that is cut off is read as far as it goes.
     - `style`: how results are written.
+    - `straightener`: of the rows of scans (None: they are read as they are).
     """
 
     sampling_angstrom: float | None = None
@@ -46,6 +48,7 @@ class FileSettings:
     summed: bool = False
     partial: bool = False
     style: OutputStyle = field(default_factory=OutputStyle)
+    straightener: Straightener | None = None
 
     def read(self, path: Path) -> FrameFile:
         """The frames of a file, or their sum. Raises FrameError."""
@@ -59,6 +62,9 @@ class FileSettings:
         if frames.cut_off:
             note = f"{frames.cut_off}; the file is cut off"
             frames = replace(frames, notes=[*frames.notes, note])
+        sampling = self.sampling_angstrom or frames.calibration.sampling_angstrom
+        if self.straightener is not None and sampling is not None:
+            frames = self.straightener.of_file(frames, sampling)
         frames = frames.summed() if self.summed else frames
         return with_warnings(frames, self.sampling_angstrom)
 
@@ -117,7 +123,9 @@ def denoise_file(
             its, part = recording.for_frame(movie, index, count, progress)
             try:
                 frame = frames.read(index)
-                judged = its.denoise(frame, sampling, part, frames.notes, frames.dtype)
+                scan = frames.scan_of(index)
+                notes = [*frames.notes, *notes_of(scan)]
+                judged = its.denoise(frame, sampling, part, notes, frames.dtype)
             except (EngineError, CacheError, CandidateError, ImportError, MemoryError, OSError):
                 raise  # no fault of this frame's
             except Exception as error:
@@ -135,7 +143,7 @@ def denoise_file(
             written.show(index, frame, judged.result)
             if witness is not None:
                 witness(source, index, frame, judged)
-            keeper.add(judged)
+            keeper.add(judged, scan)
         left_out = [entry.reason for entry in keeper.frames if isinstance(entry, FrameLeftOut)]
         if len(left_out) == count:
             raise FrameError(left_out[0])

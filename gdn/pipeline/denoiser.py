@@ -57,6 +57,9 @@ class Denoiser:
     find_sampling
         Look for the pixel size that the generator explains best, and say so; the one given is used
         all the same. Without it gdn looks only where the generator cannot explain the image.
+    straighten
+        `auto`: where the rows of a scan (STEM) are seen to be displaced or uneven in brightness,
+        take that off first, and say so. `off`: leave them as they were recorded.
     fill
         Value of pixels that are left out (missing, saturated, or in a constant region): `model`
         (the search fills them in), or `nan`.
@@ -114,6 +117,7 @@ class Denoiser:
         cache: bool = True,
         noise: str = "auto",
         find_sampling: bool = False,
+        straighten: str = "auto",
         fill: str = "model",
         estimate: str = "mean",
         residual: bool = True,
@@ -139,6 +143,7 @@ class Denoiser:
             cache=cache,
             noise=noise,
             find_sampling=find_sampling,
+            straighten=straighten,
             fill=fill,
             estimate=estimate,
             residual=residual,
@@ -221,6 +226,8 @@ class Denoiser:
         from gdn.pipeline.inputs import check_input
 
         given = check_input(image, sampling_angstrom, mask)
+        if self.options.straightener is not None:
+            given = self.options.straightener.of_input(given)
         first = next(index for index in range(len(given.frames)) if index not in given.unusable)
         recording = self.for_recording(given.frames[first], given.sampling_angstrom)
         if self._budget is None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gdn.errors import EmptyFrame, InputError
+from gdn.frames.scan import Scan
 from gdn.frames.source import MAXIMUM_PIXELS, MINIMUM_SIDE, MOST_MISSING, one_line
 from gdn.likelihood import Array
 from gdn.pipeline.pixel_sizes import COARSEST, FINEST
@@ -35,6 +36,9 @@ class Input:
 
     unusable: dict[int, str] = field(default_factory=dict)
     """Frames of a stack in which there is nothing to denoise, and why; never all of them."""
+
+    scans: dict[int, Scan] = field(default_factory=dict)
+    """What was taken off the rows of a frame."""
 
     def name(self, index: int) -> str:
         """What messages call a frame."""

@@ -23,12 +23,14 @@ from gdn.trust.judge import JudgeSettings
 
 if TYPE_CHECKING:
     from gdn.frames.pixel_mask import PixelMask
+    from gdn.pipeline.straightening import Straightener
 
 METHODS = ("gdn", "original")
 FILLS = ("model", "nan")
 MOVIES = ("off", "auto", "on")
+STRAIGHTEN = ("auto", "off")
 FEWEST = 3  # frames of a movie
-CHOICES = {"method": METHODS, "fill": FILLS, "movie": MOVIES}
+CHOICES = {"method": METHODS, "fill": FILLS, "movie": MOVIES, "straighten": STRAIGHTEN}
 LIMITS = {
     "restarts": (1, 1_000_000),
     "seed": (0, 2**63 - 1),
@@ -42,6 +44,7 @@ WORDS = (
     "estimate",
     "laplace",
     "movie",
+    "straighten",
     "method",
     "original_steps",
 )
@@ -71,6 +74,7 @@ class Options:
     residual: bool = True
     laplace: str = "none"
     movie: str = "off"
+    straighten: str = "auto"
     method: str = "gdn"
     original_steps: str = "10,1500,10000"
     score: bool = True
@@ -148,6 +152,13 @@ class Options:
                     "candidate",
                 )
         return candidates_named(self.candidates)
+
+    @property
+    def straightener(self) -> Straightener | None:
+        """What straightens the rows of scans; None if they are to be left as they are."""
+        from gdn.pipeline.straightening import Straightener
+
+        return None if self.straighten == "off" else Straightener(self.noise_model, self.mask)
 
     @property
     def bank_size(self) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gdn import __version__
+from gdn.frames.scan import Scan
 from gdn.likelihood import Array
 from gdn.models import LEARNED
 from gdn.pipeline.output_files import Outputs
@@ -41,12 +42,13 @@ NO_PIXELS: Array = np.zeros((0, 0), np.float32)
 
 @dataclass(frozen=True)
 class FrameSummary:
-    """A frame's result and judgement without their pixels, and its scores on the next frame's
-    counts."""
+    """A frame's result and judgement without their pixels, its scores on the next frame's counts,
+    and what was taken off its rows."""
 
     result: FrameResult
     trust: Trust
     following: list[Comparison] = field(default_factory=list)
+    scan: Scan | None = None
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ class RecordKeeper:
         self.frames.append(FrameLeftOut(reason))
         self._before = None
 
-    def add(self, judged: JudgedFrame) -> None:
-        """Remember the next frame."""
+    def add(self, judged: JudgedFrame, scan: Scan | None = None) -> None:
+        """Remember the next frame, and what was taken off its rows."""
         result, trust = judged.result, judged.trust
         if self._before is not None and result.estimate is not None:
             last = self.frames[-1]
@@ -85,6 +87,7 @@ class RecordKeeper:
             FrameSummary(
                 replace(result, image=NO_PIXELS, raw_spread=NO_PIXELS, estimate=None, bad=None),
                 small,
+                scan=scan,
             )
         )
 
@@ -156,6 +159,7 @@ def _detail(frame: FrameSummary | FrameLeftOut) -> dict[str, Any]:
         "best_from_bank_share": round(result.bank_share, 4),
         "residual_share": round(result.residual_share, 4),
         "held_out": _finite(asdict(result.held_out)),
+        "scan": None if frame.scan is None else frame.scan.record(),
         "stages": result.seconds,
         "mixture": None if result.mixing is None else result.mixing.record(),
         "next_frame_scores": [score.record() for score in frame.following],

@@ -218,6 +218,8 @@ class RecordingDenoiser:
             common |= {"fill": options.fill}
         if options.movie != "off":
             common |= {"movie": options.movie}
+        if options.straighten != "auto":
+            common |= {"straighten": options.straighten}
         if self.bank is None:
             return common | {"restarts": 0}
         common |= {"judging": asdict(options.judging)}

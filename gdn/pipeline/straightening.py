@@ -1,0 +1,90 @@
+"""Straightens the rows of scans as frames are read: every later stage sees straight rows."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gdn.frames.noise import NoiseModel
+from gdn.frames.scan import Scan
+from gdn.frames.source import Frame, FrameError, FrameFile
+from gdn.search.straighten import straighten
+
+if TYPE_CHECKING:
+    from gdn.frames.pixel_mask import PixelMask
+    from gdn.pipeline.inputs import Input
+
+KEPT = 2  # frames in memory
+
+
+@dataclass(frozen=True)
+class Straightener:
+    """Straightens frames with the user's `noise` model (None: it is estimated) and pixel `mask`."""
+
+    noise: NoiseModel | None = None
+    mask: PixelMask | None = None
+
+    def __call__(self, frame: Frame, sampling_angstrom: float) -> tuple[Frame, Scan | None]:
+        """See `gdn.search.straighten.straighten`. Masked pixels of a straightened frame are NaN."""
+        recorded = frame if self.mask is None else self.mask.apply(frame)
+        straight, scan = straighten(recorded, sampling_angstrom, self.noise)
+        return (frame, None) if scan is None else (straight, scan)
+
+    def of_file(self, frames: FrameFile, sampling_angstrom: float) -> FrameFile:
+        """A file whose frames are straightened when they are read."""
+        pixels = _StraightRows(source=frames, sampling=sampling_angstrom, straightener=self)
+        return replace(frames, pixels=pixels, scan_of=pixels.scan_of)
+
+    def of_input(self, given: Input) -> Input:
+        """An image or a stack whose frames are straightened. The input is not changed."""
+        frames, scans = given.frames, dict[int, Scan]()
+        for index, frame in enumerate(given.frames):
+            if index in given.unusable:
+                continue
+            straight, scan = self(frame, given.sampling_angstrom)
+            if scan is not None:
+                frames = frames.copy() if frames is given.frames else frames
+                frames[index], scans[index] = straight, scan
+        return replace(given, frames=frames, scans=scans)
+
+
+def notes_of(scan: Scan | None) -> list[str]:
+    """Warnings for the user."""
+    return [] if scan is None else [scan.words]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StraightRows:
+    """Frames of a file with straight rows. A few of them are kept, since a stack's frames are read
+    more than once."""
+
+    source: FrameFile
+    sampling: float
+    straightener: Straightener
+    _scans: dict[int, Scan | None] = field(default_factory=dict, repr=False)
+    _kept: OrderedDict[int, Any] = field(default_factory=OrderedDict, repr=False)
+
+    def __getitem__(self, index: int) -> Any:
+        if index not in self._kept:
+            self._kept[index] = self._read(index)
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return self._kept[index]
+
+    def _read(self, index: int) -> Any:
+        self._scans[index] = None
+        try:
+            frame = self.source.read(index)
+        except FrameError:  # blank, as a frame of a sum may be; or said again by who reads it
+            return np.asarray(self.source.pixels[index])
+        straight, self._scans[index] = self.straightener(frame, self.sampling)
+        return straight
+
+    def scan_of(self, index: int) -> Scan | None:
+        """What was taken off a frame."""
+        if index not in self._scans:
+            self[index]
+        return self._scans[index]
