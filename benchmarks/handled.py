@@ -237,7 +237,7 @@ def table(rows: list[Row]) -> str:
 def straightening_table(rows: list[Row]) -> str:
     """Markdown: what straightening rows gains, where it was also left out."""
     lines = [
-        "| noise | handled | n | straightened | gdn, dB | `--straighten off`, dB | gained, dB (least) |",
+        "| noise | handled | n | straightened | gdn, dB | off, dB | gained, dB (least) |",
         "|---|---|--:|--:|--:|--:|--:|",
     ]
     noises = sorted({row["noise"] for row in rows}, key=lambda noise: float(noise.split(":")[1]))
@@ -265,12 +265,13 @@ def main() -> int:
     parser.add_argument("--off", action="store_true", help="also without straightening rows")
     options = parser.parse_args()
     noise, kinds = parse_suite(options.noise)[0], options.kinds.split(",")
-    settings: dict[str, dict[str, str]] = {AUTO: {}, "restore": {"model": "restore"}}
+    settings = {AUTO: (AUTO, "auto"), "restore": ("restore", "auto")}
     if options.off:
-        settings[OFF] = {"straighten": "off"}
+        settings[OFF] = (AUTO, "off")
     with ExitStack() as opened:
         denoisers = {
-            name: opened.enter_context(Denoiser(threads=1, **own)) for name, own in settings.items()
+            name: opened.enter_context(Denoiser(model, threads=1, straighten=straighten))
+            for name, (model, straighten) in settings.items()
         }
         paths = [options.frames / f"{name}.npz" for name in options.only.split(",")]
         made = (row for path in paths for row in rows_of(path, noise, denoisers, kinds))
