@@ -33,6 +33,9 @@ class Step:
 
 
 OF_RIVALS = ("frame", "noise", "method")
+OF_SIZES = ("group", "frame", "noise", "factor")
+OF_HANDLED = ("frame", "noise", "handled")
+SCANS = "handled.py --frames kin --only gaas-haadf,batio3,al-100,aln-abf --off"
 GDN = "--methods gdn --noise"
 STEPS = {
     "near": Step("near.py -o near", 0.1),
@@ -63,6 +66,18 @@ STEPS = {
         "camera",
     ),
     "handled": Step("handled.py --frames kin --rows handled.jsonl", 0.3, "handled"),
+    "straighten-10": Step(
+        f"{SCANS} --noise poisson:10 --kinds recorded,scan,offsets,jitter --rows straighten.jsonl",
+        0.2,
+        "straighten",
+        OF_HANDLED,
+    ),
+    "straighten-100": Step(
+        f"{SCANS} --noise poisson:100 --kinds recorded,scan --rows straighten.jsonl",
+        0.1,
+        "straighten",
+        OF_HANDLED,
+    ),
     "planted": Step("planted.py --rows planted.jsonl", 0.2, "planted"),
     "blocks": Step(
         "blocks.py --frames kin --noise poisson:1,poisson:10 --rows blocks.jsonl", 0.4, "blocks"
@@ -76,6 +91,7 @@ STEPS = {
         "ghosts.py --frames near --groups own,bright --rows ghosts-after.jsonl",
         0.1,
         "ghosts-after",
+        ("frame", "noise", "model"),
     ),
     "small-fields": Step(
         "small_fields.py near --rows small-fields-after.jsonl",
@@ -88,6 +104,7 @@ STEPS = {
         "--rows contrast.jsonl",
         0.5,
         "contrast",
+        ("file", "frame", "noise", "method"),
     ),
     "contrast-curve": Step(
         "contrast.py --data structures --structures 6 --noise poisson:3,poisson:25 --against blur "
@@ -112,20 +129,30 @@ STEPS = {
         "trust-far",
     ),
     "pixel-size": Step(
-        "pixel_size.py --frames near --groups own,bright --rows pixel-size.jsonl",
-        0.5,
+        "pixel_size.py --frames far --groups pt-ceo2 --factors 1 0.7 0.85 1.2 1.4 "
+        "--rows pixel-size.jsonl",
+        0.3,
         "pixel-size",
+        OF_SIZES,
+    ),
+    "pixel-size-other": Step(
+        "pixel_size.py --frames far --groups other --factors 1 --rows pixel-size.jsonl",
+        0.2,
+        "pixel-size",
+        OF_SIZES,
     ),
     "posterior": Step(
         "posterior_restarts.py --data structures --far far --rows posterior.jsonl",
         1.0,
         "posterior",
+        ("model", "group", "frame", "level", "width", "n"),
     ),
     "movies": Step(
         "movies.py movies --split test --make 7 --frames 9 --side 600 --doses 4.5,0.45,0.045 "
         "--methods constant,blur,bm3d,gdn,gdn-movie --rows movies.jsonl",
         1.0,
         "movies",
+        ("movie", "kind", "dose", "method"),
         resumes=True,
     ),
     "far-movies": Step(

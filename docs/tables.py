@@ -246,6 +246,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cost-rivals": lambda: cost_tables.rivals_table(rows("cost")),
     "camera": lambda: camera.table(rows("camera")),
     "handled": lambda: handled.table(rows("handled")),
+    "straighten": lambda: handled.straightening_table(rows("straighten")),
     "trust-far": far_coverage,
     "trust-adapted": adapted_coverage,
 }

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import dct
 from scipy.ndimage import correlate1d, gaussian_filter1d
 
 Frame = NDArray[np.float32]
@@ -29,8 +30,8 @@ SURE = ((2, 6.0), (0, 10.0))
 ASYMMETRY = 2.0  # times as sure as for the other axis
 PRIOR = 4.0  # times the variance that is seen: predictions follow displacements
 LEAST = 0.2  # px rms: less is left alone
-LEAST_BRIGHTNESS = 1.5  # times the noise of a row, and so for the other axis,
-BRIGHTNESS_SURE = 8.0  # and standard errors
+LEAST_BRIGHTNESS = 1.8  # times the noise of a row, and so for the other axis,
+BRIGHTNESS_SURE = 6.0  # and standard errors
 CLIPPED = 6.0  # deviations of a residual: a bad pixel is no displacement
 LOOKED_AT = 1024  # px along either axis, by which it is decided
 FEWEST = 200  # px along either axis: in fewer nothing is sure
@@ -80,7 +81,7 @@ def find_scan(frame: Frame, noise: float) -> ScanSeen | None:
                 return ScanSeen(PRIOR * own.variance, bool(turned))
     # Of the last widths: noise counts less there.
     for turned, (own, other) in enumerate((sways, sways[::-1])):
-        error = 1.9 / len(frames[turned]) ** 0.5  # of a median of squares, as a share
+        error = 1.9 / (len(frames[turned]) / 2) ** 0.5  # of a median of squares, as a share
         least = max(LEAST_BRIGHTNESS, 1 + BRIGHTNESS_SURE * error)
         if own.brightness > least * max(other.brightness, 1.0):
             return ScanSeen(0.0, bool(turned))
@@ -94,18 +95,17 @@ def measure_sway(frame: Values, noise: float, width: float) -> Sway:
     predicted = prediction(frame)
     residual = frame - predicted
     offsets = residual @ modes(frame.shape[1])[0]
-    slow = float(np.median(offsets**2)) / 0.4549  # that of the square of a normal number
+    # Offsets are white from row to row. Planes and edges along the rows are few frequencies, or low.
+    spectrum = dct(offsets, norm="ortho")[len(offsets) // 2 :]
+    slow = float(np.median(spectrum**2)) / 0.4549  # that of the square of a normal number
     lags = [int(np.ceil(n * prediction.smoothing)) for n in LAGS]
     variance, sure = _common(slopes_of(predicted), without_brightness(clipped(residual)), lags)
-    return Sway(
-        variance=max(variance, 0.0), sure=sure, brightness=slow / (noise * prediction.noise)
-    )
+    return Sway(variance=max(variance, 0.0), sure=sure, brightness=slow / noise)
 
 
 class Prediction:
     """Predicts each row of a frame from the others. It is exact where what is shown is a cubic
-    polynomial across the rows. `noise` is the variance of a residual over that of a pixel;
-    `smoothing`, px, is along the rows."""
+    polynomial across the rows. `smoothing`, px, is along the rows."""
 
     def __init__(self, width: float) -> None:
         half = int(np.ceil(6 * width)) + 1
@@ -115,7 +115,6 @@ class Prediction:
         a, b = ((weights * rows**2).sum() for weights in (narrow, wide))
         self._weights = (b * narrow - a * wide) / (b - a)
         self.smoothing = max(1.0, width / 2)
-        self.noise = 1 + float((self._weights**2).sum())
 
     def __call__(self, frame: Values) -> Values:
         """Each row of a `frame` (rows, columns), as the others show it."""

@@ -18,7 +18,7 @@ def test_noise_is_what_remains_of_an_image(kind: str, rng: np.random.Generator) 
     noisy, truth = handled.HANDLED[kind][1](rng.poisson(clean).astype(float), clean, rng)
     assert noisy.shape == truth.shape
     # Lines that begin early or late are an error of their own, and rows have offsets.
-    others = {"jitter": 0.3, "offsets": 0.2, "gains": 0.1, "picture": 0.05}
+    others = {"jitter": 0.3, "offsets": 0.2, "gains": 0.1, "picture": 0.05, "scan": 0.2}
     allowed = others.get(kind, 0.03)
     difference, contrast = noisy - truth, np.nanstd(truth)  # NaN: nothing is scored there
     assert abs(np.nanmean(difference)) < 0.02 * contrast
@@ -49,3 +49,19 @@ def test_the_table_is_against_the_counts_as_recorded() -> None:
     lines = handled.table(rows).splitlines()
     assert len(lines) == 4
     assert lines[-1].endswith("| 2 | 29.00 | -1.00 (-1.00) | 25.00 | 1 |")
+
+
+def test_the_gain_of_straight_rows_is_by_noise_and_handling() -> None:
+    said = ["the rows of the scan were displaced: gdn straightened them"]
+    rows = [
+        {"frame": "a", "noise": "poisson:10", "handled": "scan", "auto": 39.0, "off": 37.0}
+        | {"warnings": said},
+        {"frame": "b", "noise": "poisson:10", "handled": "scan", "auto": 35.0, "off": 35.0}
+        | {"warnings": []},
+        {"frame": "a", "noise": "poisson:2", "handled": "scan", "auto": 30.0, "off": 31.0}
+        | {"warnings": said},
+    ]
+    first, second = handled.straightening_table(rows).splitlines()[2:]
+    assert first.startswith("| poisson:2 ")
+    assert first.endswith("| 1 | 1 | 30.00 | 31.00 | -1.00 (-1.00) |")
+    assert second.endswith("| 2 | 1 | 37.00 | 36.00 | +1.00 (+0.00) |")
