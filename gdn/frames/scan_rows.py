@@ -95,7 +95,7 @@ def measure_sway(frame: Values, noise: float, width: float) -> Sway:
     predicted = prediction(frame)
     residual = frame - predicted
     offsets = residual @ modes(frame.shape[1])[0]
-    # Offsets are white from row to row. Planes and edges along the rows are few frequencies, or low.
+    # Offsets are white from row to row; planes along the rows are few frequencies, edges low ones.
     spectrum = dct(offsets, norm="ortho")[len(offsets) // 2 :]
     slow = float(np.median(spectrum**2)) / 0.4549  # that of the square of a normal number
     lags = [int(np.ceil(n * prediction.smoothing)) for n in LAGS]
