@@ -16,6 +16,7 @@ import numpy as np
 from scipy.fft import dct, idct
 from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
 
+from gdn.blas import one_blas_thread
 from gdn.errors import InputError
 from gdn.frames.examined import examine
 from gdn.frames.noise import NoiseModel
@@ -46,6 +47,7 @@ MISFIT, ALIKE = 8.0, 12.0  # px, and the number of pixels with one error of the 
 STANDS_OUT = 12.0  # times the variance of a coefficient of brightness: a crystal's planes do
 
 
+@one_blas_thread()
 def straighten(
     frame: Frame, sampling_angstrom: float, wanted: NoiseModel | None = None
 ) -> tuple[Frame, Scan | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import threadpoolctl
 from scipy.ndimage import gaussian_filter
 
 from gdn.frames.noise import parse_noise
@@ -95,3 +96,12 @@ def test_other_frames_come_back_unchanged(rng: np.random.Generator) -> None:
         straight, scan = straighten(frame, PIXEL)
         assert straight is frame
         assert scan is None
+
+
+def test_the_same_bits_for_any_number_of_blas_threads(scanned: tuple[Image, Image, Image]) -> None:
+    counts = scanned[2].astype(np.float32)
+    images = []
+    for threads in (1, 2):
+        with threadpoolctl.threadpool_limits(threads, user_api="blas"):
+            images.append(straighten(counts, PIXEL)[0])
+    assert np.array_equal(*images)
