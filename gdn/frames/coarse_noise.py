@@ -33,6 +33,7 @@ LEAST_SPREAD = 1.25  # less is taken for none
 PART = 2048  # px along either axis of a frame that are looked at
 SIGMAS = 4.0  # by which it is resolved
 MEDIAN = 0.4549  # of the square of a normal number
+MEDIAN_ERROR = 1.9  # of a median of such squares, as a share, times the root of their number
 
 
 def coarse_noise(counts: Frame, law: NoiseLaw, sampling_angstrom: float) -> float:
@@ -107,7 +108,7 @@ def _fall_off(power: Frame, k: Frame, rings: NDArray[np.float64]) -> _Line | Non
         if len(ring) >= FEWEST_MODES // 4:
             places.append((low**2 + high**2) / 2)
             logs.append(np.log(max(float(np.median(ring)) / MEDIAN, 1e-30)))
-            errors.append(1.9 / len(ring) ** 0.5)  # of the logarithm of a median of squares
+            errors.append(MEDIAN_ERROR / len(ring) ** 0.5)  # of the logarithm
     if len(places) < 3:
         return None
     (slope, height), covariance = np.polyfit(

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from scipy.fft import dct
 from scipy.ndimage import correlate1d, gaussian_filter1d
 
+from gdn.frames.coarse_noise import MEDIAN, MEDIAN_ERROR
+
 Frame = NDArray[np.float32]
 Values = NDArray[np.float64]
 
@@ -81,7 +83,7 @@ def find_scan(frame: Frame, noise: float) -> ScanSeen | None:
                 return ScanSeen(PRIOR * own.variance, bool(turned))
     # Of the last widths: noise counts less there.
     for turned, (own, other) in enumerate((sways, sways[::-1])):
-        error = 1.9 / (len(frames[turned]) / 2) ** 0.5  # of a median of squares, as a share
+        error = MEDIAN_ERROR / (len(frames[turned]) / 2) ** 0.5
         least = max(LEAST_BRIGHTNESS, 1 + BRIGHTNESS_SURE * error)
         if own.brightness > least * max(other.brightness, 1.0):
             return ScanSeen(0.0, bool(turned))
@@ -97,7 +99,7 @@ def measure_sway(frame: Values, noise: float, width: float) -> Sway:
     offsets = residual @ modes(frame.shape[1])[0]
     # Offsets are white from row to row; planes along the rows are few frequencies, edges low ones.
     spectrum = dct(offsets, norm="ortho")[len(offsets) // 2 :]
-    slow = float(np.median(spectrum**2)) / 0.4549  # that of the square of a normal number
+    slow = float(np.median(spectrum**2)) / MEDIAN
     lags = [int(np.ceil(n * prediction.smoothing)) for n in LAGS]
     variance, sure = _common(slopes_of(predicted), without_brightness(clipped(residual)), lags)
     return Sway(variance=max(variance, 0.0), sure=sure, brightness=slow / noise)

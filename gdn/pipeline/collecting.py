@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from gdn.frames.axes import leading_axes
-from gdn.frames.scan import Scan
 from gdn.likelihood import Array
 from gdn.pipeline.inputs import Input
 from gdn.pipeline.movie import Movie
@@ -40,14 +39,14 @@ class ResultBuilder:
         }
         self._calibrated = True
 
-    def add(self, judged: JudgedFrame, scan: Scan | None = None) -> None:
-        """The next frame, and what was taken off its rows."""
+    def add(self, judged: JudgedFrame) -> None:
+        """The next frame."""
         index, trust = len(self._keeper.frames), judged.trust
         self._image[index], self._spread[index] = judged.result.image, trust.spread
         for level, width in trust.intervals.items():
             self._widths[level][index] = width
         self._calibrated &= trust.calibrated
-        self._keeper.add(judged, scan)
+        self._keeper.add(judged)
 
     def leave_out(self, reason: str) -> None:
         """Add a frame that could not be denoised: flat, without a spread."""

@@ -13,7 +13,6 @@ from gdn.pipeline.collecting import ResultBuilder
 from gdn.pipeline.inputs import Input
 from gdn.pipeline.recording import RecordingDenoiser
 from gdn.pipeline.result import Result
-from gdn.pipeline.straightening import notes_of
 from gdn.search.progress import Progress
 
 
@@ -30,10 +29,8 @@ def denoise_array(
         its, share = recording.for_frame(movie, index, count, progress)
         if index not in left_out:
             try:
-                scan = given.scans.get(index)
-                words = [*notes, *notes_of(scan)]
-                judged = its.denoise(frame, given.sampling_angstrom, share, words, given.dtype)
-                builder.add(judged, scan)
+                scan, pixel = given.scans.get(index), given.sampling_angstrom
+                builder.add(its.denoise(frame, pixel, share, notes, given.dtype, scan))
                 continue
             except InputError as error:
                 left_out[index] = f"{given.name(index)}: {error}"

@@ -20,7 +20,7 @@ from gdn.pipeline.previous_results import is_complete, own_files
 from gdn.pipeline.record import FrameLeftOut, RecordKeeper, document, key_of, signature
 from gdn.pipeline.recording import JudgedFrame, RecordingDenoiser, check_field
 from gdn.pipeline.result_files import ResultFiles, image_opener
-from gdn.pipeline.straightening import Straightener, notes_of
+from gdn.pipeline.straightening import Straightener
 from gdn.search.progress import Progress
 from gdn.storage import CacheError
 
@@ -124,8 +124,7 @@ def denoise_file(
             try:
                 frame = frames.read(index)
                 scan = frames.scan_of(index)
-                notes = [*frames.notes, *notes_of(scan)]
-                judged = its.denoise(frame, sampling, part, notes, frames.dtype)
+                judged = its.denoise(frame, sampling, part, frames.notes, frames.dtype, scan)
             except (EngineError, CacheError, CandidateError, ImportError, MemoryError, OSError):
                 raise  # no fault of this frame's
             except Exception as error:
@@ -143,7 +142,7 @@ def denoise_file(
             written.show(index, frame, judged.result)
             if witness is not None:
                 witness(source, index, frame, judged)
-            keeper.add(judged, scan)
+            keeper.add(judged)
         left_out = [entry.reason for entry in keeper.frames if isinstance(entry, FrameLeftOut)]
         if len(left_out) == count:
             raise FrameError(left_out[0])

@@ -226,8 +226,9 @@ class Denoiser:
         from gdn.pipeline.inputs import check_input
 
         given = check_input(image, sampling_angstrom, mask)
-        if self.options.straightener is not None:
-            given = self.options.straightener.of_input(given)
+        straightener = self.options.straightener
+        if straightener is not None:
+            given = straightener.of_input(given)
         first = next(index for index in range(len(given.frames)) if index not in given.unusable)
         recording = self.for_recording(given.frames[first], given.sampling_angstrom)
         if self._budget is None:

@@ -15,6 +15,7 @@ from gdn.errors import InputError
 from gdn.frames.noise import NoiseModel, parse_noise
 from gdn.models import Model, RestorerModel
 from gdn.pipeline.candidates_named import Wanted, candidates_named
+from gdn.pipeline.straightening import Straightener
 from gdn.search.bank import Bank, bank_for
 from gdn.search.outside_candidates import OutsideCandidate
 from gdn.search.settings import OriginalSettings, SearchSettings, parse_steps, settings_for
@@ -23,7 +24,6 @@ from gdn.trust.judge import JudgeSettings
 
 if TYPE_CHECKING:
     from gdn.frames.pixel_mask import PixelMask
-    from gdn.pipeline.straightening import Straightener
 
 METHODS = ("gdn", "original")
 FILLS = ("model", "nan")
@@ -156,8 +156,6 @@ class Options:
     @property
     def straightener(self) -> Straightener | None:
         """What straightens the rows of scans; None if they are to be left as they are."""
-        from gdn.pipeline.straightening import Straightener
-
         return None if self.straighten == "off" else Straightener(self.noise_model, self.mask)
 
     @property

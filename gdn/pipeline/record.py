@@ -71,8 +71,8 @@ class RecordKeeper:
         self.frames.append(FrameLeftOut(reason))
         self._before = None
 
-    def add(self, judged: JudgedFrame, scan: Scan | None = None) -> None:
-        """Remember the next frame, and what was taken off its rows."""
+    def add(self, judged: JudgedFrame) -> None:
+        """Remember the next frame."""
         result, trust = judged.result, judged.trust
         if self._before is not None and result.estimate is not None:
             last = self.frames[-1]
@@ -87,7 +87,7 @@ class RecordKeeper:
             FrameSummary(
                 replace(result, image=NO_PIXELS, raw_spread=NO_PIXELS, estimate=None, bad=None),
                 small,
-                scan=scan,
+                scan=judged.scan,
             )
         )
 

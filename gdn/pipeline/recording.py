@@ -15,6 +15,7 @@ from gdn.engines.restorer import RestorerSession
 from gdn.errors import InputError
 from gdn.frames.bad_pixels import MISSING
 from gdn.frames.noise import NoiseModel
+from gdn.frames.scan import Scan
 from gdn.likelihood import Array
 from gdn.models import LEARNED
 from gdn.pipeline.options import FILLS, Options
@@ -39,10 +40,12 @@ SMALLEST_FIELD = 4.0  # Å: less holds no two columns
 
 @dataclass(frozen=True)
 class JudgedFrame:
-    """A denoised frame: the search's `result`, and how far to `trust` it, with every warning."""
+    """A denoised frame: the search's `result`, how far to `trust` it, with every warning, and what
+    was taken off its rows."""
 
     result: FrameResult
     trust: Trust
+    scan: Scan | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,13 +88,15 @@ class RecordingDenoiser:
         progress: Progress = lambda share: None,
         notes: Sequence[str] = (),
         dtype: np.dtype[Any] | None = None,
+        scan: Scan | None = None,
     ) -> JudgedFrame:
         """Denoise and judge one `frame` (rows, columns) float32, NaN where nothing was recorded.
 
         `progress` hears of the share that is done, 0 to 1. `notes` become warnings; `dtype` is the
-        type in which the frame was recorded. Raises InputError where the noise that was asked for
-        contradicts the frame, EmptyFrame where there is nothing to denoise. The result is finite,
-        but for pixels that the options want left empty, and its mean is the frame's.
+        type in which the frame was recorded, `scan` what was taken off its rows. Raises InputError
+        where the noise that was asked for contradicts the frame, EmptyFrame where there is nothing
+        to denoise. The result is finite, but for pixels that the options want left empty, and its
+        mean is the frame's.
         """
         mask = self.options.mask
         if mask is not None:
@@ -110,7 +115,16 @@ class RecordingDenoiser:
             own = [w.replace(MISSING, f"{MISSING} or masked ({mask.name})") for w in own]
         return JudgedFrame(
             result,
-            replace(trust, warnings=[*notes, *warn_of_stretching(dtype, result.noise), *own]),
+            replace(
+                trust,
+                warnings=[
+                    *notes,
+                    *([] if scan is None else [scan.words]),
+                    *warn_of_stretching(dtype, result.noise),
+                    *own,
+                ],
+            ),
+            scan,
         )
 
     def search(

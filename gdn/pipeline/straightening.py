@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +35,7 @@ class Straightener:
 
     def of_file(self, frames: FrameFile, sampling_angstrom: float) -> FrameFile:
         """A file whose frames are straightened when they are read."""
-        pixels = _StraightRows(source=frames, sampling=sampling_angstrom, straightener=self)
+        pixels = _StraightRows(frames, sampling_angstrom, self)
         return replace(frames, pixels=pixels, scan_of=pixels.scan_of)
 
     def of_input(self, given: Input) -> Input:
@@ -51,40 +51,27 @@ class Straightener:
         return replace(given, frames=frames, scans=scans)
 
 
-def notes_of(scan: Scan | None) -> list[str]:
-    """Warnings for the user."""
-    return [] if scan is None else [scan.words]
-
-
-@dataclass(frozen=True, kw_only=True)
 class _StraightRows:
     """Frames of a file with straight rows. A few of them are kept, since a stack's frames are read
     more than once."""
 
-    source: FrameFile
-    sampling: float
-    straightener: Straightener
-    _scans: dict[int, Scan | None] = field(default_factory=dict, repr=False)
-    _kept: OrderedDict[int, Any] = field(default_factory=OrderedDict, repr=False)
+    def __init__(
+        self, source: FrameFile, sampling_angstrom: float, straightener: Straightener
+    ) -> None:
+        self._source, self._sampling = source, sampling_angstrom
+        self._straightener = straightener
+        self._straight = lru_cache(KEPT)(self._read)
+
+    def _read(self, index: int) -> tuple[Any, Scan | None]:
+        try:
+            frame = self._source.read(index)
+        except FrameError:  # blank, as a frame of a sum may be; or said again by who reads it
+            return np.asarray(self._source.pixels[index]), None
+        return self._straightener(frame, self._sampling)
 
     def __getitem__(self, index: int) -> Any:
-        if index not in self._kept:
-            self._kept[index] = self._read(index)
-            if len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        return self._kept[index]
-
-    def _read(self, index: int) -> Any:
-        self._scans[index] = None
-        try:
-            frame = self.source.read(index)
-        except FrameError:  # blank, as a frame of a sum may be; or said again by who reads it
-            return np.asarray(self.source.pixels[index])
-        straight, self._scans[index] = self.straightener(frame, self.sampling)
-        return straight
+        return self._straight(index)[0]
 
     def scan_of(self, index: int) -> Scan | None:
         """What was taken off a frame."""
-        if index not in self._scans:
-            self[index]
-        return self._scans[index]
+        return self._straight(index)[1]

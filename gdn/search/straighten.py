@@ -9,7 +9,7 @@ that they make to the reference. So the noise of the pixels stays as it was, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
 
 from gdn.blas import one_blas_thread
 from gdn.errors import InputError
+from gdn.frames.coarse_noise import MEDIAN
 from gdn.frames.examined import examine
 from gdn.frames.noise import NoiseModel
 from gdn.frames.resampling import grids_for
@@ -34,6 +35,7 @@ from gdn.frames.scan_rows import (
     without_brightness,
 )
 from gdn.likelihood import NoiseLaw
+from gdn.likelihood import strips as rows_in_strips
 from gdn.search.collaborative import CollaborativeCandidate
 from gdn.search.thinning import Recorded
 
@@ -119,14 +121,15 @@ class _Straightening:
     def _fit(self, reference: Frame, moved: Frame) -> _Change:
         """What makes the rows of a `reference`, from displacements `moved`."""
         fitted = moved.copy()
-        for strip in _strips(len(reference)):
+        strips = rows_in_strips(self._rows.shape, STRIP * self._rows.shape[1])
+        for strip in strips:
             for _ in range(ROUNDS if self._prior else 0):
                 shown = _displaced(reference, fitted, strip)
                 fitted[strip] += self._step(shown, fitted[strip], strip)
         # Slow displacements are drift, and would let the image wander with its reference.
         fitted -= gaussian_filter(fitted, (SLOW, WINDOW))
         swayed = np.empty_like(reference)
-        for strip in _strips(len(reference)):
+        for strip in strips:
             swayed[strip] = _displaced(reference, fitted, strip) - reference[strip]
         brightness = self._brightness(self._rows - swayed - reference)
         return _Change(fitted, brightness, swayed + brightness)
@@ -158,15 +161,11 @@ class _Straightening:
         slowest = modes(residual.shape[1])
         own = residual.astype(np.float64) @ slowest.T
         noise = 1.2 * float(self._variance.mean())  # a reference has some, too
-        excess = np.maximum(np.median(own**2, axis=0) / 0.4549 - noise, 0)
+        excess = np.maximum(np.median(own**2, axis=0) / MEDIAN - noise, 0)
         spectrum = dct(own, axis=0, norm="ortho")
         kept = np.where(spectrum**2 < STANDS_OUT * (noise + excess), spectrum, 0)
         added = idct(kept * (excess / (excess + noise)), axis=0, norm="ortho")
         return np.asarray(added @ slowest, dtype=np.float32)
-
-
-def _strips(rows: int) -> Iterator[slice]:
-    return (slice(first, min(first + STRIP, rows)) for first in range(0, rows, STRIP))
 
 
 def _displaced(reference: Frame, moved: Frame, strip: slice) -> Values:
